@@ -1,0 +1,1 @@
+"""Put, open, resolve, verify: everything that touches S3."""

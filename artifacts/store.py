@@ -1,0 +1,199 @@
+"""What the rest of ``artifacts`` asks of an object store: one bucket, few verbs, typed errors.
+
+``S3Store`` (boto3) and ``MemoryStore`` (for tests) follow this protocol. Every method raises only the errors of
+``stepout.schemas.errors``, plus the two below that steer a write:
+
+- ``ArtifactExistsError``: HTTP 412, the key is taken (``If-None-Match: *``).
+- ``ConflictError``: HTTP 409, a concurrent write; the bytes must be sent anew.
+- ``UploadGoneError``: NoSuchUpload, which may mean "already completed".
+- ``ArtifactChangedError``: HTTP 412 on a read with ``if_match``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from stepout.schemas.errors import StoreError, StoreUnavailableError
+
+__all__ = [
+    "ConflictError",
+    "Download",
+    "Encryption",
+    "Mode",
+    "ObjectInfo",
+    "PartReceipt",
+    "Store",
+    "StoreProfile",
+    "UploadGoneError",
+    "WriteOptions",
+    "Written",
+]
+
+Mode = Literal["create", "overwrite"]
+Profile = Literal["aws", "compatible"]
+
+
+class ConflictError(StoreUnavailableError):
+    """A concurrent write to the same key (HTTP 409): nothing was stored, send the bytes anew."""
+
+
+class UploadGoneError(StoreError):
+    """The multipart upload does not exist: aborted, or completed by a try whose answer was lost."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoreProfile:
+    """What a server can do; explicit, never guessed.
+
+    Attributes:
+        name: ``"aws"`` or ``"compatible"``.
+        multipart_checksum: The full-object checksum that the server verifies when a multipart upload completes, or
+            ``"parts"``: a checksum per part only.
+        conditional_writes: Whether ``If-None-Match: *`` is honoured. Where it is not, ``mode="create"`` looks first,
+            which leaves a race.
+    """
+
+    name: Profile = "aws"
+    multipart_checksum: Literal["crc64nvme", "crc32", "parts"] = "crc64nvme"
+    conditional_writes: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encryption:
+    """Server-side encryption: ``Encryption(kms_key="arn:…", bucket_key=True)``; no key means SSE-S3."""
+
+    kms_key: str | None = None
+    bucket_key: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class WriteOptions:
+    """Everything that rides along with a write and is not its bytes."""
+
+    media_type: str = "application/octet-stream"
+    mode: Mode = "create"
+    encryption: Encryption | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    storage_class: str | None = None
+    expected_bucket_owner: str | None = None
+    extra: Mapping[str, object] = field(default_factory=dict)
+    """Further PutObject / CreateMultipartUpload parameters, e.g. object lock or ``RequestPayer``."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Written:
+    """What a committed write answered; ``version_id`` can come from nowhere else without a race."""
+
+    etag: str | None = None
+    version_id: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartReceipt:
+    """One part that the server took."""
+
+    number: int
+    etag: str
+    size: int
+    checksum: str
+    """Lower-case hex, in the upload's algorithm."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectInfo:
+    """What HEAD, or the head of a GET, says of an object.
+
+    ``checksum`` holds full-object checksums only, lower-case hex by algorithm (``sha256``, ``crc64nvme``, ``crc32``).
+    ``size`` is the whole object's, also for a ranged read.
+    """
+
+    size: int
+    etag: str | None = None
+    version_id: str | None = None
+    checksum: Mapping[str, str] = field(default_factory=dict)
+    media_type: str | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    last_modified: str | None = None
+
+
+class Download(Protocol):
+    """A body on its way: iterate it once, in a ``with`` block."""
+
+    @property
+    def info(self) -> ObjectInfo: ...
+
+    def __enter__(self) -> Download: ...
+
+    def __exit__(self, *exc: object) -> None: ...
+
+    def blocks(self, size: int = 1 << 20) -> Iterator[memoryview]:
+        """Yield the bytes in order; a view is valid only until the next one is asked for.
+
+        Raises:
+            StoreUnavailableError: The connection broke before the announced length had arrived.
+        """
+        ...
+
+
+class Store(Protocol):
+    """One bucket."""
+
+    @property
+    def bucket(self) -> str: ...
+
+    @property
+    def profile(self) -> StoreProfile: ...
+
+    def put(
+        self, key: str, body: Sequence[memoryview], *, checksum: Mapping[str, str], options: WriteOptions
+    ) -> Written:
+        """Store ``body`` (its views, in order) whole or not at all; the server verifies every checksum it knows."""
+        ...
+
+    def start_upload(self, key: str, *, options: WriteOptions) -> str:
+        """Begin a multipart upload and return its id."""
+        ...
+
+    def put_part(
+        self, key: str, upload: str, number: int, body: Sequence[memoryview], *, checksum: str
+    ) -> PartReceipt:
+        """Send one part; the server verifies ``checksum`` (hex, the profile's algorithm; sha256 for ``"parts"``)."""
+        ...
+
+    def complete_upload(
+        self,
+        key: str,
+        upload: str,
+        parts: Sequence[PartReceipt],
+        *,
+        size: int,
+        checksum: str | None,
+        options: WriteOptions,
+    ) -> Written:
+        """Commit; ``checksum`` is the full object's in the profile's algorithm (``None`` for ``"parts"``)."""
+        ...
+
+    def abort_upload(self, key: str, upload: str) -> None:
+        """Forget the parts; an upload that is gone already is no error."""
+        ...
+
+    def head(self, key: str, *, version_id: str | None = None) -> ObjectInfo: ...
+
+    def get(
+        self,
+        key: str,
+        *,
+        start: int = 0,
+        stop: int | None = None,
+        version_id: str | None = None,
+        if_match: str | None = None,
+    ) -> Download:
+        """Open bytes ``start`` (inclusive) to ``stop`` (exclusive; ``None``: the end)."""
+        ...
+
+    def presign(self, key: str, *, version_id: str | None = None, seconds: int) -> str:
+        """Return a URL that gives anyone the object for ``seconds``."""
+        ...

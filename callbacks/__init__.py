@@ -1,0 +1,1 @@
+"""Report success, failure, heartbeat: everything that touches a task's fate."""

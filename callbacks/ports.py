@@ -1,0 +1,54 @@
+"""What a task needs from others: targets to report to, and somebody who writes artifacts.
+
+``callbacks`` never imports ``artifacts``; the face passes an ``ArtifactManager`` in as ``Artifacts``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol, runtime_checkable
+
+from stepout.schemas import Pointer, RunIdentity
+
+__all__ = ["Artifacts", "Target"]
+
+
+@runtime_checkable
+class Target(Protocol):
+    """A place that a task's outcome is reported to.
+
+    Each method raises ``TaskClosedError`` when nobody waits any more, ``InvalidTokenError`` for a token nobody knows,
+    and ``TaskError`` when the report could not be delivered after its own retries.
+    """
+
+    def success(self, document: Mapping[str, Any]) -> None:
+        """Report the output document, a JSON object of at most 262,144 bytes of UTF-8."""
+        ...
+
+    def failure(self, error: str, cause: str) -> None:
+        """Report a failure: ``error`` of at most 256 characters, ``cause`` JSON text of at most 32,768."""
+        ...
+
+    def heartbeat(self) -> None:
+        """Say that the task is alive; a no-op where nobody listens."""
+        ...
+
+
+class Artifacts(Protocol):
+    """What a task asks of the artifact manager it was given."""
+
+    @property
+    def run(self) -> RunIdentity: ...
+
+    @property
+    def pointers(self) -> Mapping[str, Pointer]:
+        """Every artifact committed so far, by name, in order."""
+        ...
+
+    def put_document(self, stem: str, document: Mapping[str, Any]) -> Pointer:
+        """Write JSON beside the artifacts without naming it one; ``stem`` is no artifact name (it has a hyphen)."""
+        ...
+
+    def abort(self) -> None:
+        """From any thread, at once: refuse new writes, abort every open upload. Idempotent."""
+        ...

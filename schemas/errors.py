@@ -1,0 +1,202 @@
+"""Every error that stepout raises, grouped by who can do something about it.
+
+A message says what failed, for which object, what was expected and found, what was done about it and what to do.
+It never holds a task token or a payload value. ``error_name`` is stable: it is the name that a state machine's
+``Retry`` and ``Catch`` match.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from stepout.schemas.problems import Problem
+
+__all__ = [
+    "AccessDeniedError",
+    "ArtifactChangedError",
+    "ArtifactExistsError",
+    "ArtifactExpiredError",
+    "ArtifactNotFoundError",
+    "ArtifactTooLargeError",
+    "ChecksumMismatchError",
+    "ConfigurationError",
+    "IntegrityError",
+    "InvalidDocumentError",
+    "InvalidTokenError",
+    "NotAllowedError",
+    "OutcomeUndeliveredError",
+    "OutputTooLargeError",
+    "PermanentError",
+    "RetryableError",
+    "SizeMismatchError",
+    "StepoutError",
+    "StoreError",
+    "StoreUnavailableError",
+    "TaskClosedError",
+    "TaskError",
+    "TaskInterrupted",
+]
+
+
+class StepoutError(Exception):
+    """The base of every error here that is an ``Exception``."""
+
+    error_name: ClassVar[str] = "Stepout.Error"
+    retryable: ClassVar[bool] = False
+
+
+# The caller's documents and settings -------------------------------------------------------------------------------
+
+
+class InvalidDocumentError(StepoutError, ValueError):
+    """A document does not follow its schema; ``problems`` lists everything that is wrong with it."""
+
+    error_name = "Stepout.InvalidDocument"
+
+    def __init__(self, message: str, problems: Sequence[Problem] = ()) -> None:
+        super().__init__(message)
+        self.problems: tuple[Problem, ...] = tuple(problems)
+
+
+class ConfigurationError(StepoutError, ValueError):
+    """A setting is missing or contradicts another one; nothing was done."""
+
+    error_name = "Stepout.Configuration"
+
+
+class NotAllowedError(StepoutError, PermissionError):
+    """A document points outside the caller's allow-list; no request was sent."""
+
+    error_name = "Stepout.NotAllowed"
+
+
+# The store ---------------------------------------------------------------------------------------------------------
+
+
+class StoreError(StepoutError):
+    """The store refused or failed."""
+
+    error_name = "Stepout.Store"
+
+
+class ArtifactNotFoundError(StoreError, FileNotFoundError):
+    """There is no such object, or no such bucket."""
+
+    error_name = "Stepout.ArtifactNotFound"
+
+
+class ArtifactExpiredError(ArtifactNotFoundError):
+    """The object is gone, and the pointer said that it would be by now."""
+
+    error_name = "Stepout.ArtifactExpired"
+
+
+class ArtifactExistsError(StoreError, FileExistsError):
+    """Something else is there already, and the write was not to replace it."""
+
+    error_name = "Stepout.ArtifactExists"
+
+
+class AccessDeniedError(StoreError, PermissionError):
+    """The caller may not do this, or S3 does not say whether the object exists."""
+
+    error_name = "Stepout.AccessDenied"
+
+
+class ArtifactChangedError(StoreError):
+    """The object is no longer the one that was written, or a source changed while it was read."""
+
+    error_name = "Stepout.ArtifactChanged"
+
+
+class ArtifactTooLargeError(StoreError, ValueError):
+    """The object is larger than the caller's cap; nothing was downloaded."""
+
+    error_name = "Stepout.ArtifactTooLarge"
+
+
+class StoreUnavailableError(StoreError):
+    """The store could not be reached, or went on failing after every retry; trying again later may help."""
+
+    error_name = "Stepout.StoreUnavailable"
+    retryable = True
+
+
+class IntegrityError(StepoutError):
+    """The bytes are not the bytes that were written."""
+
+    error_name = "Stepout.Integrity"
+
+
+class SizeMismatchError(IntegrityError):
+    """The object has another size than its pointer says."""
+
+    error_name = "Stepout.SizeMismatch"
+
+
+class ChecksumMismatchError(IntegrityError):
+    """The bytes have another checksum than the pointer says."""
+
+    error_name = "Stepout.ChecksumMismatch"
+
+
+# The task ----------------------------------------------------------------------------------------------------------
+
+
+class TaskError(StepoutError):
+    """The task's outcome could not be reported as asked."""
+
+    error_name = "Stepout.Task"
+
+
+class TaskClosedError(TaskError):
+    """Nobody waits for this task any more: it timed out, was stopped, or has been reported already."""
+
+    error_name = "Stepout.TaskClosed"
+
+
+class InvalidTokenError(TaskError):
+    """Step Functions does not know this task token."""
+
+    error_name = "Stepout.InvalidToken"
+
+
+class OutputTooLargeError(TaskError, ValueError):
+    """The output document is over its budget and was not to be spilled."""
+
+    error_name = "Stepout.OutputTooLarge"
+
+
+class OutcomeUndeliveredError(TaskError):
+    """The work is done, but no target took the outcome; the message says where the document was kept."""
+
+    error_name = "Stepout.OutcomeUndelivered"
+
+
+class PermanentError(StepoutError):
+    """For jobs to raise: trying this task again cannot help."""
+
+    error_name = "Stepout.Permanent"
+
+
+class RetryableError(StepoutError):
+    """For jobs to raise: trying this task again may help."""
+
+    error_name = "Stepout.Retryable"
+    retryable = True
+
+
+class TaskInterrupted(BaseException):  # noqa: N818 - design §8 names it; an interruption is no Error
+    """A signal asked the task to stop.
+
+    A ``BaseException``, like ``KeyboardInterrupt``: jobs are full of ``except Exception``.
+    """
+
+    error_name: ClassVar[str] = "Stepout.Interrupted"
+
+    def __init__(self, message: str = "the task was asked to stop", *, signum: int = 15) -> None:
+        super().__init__(message)
+        self.signum = signum
