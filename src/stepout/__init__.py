@@ -1,3 +1,141 @@
-"""Outputs for containers that AWS Step Functions runs."""
+"""Outputs for containers that AWS Step Functions runs: verified S3 artifacts, reported as pointers.
+
+A producer writes artifacts and reports them; a consumer resolves the pointers::
+
+    with stepout.open_task() as task:
+        task.artifacts.put_table("features", table)
+        task.result["rows"] = table.num_rows
+
+    output = stepout.resolve_output(event, allow=["s3://results-bucket/runs/"])
+    table = output["features"].read_table()
+
+Every public name is listed in ``__all__``. A name is imported when it is first used, so that a consumer does not pay
+for the producer's code.
+"""
+
+from __future__ import annotations
+
+import logging
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from stepout.artifacts.allow import ANY_BUCKET
+    from stepout.artifacts.artifact import Artifact
+    from stepout.artifacts.manager import ArtifactManager
+    from stepout.artifacts.plan import TransferSettings
+    from stepout.artifacts.resolve import Output, resolve, resolve_all, resolve_artifact, resolve_output
+    from stepout.artifacts.store import Encryption, StoreProfile
+    from stepout.callbacks.ports import Target
+    from stepout.callbacks.task import Task
+    from stepout.schemas.contract import Contract
+    from stepout.schemas.errors import (
+        AccessDeniedError,
+        ArtifactChangedError,
+        ArtifactExistsError,
+        ArtifactExpiredError,
+        ArtifactNotFoundError,
+        ArtifactTooLargeError,
+        ChecksumMismatchError,
+        ConfigurationError,
+        IntegrityError,
+        InvalidDocumentError,
+        InvalidTokenError,
+        NotAllowedError,
+        OutcomeUndeliveredError,
+        OutputTooLargeError,
+        PermanentError,
+        RetryableError,
+        SizeMismatchError,
+        StepoutError,
+        StoreError,
+        StoreUnavailableError,
+        TaskClosedError,
+        TaskError,
+        TaskInterrupted,
+    )
+    from stepout.schemas.identity import RunIdentity
+    from stepout.schemas.output import TaskOutput
+    from stepout.schemas.pointer import Pointer
+    from stepout.schemas.problems import Problem
+    from stepout.tasks import open_task, task
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "ANY_BUCKET",
+    "AccessDeniedError",
+    "Artifact",
+    "ArtifactChangedError",
+    "ArtifactExistsError",
+    "ArtifactExpiredError",
+    "ArtifactManager",
+    "ArtifactNotFoundError",
+    "ArtifactTooLargeError",
+    "ChecksumMismatchError",
+    "ConfigurationError",
+    "Contract",
+    "Encryption",
+    "IntegrityError",
+    "InvalidDocumentError",
+    "InvalidTokenError",
+    "NotAllowedError",
+    "OutcomeUndeliveredError",
+    "Output",
+    "OutputTooLargeError",
+    "PermanentError",
+    "Pointer",
+    "Problem",
+    "RetryableError",
+    "RunIdentity",
+    "SizeMismatchError",
+    "StepoutError",
+    "StoreError",
+    "StoreProfile",
+    "StoreUnavailableError",
+    "Target",
+    "Task",
+    "TaskClosedError",
+    "TaskError",
+    "TaskInterrupted",
+    "TaskOutput",
+    "TransferSettings",
+    "open_task",
+    "resolve",
+    "resolve_all",
+    "resolve_artifact",
+    "resolve_output",
+    "task",
+]
+
+_HOMES = {
+    "stepout.artifacts.allow": ("ANY_BUCKET",),
+    "stepout.artifacts.artifact": ("Artifact",),
+    "stepout.artifacts.manager": ("ArtifactManager",),
+    "stepout.artifacts.plan": ("TransferSettings",),
+    "stepout.artifacts.resolve": ("Output", "resolve", "resolve_all", "resolve_artifact", "resolve_output"),
+    "stepout.artifacts.store": ("Encryption", "StoreProfile"),
+    "stepout.callbacks.ports": ("Target",),
+    "stepout.callbacks.task": ("Task",),
+    "stepout.schemas.contract": ("Contract",),
+    "stepout.schemas.identity": ("RunIdentity",),
+    "stepout.schemas.output": ("TaskOutput",),
+    "stepout.schemas.pointer": ("Pointer",),
+    "stepout.schemas.problems": ("Problem",),
+    "stepout.tasks": ("open_task", "task"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+logging.getLogger("stepout").addHandler(logging.NullHandler())
+
+
+def __getattr__(name: str) -> object:
+    if name not in __all__:
+        raise AttributeError(f"module 'stepout' has no attribute {name!r}")
+    value = getattr(import_module(_HOME_OF.get(name, "stepout.schemas.errors")), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,46 @@
+# Needs Python 3.11 or later, make and pip. Everything else goes into .venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
+
+.PHONY: demo test lint bench format constraints clean
+
+demo: $(VENV)/.demo  ## One run of the whole thing on a local AWS: container, state machine, Lambda
+	@$(BIN)/stepout demo
+
+test: $(VENV)/.dev  ## Everything, with coverage
+	@mkdir -p build
+	$(BIN)/python -m pytest -n 2 --dist worksteal --cov --cov-report=term:skip-covered --cov-fail-under=95
+
+lint: $(VENV)/.dev  ## Style, types, import rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.dev  ## Speed and memory, as ratios against peers in the same run
+	$(BIN)/python -m benchmarks
+
+format: $(VENV)/.dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+constraints: $(VENV)/.dev  ## Pin what is installed now
+	$(BIN)/python -m pip freeze --exclude-editable | grep -E "^[A-Za-z0-9._-]+==" > constraints.txt
+
+clean:
+	rm -rf $(VENV) build dist src/*.egg-info .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+$(VENV)/.pip:
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) --upgrade pip
+	@touch $@
+
+$(VENV)/.demo: $(VENV)/.pip pyproject.toml constraints.txt
+	$(PIP) -e ".[all,local]"
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.demo
+	$(PIP) --group dev
+	@touch $@

@@ -1,0 +1,44 @@
+"""House rules that no linter knows."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SOURCES = [
+    file for folder in ("artifacts", "callbacks", "schemas", "src/stepout") for file in (ROOT / folder).glob("*.py")
+]
+
+
+@pytest.mark.parametrize("file", SOURCES, ids=lambda file: file.name)
+def test_no_file_is_two_rooms_in_one(file: Path) -> None:
+    """No source file is longer than 400 lines."""
+    assert len(file.read_text(encoding="utf-8").splitlines()) <= 400
+
+
+@pytest.mark.parametrize("file", SOURCES, ids=lambda file: file.name)
+def test_every_module_says_what_it_is(file: Path) -> None:
+    """Every module has a docstring."""
+    assert ast.get_docstring(ast.parse(file.read_text(encoding="utf-8")))
+
+
+def test_constraints_hold_names_and_versions_only() -> None:
+    """A pin names a package and its version, never a place to fetch it from."""
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pins = [line for line in lines if line and not line.startswith("#")]
+    assert pins
+    assert [line for line in pins if not re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9._+!-]+", line)] == []
+
+
+def test_links_point_at_the_root_folders() -> None:
+    """The three symlinks that editors and type checkers follow are committed as links."""
+    listing = subprocess.run(
+        ["git", "ls-files", "-s", "src/stepout"], check=True, capture_output=True, text=True, cwd=ROOT
+    ).stdout
+    links = {line.split("\t")[1] for line in listing.splitlines() if line.startswith("120000")}
+    assert links == {f"src/stepout/{name}" for name in ("artifacts", "callbacks", "schemas")}

@@ -1,0 +1,83 @@
+"""The built wheel and sdist hold exactly the tree's files, with or without symlinks."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+FOLDERS = {"stepout": "src/stepout", "stepout/artifacts": "artifacts", "stepout/callbacks": "callbacks"}
+FOLDERS["stepout/schemas"] = "schemas"
+BUILD_FILES = ("pyproject.toml", "README.md", "LICENSE")
+
+
+def _expected() -> set[str]:
+    """Every module and data file of the tree, by its name in the wheel."""
+    return {
+        f"{package}/{file.name}"
+        for package, folder in FOLDERS.items()
+        for file in (ROOT / folder).iterdir()
+        if file.suffix in {".py", ".json"} or file.name == "py.typed"
+    }
+
+
+def _checkout(target: Path) -> Path:
+    """Copy what the build reads, without the symlinks, as a checkout on Windows might be."""
+    for name in BUILD_FILES:
+        target.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, target / name)
+    for folder in FOLDERS.values():
+        shutil.copytree(
+            ROOT / folder,
+            target / folder,
+            ignore=lambda where, names: [n for n in names if (Path(where) / n).is_symlink() or n == "__pycache__"],
+        )
+    return target
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build the sdist, and the wheel from the sdist."""
+    source = _checkout(tmp_path_factory.mktemp("checkout") / "src")
+    out = tmp_path_factory.mktemp("dist")
+    # Without -w or -s, build makes the sdist first and then the wheel from it.
+    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(out), str(source)]
+    subprocess.run(command, check=True, capture_output=True)
+    return next(out.glob("*.whl"))
+
+
+def test_wheel_holds_exactly_the_tree(wheel: Path) -> None:
+    """A forgotten package or data file would be missing from the wheel, and a stray one would be in it."""
+    with zipfile.ZipFile(wheel) as archive:
+        names = {name for name in archive.namelist() if ".dist-info/" not in name}
+    assert names == _expected()
+
+
+def test_wheel_imports_without_the_sources(wheel: Path, tmp_path: Path) -> None:
+    """Every public name of the installed wheel can be imported with the sources out of reach."""
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path / "site")
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "import stepout, stepout.testing\n"
+        "[getattr(stepout, name) for name in stepout.__all__]\n"
+        "assert stepout.__file__.startswith(sys.argv[1]), stepout.__file__\n"
+        "assert stepout.schemas.schema('pointer')['$id'] == 'urn:stepout:schema:pointer:1'\n"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "site")], check=True, cwd=tmp_path)
+
+
+def test_folders_are_flat() -> None:
+    """A subpackage works in an editable install and is missing from the wheel, so there is none."""
+    nested = [
+        str(path.relative_to(ROOT))
+        for folder in FOLDERS.values()
+        for path in (ROOT / folder).iterdir()
+        if path.is_dir() and not path.is_symlink() and path.name != "__pycache__"
+    ]
+    assert nested == []
