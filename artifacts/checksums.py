@@ -1,0 +1,218 @@
+"""Checksums: SHA-256 in one pass, and CRCs whose parts combine into the whole object's.
+
+Hex, lower case, most significant byte first, is what documents and ``Store`` speak; base64 of the same bytes is what
+S3's headers speak. CRC64NVME is computed by awscrt where that is installed; CRC32 by zlib always.
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+import hashlib
+import zlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+__all__ = [
+    "BLOCK",
+    "CRC_WIDTH",
+    "Crc",
+    "Digest",
+    "PartSum",
+    "combine",
+    "combine_all",
+    "crc_function",
+    "crc_of",
+    "from_base64",
+    "has_native_crc64nvme",
+    "pure_crc64nvme",
+    "sha256_of",
+    "to_base64",
+]
+
+Crc = Literal["crc64nvme", "crc32"]
+
+BLOCK = 1 << 20
+"""Bytes hashed at a time: large enough to release the interpreter lock, small enough to stay in the cache."""
+
+CRC_WIDTH: Mapping[str, int] = {"crc64nvme": 64, "crc32": 32}
+
+# Bit-reversed generator polynomials: CRC-64/NVME of the NVM Express specification, and the CRC-32 of IEEE 802.3.
+_POLYNOMIAL: Mapping[str, int] = {"crc64nvme": 0x9A6C9329AC4BC9B5, "crc32": 0xEDB88320}
+
+CrcFunction = Callable[["Buffer", int], int]
+
+
+def to_base64(checksum: str) -> str:
+    """Turn a hex checksum into what S3's headers hold.
+
+    >>> to_base64("00ff")
+    'AP8='
+    """
+    return base64.b64encode(bytes.fromhex(checksum)).decode("ascii")
+
+
+def from_base64(header: str) -> str:
+    """Turn a header's checksum into hex.
+
+    >>> from_base64("AP8=")
+    '00ff'
+    """
+    return base64.b64decode(header, validate=True).hex()
+
+
+def has_native_crc64nvme() -> bool:
+    """Say whether awscrt is installed, so that CRC64NVME costs next to nothing."""
+    return _native_crc64nvme() is not None
+
+
+@functools.cache
+def _native_crc64nvme() -> CrcFunction | None:
+    try:
+        from awscrt import checksums
+    except ImportError:
+        return None
+    function: CrcFunction | None = getattr(checksums, "crc64nvme", None)
+    return function
+
+
+@functools.cache
+def _table(algorithm: str) -> tuple[int, ...]:
+    polynomial = _POLYNOMIAL[algorithm]
+    rows = []
+    for byte in range(256):
+        value = byte
+        for _ in range(8):
+            value = (value >> 1) ^ (polynomial if value & 1 else 0)
+        rows.append(value)
+    return tuple(rows)
+
+
+def pure_crc64nvme(data: Buffer, previous: int = 0) -> int:
+    """Compute CRC64NVME without awscrt: some MB/s, for readers that must verify and have nothing better."""
+    table = _table("crc64nvme")
+    value = previous ^ 0xFFFF_FFFF_FFFF_FFFF
+    for byte in memoryview(data).cast("B"):
+        value = table[(value ^ byte) & 0xFF] ^ (value >> 8)
+    return value ^ 0xFFFF_FFFF_FFFF_FFFF
+
+
+def crc_function(algorithm: Crc) -> CrcFunction:
+    """Return ``f(data, previous) -> int`` for an algorithm; the first ``previous`` is 0."""
+    if algorithm == "crc32":
+        return zlib.crc32
+    return _native_crc64nvme() or pure_crc64nvme
+
+
+def _blocks(body: Iterable[memoryview]) -> Iterable[memoryview]:
+    for view in body:
+        for start in range(0, len(view), BLOCK):
+            yield view[start : start + BLOCK]
+
+
+def crc_of(algorithm: Crc, body: Iterable[memoryview]) -> str:
+    """Compute the CRC of a body's views, in order, as hex."""
+    function, value = crc_function(algorithm), 0
+    for block in _blocks(body):
+        value = function(block, value)
+    return _hex(algorithm, value)
+
+
+def sha256_of(body: Iterable[memoryview]) -> str:
+    """Compute the SHA-256 of a body's views, in order, as hex."""
+    digest = hashlib.sha256()
+    for block in _blocks(body):
+        digest.update(block)
+    return digest.hexdigest()
+
+
+def _hex(algorithm: str, value: int) -> str:
+    return f"{value:0{CRC_WIDTH[algorithm] // 4}x}"
+
+
+class Digest:
+    """SHA-256, and a CRC if one is wanted, over a stream of views.
+
+    Args:
+        crc: The CRC to compute beside SHA-256; ``None`` for none.
+    """
+
+    def __init__(self, crc: Crc | None = None) -> None:
+        self._sha256 = hashlib.sha256()
+        self._crc = crc
+        self._function = crc_function(crc) if crc else None
+        self._value = 0
+        self.size = 0
+
+    def update(self, view: Buffer) -> None:
+        """Take the next bytes."""
+        data = memoryview(view)
+        self._sha256.update(data)
+        if self._function is not None:
+            self._value = self._function(data, self._value)
+        self.size += data.nbytes
+
+    def checksums(self) -> dict[str, str]:
+        """Return what has been computed so far, hex by algorithm."""
+        found = {"sha256": self._sha256.hexdigest()}
+        if self._crc:
+            found[self._crc] = _hex(self._crc, self._value)
+        return found
+
+
+# Combination: the CRC of A+B from CRC(A), CRC(B) and len(B), by arithmetic on polynomials over GF(2) ---------------
+
+
+def _times(algorithm: str, left: int, right: int) -> int:
+    polynomial, bit = _POLYNOMIAL[algorithm], 1 << (CRC_WIDTH[algorithm] - 1)
+    product = 0
+    while bit:
+        if left & bit:
+            product ^= right
+        bit >>= 1
+        right = (right >> 1) ^ (polynomial if right & 1 else 0)
+    return product
+
+
+@functools.lru_cache(maxsize=64)
+def _shift(algorithm: str, length: int) -> int:
+    """The polynomial x to the power of 8 * length, modulo the generator; parts mostly share a length, so remember it."""
+    one = 1 << (CRC_WIDTH[algorithm] - 1)
+    result, square, exponent = one, one >> 1, 8 * length
+    while exponent:
+        if exponent & 1:
+            result = _times(algorithm, result, square)
+        square = _times(algorithm, square, square)
+        exponent >>= 1
+    return result
+
+
+def combine(algorithm: Crc, first: str, second: str, second_length: int) -> str:
+    """Combine the CRCs of two neighbouring pieces into the CRC of both.
+
+    Args:
+        algorithm: ``"crc64nvme"`` or ``"crc32"``.
+        first: The first piece's CRC, hex.
+        second: The second piece's CRC, hex.
+        second_length: The second piece's length in bytes.
+
+    Returns:
+        The CRC of the first piece followed by the second, hex.
+    """
+    shifted = _times(algorithm, _shift(algorithm, second_length), int(first, 16))
+    return _hex(algorithm, shifted ^ int(second, 16))
+
+
+PartSum = tuple[str, int]
+"""A part's CRC in hex, and its size in bytes."""
+
+
+def combine_all(algorithm: Crc, parts: Sequence[PartSum]) -> str:
+    """Combine the CRCs of all parts, in order, into the whole object's."""
+    total = _hex(algorithm, 0)
+    for checksum, size in parts:
+        total = combine(algorithm, total, checksum, size)
+    return total

@@ -1,0 +1,147 @@
+"""How a body is cut into parts: pure functions of sizes, memory and cores.
+
+The limits are S3's: at most 10,000 parts of 5 MiB to 5 GiB each, the last one of any size
+(https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from stepout.schemas.errors import ConfigurationError
+
+__all__ = [
+    "BLOCK_SIZE",
+    "MAX_PARTS",
+    "MAX_PART_SIZE",
+    "MIB",
+    "MIN_MEMORY",
+    "MIN_PART_SIZE",
+    "TransferSettings",
+    "ceiling",
+    "part_size_at",
+    "part_size_for",
+    "part_sizes",
+    "sender_count",
+    "single_put_limit",
+]
+
+MIB = 1 << 20
+MAX_PARTS = 10_000
+MIN_PART_SIZE = 5 * MIB
+MAX_PART_SIZE = 5 * 1024 * MIB
+
+BLOCK_SIZE = MIB
+"""Parts are made of blocks of this size; one block is one send."""
+
+MIN_MEMORY = 16 * MIB
+
+# A stream of unknown length starts with small parts, so that short ones are cheap, and grows them twice.
+_SMALL_PARTS = 64
+_MIDDLE_PARTS = 5_000
+_MAX_SENDERS = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransferSettings:
+    """How much one transfer may use.
+
+    Attributes:
+        memory: Bytes that hold parts on their way, whatever the size of the artifact. It bounds the size of a part
+            (half of it), and so the size of an artifact: 64 MiB carry streams of 233 GiB and files of 312 GiB.
+        connections: Requests in flight at once; ``None`` chooses from cores and memory.
+        part_size: Bytes in each part; ``None`` adapts to the size. At most half of ``memory``.
+
+    Raises:
+        ConfigurationError: A value is outside S3's limits, or the values contradict each other.
+    """
+
+    memory: int = 64 * MIB
+    connections: int | None = None
+    part_size: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.memory < MIN_MEMORY:
+            raise ConfigurationError(f"memory is {self.memory:,} bytes: at least {MIN_MEMORY:,} are needed")
+        if self.connections is not None and not 1 <= self.connections <= 256:  # noqa: PLR2004 - named in the message
+            raise ConfigurationError(f"connections is {self.connections}: expected 1 to 256")
+        if self.part_size is not None:
+            self._check_part_size(self.part_size)
+
+    def _check_part_size(self, part_size: int) -> None:
+        if not MIN_PART_SIZE <= part_size <= MAX_PART_SIZE:
+            raise ConfigurationError(
+                f"part_size is {part_size:,} bytes: S3 takes {MIN_PART_SIZE:,} to {MAX_PART_SIZE:,}"
+            )
+        if part_size > self.memory // 2:
+            message = f"part_size is {part_size:,} bytes: at most half of memory ({self.memory:,}), so raise memory too"
+            raise ConfigurationError(message)
+
+
+def _ladder(settings: TransferSettings) -> tuple[int, int, int]:
+    """The small, the middle and the large part: an eighth, a quarter and half of the memory, in whole blocks."""
+    if settings.part_size is not None:
+        return (settings.part_size,) * 3
+    small, middle, large = (
+        min(max(settings.memory // share // BLOCK_SIZE * BLOCK_SIZE, MIN_PART_SIZE), MAX_PART_SIZE)
+        for share in (8, 4, 2)
+    )
+    return small, middle, large
+
+
+def part_size_at(number: int, settings: TransferSettings) -> int:
+    """Return the size of part ``number`` (from 1) of a stream whose length is unknown."""
+    small, middle, large = _ladder(settings)
+    if number <= _SMALL_PARTS:
+        return small
+    return middle if number <= _MIDDLE_PARTS else large
+
+
+def part_size_for(size: int, settings: TransferSettings) -> int:
+    """Return the size of every part but the last of a body of ``size`` bytes.
+
+    Raises:
+        ConfigurationError: Even the largest part that the memory allows would need more than 10,000 parts.
+    """
+    small, middle, large = _ladder(settings)
+    if size <= _SMALL_PARTS * small:
+        return small
+    for candidate in (middle, large):
+        if math.ceil(size / candidate) <= MAX_PARTS:
+            return candidate
+    needed = "part_size" if settings.part_size is not None else "memory"
+    message = f"{size:,} bytes do not fit in {MAX_PARTS:,} parts of {large:,} bytes; nothing was sent. Raise {needed}"
+    raise ConfigurationError(message)
+
+
+def part_sizes(size: int, settings: TransferSettings) -> list[int]:
+    """Return the sizes of all parts of a body of ``size`` bytes, in order; at least one part."""
+    each = part_size_for(size, settings)
+    full, rest = divmod(size, each)
+    return [each] * full + ([rest] if rest or not full else [])
+
+
+def ceiling(settings: TransferSettings) -> int:
+    """Return how many bytes a stream of unknown length can carry.
+
+    >>> ceiling(TransferSettings()) // 1024**3
+    233
+    """
+    small, middle, large = _ladder(settings)
+    return _SMALL_PARTS * small + (_MIDDLE_PARTS - _SMALL_PARTS) * middle + (MAX_PARTS - _MIDDLE_PARTS) * large
+
+
+def single_put_limit(settings: TransferSettings) -> int:
+    """Return the largest body that goes out as one PutObject: what fits in the first part."""
+    return _ladder(settings)[0]
+
+
+def sender_count(part_size: int, settings: TransferSettings, *, cores: int) -> int:
+    """Return how many parts may be on their way at once.
+
+    Latency wants more connections than cores, the interpreter's lock wants few; memory holds only so many parts,
+    one of which is being filled.
+    """
+    wanted = settings.connections or min(_MAX_SENDERS, max(4, cores))
+    return max(1, min(wanted, settings.memory // part_size - 1))
