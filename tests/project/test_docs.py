@@ -1,0 +1,109 @@
+"""What README and docs show runs: every block of Python, shell and JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from stepout.schemas import validate
+from support.docs import Block, blocks
+
+if TYPE_CHECKING:
+    from stepout.local import LocalAws
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+BLOCKS = [block for page in PAGES for block in blocks(page)]
+SET_UP = ("make ", "pip ")  # what every run of these tests has done already
+
+
+def _of(language: str) -> list[Block]:
+    return [block for block in BLOCKS if block.language == language]
+
+
+def _id(block: object) -> str:
+    return f"{block.file.name}:{block.line}" if isinstance(block, Block) else str(block)
+
+
+def test_every_block_is_of_a_language_that_is_run() -> None:
+    """A block in a language that no test here runs would be a promise that nothing holds."""
+    assert {block.language for block in BLOCKS} <= {"python", "sh", "json", "text"}
+
+
+@pytest.fixture
+def documented(local_aws: LocalAws, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """The environment that the pages speak of: a bucket, a table, an image, a folder to work in."""
+    import numpy as np
+    import pyarrow as pa
+    from PIL import Image
+
+    for name, value in local_aws.environ.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("STEPOUT_BUCKET", "results-bucket")
+    monkeypatch.setenv("STEPOUT_PREFIX", "runs")
+    monkeypatch.setenv("STEPOUT_ALLOW", "s3://results-bucket/runs/")
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
+    monkeypatch.chdir(tmp_path)
+    client = local_aws.client("s3")
+    if "results-bucket" not in {bucket["Name"] for bucket in client.list_buckets()["Buckets"]}:
+        client.create_bucket(Bucket="results-bucket")
+    table = pa.table({"id": range(1000), "score": np.linspace(0, 1, 1000), "note": ["a"] * 1000})
+    image = Image.fromarray(np.zeros((48, 64, 3), dtype=np.uint8))
+    (tmp_path / "report.pdf").write_bytes(b"%PDF-1.7 a report")
+    return {"table": table, "image": image, "client": client, "__name__": "documented"}
+
+
+def _event(captured: str) -> dict[str, Any] | None:
+    """The last output document among the lines that a block printed."""
+    lines = [line for line in captured.splitlines() if line.startswith('{"stepout"')]
+    return dict(json.loads(lines[-1])) if lines else None
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_python_and_shell_run(page: Path, documented: dict[str, Any], capfd: pytest.CaptureFixture[str]) -> None:
+    """A page's Python blocks run in one namespace and its shell blocks in one folder, in order."""
+    for block in blocks(page):
+        if block.language == "python":
+            code = "\n" * block.line + block.text
+            exec(compile(code, str(page), "exec"), documented)
+            event = _event(capfd.readouterr().out)
+            if event is not None:
+                documented["event"] = event
+                Path("output.json").write_text(json.dumps(event), encoding="utf-8")
+            if handler := documented.pop("handler", None):
+                assert handler(documented["event"], None)
+        elif block.language == "sh":
+            lines = [line for line in block.text.splitlines() if not line.startswith(SET_UP)]
+            subprocess.run(["sh", "-ec", "\n".join(lines)], check=True, timeout=60)
+
+
+def _state_machine(state: dict[str, Any]) -> dict[str, Any]:
+    """A state machine around one state, with an empty state for each that it names."""
+    following = {state.get("Next"), *(catch["Next"] for catch in state.get("Catch", []))} - {None}
+    ends: dict[str, Any] = {str(name): {"Type": "Pass", "End": True} for name in following}
+    return {"StartAt": "It", "States": {"It": state, **ends}}
+
+
+@pytest.mark.parametrize("block", _of("json"), ids=_id)
+def test_json_is_what_it_claims_to_be(block: Block, local_aws: LocalAws) -> None:
+    """Documents validate; states and task definitions are taken by the local AWS; policies have statements."""
+    value = json.loads(block.text)
+    if "stepout" in value:
+        assert validate(value) == []
+    elif "Type" in value or "StartAt" in value:
+        definition = value if "StartAt" in value else _state_machine(value)
+        states = local_aws.client("stepfunctions")
+        role = "arn:aws:iam::000000000000:role/none"
+        name = f"documented-{block.line}"
+        answer = states.create_state_machine(name=name, definition=json.dumps(definition), roleArn=role)
+        states.delete_state_machine(stateMachineArn=answer["stateMachineArn"])
+    elif "containerDefinitions" in value:
+        answer = local_aws.client("ecs").register_task_definition(**value)
+        assert answer["taskDefinition"]["family"] == value["family"]
+    else:
+        assert all({"Effect", "Action", "Resource"} <= set(statement) for statement in value["Statement"])
