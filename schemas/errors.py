@@ -189,7 +189,7 @@ class RetryableError(StepoutError):
     retryable = True
 
 
-class TaskInterrupted(BaseException):  # noqa: N818 - design §8 names it; an interruption is no Error
+class TaskInterrupted(BaseException):
     """A signal asked the task to stop.
 
     A ``BaseException``, like ``KeyboardInterrupt``: jobs are full of ``except Exception``.

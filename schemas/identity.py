@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping  # noqa: TC003 - typing.get_type_hints works on the models
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
-__all__ = ["RunIdentity"]
+from stepout.schemas import rules
+from stepout.schemas.json_value import DEPTH_LIMIT, NotPlainError, copy_json, json_problems, plain_copy
+from stepout.schemas.problems import Problem, invalid_document, member
+
+__all__ = ["RunIdentity", "producer_problems", "read_producer"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,3 +38,90 @@ class RunIdentity:
     nonce: str | None = None
     run_id: str | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the wire form, the ``producer`` of an output; nothing is checked, nothing shared.
+
+        >>> RunIdentity(state="Mask", attempt=0, map_index="3").to_dict()
+        {'state': 'Mask', 'attempt': 0, 'mapIndex': '3'}
+        """
+        members = {name: getattr(self, attribute) for name, attribute in _ATTRIBUTES.items()}
+        document = {name: plain_copy(value) for name, value in members.items() if value is not None}
+        document.update((name, plain_copy(value)) for name, value in self.extra.items() if name not in _ATTRIBUTES)
+        return document
+
+    @classmethod
+    def from_dict(cls, document: object) -> RunIdentity:
+        """Parse the wire form strictly and copy it.
+
+        Args:
+            document: Parsed JSON: a ``dict``.
+
+        Returns:
+            The identity, unknown members in ``extra``.
+
+        Raises:
+            InvalidDocumentError: With every problem found.
+        """
+        try:
+            return read_producer(document)
+        except NotPlainError:
+            problems = json_problems(document) or list(producer_problems(document))
+        if problems:
+            raise invalid_document("the producer", problems)
+        return read_producer(plain_copy(document))
+
+
+_ATTRIBUTES: Final = {
+    "execution": "execution",
+    "state": "state",
+    "attempt": "attempt",
+    "mapIndex": "map_index",
+    "redrive": "redrive",
+    "version": "version",
+    "nonce": "nonce",
+    "runId": "run_id",
+}
+_INTEGERS: Final = ("attempt", "redrive")
+
+
+def read_producer(document: Any, room: int = DEPTH_LIMIT) -> RunIdentity:
+    """Parse a producer fast, giving up without a reason at whatever is out of the ordinary.
+
+    Args:
+        document: Any value.
+        room: How many levels of objects and arrays it may have.
+
+    Returns:
+        The identity.
+
+    Raises:
+        NotPlainError: It is no producer, or holds something other than the plain types.
+    """
+    members = copy_json(document, room)
+    if next(producer_problems(members), None):
+        raise NotPlainError
+    found = {attribute: members.pop(name) for name, attribute in _ATTRIBUTES.items() if name in members}
+    found.update((name, rules.whole(found[name])) for name in _INTEGERS if name in found)
+    return RunIdentity(extra=members, **found)
+
+
+def producer_problems(document: object, location: str = "$") -> Iterator[Problem]:
+    """Yield everything that keeps a JSON value from being a producer.
+
+    Args:
+        document: JSON, as ``json_problems`` knows it.
+        location: What to call the document itself.
+
+    Yields:
+        Problems of the same kinds and at the same locations as ``stepout.schemas.validate`` has them.
+    """
+    if not isinstance(document, dict):
+        yield rules.wrong_type(location, "object", document)
+        return
+    for name, rule in rules.PRODUCER_TEXTS.items():
+        if name in document:
+            yield from rule.problems(document[name], member(location, name))
+    for name in _INTEGERS:
+        if name in document:
+            yield from rules.integer_problems(document[name], member(location, name))

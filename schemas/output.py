@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping  # noqa: TC003 - typing.get_type_hints works on the models
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
-from stepout.schemas.identity import RunIdentity
-from stepout.schemas.pointer import Pointer
+from stepout.schemas import rules
+from stepout.schemas.identity import RunIdentity, producer_problems, read_producer
+from stepout.schemas.json_text import dump_json
+from stepout.schemas.json_value import DEPTH_LIMIT, NotPlainError, copy_json, json_problems, plain_copy
+from stepout.schemas.pointer import Pointer, pointer_problems, read_pointer
+from stepout.schemas.problems import Problem, invalid_document, member
 
-__all__ = ["OUTPUT_VERSION", "TaskOutput"]
+__all__ = ["OUTPUT_VERSION", "TaskOutput", "is_pointer", "output_problems"]
 
 OUTPUT_VERSION = "output/1"
 
@@ -31,3 +35,152 @@ class TaskOutput:
     manifest: Pointer | None = None
     producer: RunIdentity | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the wire form: what is absent left out, members in the schema's order, nothing shared.
+
+        Nothing is checked: ``stepout.schemas.validate`` does that.
+
+        >>> TaskOutput(result={"rows": 3}).to_dict()
+        {'stepout': 'output/1', 'artifacts': {}, 'result': {'rows': 3}}
+        """
+        document: dict[str, Any] = {"stepout": OUTPUT_VERSION}
+        if self.artifacts is not None:
+            document["artifacts"] = {name: pointer.to_dict() for name, pointer in self.artifacts.items()}
+        if self.result is not None:
+            result = self.result
+            document["result"] = result.to_dict() if isinstance(result, Pointer) else plain_copy(result)
+        if self.manifest is not None:
+            document["manifest"] = self.manifest.to_dict()
+        if self.producer is not None:
+            document["producer"] = self.producer.to_dict()
+        document.update((name, plain_copy(value)) for name, value in self.extra.items() if name not in _KNOWN)
+        return document
+
+    def to_json(self) -> str:
+        """Return the wire form as compact text, non-ASCII characters as themselves.
+
+        Raises:
+            InvalidDocumentError: Something in it is not JSON.
+        """
+        return dump_json(self.to_dict()).decode()
+
+    @classmethod
+    def from_dict(cls, document: object, *, manifest_allowed: bool = True) -> TaskOutput:
+        """Parse the wire form strictly, with the same verdict as the JSON Schema, and copy it.
+
+        Args:
+            document: Parsed JSON: a ``dict``.
+            manifest_allowed: ``False`` for what a manifest pointed to: a manifest never leads to another.
+
+        Returns:
+            The output, unknown members in ``extra``.
+
+        Raises:
+            InvalidDocumentError: With every problem found.
+        """
+        try:
+            output = _read_output(document)
+        except NotPlainError:
+            problems = json_problems(document) or list(output_problems(document))
+            if problems:
+                raise invalid_document("the task output", problems) from None
+            output = _read_output(plain_copy(document))
+        if output.manifest is not None and not manifest_allowed:
+            problem = Problem("$.manifest", "unexpected", "leads to another manifest, which no writer of ours does")
+            raise invalid_document("the manifest's content", [problem], "It was not followed.")
+        return output
+
+
+_KNOWN: Final = frozenset(("stepout", "artifacts", "result", "manifest", "producer"))
+
+
+def is_pointer(value: object) -> bool:
+    """Tell whether a ``result`` stands for a pointer: its member ``stepout`` begins with ``pointer/``."""
+    if not isinstance(value, dict):
+        return False
+    version = value.get("stepout")
+    return isinstance(version, str) and version.startswith("pointer/")
+
+
+def _read_output(document: Any) -> TaskOutput:
+    if type(document) is not dict or document.get("stepout") != OUTPUT_VERSION:
+        raise NotPlainError
+    room = DEPTH_LIMIT - 1
+    manifest = read_pointer(document["manifest"], room) if "manifest" in document else None
+    if (manifest is None) is not ("artifacts" in document) or (manifest and "result" in document):
+        raise NotPlainError
+    return TaskOutput(
+        artifacts=_read_artifacts(document["artifacts"], room) if manifest is None else None,
+        result=_read_result(document["result"], room) if "result" in document else None,
+        manifest=manifest,
+        producer=read_producer(document["producer"], room) if "producer" in document else None,
+        extra=copy_json({name: value for name, value in document.items() if name not in _KNOWN}),
+    )
+
+
+def _read_artifacts(value: Any, room: int) -> dict[str, Pointer]:
+    if type(value) is not dict:
+        raise NotPlainError
+    matches = rules.NAME.matches
+    for name in value:
+        if type(name) is not str or not matches(name):
+            raise NotPlainError
+    return {name: read_pointer(pointer, room - 1) for name, pointer in value.items()}
+
+
+def _read_result(value: Any, room: int) -> Mapping[str, Any] | Pointer:
+    if type(value) is not dict:
+        raise NotPlainError
+    if is_pointer(value):
+        return read_pointer(value, room)
+    result: dict[str, Any] = copy_json(value, room)
+    return result
+
+
+def output_problems(document: object, location: str = "$") -> Iterator[Problem]:
+    """Yield everything that keeps a JSON value from being a task output.
+
+    Args:
+        document: JSON, as ``json_problems`` knows it.
+        location: What to call the document itself.
+
+    Yields:
+        Problems of the same kinds and at the same locations as ``stepout.schemas.validate`` has them.
+    """
+    if not isinstance(document, dict):
+        yield rules.wrong_type(location, "object", document)
+        return
+    if "stepout" not in document:
+        yield rules.missing(member(location, "stepout"))
+    elif document["stepout"] != OUTPUT_VERSION:
+        yield rules.wrong_version(member(location, "stepout"), OUTPUT_VERSION)
+    if "manifest" in document:
+        yield from (rules.unexpected(member(location, name)) for name in ("artifacts", "result") if name in document)
+        yield from pointer_problems(document["manifest"], member(location, "manifest"))
+    elif "artifacts" not in document:
+        yield rules.missing(member(location, "artifacts"))
+    if "artifacts" in document:
+        yield from _artifacts_problems(document["artifacts"], member(location, "artifacts"))
+    if "result" in document:
+        yield from _result_problems(document["result"], member(location, "result"))
+    if "producer" in document:
+        yield from producer_problems(document["producer"], member(location, "producer"))
+
+
+def _artifacts_problems(value: object, location: str) -> Iterator[Problem]:
+    if not isinstance(value, dict):
+        yield rules.wrong_type(location, "object", value)
+        return
+    for name, pointer in value.items():
+        place = member(location, name)
+        if not rules.NAME.matches(name):
+            yield rules.wrong_name(place)
+        yield from pointer_problems(pointer, place)
+
+
+def _result_problems(value: object, location: str) -> Iterator[Problem]:
+    if is_pointer(value):
+        yield from pointer_problems(value, location)
+    elif not isinstance(value, dict):
+        yield rules.wrong_type(location, "object", value)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping  # noqa: TC003 - typing.get_type_hints works on the models
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
-__all__ = ["POINTER_VERSION", "Pointer"]
+from stepout.schemas import rules
+from stepout.schemas.json_text import dump_json
+from stepout.schemas.json_value import DEPTH_LIMIT, NotPlainError, copy_json, json_problems, plain_copy
+from stepout.schemas.problems import Problem, invalid_document, member
+
+__all__ = ["POINTER_VERSION", "Pointer", "pointer_problems", "read_pointer"]
 
 POINTER_VERSION = "pointer/1"
 
@@ -49,3 +54,174 @@ class Pointer:
     def url(self) -> str:
         """``s3://bucket/key``."""
         return f"s3://{self.bucket}/{self.key}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the wire form: what is absent left out, members in the schema's order, nothing shared.
+
+        Nothing is checked: ``stepout.schemas.validate`` does that.
+
+        >>> Pointer(bucket="results", key="a.txt", size=0, checksum={}).to_dict()["mediaType"]
+        'application/octet-stream'
+        """
+        document: dict[str, Any] = {"stepout": POINTER_VERSION}
+        for name, attribute in _ATTRIBUTES.items():
+            value = getattr(self, attribute)
+            if value is not None:
+                document[name] = plain_copy(value)
+        document.update((name, plain_copy(value)) for name, value in self.extra.items() if name not in _KNOWN)
+        return document
+
+    def to_json(self) -> str:
+        """Return the wire form as compact text, non-ASCII characters as themselves.
+
+        Raises:
+            InvalidDocumentError: Something in it is not JSON.
+        """
+        return dump_json(self.to_dict()).decode()
+
+    @classmethod
+    def from_dict(cls, document: object) -> Pointer:
+        """Parse the wire form strictly, with the same verdict as the JSON Schema, and copy it.
+
+        Args:
+            document: Parsed JSON: a ``dict``.
+
+        Returns:
+            The pointer, unknown members in ``extra``.
+
+        Raises:
+            InvalidDocumentError: With every problem found.
+        """
+        try:
+            return read_pointer(document)
+        except NotPlainError:
+            problems = json_problems(document) or list(pointer_problems(document))
+        if problems:
+            raise invalid_document("the pointer", problems)
+        return read_pointer(plain_copy(document))
+
+
+_ATTRIBUTES: Final = {
+    "bucket": "bucket",
+    "key": "key",
+    "versionId": "version_id",
+    "etag": "etag",
+    "size": "size",
+    "checksum": "checksum",
+    "mediaType": "media_type",
+    "bucketOwner": "bucket_owner",
+    "region": "region",
+    "createdAt": "created_at",
+    "expiresAt": "expires_at",
+    "annotations": "annotations",
+}
+_KNOWN: Final = frozenset(("stepout", *_ATTRIBUTES))
+_REQUIRED: Final = ("stepout", "bucket", "key", "size", "checksum", "mediaType")
+_TEXTS: Final = {
+    name: (_ATTRIBUTES[name], rule.matches, rule.shortest, rule.longest) for name, rule in rules.POINTER_TEXTS.items()
+}
+_SIZES: Final = {name: rule.matches for name, rule in rules.CHECKSUMS.items()}
+
+
+def read_pointer(document: Any, room: int = DEPTH_LIMIT) -> Pointer:
+    """Parse a pointer fast, giving up without a reason at whatever is out of the ordinary.
+
+    Args:
+        document: Any value.
+        room: How many levels of objects and arrays it may have.
+
+    Returns:
+        The pointer.
+
+    Raises:
+        NotPlainError: It is no pointer, or holds something other than the plain types; ``json_problems`` and
+            ``pointer_problems`` tell which.
+    """
+    if type(document) is not dict or room < 2 or document.get("stepout") != POINTER_VERSION:  # noqa: PLR2004 - itself and its checksum
+        raise NotPlainError
+    found: dict[str, Any] = {}
+    extra: dict[str, Any] = {}
+    for name, value in document.items():
+        text = _TEXTS.get(name)
+        if text is not None:
+            attribute, matches, shortest, longest = text
+            if type(value) is not str or not shortest <= len(value) <= longest or not matches(value):
+                raise NotPlainError
+            found[attribute] = value if value.isascii() else copy_json(value)
+        elif name in _KNOWN:
+            found[name] = value
+        else:
+            extra[name] = value
+    return _assembled(found, copy_json(extra, room) if extra else extra, room)
+
+
+def _assembled(found: dict[str, Any], extra: dict[str, Any], room: int) -> Pointer:
+    try:
+        del found["stepout"]
+        found["size"] = rules.whole(found["size"])
+        found["checksum"] = _read_checksum(found["checksum"])
+        if "annotations" in found:
+            found["annotations"] = _read_object(found["annotations"], room - 1)
+        bucket, key, media_type = found.pop("bucket"), found.pop("key"), found.pop("media_type")
+    except KeyError:
+        raise NotPlainError from None
+    if found["size"] is None:
+        raise NotPlainError
+    return Pointer(bucket=bucket, key=key, media_type=media_type, extra=extra, **found)
+
+
+def _read_checksum(value: Any) -> dict[str, str]:
+    if type(value) is not dict or ("sha256" not in value and "crc64nvme" not in value):
+        raise NotPlainError
+    for algorithm, digits in value.items():
+        matches = _SIZES.get(algorithm)
+        if matches is None:
+            copy_json({algorithm: digits})
+            if next(rules.OTHER_CHECKSUM.problems(digits, ""), None):
+                raise NotPlainError
+        elif type(digits) is not str or not matches(digits):
+            raise NotPlainError
+    return dict(value)
+
+
+def _read_object(value: Any, room: int) -> Any:
+    if type(value) is not dict:
+        raise NotPlainError
+    return copy_json(value, room)
+
+
+def pointer_problems(document: object, location: str = "$") -> Iterator[Problem]:
+    """Yield everything that keeps a JSON value from being a pointer.
+
+    Args:
+        document: JSON, as ``json_problems`` knows it.
+        location: What to call the document itself.
+
+    Yields:
+        Problems of the same kinds and at the same locations as ``stepout.schemas.validate`` has them.
+    """
+    if not isinstance(document, dict):
+        yield rules.wrong_type(location, "object", document)
+        return
+    yield from (rules.missing(member(location, name)) for name in _REQUIRED if name not in document)
+    if document.get("stepout", POINTER_VERSION) != POINTER_VERSION:
+        yield rules.wrong_version(member(location, "stepout"), POINTER_VERSION)
+    for name, rule in rules.POINTER_TEXTS.items():
+        if name in document:
+            yield from rule.problems(document[name], member(location, name))
+    if "size" in document:
+        yield from rules.integer_problems(document["size"], member(location, "size"))
+    if "checksum" in document:
+        yield from _checksum_problems(document["checksum"], member(location, "checksum"))
+    if "annotations" in document and not isinstance(document["annotations"], dict):
+        yield rules.wrong_type(member(location, "annotations"), "object", document["annotations"])
+
+
+def _checksum_problems(value: object, location: str) -> Iterator[Problem]:
+    if not isinstance(value, dict):
+        yield rules.wrong_type(location, "object", value)
+        return
+    if not rules.CHECKSUMS.keys() & value.keys():
+        yield rules.no_checksum(location)
+    for algorithm, digits in value.items():
+        yield from rules.CHECKSUMS.get(algorithm, rules.OTHER_CHECKSUM).problems(digits, member(location, algorithm))

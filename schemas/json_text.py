@@ -1,0 +1,121 @@
+"""JSON text, read and written strictly: what one side writes, every other side reads the same."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from typing import TYPE_CHECKING, Any, Final
+
+from stepout.schemas.json_value import DEPTH_LIMIT, json_problems
+from stepout.schemas.problems import Problem, invalid_document, item, member
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["SIZE_LIMIT", "dump_json", "load_json"]
+
+SIZE_LIMIT: Final = 64 * 2**20
+"""How many bytes of text are read unless the caller says otherwise."""
+
+
+def dump_json(value: object) -> bytes:
+    r"""Write a JSON value as compact UTF-8.
+
+    Args:
+        value: Any Python value.
+
+    Returns:
+        The text, without white space, non-ASCII characters as themselves.
+
+    Raises:
+        InvalidDocumentError: The value holds something that is not JSON; ``problems`` names every such member.
+
+    >>> dump_json({"é": [1, None]})
+    b'{"\xc3\xa9":[1,null]}'
+    """
+    problems = json_problems(value)
+    if problems:
+        raise invalid_document("the value", problems, "Nothing was written.")
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+
+
+def load_json(text: str | bytes | bytearray | memoryview, *, max_bytes: int | None = SIZE_LIMIT) -> Any:
+    """Read JSON text strictly.
+
+    Args:
+        text: JSON, as text or as UTF-8.
+        max_bytes: How many bytes of UTF-8 it may have; ``None`` for any number.
+
+    Returns:
+        The value: plain ``dict``, ``list``, ``str``, ``int``, ``float``, ``bool`` and ``None``.
+
+    Raises:
+        InvalidDocumentError: ``problems`` holds one of the kinds ``"size"``, ``"encoding"``, ``"syntax"``, ``"depth"``,
+            ``"duplicate"`` (the same member twice) or everything that ``json_problems`` finds in the value.
+    """
+    problems, value = _size_problems(text, max_bytes), None
+    if not problems:
+        problems, value = _parsed(text)
+    if problems:
+        raise invalid_document("the JSON text", problems)
+    return value
+
+
+class _DuplicateError(ValueError):
+    """An object has two members of one name."""
+
+
+class _Doubled(dict[str, Any]):
+    """An object that had members twice, and which."""
+
+    names: tuple[str, ...] = ()
+
+
+def _size_problems(text: str | bytes | bytearray | memoryview, max_bytes: int | None) -> list[Problem]:
+    size = memoryview(text).nbytes if not isinstance(text, str) else len(text)
+    if isinstance(text, str) and max_bytes is not None and size <= max_bytes < 4 * size and not text.isascii():
+        size = len(text.encode("utf-8", "surrogatepass"))
+    if max_bytes is None or size <= max_bytes:
+        return []
+    return [Problem("$", "size", f"is longer than {max_bytes:,} bytes, the most that is read here")]
+
+
+def _parsed(text: str | bytes | bytearray | memoryview) -> tuple[list[Problem], Any]:
+    try:
+        decoded = text if isinstance(text, str) else str(text, "utf-8")
+        value = json.loads(decoded, object_pairs_hook=_unique)
+    except UnicodeDecodeError as error:
+        return [Problem("$", "encoding", f"is not UTF-8 at byte {error.start}")], None
+    except _DuplicateError:
+        return list(_duplicates(json.loads(decoded, object_pairs_hook=_doubled), "$")), None
+    except json.JSONDecodeError as error:
+        return [Problem("$", "syntax", f"is not JSON at line {error.lineno}, column {error.colno}")], None
+    except RecursionError:
+        return [Problem("$", "depth", f"is nested deeper than {DEPTH_LIMIT} objects and arrays")], None
+    except ValueError:
+        return [Problem("$", "range", "holds an integer of thousands of digits")], None
+    return json_problems(value), value
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise _DuplicateError
+    return members
+
+
+def _doubled(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = _Doubled(pairs)
+    members.names = tuple(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
+    return members
+
+
+def _duplicates(value: object, location: str) -> Iterator[Problem]:
+    if isinstance(value, _Doubled):
+        for name in value.names:
+            yield Problem(member(location, name), "duplicate", "occurs more than once; readers would disagree on which")
+        for name, child in value.items():
+            yield from _duplicates(child, member(location, name))
+    elif isinstance(value, list):
+        for index, child in enumerate(value):
+            yield from _duplicates(child, item(location, index))
