@@ -1,0 +1,122 @@
+"""Keep a task output within its budget: what does not fit goes to the store, and a pointer to it stays."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from stepout.schemas.errors import ConfigurationError, OutputTooLargeError
+from stepout.schemas.json_text import dump_json
+from stepout.schemas.output import TaskOutput
+from stepout.schemas.pointer import Pointer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+__all__ = ["DEFAULT_BUDGET", "MAX_BUDGET", "OUTPUT_STEM", "RESULT_STEM", "Spill", "check_budget", "fit", "measure"]
+
+DEFAULT_BUDGET: Final = 64 * 1024
+"""In bytes of UTF-8. Step Functions merges an output into its state, and 262,144 bytes are fatal there."""
+
+MAX_BUDGET: Final = 250 * 1024
+
+RESULT_STEM: Final = "stepout-result"
+OUTPUT_STEM: Final = "stepout-output"
+
+Spill = Literal["auto", "never"]
+
+_log = logging.getLogger("stepout.schemas.spill")
+
+
+def measure(output: TaskOutput) -> int:
+    """Return the size of an output's wire form in bytes of compact UTF-8.
+
+    >>> measure(TaskOutput()), measure(TaskOutput(result={"a": "é"}))
+    (37, 57)
+    """
+    return len(dump_json(output.to_dict()))
+
+
+def check_budget(budget: int) -> int:
+    """Return the budget if it can be one.
+
+    Raises:
+        ConfigurationError: It is not from 1 to ``MAX_BUDGET`` bytes.
+    """
+    if isinstance(budget, bool) or not isinstance(budget, int) or not 1 <= budget <= MAX_BUDGET:
+        message = (
+            f"the output budget must be from 1 to {MAX_BUDGET:,} bytes (Step Functions ends an execution at 262,144, "
+            "its state included); set STEPOUT_OUTPUT_BUDGET or the argument within that"
+        )
+        raise ConfigurationError(message)
+    return budget
+
+
+def fit(
+    output: TaskOutput,
+    *,
+    write: Callable[[str, Mapping[str, Any]], Pointer],
+    budget: int = DEFAULT_BUDGET,
+    spill: Spill = "auto",
+) -> TaskOutput:
+    """Make an output fit its budget.
+
+    Over the budget, an inline ``result`` moves to the store if that is enough; otherwise the whole document does, and
+    a manifest stands in for it.
+
+    Args:
+        output: The output, valid.
+        write: Writes a JSON object under a stem (``stepout-result``, ``stepout-output``) and returns its pointer.
+        budget: In bytes of the document's compact UTF-8; exactly that many fit.
+        spill: ``"never"`` to raise instead of writing.
+
+    Returns:
+        ``output`` itself where it fits, otherwise the one to report.
+
+    Raises:
+        ConfigurationError: The budget is out of bounds.
+        OutputTooLargeError: The output is over its budget, and was not to be spilled or cannot be made to fit.
+        InvalidDocumentError: The output holds something that is not JSON.
+    """
+    check_budget(budget)
+    size = measure(output)
+    if size <= budget:
+        return output
+    if spill == "never":
+        message = (
+            f"the task output has {size:,} bytes, its budget is {budget:,}, and spill is never; nothing was written"
+        )
+        raise OutputTooLargeError(f"{message}. Put large values into artifacts, raise the budget, or let it spill")
+    if output.manifest is not None or measure(TaskOutput(artifacts=None, producer=output.producer)) > budget:
+        raise _never_fits(size, budget)
+    spilled = _without_result(output, write, budget)
+    return spilled if measure(spilled) <= budget else _manifest(spilled, write, budget)
+
+
+def _without_result(output: TaskOutput, write: Callable[[str, Mapping[str, Any]], Pointer], budget: int) -> TaskOutput:
+    if output.result is None or isinstance(output.result, Pointer) or measure(replace(output, result=None)) > budget:
+        return output  # Moving the result alone would cost a request and a hop, and not be enough.
+    _log.info("the task output is over its budget of %d bytes: its result was written to the store", budget)
+    return replace(output, result=write(RESULT_STEM, output.to_dict()["result"]))
+
+
+def _manifest(output: TaskOutput, write: Callable[[str, Mapping[str, Any]], Pointer], budget: int) -> TaskOutput:
+    manifest = TaskOutput(manifest=write(OUTPUT_STEM, output.to_dict()), artifacts=None, producer=output.producer)
+    size = measure(manifest)
+    if size > budget:
+        raise _never_fits(size, budget)
+    message = (
+        "the task output is over its budget of %d bytes and was written to the store; its manifest is reported "
+        "instead. ASL paths into $.artifacts no longer work for this output; stepout's own consumers follow the manifest"
+    )
+    _log.warning(message, budget)
+    return manifest
+
+
+def _never_fits(size: int, budget: int) -> OutputTooLargeError:
+    message = (
+        f"the task output cannot be made to fit its budget of {budget:,} bytes: {size:,} bytes remain after spilling "
+        "what can be spilled. Shorten what its producer block holds, or raise the budget"
+    )
+    return OutputTooLargeError(message)
