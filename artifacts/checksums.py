@@ -179,7 +179,7 @@ def _times(algorithm: str, left: int, right: int) -> int:
 
 @functools.lru_cache(maxsize=64)
 def _shift(algorithm: str, length: int) -> int:
-    """The polynomial x to the power of 8 * length, modulo the generator; parts mostly share a length, so remember it."""
+    """The polynomial x to the power of 8 * length, modulo the generator; remembered, as parts share a length."""
     one = 1 << (CRC_WIDTH[algorithm] - 1)
     result, square, exponent = one, one >> 1, 8 * length
     while exponent:

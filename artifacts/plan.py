@@ -51,7 +51,8 @@ class TransferSettings:
         memory: Bytes that hold parts on their way, whatever the size of the artifact. It bounds the size of a part
             (half of it), and so the size of an artifact: 64 MiB carry streams of 233 GiB and files of 312 GiB.
         connections: Requests in flight at once; ``None`` chooses from cores and memory.
-        part_size: Bytes in each part; ``None`` adapts to the size. At most half of ``memory``.
+        part_size: Bytes in each part; ``None`` adapts to the size. At most half of ``memory``; rounded down
+            to whole MiB.
 
     Raises:
         ConfigurationError: A value is outside S3's limits, or the values contradict each other.
@@ -82,7 +83,7 @@ class TransferSettings:
 def _ladder(settings: TransferSettings) -> tuple[int, int, int]:
     """The small, the middle and the large part: an eighth, a quarter and half of the memory, in whole blocks."""
     if settings.part_size is not None:
-        return (settings.part_size,) * 3
+        return (settings.part_size // BLOCK_SIZE * BLOCK_SIZE,) * 3
     small, middle, large = (
         min(max(settings.memory // share // BLOCK_SIZE * BLOCK_SIZE, MIN_PART_SIZE), MAX_PART_SIZE)
         for share in (8, 4, 2)

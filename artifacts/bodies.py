@@ -1,0 +1,68 @@
+"""Request bodies made of views: sent without copying, and rewound for botocore's retries."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["SMALL", "ViewBody", "request_body"]
+
+SMALL = 256 * 1024
+"""Up to here one copy is cheaper than a body object, and head and body leave in one send."""
+
+
+class ViewBody:
+    """A readable, seekable body over views.
+
+    ``read(n)`` returns a whole view where one begins, however small ``n`` is when the body is being sent: http.client
+    asks for 16 KiB at a time, and large sends are what makes an upload fast. Readers take whatever length comes back.
+
+    Args:
+        views: The body's bytes, in order.
+    """
+
+    def __init__(self, views: Sequence[memoryview]) -> None:
+        self._views = [view for view in views if len(view)]
+        self._size = sum(map(len, self._views))
+        self._index = self._offset = self._position = 0
+
+    def __len__(self) -> int:
+        return self._size
+
+    def read(self, size: int | None = -1) -> memoryview | bytes:
+        """Return the rest of the current view; ``b""`` at the end. ``size`` only matters where it is 0."""
+        if size == 0 or self._index == len(self._views):
+            return b""
+        view = self._views[self._index][self._offset :]
+        self._index, self._offset = self._index + 1, 0
+        self._position += len(view)
+        return view
+
+    def tell(self) -> int:
+        """Return how many bytes have been read."""
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Move to ``offset``; botocore rewinds to 0 and measures with the end."""
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
+        self._position = rest = min(max(base + offset, 0), self._size)
+        self._index = 0
+        while self._index < len(self._views) and rest >= len(self._views[self._index]):
+            rest -= len(self._views[self._index])
+            self._index += 1
+        self._offset = rest
+        return self._position
+
+    def seekable(self) -> bool:
+        """Say that the body can be rewound."""
+        return True
+
+
+def request_body(views: Sequence[memoryview]) -> bytes | ViewBody:
+    """Return what to pass to boto3: bytes where they are few, else a body that copies nothing."""
+    if sum(map(len, views)) <= SMALL:
+        return b"".join(views)
+    return ViewBody(views)

@@ -1,0 +1,151 @@
+"""Which store a ``client=`` argument means, and the S3 client that is built where none was passed."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, cast
+
+from stepout.artifacts.checksums import has_native_crc64nvme
+from stepout.artifacts.s3 import S3Store
+from stepout.artifacts.store import StoreProfile
+from stepout.schemas.errors import ArtifactNotFoundError, ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from stepout.artifacts.store import Store
+
+__all__ = ["make_client", "profile_from_env", "profile_named", "store_for"]
+
+_VARIABLE = "STEPOUT_S3_PROFILE"
+
+# A send of one block must fit in the connect timeout: urllib3 sets it on the socket until the request is out.
+_CONNECT_SECONDS = 20
+_READ_SECONDS = 60
+
+
+def profile_named(name: str) -> StoreProfile:
+    """Return the profile of that name.
+
+    ``aws``: full-object checksums of multipart uploads (CRC64NVME with awscrt, else CRC32) and conditional writes.
+    ``compatible``: a checksum per part only; conditional writes as well, which MinIO, Ceph, SeaweedFS and ministack
+    honour.
+
+    Raises:
+        ConfigurationError: There is no such profile.
+    """
+    if name == "compatible":
+        return StoreProfile(name="compatible", multipart_checksum="parts")
+    if name == "aws":
+        return StoreProfile(name="aws", multipart_checksum="crc64nvme" if has_native_crc64nvme() else "crc32")
+    raise ConfigurationError(f"S3 profile {name!r} is not known: expected 'aws' or 'compatible' ({_VARIABLE})")
+
+
+def profile_from_env(environ: Mapping[str, str] | None = None) -> StoreProfile:
+    """Return the profile that ``STEPOUT_S3_PROFILE`` names; ``aws`` where it is unset or empty.
+
+    Raises:
+        ConfigurationError: It names no profile.
+    """
+    return profile_named((os.environ if environ is None else environ).get(_VARIABLE) or "aws")
+
+
+def make_client(
+    *,
+    endpoint_url: str | None = None,
+    region: str | None = None,
+    connections: int = 16,
+    profile: StoreProfile | None = None,
+    sign_payload: bool = False,
+    **client_options: Any,
+) -> Any:
+    """Build a boto3 S3 client that reads every body once.
+
+    Checksums are ours and travel as headers, so botocore computes none. Payloads go unsigned over TLS; over plain HTTP
+    they are signed whatever is asked.
+
+    Args:
+        endpoint_url: Where S3 is; ``None``: AWS, or what the environment says.
+        region: ``None``: what the environment says.
+        connections: How many stay open.
+        profile: With ``compatible``, buckets are addressed by path.
+        sign_payload: Sign payloads over TLS too.
+        client_options: Passed on to boto3, e.g. ``aws_access_key_id``.
+
+    Raises:
+        ConfigurationError: boto3 could not build a client, e.g. for want of a region.
+    """
+    import boto3
+    from botocore.exceptions import BotoCoreError
+
+    session = boto3.session.Session()
+    options = {**client_options, "endpoint_url": endpoint_url, "region_name": region}
+    try:
+        client = session.client("s3", config=_config(connections, profile, signed=sign_payload), **options)
+        if not sign_payload and client.meta.endpoint_url.startswith("http:"):
+            client = session.client("s3", config=_config(connections, profile, signed=True), **options)
+    except (BotoCoreError, ValueError) as error:
+        raise ConfigurationError(f"no S3 client could be built: {error}") from error
+    return client
+
+
+def _config(connections: int, profile: StoreProfile | None, *, signed: bool) -> Any:
+    from botocore.config import Config
+
+    s3: dict[str, Any] = {} if signed else {"payload_signing_enabled": False}
+    if profile is not None and profile.name == "compatible":
+        s3["addressing_style"] = "path"
+    return Config(
+        connect_timeout=_CONNECT_SECONDS,
+        read_timeout=_READ_SECONDS,
+        max_pool_connections=connections,
+        retries={"mode": "standard", "total_max_attempts": 3},
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
+        tcp_keepalive=True,
+        user_agent_extra="stepout",
+        s3=s3,
+    )
+
+
+def store_for(
+    client: Any,
+    bucket: str,
+    *,
+    profile: StoreProfile | None = None,
+    expected_bucket_owner: str | None = None,
+    request_payer: str | None = None,
+) -> Store:
+    """Say which store a ``client=`` argument means.
+
+    Args:
+        client: ``None``: a client is built from the environment. A store, such as ``MemoryStore``: itself. Anything
+            else: a boto3 S3 client, used as it is.
+        bucket: The bucket that is wanted.
+        profile: What the server can do; ``None``: what ``STEPOUT_S3_PROFILE`` says.
+        expected_bucket_owner: The account that the bucket must belong to.
+        request_payer: ``"requester"`` for buckets whose readers pay.
+
+    Raises:
+        ArtifactNotFoundError: A store was passed, and it holds another bucket.
+        ConfigurationError: There is no such profile, or no client could be built.
+    """
+    if hasattr(client, "start_upload"):
+        if client.bucket != bucket:
+            message = f"s3://{bucket}: no such bucket, the store that was passed as client holds {client.bucket!r} only"
+            raise ArtifactNotFoundError(message)
+        return cast("Store", client)
+    settled = profile or profile_from_env()
+    make_signed = None
+    if client is None:
+        client = make_client(profile=settled)
+        if client.meta.endpoint_url.startswith("https:"):
+            make_signed = lambda: make_client(profile=settled, sign_payload=True)  # noqa: E731 - a factory of one line
+    return S3Store(
+        client,
+        bucket,
+        profile=settled,
+        expected_bucket_owner=expected_bucket_owner,
+        request_payer=request_payer,
+        signed_client=make_signed,
+    )

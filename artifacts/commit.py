@@ -1,0 +1,174 @@
+"""Write-once: what an answer to a write means, and how a doubtful one is settled.
+
+A write ends in one of these ways: done; the key is taken (412), perhaps by ourselves through a try whose answer was
+lost; a conflict (409), to be sent anew; or no answer, so that only a look can tell. ``judge`` compares what is there
+with what was sent, as a function of values; ``settle`` looks.
+"""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from stepout.artifacts.store import ConflictError, ObjectInfo, UploadGoneError, WriteOptions, Written
+from stepout.schemas.errors import (
+    AccessDeniedError,
+    ArtifactExistsError,
+    ArtifactNotFoundError,
+    StoreError,
+    StoreUnavailableError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from stepout.artifacts.store import Store
+
+__all__ = ["Content", "Likeness", "commit", "judge", "look_first"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Content:
+    """What was sent: its size, and its full-object checksums, hex by algorithm."""
+
+    size: int
+    checksum: Mapping[str, str]
+
+
+class Likeness(enum.Enum):
+    """How what is there compares with what was sent."""
+
+    SAME = "same"
+    OTHER = "other"
+    UNKNOWN = "no checksum in common"
+
+
+def judge(sent: Content, found: ObjectInfo) -> Likeness:
+    """Compare by size and by every full-object checksum that both sides have."""
+    if sent.size != found.size:
+        return Likeness.OTHER
+    shared = [name for name in sent.checksum if name in found.checksum]
+    if not shared:
+        return Likeness.SAME if sent.size == 0 else Likeness.UNKNOWN
+    same = all(sent.checksum[name] == found.checksum[name] for name in shared)
+    return Likeness.SAME if same else Likeness.OTHER
+
+
+def commit(store: Store, key: str, sent: Content, options: WriteOptions, write: Callable[[], Written]) -> Written:
+    """Run the request that commits a write, and settle its answer.
+
+    Args:
+        store: Where it goes.
+        key: Under which key.
+        sent: What it holds.
+        options: ``mode`` says whether something else there is an error.
+        write: The request.
+
+    Returns:
+        What the write answered; after a look, what is there.
+
+    Raises:
+        ArtifactExistsError: Other content is there, or content that could not be compared.
+        ConflictError: Nothing was stored; the bytes must be sent anew.
+        StoreUnavailableError: No answer, and what is there is not what was sent.
+    """
+    try:
+        return write()
+    except ArtifactExistsError as error:
+        return _settle_taken(store, key, sent, error)
+    except ConflictError:
+        raise
+    except (UploadGoneError, StoreUnavailableError) as error:
+        return _settle_lost(store, key, sent, options, error)
+
+
+def look_first(store: Store, key: str, sent: Content, options: WriteOptions) -> Written | None:
+    """Stand in for ``If-None-Match`` where a server does not honour it; another writer may slip in afterwards.
+
+    Returns:
+        What is there, if it is the same; ``None`` if the key is free or the server looks for itself.
+
+    Raises:
+        ArtifactExistsError: Other content is there.
+    """
+    if options.mode != "create" or store.profile.conditional_writes:
+        return None
+    try:
+        found = store.head(key)
+    except ArtifactNotFoundError:
+        return None
+    return _accept_same(store, key, sent, found, ArtifactExistsError(f"{_url(store, key)} exists"))
+
+
+def _settle_taken(store: Store, key: str, sent: Content, error: ArtifactExistsError) -> Written:
+    try:
+        found = store.head(key)
+        return _accept_same(store, key, sent, found, error)
+    except ArtifactNotFoundError:
+        message = (
+            f"{_url(store, key)} was taken and is gone again: another process is at work there; nothing was written"
+        )
+        raise ConflictError(message) from error
+    except AccessDeniedError as denied:
+        message = (
+            f"{_url(store, key)} exists, could not compare: looking at it was denied. Nothing was written. Grant "
+            "s3:GetObject (and kms:Decrypt) to let a rerun find its own artifact, or write under another key"
+        )
+        raise ArtifactExistsError(message) from denied
+    except StoreUnavailableError as unavailable:
+        message = f"{_url(store, key)} exists, could not compare: the store did not answer. Nothing was written"
+        raise ArtifactExistsError(message) from unavailable
+
+
+def _accept_same(store: Store, key: str, sent: Content, found: ObjectInfo, error: Exception) -> Written:
+    likeness = judge(sent, found)
+    if likeness is Likeness.UNKNOWN:
+        likeness = _read_and_judge(store, key, sent, found)
+    if likeness is Likeness.SAME:
+        return Written(etag=found.etag, version_id=found.version_id)
+    message = (
+        f"{_url(store, key)} exists with other content: {found.size:,} bytes there, {sent.size:,} to write"
+        f"{_differing(sent, found)}. It was left as it is. Write under another key, or with mode='overwrite'"
+    )
+    raise ArtifactExistsError(message) from error
+
+
+def _differing(sent: Content, found: ObjectInfo) -> str:
+    for name, value in sent.checksum.items():
+        if name in found.checksum and found.checksum[name] != value:
+            return f", {name} {found.checksum[name]} there, {value} to write"
+    return ""
+
+
+def _read_and_judge(store: Store, key: str, sent: Content, found: ObjectInfo) -> Likeness:
+    """Read the object once: two writers may have left checksums of different kinds (SeaweedFS, composite ones)."""
+    digest = hashlib.sha256()
+    with store.get(key, version_id=found.version_id, if_match=found.etag) as download:
+        for block in download.blocks():
+            digest.update(block)
+    return Likeness.SAME if digest.hexdigest() == sent.checksum["sha256"] else Likeness.OTHER
+
+
+def _settle_lost(store: Store, key: str, sent: Content, options: WriteOptions, error: StoreError) -> Written:
+    """The answer was lost, or the upload is gone: if what was sent is there, the write was done."""
+    try:
+        found = store.head(key)
+        return _accept_same(store, key, sent, found, error)
+    except ArtifactExistsError:
+        if options.mode == "create":
+            raise
+        raise _undone(store, key, error, "another object is there") from error
+    except ArtifactNotFoundError:
+        raise _undone(store, key, error, "no object is there") from error
+    except (AccessDeniedError, StoreUnavailableError) as second:
+        raise _undone(store, key, error, f"looking at the key failed too ({second})") from error
+
+
+def _undone(store: Store, key: str, error: StoreError, found: str) -> StoreUnavailableError:
+    return StoreUnavailableError(f"{_url(store, key)} was not committed, {found}: {error}")
+
+
+def _url(store: Store, key: str) -> str:
+    return f"s3://{store.bucket}/{key}"

@@ -1,0 +1,333 @@
+"""One S3 bucket through a boto3 client: few verbs, typed errors, checksums that the server verifies."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
+
+from stepout.artifacts.bodies import request_body
+from stepout.artifacts.checksums import from_base64, to_base64
+from stepout.artifacts.s3_errors import translate
+from stepout.artifacts.store import Download, ObjectInfo, PartReceipt, StoreProfile, WriteOptions, Written
+from stepout.schemas.errors import AccessDeniedError, StepoutError, StoreError, StoreUnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+__all__ = ["S3Store"]
+
+_MEMBER = {"sha256": "ChecksumSHA256", "crc64nvme": "ChecksumCRC64NVME", "crc32": "ChecksumCRC32"}
+_PAYLOADS = frozenset({"PutObject", "UploadPart"})
+_METHOD = {
+    "PutObject": "put_object",
+    "CreateMultipartUpload": "create_multipart_upload",
+    "UploadPart": "upload_part",
+    "CompleteMultipartUpload": "complete_multipart_upload",
+    "AbortMultipartUpload": "abort_multipart_upload",
+    "HeadObject": "head_object",
+    "GetObject": "get_object",
+}
+
+
+class S3Store:
+    """One bucket, spoken to through a boto3 S3 client that is used as it is.
+
+    Args:
+        client: A boto3 S3 client.
+        bucket: A bucket's name, or the ARN of an access point.
+        profile: What the server can do.
+        expected_bucket_owner: An account id; S3 refuses every request if the bucket belongs to another one.
+        request_payer: ``"requester"`` for buckets whose readers pay.
+        signed_client: Makes a client that signs payloads. Given when ``client`` does not: a 403 on a payload is then
+            tried once more, signed, and what helped is remembered.
+    """
+
+    def __init__(  # noqa: PLR0913 - keyword-only, each with its own meaning
+        self,
+        client: Any,
+        bucket: str,
+        *,
+        profile: StoreProfile | None = None,
+        expected_bucket_owner: str | None = None,
+        request_payer: str | None = None,
+        signed_client: Callable[[], Any] | None = None,
+    ) -> None:
+        self._client = client
+        self._bucket = bucket
+        self._profile = profile or StoreProfile()
+        self._signed_client = signed_client
+        self._lock = threading.Lock()
+        self._common = {"ExpectedBucketOwner": expected_bucket_owner, "RequestPayer": request_payer}
+
+    def __repr__(self) -> str:
+        return f"S3Store({self._bucket!r}, profile={self._profile.name!r})"
+
+    @property
+    def bucket(self) -> str:
+        """The bucket's name or access point."""
+        return self._bucket
+
+    @property
+    def profile(self) -> StoreProfile:
+        """What the server can do."""
+        return self._profile
+
+    # Writing -----------------------------------------------------------------------------------------------------
+
+    def put(
+        self, key: str, body: Sequence[memoryview], *, checksum: Mapping[str, str], options: WriteOptions
+    ) -> Written:
+        """Store a whole object; see ``Store.put``.
+
+        S3 takes one checksum a request, so SHA-256 is sent where it is known.
+        """
+        algorithm = "sha256" if "sha256" in checksum else next(iter(checksum))
+        answer = self._call(
+            "PutObject",
+            key,
+            Body=request_body(body),
+            **{_MEMBER[algorithm]: to_base64(checksum[algorithm])},
+            **self._condition(options),
+            **_describe(options),
+        )
+        return _written(answer)
+
+    def start_upload(self, key: str, *, options: WriteOptions) -> str:
+        """Begin a multipart upload; see ``Store.start_upload``."""
+        wanted = self._profile.multipart_checksum
+        kind = {"ChecksumAlgorithm": "SHA256"}
+        if wanted != "parts":
+            kind = {"ChecksumAlgorithm": wanted.upper(), "ChecksumType": "FULL_OBJECT"}
+        upload: str = self._call("CreateMultipartUpload", key, **kind, **_describe(options))["UploadId"]
+        return upload
+
+    def put_part(self, key: str, upload: str, number: int, body: Sequence[memoryview], *, checksum: str) -> PartReceipt:
+        """Send one part; see ``Store.put_part``."""
+        answer = self._call(
+            "UploadPart",
+            key,
+            UploadId=upload,
+            PartNumber=number,
+            Body=request_body(body),
+            **{self._part_member: to_base64(checksum)},
+        )
+        return PartReceipt(number=number, etag=answer["ETag"], size=sum(map(len, body)), checksum=checksum)
+
+    def complete_upload(  # noqa: PLR0913 - the protocol's signature
+        self,
+        key: str,
+        upload: str,
+        parts: Sequence[PartReceipt],
+        *,
+        size: int,
+        checksum: str | None,
+        options: WriteOptions,
+    ) -> Written:
+        """Commit a multipart upload; see ``Store.complete_upload``."""
+        listed = [
+            {"PartNumber": part.number, "ETag": part.etag, self._part_member: to_base64(part.checksum)}
+            for part in parts
+        ]
+        whole = {}
+        if checksum is not None:
+            whole = {self._part_member: to_base64(checksum), "ChecksumType": "FULL_OBJECT", "MpuObjectSize": size}
+        answer = self._call(
+            "CompleteMultipartUpload",
+            key,
+            UploadId=upload,
+            MultipartUpload={"Parts": listed},
+            ExpectedBucketOwner=options.expected_bucket_owner or self._common["ExpectedBucketOwner"],
+            **whole,
+            **self._condition(options),
+        )
+        return _written(answer)
+
+    def abort_upload(self, key: str, upload: str) -> None:
+        """Forget a multipart upload; see ``Store.abort_upload``."""
+        from stepout.artifacts.store import UploadGoneError
+
+        try:
+            self._call("AbortMultipartUpload", key, UploadId=upload)
+        except UploadGoneError:
+            return
+
+    # Reading -----------------------------------------------------------------------------------------------------
+
+    def head(self, key: str, *, version_id: str | None = None) -> ObjectInfo:
+        """Describe an object; see ``Store.head``."""
+        return _info(self._call("HeadObject", key, VersionId=version_id, ChecksumMode="ENABLED"))
+
+    def get(
+        self,
+        key: str,
+        *,
+        start: int = 0,
+        stop: int | None = None,
+        version_id: str | None = None,
+        if_match: str | None = None,
+    ) -> Download:
+        """Open a range of an object; see ``Store.get``."""
+        if stop is not None and stop <= start:
+            return _Empty(self.head(key, version_id=version_id))
+        wanted = None if start == 0 and stop is None else f"bytes={start}-{'' if stop is None else stop - 1}"
+        answer = self._call("GetObject", key, Range=wanted, VersionId=version_id, IfMatch=if_match)
+        return _S3Download(answer, self._subject(key))
+
+    def presign(self, key: str, *, version_id: str | None = None, seconds: int) -> str:
+        """Return a URL that gives anyone the object for ``seconds``; see ``Store.presign``."""
+        parameters = {"Bucket": self._bucket, "Key": key, "VersionId": version_id}
+        known = {name: value for name, value in parameters.items() if value is not None}
+        url: str = self._client.generate_presigned_url("get_object", Params=known, ExpiresIn=seconds)
+        return url
+
+    # Inside ------------------------------------------------------------------------------------------------------
+
+    @property
+    def _part_member(self) -> str:
+        wanted = self._profile.multipart_checksum
+        return _MEMBER["sha256" if wanted == "parts" else wanted]
+
+    def _subject(self, key: str) -> str:
+        return f"s3://{self._bucket}/{key}"
+
+    def _condition(self, options: WriteOptions) -> dict[str, Any]:
+        if options.mode == "create" and self._profile.conditional_writes:
+            return {"IfNoneMatch": "*"}
+        return {}
+
+    def _call(self, operation: str, key: str, **parameters: Any) -> Any:
+        merged = {**self._common, **{name: value for name, value in parameters.items() if value is not None}}
+        known = {name: value for name, value in merged.items() if value is not None}
+        try:
+            return self._send(self._client, operation, key, known)
+        except AccessDeniedError:
+            if operation not in _PAYLOADS or self._signed_client is None:
+                raise
+            return self._send_signed(operation, key, known)
+
+    def _send(self, client: Any, operation: str, key: str, known: Mapping[str, Any]) -> Any:
+        try:
+            return getattr(client, _METHOD[operation])(Bucket=self._bucket, Key=key, **known)
+        except StepoutError:
+            raise  # a body says that its upload was aborted
+        except Exception as error:
+            region = client.meta.region_name
+            raise translate(error, operation=operation, subject=self._subject(key), client_region=region) from error
+
+    def _send_signed(self, operation: str, key: str, known: Mapping[str, Any]) -> Any:
+        with self._lock:
+            make, self._signed_client = self._signed_client, None
+        if make is None:  # another thread has just settled it
+            return self._send(self._client, operation, key, known)
+        signed = make()
+        answer = self._send(signed, operation, key, known)
+        self._client = signed
+        return answer
+
+
+def _describe(options: WriteOptions) -> dict[str, Any]:
+    """Everything of a write but its bytes, as PutObject and CreateMultipartUpload name it."""
+    found: dict[str, Any] = {
+        "ContentType": options.media_type,
+        "Metadata": dict(options.metadata) or None,
+        "Tagging": urlencode(dict(options.tags)) or None,
+        "StorageClass": options.storage_class,
+        "ExpectedBucketOwner": options.expected_bucket_owner,
+    }
+    if options.encryption is not None:
+        found["ServerSideEncryption"] = "aws:kms" if options.encryption.kms_key else "AES256"
+        found["SSEKMSKeyId"] = options.encryption.kms_key
+        found["BucketKeyEnabled"] = options.encryption.bucket_key or None
+    return {**found, **options.extra}
+
+
+def _written(answer: Mapping[str, Any]) -> Written:
+    return Written(etag=answer.get("ETag"), version_id=_version(answer))
+
+
+def _version(answer: Mapping[str, Any]) -> str | None:
+    version: str | None = answer.get("VersionId")
+    return None if version == "null" else version
+
+
+def _checksums(answer: Mapping[str, Any]) -> dict[str, str]:
+    if answer.get("ChecksumType") == "COMPOSITE":
+        return {}
+    found = {}
+    for algorithm, member in _MEMBER.items():
+        value = answer.get(member)
+        if value and "-" not in value:  # a checksum of checksums ends in the number of parts
+            found[algorithm] = from_base64(value)
+    return found
+
+
+def _info(answer: Mapping[str, Any]) -> ObjectInfo:
+    modified, size = answer.get("LastModified"), answer.get("ContentLength", 0)
+    whole = answer.get("ContentRange", "").rpartition("/")[2]
+    return ObjectInfo(
+        size=int(whole) if whole.isdigit() else size,
+        etag=answer.get("ETag"),
+        version_id=_version(answer),
+        checksum=_checksums(answer),
+        media_type=answer.get("ContentType"),
+        metadata=answer.get("Metadata") or {},
+        last_modified=modified.isoformat() if modified else None,
+    )
+
+
+class _Empty:
+    """No bytes: a range that HTTP cannot ask for."""
+
+    def __init__(self, info: ObjectInfo) -> None:
+        self.info = info
+
+    def __enter__(self) -> Download:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        return None
+
+    def blocks(self, size: int = 1 << 20) -> Iterator[memoryview]:  # noqa: ARG002 - the protocol's signature
+        yield from ()
+
+
+class _S3Download:
+    """A body on its way, read into one reused buffer."""
+
+    def __init__(self, answer: Mapping[str, Any], subject: str) -> None:
+        self._body = answer["Body"]
+        self._length: int = answer["ContentLength"]
+        self._subject = subject
+        self.info = _info(answer)
+
+    def __enter__(self) -> Download:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._body.close()
+
+    def blocks(self, size: int = 1 << 20) -> Iterator[memoryview]:
+        buffer = memoryview(bytearray(min(size, max(self._length, 1))))
+        received = 0
+        while count := self._read_into(buffer, received):
+            received += count
+            yield buffer[:count]
+        if received != self._length:
+            raise self._broken(received)
+
+    def _read_into(self, buffer: memoryview, received: int) -> int:
+        try:
+            count: int = self._body.readinto(buffer)
+        except Exception as error:
+            translated = translate(error, operation="GetObject", subject=self._subject)
+            if isinstance(translated, StoreError) and not isinstance(translated, AccessDeniedError):
+                raise self._broken(received) from error
+            raise translated from error
+        return count
+
+    def _broken(self, received: int) -> StoreUnavailableError:
+        return StoreUnavailableError(
+            f"GetObject {self._subject}: the connection broke after {received:,} of {self._length:,} bytes. "
+            "Trying again later may help"
+        )
