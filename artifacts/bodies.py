@@ -41,6 +41,18 @@ class ViewBody:
         self._position += len(view)
         return view
 
+    def readinto(self, target: memoryview) -> int:
+        """Fill ``target``, which is how awscrt reads a body that it signs, and return how much there was."""
+        filled = 0
+        while filled < len(target) and self._index < len(self._views):
+            view = self._views[self._index]
+            count = min(len(target) - filled, len(view) - self._offset)
+            target[filled : filled + count] = view[self._offset : self._offset + count]
+            filled, self._offset, self._position = filled + count, self._offset + count, self._position + count
+            if self._offset == len(view):
+                self._index, self._offset = self._index + 1, 0
+        return filled
+
     def tell(self) -> int:
         """Return how many bytes have been read."""
         return self._position

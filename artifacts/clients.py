@@ -56,20 +56,21 @@ def make_client(
     region: str | None = None,
     connections: int = 16,
     profile: StoreProfile | None = None,
-    sign_payload: bool = False,
+    sign_payload: bool | None = None,
     **client_options: Any,
 ) -> Any:
     """Build a boto3 S3 client that reads every body once.
 
-    Checksums are ours and travel as headers, so botocore computes none. Payloads go unsigned over TLS; over plain HTTP
-    they are signed whatever is asked.
+    Checksums are ours and travel as headers, so botocore computes none. Payloads go unsigned over TLS, which protects
+    them already, and signed over plain HTTP.
 
     Args:
         endpoint_url: Where S3 is; ``None``: AWS, or what the environment says.
         region: ``None``: what the environment says.
         connections: How many stay open.
         profile: With ``compatible``, buckets are addressed by path.
-        sign_payload: Sign payloads over TLS too.
+        sign_payload: ``True`` signs over TLS too, ``False`` not even over plain HTTP, where nothing but the checksum
+            then ties the bytes to the request.
         client_options: Passed on to boto3, e.g. ``aws_access_key_id``.
 
     Raises:
@@ -81,8 +82,8 @@ def make_client(
     session = boto3.session.Session()
     options = {**client_options, "endpoint_url": endpoint_url, "region_name": region}
     try:
-        client = session.client("s3", config=_config(connections, profile, signed=sign_payload), **options)
-        if not sign_payload and client.meta.endpoint_url.startswith("http:"):
+        client = session.client("s3", config=_config(connections, profile, signed=bool(sign_payload)), **options)
+        if sign_payload is None and client.meta.endpoint_url.startswith("http:"):
             client = session.client("s3", config=_config(connections, profile, signed=True), **options)
     except (BotoCoreError, ValueError) as error:
         raise ConfigurationError(f"no S3 client could be built: {error}") from error
@@ -104,7 +105,7 @@ def _config(connections: int, profile: StoreProfile | None, *, signed: bool) -> 
         response_checksum_validation="when_required",
         tcp_keepalive=True,
         user_agent_extra="stepout",
-        s3=s3,
+        s3=cast("Any", s3),
     )
 
 
