@@ -1,1 +1,46 @@
-"""Put, open, resolve, verify: everything that touches S3."""
+"""Put, open, resolve, verify: everything that touches S3.
+
+Names are imported when they are first used, so that a consumer does not load the producer, nor the other way round.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from stepout.artifacts.manager import ArtifactManager as ArtifactManager
+    from stepout.artifacts.memory import MemoryStore as MemoryStore
+    from stepout.artifacts.plan import TransferSettings as TransferSettings
+    from stepout.artifacts.settings import ObjectLock as ObjectLock
+    from stepout.artifacts.store import Encryption as Encryption
+    from stepout.artifacts.store import Store as Store
+    from stepout.artifacts.store import StoreProfile as StoreProfile
+    from stepout.artifacts.writer import ArtifactTextWriter as ArtifactTextWriter
+    from stepout.artifacts.writer import ArtifactWriter as ArtifactWriter
+
+# Public name to the module that defines it; the imports above say the same to type checkers.
+_HOMES: Final = {
+    "ArtifactManager": "manager",
+    "ArtifactTextWriter": "writer",
+    "ArtifactWriter": "writer",
+    "Encryption": "store",
+    "MemoryStore": "memory",
+    "ObjectLock": "settings",
+    "Store": "store",
+    "StoreProfile": "store",
+    "TransferSettings": "plan",
+}
+
+__all__ = list(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{home}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

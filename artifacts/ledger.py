@@ -1,0 +1,119 @@
+"""What one manager has written and is writing: names, pointers, and the uploads that an abort must reach."""
+
+from __future__ import annotations
+
+import threading
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Protocol
+
+from stepout.schemas.errors import ArtifactExistsError, StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from stepout.artifacts.store import Mode
+    from stepout.schemas import Pointer
+
+__all__ = ["Abortable", "Ledger"]
+
+
+class Abortable(Protocol):
+    """A write that can be ended from any thread."""
+
+    def abort(self) -> None:
+        """End it, leaving nothing; idempotent."""
+        ...
+
+
+class Ledger:
+    """The names of one manager; safe to use from several threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._pointers: dict[str, Pointer] = {}
+        self._taken: set[str] = set()
+        self._open: dict[int, Abortable] = {}
+        self._ended: str | None = None
+
+    @property
+    def pointers(self) -> Mapping[str, Pointer]:
+        """Every committed artifact by name, in the order of their commits: a copy that does not change."""
+        with self._lock:
+            return MappingProxyType(dict(self._pointers))
+
+    @property
+    def taken(self) -> list[str]:
+        """The names that are being written."""
+        with self._lock:
+            return sorted(self._taken)
+
+    @property
+    def ended(self) -> bool:
+        """Whether new writes are refused."""
+        with self._lock:
+            return self._ended is not None
+
+    def reserve(self, name: str, mode: Mode) -> None:
+        """Take a name.
+
+        Raises:
+            ArtifactExistsError: It is being written, or was written and ``mode`` is not ``"overwrite"``.
+            StoreError: The manager was aborted or closed.
+        """
+        with self._lock:
+            self._check_open()
+            if name in self._taken or (name in self._pointers and mode != "overwrite"):
+                state = (
+                    "is being written" if name in self._taken else f"is written already, at {self._pointers[name].url}"
+                )
+                msg = f"artifact {name!r} {state} by this manager; nothing was read or sent. Choose another name"
+                raise ArtifactExistsError(msg)
+            self._taken.add(name)
+
+    def release(self, name: str) -> None:
+        """Give a name back after a write that failed."""
+        with self._lock:
+            self._taken.discard(name)
+
+    def commit(self, name: str, pointer: Pointer) -> None:
+        """Record that an artifact is there."""
+        with self._lock:
+            self._taken.discard(name)
+            self._pointers.pop(name, None)
+            self._pointers[name] = pointer
+
+    def track(self, upload: Abortable) -> None:
+        """Register an upload that ``abort`` is to reach.
+
+        Raises:
+            StoreError: The manager was aborted or closed.
+        """
+        with self._lock:
+            self._check_open()
+            self._open[id(upload)] = upload
+
+    def untrack(self, upload: Abortable) -> None:
+        """Forget an upload that has ended."""
+        with self._lock:
+            self._open.pop(id(upload), None)
+
+    def end(self, reason: str) -> None:
+        """Refuse new writes and abort the open ones; idempotent, the first reason stays."""
+        with self._lock:
+            self._ended = self._ended or reason
+            uploads, self._open = list(self._open.values()), {}
+        for upload in uploads:
+            upload.abort()
+
+    def check_open(self) -> None:
+        """Raise if writes are refused.
+
+        Raises:
+            StoreError: The manager was aborted or closed.
+        """
+        with self._lock:
+            self._check_open()
+
+    def _check_open(self) -> None:
+        if self._ended is not None:
+            raise StoreError(f"this artifact manager {self._ended}; nothing more is written through it")

@@ -1,0 +1,258 @@
+"""The one way from a value to a committed artifact: check, reserve the name, upload, record the pointer."""
+
+from __future__ import annotations
+
+import re
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final, TypedDict, cast, get_args
+
+from stepout.artifacts.keys import artifact_key, check_name, check_suffix
+from stepout.artifacts.media import suffix_for
+from stepout.artifacts.progress import for_artifact
+from stepout.artifacts.run import rfc3339
+from stepout.artifacts.store import Mode
+from stepout.artifacts.upload import Upload
+from stepout.schemas import Pointer, invalid_document, json_problems
+from stepout.schemas.errors import ConfigurationError
+from stepout.schemas.pointer import pointer_problems
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from stepout.artifacts.ledger import Ledger
+    from stepout.artifacts.plan import TransferSettings
+    from stepout.artifacts.progress import Progress
+    from stepout.artifacts.run import Clock
+    from stepout.artifacts.store import Store, WriteOptions
+    from stepout.artifacts.upload import Uploaded
+
+__all__ = ["Outbox", "PutOptions", "Target", "check_mode"]
+
+_STEM: Final = re.compile(r"[A-Za-z0-9_]+(?:-[A-Za-z0-9_]+)+")
+_NO_CONTENT: Final = {"sha256": "0" * 64}
+
+
+class PutOptions(TypedDict, total=False):
+    """What every put accepts.
+
+    Attributes:
+        media_type: In place of the one that follows from the value.
+        annotations: Small JSON for the pointer, such as ``{"rows": 1000000}``.
+        mode: ``"create"`` or ``"overwrite"``, in place of the manager's.
+        expires_at: When a lifecycle rule removes the object: a ``datetime`` with its zone, or RFC 3339 with ``Z``.
+        suffix: The key's file extension, such as ``".csv"``, in place of the one that follows from the value.
+    """
+
+    media_type: str
+    annotations: Mapping[str, Any]
+    mode: Mode
+    expires_at: datetime | str
+    suffix: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """One artifact to be written: every setting checked, nothing sent.
+
+    Attributes:
+        name: The artifact's name; ``None`` for an object that is no artifact of its own.
+        label: What progress and messages call it.
+        key: The object's key.
+        options: What rides along with the write.
+        draft: The pointer as far as it is known before the write.
+    """
+
+    name: str | None
+    label: str
+    key: str
+    options: WriteOptions
+    draft: Pointer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outbox:
+    """What a manager's writes share.
+
+    Attributes:
+        store: Where artifacts go.
+        folder: The run's folder of keys.
+        defaults: What rides along with every write.
+        settings: How much one transfer may use.
+        ledger: Names, pointers and open uploads.
+        clock: Where ``createdAt`` comes from.
+        progress: Called as bytes go out.
+    """
+
+    store: Store
+    folder: str
+    defaults: WriteOptions
+    settings: TransferSettings
+    ledger: Ledger
+    clock: Clock
+    progress: Progress | None = None
+
+    def target(self, name: str, media_type: str, suffix: str, options: PutOptions, own: tuple[str, ...] = ()) -> Target:
+        """Check one put before a byte is read.
+
+        Args:
+            name: The artifact's name.
+            media_type: What follows from the value; ``options`` may say otherwise.
+            suffix: The same for the key's extension.
+            options: The caller's.
+            own: Annotations that the put itself adds later.
+
+        Raises:
+            InvalidDocumentError: The name, the media type, an annotation or a time is not what a pointer can hold.
+            ConfigurationError: The suffix, the mode or an option is none.
+        """
+        unknown = ", ".join(sorted(set(options) - set(PutOptions.__annotations__)))
+        if unknown:
+            raise ConfigurationError(f"put does not know {unknown}; it takes {', '.join(PutOptions.__annotations__)}")
+        key = artifact_key(self.folder, check_name(name), check_suffix(_suffix(options, suffix)))
+        annotations = options.get("annotations")
+        clash = sorted(set(own) & set(annotations)) if annotations else []
+        if clash:
+            raise ConfigurationError(
+                f"annotations: {', '.join(clash)} of artifact {name!r} are written by the put itself"
+            )
+        return self._checked(name, name, key, options.get("media_type", media_type), options)
+
+    def document_target(self, stem: str, media_type: str) -> Target:
+        """Check a document beside the artifacts.
+
+        Raises:
+            ConfigurationError: The stem could be an artifact's name.
+        """
+        if not _STEM.fullmatch(stem):
+            msg = f"document stem {stem!r}: expected words joined by hyphens, which no artifact name has"
+            raise ConfigurationError(msg)
+        return self._checked(None, stem, artifact_key(self.folder, stem, ".json"), media_type, {})
+
+    def file_target(self, parent: Target, label: str, key: str, media_type: str) -> Target:
+        """Describe an object that belongs to an artifact, such as a file of a directory."""
+        options: PutOptions = {"mode": parent.options.mode}
+        if parent.draft.expires_at is not None:
+            options["expires_at"] = parent.draft.expires_at
+        return self._checked(None, label, key, media_type, options)
+
+    def put(
+        self, target: Target, send: Callable[[Upload], Uploaded], annotations: Mapping[str, Any] | None = None
+    ) -> Pointer:
+        """Write one artifact in one go.
+
+        Args:
+            target: From ``target``.
+            send: Sends the bytes and commits.
+            annotations: What the put itself has to say.
+
+        Raises:
+            ArtifactExistsError: The name is taken, or the key holds something else.
+            StoreError: The write failed; nothing was kept.
+        """
+        with self.reserved(target), self.upload(target) as upload:
+            return self.record(target, send(upload), annotations)
+
+    @contextmanager
+    def reserved(self, target: Target) -> Iterator[None]:
+        """Hold the target's name; an exception gives it back."""
+        self.reserve(target)
+        try:
+            yield
+        except BaseException:
+            self.release(target)
+            raise
+
+    def reserve(self, target: Target) -> None:
+        """Take the target's name; see ``Ledger.reserve``."""
+        if target.name is None:
+            self.ledger.check_open()
+        else:
+            self.ledger.reserve(target.name, target.options.mode)
+
+    def release(self, target: Target) -> None:
+        """Give the target's name back."""
+        if target.name is not None:
+            self.ledger.release(target.name)
+
+    def start(self, target: Target) -> Upload:
+        """Open the target's upload; nothing is sent before its first part is full."""
+        report = for_artifact(self.progress, target.label)
+        upload = Upload(self.store, target.key, options=target.options, settings=self.settings, progress=report)
+        self.ledger.track(upload)
+        return upload
+
+    @contextmanager
+    def upload(self, target: Target) -> Iterator[Upload]:
+        """Open the target's upload; an exception aborts it."""
+        upload = self.start(target)
+        try:
+            yield upload
+        except BaseException:
+            upload.abort()
+            raise
+        finally:
+            self.ledger.untrack(upload)
+
+    def record(self, target: Target, uploaded: Uploaded, annotations: Mapping[str, Any] | None = None) -> Pointer:
+        """Make the pointer of what was written, and record it under the target's name."""
+        merged = {**(target.draft.annotations or {}), **(annotations or {})}
+        pointer = replace(
+            target.draft,
+            size=uploaded.size,
+            checksum=dict(uploaded.checksum),
+            etag=uploaded.etag,
+            version_id=uploaded.version_id,
+            created_at=rfc3339(self.clock()),
+            annotations=merged or None,
+        )
+        if target.name is not None:
+            self.ledger.commit(target.name, pointer)
+        return pointer
+
+    def _checked(self, name: str | None, label: str, key: str, media_type: str, options: PutOptions) -> Target:
+        annotations = options.get("annotations")
+        draft = Pointer(
+            bucket=self.store.bucket,
+            key=key,
+            size=0,
+            checksum=_NO_CONTENT,
+            media_type=media_type,
+            bucket_owner=self.defaults.expected_bucket_owner,
+            region=getattr(self.store, "region", None),
+            expires_at=_time(options.get("expires_at")),
+            annotations=annotations if annotations is None else dict(annotations),
+        )
+        document = draft.to_dict()
+        problems = json_problems(document) or list(pointer_problems(document))
+        if problems:
+            raise invalid_document(f"the pointer of artifact {label!r}", problems, "Nothing was read or sent.")
+        mode = check_mode(options.get("mode", self.defaults.mode))
+        written = replace(self.defaults, media_type=media_type, mode=mode)
+        return Target(name=name, label=label, key=key, options=written, draft=draft)
+
+
+def check_mode(mode: object) -> Mode:
+    """Return a write mode if it is one.
+
+    Raises:
+        ConfigurationError: It is none.
+    """
+    if mode in get_args(Mode):
+        return cast("Mode", mode)
+    raise ConfigurationError(f"mode is {mode!r}: expected 'create' (write once) or 'overwrite' (replace)")
+
+
+def _suffix(options: PutOptions, default: str) -> str:
+    if "suffix" in options:
+        return options["suffix"]
+    return (suffix_for(options["media_type"]) or default) if "media_type" in options else default
+
+
+def _time(value: datetime | str | None) -> str | None:
+    if not isinstance(value, datetime):
+        return value
+    if value.tzinfo is None:
+        raise ConfigurationError("expires_at has no time zone: pass datetime(..., tzinfo=UTC). Nothing was sent")
+    return rfc3339(value)

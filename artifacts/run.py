@@ -1,0 +1,137 @@
+"""Which run writes: the identity that a manager resolves, from arguments or from the environment."""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Final
+
+from stepout.schemas import RunIdentity
+from stepout.schemas.errors import ConfigurationError
+
+__all__ = [
+    "Clock",
+    "Random",
+    "new_run_id",
+    "process_nonce",
+    "resolve_run",
+    "rfc3339",
+    "run_from_env",
+    "utc_now",
+    "version",
+]
+
+Clock = Callable[[], datetime]
+"""Returns the time, with its zone."""
+
+Random = Callable[[int], bytes]
+"""Returns so many random bytes, as ``os.urandom`` does."""
+
+_NONCE_BYTES: Final = 6
+_COUNT = re.compile(r"[0-9]{1,9}")
+_MAP_INDEX = re.compile(r"[0-9]{1,9}(?:-[0-9]{1,9})*")
+
+
+def utc_now() -> datetime:
+    """Return the time in UTC."""
+    return datetime.now(UTC)
+
+
+def rfc3339(time: datetime) -> str:
+    """Return a time as documents hold it: UTC, whole seconds, ``Z``.
+
+    >>> rfc3339(datetime(2026, 11, 22, 12, 0, 0, 7, tzinfo=UTC))
+    '2026-11-22T12:00:00Z'
+    """
+    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def process_nonce() -> str:
+    """Return this process's nonce: the same at every call, another one after a fork."""
+    return _nonce_of(os.getpid())
+
+
+@functools.cache
+def _nonce_of(pid: int) -> str:  # noqa: ARG001 - the cache's key: a forked child is another process
+    return os.urandom(_NONCE_BYTES).hex()
+
+
+@functools.cache
+def _run_id_of(pid: int) -> str:  # noqa: ARG001 - as above
+    return new_run_id(utc_now(), os.urandom)
+
+
+def new_run_id(time: datetime, random: Random) -> str:
+    """Return a name that sorts by time and that nobody else draws.
+
+    >>> new_run_id(datetime(2026, 11, 22, 12, 0, 0, 7000, tzinfo=UTC), bytes)
+    '20261122T120000007Z-000000000000'
+    """
+    stamp = time.astimezone(UTC)
+    return f"{stamp:%Y%m%dT%H%M%S}{stamp.microsecond // 1000:03d}Z-{random(_NONCE_BYTES).hex()}"
+
+
+@functools.cache
+def version() -> str | None:
+    """Return the installed version of stepout; ``None`` where it runs from a bare folder without metadata."""
+    from importlib import metadata
+
+    try:
+        return metadata.version("stepout")
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def resolve_run(run: RunIdentity | None, *, clock: Clock = utc_now, random: Random | None = None) -> RunIdentity:
+    """Complete a run's identity.
+
+    Args:
+        run: What is known. A run that says anything is completed with this process's nonce and run id, so that two
+            managers with the same run make the same keys; one that says nothing is a run of its own each time.
+        clock: Where the time in a run id comes from.
+        random: Where the nonce comes from; ``None`` means the nonce of this process.
+
+    Returns:
+        The identity with nonce and version, and with a run id where there is no execution.
+    """
+    known = run or RunIdentity()
+    nonce = known.nonce or (process_nonce() if random is None else random(_NONCE_BYTES).hex())
+    run_id = known.run_id
+    if known.execution is None and run_id is None:
+        shared = known != RunIdentity() and random is None
+        run_id = _run_id_of(os.getpid()) if shared else new_run_id(clock(), random or os.urandom)
+    return replace(known, nonce=nonce, run_id=run_id, version=known.version or version())
+
+
+def run_from_env(environ: Mapping[str, str]) -> RunIdentity:
+    """Read ``STEPOUT_EXECUTION``, ``_STATE``, ``_ATTEMPT``, ``_MAP_INDEX`` and ``_REDRIVE``; empty means absent.
+
+    Raises:
+        ConfigurationError: A number is none.
+    """
+    return RunIdentity(
+        execution=environ.get("STEPOUT_EXECUTION") or None,
+        state=environ.get("STEPOUT_STATE") or None,
+        attempt=_count(environ, "STEPOUT_ATTEMPT", "States.Format('{}', $$.State.RetryCount)"),
+        map_index=_map_index(environ),
+        redrive=_count(environ, "STEPOUT_REDRIVE", "States.Format('{}', $$.Execution.RedriveCount)"),
+    )
+
+
+def _count(environ: Mapping[str, str], name: str, source: str) -> int | None:
+    text = environ.get(name, "").strip()
+    if text and not _COUNT.fullmatch(text):
+        raise ConfigurationError(f"{name} is {text[:40]!r}: expected a whole number, 0 or more, as from {source}")
+    return int(text) if text else None
+
+
+def _map_index(environ: Mapping[str, str]) -> str | None:
+    text = environ.get("STEPOUT_MAP_INDEX", "").strip()
+    if text and not _MAP_INDEX.fullmatch(text):
+        msg = f"STEPOUT_MAP_INDEX is {text[:40]!r}: expected $$.Map.Item.Index, or a path of them such as '3-0'"
+        raise ConfigurationError(msg)
+    return text or None

@@ -1,0 +1,167 @@
+"""What rides along with a manager's writes, checked before anything is sent."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from stepout.artifacts.allow import split_url
+from stepout.artifacts.keys import check_prefix
+from stepout.artifacts.store import Encryption, StoreProfile, WriteOptions
+from stepout.schemas.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+__all__ = ["ObjectLock", "check_profile", "encryption_of", "place_of", "write_options"]
+
+# https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-tagging.html
+_TAGS, _TAG_NAME, _TAG_VALUE = 10, 128, 256
+# https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingMetadata.html
+_METADATA_BYTES: Final = 2048
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$&'*+.^_`|~-]+")
+_ACCOUNT = re.compile(r"[0-9]{12}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectLock:
+    """Object Lock for every object of a manager; its bucket must have it switched on.
+
+    Attributes:
+        mode: ``"GOVERNANCE"`` or ``"COMPLIANCE"``, together with ``retain_until``.
+        retain_until: With its time zone.
+        legal_hold: Keep it until somebody lifts the hold.
+    """
+
+    mode: Literal["GOVERNANCE", "COMPLIANCE"] | None = None
+    retain_until: datetime | None = None
+    legal_hold: bool = False
+
+    def __post_init__(self) -> None:
+        if (self.mode is None) != (self.retain_until is None):
+            raise ConfigurationError("object_lock: mode and retain_until belong together")
+        if self.mode not in (None, "GOVERNANCE", "COMPLIANCE"):
+            raise ConfigurationError(f"object_lock: mode is {self.mode!r}, expected 'GOVERNANCE' or 'COMPLIANCE'")
+        if self.retain_until is not None and self.retain_until.tzinfo is None:
+            raise ConfigurationError("object_lock: retain_until has no time zone; pass datetime(..., tzinfo=UTC)")
+
+    def parameters(self) -> dict[str, object]:
+        """Return PutObject's parameters for it."""
+        found: dict[str, object] = {}
+        if self.mode is not None:
+            found |= {"ObjectLockMode": self.mode, "ObjectLockRetainUntilDate": self.retain_until}
+        if self.legal_hold:
+            found["ObjectLockLegalHoldStatus"] = "ON"
+        return found
+
+
+def place_of(bucket: object, prefix: str) -> tuple[str, str]:
+    """Return bucket and checked prefix of what was passed as ``bucket`` and ``prefix``.
+
+    Args:
+        bucket: A bucket's name, an access point's ARN, or ``s3://bucket/prefix``, to which ``prefix`` is appended.
+        prefix: See ``check_prefix``.
+
+    Raises:
+        ConfigurationError: There is no bucket in it, or the prefix is not safe.
+
+    >>> place_of("s3://results/runs/", "team")
+    ('results', 'runs/team')
+    """
+    if not isinstance(bucket, str) or not bucket:
+        shown = "empty" if bucket == "" else f"of type {type(bucket).__name__}"
+        msg = f"bucket is {shown}: expected a bucket's name, s3://bucket/prefix or a store"
+        raise ConfigurationError(f"{msg}; set STEPOUT_BUCKET or pass bucket=. Nothing was sent")
+    if not bucket.startswith("s3://"):
+        return bucket, check_prefix(prefix)
+    try:
+        name, above = split_url(bucket)
+    except ValueError:
+        raise ConfigurationError(f"{bucket!r} is no s3://bucket/prefix; nothing was sent") from None
+    above = check_prefix(above)
+    return name, check_prefix(f"{above}/{prefix}" if above and prefix else above or prefix)
+
+
+def encryption_of(setting: Encryption | str | None) -> Encryption | None:
+    """Return what an ``encryption=`` argument means: ``"AES256"``, ``"aws:kms"`` needs a key, so pass ``Encryption``.
+
+    Raises:
+        ConfigurationError: It is something else.
+    """
+    if setting is None or isinstance(setting, Encryption):
+        return setting
+    if setting == "AES256":
+        return Encryption()
+    if isinstance(setting, str) and setting.startswith(("arn:", "alias/")):
+        return Encryption(kms_key=setting)
+    msg = f"encryption is {setting!r}: expected Encryption(kms_key=…, bucket_key=…), 'AES256', or the ARN of a KMS key"
+    raise ConfigurationError(msg)
+
+
+def check_profile(profile: StoreProfile | str | None) -> StoreProfile | None:
+    """Return the profile that an argument means; ``None`` leaves it to ``STEPOUT_S3_PROFILE``.
+
+    Raises:
+        ConfigurationError: There is no such profile.
+    """
+    from stepout.artifacts.clients import profile_named
+
+    return profile_named(profile) if isinstance(profile, str) else profile
+
+
+def write_options(  # noqa: PLR0913 - one keyword for each setting of S3
+    *,
+    mode: Any,
+    encryption: Encryption | str | None,
+    tags: Mapping[str, str] | None,
+    metadata: Mapping[str, str] | None,
+    storage_class: str | None,
+    expected_bucket_owner: str | None,
+    object_lock: ObjectLock | None,
+    request_payer: str | None,
+) -> WriteOptions:
+    """Check the settings of a manager's writes.
+
+    Raises:
+        ConfigurationError: One is outside S3's limits.
+    """
+    if expected_bucket_owner is not None and not _ACCOUNT.fullmatch(str(expected_bucket_owner)):
+        raise ConfigurationError("expected_bucket_owner: expected an AWS account id, 12 digits as text")
+    if request_payer not in (None, "requester"):
+        raise ConfigurationError(f"request_payer is {request_payer!r}: expected 'requester' or None")
+    extra = object_lock.parameters() if object_lock is not None else {}
+    return WriteOptions(
+        mode=mode,
+        encryption=encryption_of(encryption),
+        tags=_tags(tags or {}),
+        metadata=_metadata(metadata or {}),
+        storage_class=storage_class,
+        expected_bucket_owner=expected_bucket_owner,
+        extra=extra,
+    )
+
+
+def _tags(tags: Mapping[str, str]) -> dict[str, str]:
+    if len(tags) > _TAGS:
+        raise ConfigurationError(f"tags: S3 takes {_TAGS} an object, got {len(tags)}")
+    for name, value in tags.items():
+        if not (isinstance(name, str) and isinstance(value, str)):
+            raise ConfigurationError("tags: names and values are text")
+        if not 1 <= len(name) <= _TAG_NAME or len(value) > _TAG_VALUE:
+            raise ConfigurationError(f"tags: S3 takes names of 1 to {_TAG_NAME} characters, values of {_TAG_VALUE}")
+    return dict(tags)
+
+
+def _metadata(metadata: Mapping[str, str]) -> dict[str, str]:
+    size = 0
+    for name, value in metadata.items():
+        if not (isinstance(name, str) and isinstance(value, str)):
+            raise ConfigurationError("metadata: names and values are text")
+        if not _HEADER_NAME.fullmatch(name) or not value.isascii() or not value.isprintable():
+            raise ConfigurationError("metadata: they travel as HTTP headers, so names and values are printable ASCII")
+        size += len(name) + len(value)
+    if size > _METADATA_BYTES:
+        raise ConfigurationError(f"metadata: S3 takes {_METADATA_BYTES:,} bytes of names and values, got {size:,}")
+    return dict(metadata)

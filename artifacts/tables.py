@@ -1,0 +1,339 @@
+"""Tables to Parquet, streamed: one row group in memory, however long the stream.
+
+What the pointer's ``annotations.parquet`` says, and a reader builds on:
+
+- ``rows``, ``rowGroups``, ``columns`` (top-level ones), ``pageChecksums`` (``true``: every page header has a CRC);
+- ``footerSize``: the length in bytes of the file's tail that holds the footer's metadata, the four bytes of its length,
+  and the final ``PAR1``: the last ``footerSize`` bytes of the file, the trailer of 8 bytes included;
+- ``footerSha256``: the SHA-256, lower-case hex, over exactly these ``footerSize`` bytes.
+
+What changes on the way, because Parquet or its readers could not give it back: dictionary indices become 32-bit (row
+groups may need more values than the index type of one batch counts), view types become large text and binary, run-end
+encoded columns are decoded. Compression is Snappy unless asked otherwise: every reader of Parquet has it, and on a
+network inside AWS a stronger one costs more time than it saves.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from stepout.artifacts.arrow import Batches, batches_of, is_table
+from stepout.schemas.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    import pyarrow as pa
+
+__all__ = ["ROW_GROUP_BYTES", "Sink", "TableSource", "check_compression", "encode_table", "is_table", "table_source"]
+
+ROW_GROUP_BYTES: Final = 64 << 20
+"""Arrow memory gathered into one row group, about."""
+
+_MAX_ROWS: Final = 1 << 26
+_MAGIC: Final = b"PAR1"
+_TRAILER: Final = 8
+
+
+class Sink(Protocol):
+    """Where the encoded file goes, in order."""
+
+    def write(self, data: bytes, /) -> int:
+        """Take all of ``data``."""
+        ...
+
+
+@dataclass(frozen=True)
+class TableSource:
+    """A table that has passed every check that needs no data.
+
+    Attributes:
+        schema: What is written.
+        batches: What is read, once.
+    """
+
+    schema: pa.Schema
+    batches: Iterator[pa.RecordBatch]
+
+
+def table_source(table: object) -> TableSource:
+    """Check what a table is made of, before anything is sent.
+
+    Args:
+        table: Anything with the Arrow C stream, array or device interface, a pyarrow dataset or scanner, or an iterator
+            of such things.
+
+    Returns:
+        What ``encode_table`` takes. Of a one-shot source, nothing but its first batch was read.
+
+    Raises:
+        ConfigurationError: It is no table, has two columns of one name, has rows but no columns, or has a column of a
+            type that Parquet cannot hold.
+    """
+    source: Batches = batches_of(table)
+    _check_names(source.schema)
+    if len(source.schema) == 0:
+        return TableSource(source.schema, _no_rows(source.batches))
+    target = _storable_schema(source.schema)
+    _check_storable(target)
+    return TableSource(target, source.batches)
+
+
+def encode_table(
+    source: TableSource, sink: Sink, *, compression: str = "snappy", row_group_bytes: int = ROW_GROUP_BYTES
+) -> Mapping[str, Any]:
+    """Write a table as one Parquet file.
+
+    Args:
+        source: From ``table_source``; it is used up.
+        sink: Where the file goes; an exception that it raises ends the writing, unchanged.
+        compression: ``"snappy"``, ``"zstd"``, ``"gzip"``, ``"lz4"``, ``"brotli"`` or ``"none"``.
+        row_group_bytes: Arrow memory in one row group, about.
+
+    Returns:
+        The members of ``annotations.parquet``; see the module's docstring.
+
+    Raises:
+        ConfigurationError: A batch does not fit the schema of the first, or holds what Parquet cannot.
+    """
+    import pyarrow.parquet as pq
+
+    tail = _Tail(sink)
+    writer = pq.ParquetWriter(tail, source.schema, compression=compression, write_page_checksum=True)
+    rows = groups = 0
+    for group in _row_groups(source, row_group_bytes):
+        _write_group(writer, group)
+        rows += group.num_rows
+        groups += 1
+    tail.keep = True
+    writer.close()
+    size, digest = tail.footer()
+    return {
+        "rows": rows,
+        "rowGroups": groups,
+        "columns": len(source.schema),
+        "pageChecksums": True,
+        "footerSize": size,
+        "footerSha256": digest,
+    }
+
+
+def check_compression(compression: str) -> str:
+    """Return a compression that this pyarrow can write.
+
+    Raises:
+        ConfigurationError: It cannot.
+    """
+    import pyarrow as pa
+
+    if compression.lower() != "none" and not (
+        compression.lower() in ("snappy", "zstd", "gzip", "lz4", "brotli") and pa.Codec.is_available(compression)
+    ):
+        msg = f"compression {compression!r}: expected snappy, zstd, gzip, lz4, brotli or none; nothing was sent"
+        raise ConfigurationError(msg)
+    return compression.lower()
+
+
+# Checks ------------------------------------------------------------------------------------------------------------
+
+
+def _check_names(schema: pa.Schema) -> None:
+    twice = sorted(name for name, count in Counter(schema.names).items() if count > 1)
+    if twice:
+        shown = ", ".join(map(repr, twice[:5])) + ("" if len(twice) <= 5 else f" and {len(twice) - 5} more")  # noqa: PLR2004 - enough to see
+        msg = f"the table has more than one column named {shown}: Parquet could not give them back; rename them"
+        raise ConfigurationError(f"{msg}. Nothing was sent")
+
+
+def _no_rows(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    rows = sum(batch.num_rows for batch in batches)
+    if rows:
+        msg = f"the table has {rows:,} rows but no columns: Parquet could not give the rows back. Nothing was sent"
+        raise ConfigurationError(msg)
+    return iter(())
+
+
+def _check_storable(schema: pa.Schema) -> None:
+    """Let Parquet itself say which column it cannot hold: it refuses a schema before it writes a byte of data."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    for column in schema:
+        try:
+            pq.ParquetWriter(pa.BufferOutputStream(), pa.schema([column])).close()
+        except (pa.ArrowException, NotImplementedError) as error:
+            msg = f"column {column.name!r} is of type {column.type}, which Parquet cannot hold; cast or drop it"
+            raise ConfigurationError(f"{msg}. Nothing was sent") from error
+
+
+def _storable_schema(schema: pa.Schema) -> pa.Schema:
+    import pyarrow as pa
+
+    return pa.schema([column.with_type(_storable(column.type)) for column in schema], metadata=schema.metadata)
+
+
+def _storable(kind: pa.DataType) -> pa.DataType:
+    """Return the type to write in a type's place; the module's docstring says why."""
+    import pyarrow as pa
+
+    if pa.types.is_dictionary(kind):
+        return pa.dictionary(pa.int32(), _storable(kind.value_type), kind.ordered)
+    if pa.types.is_run_end_encoded(kind):
+        return _storable(kind.value_type)
+    if pa.types.is_string_view(kind):
+        return pa.large_string()
+    if pa.types.is_binary_view(kind):
+        return pa.large_binary()
+    return _storable_nested(kind)
+
+
+def _storable_nested(kind: pa.DataType) -> pa.DataType:
+    import pyarrow as pa
+
+    def inner(child: pa.Field) -> pa.Field:
+        return child.with_type(_storable(child.type))
+
+    if pa.types.is_struct(kind):
+        return pa.struct([inner(kind.field(index)) for index in range(kind.num_fields)])
+    if pa.types.is_large_list(kind):
+        return pa.large_list(inner(kind.value_field))
+    if pa.types.is_list(kind):
+        return pa.list_(inner(kind.value_field))
+    if pa.types.is_fixed_size_list(kind):
+        return pa.list_(inner(kind.value_field), kind.list_size)
+    return kind
+
+
+# Row groups --------------------------------------------------------------------------------------------------------
+
+
+def _row_groups(source: TableSource, limit: int) -> Iterator[pa.Table]:
+    import pyarrow as pa
+
+    pending: list[pa.RecordBatch] = []
+    gathered = rows = 0
+    for batch in _pieces(source, limit):
+        weight = _weight(batch)
+        if pending and (gathered + weight > limit or rows + batch.num_rows > _MAX_ROWS):
+            yield pa.Table.from_batches(pending, source.schema)
+            pending, gathered, rows = [], 0, 0
+        pending.append(batch)
+        gathered += weight
+        rows += batch.num_rows
+    if pending:
+        yield pa.Table.from_batches(pending, source.schema)
+
+
+def _pieces(source: TableSource, limit: int) -> Iterator[pa.RecordBatch]:
+    """Cut batches that are larger than a row group, and give every piece the schema that is written."""
+    for number, batch in enumerate(source.batches):
+        if batch.num_rows == 0:
+            continue
+        rows = max(1, min(_MAX_ROWS, batch.num_rows * limit // max(1, _weight(batch, dictionaries=False))))
+        for start in range(0, batch.num_rows, rows):
+            yield _as_stored(batch.slice(start, rows), source.schema, number)
+
+
+def _as_stored(batch: pa.RecordBatch, schema: pa.Schema, number: int) -> pa.RecordBatch:
+    import pyarrow as pa
+
+    if batch.schema.equals(schema):
+        return batch
+    if batch.schema.names != schema.names:
+        got, expected = ", ".join(batch.schema.names[:20]), ", ".join(schema.names[:20])
+        raise ConfigurationError(f"batch {number} has the columns {got}; the first one had {expected}")
+    columns = []
+    for field_, column in zip(schema, batch.columns, strict=True):
+        wanted = _storable(column.type)
+        if wanted != field_.type:
+            msg = f"column {field_.name!r} of batch {number} is of type {column.type}, in the first batch it was of"
+            raise ConfigurationError(f"{msg} {field_.type}; give all batches one schema")
+        if not field_.nullable and column.null_count:
+            raise ConfigurationError(f"column {field_.name!r} of batch {number} has nulls; its schema says it has none")
+        try:
+            columns.append(column if column.type == wanted else _cast(column, wanted))
+        except pa.ArrowException as error:
+            msg = f"column {field_.name!r} of batch {number} could not become {wanted} ({type(error).__name__})"
+            raise ConfigurationError(msg) from None
+    return pa.RecordBatch.from_arrays(columns, schema=schema)
+
+
+def _cast(column: pa.Array, wanted: pa.DataType) -> pa.Array:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if pa.types.is_run_end_encoded(column.type):
+        column = pc.run_end_decode(column)
+    return column.cast(wanted)
+
+
+def _weight(batch: pa.RecordBatch, *, dictionaries: bool = True) -> int:
+    import pyarrow as pa
+
+    total = 0
+    for column in batch.columns:
+        if pa.types.is_dictionary(column.type):
+            total += int(column.indices.nbytes) + dictionaries * int(column.dictionary.nbytes)
+        else:
+            total += int(column.nbytes)
+    return total
+
+
+def _write_group(writer: Any, group: pa.Table) -> None:
+    import pyarrow as pa
+
+    try:
+        writer.write_table(group.unify_dictionaries(), row_group_size=group.num_rows)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
+        # Arrow's messages quote values, so its own is not repeated.
+        msg = f"a row group of {group.num_rows:,} rows could not be encoded as Parquet ({type(error).__name__})"
+        raise ConfigurationError(f"{msg}; nothing was kept") from None
+
+
+@dataclass
+class _Tail:
+    """A file object for Arrow: passes everything on, and keeps what is written once ``keep`` is set."""
+
+    sink: Sink
+    keep: bool = False
+    kept: list[bytes] = field(default_factory=list)
+    position: int = 0
+    closed: bool = False
+
+    def write(self, data: bytes) -> int:
+        if self.keep:
+            self.kept.append(bytes(data))
+        self.sink.write(data)
+        self.position += len(data)
+        return len(data)
+
+    def tell(self) -> int:
+        return self.position
+
+    def flush(self) -> None:
+        return None
+
+    def close(self) -> None:
+        self.closed = True
+
+    def readable(self) -> bool:
+        return False
+
+    def writable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return False
+
+    def footer(self) -> tuple[int, str]:
+        """Return the size of the file's tail and its digest, as the module's docstring defines them."""
+        tail = b"".join(self.kept)
+        (length,) = struct.unpack("<I", tail[-_TRAILER:-4])
+        size = length + _TRAILER
+        if tail[-4:] != _MAGIC or size > len(tail):
+            raise AssertionError("pyarrow wrote its footer before it was closed")
+        return size, hashlib.sha256(tail[-size:]).hexdigest()

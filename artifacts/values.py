@@ -1,0 +1,60 @@
+"""Which put a value calls for: a function of its type alone."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+from stepout.artifacts.arrow import is_table
+from stepout.artifacts.images import is_image
+from stepout.schemas import Pointer
+from stepout.schemas.errors import ConfigurationError
+
+__all__ = ["Kind", "kind_of"]
+
+Kind = Literal["bytes", "text", "json", "file", "directory", "image", "table"]
+
+
+def kind_of(value: object) -> Kind:  # noqa: PLR0911 - one return for each kind
+    """Return how a value is written.
+
+    Args:
+        value: Bytes; text; a path (``pathlib``; text is content, never a path) or a binary file object; a PIL image or
+            a numpy array; a table or an iterator of batches; JSON.
+
+    Raises:
+        ConfigurationError: Nothing here writes values of this type.
+
+    >>> kind_of(b"x"), kind_of("x"), kind_of({"rows": 1}), kind_of(Path("no such file"))
+    ('bytes', 'text', 'json', 'file')
+    """
+    if isinstance(value, bytes | bytearray | memoryview):
+        return "bytes"
+    if isinstance(value, str):
+        return "text"
+    if isinstance(value, os.PathLike):
+        return "directory" if Path(value).is_dir() else "file"
+    if is_image(value):
+        return "image"
+    if is_table(value) or (isinstance(value, list) and bool(value) and is_table(value[0])):
+        return "table"
+    if value is None or isinstance(value, bool | int | float | dict | list):
+        return "json"
+    return _kind_of_stream(value)
+
+
+def _kind_of_stream(value: object) -> Kind:
+    if callable(getattr(value, "readinto", None)) or callable(getattr(value, "read", None)):
+        return "file"
+    if isinstance(value, Iterator):
+        return "table"
+    if isinstance(value, Pointer):
+        msg = "this is the pointer of an artifact that is there already: use adopt(name, pointer.url) to name it here"
+        raise ConfigurationError(msg)
+    msg = (
+        f"nothing here writes a {type(value).__module__}.{type(value).__qualname__}: put takes bytes, text, JSON, "
+        "paths, binary files, images and tables; open(name, 'wb') takes what your own writer produces"
+    )
+    raise ConfigurationError(msg)

@@ -1,0 +1,203 @@
+"""What ``ArtifactManager.open`` returns: a file object whose content is committed when it is closed, or not at all."""
+
+from __future__ import annotations
+
+import io
+import logging
+import sys
+from typing import TYPE_CHECKING
+
+from stepout.schemas.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Self
+
+    from typing_extensions import Buffer
+
+    from stepout.artifacts.outbox import Outbox, Target
+    from stepout.schemas import Pointer
+
+__all__ = ["ArtifactTextWriter", "ArtifactWriter"]
+
+_log = logging.getLogger("stepout.artifacts.writer")
+
+
+class ArtifactWriter(io.BufferedIOBase):
+    """Streams bytes into one artifact.
+
+    The artifact exists once the writer is closed without an exception under way; leaving the ``with`` block with an
+    exception, ``abort()``, or forgetting the writer leaves nothing. Inside its ``with`` block, a ``close()`` that
+    another object calls while an exception passes through (as ``TextIOWrapper`` does) commits nothing either.
+
+    Attributes:
+        name: The artifact's name.
+    """
+
+    def __init__(self, outbox: Outbox, target: Target) -> None:
+        super().__init__()
+        self.name = target.label
+        self._outbox = outbox
+        self._target = target
+        self._pointer: Pointer | None = None
+        self._position = 0
+        self._entered = False
+        self._seen = sys.exc_info()[1]
+        self._ended = True
+        outbox.reserve(target)
+        try:
+            self._upload = outbox.start(target)
+        except BaseException:
+            outbox.release(target)
+            raise
+        self._ended = False
+
+    def __repr__(self) -> str:
+        state = "committed" if self._pointer else "aborted" if self._ended else "open"
+        return f"ArtifactWriter({self.name!r}, {state}, {self._position} bytes)"
+
+    @property
+    def pointer(self) -> Pointer:
+        """The artifact's pointer, once it is committed.
+
+        Raises:
+            ConfigurationError: The writer is open, or was aborted.
+        """
+        if self._pointer is None:
+            state = "was aborted, so there is none" if self._ended else "is not closed; leave its with block first"
+            raise ConfigurationError(f"no pointer: the writer of artifact {self.name!r} {state}")
+        return self._pointer
+
+    def writable(self) -> bool:
+        """Return ``True``."""
+        return True
+
+    def tell(self) -> int:
+        """Return how many bytes were written."""
+        return self._position
+
+    def write(self, data: Buffer, /) -> int:
+        """Take all of ``data``.
+
+        Args:
+            data: Bytes, or anything whose memory is contiguous.
+
+        Returns:
+            Its length in bytes.
+
+        Raises:
+            StoreError: The upload failed for good, or was aborted. Nothing is kept.
+            ValueError: The writer is closed.
+        """
+        if self.closed or self._ended:
+            raise ValueError(f"the writer of artifact {self.name!r} is closed")
+        try:
+            taken = self._upload.write(data)
+        except (TypeError, BufferError):
+            raise  # not bytes: nothing was taken
+        except BaseException:
+            self.abort()
+            raise
+        self._position += taken
+        return taken
+
+    def flush(self) -> None:
+        """Do nothing: bytes go out in parts, and none is visible before the commit."""
+        if self.closed:
+            raise ValueError(f"the writer of artifact {self.name!r} is closed")
+
+    def close(self) -> None:
+        """Commit, unless an exception is under way; then nothing is kept. Idempotent.
+
+        Raises:
+            StoreError: The commit failed. Nothing is kept.
+        """
+        if self.closed or self._ended:
+            self._mark_closed()
+        elif self._unwinding():
+            # __exit__ decides in a with block: the exception may yet be handled inside it.
+            if not self._entered:
+                _log.warning("artifact %s was closed while an exception passes through: nothing is kept", self.name)
+                self.abort()
+        else:
+            self._commit()
+
+    def abort(self) -> None:
+        """End the write and leave nothing; idempotent, from any thread. The name is free again."""
+        if not self._ended:
+            self._ended = True
+            self._upload.abort()
+            self._outbox.ledger.untrack(self._upload)
+            self._outbox.release(self._target)
+        self._seen = None
+        self._mark_closed()
+
+    def __enter__(self) -> Self:
+        super().__enter__()
+        self._entered = True
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._entered = False
+        if kind is None:
+            self.close()
+        else:
+            self.abort()
+
+    def __del__(self) -> None:
+        # io.IOBase would close, that is commit, what was forgotten halfway.
+        if not getattr(self, "_ended", True):
+            self.abort()
+
+    def _commit(self) -> None:
+        try:
+            pointer = self._outbox.record(self._target, self._upload.commit())
+        except BaseException:
+            self.abort()
+            raise
+        self._ended, self._seen = True, None
+        self._pointer = pointer
+        self._outbox.ledger.untrack(self._upload)
+        self._mark_closed()
+
+    def _unwinding(self) -> bool:
+        error = sys.exc_info()[1]
+        return error is not None and error is not self._seen
+
+    def _mark_closed(self) -> None:
+        if not self.closed:
+            super().close()
+
+
+class ArtifactTextWriter(io.TextIOWrapper):
+    """Streams text as UTF-8 into one artifact; commits and aborts as ``ArtifactWriter`` does."""
+
+    def __init__(self, writer: ArtifactWriter) -> None:
+        # Newlines as they are written, on every system: the same text gives the same bytes.
+        super().__init__(writer, encoding="utf-8", newline="", write_through=False)
+        self._writer = writer
+
+    @property
+    def pointer(self) -> Pointer:
+        """The artifact's pointer, once it is committed; see ``ArtifactWriter.pointer``."""
+        return self._writer.pointer
+
+    def abort(self) -> None:
+        """End the write and leave nothing; see ``ArtifactWriter.abort``."""
+        self._writer.abort()
+
+    def __enter__(self) -> Self:
+        self._writer.__enter__()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if exc[0] is not None:
+            self._writer.abort()
+            return
+        self.flush()
+        self._writer.__exit__(None, None, None)
+
+    def __del__(self) -> None:
+        self._writer.abort()
