@@ -1,0 +1,234 @@
+"""A proxy that spoils what passes between an HTTP client and a server: for faults that no server gives on demand.
+
+It understands just enough HTTP/1.1: request heads and bodies with ``Content-Length``, answers with ``Content-Length``
+or none. ``Wire.when`` arms a fault for requests whose line satisfies a predicate; each fault is spent after ``times``
+requests. ``Wire.lines`` remembers every request line.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import struct
+import threading
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, Self
+from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+Kind = Literal[
+    "reset",  # the connection is reset once the request has arrived; the server never sees it
+    "status",  # the proxy answers with a status and S3's error document; the server never sees the request
+    "lost",  # the server answers, the client gets a reset instead
+    "truncate",  # half of the answer's body, then the end
+    "stall",  # the answer never comes, until the wire closes or ``release`` is called
+    "flip_answer",  # one bit of the answer's body is flipped
+    "flip_request",  # one bit of the request's body is flipped
+    "late_error",  # 200, with an error document in the body
+]
+_REASON = {403: "Forbidden", 409: "Conflict", 500: "Internal Server Error", 503: "Slow Down"}
+_BLOCK = 1 << 16
+
+
+def operation(line: str) -> str:
+    """Name the S3 operation of a request line, as far as tests need to tell them apart."""
+    method, target, _ = line.split(" ", 2)
+    query = urlsplit(target).query
+    if method == "PUT":
+        return "UploadPart" if "partNumber=" in query else "PutObject"
+    if method == "POST":
+        return "CompleteMultipartUpload" if "uploadId=" in query else "CreateMultipartUpload"
+    if method == "DELETE":
+        return "AbortMultipartUpload" if "uploadId=" in query else "DeleteObject"
+    return {"HEAD": "HeadObject", "GET": "GetObject"}[method]
+
+
+@dataclass
+class Fault:
+    """What happens to the next ``times`` requests that satisfy ``wanted``."""
+
+    wanted: Callable[[str], bool]
+    kind: Kind
+    times: int
+    status: int = 503
+    code: str = "SlowDown"
+    hits: int = 0
+    before: Callable[[], None] | None = None
+    released: threading.Event = field(default_factory=threading.Event)
+    struck: threading.Event = field(default_factory=threading.Event)
+
+    def release(self) -> None:
+        """Let stalled requests go on: they are forwarded after all."""
+        self.released.set()
+
+
+class Wire:
+    """A proxy in front of ``upstream``; a context manager. ``endpoint`` is where clients connect."""
+
+    def __init__(self, upstream: str) -> None:
+        parts = urlsplit(upstream)
+        self._upstream = (parts.hostname or "127.0.0.1", parts.port or 80)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._faults: list[Fault] = []
+        self._lock = threading.Lock()
+        self._sockets: set[socket.socket] = set()
+        self._closed = False
+        self.lines: list[str] = []
+
+    @property
+    def endpoint(self) -> str:
+        """The URL for clients."""
+        return f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+
+    @property
+    def operations(self) -> list[str]:
+        """The S3 operations seen so far, in order."""
+        with self._lock:
+            return [operation(line) for line in self.lines]
+
+    def when(self, wanted: str, kind: Kind, *, times: int = 1, status: int = 503, code: str = "SlowDown") -> Fault:
+        """Arm a fault for an S3 operation (``operation`` names them)."""
+        return self.arm(Fault(lambda line: operation(line) == wanted, kind, times, status, code))
+
+    def arm(self, fault: Fault) -> Fault:
+        """Arm a fault with a predicate of its own on the request line."""
+        with self._lock:
+            self._faults.append(fault)
+        return fault
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self._accept, daemon=True).start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._closed = True
+        with self._lock:
+            faults, sockets = list(self._faults), list(self._sockets)
+        for fault in faults:
+            fault.release()
+        self._listener.close()
+        for each in sockets:
+            _close(each)
+
+    def _accept(self) -> None:
+        while not self._closed:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            with self._lock:
+                self._sockets.add(client)
+            threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+
+    def _serve(self, client: socket.socket) -> None:
+        try:
+            with client, client.makefile("rb") as reader:
+                while not self._closed and self._exchange(client, reader):
+                    pass
+        except (OSError, ValueError):
+            pass
+        finally:
+            with self._lock:
+                self._sockets.discard(client)
+
+    def _exchange(self, client: socket.socket, reader: object) -> bool:
+        head = _head(reader)
+        if not head:
+            return False
+        line = head.split(b"\r\n", 1)[0].decode()
+        with self._lock:
+            self.lines.append(line)
+            fault = next((each for each in self._faults if each.hits < each.times and each.wanted(line)), None)
+            if fault:
+                fault.hits += 1
+        if b"100-continue" in head.lower():
+            client.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+            head = _without(head, b"expect")
+        body = _exactly(reader, _length(head))
+        kind = fault.kind if fault else None
+        if fault:
+            fault.struck.set()
+            if fault.before:
+                fault.before()
+        if fault and kind == "stall":
+            fault.released.wait()
+        if fault and kind in ("reset", "status", "late_error"):
+            return _refuse(client, fault)
+        if kind == "flip_request":
+            body = _flipped(body)
+        return self._forward(client, head, body, kind)
+
+    def _forward(self, client: socket.socket, head: bytes, body: bytes, kind: Kind | None) -> bool:
+        with socket.create_connection(self._upstream) as server, server.makefile("rb") as answers:
+            server.sendall(_without(head, b"connection")[:-2] + b"Connection: close\r\n\r\n")
+            server.sendall(body)
+            answer_head = _head(answers)
+            bodiless = head.startswith(b"HEAD") or b" 204 " in answer_head[:16] or b" 304 " in answer_head[:16]
+            chunked = b"transfer-encoding: chunked" in answer_head.lower()
+            length = None if chunked or b"content-length" not in answer_head.lower() else _length(answer_head)
+            answer = b"" if bodiless else (answers.read() if length is None else _exactly(answers, length))
+        if kind == "lost":
+            _reset(client)
+            return False
+        if kind == "truncate":
+            client.sendall(answer_head + answer[: len(answer) // 2])
+            return False
+        client.sendall(answer_head + (_flipped(answer) if kind == "flip_answer" else answer))
+        return length is not None or bodiless
+
+
+def _refuse(client: socket.socket, fault: Fault) -> bool:
+    if fault.kind == "reset":
+        _reset(client)
+        return False
+    status = 200 if fault.kind == "late_error" else fault.status
+    text = (
+        f'<?xml version="1.0" encoding="UTF-8"?><Error><Code>{fault.code}</Code><Message>by the wire</Message></Error>'
+    )
+    reason = _REASON.get(status, "OK")
+    head = f"HTTP/1.1 {status} {reason}\r\nContent-Type: application/xml\r\nContent-Length: {len(text)}\r\n\r\n"
+    client.sendall((head + text).encode())
+    return True
+
+
+def _head(reader: object) -> bytes:
+    lines = []
+    while (line := reader.readline()) not in (b"\r\n", b""):  # type: ignore[attr-defined] # a buffered socket file
+        lines.append(line)
+    return b"".join([*lines, b"\r\n"]) if lines else b""
+
+
+def _exactly(reader: object, length: int) -> bytes:
+    data: bytes = reader.read(length)  # type: ignore[attr-defined] # a buffered socket file
+    if len(data) != length:
+        raise OSError("the peer went away in the middle")
+    return data
+
+
+def _length(head: bytes) -> int:
+    for line in head.split(b"\r\n"):
+        name, _, value = line.partition(b":")
+        if name.strip().lower() == b"content-length":
+            return int(value)
+    return 0
+
+
+def _without(head: bytes, name: bytes) -> bytes:
+    return b"\r\n".join(line for line in head.split(b"\r\n") if not line.lower().startswith(name + b":"))
+
+
+def _flipped(data: bytes) -> bytes:
+    middle = len(data) // 2
+    return data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :] if data else data
+
+
+def _reset(client: socket.socket) -> None:
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+def _close(each: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        each.shutdown(socket.SHUT_RDWR)
+    each.close()
