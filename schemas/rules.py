@@ -25,6 +25,7 @@ _LINE: Final = r"[^\x00-\x1f\x7f-\x9f]*"
 _TCHAR: Final = r"[A-Za-z0-9!#$%&'*+.^_`|~-]+"
 _TYPE: Final = r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}"
 _QUOTED: Final = r'"(?:[ !#-\[\]-~]|\\[ -~])*"'
+_BUCKET: Final = "[A-Za-z0-9._-]{3,255}"
 # Access points as botocore knows them: regional, multi-region (no region), object lambda, S3 Express, Outposts.
 _ARN: Final = r"arn:aws[a-z0-9-]*:s3"
 _ACCESS_POINT: Final = (
@@ -82,9 +83,9 @@ _FREE: Final = "text without control characters"
 _SECOND: Final = "a time as RFC 3339 has it, in UTC with Z"
 
 POINTER_TEXTS: Final = {
-    "bucket": Text(rf"[A-Za-z0-9._-]{{3,255}}|{_ACCESS_POINT}", "a bucket's name or an access point's ARN", 3, 255),
+    "bucket": Text(f"{_BUCKET}|{_ACCESS_POINT}", "a bucket's name, or an access point's ARN", longest=255),
     "key": Text(_LINE, _FREE, 1, 1024),
-    "mediaType": Text(rf"{_TYPE}/{_TYPE}(?: *; *{_TCHAR}=(?:{_TCHAR}|{_QUOTED}))*", "a media type", 3, 255),
+    "mediaType": Text(f"{_TYPE}/{_TYPE}(?: *; *{_TCHAR}=(?:{_TCHAR}|{_QUOTED}))*", "a media type", longest=255),
     "versionId": Text(_LINE, _FREE, 1, 1024),
     "etag": Text(_LINE, _FREE, 1, 1024),
     "bucketOwner": Text("[0-9]{12}", "an AWS account id, 12 digits"),
@@ -96,11 +97,11 @@ CHECKSUMS: Final = {
     "sha256": Text("[0-9a-f]{64}", "64 lower-case hexadecimal digits"),
     "crc64nvme": Text("[0-9a-f]{16}", "16 lower-case hexadecimal digits"),
 }
-OTHER_CHECKSUM: Final = Text("[0-9a-f]+", "lower-case hexadecimal digits", 1, 256)
+OTHER_CHECKSUM: Final = Text("[0-9a-f]+", "lower-case hexadecimal digits", longest=256)
 PRODUCER_TEXTS: Final = {
     "execution": Text(_LINE, _FREE, 1, 2048),
     "state": Text(_LINE, _FREE, 1, 1024),
-    "mapIndex": Text("[0-9]+(?:-[0-9]+)*", "an index, or a path of them such as 3-0", 1, 1024),
+    "mapIndex": Text("[0-9]+(?:-[0-9]+)*", "an index, or a path of them such as 3-0"),
     "version": Text(_LINE, _FREE, 1, 1024),
     "nonce": Text(_LINE, _FREE, 1, 1024),
     "runId": Text(_LINE, _FREE, 1, 1024),

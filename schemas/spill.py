@@ -108,7 +108,7 @@ def _manifest(output: TaskOutput, write: Callable[[str, Mapping[str, Any]], Poin
         raise _never_fits(size, budget)
     message = (
         "the task output is over its budget of %d bytes and was written to the store; its manifest is reported "
-        "instead. ASL paths into $.artifacts no longer work for this output; stepout's own consumers follow the manifest"
+        "instead. ASL paths into $.artifacts no longer work for this output; stepout's consumers follow the manifest"
     )
     _log.warning(message, budget)
     return manifest
