@@ -174,8 +174,9 @@ def _compiled(schema: object) -> Validator:
     if problems or not isinstance(schema, Mapping):
         raise ConfigurationError("the contract's schema for result must be a JSON Schema: an object of JSON values")
     contents = plain_copy(schema)
-    kind = validator_for(contents, default=Draft202012Validator)
-    if contents.get("$schema", kind.META_SCHEMA["$schema"]).rstrip("#") != kind.META_SCHEMA["$schema"].rstrip("#"):
+    dialect = contents.get("$schema", Draft202012Validator.META_SCHEMA["$schema"])
+    kind = validator_for({"$schema": str(dialect)}, default=Draft202012Validator)
+    if str(dialect).rstrip("#") != kind.META_SCHEMA["$schema"].rstrip("#"):
         raise ConfigurationError("the contract's schema for result names a $schema that is not known")
     failure = ""
     try:
@@ -225,7 +226,16 @@ def _translated(error: ValidationError) -> Iterator[Problem]:
     elif keyword == "type":
         expected = wanted if isinstance(wanted, str) else " or ".join(wanted)
         yield Problem(place, kind, f"must be of type {expected}, as the contract says, is {rules.kind_of(instance)}")
+    elif keyword == "additionalProperties":
+        names = _unnamed(error.schema, instance)
+        yield from (Problem(member(place, name), kind, "is no member that the contract has") for name in names)
     elif keyword == "None":
-        yield Problem(place, "unexpected", "must be absent, as the contract says")
+        yield Problem(place, "unexpected", "has a member that must be absent, as the contract says")
     else:
         yield Problem(place, kind, f"does not keep the contract's rule {keyword}")
+
+
+def _unnamed(schema: Any, instance: Any) -> list[str]:
+    patterns = schema.get("patternProperties", {})
+    others = (name for name in instance if name not in schema.get("properties", {}))
+    return [name for name in others if not any(re.search(pattern, name) for pattern in patterns)]
