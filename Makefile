@@ -27,7 +27,7 @@ format: $(VENV)/.dev
 	$(BIN)/ruff format .
 
 constraints: $(VENV)/.dev  ## Pin what is installed now
-	$(BIN)/python -m pip freeze --exclude-editable | grep -E "^[A-Za-z0-9._-]+==" > constraints.txt
+	$(BIN)/python -m pip freeze --all --exclude-editable | grep -E "^[A-Za-z0-9._-]+==" > constraints.txt
 
 clean:
 	rm -rf $(VENV) build dist src/*.egg-info .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis
