@@ -1,0 +1,169 @@
+"""The command line: ``stepout COMMAND …``.
+
+A command is one line in ``COMMANDS``. Its module has ``configure_NAME(parser)``, which declares the arguments and sets
+``run``: a function of the parsed arguments that returns an exit code. Modules are imported when their command is used.
+
+Exit codes: 0 done, 1 failed, 2 usage, 130 and 143 for SIGINT and SIGTERM.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import signal
+import sys
+import threading
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, NoReturn
+
+from stepout.schemas.errors import ConfigurationError, StepoutError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+__all__ = ["COMMANDS", "DONE", "FAILED", "USAGE", "Command", "main"]
+
+DONE, FAILED, USAGE = 0, 1, 2
+_SIGNALLED = 128
+
+
+@dataclass(frozen=True)
+class Command:
+    """One subcommand.
+
+    Attributes:
+        name: As it is typed.
+        summary: One line for ``stepout --help``.
+        module: Where ``configure_NAME`` is.
+    """
+
+    name: str
+    summary: str
+    module: str
+
+
+COMMANDS = (
+    Command("put", "write a file as an artifact and print its pointer", "stepout.cli_put"),
+    Command("get", "download what a pointer or a task output names, verified", "stepout.cli_read"),
+    Command("cat", "write an artifact's bytes to standard output, verified", "stepout.cli_read"),
+    Command("show", "list what a document names: sizes, checksums, places", "stepout.cli_check"),
+    Command("verify", "read every artifact of a document and check its bytes", "stepout.cli_check"),
+    Command("schema", "print a JSON Schema, or check documents against it", "stepout.cli_schema"),
+    Command("local", "run a local AWS: Step Functions, ECS, Lambda, S3, SQS, SNS", "stepout.cli_local"),
+    Command("demo", "show it all on a local AWS: container, state machine, Lambda", "stepout.cli_local"),
+)
+
+_EPILOG = """\
+examples:
+  stepout put features features.parquet --bucket results-bucket --prefix runs > pointer.json
+  stepout show pointer.json
+  stepout verify pointer.json --allow s3://results-bucket/runs/
+  stepout get output.json --name features -o features.parquet --allow s3://results-bucket/runs/
+  stepout local -- pytest tests/
+
+A document chooses the bucket and the key that are read. Commands that read from S3 therefore want to be told what is
+allowed: --allow s3://bucket/prefix/ (repeat it for more), the variable STEPOUT_ALLOW, or --allow-any.
+
+exit codes: 0 done, 1 failed, 2 usage, 130 and 143 for SIGINT and SIGTERM
+"""
+
+
+class _SignalledError(BaseException):
+    """A signal asks the command to end; a ``BaseException``, so that nothing on the way takes it for a failure."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(signum)
+        self.signum = signum
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        argv: The arguments; those of the process by default.
+
+    Returns:
+        The exit code.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        arguments = _parser(words).parse_args(words)
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else USAGE
+    try:
+        with _signals_raise():
+            return int(arguments.run(arguments))
+    except _SignalledError as ended:
+        return _SIGNALLED + ended.signum
+    except BrokenPipeError:
+        return _reader_left()
+    except Exception as error:
+        if arguments.debug:
+            raise
+        return _complain(error)
+
+
+def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
+    from stepout import __version__
+
+    parser = argparse.ArgumentParser(
+        prog="stepout",
+        description="Outputs for containers that AWS Step Functions runs: verified S3 artifacts, reported as pointers.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"stepout {__version__}")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for command in COMMANDS:
+        child = commands.add_parser(
+            command.name,
+            help=command.summary,
+            description=f"{command.summary[0].upper()}{command.summary[1:]}.",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        child.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+        if command.name in words:
+            configure: Callable[[argparse.ArgumentParser], None]
+            configure = getattr(import_module(command.module), f"configure_{command.name}")
+            configure(child)
+    return parser
+
+
+def _complain(error: Exception) -> int:
+    """Say what went wrong in one line."""
+    text = " ".join(str(error).split())
+    if not isinstance(error, (StepoutError, OSError)):
+        text = f"{type(error).__name__}: {text} (unexpected; --debug shows where)"
+    sys.stderr.write(f"stepout: {text}\n")
+    return USAGE if isinstance(error, ConfigurationError) else FAILED
+
+
+def _reader_left() -> int:
+    """Whoever read our output has gone (``| head``): say nothing, and let nothing be flushed at exit."""
+    with contextlib.suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return FAILED
+
+
+@contextlib.contextmanager
+def _signals_raise() -> Iterator[None]:
+    """Turn the first SIGINT or SIGTERM into an exception, so that everything is cleaned up; ignore further ones."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    watched = (signal.SIGINT, signal.SIGTERM)
+
+    def stop(signum: int, _frame: object) -> NoReturn:
+        for each in watched:
+            signal.signal(each, signal.SIG_IGN)
+        raise _SignalledError(signum)
+
+    before = [signal.signal(each, stop) for each in watched]
+    try:
+        yield
+    finally:
+        for each, handler in zip(watched, before, strict=True):
+            signal.signal(each, handler)

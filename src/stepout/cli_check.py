@@ -1,0 +1,151 @@
+"""``stepout show`` and ``stepout verify``: what a document names, and whether it is still so."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+from stepout.cli_common import (
+    add_document,
+    add_json,
+    add_reading,
+    artifacts_of,
+    document_text,
+    human_size,
+    print_json,
+    print_table,
+    short_checksum,
+    store_settings,
+)
+from stepout.schemas.errors import StepoutError
+from stepout.schemas.json_text import dump_json
+from stepout.schemas.locate import the_document
+from stepout.schemas.output import TaskOutput
+from stepout.schemas.pointer import Pointer
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Mapping
+
+    from stepout.schemas.identity import RunIdentity
+
+__all__ = ["configure_show", "configure_verify"]
+
+_SHOW_EPILOG = """\
+examples:
+  stepout show output.json
+  aws stepfunctions describe-execution … --query output --output text | stepout show -
+
+Nothing is read from S3, except where the document is a URL, or is kept in a manifest artifact and you say what may be
+read (--allow).
+"""
+
+_VERIFY_EPILOG = """\
+examples:
+  stepout verify output.json --allow s3://results-bucket/runs/ && ./publish.sh
+
+Every artifact is read whole, and its size and checksum are compared with the pointer's. Exit code 1 if any is missing,
+denied, changed or corrupt.
+"""
+
+_RESULT_SHOWN = 400
+
+
+def configure_show(parser: argparse.ArgumentParser) -> None:
+    """Declare ``stepout show``."""
+    parser.epilog = _SHOW_EPILOG
+    add_document(parser)
+    add_json(parser)
+    add_reading(parser)
+    parser.set_defaults(run=_show)
+
+
+def configure_verify(parser: argparse.ArgumentParser) -> None:
+    """Declare ``stepout verify``."""
+    parser.epilog = _VERIFY_EPILOG
+    add_document(parser)
+    add_json(parser)
+    add_reading(parser)
+    parser.set_defaults(run=_verify)
+
+
+def _show(arguments: argparse.Namespace) -> int:
+    pointers, output, note = _named(arguments)
+    if arguments.json:
+        print_json([{"name": name, "url": pointer.url, **pointer.to_dict()} for name, pointer in pointers.items()])
+        return 0
+    if output is not None and output.producer is not None:
+        sys.stdout.write(_producer(output.producer) + "\n")
+    print_table(("NAME", "SIZE", "TYPE", "CHECKSUM", "WHERE"), [_row(*item) for item in pointers.items()])
+    if output is not None and output.result is not None and not isinstance(output.result, Pointer):
+        text = dump_json(output.result).decode()
+        sys.stdout.write(f"result: {text if len(text) <= _RESULT_SHOWN else human_size(len(text.encode()))}\n")
+    if note:
+        sys.stderr.write(f"stepout: {note}\n")
+    return 0
+
+
+def _named(arguments: argparse.Namespace) -> tuple[dict[str, Pointer], TaskOutput | None, str]:
+    """Return the pointers by name, the output they stand in, and what there is to say about it."""
+    may_read = bool(arguments.allow or arguments.allow_any or os.environ.get("STEPOUT_ALLOW"))
+    text = document_text(arguments.document)
+    if isinstance(text, str) and text.startswith("s3://"):
+        return _resolved(arguments), None, ""
+    found = the_document(text)
+    if found.kind == "pointer":
+        pointer = Pointer.from_dict(found.document)
+        return {pointer.key.rsplit("/", 1)[-1]: pointer}, None, ""
+    output = TaskOutput.from_dict(found.document)
+    if output.artifacts is not None:
+        spilled = {"(result)": output.result} if isinstance(output.result, Pointer) else {}
+        return {**output.artifacts, **spilled}, output, ""
+    if may_read and arguments.document != "-":
+        return _resolved(arguments), output, ""
+    assert output.manifest is not None  # noqa: S101 - an output has artifacts or a manifest
+    note = (
+        "this output is kept in its manifest; pass the document as a file or JSON, with --allow, to list what is in it"
+    )
+    return {"(manifest)": output.manifest}, output, note
+
+
+def _resolved(arguments: argparse.Namespace) -> dict[str, Pointer]:
+    with store_settings(arguments):
+        return {name: artifact.pointer for name, artifact in artifacts_of(arguments).items()}
+
+
+def _row(name: str, pointer: Pointer) -> tuple[str, ...]:
+    checksum = short_checksum(dict(pointer.checksum))
+    return name, human_size(pointer.size), pointer.media_type, checksum, pointer.url
+
+
+def _producer(run: RunIdentity) -> str:
+    parts: Mapping[str, Any] = {
+        "execution": run.execution,
+        "state": run.state,
+        "attempt": run.attempt,
+        "map": run.map_index,
+        "redrive": run.redrive,
+        "stepout": run.version,
+    }
+    return "task output  " + "  ".join(f"{name}={value}" for name, value in parts.items() if value is not None)
+
+
+def _verify(arguments: argparse.Namespace) -> int:
+    findings: list[dict[str, Any]] = []
+    with store_settings(arguments):
+        for name, artifact in artifacts_of(arguments).items():
+            finding = {"name": name, "url": artifact.pointer.url, "size": artifact.pointer.size, "ok": True}
+            try:
+                artifact.verify()
+            except StepoutError as error:
+                finding |= {"ok": False, "error": error.error_name, "message": " ".join(str(error).split())}
+            findings.append(finding)
+    failed = [finding for finding in findings if not finding["ok"]]
+    if arguments.json:
+        print_json({"ok": not failed, "artifacts": findings})
+    else:
+        rows = [(f["name"], human_size(f["size"]), "ok" if f["ok"] else f["error"], f["url"]) for f in findings]
+        print_table(("NAME", "SIZE", "VERDICT", "WHERE"), rows)
+        sys.stderr.writelines(f"stepout: {finding['name']}: {finding['message']}\n" for finding in failed)
+    return 1 if failed else 0

@@ -1,0 +1,166 @@
+"""What several commands share: where documents come from, what may be read, how S3 is reached, and tables."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from stepout.schemas.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterator, Sequence
+
+    from stepout.artifacts.artifact import Artifact
+
+__all__ = [
+    "add_document",
+    "add_json",
+    "add_reading",
+    "add_store",
+    "artifacts_of",
+    "document_text",
+    "human_size",
+    "print_json",
+    "print_table",
+    "short_checksum",
+    "store_settings",
+]
+
+DOCUMENT_HELP = "a file, - for standard input, JSON itself, or s3://bucket/key of an output document"
+
+
+def add_document(parser: argparse.ArgumentParser) -> None:
+    """Declare the document that a command reads."""
+    parser.add_argument("document", metavar="DOCUMENT", help=DOCUMENT_HELP)
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """Declare ``--json``."""
+    parser.add_argument("--json", action="store_true", help="print JSON for machines, one line")
+
+
+def add_store(parser: argparse.ArgumentParser) -> None:
+    """Declare how S3 is reached."""
+    group = parser.add_argument_group("S3")
+    group.add_argument("--endpoint-url", metavar="URL", help="another server than AWS (or AWS_ENDPOINT_URL_S3)")
+    group.add_argument(
+        "--profile",
+        choices=("aws", "compatible"),
+        help="what the server can do; 'compatible' for servers without full-object checksums (or STEPOUT_S3_PROFILE)",
+    )
+
+
+def add_reading(parser: argparse.ArgumentParser) -> None:
+    """Declare what may be read, and how."""
+    group = parser.add_argument_group("what may be read")
+    group.add_argument(
+        "--allow",
+        action="append",
+        metavar="s3://BUCKET/PREFIX/",
+        help="read nothing but what lies under this prefix; repeatable; default: STEPOUT_ALLOW",
+    )
+    group.add_argument("--allow-any", action="store_true", help="trust the document: read wherever it points")
+    group.add_argument("--expected-bucket-owner", metavar="ACCOUNT", help="refuse buckets of any other account")
+    add_store(parser)
+
+
+@contextlib.contextmanager
+def store_settings(arguments: argparse.Namespace) -> Iterator[None]:
+    """Let ``--endpoint-url`` and ``--profile`` stand in the environment while a command runs."""
+    wanted = {"AWS_ENDPOINT_URL_S3": arguments.endpoint_url, "STEPOUT_S3_PROFILE": arguments.profile}
+    before = {name: os.environ.get(name) for name in wanted}
+    os.environ.update({name: value for name, value in wanted.items() if value})
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
+
+
+def document_text(source: str) -> str | bytes:
+    """Return a document's text: of a file, of standard input (``-``), or the argument itself if it is JSON or a URL.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
+    if source == "-":
+        return sys.stdin.buffer.read()
+    if source.lstrip().startswith(("{", "[")) or source.startswith("s3://"):
+        return source
+    return Path(source).read_bytes()
+
+
+def artifacts_of(arguments: argparse.Namespace) -> dict[str, Artifact]:
+    """Resolve the command's document and return its artifacts by name; a lone pointer is named after its key.
+
+    Raises:
+        ConfigurationError: Nothing says what may be read.
+        StepoutError: The document is invalid, or what it leads through cannot be read.
+    """
+    from stepout import ANY_BUCKET, Output, resolve
+
+    if arguments.allow is None and not arguments.allow_any and os.environ.get("STEPOUT_ALLOW") is None:
+        raise ConfigurationError(
+            "what may this document make us read? Pass --allow s3://BUCKET/PREFIX/ (repeatable), set STEPOUT_ALLOW, or "
+            "pass --allow-any if you trust whoever wrote it. Nothing was read."
+        )
+    allow: Any = ANY_BUCKET if arguments.allow_any else arguments.allow
+    text = document_text(arguments.document)
+    document = text if isinstance(text, str) else text.decode("utf-8", "surrogateescape")
+    found = resolve(document, allow=allow, expected_bucket_owner=arguments.expected_bucket_owner)
+    if isinstance(found, Output):
+        return dict(found)
+    last = PurePosixPath(found.pointer.key)
+    return {last.stem if found.is_directory else last.name: found}
+
+
+def human_size(size: int) -> str:
+    """Return a size as people write it.
+
+    Examples:
+        >>> human_size(0), human_size(1536), human_size(5 * 2**30)
+        ('0 B', '1.5 KiB', '5.0 GiB')
+    """
+    value, units = float(size), ["B", "KiB", "MiB", "GiB", "TiB"]
+    while value >= 1024 and len(units) > 1:  # noqa: PLR2004 - the definition of a KiB
+        value /= 1024
+        units.pop(0)
+    return f"{size} B" if units[0] == "B" else f"{value:.1f} {units[0]}"
+
+
+def short_checksum(checksum: dict[str, str]) -> str:
+    """Return the strongest checksum, shortened for a table.
+
+    Examples:
+        >>> short_checksum({"sha256": "0123456789abcdef" * 4, "crc64nvme": "0" * 16})
+        'sha256 0123456789ab…'
+    """
+    if not checksum:
+        return "none"
+    name = "sha256" if "sha256" in checksum else next(iter(checksum))
+    return f"{name} {checksum[name][:12]}…"
+
+
+def print_json(value: object, *, one_line: bool = True) -> None:
+    """Print JSON: on one line for machines, indented for people."""
+    sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=None if one_line else 2) + "\n")
+
+
+def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print columns, each as wide as its widest cell; control characters from a document are replaced."""
+    cells = [[_printable(cell) for cell in row] for row in (head, *rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(head))]
+    for row in cells:
+        line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        sys.stdout.write(line.rstrip() + "\n")
+
+
+def _printable(text: str) -> str:
+    return "".join(letter if letter.isprintable() else "?" for letter in text)

