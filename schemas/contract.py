@@ -12,7 +12,7 @@ from stepout.schemas import rules
 from stepout.schemas.errors import ConfigurationError, InvalidDocumentError
 from stepout.schemas.json_text import load_json
 from stepout.schemas.json_value import json_problems, plain_copy
-from stepout.schemas.problems import Problem, member
+from stepout.schemas.problems import Problem, member, tidy
 from stepout.schemas.validation import location_of, registry
 
 if TYPE_CHECKING:
@@ -112,14 +112,13 @@ class Contract:
             result: The result, inline: read from the store where it was spilled. ``None`` counts as ``{}``.
 
         Returns:
-            All problems, each place and kind once. Kinds: ``"missing"``, ``"media-type"``, ``"type"``, ``"pattern"``,
-            ``"length"``, ``"range"``, ``"value"``, ``"name"``, ``"unexpected"``, those of ``json_problems``, and
+            All problems, sorted, each place and kind once. Kinds: ``"missing"``, ``"media-type"``, ``"type"``,
+            ``"pattern"``, ``"length"``, ``"range"``, ``"value"``, ``"name"``, ``"unexpected"``, those of ``json_problems``, and
             ``"contract"`` for every other keyword of JSON Schema.
         """
         if output.artifacts is None:
             return [Problem("$.manifest", "unexpected", "hides the artifacts; check the document that it points to")]
-        found = [*self._artifact_problems(output), *self._result_problems(result)]
-        return list({(problem.location, problem.kind): problem for problem in found}.values())
+        return tidy([*self._artifact_problems(output), *self._result_problems(result)])
 
     def _artifact_problems(self, output: TaskOutput) -> Iterator[Problem]:
         pointers = output.artifacts or {}

@@ -12,7 +12,7 @@ from stepout.schemas.errors import InvalidDocumentError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-__all__ = ["Problem", "describe_problems", "invalid_document", "item", "member"]
+__all__ = ["Problem", "describe_problems", "invalid_document", "item", "member", "tidy"]
 
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _LONGEST_NAME = 80
@@ -94,6 +94,12 @@ def invalid_document(subject: str, problems: Sequence[Problem], advice: str = ""
     """
     message = f"{subject} is not valid: {describe_problems(problems)}"
     return InvalidDocumentError(f"{message}. {advice}" if advice else message, problems)
+
+
+def tidy(problems: Iterable[Problem]) -> list[Problem]:
+    """Return problems sorted by location, each place and kind once."""
+    once = {(problem.location, problem.kind): problem for problem in problems}
+    return [once[key] for key in sorted(once)]
 
 
 def _type(value: object) -> str:

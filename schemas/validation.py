@@ -14,7 +14,7 @@ from stepout.schemas.errors import ConfigurationError
 from stepout.schemas.json_value import json_problems
 from stepout.schemas.output import OUTPUT_VERSION, is_pointer
 from stepout.schemas.pointer import POINTER_VERSION
-from stepout.schemas.problems import Problem, item, member
+from stepout.schemas.problems import Problem, item, member, tidy
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -62,8 +62,8 @@ def validate(document: Any, name: SchemaName | None = None) -> list[Problem]:
         name: Which schema; by default the pointer's for what calls itself one, otherwise the output's.
 
     Returns:
-        All problems, each place and kind once; empty for a valid document. Kinds: those of ``json_problems``, and
-        ``"type"``, ``"missing"``, ``"version"``, ``"pattern"``, ``"length"``, ``"range"``, ``"name"``,
+        All problems, sorted, each place and kind once; empty for a valid document. Kinds: those of
+        ``json_problems``, and ``"type"``, ``"missing"``, ``"version"``, ``"pattern"``, ``"length"``, ``"range"``, ``"name"``,
         ``"unexpected"``.
 
     >>> [str(problem) for problem in validate({"stepout": "output/1"})]
@@ -74,8 +74,8 @@ def validate(document: Any, name: SchemaName | None = None) -> list[Problem]:
         return problems
     validator = _validator(name or ("pointer" if is_pointer(document) else "output"))
     found = (problem for error in validator.iter_errors(document) for problem in _translated(error))
-    # `required` names one member an error, and two schemas may look at one place.
-    return list({(problem.location, problem.kind): problem for problem in found}.values())
+    # `required` names one member an error, two schemas may look at one place, and jsonschema goes through sets.
+    return tidy(found)
 
 
 @cache

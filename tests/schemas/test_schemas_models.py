@@ -105,6 +105,9 @@ def test_subclasses_of_json_types_come_back_plain() -> None:
     document = Members({**base("pointer"), "key": Text("k"), "annotations": Members(a=Text("b"))})
     pointer = Pointer.from_dict(document)
     assert type(pointer.key) is str
+    assert type(RunIdentity.from_dict(Members(state=Text("s"))).state) is str
+    output = TaskOutput.from_dict(Members(stepout=Text("output/1"), artifacts=Members(), result=Members(a=Text("b"))))
+    assert (type(output.artifacts), type(output.result)) == (dict, dict)
     assert pointer.annotations is not None
     assert (type(pointer.annotations), type(pointer.annotations["a"])) == (dict, str)
     assert validate(document) == []

@@ -17,7 +17,7 @@ from stepout.schemas.json_value import plain_copy
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-MANY = settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+MANY = settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 PARSE: dict[str, Callable[[Any], Pointer | TaskOutput]] = {"pointer": Pointer.from_dict, "output": TaskOutput.from_dict}
 
 ODD_TEXTS = [
@@ -204,7 +204,7 @@ def outputs(draw: st.DrawFn) -> dict[str, Any]:
     return {**document, **draw(extras)}
 
 
-@settings(MANY, max_examples=80)
+@settings(MANY, max_examples=50)
 @given(document=pointers() | outputs())
 def test_valid_documents_come_back_whole(document: dict[str, Any]) -> None:
     """Text, value, model and back: equal at each step, unknown members kept, known ones in the schema's order."""
