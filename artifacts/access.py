@@ -1,0 +1,97 @@
+"""How a consumer reads: what it may read, through which client, and what it insists on. Passed along every hop."""
+
+from __future__ import annotations
+
+import random
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from stepout.artifacts.clients import make_client, profile_from_env, store_for
+from stepout.schemas.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from stepout.artifacts.allow import Allowed
+    from stepout.artifacts.store import Store
+    from stepout.schemas.pointer import Pointer
+
+__all__ = ["DEFAULT_MAX_SIZE", "DOCUMENT_LIMIT", "Access", "Verify", "checked_limit", "checked_verify"]
+
+Verify = bool | Literal["sha256", "pinned"]
+"""``True``: by the best checksum there is; ``"sha256"``: by SHA-256 or not at all; ``"pinned"`` or ``False``: the object is
+held to its size and version, its bytes are not hashed."""
+
+DEFAULT_MAX_SIZE: Final = 1 << 30
+"""Where a read into memory stops unless told otherwise, in bytes."""
+
+DOCUMENT_LIMIT: Final = 64 << 20
+"""The most that is read of a document that stands behind a pointer or a URL, in bytes."""
+
+RECONNECTS: Final = 5
+"""How often in a row a broken download is taken up again without a byte of progress."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Access:
+    """What a consumer may read and how; nothing in it comes from a document.
+
+    Attributes:
+        allowed: The allow-list.
+        client: A boto3 S3 client, a ``Store``, or ``None`` for a client of our own.
+        expected_bucket_owner: The account that must own every bucket, 12 digits.
+        verify: What a whole read is held against.
+        max_size: The most that a read into memory may take, in bytes.
+        now: The clock, for ``expiresAt``.
+        sleep: Waits between tries to take up a broken download.
+        jitter: A random number between 0 and 1 for those waits.
+    """
+
+    allowed: Allowed
+    client: Any = None
+    expected_bucket_owner: str | None = None
+    verify: Verify = True
+    max_size: int = DEFAULT_MAX_SIZE
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    sleep: Callable[[float], None] = time.sleep
+    jitter: Callable[[], float] = random.random
+    _own: list[Any] = field(default_factory=list, repr=False, compare=False)
+    _stores: dict[str, Store] = field(default_factory=dict, repr=False, compare=False)
+
+    def store(self, bucket: str) -> Store:
+        """Return the store for a bucket; each is made once, so that its client and connections are shared."""
+        if bucket not in self._stores:
+            if self.client is None and not self._own:
+                self._own.append(make_client(profile=profile_from_env()))
+            client = self._own[0] if self._own else self.client
+            self._stores[bucket] = store_for(client, bucket, expected_bucket_owner=self.expected_bucket_owner)
+        return self._stores[bucket]
+
+    def check(self, pointer: Pointer) -> None:
+        """Raise ``NotAllowedError`` unless the pointer's object may be read."""
+        self.allowed.check(pointer.bucket, pointer.key)
+
+
+def checked_verify(verify: object) -> Verify:
+    """Return ``verify`` if it is one of its values.
+
+    Raises:
+        ConfigurationError: It is not.
+    """
+    if verify is True or verify is False or verify in {"sha256", "pinned"}:
+        return verify
+    msg = f'verify={verify!r}: expected True, "sha256", "pinned" or False'
+    raise ConfigurationError(msg)
+
+
+def checked_limit(name: str, value: object) -> int:
+    """Return a size limit in bytes if it is a whole number from 0 on.
+
+    Raises:
+        ConfigurationError: It is not.
+    """
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return value
+    msg = f"{name}={value!r}: expected a number of bytes, 0 or more"
+    raise ConfigurationError(msg)

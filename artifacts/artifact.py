@@ -1,0 +1,349 @@
+"""``Artifact``: everything that a consumer does with one pointer."""
+
+from __future__ import annotations
+
+import codecs
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from stepout.artifacts.access import DOCUMENT_LIMIT, Access, Verify, checked_limit, checked_verify
+from stepout.artifacts.download import download_file, download_tree, target_of
+from stepout.artifacts.listing import Entry, is_directory, parse_listing
+from stepout.artifacts.reader import open_reader
+from stepout.artifacts.reading import ALGORITHMS, Source, check_cap, drain, read_whole, verifier_for
+from stepout.schemas.errors import ConfigurationError, InvalidDocumentError
+from stepout.schemas.json_text import load_json
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    import os
+    import io
+    import pyarrow as pa
+    import pyarrow.dataset as ds
+    from PIL import Image
+
+    from stepout.artifacts.interop import ForeignKind
+    from stepout.schemas.pointer import Pointer
+
+__all__ = ["Artifact", "ForeignArtifact"]
+
+LONGEST_PRESIGN: Final = 7 * 24 * 3600  # Signature Version 4 allows no more
+
+
+class Artifact:
+    """What one pointer names, read and verified on demand; nothing is requested before the first read.
+
+    Whole reads compare size and checksum; see each method for what the others compare. All of them raise, and none
+    returns a part: ``ArtifactNotFoundError``, ``ArtifactExpiredError``, ``AccessDeniedError``, ``ArtifactChangedError``,
+    ``ArtifactTooLargeError``, ``SizeMismatchError``, ``ChecksumMismatchError``, ``StoreUnavailableError``. A connection
+    that breaks is taken up again where it ended, several times.
+
+    Args:
+        pointer: What to read.
+        access: How to read it.
+        name: Its name in the output; ``None`` outside one.
+
+    Raises:
+        NotAllowedError: The allow-list does not hold the object.
+    """
+
+    def __init__(self, pointer: Pointer, access: Access, name: str | None = None) -> None:
+        self._source = Source(access, pointer)
+        self._access = access
+        self.pointer = pointer
+        self.name = name
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.pointer.url} {self.pointer.size:,} bytes>"
+
+    @property
+    def url(self) -> str:
+        """``s3://bucket/key``."""
+        return self.pointer.url
+
+    @property
+    def size(self) -> int:
+        """Size in bytes, as the pointer says."""
+        return self.pointer.size
+
+    @property
+    def media_type(self) -> str:
+        """For example ``application/vnd.apache.parquet``."""
+        return self.pointer.media_type
+
+    @property
+    def is_directory(self) -> bool:
+        """Whether the pointer names a directory's listing."""
+        return is_directory(self.pointer)
+
+    @property
+    def verifiable(self) -> bool:
+        """Whether there is a checksum that reads can be held against; every stepout pointer has one."""
+        return any(algorithm in self.pointer.checksum for algorithm in ALGORITHMS)
+
+    # Into memory --------------------------------------------------------------------------------------------------
+
+    def read_bytes(self, *, max_size: int | None = None) -> bytes:
+        """Read all bytes, verified.
+
+        Args:
+            max_size: The most to take, in bytes; ``None``: what ``resolve`` was told, 1 GiB by default.
+
+        Raises:
+            ArtifactTooLargeError: It is larger; nothing was requested.
+            ChecksumMismatchError: The bytes are not those that were written.
+            StoreError: Missing, expired, denied, changed, or unreachable.
+        """
+        check_cap(self.pointer, self._limit(max_size))
+        return read_whole(self._source, self._verifier())
+
+    def read_text(self, encoding: str = "utf-8", *, max_size: int | None = None) -> str:
+        """Read all as text, verified, line ends as they are.
+
+        Args:
+            encoding: How the bytes are to be decoded, strictly.
+            max_size: As for ``read_bytes``.
+
+        Raises:
+            InvalidDocumentError: The bytes are those that were written, but no text in that encoding.
+            ConfigurationError: There is no such encoding.
+            StoreError: As for ``read_bytes``.
+        """
+        try:
+            codecs.lookup(encoding)
+        except LookupError as error:
+            msg = f"encoding={encoding!r}: there is no such encoding"
+            raise ConfigurationError(msg) from error
+        try:
+            return str(self.read_bytes(max_size=max_size), encoding)
+        except UnicodeDecodeError as error:
+            msg = f"{self.url} is no {encoding} text: byte {error.start:,} does not fit; its bytes are those that were written"
+            raise InvalidDocumentError(msg) from None
+
+    def read_json(self, *, max_size: int | None = None) -> Any:
+        """Read JSON, verified and strictly parsed: UTF-8, no member twice, no NaN, at most 100 levels deep.
+
+        Args:
+            max_size: As for ``read_bytes``.
+
+        Raises:
+            InvalidDocumentError: The bytes are those that were written, but no such JSON.
+            StoreError: As for ``read_bytes``.
+        """
+        data = self.read_bytes(max_size=max_size)
+        try:
+            return load_json(data, max_bytes=None)
+        except InvalidDocumentError as error:
+            msg = f"{self.url} is not JSON that can be read, though its bytes are those that were written: {error}"
+            raise InvalidDocumentError(msg, error.problems) from error
+
+    def read_image(self, *, max_size: int | None = None, max_pixels: int | None = None) -> Image.Image:
+        """Read and decode an image, verified.
+
+        Args:
+            max_size: As for ``read_bytes``.
+            max_pixels: The most pixels to decode; ``None``: Pillow's own limit, 179 million.
+
+        Returns:
+            A ``PIL.Image.Image``, loaded.
+
+        Raises:
+            ArtifactTooLargeError: It has more bytes or pixels.
+            InvalidDocumentError: The bytes are those that were written, but no image.
+            StoreError: As for ``read_bytes``.
+        """
+        from stepout.artifacts.images import decode_image
+
+        return decode_image(self.read_bytes(max_size=max_size), max_pixels=max_pixels)
+
+    def read_table(
+        self,
+        columns: Sequence[str] | None = None,
+        filters: Any = None,
+        *,
+        verify: Verify | None = None,
+        max_size: int | None = None,
+    ) -> pa.Table:
+        """Read a Parquet table.
+
+        Without ``columns`` and ``filters`` (and always up to 1 MiB, or where the file has no page checksums) the whole file
+        is read and verified. Else the footer's digest is compared, and then the page checksums of the column chunks that
+        are fetched; ``stepout.artifacts.parquet`` says what that does not cover.
+
+        Args:
+            columns: Names of the columns to read; ``None`` for all.
+            filters: As for ``pyarrow.parquet.read_table``: ``[("score", ">", 0.5)]`` or an expression.
+            verify: ``None``: what ``resolve`` was told. ``"pinned"``: ranges are held to the version, not verified.
+                ``"sha256"``: the whole file is read and verified.
+            max_size: The most to take, in bytes, before decoding and after.
+
+        Raises:
+            InvalidDocumentError: It is no Parquet file.
+            ConfigurationError: pyarrow is missing, or a column or filter does not fit the table.
+            StoreError: As for ``read_bytes``.
+        """
+        from stepout.artifacts import parquet
+
+        return parquet.read_table(self._source, self._parquet_read(columns, filters, verify, max_size))
+
+    # Other ways ---------------------------------------------------------------------------------------------------
+
+    def open(self) -> io.BufferedReader:
+        """Open a seekable binary file, for whatever reads files: zipfile, csv, PIL, pyarrow.
+
+        Bytes that are read in order from 0 are hashed, and the read that reaches the end raises instead of returning if
+        they are not those that were written. Parts that a seek leaves out are pinned to the version, not verified.
+
+        Returns:
+            A file; close it, or use it in a ``with`` block. Its reads raise what ``read_bytes`` raises.
+        """
+        return open_reader(self._source, self._verifier())
+
+    def download(self, path: str | os.PathLike[str]) -> Path:
+        """Download to a file, verified; for a directory artifact, to a folder.
+
+        The bytes go to a temporary file beside the target, which takes its place when they have been verified.
+
+        Args:
+            path: A file, replaced if it exists; or a folder, in which the file gets the last segment of its key. For a
+                directory artifact, the folder: one that does not exist appears whole or not at all.
+
+        Returns:
+            The file or folder.
+
+        Raises:
+            NotAllowedError: A name in the document would leave the folder.
+            OSError: The file could not be written: no such folder, full disk, …
+            StoreError: As for ``read_bytes``.
+        """
+        if self.is_directory:
+            return download_tree(self._entries(), Path(path), self._fetch)
+        return download_file(self._source, self._verifier(), target_of(Path(path), self.pointer.key))
+
+    def verify(self) -> Mapping[str, str]:
+        """Read everything, keep nothing, and compare; for a directory artifact, every file as well.
+
+        Returns:
+            The checksum that was compared, hex by algorithm.
+
+        Raises:
+            ConfigurationError: There is no checksum to compare with.
+            ChecksumMismatchError: The bytes are not those that were written.
+            StoreError: As for ``read_bytes``.
+        """
+        wanted: Verify = "sha256" if self._access.verify == "sha256" else True
+        verifier = verifier_for(self.pointer, wanted)
+        if verifier.algorithm is None:
+            msg = f"{self.url} has no checksum to compare with: it is held to its size and ETag only"
+            raise ConfigurationError(msg)
+        with closing(self._source.blocks()) as blocks:
+            drain(blocks, verifier.update, size=self.pointer.size)
+        verifier.finish()
+        if self.is_directory:
+            for artifact in self.files().values():
+                artifact.verify()
+        return {verifier.algorithm: verifier.actual()}
+
+    def dataset(self, *, verify: Verify | None = None, max_size: int | None = None) -> ds.Dataset:
+        """Return a pyarrow dataset over a Parquet artifact, or over the Parquet files of a directory artifact.
+
+        It fetches what a scan needs: the footer's digest is compared here, page checksums as pages are read (pyarrow then
+        raises its own ``OSError``). Files without page checksums are read and verified whole first.
+
+        Args:
+            verify: As for ``read_table``.
+            max_size: The most to take for a file that has to be read whole, in bytes.
+
+        Raises:
+            InvalidDocumentError: It is no Parquet file, or a directory without any.
+            StoreError: As for ``read_bytes``.
+        """
+        from stepout.artifacts import parquet
+
+        sources = [self._source]
+        if self.is_directory:
+            sources = [file._source for file in self.files().values() if parquet.is_parquet(file.pointer)]  # noqa: SLF001 - its own class
+        if not sources:
+            msg = f"{self.url} is a directory without Parquet files"
+            raise InvalidDocumentError(msg)
+        return parquet.dataset_of(sources, self._parquet_read(None, None, verify, max_size))
+
+    def files(self) -> dict[str, Artifact]:
+        """Read and verify a directory artifact's listing.
+
+        Returns:
+            Each file by its relative path.
+
+        Raises:
+            InvalidDocumentError: This is no directory, or its listing is invalid.
+            NotAllowedError: A file lies outside the allow-list, or its path would leave the folder.
+            StoreError: As for ``read_bytes``.
+        """
+        if not self.is_directory:
+            msg = f"{self.url} has the media type {self.media_type!r}; it is no directory artifact"
+            raise InvalidDocumentError(msg)
+        return {entry.path: Artifact(entry.pointer, self._access, entry.path) for entry in self._entries()}
+
+    def presign(self, seconds: int = 300) -> str:
+        """Return a URL that gives anyone this version of the object for a while; never put it into a document.
+
+        Args:
+            seconds: How long, 1 second to 7 days. Temporary credentials end it earlier.
+
+        Raises:
+            ConfigurationError: ``seconds`` is out of range.
+        """
+        if isinstance(seconds, bool) or not isinstance(seconds, int) or not 1 <= seconds <= LONGEST_PRESIGN:
+            msg = f"seconds={seconds!r}: expected 1 to {LONGEST_PRESIGN:,}"
+            raise ConfigurationError(msg)
+        store = self._access.store(self.pointer.bucket)
+        return store.presign(self.pointer.key, version_id=self.pointer.version_id, seconds=seconds)
+
+    # Inside -------------------------------------------------------------------------------------------------------
+
+    def _verifier(self) -> Any:
+        return verifier_for(self.pointer, self._access.verify)
+
+    def _limit(self, max_size: int | None) -> int:
+        return self._access.max_size if max_size is None else checked_limit("max_size", max_size)
+
+    def _entries(self) -> tuple[Entry, ...]:
+        check_cap(self.pointer, DOCUMENT_LIMIT, instead="a listing of this size is not read")
+        entries = parse_listing(read_whole(self._source, self._verifier()), self.url)
+        for entry in entries:
+            self._access.check(entry.pointer)
+        return entries
+
+    def _fetch(self, entry: Entry, target: Path) -> None:
+        source = Source(self._access, entry.pointer)
+        download_file(source, verifier_for(entry.pointer, self._access.verify), target)
+
+    def _parquet_read(
+        self, columns: Sequence[str] | None, filters: Any, verify: Verify | None, max_size: int | None
+    ) -> Any:
+        from stepout.artifacts.parquet import ParquetRead
+
+        return ParquetRead(
+            columns=columns,
+            filters=filters,
+            verify=self._access.verify if verify is None else checked_verify(verify),
+            max_size=self._limit(max_size),
+        )
+
+
+class ForeignArtifact(Artifact):
+    """What another tool's reference names: the reference has no checksum of the bytes that were written.
+
+    Reads are held to the size and ETag that the object had when it was resolved, and to S3's own checksum of the whole
+    object where it has one (``verifiable``). ``verify()`` raises where it has none.
+
+    Args:
+        pointer: What a HEAD said of the object.
+        access: How to read it.
+        kind: Whose reference it was.
+    """
+
+    def __init__(self, pointer: Pointer, access: Access, kind: ForeignKind) -> None:
+        super().__init__(pointer, access)
+        self.kind = kind

@@ -1,0 +1,202 @@
+"""``Artifact.download``: to a temporary file in the target folder, verified, then renamed. Nothing half-written stays."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from stepout.artifacts.reading import Source, Verifier, drain
+from stepout.schemas.errors import NotAllowedError
+
+if TYPE_CHECKING:
+    from stepout.artifacts.listing import Entry
+
+__all__ = ["download_file", "download_tree", "file_name", "path_fault", "target_of"]
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_DRIVE = re.compile(r"[A-Za-z]:")
+_WINDOWS_ONLY = re.compile(r'[<>:"|?*]|[. ]$')
+_DEVICES: Final = frozenset({"CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$"}) | {
+    f"{name}{digit}"
+    for name in ("COM", "LPT")
+    for digit in "123456789\N{SUPERSCRIPT ONE}\N{SUPERSCRIPT TWO}\N{SUPERSCRIPT THREE}"
+}
+_NAME_LIMIT: Final = 255  # bytes; every file system that people use has it
+
+Fetch = Callable[["Entry", Path], object]
+
+
+# Names, decided on values -----------------------------------------------------------------------------------------
+
+
+def path_fault(path: str, *, windows: bool = os.name == "nt") -> str | None:
+    """Return why a path from a document may not be used below a target folder, or ``None``.
+
+    Args:
+        path: Relative, with slashes.
+        windows: Whether the names that Windows reads otherwise are refused too (drives and backslashes always are).
+
+    >>> path_fault("a/b.txt") is None, path_fault("../b.txt")
+    (True, "it has a segment '..'")
+    """
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return "it is no valid Unicode"
+    if "\\" in path or _CONTROL.search(path):
+        return "it has a backslash or a control character"
+    if _DRIVE.match(path):
+        return "it begins with a drive"
+    return next((fault for fault in (_segment_fault(part, windows) for part in path.split("/")) if fault), None)
+
+
+def _segment_fault(segment: str, windows: bool) -> str | None:
+    if segment == "":
+        return "it has an empty segment"
+    if segment in {".", ".."}:
+        return f"it has a segment {segment!r}"
+    if len(segment.encode()) > _NAME_LIMIT:
+        return f"a segment has more than {_NAME_LIMIT} bytes"
+    if windows and (_WINDOWS_ONLY.search(segment) or segment.partition(".")[0].rstrip().upper() in _DEVICES):
+        return "Windows does not take it as a file's name"
+    return None
+
+
+def file_name(key: str) -> str:
+    """Return the file name for a key: its last segment.
+
+    Raises:
+        NotAllowedError: That is no name for a file.
+    """
+    name = key.rpartition("/")[2]
+    fault = path_fault(name)
+    if fault is not None:
+        msg = f"the key's last segment {name!r} is no file name ({fault}); pass download(path) a file name"
+        raise NotAllowedError(msg)
+    return name
+
+
+def target_of(path: Path, key: str) -> Path:
+    """Return where a file goes: into a folder under its own name, or exactly there."""
+    return path / file_name(key) if path.is_dir() else path
+
+
+# Files ------------------------------------------------------------------------------------------------------------
+
+
+def download_file(source: Source, verifier: Verifier, target: Path) -> Path:
+    """Download an object, verify it, and put it at ``target`` in one step.
+
+    Returns:
+        ``target``.
+
+    Raises:
+        ChecksumMismatchError: The bytes are not those that were written; the temporary file is gone.
+        StoreError: As for ``Source.get``.
+        OSError: The file could not be written (no such folder, full disk, …); the temporary file is gone.
+    """
+    with _temporary_beside(target) as temporary:
+        with _created(temporary) as file, closing(source.blocks()) as blocks:
+
+            def take(view: memoryview) -> None:
+                verifier.update(view)
+                _write_all(file, view)
+
+            drain(blocks, take, size=source.pointer.size)
+        verifier.finish()
+        temporary.replace(target)
+    return target
+
+
+@contextmanager
+def _temporary_beside(target: Path) -> Iterator[Path]:
+    temporary = target.with_name(f".stepout-{secrets.token_hex(8)}.part")
+    try:
+        yield temporary
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+
+
+@contextmanager
+def _created(path: Path) -> Iterator[int]:
+    """Create a file that was not there, with the mode that the process's umask gives every file."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
+    file = os.open(path, flags | getattr(os, "O_CLOEXEC", 0), 0o666)
+    try:
+        yield file
+    finally:
+        os.close(file)
+
+
+def _write_all(file: int, view: memoryview) -> None:
+    written = 0
+    while written < len(view):
+        written += os.write(file, view[written:])
+
+
+# Folders ----------------------------------------------------------------------------------------------------------
+
+
+def download_tree(entries: Iterable[Entry], target: Path, fetch: Fetch) -> Path:
+    """Download the files of a directory below ``target``.
+
+    A target that does not exist yet appears whole or not at all. Into one that exists, each file is put whole.
+
+    Args:
+        entries: The files; their paths have been checked by ``listing``.
+        target: The folder.
+        fetch: Downloads one file to a path.
+
+    Raises:
+        NotAllowedError: A path would leave the folder, by a symbolic link for example.
+        StoreError: As for a file.
+    """
+    if target.exists():
+        _fetch_all(entries, target, fetch)
+        return target
+    temporary = target.with_name(f".stepout-{secrets.token_hex(8)}.part")
+    temporary.mkdir()
+    try:
+        _fetch_all(entries, temporary, fetch, fresh=True)
+        temporary.replace(target)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    return target
+
+
+def _fetch_all(entries: Iterable[Entry], folder: Path, fetch: Fetch, *, fresh: bool = False) -> None:
+    for entry in entries:
+        place = _inside(folder, entry.path)
+        if fresh and os.path.lexists(place):
+            msg = f"refused to write {entry.path!r} below {folder}: this file system takes it for another file of the artifact"
+            raise NotAllowedError(msg)
+        fetch(entry, place)
+
+
+def _inside(folder: Path, path: str) -> Path:
+    """Return the place of ``path`` below ``folder``, its folders made, none of them a way out."""
+    fault = path_fault(path)
+    place = folder
+    for segment in path.split("/")[:-1] if fault is None else []:
+        place /= segment
+        if place.is_symlink() or (place.exists() and not place.is_dir()):
+            fault = "one of its folders is a link or a file here"
+            break
+        place.mkdir(exist_ok=True)
+    place /= path.rpartition("/")[2]
+    if fault is None and place.is_dir() and not place.is_symlink():
+        fault = "a folder is in its place"
+    if fault is not None:
+        msg = f"refused to write {path!r} below {folder}: {fault}"
+        raise NotAllowedError(msg)
+    return place

@@ -1,0 +1,89 @@
+"""Directory artifacts, the reading side: a listing of relative paths and pointers, which is untrusted like any document."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from stepout.artifacts.download import path_fault
+from stepout.artifacts.media import DIRECTORY
+from stepout.schemas.errors import InvalidDocumentError, NotAllowedError
+from stepout.schemas.json_text import load_json
+from stepout.schemas.pointer import Pointer
+from stepout.schemas.problems import Problem, item, member
+
+__all__ = ["Entry", "is_directory", "parse_listing"]
+
+LISTING_VERSION: Final = "directory/1"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One file of a directory: its relative path, with slashes, and its pointer."""
+
+    path: str
+    pointer: Pointer
+
+
+def is_directory(pointer: Pointer) -> bool:
+    """Tell whether a pointer names a directory's listing."""
+    return pointer.media_type.partition(";")[0].strip().lower() == DIRECTORY
+
+
+def parse_listing(data: bytes, url: str) -> tuple[Entry, ...]:
+    """Parse a directory's listing.
+
+    Args:
+        data: JSON: ``{"stepout": "directory/1", "files": [{"path": "a/b.txt", "pointer": {…}}]}``.
+        url: Where it was read, for messages.
+
+    Raises:
+        NotAllowedError: A path would leave the folder it is downloaded to.
+        InvalidDocumentError: It is no listing, two files have one path, or a file is another's folder.
+    """
+    document = load_json(data)
+    files = document.get("files") if isinstance(document, dict) else None
+    if not isinstance(files, list) or document.get("stepout") != LISTING_VERSION:
+        problem = Problem(
+            "$", "version", f'must be an object with "stepout": "{LISTING_VERSION}" and the array "files"'
+        )
+        raise _invalid(url, [problem])
+    entries = tuple(_entry(file, item("$.files", index), url) for index, file in enumerate(files))
+    problems = _collisions([entry.path for entry in entries])
+    if problems:
+        raise _invalid(url, problems)
+    return entries
+
+
+def _entry(file: Any, location: str, url: str) -> Entry:
+    path = file.get("path") if isinstance(file, dict) else None
+    if not isinstance(path, str):
+        raise _invalid(url, [Problem(member(location, "path"), "type", "must be text")])
+    fault = path_fault(path, windows=False)
+    if fault is not None:
+        msg = f"refused the listing {url}: {member(location, 'path')} could leave the target folder: {fault}"
+        raise NotAllowedError(msg)
+    try:
+        return Entry(path, Pointer.from_dict(file.get("pointer")))
+    except InvalidDocumentError as error:
+        place = member(location, "pointer")
+        raise _invalid(url, [Problem(place + p.location[1:], p.kind, p.message) for p in error.problems]) from error
+
+
+def _collisions(paths: list[str]) -> list[Problem]:
+    seen: set[str] = set()
+    folders = {"/".join(path.split("/")[:depth]) for path in paths for depth in range(1, path.count("/") + 1)}
+    problems = []
+    for index, path in enumerate(paths):
+        place = member(item("$.files", index), "path")
+        if path in seen:
+            problems.append(Problem(place, "duplicate", "occurs more than once"))
+        if path in folders:
+            problems.append(Problem(place, "duplicate", "is a file and another file's folder"))
+        seen.add(path)
+    return problems
+
+
+def _invalid(url: str, problems: list[Problem]) -> InvalidDocumentError:
+    told = "; ".join(map(str, problems[:5]))
+    return InvalidDocumentError(f"the directory listing {url} is invalid: {told}. Nothing was downloaded.", problems)

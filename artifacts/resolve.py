@@ -1,0 +1,312 @@
+"""From a document to its artifacts: the consumer's front door. The document is untrusted input."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from stepout.artifacts import allow as allow_list
+from stepout.artifacts.access import DEFAULT_MAX_SIZE, DOCUMENT_LIMIT, Access, Verify, checked_limit, checked_verify
+from stepout.artifacts.artifact import Artifact, ForeignArtifact
+from stepout.artifacts.interop import ForeignReference, describe, find_references, opened_texts
+from stepout.artifacts.output import Output, make_output
+from stepout.artifacts.reading import Source, check_cap, read_whole, verifier_for
+from stepout.artifacts.result_writer import ChildResult, children_of
+from stepout.schemas.errors import ArtifactNotFoundError, InvalidDocumentError
+from stepout.schemas.json_text import load_json
+from stepout.schemas.json_value import plain_copy
+from stepout.schemas.locate import DocumentKind, find_documents, the_document
+from stepout.schemas.output import TaskOutput
+from stepout.schemas.pointer import Pointer
+from stepout.schemas.problems import Problem, invalid_document
+
+if TYPE_CHECKING:
+    from stepout.artifacts.allow import Allowed, AnyBucket
+    from stepout.schemas.contract import Contract
+
+__all__ = ["Output", "read_result_writer", "resolve", "resolve_all", "resolve_artifact", "resolve_output"]
+
+_OTHER: Final = {"output": "a task output: use resolve_output", "pointer": "a pointer: use resolve_artifact"}
+
+
+def resolve_output(  # noqa: PLR0913 - keyword-only, each with its own meaning
+    document: object,
+    *,
+    allow: Iterable[str | AnyBucket] | AnyBucket | Allowed | None = None,
+    client: Any = None,
+    verify: Verify = True,
+    max_size: int = DEFAULT_MAX_SIZE,
+    expected_bucket_owner: str | None = None,
+    contract: Contract | None = None,
+    execution: str | None = None,
+    state: str | None = None,
+) -> Output:
+    """Resolve a task output to its artifacts and its result.
+
+    Args:
+        document: An output; JSON (a value, text or bytes) that contains exactly one at any depth, such as a Lambda's event;
+            or the ``s3://`` URL that a task in pull mode wrote to.
+        allow: What the document may point to: ``["s3://bucket/prefix/"]``, compared by path segment; ``[]`` permits nothing,
+            ``ANY_BUCKET`` every bucket; ``None`` consults ``STEPOUT_ALLOW``. An output that points anywhere else is refused
+            as a whole, before any request.
+        client: A boto3 S3 client, which settles region and endpoint; a ``Store``; ``None`` for a client of our own.
+        verify: ``True``: whole reads are held to the best checksum that the pointer has; ``"sha256"``: to SHA-256 or not at
+            all; ``"pinned"`` (or ``False``): to size and version only.
+        max_size: Where reads into memory stop, in bytes.
+        expected_bucket_owner: The account, 12 digits, that must own every bucket.
+        contract: Checked once more on this side.
+        execution: The ARN that ``producer.execution`` must be; for pull mode, where the URL alone does not tell.
+        state: The name that ``producer.state`` must be.
+
+    Returns:
+        The output. A document that was spilled is followed here; a result that was spilled when ``result`` is asked for.
+
+    Raises:
+        InvalidDocumentError: There is no output or there are several (``problems`` has their locations), it is invalid,
+            breaks the contract, or is another execution's.
+        ConfigurationError: No allow-list was given.
+        NotAllowedError: It points outside the allow-list.
+        StoreError: A spilled document, or that of the URL, is missing, denied, changed, or unreachable.
+        IntegrityError: A spilled document is not what was written.
+    """
+    access = _access(allow, client, verify, max_size, expected_bucket_owner)
+    value, kind, location = _one(document, access, follow=True)
+    if kind != "output":
+        raise _wrong_kind(kind, location)
+    output = make_output(value, access, location)
+    output.check_producer(execution, state)
+    if contract is not None:
+        output.check_contract(contract)
+    return output
+
+
+def resolve_artifact(  # noqa: PLR0913 - as above
+    document: object,
+    *,
+    allow: Iterable[str | AnyBucket] | AnyBucket | Allowed | None = None,
+    client: Any = None,
+    verify: Verify = True,
+    max_size: int = DEFAULT_MAX_SIZE,
+    expected_bucket_owner: str | None = None,
+) -> Artifact:
+    """Resolve a pointer to its artifact; nothing is requested before the first read.
+
+    Args:
+        document: A pointer; JSON that contains exactly one and no task output; or a reference of middy-store or the SQS
+            extended client, which is described by one HEAD and becomes a ``ForeignArtifact``.
+        allow: As for ``resolve_output``.
+        client: As for ``resolve_output``.
+        verify: As for ``resolve_output``.
+        max_size: As for ``resolve_output``.
+        expected_bucket_owner: As for ``resolve_output``.
+
+    Raises:
+        InvalidDocumentError: There is no pointer, there are several, it is invalid, or it is a task output.
+        ConfigurationError: No allow-list was given.
+        NotAllowedError: It points outside the allow-list.
+    """
+    access = _access(allow, client, verify, max_size, expected_bucket_owner)
+    value, kind, location = _one(document, access, follow=False)
+    if isinstance(value, ForeignReference):
+        return _foreign(access, value)
+    if kind != "pointer":
+        raise _wrong_kind(kind, location)
+    return Artifact(_read_pointer(value, location), access)
+
+
+def resolve(  # noqa: PLR0913 - as above
+    document: object,
+    *,
+    allow: Iterable[str | AnyBucket] | AnyBucket | Allowed | None = None,
+    client: Any = None,
+    verify: Verify = True,
+    max_size: int = DEFAULT_MAX_SIZE,
+    expected_bucket_owner: str | None = None,
+) -> Output | Artifact:
+    """Resolve whatever a document is: exactly one task output, or else exactly one pointer or foreign reference.
+
+    Args:
+        document: As for ``resolve_output`` and ``resolve_artifact``.
+        allow: As for ``resolve_output``.
+        client: As for ``resolve_output``.
+        verify: As for ``resolve_output``.
+        max_size: As for ``resolve_output``.
+        expected_bucket_owner: As for ``resolve_output``.
+
+    Raises:
+        InvalidDocumentError: There is neither, there are several, or it is invalid.
+        StoreError: As for ``resolve_output``.
+    """
+    access = _access(allow, client, verify, max_size, expected_bucket_owner)
+    value, kind, location = _one(document, access, follow=False)
+    if isinstance(value, ForeignReference):
+        return _foreign(access, value)
+    return _made(value, kind, location, access)
+
+
+def resolve_all(  # noqa: PLR0913 - as above
+    document: object,
+    *,
+    allow: Iterable[str | AnyBucket] | AnyBucket | Allowed | None = None,
+    client: Any = None,
+    verify: Verify = True,
+    max_size: int = DEFAULT_MAX_SIZE,
+    expected_bucket_owner: str | None = None,
+) -> dict[str, Output | Artifact]:
+    """Resolve every task output, pointer and foreign reference in a document, such as the results of a Map state.
+
+    A ``ResultWriter``'s manifest is followed: the outputs of its children that succeeded are found as if they stood in its
+    place, at ``$.ResultWriterDetails.SUCCEEDED[0]`` and so on.
+
+    Args:
+        document: JSON (a value, text or bytes), or an ``s3://`` URL of it.
+        allow: As for ``resolve_output``.
+        client: As for ``resolve_output``.
+        verify: As for ``resolve_output``.
+        max_size: As for ``resolve_output``.
+        expected_bucket_owner: As for ``resolve_output``.
+
+    Returns:
+        What was found by location, such as ``$.results[3]``, in the document's order; empty if there is nothing.
+
+    Raises:
+        InvalidDocumentError: One of them is invalid.
+        NotAllowedError: One of them points outside the allow-list.
+        StoreError: As for ``resolve_output``.
+    """
+    access = _access(allow, client, verify, max_size, expected_bucket_owner)
+    return dict(_every(_value(document, access), access))
+
+
+def read_result_writer(
+    document: object,
+    *,
+    allow: Iterable[str | AnyBucket] | AnyBucket | Allowed | None = None,
+    client: Any = None,
+    max_size: int = DEFAULT_MAX_SIZE,
+    expected_bucket_owner: str | None = None,
+) -> Iterator[ChildResult]:
+    """Read the results of a Distributed Map's children, failed ones included, one result file at a time.
+
+    Args:
+        document: JSON with exactly one ``ResultWriterDetails``, which is what the Map state returns.
+        allow: As for ``resolve_output``; it has to hold the manifest and the result files.
+        client: As for ``resolve_output``.
+        max_size: The largest result file that is read, in bytes.
+        expected_bucket_owner: As for ``resolve_output``.
+
+    Yields:
+        Each child, whose ``output`` can be resolved in its turn.
+
+    Raises:
+        InvalidDocumentError: There is no such reference, there are several, or the manifest has another shape.
+        NotAllowedError: The manifest or a result file lies outside the allow-list.
+        StoreError: Missing, denied, changed, or unreachable.
+    """
+    access = _access(allow, client, True, max_size, expected_bucket_owner)
+    value = opened_texts(_value(document, access))
+    found = [each for each in find_references(value) if each.kind == "result-writer"]
+    if len(found) != 1:
+        raise _not_one("ResultWriterDetails", found)
+    return children_of(access, found[0])
+
+
+# Inside -----------------------------------------------------------------------------------------------------------
+
+
+def _access(allow: Any, client: Any, verify: Verify, max_size: int, owner: str | None) -> Access:
+    return Access(
+        allowed=allow_list.from_env() if allow is None else allow_list.allowed_from(allow),
+        client=client,
+        verify=checked_verify(verify),
+        max_size=checked_limit("max_size", max_size),
+        expected_bucket_owner=owner,
+    )
+
+
+def _value(document: object, access: Access) -> Any:
+    """Return the JSON value of a document, whatever form it came in."""
+    if isinstance(document, Pointer | TaskOutput):
+        return document.to_dict()
+    if isinstance(document, str) and document.strip().startswith("s3://"):
+        return _read_url(document.strip(), access)
+    if isinstance(document, str | bytes | bytearray | memoryview):
+        return load_json(document)
+    return plain_copy(document) if isinstance(document, Mapping) and not isinstance(document, dict) else document
+
+
+def _read_url(url: str, access: Access) -> Any:
+    """Read the document of a task in pull mode: bounded, held to one version."""
+    try:
+        bucket, key = allow_list.split_url(url)
+    except ValueError as error:
+        raise invalid_document("the URL", [Problem("$", "pattern", "must be s3://bucket/key")]) from error
+    try:
+        pointer = describe(access, ForeignReference("result-writer", bucket, key))
+    except ArtifactNotFoundError as error:
+        msg = (
+            f"there is no task output at s3://{bucket}/{key}: the task has not succeeded yet, or failed (failures are kept "
+            f"beside it, as {key}.*.failure.json), or the URL is another one than the task was given"
+        )
+        raise ArtifactNotFoundError(msg) from error
+    check_cap(pointer, DOCUMENT_LIMIT, instead="a document of this size is not read")
+    return load_json(read_whole(Source(access, pointer), verifier_for(pointer, access.verify is not False)))
+
+
+def _one(document: object, access: Access, *, follow: bool) -> tuple[Any, DocumentKind, str]:
+    """Return the one document: parsed JSON, or a foreign reference if there is nothing else and it was not followed."""
+    value = _value(document, access)
+    if not find_documents(value):
+        value = opened_texts(value)
+    if not find_documents(value):
+        references = find_references(value)
+        if len(references) == 1 and references[0].kind != "result-writer":
+            if not follow:
+                return references[0], "pointer", references[0].location
+            value = opened_texts(load_json(_foreign(access, references[0]).read_bytes(max_size=DOCUMENT_LIMIT)))
+    found = the_document(value)
+    return found.document, found.kind, found.location
+
+
+def _every(value: Any, access: Access) -> Iterator[tuple[str, Output | Artifact]]:
+    value = opened_texts(value)
+    found = find_documents(value)
+    for each in found:
+        # Called by itself, a document of another version is refused with a message that says so.
+        only = the_document(each.document)
+        yield each.location, _made(only.document, each.kind, each.location, access)
+    for reference in find_references(value, frozenset(id(each.document) for each in found)):
+        if reference.kind != "result-writer":
+            yield reference.location, _foreign(access, reference)
+            continue
+        for index, child in enumerate(children_of(access, reference, ("SUCCEEDED",))):
+            for location, inner in _every(child.output, access):
+                yield f"{reference.location}.SUCCEEDED[{index}]{location[1:]}", inner
+
+
+def _made(value: Any, kind: DocumentKind, location: str, access: Access) -> Output | Artifact:
+    if kind == "output":
+        return make_output(value, access, location)
+    return Artifact(_read_pointer(value, location), access)
+
+
+def _read_pointer(value: Any, location: str) -> Pointer:
+    try:
+        return Pointer.from_dict(value)
+    except InvalidDocumentError as error:
+        problems = [Problem(location + each.location[1:], each.kind, each.message) for each in error.problems]
+        raise invalid_document("the pointer", problems) from None
+
+
+def _foreign(access: Access, reference: ForeignReference) -> ForeignArtifact:
+    return ForeignArtifact(describe(access, reference), access, reference.kind)
+
+
+def _wrong_kind(kind: DocumentKind, location: str) -> InvalidDocumentError:
+    problem = Problem(location, "version", f"is {_OTHER[kind]}")
+    return invalid_document("the document", [problem])
+
+
+def _not_one(what: str, found: list[ForeignReference]) -> InvalidDocumentError:
+    problems = [Problem(each.location, "several", f"is one {what} of {len(found)}") for each in found]
+    return invalid_document("the value", problems or [Problem("$", "missing", f"has no {what} in it")])

@@ -1,0 +1,131 @@
+"""Distributed Map's ``ResultWriter``: a manifest, the result files it lists, and the children's outputs in them.
+
+Format: https://docs.aws.amazon.com/step-functions/latest/dg/input-output-resultwriter.html. ``manifest.json`` holds
+``DestinationBucket`` and ``ResultFiles.{SUCCEEDED,FAILED,PENDING}[{Key, Size}]``. A result file is a JSON array or JSON
+lines, of executions (``Output`` is JSON text then) or, with the transformations COMPACT and FLATTEN, of plain outputs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from stepout.artifacts.access import DOCUMENT_LIMIT, Access
+from stepout.artifacts.interop import ForeignReference, describe
+from stepout.artifacts.reading import Source, check_cap, read_whole, verifier_for
+from stepout.schemas.errors import InvalidDocumentError, SizeMismatchError
+from stepout.schemas.json_text import load_json
+from stepout.schemas.problems import Problem, member
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["ChildResult", "ChildStatus", "children_of"]
+
+ChildStatus = Literal["SUCCEEDED", "FAILED", "PENDING"]
+STATUSES: Final[tuple[ChildStatus, ...]] = ("SUCCEEDED", "FAILED", "PENDING")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChildResult:
+    """One child of a Distributed Map.
+
+    Attributes:
+        status: Which list of the manifest it was in.
+        output: Its output, parsed; ``None`` where it has none.
+        execution: Its execution's ARN, unless the writer left that out (COMPACT, FLATTEN).
+        name: Its execution's name.
+        error: The error's name, for a failed one.
+        cause: The error's cause.
+    """
+
+    status: ChildStatus
+    output: Any = field(default=None, repr=False)
+    execution: str | None = None
+    name: str | None = None
+    error: str | None = field(default=None)
+    cause: str | None = field(default=None, repr=False)
+
+
+def children_of(
+    access: Access, reference: ForeignReference, statuses: tuple[ChildStatus, ...] = STATUSES
+) -> Iterator[ChildResult]:
+    """Read the children that a ResultWriter's manifest leads to, file by file; each file is checked against the allow-list.
+
+    Raises:
+        NotAllowedError: The manifest or a result file lies outside the allow-list.
+        InvalidDocumentError: The manifest or a result file has another shape.
+        SizeMismatchError: A result file has another size than the manifest says.
+        StoreError: Missing, denied, changed, or unreachable.
+    """
+    manifest = load_json(_read(access, reference, None, DOCUMENT_LIMIT))
+    bucket = manifest.get("DestinationBucket") if isinstance(manifest, dict) else None
+    files = manifest.get("ResultFiles") if isinstance(manifest, dict) else None
+    if not isinstance(bucket, str) or not isinstance(files, dict):
+        raise _invalid(reference, "$", "is no ResultWriter manifest: it needs DestinationBucket and ResultFiles")
+    listed = [
+        (status, *_file(reference, bucket, entry))
+        for status in statuses
+        for entry in _entries(reference, files, status)
+    ]
+    for _status, file, _size in listed:
+        access.allowed.check(file.bucket, file.key)
+    for status, file, size in listed:
+        for row in _rows(file, _read(access, file, size, access.max_size)):
+            yield _child(status, row)
+
+
+def _entries(reference: ForeignReference, files: dict[str, Any], status: str) -> list[Any]:
+    entries = files.get(status, [])
+    if not isinstance(entries, list):
+        raise _invalid(reference, member("$.ResultFiles", status), "must be an array")
+    return entries
+
+
+def _file(reference: ForeignReference, bucket: str, entry: Any) -> tuple[ForeignReference, int | None]:
+    key = entry.get("Key") if isinstance(entry, dict) else None
+    size = entry.get("Size") if isinstance(entry, dict) else None
+    if not isinstance(key, str) or isinstance(size, bool) or not isinstance(size, int | None):
+        raise _invalid(reference, "$.ResultFiles", "holds a file without Key, or with a Size that is no whole number")
+    return ForeignReference("result-writer", bucket, key), size
+
+
+def _read(access: Access, reference: ForeignReference, size: int | None, limit: int) -> bytes:
+    pointer = describe(access, reference)
+    if size is not None and pointer.size != size:
+        msg = f"{pointer.url}: the ResultWriter's manifest says {size:,} bytes, the object has {pointer.size:,}; it was not read"
+        raise SizeMismatchError(msg)
+    check_cap(pointer, limit, instead="pass max_size=")
+    return read_whole(Source(access, pointer), verifier_for(pointer, access.verify is not False))
+
+
+def _rows(file: ForeignReference, data: bytes) -> list[Any]:
+    if file.key.endswith((".jsonl", ".JSONL")):
+        return [load_json(line, max_bytes=None) for line in data.splitlines() if line.strip()]
+    rows = load_json(data, max_bytes=None)
+    if not isinstance(rows, list):
+        raise _invalid(file, "$", "must be an array of results")
+    return rows
+
+
+def _child(status: ChildStatus, row: Any) -> ChildResult:
+    if not isinstance(row, dict) or "ExecutionArn" not in row or "Status" not in row:
+        return ChildResult(status=status, output=row)
+    output = row.get("Output")
+    return ChildResult(
+        status=status,
+        output=load_json(output, max_bytes=None) if isinstance(output, str) else output,
+        **{name: _text(row.get(member_name)) for name, member_name in _MEMBERS.items()},
+    )
+
+
+_MEMBERS: Final = {"execution": "ExecutionArn", "name": "Name", "error": "Error", "cause": "Cause"}
+
+
+def _text(value: object) -> Any:
+    return value if isinstance(value, str) else None
+
+
+def _invalid(reference: ForeignReference, location: str, message: str) -> InvalidDocumentError:
+    problem = Problem(location, "type", message)
+    return InvalidDocumentError(f"s3://{reference.bucket}/{reference.key}: {problem}", [problem])

@@ -1,0 +1,116 @@
+"""What the consumer's tests share: a bucket in memory with artifacts in it, and a store whose connections break."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from stepout.artifacts.artifact import Artifact
+from stepout.artifacts.memory import MemoryStore
+from stepout.artifacts.resolve import resolve_artifact
+from stepout.artifacts.store import Download, ObjectInfo, StoreProfile, WriteOptions
+from stepout.schemas import Pointer
+from stepout.schemas.errors import StoreUnavailableError
+
+ALLOW = ["s3://results/runs/"]
+
+
+@dataclass
+class Shelf:
+    """A bucket in memory, and how to put bytes into it and get the artifact back."""
+
+    store: MemoryStore = field(default_factory=lambda: MemoryStore("results"))
+
+    def put(self, data: bytes, name: str = "a.bin", **members: Any) -> Pointer:
+        """Store bytes and return their pointer; ``members`` replace what it says."""
+        key = f"runs/{name}"
+        sha256 = hashlib.sha256(data).hexdigest()
+        options = WriteOptions(mode="overwrite")
+        written = self.store.put(key, [memoryview(data)], checksum={"sha256": sha256}, options=options)
+        said = {"size": len(data), "checksum": {"sha256": sha256}, "etag": written.etag, "version_id": written.version_id}
+        return Pointer(bucket="results", key=key, **{**said, **members})
+
+    def artifact(self, data: bytes, name: str = "a.bin", **members: Any) -> Artifact:
+        """Store bytes and return their artifact."""
+        return resolve_artifact(self.put(data, name, **members), allow=ALLOW, client=self.store)
+
+    def damage(self, data: bytes, position: int, bit: int = 0, **members: Any) -> Artifact:
+        """Store bytes, flip one bit of what is stored, and return the artifact that knows the bytes as they were.
+
+        The pointer has no ETag then, as if the server had damaged the bytes and not noticed.
+        """
+        pointer = self.put(data, etag=None, **members)
+        flipped = bytearray(data)
+        flipped[position] ^= 1 << bit
+        self.store.replace(pointer.key, bytes(flipped))
+        return resolve_artifact(pointer, allow=ALLOW, client=self.store)
+
+
+class _BrokenDownload:
+    def __init__(self, inner: Download, length: int) -> None:
+        self._inner = inner
+        self._left = length
+        self.closed = False
+
+    @property
+    def info(self) -> ObjectInfo:
+        return self._inner.info
+
+    def __enter__(self) -> Download:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.closed = True
+
+    def blocks(self, size: int = 1 << 20) -> Iterator[memoryview]:
+        for view in self._inner.blocks(size):
+            yield view[: self._left]
+            self._left -= len(view)
+            if self._left <= 0:
+                msg = "the connection broke"
+                raise StoreUnavailableError(msg)
+
+
+class BreakingStore:
+    """A store in front of another, whose downloads break after some bytes, and which counts what is asked.
+
+    Args:
+        inner: The store that has the objects.
+        lengths: After how many bytes each download breaks, in turn; ``None``: not at all; -1: it cannot be opened.
+    """
+
+    def __init__(self, inner: MemoryStore, lengths: list[int | None]) -> None:
+        self._inner = inner
+        self._lengths = lengths
+        self.requests: list[tuple[int, int | None, str | None]] = []
+        self.downloads: list[_BrokenDownload] = []
+        self.before: Callable[[], None] = lambda: None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    @property
+    def bucket(self) -> str:
+        """The bucket's name."""
+        return self._inner.bucket
+
+    @property
+    def profile(self) -> StoreProfile:
+        """What the store can do."""
+        return self._inner.profile
+
+    def get(self, key: str, *, start: int = 0, stop: int | None = None, **pin: Any) -> Download:
+        """Open a range that may break."""
+        self.requests.append((start, stop, pin.get("if_match")))
+        self.before()
+        length = self._lengths.pop(0) if self._lengths else None
+        if length == -1:
+            msg = "the store is away"
+            raise StoreUnavailableError(msg)
+        inner = self._inner.get(key, start=start, stop=stop, **pin)
+        if length is None:
+            return inner
+        self.downloads.append(_BrokenDownload(inner, length))
+        return self.downloads[-1]
