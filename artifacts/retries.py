@@ -11,12 +11,14 @@ from stepout.schemas.errors import ChecksumMismatchError, StepoutError, StoreUna
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Retries", "pause_before", "worth_retrying"]
+__all__ = ["FIRST_PAUSE", "TRIES", "Retries", "pause_before", "worth_retrying"]
 
 T = TypeVar("T")
 
 TRIES = 4
-_FIRST_PAUSE = 0.5
+FIRST_PAUSE = 0.5
+"""Seconds before the second try."""
+
 _CHECKSUM_TRIES = 2
 
 
@@ -46,7 +48,7 @@ def pause_before(attempt: int, chance: float) -> float:
     >>> [pause_before(attempt, 1.0) for attempt in (2, 3, 4)]
     [0.5, 1.0, 2.0]
     """
-    return _FIRST_PAUSE * float(2 ** (attempt - 2)) * (0.5 + chance / 2)
+    return FIRST_PAUSE * float(2 ** (attempt - 2)) * (0.5 + chance / 2)
 
 
 class Retries:

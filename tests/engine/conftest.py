@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 PARTS = StoreProfile(name="compatible", multipart_checksum="parts")
 CRC32 = StoreProfile(multipart_checksum="crc32")
 
-STORES = ["memory", "memory-crc32", "memory-parts", "seaweed", "seaweed-crc32", "seaweed-parts"]
+STORES = ["memory", "seaweed"]
+PROFILES = ["memory-crc32", "memory-parts", "seaweed-crc32", "seaweed-parts"]
 if find_spec("support.ministack") is not None:
     STORES.append("ministack")
 
@@ -40,9 +41,7 @@ def _ministack(request: pytest.FixtureRequest) -> Store:
     return S3Store(client, name, profile=profile_named("compatible"))
 
 
-@pytest.fixture(params=STORES)
-def store(request: pytest.FixtureRequest) -> Store:
-    """An empty bucket in each store that we promise to work with."""
+def _make(request: pytest.FixtureRequest) -> Store:
     if request.param == "ministack":
         return _ministack(request)
     kind, _, profile = request.param.partition("-")
@@ -50,3 +49,21 @@ def store(request: pytest.FixtureRequest) -> Store:
     if kind == "memory":
         return MemoryStore("memory", profile=settled)
     return _seaweed(request, settled)
+
+
+@pytest.fixture(params=STORES)
+def store(request: pytest.FixtureRequest) -> Store:
+    """An empty bucket in each store that we promise to work with."""
+    return _make(request)
+
+
+@pytest.fixture(params=STORES + PROFILES)
+def profiled(request: pytest.FixtureRequest) -> Store:
+    """The same, in every profile: they differ in multipart uploads only."""
+    return _make(request)
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Retries follow each other at once."""
+    monkeypatch.setattr("stepout.artifacts.retries.FIRST_PAUSE", 0.01)
