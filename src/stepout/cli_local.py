@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
 import shlex
 import shutil
@@ -16,6 +18,7 @@ from stepout.local_task import exit_code
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Iterator
 
     from stepout.local import LocalAws
 
@@ -65,7 +68,7 @@ def configure_demo(parser: argparse.ArgumentParser) -> None:
 def _local(arguments: argparse.Namespace) -> int:
     from stepout.local import LocalAws
 
-    with LocalAws(port=arguments.port, region=arguments.region, on_output=_to_stderr) as aws:
+    with _logged(), LocalAws(port=arguments.port, region=arguments.region, on_output=_to_stderr) as aws:
         if arguments.command:
             return _run(aws, arguments.command)
         _announce(aws, as_json=arguments.json)
@@ -73,6 +76,21 @@ def _local(arguments: argparse.Namespace) -> int:
             time.sleep(_POLL_SECONDS)
     sys.stderr.write("stepout: the local AWS ended by itself\n")
     return 1
+
+
+@contextlib.contextmanager
+def _logged() -> Iterator[None]:
+    """Show what the local AWS has to say of its tasks."""
+    logger, handler = logging.getLogger("stepout.local"), logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("stepout: %(message)s"))
+    before = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before)
 
 
 def _to_stderr(container: str, line: str) -> None:

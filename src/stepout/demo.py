@@ -111,6 +111,7 @@ def run_demo(*, keep: Path | None = None, write: Callable[[str], object] | None 
         _second_run(aws, deployment, story)
         story.title("Done")
         story.say("stopping the local AWS")
+    _check("processes that are left", aws.processes, [])
     story.say(f"everything was as it should be; nothing is left running. {story.seconds:.1f} s in all")
     return 0
 

@@ -1,7 +1,8 @@
 """An AWS on this machine for demos and tests: Step Functions, ECS, Lambda, S3, SQS and SNS, without Docker.
 
 The services come from ministack (extra ``local``), which answers on a loopback port; the commands of ECS tasks are run
-as processes by ``stepout.local_ecs``. It is no AWS: what it does not enforce is listed in ``docs/local-aws.md``.
+as processes by ``stepout.local_ecs``. It is no AWS: it misses heartbeats that are late, gives a retried state its old
+token again, takes outputs of any size, and checks no permission.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from stepout.local_process import MARKER, end_group, end_marked, spawn
+from stepout.local_process import MARKER, end_group, end_marked, marked, spawn
 from stepout.schemas.errors import ConfigurationError, StoreUnavailableError
 
 if TYPE_CHECKING:
@@ -134,6 +135,11 @@ class LocalAws:
     def alive(self) -> bool:
         """Whether the server runs."""
         return self._server is not None and self._server.poll() is None
+
+    @property
+    def processes(self) -> list[int]:
+        """The ids of all processes that belong to it, where ``/proc`` shows them; empty once it has ended."""
+        return list(marked(self._mark))
 
     def client(self, service: str) -> Any:
         """Return a boto3 client of this AWS, untouched by the caller's profiles, credentials and proxies.

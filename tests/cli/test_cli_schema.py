@@ -134,8 +134,11 @@ def test_local_ends_on_a_signal_and_leaves_nothing(
     assert len(processes_of(tmp_path)) >= 2
     process.send_signal(signum)
     process.send_signal(signum)
+    assert process.stderr is not None
+    out, err = process.stdout.read(), process.stderr.read()
     assert process.wait() == code
-    out, err = process.communicate()
+    process.stdout.close()
+    process.stderr.close()
     assert ("export AWS_ENDPOINT_URL=http://127.0.0.1:" in out) is (not command)
     assert err == ""
     wait_until(lambda: not processes_of(tmp_path), what="the processes' end")
@@ -170,6 +173,47 @@ def test_local_runs_a_command_and_passes_its_exit_code_on(tmp_path: Path) -> Non
         env={**os.environ, "TMPDIR": str(tmp_path), "AWS_PROFILE": "production"},
     )
     assert (done.returncode, done.stdout, done.stderr) == (7, "['mine'] None\n", "")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_local_tells_what_its_tasks_do() -> None:
+    """A container's output and its silent death go to standard error, without the token."""
+    script = (
+        "import boto3, time\n"
+        "ecs = boto3.client('ecs')\n"
+        "job = {'name': 'job', 'image': 'x', 'command': ['python', '-c', 'print(1 + 1); raise SystemExit(3)'],\n"
+        "       'environment': [{'name': 'TASK_TOKEN', 'value': 'a-token'}]}\n"
+        "ecs.register_task_definition(family='f', containerDefinitions=[job])\n"
+        "arn = ecs.run_task(taskDefinition='f', cluster='default')['tasks'][0]['taskArn']\n"
+        "while ecs.describe_tasks(cluster='default', tasks=[arn])['tasks'][0]['lastStatus'] != 'STOPPED':\n"
+        "    time.sleep(0.05)\n"
+    )
+    done = subprocess.run(
+        [*STEPOUT, "local", "--", sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 0
+    assert "] 2\n" in done.stderr
+    assert "exit code job: 3" in done.stderr
+    assert "a-token" not in done.stderr
+
+
+def test_local_says_when_its_server_dies(tmp_path: Path) -> None:
+    """``stepout local`` ends with an error when the server does, and still cleans up."""
+    process = subprocess.Popen(
+        [*STEPOUT, "local", "--json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+    )
+    assert process.stdout is not None
+    assert json.loads(process.stdout.readline())["environ"]["AWS_REGION"] == "us-east-1"
+    for pid in processes_of(tmp_path):
+        if b"ministack" in Path(f"/proc/{pid}/cmdline").read_bytes():
+            os.kill(pid, signal.SIGKILL)
+    _, err = process.communicate()
+    assert process.returncode == 1
+    assert err.endswith("stepout: the local AWS ended by itself\n")
     assert list(tmp_path.iterdir()) == []
 
 
