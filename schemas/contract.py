@@ -113,8 +113,8 @@ class Contract:
 
         Returns:
             All problems, sorted, each place and kind once. Kinds: ``"missing"``, ``"media-type"``, ``"type"``,
-            ``"pattern"``, ``"length"``, ``"range"``, ``"value"``, ``"name"``, ``"unexpected"``, those of ``json_problems``, and
-            ``"contract"`` for every other keyword of JSON Schema.
+            ``"pattern"``, ``"length"``, ``"range"``, ``"value"``, ``"name"``, ``"unexpected"``, those of
+            ``json_problems``, and ``"contract"`` for every other keyword of JSON Schema.
         """
         if output.artifacts is None:
             return [Problem("$.manifest", "unexpected", "hides the artifacts; check the document that it points to")]

@@ -8,7 +8,7 @@ truth, and tests hold the two together. Patterns read the same in ECMA-262 and i
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from stepout.schemas.json_value import INTEGER_LIMIT
@@ -59,9 +59,17 @@ class Text:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "matches", re.compile(self.body).fullmatch)
+        if self.body == _LINE:
+            accepted = rf"{_LINE[:-2]}\ud800-\udfff]{{{self.shortest},{self.longest}}}"
+        else:
+            accepted = rf"(?!.{{{self.longest + 1}}})(?:{self.body})"
+        object.__setattr__(self, "accepts", re.compile(accepted).fullmatch)
 
-    matches: Any = None
+    matches: Any = field(init=False, repr=False, compare=False)
     """``re.Pattern.fullmatch`` of the body, compiled once."""
+
+    accepts: Any = field(init=False, repr=False, compare=False)
+    """The same with the limits, and without lone surrogates: all that there is to check, in one go."""
 
     @property
     def pattern(self) -> str:

@@ -63,8 +63,8 @@ def validate(document: Any, name: SchemaName | None = None) -> list[Problem]:
 
     Returns:
         All problems, sorted, each place and kind once; empty for a valid document. Kinds: those of
-        ``json_problems``, and ``"type"``, ``"missing"``, ``"version"``, ``"pattern"``, ``"length"``, ``"range"``, ``"name"``,
-        ``"unexpected"``.
+        ``json_problems``, and ``"type"``, ``"missing"``, ``"version"``, ``"pattern"``, ``"length"``, ``"range"``,
+        ``"name"``, ``"unexpected"``.
 
     >>> [str(problem) for problem in validate({"stepout": "output/1"})]
     ['$.artifacts: is missing']
