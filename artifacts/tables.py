@@ -18,8 +18,9 @@ from __future__ import annotations
 import hashlib
 import struct
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
 from stepout.artifacts.arrow import Batches, batches_of, is_table
 from stepout.schemas.errors import ConfigurationError
@@ -104,13 +105,16 @@ def encode_table(
 
     tail = _Tail(sink)
     writer = pq.ParquetWriter(tail, source.schema, compression=compression, write_page_checksum=True)
-    rows = groups = 0
-    for group in _row_groups(source, row_group_bytes):
-        _write_group(writer, group)
-        rows += group.num_rows
-        groups += 1
-    tail.keep = True
-    writer.close()
+    try:
+        rows, groups = _write_groups(writer, source, row_group_bytes)
+        tail.mode = "keep"
+        writer.close()
+    except BaseException:
+        # A writer that is not closed closes itself when it is collected, and would write to the upload that was ended.
+        tail.mode = "drop"
+        with suppress(Exception):
+            writer.close()
+        raise
     size, digest = tail.footer()
     return {
         "rows": rows,
@@ -248,7 +252,8 @@ def _as_stored(batch: pa.RecordBatch, schema: pa.Schema, number: int) -> pa.Reco
         raise ConfigurationError(f"batch {number} has the columns {got}; the first one had {expected}")
     columns = []
     for field_, column in zip(schema, batch.columns, strict=True):
-        wanted = _storable(column.type)
+        # A batch in which a column has only nulls may not know its type.
+        wanted = field_.type if pa.types.is_null(column.type) else _storable(column.type)
         if wanted != field_.type:
             msg = f"column {field_.name!r} of batch {number} is of type {column.type}, in the first batch it was of"
             raise ConfigurationError(f"{msg} {field_.type}; give all batches one schema")
@@ -283,6 +288,16 @@ def _weight(batch: pa.RecordBatch, *, dictionaries: bool = True) -> int:
     return total
 
 
+def _write_groups(writer: Any, source: TableSource, limit: int) -> tuple[int, int]:
+    """Write everything and return how many rows and row groups there were."""
+    rows = groups = 0
+    for group in _row_groups(source, limit):
+        _write_group(writer, group)
+        rows += group.num_rows
+        groups += 1
+    return rows, groups
+
+
 def _write_group(writer: Any, group: pa.Table) -> None:
     import pyarrow as pa
 
@@ -296,18 +311,19 @@ def _write_group(writer: Any, group: pa.Table) -> None:
 
 @dataclass
 class _Tail:
-    """A file object for Arrow: passes everything on, and keeps what is written once ``keep`` is set."""
+    """A file object for Arrow: passes everything on; keeps a copy as well, or drops it, once told."""
 
     sink: Sink
-    keep: bool = False
+    mode: Literal["pass", "keep", "drop"] = "pass"
     kept: list[bytes] = field(default_factory=list)
     position: int = 0
     closed: bool = False
 
     def write(self, data: bytes) -> int:
-        if self.keep:
+        if self.mode == "keep":
             self.kept.append(bytes(data))
-        self.sink.write(data)
+        if self.mode != "drop":
+            self.sink.write(data)
         self.position += len(data)
         return len(data)
 

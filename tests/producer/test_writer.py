@@ -1,0 +1,337 @@
+"""The writer of ``open()``: committed when closed, or nothing at all."""
+
+from __future__ import annotations
+
+import csv
+import gc
+import io
+import logging
+import threading
+import zipfile
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from stepout.artifacts import ArtifactManager, MemoryStore, TransferSettings
+from stepout.schemas.errors import ArtifactExistsError, ConfigurationError, StoreError, StoreUnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+LARGE = 30 << 20
+
+
+class JobError(Exception):
+    """What a job raises."""
+
+
+@pytest.fixture
+def store() -> MemoryStore:
+    """An empty bucket."""
+    return MemoryStore("results")
+
+
+@pytest.fixture
+def manager(store: MemoryStore) -> ArtifactManager:
+    """A manager whose uploads become multipart early."""
+    return ArtifactManager(store, settings=TransferSettings(memory=16 << 20))
+
+
+def test_what_is_written_is_committed_when_the_block_ends(manager: ArtifactManager, store: MemoryStore) -> None:
+    """Before the end nothing is visible; after it the pointer is there."""
+    with manager.open("a", "wb", media_type="text/csv") as writer:
+        assert (writer.writable(), writer.readable(), writer.seekable()) == (True, False, False)
+        assert writer.write(b"a,b\n") == 4
+        writer.flush()
+        assert writer.tell() == 4
+        assert store.keys() == []
+        with pytest.raises(ConfigurationError, match="not closed"):
+            _ = writer.pointer
+        assert "open, 4 bytes" in repr(writer)
+    assert store.read(writer.pointer.key) == b"a,b\n"
+    assert writer.pointer == manager.pointers["a"]
+    assert writer.pointer.key.endswith("/a.csv")
+    assert "committed" in repr(writer)
+
+
+def test_large_and_small_writes_arrive_in_order(manager: ArtifactManager, store: MemoryStore) -> None:
+    """Writes of any size are one stream of bytes."""
+    pieces = [bytes([n % 251]) * size for n, size in enumerate([1, 0, 7, 1 << 20, 3, 9 << 20, 5, 1 << 16] * 3)]
+    with manager.open("a") as writer:
+        for piece in pieces:
+            writer.write(piece)
+    assert store.read(writer.pointer.key) == b"".join(pieces)
+
+
+def test_an_empty_writer_makes_an_empty_artifact(manager: ArtifactManager) -> None:
+    """Opening and closing is enough."""
+    with manager.open("a", suffix=".json") as writer:
+        pass
+    assert (writer.pointer.size, writer.pointer.media_type) == (0, "application/json")
+
+
+@pytest.mark.parametrize("size", [0, 10, LARGE])
+def test_an_exception_leaves_nothing(manager: ArtifactManager, store: MemoryStore, size: int) -> None:
+    """The exception leaves the block unchanged; no object, no upload, and the name is free."""
+
+    def job() -> None:
+        with manager.open("a") as writer:
+            writer.write(bytes(size))
+            raise JobError
+
+    with pytest.raises(JobError):
+        job()
+    assert store.keys() == store.open_uploads == []
+    manager.put("a", b"x")
+
+
+def test_an_interruption_leaves_nothing(manager: ArtifactManager, store: MemoryStore) -> None:
+    """Ctrl-C is no Exception, and aborts all the same."""
+
+    def job() -> None:
+        with manager.open("a") as writer:
+            writer.write(bytes(LARGE))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        job()
+    assert store.keys() == store.open_uploads == []
+
+
+def test_a_forgotten_writer_never_commits(manager: ArtifactManager, store: MemoryStore) -> None:
+    """The garbage collector aborts what was not closed."""
+    for write in (manager.open("a").write, manager.open("b", "w").write):
+        write("x" if write.__self__.__class__.__name__ == "ArtifactTextWriter" else b"x")  # type: ignore[attr-defined, operator]
+    del write
+    gc.collect()
+    assert store.keys() == store.open_uploads == []
+    manager.put("a", b"x")
+    manager.put("b", b"x")
+
+
+def test_closing_twice_is_fine_and_writing_after_is_not(manager: ArtifactManager) -> None:
+    """As with any file."""
+    writer = manager.open("a")
+    writer.close()
+    writer.close()
+    writer.abort()
+    assert writer.pointer.size == 0
+    for act in (lambda: writer.write(b"x"), writer.flush):
+        with pytest.raises(ValueError, match="closed"):
+            act()
+
+
+def test_an_aborted_writer_has_no_pointer(manager: ArtifactManager, store: MemoryStore) -> None:
+    """``abort()`` is final and idempotent, and may come from another thread."""
+    writer = manager.open("a")
+    writer.write(bytes(LARGE))
+    thread = threading.Thread(target=writer.abort)
+    thread.start()
+    thread.join()
+    writer.abort()
+    writer.close()
+    with pytest.raises(ConfigurationError, match="was aborted"):
+        _ = writer.pointer
+    with pytest.raises(ValueError, match="closed"):
+        writer.write(b"x")
+    assert "aborted" in repr(writer)
+    assert store.keys() == store.open_uploads == []
+
+
+def test_what_is_no_bytes_is_refused_and_the_writer_lives(manager: ArtifactManager, store: MemoryStore) -> None:
+    """A TypeError for text, as from any binary file; what came before is kept."""
+    with manager.open("a") as writer:
+        writer.write(b"x")
+        with pytest.raises(TypeError):
+            writer.write("text")  # type: ignore[arg-type]  # the wrong type is the point
+        writer.write(b"y")
+    assert store.read(writer.pointer.key) == b"xy"
+
+
+def test_a_store_that_fails_ends_the_writer() -> None:
+    """The store's error comes from the write or the commit, and the name is free again."""
+
+    class Failing(MemoryStore):
+        def put_part(self, *_: Any, **__: Any) -> Any:
+            """Fail."""
+            raise StoreError("no")
+
+        def put(self, *_: Any, **__: Any) -> Any:
+            """Fail."""
+            raise StoreUnavailableError("no")
+
+    store = Failing("results")
+    manager = ArtifactManager(store, settings=TransferSettings(memory=16 << 20))
+
+    def job(size: int) -> None:
+        with manager.open("a") as writer:
+            for _ in range(0, size, 1 << 20):
+                writer.write(bytes(1 << 20))
+
+    for size in (1, 200 << 20):
+        with pytest.raises(StoreError, match="no"):
+            job(size)
+    assert store.open_uploads == []
+    assert manager.pointers == {}
+
+
+def test_only_writing_is_offered(manager: ArtifactManager) -> None:
+    """Reading, appending and updating are refused; the builtin's keyword is understood."""
+    for kind in ("rb", "ab", "r+b", "x"):
+        with pytest.raises(ConfigurationError, match="expected 'wb' or 'w'"):
+            manager.open("a", kind)  # type: ignore[call-overload]  # the wrong value is the point
+    with manager.open("a", mode="w") as writer:  # type: ignore[call-overload]  # as the builtin has it
+        writer.write("é")
+    assert writer.pointer.size == 2
+
+
+def test_overwriting_is_an_option_of_open(manager: ArtifactManager, store: MemoryStore) -> None:
+    """``mode="overwrite"`` replaces; without it the name is taken."""
+    manager.put("a", b"x")
+    with pytest.raises(ArtifactExistsError):
+        manager.open("a")
+    with manager.open("a", mode="overwrite") as writer:
+        writer.write(b"y")
+    assert store.read(writer.pointer.key) == b"y"
+
+
+# Text --------------------------------------------------------------------------------------------------------------
+
+
+def test_text_is_utf8_with_newlines_as_written(manager: ArtifactManager, store: MemoryStore) -> None:
+    """``open(name, "w")`` gives the same bytes on every system."""
+    with manager.open("a", "w") as writer:
+        writer.write("é\n")
+        csv.writer(writer).writerow(["a", "b"])
+    assert store.read(writer.pointer.key) == b"\xc3\xa9\na,b\r\n"
+    assert writer.pointer.media_type == "text/plain; charset=utf-8"
+
+
+def test_an_exception_leaves_no_text(manager: ArtifactManager, store: MemoryStore) -> None:
+    """Text that waits in a buffer is not committed either, nor after an explicit abort."""
+
+    def job() -> None:
+        with manager.open("a", "w") as writer:
+            writer.write("x")
+            raise JobError
+
+    with pytest.raises(JobError):
+        job()
+    text = manager.open("a", "w")
+    text.write("x")
+    text.abort()
+    del text
+    gc.collect()
+    assert store.keys() == []
+
+
+def _fail() -> None:
+    raise JobError
+
+
+# Other people's writers --------------------------------------------------------------------------------------------
+
+
+def _text_wrapper(file: Any) -> None:
+    with io.TextIOWrapper(file, encoding="utf-8") as text:
+        text.write("x" * 100)
+        raise JobError
+
+
+def _zip(file: Any) -> None:
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("a", bytes(100))
+        raise JobError
+
+
+def _parquet(file: Any) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = pa.table({"a": [1]})
+    with pq.ParquetWriter(file, table.schema) as parquet:
+        parquet.write_table(table)
+        raise JobError
+
+
+@pytest.mark.parametrize("write", [_text_wrapper, _zip, _parquet])
+def test_a_wrapper_that_closes_on_an_exception_commits_nothing(
+    manager: ArtifactManager, store: MemoryStore, write: Callable[[Any], None]
+) -> None:
+    """Wrappers close their file on the way out, exception or not: that is no commit."""
+
+    def job() -> None:
+        with manager.open("a") as writer:
+            write(writer)
+
+    with pytest.raises(JobError):
+        job()
+    assert store.keys() == store.open_uploads == []
+
+
+def test_a_wrapper_without_a_block_of_its_own_commits_nothing(
+    manager: ArtifactManager, store: MemoryStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    """``with TextIOWrapper(manager.open(…))`` aborts too, and the log says so."""
+    with caplog.at_level(logging.WARNING), pytest.raises(JobError):
+        _text_wrapper(manager.open("a"))
+    assert store.keys() == []
+    assert "nothing is kept" in caplog.text
+
+
+def test_an_exception_that_is_handled_inside_the_block_is_no_failure(
+    manager: ArtifactManager, store: MemoryStore
+) -> None:
+    """What counts is what leaves the block; closing inside a handler waits for its end."""
+    with manager.open("a") as writer:
+        try:
+            _fail()
+        except JobError:
+            writer.write(b"handled")
+            writer.close()
+    assert store.read(writer.pointer.key) == b"handled"
+
+
+def test_writing_while_an_older_exception_is_handled_commits(manager: ArtifactManager, store: MemoryStore) -> None:
+    """A report that is written inside an ``except`` block is committed."""
+    try:
+        _fail()
+    except JobError:
+        with manager.open("a") as writer:
+            writer.write(b"report")
+        loose = manager.open("b")
+        loose.write(b"report")
+        loose.close()
+    assert [store.read(pointer.key) for pointer in (writer.pointer, loose.pointer)] == [b"report"] * 2
+
+
+def test_the_usual_writers_write_what_can_be_read_back(manager: ArtifactManager, store: MemoryStore) -> None:
+    """numpy, Pillow, pyarrow, csv and zipfile take the writer for a file."""
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    from PIL import Image
+
+    def content(name: str) -> pa.BufferReader:
+        return pa.BufferReader(store.read(manager.pointers[name].key))
+
+    numbers = np.arange(1000.0).reshape(10, 100)[:, ::2]
+    with manager.open("array", suffix=".npy") as writer:
+        np.save(writer, numbers)
+    with manager.open("image", suffix=".png") as writer:
+        Image.new("RGB", (5, 4), "red").save(writer, format="PNG")
+    with (
+        manager.open("table", suffix=".parquet") as writer,
+        pq.ParquetWriter(writer, pa.schema({"a": pa.int64()})) as pw,
+    ):
+        pw.write_table(pa.table({"a": [1, 2, 3]}))
+    with manager.open("rows", suffix=".csv") as writer, io.TextIOWrapper(writer, newline="") as text:
+        csv.writer(text).writerow(["a", 1])
+    with manager.open("archive", suffix=".zip") as writer, zipfile.ZipFile(writer, "w") as archive:
+        archive.writestr("a/b.txt", "x")
+    assert np.array_equal(np.load(io.BytesIO(content("array").read())), numbers)
+    assert Image.open(io.BytesIO(content("image").read())).size == (5, 4)
+    assert pq.read_table(content("table")).to_pydict() == {"a": [1, 2, 3]}
+    assert content("rows").read() == b"a,1\r\n"
+    assert zipfile.ZipFile(io.BytesIO(content("archive").read())).read("a/b.txt") == b"x"
+    assert manager.pointers["table"].media_type == "application/vnd.apache.parquet"
