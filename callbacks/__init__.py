@@ -1,1 +1,43 @@
 """Report success, failure, heartbeat: everything that touches a task's fate."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from stepout.callbacks.places import FileTarget, StdoutTarget
+    from stepout.callbacks.ports import Artifacts, Target
+    from stepout.callbacks.recording import RecordingTarget
+    from stepout.callbacks.sfn import StepFunctionsTarget
+    from stepout.callbacks.task import Task
+
+__all__ = [
+    "Artifacts",
+    "FileTarget",
+    "RecordingTarget",
+    "StdoutTarget",
+    "StepFunctionsTarget",
+    "Target",
+    "Task",
+]
+
+_HOMES = {
+    "Artifacts": "ports",
+    "FileTarget": "places",
+    "RecordingTarget": "recording",
+    "StdoutTarget": "places",
+    "StepFunctionsTarget": "sfn",
+    "Target": "ports",
+    "Task": "task",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

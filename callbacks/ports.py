@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from stepout.schemas import Pointer, RunIdentity
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from stepout.schemas import Pointer, RunIdentity
 
 __all__ = ["Artifacts", "Target"]
 
@@ -38,7 +40,9 @@ class Artifacts(Protocol):
     """What a task asks of the artifact manager it was given."""
 
     @property
-    def run(self) -> RunIdentity: ...
+    def run(self) -> RunIdentity:
+        """Which run of which state writes."""
+        ...
 
     @property
     def pointers(self) -> Mapping[str, Pointer]:

@@ -1,0 +1,147 @@
+"""The ``error`` and ``cause`` of an exception, as Step Functions takes them. Pure.
+
+Step Functions bounds ``error`` by 256 characters and ``cause`` by 32,768 (API reference of SendTaskFailure), and
+botocore checks neither. Names that begin with ``States.`` are reserved.
+"""
+
+from __future__ import annotations
+
+import json
+import traceback
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from stepout.callbacks.redact import Redactor
+
+__all__ = ["CAUSE_BUDGET", "MAX_CAUSE", "MAX_ERROR", "cause_of", "error_of", "fit_cause"]
+
+_T = TypeVar("_T")
+
+MAX_ERROR = 256
+MAX_CAUSE = 32_768
+CAUSE_BUDGET = 4_096
+
+
+def error_of(exception: BaseException) -> str:
+    """Return the name that ``Retry`` and ``Catch`` match.
+
+    Args:
+        exception: What left the block.
+
+    Returns:
+        Its ``error_name`` (inherited, too) or its class's qualified name without module; at most 256 characters, never
+        one of the reserved ``States.*``.
+
+    Example:
+        >>> error_of(KeyError("id"))
+        'KeyError'
+    """
+    kind = type(exception)
+    named = _quietly(lambda: getattr(exception, "error_name", None), None)
+    name = named if isinstance(named, str) and named.strip() else kind.__qualname__.rpartition("<locals>.")[2]
+    name = " ".join(clean(name).split())
+    if name.casefold().startswith("states."):
+        name = f"Job.{name}"
+    return name[:MAX_ERROR]
+
+
+def cause_of(
+    exception: BaseException, *, run: Mapping[str, Any], redactor: Redactor, budget: int = CAUSE_BUDGET
+) -> str:
+    """Return JSON text that says what happened: ``message``, ``traceback`` and ``run``.
+
+    Args:
+        exception: What left the block.
+        run: The run identity, as a document.
+        redactor: Takes secrets out first, before anything is cut short.
+        budget: Bytes of UTF-8, at most 32,768.
+
+    Returns:
+        Valid JSON of at most ``budget`` bytes.
+    """
+    document: dict[str, Any] = {"message": _message(exception), "traceback": _traceback(exception), "run": dict(run)}
+    if isinstance(retryable := _quietly(lambda: getattr(exception, "retryable", None), None), bool):
+        document["retryable"] = retryable
+    return fit_cause(redactor.json(_clean_json(document)), budget)
+
+
+def fit_cause(document: Mapping[str, Any], budget: int = CAUSE_BUDGET) -> str:
+    """Return the document as JSON text, its traceback and then its message shortened until it fits.
+
+    Args:
+        document: Has ``message`` and ``traceback``, both text.
+        budget: Bytes of UTF-8; more than 32,768 counts as 32,768.
+
+    Returns:
+        Valid JSON. Of a traceback the end is kept (where it happened), of a message the beginning.
+    """
+    budget = min(budget, MAX_CAUSE)
+    shortened = dict(document)
+    if _size({**shortened, "message": "", "traceback": ""}) > budget:
+        shortened = {member: shortened[member] for member in ("message", "traceback")}
+    for member, cut in (("traceback", _keep_end), ("message", _keep_start)):
+        if _size(shortened) <= budget:
+            break
+        shortened[member] = _longest(shortened, member, cut, budget)
+    return _dump(shortened)
+
+
+def _longest(document: Mapping[str, Any], member: str, cut: Callable[[str, int], str], budget: int) -> str:
+    """The longest cut of a member with which the document fits, or nothing."""
+    whole = str(document[member])
+    low, high = 0, len(whole)
+    while low < high:
+        middle = (low + high + 1) // 2
+        if _size({**document, member: cut(whole, middle)}) <= budget:
+            low = middle
+        else:
+            high = middle - 1
+    return cut(whole, low)
+
+
+def _keep_end(text: str, length: int) -> str:
+    return text if length >= len(text) else f"[cut] {text[len(text) - length :]}" if length else ""
+
+
+def _keep_start(text: str, length: int) -> str:
+    return text if length >= len(text) else f"{text[:length]} [cut]" if length else ""
+
+
+def _dump(document: Mapping[str, Any]) -> str:
+    return json.dumps(document, ensure_ascii=False, allow_nan=False, default=str)
+
+
+def _size(document: Mapping[str, Any]) -> int:
+    return len(_dump(document).encode())
+
+
+def clean(text: str) -> str:
+    """Return ``text`` as UTF-8 can hold it: lone surrogates become ``?``."""
+    return text.encode("utf-8", "replace").decode()
+
+
+def _clean_json(value: Any) -> Any:
+    if isinstance(value, str):
+        return clean(value)
+    if isinstance(value, Mapping):
+        return {clean(str(name)): _clean_json(member) for name, member in value.items()}
+    return value
+
+
+def _message(exception: BaseException) -> str:
+    if isinstance(exception, SystemExit):
+        return f"the job exited with code {exception.code}"
+    return _quietly(lambda: str(exception), f"a {type(exception).__name__} whose message cannot be printed")
+
+
+def _traceback(exception: BaseException) -> str:
+    return _quietly(lambda: "".join(traceback.format_exception(exception)).rstrip(), "")
+
+
+def _quietly(read: Callable[[], _T], otherwise: _T) -> _T:
+    """The exception is the job's own: its ``__str__`` and attributes may fail as well."""
+    try:
+        return read()
+    except Exception:  # noqa: BLE001 - whatever a job's exception does, the failure must be reported
+        return otherwise

@@ -1,0 +1,119 @@
+"""What may still become of a task: the rules that keep its terminal reports down to one. Pure, but for one lock.
+
+1. A task runs until it is asked to stop or a report begins.
+2. It is asked to stop by a signal (*interrupted*) or because nobody waits any more (*cancelled*). The first one counts.
+3. Success is reported only by a task that was never asked to stop.
+4. Failure is reported by a running or an interrupted task, never by a cancelled one.
+5. Only one report begins. From then on a request to stop changes nothing; a signal is remembered for afterwards.
+6. A success that was refused as a document (so that the task is still open) may become a failure, once.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["Fate", "FateCell", "Report", "Stop"]
+
+
+class Stop(Enum):
+    """Why a task was asked to stop."""
+
+    INTERRUPTED = "interrupted"
+    CANCELLED = "cancelled"
+
+
+class Report(Enum):
+    """The two terminal reports."""
+
+    SUCCESS = "success"
+    FAILURE = "failure"
+
+
+@dataclass(frozen=True)
+class Fate:
+    """A task's state, as a value.
+
+    Attributes:
+        stop: Why it was asked to stop, if it was.
+        signum: The first signal that arrived, also while a report was under way.
+        report: The report that has begun, if one has.
+        refused: Whether ``report`` is the failure that followed a refused success.
+    """
+
+    stop: Stop | None = None
+    signum: int | None = None
+    report: Report | None = None
+    refused: bool = False
+
+    def interrupt(self, signum: int) -> Fate:
+        """A signal arrived."""
+        signum = signum if self.signum is None else self.signum
+        if self.stop is None and self.report is None:
+            return replace(self, stop=Stop.INTERRUPTED, signum=signum)
+        return replace(self, signum=signum)
+
+    def cancel(self) -> Fate:
+        """Step Functions said that nobody waits any more."""
+        if self.stop is None and self.report is None:
+            return replace(self, stop=Stop.CANCELLED)
+        return self
+
+    def begin(self, report: Report) -> Fate:
+        """Begin a report; the same value comes back when that is not allowed."""
+        forbidden = (Stop.CANCELLED,) if report is Report.FAILURE else (Stop.CANCELLED, Stop.INTERRUPTED)
+        if self.report is not None or self.stop in forbidden:
+            return self
+        return replace(self, report=report)
+
+    def refuse(self) -> Fate:
+        """The success was refused as a document: its report becomes a failure."""
+        if self.report is not Report.SUCCESS:
+            return self
+        return replace(self, report=Report.FAILURE, refused=True)
+
+
+class FateCell:
+    """Holds one ``Fate`` for several threads.
+
+    A signal handler must not call the writing methods while its own thread may be inside one of them.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._fate = Fate()
+
+    @property
+    def now(self) -> Fate:
+        """The current value; reading takes no lock."""
+        return self._fate
+
+    def interrupt(self, signum: int) -> bool:
+        """Return whether the task is interrupted, by this signal or an earlier one."""
+        return self._become(lambda fate: fate.interrupt(signum)).stop is Stop.INTERRUPTED
+
+    def cancel(self) -> bool:
+        """Return whether the task is cancelled, now or earlier."""
+        return self._become(Fate.cancel).stop is Stop.CANCELLED
+
+    def begin(self, report: Report) -> bool:
+        """Return whether the caller, and nobody else, is to make this report."""
+        with self._lock:
+            before, self._fate = self._fate, self._fate.begin(report)
+            return self._fate is not before
+
+    def refuse(self) -> bool:
+        """Return whether the caller is to report a failure instead of the refused success."""
+        with self._lock:
+            before, self._fate = self._fate, self._fate.refuse()
+            return self._fate is not before
+
+    def _become(self, change: Callable[[Fate], Fate]) -> Fate:
+        with self._lock:
+            self._fate = change(self._fate)
+            return self._fate

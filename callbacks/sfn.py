@@ -1,0 +1,289 @@
+"""The Step Functions target: SendTaskSuccess, SendTaskFailure and SendTaskHeartbeat, with retries of our own.
+
+Source of limits and error codes: the service model of Step Functions (2016-11-23). botocore does not enforce the
+maxima, so they are measured here.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from stepout.callbacks.answers import answer_to, name_of
+from stepout.callbacks.failure import MAX_CAUSE, MAX_ERROR
+from stepout.callbacks.redact import Redactor
+from stepout.callbacks.retry import Answer, Decision, backoff, decide
+from stepout.schemas.errors import (
+    InvalidDocumentError,
+    InvalidTokenError,
+    OutputTooLargeError,
+    TaskClosedError,
+    TaskError,
+)
+from stepout.schemas.json_text import dump_json
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from mypy_boto3_stepfunctions import SFNClient
+
+__all__ = ["MAX_OUTPUT", "MAX_TOKEN", "StepFunctionsTarget", "check_token", "make_client"]
+
+MAX_TOKEN = 2_048
+MAX_OUTPUT = 262_144
+
+_log = logging.getLogger("stepout.callbacks.sfn")
+
+
+def check_token(token: str) -> str:
+    """Return the token without surrounding white space.
+
+    Raises:
+        InvalidTokenError: It is empty, longer than 2,048 characters, or holds white space or control characters.
+    """
+    bare = token.strip()
+    if not bare:
+        raise InvalidTokenError(
+            "the task token is set but empty: pass $$.Task.Token (JSONPath) or $states.context.Task.Token (JSONata) "
+            "in the state's parameters, and call the state with .waitForTaskToken"
+        )
+    if len(bare) > MAX_TOKEN:
+        raise InvalidTokenError(f"the task token has {len(bare)} characters; Step Functions issues at most {MAX_TOKEN}")
+    if not bare.isprintable() or " " in bare:
+        raise InvalidTokenError("the task token holds white space or control characters: it was damaged on its way")
+    return bare
+
+
+def make_client(*, connect_timeout: float = 5.0, read_timeout: float = 10.0) -> SFNClient:
+    """Build a Step Functions client with short timeouts and without botocore's hidden retries.
+
+    Args:
+        connect_timeout: Seconds.
+        read_timeout: Seconds.
+
+    Returns:
+        A client from boto3's default session, so region, credentials and endpoint come from its usual places.
+    """
+    import boto3
+    from botocore.config import Config
+
+    config = Config(
+        connect_timeout=connect_timeout,
+        read_timeout=read_timeout,
+        retries={"total_max_attempts": 1},
+        user_agent_extra="stepout",
+    )
+    return boto3.client("stepfunctions", config=config)
+
+
+class StepFunctionsTarget:
+    """Reports to the state that waits for a task token.
+
+    Args:
+        token: The task token; kept out of ``repr``, logs and messages.
+        client: A boto3 Step Functions client, used as it is; one without hidden retries is built when it is needed.
+        patience: Seconds for which a report is tried again while the service throttles, fails or cannot be reached.
+        clock: Seconds, monotonic.
+        sleep: Waits so many seconds.
+        jitter: Returns a number from 0 up to 1.
+
+    Raises:
+        InvalidTokenError: The token is empty, too long or damaged.
+    """
+
+    def __init__(  # noqa: PLR0913 - clock, sleep and jitter are parameters by the house's rules
+        self,
+        token: str,
+        client: SFNClient | None = None,
+        *,
+        patience: float = 180.0,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self._token = _Secret(check_token(token))
+        self._redactor = Redactor([self._token.reveal()])
+        self._client = client
+        self._building = threading.Lock()
+        self._patience = patience
+        self._clock = clock
+        self._sleep = sleep
+        self._jitter = jitter
+        self._latest = float("inf")
+
+    def __repr__(self) -> str:
+        return "StepFunctionsTarget(token=[redacted])"
+
+    @property
+    def redactor(self) -> Redactor:
+        """Knows the token."""
+        return self._redactor
+
+    def limit(self, seconds: float) -> None:
+        """Make every report give up so many seconds from now; callable from any thread."""
+        self._latest = min(self._latest, self._clock() + seconds)
+
+    def success(self, document: Mapping[str, Any]) -> None:
+        """Report the output document.
+
+        Raises:
+            OutputTooLargeError: It has more than 262,144 bytes.
+            InvalidDocumentError: Step Functions refused it as no valid JSON.
+            TaskClosedError: Nobody waits any more.
+            InvalidTokenError: Step Functions does not know the token.
+            TaskError: It could not be delivered.
+        """
+        output = dump_json(document)
+        if len(output) > MAX_OUTPUT:
+            sizes = f"{len(output):,} bytes; Step Functions takes at most {MAX_OUTPUT:,}"
+            raise OutputTooLargeError(f"the output document has {sizes}. Nothing was sent")
+        self._report("SendTaskSuccess", {"output": output.decode()})
+
+    def failure(self, error: str, cause: str) -> None:
+        """Report a failure; under a KMS key that may not be used, once more without error and cause.
+
+        Raises:
+            TaskClosedError: Nobody waits any more.
+            InvalidTokenError: Step Functions does not know the token.
+            TaskError: It could not be delivered.
+        """
+        self._report("SendTaskFailure", {"error": error[:MAX_ERROR], "cause": _at_most(cause, MAX_CAUSE)})
+
+    def heartbeat(self) -> None:
+        """Say that the task is alive, in three tries at most.
+
+        Raises:
+            TaskClosedError: Nobody waits any more.
+            InvalidTokenError: Step Functions does not know the token.
+            TaskError: It could not be delivered.
+        """
+        self._report("SendTaskHeartbeat", {}, tries=3)
+
+    def _report(self, action: str, parameters: dict[str, str], *, tries: int | None = None) -> None:
+        began, lost, made, bare = self._clock(), False, 0, False
+        while True:
+            made += 1
+            answer, name = self._try(action, parameters)
+            wait = backoff(made, self._jitter())
+            decision = decide(
+                answer,
+                lost_before=lost,
+                can_go_bare=action == "SendTaskFailure" and not bare,
+                time_left=self._fits(began, wait) and (tries is None or made < tries),
+            )
+            lost = lost or answer is Answer.LOST
+            if decision is Decision.DELIVERED:
+                return
+            if decision is Decision.RETRY_BARE:
+                _log.warning("%s: %s; it is sent once more without error and cause", action, name)
+                parameters, bare = {}, True
+            elif decision is Decision.RETRY:
+                _log.info("%s: %s (%s); try %d follows in %.1f s", action, answer.value, name, made + 1, wait)
+                self._sleep(wait)
+            else:
+                raise self._error(action, answer, name, made)
+
+    def _fits(self, began: float, wait: float) -> bool:
+        return self._clock() + wait < min(began + self._patience, self._latest)
+
+    def _try(self, action: str, parameters: dict[str, str]) -> tuple[Answer, str]:
+        """Send once; the second value names the error, for people."""
+        hidden = _HiddenLosses()
+        try:
+            client = self._connect()
+            with hidden.watching(client, action):
+                _CALLS[action](client, taskToken=self._token.reveal(), **parameters)
+        except Exception as error:  # noqa: BLE001 - boto3 raises classes of many origins; the table decides on each
+            answer = answer_to(error)
+            if answer is Answer.CLOSED and hidden.seen:
+                answer = Answer.OK
+            return answer, self._redactor.text(name_of(error))
+        return Answer.OK, "OK"
+
+    def _connect(self) -> SFNClient:
+        with self._building:
+            if self._client is None:
+                self._client = make_client()
+            return self._client
+
+    def _error(self, action: str, answer: Answer, name: str, made: int) -> TaskError | InvalidDocumentError:
+        what = f"{action}: {answer.value} ({name})"
+        if answer is Answer.CLOSED:
+            return TaskClosedError(f"{what}. Nothing was changed")
+        if answer is Answer.INVALID_TOKEN:
+            return InvalidTokenError(
+                f"{what}. Each retry of a state has a new token: was this one passed on unchanged?"
+            )
+        if answer is Answer.INVALID_OUTPUT:
+            return InvalidDocumentError(f"{what}. The state still waits")
+        return TaskError(f"{what} after {made} tries. {_REMEDY.get(answer, 'The state still waits')}")
+
+
+_REMEDY = {
+    Answer.DENIED: "Allow states:SendTaskSuccess, states:SendTaskFailure and states:SendTaskHeartbeat to the task's "
+    "role, and set AWS_REGION",
+    Answer.KMS: "Allow kms:GenerateDataKey and kms:Decrypt on the state machine's key to the task's role",
+    Answer.UNSENT: "Is there a route to the Step Functions endpoint of this region (NAT, or a VPC endpoint)?",
+}
+
+
+_CALLS: dict[str, Callable[..., Any]] = {
+    "SendTaskSuccess": lambda client, **parameters: client.send_task_success(**parameters),
+    "SendTaskFailure": lambda client, **parameters: client.send_task_failure(**parameters),
+    "SendTaskHeartbeat": lambda client, **parameters: client.send_task_heartbeat(**parameters),
+}
+
+
+class _HiddenLosses:
+    """Sees answers lost inside one call of a client that retries by itself, without changing what it does."""
+
+    def __init__(self) -> None:
+        self.seen = False
+        self._thread = threading.get_ident()
+
+    def watching(self, client: SFNClient, action: str) -> _Watching:
+        return _Watching(client, f"needs-retry.sfn.{action}", self._note)
+
+    def _note(self, caught_exception: Exception | None = None, **_: Any) -> None:
+        # One client serves several threads: only this thread's call is ours.
+        if caught_exception is not None and threading.get_ident() == self._thread:
+            self.seen = self.seen or answer_to(caught_exception) is Answer.LOST
+
+
+class _Watching:
+    """Registers a handler for one event of a client while the block runs."""
+
+    def __init__(self, client: Any, event: str, handler: Callable[..., None]) -> None:
+        self._events = client.meta.events
+        self._event = event
+        self._handler = handler
+
+    def __enter__(self) -> None:
+        # First: a handler that decides to retry ends the dispatch.
+        self._events.register_first(self._event, self._handler)
+
+    def __exit__(self, *exc: object) -> None:
+        self._events.unregister(self._event, self._handler)
+
+
+class _Secret:
+    """A string that tools which print local variables do not print."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def __repr__(self) -> str:
+        return "[redacted]"
+
+    def reveal(self) -> str:
+        return self._value
+
+
+def _at_most(text: str, limit: int) -> str:
+    """Cut to so many bytes of UTF-8; causes made by ``cause_of`` fit already."""
+    return text.encode("utf-8", "replace")[:limit].decode("utf-8", "ignore")

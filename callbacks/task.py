@@ -1,0 +1,319 @@
+"""The task: runs a block and reports its outcome, once."""
+
+from __future__ import annotations
+
+import functools
+import os
+import random
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypedDict, TypeVar, Unpack
+
+from stepout.callbacks.document import DocumentRules
+from stepout.callbacks.ending import Ending, Flag
+from stepout.callbacks.heart import Heart, interval_of
+from stepout.callbacks.logs import redacted_logs
+from stepout.callbacks.redact import Redactor
+from stepout.callbacks.report import Reporter
+from stepout.callbacks.settings import read_settings
+from stepout.callbacks.signals import Reactions, SignalGuard, grace_of
+from stepout.schemas.errors import ConfigurationError, InvalidDocumentError, TaskError
+from stepout.schemas.spill import DEFAULT_BUDGET, Spill, check_budget
+
+if TYPE_CHECKING:
+    from types import CodeType, TracebackType
+
+    from mypy_boto3_stepfunctions import SFNClient
+
+    from stepout.callbacks.ports import Artifacts, Target
+    from stepout.schemas import RunIdentity
+    from stepout.schemas.contract import Contract
+
+__all__ = ["Task", "TaskOptions"]
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+
+class TaskOptions(TypedDict, total=False):
+    """The keyword arguments of ``Task`` that every way of making one takes."""
+
+    heartbeat: float | None
+    contract: Contract | None
+    redact: str | Iterable[str]
+    spill: Spill
+    budget: int | None
+    stop_timeout: float | None
+    run: RunIdentity | None
+
+
+class Task:
+    """Runs a block of work and reports its outcome: at most one terminal report, whatever happens.
+
+    Leaving the block reports success with the output document; an exception reports failure and leaves the block
+    unchanged. SIGTERM and SIGINT end the block in the main thread, report ``Stepout.Interrupted`` and raise
+    ``SystemExit``. A task is entered once.
+
+    Args:
+        targets: Where the outcome goes; the first is the primary, the others are notified.
+        artifacts: The artifact manager, or what makes it when the block is entered.
+        heartbeat: The state's ``HeartbeatSeconds``; ``None`` when unknown, which means a beat every 60 seconds.
+        contract: What the output must hold beyond its schema.
+        redact: Further secrets that must appear in no message, log or cause.
+        spill: ``"auto"`` moves what is over the budget into artifacts; ``"never"`` raises ``OutputTooLargeError``.
+        budget: Bytes of UTF-8 for the output document.
+        stop_timeout: Seconds from SIGTERM to SIGKILL, as in ECS's ``stopTimeout``.
+        run: The run identity; the artifact manager's unless given.
+        input: The task's input.
+        clock: Seconds, monotonic.
+        jitter: Returns a number from 0 up to 1.
+        end_process: Ends the process at once with an exit code, when the main thread does not.
+
+    Raises:
+        ConfigurationError: An argument makes no sense.
+
+    Example:
+        >>> from stepout.callbacks import RecordingTarget
+        >>> target = RecordingTarget()
+        >>> with Task(target) as task:
+        ...     task.result = {"rows": 3}
+        >>> target.successes[0]["result"], target.failures
+        ({'rows': 3}, [])
+    """
+
+    def __init__(  # noqa: PLR0913 - the documented options, by keyword
+        self,
+        targets: Target | Sequence[Target],
+        *,
+        artifacts: Artifacts | Callable[[], Artifacts] | None = None,
+        heartbeat: float | None = None,
+        contract: Contract | None = None,
+        redact: str | Iterable[str] = (),
+        spill: Spill = "auto",
+        budget: int | None = None,
+        stop_timeout: float | None = None,
+        run: RunIdentity | None = None,
+        input: Any = None,  # noqa: A002 - the documented name
+        clock: Callable[[], float] = time.monotonic,
+        jitter: Callable[[], float] = random.random,
+        end_process: Callable[[int], object] = os._exit,
+    ) -> None:
+        reporter = Reporter(targets)
+        redactor = reporter.redactor | Redactor([redact] if isinstance(redact, str) else redact)
+        budget = DEFAULT_BUDGET if budget is None else check_budget(budget)
+        self._make_artifacts = artifacts
+        self._input = input
+        self._result: dict[str, Any] = {}
+        self._entered = False
+        self._pid = -1
+        self._redactor = redactor
+        self._logs = redacted_logs(redactor)
+        self._ending = Ending(
+            reporter,
+            DocumentRules(contract=contract, budget=budget, spill=_known(spill), redactor=redactor),
+            run=run,
+            stop_timeout=_positive(30.0 if stop_timeout is None else stop_timeout),
+            end_process=end_process,
+        )
+        self._heart = Heart(reporter.heartbeat, interval_of(heartbeat), self._ending.nobody_waits, jitter=jitter)
+        self._guard = SignalGuard(
+            self._ending.fate,
+            Reactions(heard=self._ending.signal_heard, overdue=self._ending.overdue),
+            own=_code_of(type(self)),
+            grace=grace_of(self._ending.stop_timeout),
+            clock=clock,
+        )
+        self._ending.interrupt_main = self._guard.interrupt_main
+
+    @classmethod
+    def from_env(
+        cls,
+        environ: Mapping[str, str] | None = None,
+        *,
+        targets: Target | Sequence[Target] | None = None,
+        artifacts: Artifacts | Callable[[], Artifacts] | None = None,
+        client: SFNClient | None = None,
+        token: str | None = None,
+        **options: Unpack[TaskOptions],
+    ) -> Self:
+        """Make a task from its environment; the task token is taken out of it.
+
+        Args:
+            environ: ``os.environ`` unless given.
+            targets: Instead of those that the environment names.
+            artifacts: As for ``Task``.
+            client: For Step Functions, used as it is.
+            token: The task token, instead of the environment's.
+            options: As for ``Task``; they come before the environment.
+
+        Returns:
+            The task.
+
+        Raises:
+            ConfigurationError: A setting cannot be understood, or nothing says where to report to.
+            InvalidTokenError: The token is empty, too long or damaged.
+        """
+        where = os.environ if environ is None else environ
+        settings = read_settings(where, token=token, client=client, targeted=targets is not None)
+        given = {name: value for name, value in options.items() if value is not None}
+        own: dict[str, Any] = {
+            "heartbeat": settings.heartbeat,
+            "budget": settings.budget,
+            "stop_timeout": settings.stop_timeout,
+            "input": settings.input,
+            **given,
+        }
+        named = options.get("redact", ())
+        secrets = [named] if isinstance(named, str) else list(named)
+        own["redact"] = [*secrets, *([settings.token] if settings.token else [])]
+        task = cls(settings.targets if targets is None else targets, artifacts=artifacts, **own)
+        task._ending.known_run = settings.run  # noqa: SLF001 - its own class
+        return task
+
+    def __repr__(self) -> str:
+        fate = self._ending.fate.now
+        state = fate.report or fate.stop
+        return f"Task({state.value if state else 'open'})"
+
+    @property
+    def artifacts(self) -> Any:
+        """The artifact manager.
+
+        Raises:
+            ConfigurationError: The task has none.
+        """
+        if self._ending.artifacts is None:
+            raise ConfigurationError(
+                "this task has no artifact manager (yet): give it one, and use it inside the block"
+            )
+        return self._ending.artifacts
+
+    @property
+    def result(self) -> dict[str, Any]:
+        """Small inline JSON, reported with the pointers; a mapping may be assigned."""
+        return self._result
+
+    @result.setter
+    def result(self, value: Mapping[str, Any]) -> None:
+        if not isinstance(value, Mapping):
+            raise InvalidDocumentError(
+                f"a task's result must be a mapping of names to JSON, not {type(value).__name__}"
+            )
+        self._result = dict(value)
+
+    @property
+    def cancelled(self) -> Flag:
+        """Set, and true, once the task should stop: nobody waits any more, or a signal arrived."""
+        return self._ending.stopped
+
+    @property
+    def input(self) -> Any:
+        """The task's input, JSON from ``STEPOUT_INPUT``; ``None`` when there is none."""
+        return self._input
+
+    @property
+    def run(self) -> RunIdentity:
+        """Which run of which state this is."""
+        return self._ending.run
+
+    def check(self) -> None:
+        """Raise if the task should stop; for work outside the main thread, where no signal arrives.
+
+        Raises:
+            TaskClosedError: Nobody waits any more.
+            TaskInterrupted: A signal arrived.
+        """
+        self._ending.check()
+
+    def __call__(self, function: Callable[_P, _R]) -> Callable[_P, _R]:
+        """Decorate a function: its call is the block, and a mapping that it returns is merged into ``result``."""
+
+        @functools.wraps(function)
+        def wrapped(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+            with self:
+                value = function(*args, **kwargs)
+                if isinstance(value, Mapping):
+                    self._result.update(value)
+            return value
+
+        return wrapped
+
+    def __enter__(self) -> Self:
+        """Send the first heartbeat, then start the others.
+
+        Raises:
+            TaskClosedError: Nobody waits any more.
+            InvalidTokenError: Step Functions does not know the token.
+        """
+        if self._entered:
+            raise TaskError("this task was entered before; each task token has one outcome: make a new task")
+        self._entered = True
+        self._pid = os.getpid()
+        self._logs.__enter__()
+        self._guard.install()
+        instead: BaseException | None = None
+        try:
+            self._ending.first_beat()
+            self._ending.artifacts = self._built_artifacts()
+            self._heart.start()
+        except BaseException as error:  # noqa: BLE001 - raised again below, once it is reported
+            instead = self._ending.conclude(error, self._result, noted=self._guard.noted) or error
+        else:
+            if self._ending.must_stop(self._guard.noted):
+                instead = self._ending.conclude(None, self._result, noted=self._guard.noted)
+        if instead is not None:
+            self._tear_down()
+            raise instead
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exception: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Report the outcome.
+
+        Raises:
+            InvalidDocumentError: The output is not valid; a failure was reported.
+            TaskClosedError: Nobody waits any more.
+            OutcomeUndeliveredError: No target took the success; the message says where the document is.
+            SystemExit: The task was interrupted by a signal.
+        """
+        if os.getpid() != self._pid:
+            return  # A forked child: the outcome is its parent's to report.
+        try:
+            instead = self._ending.conclude(exception, self._result, noted=self._guard.noted)
+        finally:
+            self._tear_down()
+        late = self._ending.signal_to_pass_on(self._guard.noted)
+        if instead is None and late is not None:
+            instead = SystemExit(128 + late)
+        if instead is not None and instead is not exception:
+            raise instead
+
+    def _tear_down(self) -> None:
+        self._heart.stop()
+        self._guard.remove()
+        self._logs.__exit__(None, None, None)
+
+    def _built_artifacts(self) -> Artifacts | None:
+        made = self._make_artifacts
+        return made() if callable(made) else made
+
+
+def _code_of(kind: type[Task]) -> frozenset[CodeType]:
+    """The code in whose frames no signal may raise: there, the block is not yet or no longer running."""
+    methods = (each.__dict__.get(name) for each in kind.__mro__ for name in ("__enter__", "__exit__"))
+    return frozenset(code for method in methods if (code := getattr(method, "__code__", None)) is not None)
+
+
+def _known(spill: str) -> Spill:
+    if spill == "auto":
+        return "auto"
+    if spill == "never":
+        return "never"
+    raise ConfigurationError('spill must be "auto" or "never"')
+
+
+def _positive(seconds: float) -> float:
+    if not 0 < seconds < float("inf"):
+        raise ConfigurationError("the stop timeout must be a number of seconds above 0")
+    return seconds

@@ -1,0 +1,88 @@
+"""What a process prints, and with which code it ends, when an exception of a task is caught by nobody."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Callable
+from types import TracebackType
+from typing import Final
+
+from stepout.callbacks.redact import Redactor
+from stepout.schemas.errors import OutcomeUndeliveredError, TaskClosedError
+
+__all__ = ["UncaughtHook", "exit_code_of", "watch_uncaught"]
+
+_Hook = Callable[[type[BaseException], BaseException, TracebackType | None], object]
+
+_CODES: Final = ((OutcomeUndeliveredError, 3), (TaskClosedError, 4))
+
+
+def exit_code_of(exception: BaseException) -> int:
+    """Return the exit code of a process that ends with this exception: 3, 4, or 1 for any other.
+
+    Example:
+        >>> exit_code_of(TaskClosedError("nobody waits"))
+        4
+    """
+    return next((code for kind, code in _CODES if isinstance(exception, kind)), 1)
+
+
+class UncaughtHook:
+    """A ``sys.excepthook`` that prints the traceback without secrets, and ends the process with our exit codes.
+
+    It stays after a block was left by an exception, since that is when it is needed, until a later task ends well.
+
+    Args:
+        before: The hook that was there.
+    """
+
+    def __init__(self, before: _Hook) -> None:
+        self._before = before
+        self._redactor = Redactor()
+        self._open = 0
+
+    def __call__(self, kind: type[BaseException], exception: BaseException, trace: TracebackType | None) -> None:
+        """Print, then end the process if there is a code to end it with.
+
+        Raises:
+            SystemExit: With code 3 or 4; the interpreter honours it here.
+        """
+        if self._before is sys.__excepthook__ or self._leaks(exception):
+            text = "".join(traceback.format_exception(kind, exception, trace))
+            print(self._redactor.text(text), end="", file=sys.stderr, flush=True)  # noqa: T201 - the interpreter's part
+        else:
+            self._before(kind, exception, trace)
+        if (code := exit_code_of(exception)) != 1:
+            raise SystemExit(code)
+
+    def opened(self, redactor: Redactor) -> None:
+        """A task was entered."""
+        self._open += 1
+        self._redactor |= redactor
+
+    def closed(self, *, well: bool) -> None:
+        """A task was left; take the hook away again after the last one that ended well."""
+        self._open -= 1
+        if well and self._open == 0 and sys.excepthook is self:
+            sys.excepthook = self._before
+
+    def _leaks(self, exception: BaseException) -> bool:
+        text = "".join(traceback.format_exception(exception))
+        return self._redactor.text(text) != text
+
+
+def watch_uncaught(redactor: Redactor) -> UncaughtHook:
+    """Install the hook, or add to the one that is there.
+
+    Args:
+        redactor: Knows the task's secrets.
+
+    Returns:
+        The hook, which wants to be told when the task is left.
+    """
+    current = sys.excepthook
+    hook = current if isinstance(current, UncaughtHook) else UncaughtHook(current)
+    hook.opened(redactor)
+    sys.excepthook = hook
+    return hook

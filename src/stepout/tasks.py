@@ -1,0 +1,218 @@
+"""The face's way into a task: an artifact manager and a task, both from the environment, and what is printed last."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, Unpack, cast, overload
+
+from stepout.callbacks.task import Task, TaskOptions
+from stepout.callbacks.uncaught import UncaughtHook, watch_uncaught
+from stepout.schemas.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_stepfunctions import SFNClient
+
+    from stepout.artifacts.manager import ArtifactManager
+    from stepout.artifacts.store import Store
+    from stepout.callbacks.ports import Artifacts, Target
+    from stepout.schemas import Pointer, RunIdentity
+
+__all__ = ["OpenTask", "OpenTaskOptions", "open_task", "task"]
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+
+class OpenTaskOptions(TaskOptions, total=False):
+    """The keyword arguments of ``open_task``."""
+
+    environ: Mapping[str, str] | None
+    artifacts: ArtifactManager | None
+    bucket: str | Store | None
+    prefix: str | None
+    client: S3Client | None
+    sfn_client: SFNClient | None
+    targets: Target | Sequence[Target] | None
+    token: str | None
+
+
+class OpenTask(Task):
+    """A task whose artifacts are an ``ArtifactManager``'s, and whose uncaught traceback shows no secret."""
+
+    _uncaught: UncaughtHook | None = None
+
+    @property
+    def artifacts(self) -> ArtifactManager:
+        """Writes artifacts; without a bucket, the first use raises ``ConfigurationError``."""
+        return cast("ArtifactManager", super().artifacts)
+
+    def __enter__(self) -> Self:
+        """Send the first heartbeat, then start the others."""
+        self._uncaught = watch_uncaught(self._redactor)
+        try:
+            return super().__enter__()
+        except BaseException:
+            self._uncaught.closed(well=False)
+            raise
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exception: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Report the outcome."""
+        well = False
+        try:
+            super().__exit__(kind, exception, traceback)
+            well = exception is None
+        finally:
+            if self._uncaught is not None:
+                self._uncaught.closed(well=well)
+
+
+def open_task(**options: Unpack[OpenTaskOptions]) -> OpenTask:
+    """Open the task that this process was started for; use it in a ``with`` statement.
+
+    The environment says where artifacts go and who waits for the outcome (see "Environment" in the README); arguments
+    come before it. The task token is taken out of the environment.
+
+    Args:
+        options: ``environ`` (``os.environ``), ``bucket``, ``prefix`` and ``client`` (a boto3 S3 client) for the
+            artifacts, or ``artifacts``, a manager of your own; ``token``, ``targets`` and ``sfn_client`` for the
+            outcome; ``contract``, ``heartbeat`` (seconds), ``redact``, ``spill``, ``budget`` (bytes), ``stop_timeout``
+            (seconds) and ``run`` as for ``Task``.
+
+    Returns:
+        The task, to be entered once. Without a bucket it works as long as no artifact is written.
+
+    Raises:
+        ConfigurationError: A setting cannot be understood, or nothing says where to report to.
+        InvalidTokenError: The token is empty, too long or damaged.
+
+    Example:
+        >>> from stepout.callbacks import RecordingTarget
+        >>> target = RecordingTarget()
+        >>> with open_task(environ={}, targets=target) as task:
+        ...     task.result["rows"] = 3
+        >>> target.successes[0]["result"]
+        {'rows': 3}
+    """
+    given = cast("dict[str, Any]", dict(options))
+    environ = given.pop("environ", None)
+    environ = os.environ if environ is None else environ
+    place = {name: given.pop(name, None) for name in ("bucket", "prefix", "client")}
+    ready, run = given.pop("artifacts", None), given.get("run")
+
+    def artifacts() -> Artifacts:
+        return ready if ready is not None else _artifacts(environ, place, run)
+
+    return OpenTask.from_env(environ, client=given.pop("sfn_client", None), artifacts=artifacts, **given)
+
+
+def _artifacts(environ: Mapping[str, str], place: dict[str, Any], run: RunIdentity | None) -> Artifacts:
+    from stepout.artifacts.manager import ArtifactManager
+    from stepout.artifacts.run import resolve_run, run_from_env
+
+    if place["bucket"] is None and not environ.get("STEPOUT_BUCKET"):
+        return _NoArtifacts(resolve_run(run or run_from_env(environ)))
+    settings = {name: value for name, value in {**place, "run": run}.items() if value is not None}
+    return ArtifactManager.from_env(environ, **settings)
+
+
+class _NoArtifacts:
+    """Stands where an artifact manager would, in a task that was given no bucket."""
+
+    def __init__(self, run: RunIdentity) -> None:
+        self.run = run
+        self.pointers: Mapping[str, Pointer] = {}
+
+    def abort(self) -> None:
+        """Do nothing: there is nothing to abort."""
+
+    def put_document(self, stem: str, document: Mapping[str, Any]) -> Pointer:  # noqa: ARG002 - a protocol's
+        """Refuse: there is no bucket.
+
+        Raises:
+            ConfigurationError: Always.
+        """
+        raise _no_bucket(stem)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        raise _no_bucket(name)
+
+
+def _no_bucket(what: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"artifacts ({what}) need a bucket, and this task has none: set STEPOUT_BUCKET, or pass bucket= to open_task"
+    )
+
+
+@overload
+def task(function: Callable[Concatenate[OpenTask, _P], _R], /) -> Callable[_P, _R]: ...
+@overload
+def task(
+    **options: Unpack[OpenTaskOptions],
+) -> Callable[[Callable[Concatenate[OpenTask, _P], _R]], Callable[_P, _R]]: ...
+def task(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
+    """Decorate a function that is a whole task: ``@stepout.task``, or ``@stepout.task(bucket="…", …)``.
+
+    Args:
+        function: Gets the task as its first argument; a mapping that it returns is merged into ``task.result``. May be
+            a coroutine function.
+        options: As for ``open_task``, which each call does.
+
+    Returns:
+        The function without its first argument.
+
+    Raises:
+        ConfigurationError: It is a generator function, whose body would run after the task was reported.
+
+    Example:
+        >>> from stepout.callbacks import RecordingTarget
+        >>> target = RecordingTarget()
+        >>> @task(environ={}, targets=target)
+        ... def count(task, rows):
+        ...     return {"rows": rows}
+        >>> count(3)
+        {'rows': 3}
+        >>> target.successes[0]["result"]
+        {'rows': 3}
+    """
+    if function is None:
+        return functools.partial(_decorated, options=options)
+    return _decorated(function, options=options)
+
+
+def _decorated(function: Callable[..., Any], *, options: Any) -> Callable[..., Any]:
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise ConfigurationError(
+            f"{function.__qualname__} is a generator: a task must have done its work when it returns"
+        )
+
+    if inspect.iscoroutinefunction(function):
+
+        @functools.wraps(function)
+        async def awaited(*args: Any, **kwargs: Any) -> Any:
+            with open_task(**options) as opened:
+                return _merged(opened, await function(opened, *args, **kwargs))
+
+        return awaited
+
+    @functools.wraps(function)
+    def called(*args: Any, **kwargs: Any) -> Any:
+        with open_task(**options) as opened:
+            return _merged(opened, function(opened, *args, **kwargs))
+
+    return called
+
+
+def _merged(opened: Task, value: Any) -> Any:
+    if isinstance(value, Mapping):
+        opened.result.update(value)
+    return value

@@ -1,0 +1,317 @@
+"""A strict Step Functions stand-in: the callback API over real HTTP, with the rules that emulators leave out.
+
+It speaks AWS JSON 1.0 to any boto3 client (``endpoint_url``) and enforces: one terminal report per token, closed and
+expired tokens answer ``TaskTimedOut``, unknown ones ``TaskDoesNotExist``, garbage ``InvalidToken``; 262,144 bytes of
+output, ``InvalidOutput`` for what is not JSON; the limits of error and cause; KMS keys that the caller may not use; and a
+new token for each retry of a state. Error messages echo the token, as some servers do: nobody may pass them on
+unredacted.
+
+Faults come on order, for the next calls of one action: ``lost`` (the work is done, the connection dropped), ``drop``
+(dropped before any work), ``throttle``, ``500``, ``503``, ``504``, ``denied``, ``stall`` (no answer until released, and
+then none either).
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import secrets
+import threading
+import time
+from collections import defaultdict, deque
+from contextlib import suppress
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any, Literal
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from mypy_boto3_stepfunctions import SFNClient
+
+__all__ = ["Call", "StrictStepFunctions", "sfn_strict"]
+
+Fault = Literal["lost", "drop", "throttle", "500", "503", "504", "denied", "stall"]
+
+_STAMP = b"strict-step-functions:"
+_MAX_TOKEN, _MAX_OUTPUT, _MAX_ERROR, _MAX_CAUSE = 2_048, 262_144, 256, 32_768
+
+
+class _Refusal(Exception):  # noqa: N818 - an answer of the protocol
+    def __init__(self, code: str, message: str, status: int = 400) -> None:
+        super().__init__(message)
+        self.code = code
+        self.status = status
+
+
+@dataclass
+class _Waiting:
+    """One state that waits for its token."""
+
+    deadline: float | None
+    heartbeat: float | None
+    last_beat: float
+    kms: bool
+    closed: bool = False
+    accepted: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Call:
+    """One request as it came in, and the code of its answer (``None``: none was sent)."""
+
+    action: str
+    parameters: dict[str, Any]
+    answer: str | None
+
+
+class StrictStepFunctions:
+    """The server; ``issue`` makes a state wait, and the rest tells what became of it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._waiting: dict[str, _Waiting] = {}
+        self._faults: dict[str, deque[Fault]] = defaultdict(deque)
+        self._offset = 0.0
+        self._released = threading.Event()
+        self._called = threading.Condition(self._lock)
+        self.calls: list[Call] = []
+        self._server = _Server(("127.0.0.1", 0), _Handler)
+        self._server.strict = self
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+        self._thread.start()
+
+    @property
+    def endpoint_url(self) -> str:
+        """Where clients connect."""
+        return f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a child process needs to talk to this server."""
+        return {
+            "AWS_ENDPOINT_URL_SFN": self.endpoint_url,
+            "AWS_ACCESS_KEY_ID": "local",
+            "AWS_SECRET_ACCESS_KEY": "local",
+            "AWS_REGION": "eu-west-1",
+            "AWS_DEFAULT_REGION": "eu-west-1",
+            "AWS_EC2_METADATA_DISABLED": "true",
+        }
+
+    def client(self, **config: Any) -> SFNClient:
+        """A boto3 client; without retries of its own unless ``config`` says otherwise."""
+        import boto3
+        from botocore.config import Config
+
+        settings = {"retries": {"total_max_attempts": 1}, "connect_timeout": 2, "read_timeout": 2, **config}
+        return boto3.client(
+            "stepfunctions",
+            endpoint_url=self.endpoint_url,
+            region_name="eu-west-1",
+            aws_access_key_id="local",
+            aws_secret_access_key="local",
+            config=Config(**settings),
+        )
+
+    def issue(self, *, heartbeat: float | None = None, timeout: float | None = None, kms: bool = False) -> str:
+        """A state begins to wait; ``kms``: its execution is encrypted with a key that callers may not use."""
+        token = base64.b64encode(_STAMP + secrets.token_bytes(400)).decode()
+        with self._lock:
+            deadline = None if timeout is None else self._now() + timeout
+            self._waiting[token] = _Waiting(deadline, heartbeat, self._now(), kms)
+        return token
+
+    def retry(self, token: str) -> str:
+        """The state is tried again: the old token is closed, and the new one is another."""
+        self.close(token)
+        return self.issue()
+
+    def close(self, token: str) -> None:
+        """The state stops waiting."""
+        with self._lock:
+            self._waiting[token].closed = True
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass."""
+        with self._lock:
+            self._offset += seconds
+
+    def fault(self, action: str, *faults: Fault) -> None:
+        """Spoil the next calls of an action (``SendTaskSuccess`` …), one fault each."""
+        with self._lock:
+            self._faults[action].extend(faults)
+
+    def release(self) -> None:
+        """Answer the stalled calls after all."""
+        self._released.set()
+
+    def accepted(self, token: str) -> list[tuple[str, dict[str, Any]]]:
+        """The terminal reports that were accepted: one at most, or a rule was broken."""
+        with self._lock:
+            reports = list(self._waiting[token].accepted)
+        assert len(reports) <= 1, "a token had two terminal reports"
+        return reports
+
+    def success(self, token: str) -> dict[str, Any]:
+        """The output document that was accepted."""
+        ((action, parameters),) = self.accepted(token)
+        assert action == "SendTaskSuccess", parameters
+        document: dict[str, Any] = json.loads(parameters["output"])
+        return document
+
+    def failure(self, token: str) -> tuple[str | None, dict[str, Any]]:
+        """Error and parsed cause that were accepted."""
+        ((action, parameters),) = self.accepted(token)
+        assert action == "SendTaskFailure", parameters
+        return parameters.get("error"), json.loads(parameters.get("cause") or "{}")
+
+    def count(self, action: str) -> int:
+        """How many requests of this action came in."""
+        with self._lock:
+            return sum(call.action == action for call in self.calls)
+
+    def wait_for(self, action: str, times: int = 1, *, seconds: float = 60) -> None:
+        """Wait until so many requests of this action came in."""
+        with self._called:
+            assert self._called.wait_for(lambda: self.count(action) >= times, timeout=seconds), f"no {action}"
+
+    def stop(self) -> None:
+        """Stop listening: from now on connections are refused."""
+        self._released.set()
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+    # What the handler asks ------------------------------------------------------------------------------------------
+
+    def answer(self, action: str, parameters: dict[str, Any]) -> tuple[int, dict[str, Any]] | None:
+        """Status and body, or ``None`` to drop the connection."""
+        with self._lock:
+            fault = self._faults[action].popleft() if self._faults[action] else None
+        if fault == "stall":
+            self._note(action, parameters, None)
+            self._released.wait()
+            return None
+        try:
+            code, result = "OK", self._perform(action, parameters, fault)
+        except _Refusal as refusal:
+            code = refusal.code
+            result = (refusal.status, {"__type": f"com.amazonaws.states#{code}", "message": str(refusal)})
+        dropped = fault in ("lost", "drop")
+        self._note(action, parameters, None if dropped else code)
+        return None if dropped else result
+
+    def _perform(self, action: str, parameters: dict[str, Any], fault: Fault | None) -> tuple[int, dict[str, Any]]:
+        token = str(parameters.get("taskToken", ""))
+        if fault is not None and fault != "lost":
+            raise _FAULTS[fault]
+        with self._lock:
+            state = self._check_token(token)
+            if action == "SendTaskHeartbeat":
+                state.last_beat = self._now()
+                return 200, {}
+            _check_limits(parameters)
+            encrypted = "output" in parameters or "error" in parameters or "cause" in parameters
+            if state.kms and encrypted:
+                raise _Refusal("KmsAccessDeniedException", f"no access to the key of {token}")
+            if action == "SendTaskSuccess":
+                _check_json(parameters.get("output"))
+            state.accepted.append((action, parameters))
+            state.closed = True
+        return 200, {}
+
+    def _check_token(self, token: str) -> _Waiting:
+        if not 1 <= len(token) <= _MAX_TOKEN:
+            raise _Refusal("ValidationException", "taskToken failed to satisfy constraint: length 1 to 2048")
+        state = self._waiting.get(token)
+        if state is None:
+            known_form = False
+            with suppress(ValueError):
+                known_form = base64.b64decode(token, validate=True).startswith(_STAMP)
+            if known_form:
+                raise _Refusal("TaskDoesNotExist", f"Task does not exist: {token}")
+            raise _Refusal("InvalidToken", f"Invalid Token: '{token}'")
+        now = self._now()
+        if state.heartbeat is not None and now - state.last_beat > state.heartbeat:
+            state.closed = True
+        if state.deadline is not None and now > state.deadline:
+            state.closed = True
+        if state.closed:
+            raise _Refusal("TaskTimedOut", f"Task Timed Out: '{token}' does not exist anymore")
+        return state
+
+    def _note(self, action: str, parameters: dict[str, Any], answer: str | None) -> None:
+        with self._called:
+            self.calls.append(Call(action, parameters, answer))
+            self._called.notify_all()
+
+    def _now(self) -> float:
+        return time.monotonic() + self._offset
+
+
+def _check_limits(parameters: dict[str, Any]) -> None:
+    for name, limit in (("output", _MAX_OUTPUT), ("error", _MAX_ERROR), ("cause", _MAX_CAUSE)):
+        if len(parameters.get(name, "").encode()) > limit:
+            raise _Refusal("ValidationException", f"{name} failed to satisfy constraint: at most {limit}")
+    if parameters.get("error", "").startswith("States."):
+        raise _Refusal("ValidationException", "a stricter rule than Amazon's: names of States.* are reserved")
+
+
+def _check_json(output: str | None) -> None:
+    def refuse(word: str) -> None:
+        raise ValueError(word)
+
+    try:
+        json.loads(output or "", parse_constant=refuse)
+    except ValueError:
+        raise _Refusal("InvalidOutput", "Invalid JSON output") from None
+
+
+_FAULTS = {
+    "drop": _Refusal("Dropped", "never sent"),
+    "throttle": _Refusal("ThrottlingException", "Rate exceeded"),
+    "500": _Refusal("InternalServerError", "internal", 500),
+    "503": _Refusal("ServiceUnavailable", "try later", 503),
+    "504": _Refusal("GatewayTimeout", "no answer from behind", 504),
+    "denied": _Refusal("AccessDeniedException", "is not authorized to perform: states:SendTaskHeartbeat", 400),
+}
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    block_on_close = False
+    strict: StrictStepFunctions
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: _Server
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        action = self.headers["X-Amz-Target"].removeprefix("AWSStepFunctions.")
+        answer = self.server.strict.answer(action, body)
+        if answer is None:
+            self.close_connection = True
+            return
+        status, document = answer
+        content = json.dumps(document).encode()
+        with suppress(ConnectionError):  # A client that was killed meanwhile.
+            self.send_response(status)
+            self.send_header("Content-Type", "application/x-amz-json-1.0")
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - as http.server has it
+        """Say nothing."""
+
+
+@pytest.fixture
+def sfn_strict() -> Iterator[StrictStepFunctions]:
+    """A strict Step Functions of the test's own."""
+    server = StrictStepFunctions()
+    yield server
+    server.stop()
