@@ -38,7 +38,6 @@ _logger = logging.getLogger("stepout.local")
 
 _ACCOUNT = "000000000000"
 _START_SECONDS = 30.0
-_STOP_SECONDS = 5.0
 _PORT_TRIES = 5
 
 
@@ -182,7 +181,7 @@ class LocalAws:
             stack.callback(self._remove_folder)
             stack.callback(end_marked, self._mark)
             if self._server is not None:
-                stack.callback(end_group, self._server, grace=_STOP_SECONDS)
+                stack.callback(end_group, self._server, grace=0)  # its state goes with it; there is nothing to save
             if self._agent is not None:
                 stack.callback(self._agent.close, grace=self._stop_grace)
         self._port = self._server = None
