@@ -127,8 +127,8 @@ def decode_image(data: bytes | bytearray | memoryview, *, max_pixels: int | None
     """
     Image = _pillow()  # noqa: N806 - a module
     with warnings.catch_warnings():
-        # Between once and twice its limit Pillow only warns; the limit that holds here is the one that is documented.
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        # Pillow warns between once and twice its limit, of which the second holds here, and of damage before it fails.
+        warnings.simplefilter("ignore")
         try:
             picture = Image.open(io.BytesIO(data), formats=_DECODED)
             _check_pixels(picture.width * picture.height, max_pixels)
@@ -136,9 +136,10 @@ def decode_image(data: bytes | bytearray | memoryview, *, max_pixels: int | None
             loaded: PIL.Image.Image = picture
         except Image.DecompressionBombError:
             _check_pixels(None, max_pixels)
-        except (OSError, SyntaxError, ValueError, IndexError, KeyError, TypeError, OverflowError, EOFError) as error:
-            if isinstance(error, ArtifactTooLargeError):
-                raise
+        except (ArtifactTooLargeError, MemoryError):
+            raise
+        except Exception as error:
+            # Decoders meet hostile bytes with errors of every kind.
             message = f"these {len(data):,} bytes are no image that can be decoded ({type(error).__name__})"
             raise InvalidDocumentError(f"{message}; expected one of {', '.join(_DECODED)}, whole") from error
     return loaded

@@ -273,6 +273,10 @@ def _lazy() -> Any:
     return pl.LazyFrame({"a": [1]})
 
 
+def _union() -> pa.Array:
+    return pa.UnionArray.from_sparse(pa.array([0], pa.int8()), [pa.array([1])])
+
+
 def _pair(first: Any, second: Any) -> Iterator[Any]:
     return (pa.record_batch(columns) for columns in (first, second))
 
@@ -284,7 +288,7 @@ REFUSED = {
     "a lazy query": (_lazy, r"frame\.collect\(\)"),
     "mixed types in pandas": (lambda: _frame({"c": [1, "secret"]}, dtype=object), "column 'c' of type object mixes"),
     "an interval": (lambda: pa.table({"i": pa.nulls(1, pa.month_day_nano_interval())}), "column 'i' is of type month"),
-    "a union": (lambda: pa.table({"u": pa.UnionArray.from_sparse(pa.array([0], pa.int8()), [pa.array([1])])}), "column 'u' is of"),
+    "a union": (lambda: pa.table({"u": _union()}), "column 'u' is of type sparse_union"),
     "an empty struct": (lambda: pa.table({"s": pa.nulls(1, pa.struct([]))}), "column 's' is of type struct<>"),
     "an array": (lambda: pa.array([1]), "could not be turned into an Arrow table"),
     "no batches": (lambda: iter(()), "the iterator of batches has none"),
