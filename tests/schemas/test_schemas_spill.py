@@ -115,6 +115,14 @@ def test_result_and_artifacts_too_large_together_spill_twice(caplog: pytest.LogC
     assert [record.levelname for record in caplog.records] == ["INFO", "WARNING"]
 
 
+def test_a_moved_result_that_leaves_exactly_the_budget_is_enough() -> None:
+    """One byte less and the whole document has to go."""
+    output = sized(9_000, "é", artifacts=3)
+    moved = wire_size(replace(output, result=replace(POINTER, key="stepout-result", size=wire_size(output))))
+    assert fit(output, write=Store().write, budget=moved).manifest is None
+    assert fit(output, write=Store().write, budget=moved - 1).manifest is not None
+
+
 def test_a_result_that_is_a_pointer_already_is_not_written_again() -> None:
     """Only inline results move."""
     output = TaskOutput(artifacts={f"a{n}": POINTER for n in range(9)}, result=POINTER)
