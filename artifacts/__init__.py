@@ -9,9 +9,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from stepout.artifacts.allow import ANY_BUCKET as ANY_BUCKET
+    from stepout.artifacts.artifact import Artifact as Artifact
     from stepout.artifacts.manager import ArtifactManager as ArtifactManager
     from stepout.artifacts.memory import MemoryStore as MemoryStore
+    from stepout.artifacts.output import Output as Output
     from stepout.artifacts.plan import TransferSettings as TransferSettings
+    from stepout.artifacts.resolve import resolve_all as resolve_all
+    from stepout.artifacts.resolve import resolve_artifact as resolve_artifact
+    from stepout.artifacts.resolve import resolve_output as resolve_output
     from stepout.artifacts.settings import ObjectLock as ObjectLock
     from stepout.artifacts.store import Encryption as Encryption
     from stepout.artifacts.store import Store as Store
@@ -21,15 +27,21 @@ if TYPE_CHECKING:
 
 # Public name to the module that defines it; the imports above say the same to type checkers.
 _HOMES: Final = {
+    "ANY_BUCKET": "allow",
+    "Artifact": "artifact",
     "ArtifactManager": "manager",
     "ArtifactTextWriter": "writer",
     "ArtifactWriter": "writer",
     "Encryption": "store",
     "MemoryStore": "memory",
     "ObjectLock": "settings",
+    "Output": "output",
     "Store": "store",
     "StoreProfile": "store",
     "TransferSettings": "plan",
+    "resolve_all": "resolve",
+    "resolve_artifact": "resolve",
+    "resolve_output": "resolve",
 }
 
 __all__ = list(_HOMES)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from stepout.schemas.errors import ConfigurationError
 
@@ -23,20 +23,25 @@ __all__ = ["ArtifactTextWriter", "ArtifactWriter"]
 _log = logging.getLogger("stepout.artifacts.writer")
 
 
-class ArtifactWriter(io.BufferedIOBase):
+if TYPE_CHECKING:
+
+    class _BinaryFile(io.BufferedIOBase, BinaryIO):
+        """What type checkers take for a binary file, wherever one is expected."""
+
+else:
+    _BinaryFile = io.BufferedIOBase
+
+
+class ArtifactWriter(_BinaryFile):
     """Streams bytes into one artifact.
 
     The artifact exists once the writer is closed without an exception under way; leaving the ``with`` block with an
     exception, ``abort()``, or forgetting the writer leaves nothing. Inside its ``with`` block, a ``close()`` that
     another object calls while an exception passes through (as ``TextIOWrapper`` does) commits nothing either.
-
-    Attributes:
-        name: The artifact's name.
     """
 
     def __init__(self, outbox: Outbox, target: Target) -> None:
         super().__init__()
-        self.name = target.label
         self._outbox = outbox
         self._target = target
         self._pointer: Pointer | None = None
@@ -55,6 +60,11 @@ class ArtifactWriter(io.BufferedIOBase):
     def __repr__(self) -> str:
         state = "committed" if self._pointer else "aborted" if self._ended else "open"
         return f"ArtifactWriter({self.name!r}, {state}, {self._position} bytes)"
+
+    @property
+    def name(self) -> str:
+        """The artifact's name."""
+        return self._target.label
 
     @property
     def pointer(self) -> Pointer:

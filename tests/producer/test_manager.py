@@ -553,7 +553,11 @@ def test_an_abort_from_another_thread_ends_a_put(store: MemoryStore) -> None:
             started.set()
             return len(buffer)
 
-    thread = threading.Thread(target=lambda: started.wait() and manager.abort())
+    def abort() -> None:
+        started.wait()
+        manager.abort()
+
+    thread = threading.Thread(target=abort)
     thread.start()
     with pytest.raises(StoreError, match="aborted"):
         manager.put("a", Endless())

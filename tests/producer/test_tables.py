@@ -17,7 +17,7 @@ from stepout.artifacts import ArtifactManager, MemoryStore, TransferSettings
 from stepout.schemas.errors import ConfigurationError, StoreUnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from stepout.schemas import Pointer
@@ -281,7 +281,7 @@ def _pair(first: Any, second: Any) -> Iterator[Any]:
     return (pa.record_batch(columns) for columns in (first, second))
 
 
-REFUSED = {
+REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "duplicate names": (lambda: pa.table([[1], [2]], names=["a", "a"]), "more than one column named 'a'"),
     "duplicate names in pandas": (lambda: _frame([[1, 2]], columns=["a", "a"]), "more than one column of one name"),
     "rows without columns": (NoColumns, "2 rows but no columns"),
