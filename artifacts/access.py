@@ -13,6 +13,7 @@ from stepout.schemas.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
     from stepout.artifacts.allow import Allowed
     from stepout.artifacts.store import Store
     from stepout.schemas.pointer import Pointer
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
 __all__ = ["DEFAULT_MAX_SIZE", "DOCUMENT_LIMIT", "Access", "Verify", "checked_limit", "checked_verify"]
 
 Verify = bool | Literal["sha256", "pinned"]
-"""``True``: by the best checksum there is; ``"sha256"``: by SHA-256 or not at all; ``"pinned"`` or ``False``: the object is
-held to its size and version, its bytes are not hashed."""
+"""``True``: by the best checksum there is; ``"sha256"``: by SHA-256 or not at all; ``"pinned"`` or ``False``: the
+object is held to its size and version, its bytes are not hashed."""
 
 DEFAULT_MAX_SIZE: Final = 1 << 30
 """Where a read into memory stops unless told otherwise, in bytes."""

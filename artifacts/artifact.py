@@ -16,9 +16,10 @@ from stepout.schemas.errors import ConfigurationError, InvalidDocumentError
 from stepout.schemas.json_text import load_json
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    import os
     import io
+    import os
+    from collections.abc import Mapping, Sequence
+
     import pyarrow as pa
     import pyarrow.dataset as ds
     from PIL import Image
@@ -35,9 +36,9 @@ class Artifact:
     """What one pointer names, read and verified on demand; nothing is requested before the first read.
 
     Whole reads compare size and checksum; see each method for what the others compare. All of them raise, and none
-    returns a part: ``ArtifactNotFoundError``, ``ArtifactExpiredError``, ``AccessDeniedError``, ``ArtifactChangedError``,
-    ``ArtifactTooLargeError``, ``SizeMismatchError``, ``ChecksumMismatchError``, ``StoreUnavailableError``. A connection
-    that breaks is taken up again where it ended, several times.
+    returns a part: ``ArtifactNotFoundError``, ``ArtifactExpiredError``, ``AccessDeniedError``,
+    ``ArtifactChangedError``, ``ArtifactTooLargeError``, ``SizeMismatchError``, ``ChecksumMismatchError``,
+    ``StoreUnavailableError``. A connection that breaks is taken up again where it ended, several times.
 
     Args:
         pointer: What to read.
@@ -118,7 +119,7 @@ class Artifact:
         try:
             return str(self.read_bytes(max_size=max_size), encoding)
         except UnicodeDecodeError as error:
-            msg = f"{self.url} is no {encoding} text: byte {error.start:,} does not fit; its bytes are those that were written"
+            msg = f"{self.url} is no {encoding} text: byte {error.start:,} does not fit; the bytes are those written"
             raise InvalidDocumentError(msg) from None
 
     def read_json(self, *, max_size: int | None = None) -> Any:
@@ -167,9 +168,9 @@ class Artifact:
     ) -> pa.Table:
         """Read a Parquet table.
 
-        Without ``columns`` and ``filters`` (and always up to 1 MiB, or where the file has no page checksums) the whole file
-        is read and verified. Else the footer's digest is compared, and then the page checksums of the column chunks that
-        are fetched; ``stepout.artifacts.parquet`` says what that does not cover.
+        Without ``columns`` and ``filters`` (and always up to 1 MiB, or where the file has no page checksums) the
+        whole file is read and verified. Else the footer's digest is compared, and then the page checksums of the
+        column chunks that are fetched; ``stepout.artifacts.parquet`` says what that does not cover.
 
         Args:
             columns: Names of the columns to read; ``None`` for all.
@@ -248,8 +249,8 @@ class Artifact:
     def dataset(self, *, verify: Verify | None = None, max_size: int | None = None) -> ds.Dataset:
         """Return a pyarrow dataset over a Parquet artifact, or over the Parquet files of a directory artifact.
 
-        It fetches what a scan needs: the footer's digest is compared here, page checksums as pages are read (pyarrow then
-        raises its own ``OSError``). Files without page checksums are read and verified whole first.
+        It fetches what a scan needs: the footer's digest is compared here, page checksums as pages are read
+        (pyarrow then raises its own ``OSError``). Files without page checksums are read and verified whole first.
 
         Args:
             verify: As for ``read_table``.
@@ -263,7 +264,9 @@ class Artifact:
 
         sources = [self._source]
         if self.is_directory:
-            sources = [file._source for file in self.files().values() if parquet.is_parquet(file.pointer)]  # noqa: SLF001 - its own class
+            sources = [
+                Source(self._access, each.pointer) for each in self._entries() if parquet.is_parquet(each.pointer)
+            ]
         if not sources:
             msg = f"{self.url} is a directory without Parquet files"
             raise InvalidDocumentError(msg)

@@ -1,4 +1,4 @@
-"""``Artifact.download``: to a temporary file in the target folder, verified, then renamed. Nothing half-written stays."""
+"""``Artifact.download``: to a temporary file beside the target, verified, then renamed. Nothing half-written stays."""
 
 from __future__ import annotations
 
@@ -178,7 +178,7 @@ def _fetch_all(entries: Iterable[Entry], folder: Path, fetch: Fetch, *, fresh: b
     for entry in entries:
         place = _inside(folder, entry.path)
         if fresh and os.path.lexists(place):
-            msg = f"refused to write {entry.path!r} below {folder}: this file system takes it for another file of the artifact"
+            msg = f"refused to write {entry.path!r} below {folder}: this file system takes it for another of its files"
             raise NotAllowedError(msg)
         fetch(entry, place)
 

@@ -7,7 +7,8 @@ storage, not an object that was replaced before it was resolved.
 
 Shapes, from the tools' own sources:
 
-- middy-store: ``{"@middy-store": "s3://bucket/key" | "arn:aws:s3:::bucket/key" | {"store": "s3", "bucket": …, "key": …}}``
+- middy-store: ``{"@middy-store": "s3://bucket/key" | "arn:aws:s3:::bucket/key" | {"store": "s3", "bucket": …,
+  "key": …}}``
 - SQS extended client: ``["software.amazon.payloadoffloading.PayloadS3Pointer", {"s3BucketName": …, "s3Key": …}]``
 - ResultWriter: a state's output ``{"MapRunArn": …, "ResultWriterDetails": {"Bucket": …, "Key": …/manifest.json}}``
 """
@@ -26,6 +27,7 @@ from stepout.schemas.problems import Problem, invalid_document, item, member
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
     from stepout.artifacts.access import Access
 
 __all__ = ["ForeignKind", "ForeignReference", "describe", "find_references", "opened_texts"]
@@ -41,6 +43,7 @@ _SQS_CLASSES: Final = frozenset(
         "com.amazon.sqs.javamessaging.MessageS3Pointer",
     }
 )
+_PAIR: Final = 2  # a class and its members
 _OBJECT_ARN = re.compile(r"arn:[a-z0-9-]+:s3:::([^/]+)/(.+)", re.DOTALL)
 _WORTH_OPENING = re.compile("stepout|@middy-store|ResultWriterDetails|S3Pointer")
 _TEXTS_IN_TEXTS: Final = 3  # SNS in SQS in a Lambda's event
@@ -90,7 +93,7 @@ def _references(value: object, location: str, room: int, skip: frozenset[int]) -
         for name, child in value.items():
             yield from _references(child, member(location, name), room - 1, skip)
     elif isinstance(value, list):
-        if len(value) == 2 and isinstance(value[0], str) and value[0] in _SQS_CLASSES:  # noqa: PLR2004 - a class and its members
+        if len(value) == _PAIR and isinstance(value[0], str) and value[0] in _SQS_CLASSES:
             yield _members("sqs-extended-client", value[1], ("s3BucketName", "s3Key"), location)
             return
         for index, child in enumerate(value):

@@ -1,4 +1,4 @@
-"""Directory artifacts, the reading side: a listing of relative paths and pointers, which is untrusted like any document."""
+"""Directory artifacts, the reading side: a listing of relative paths and pointers, untrusted like any document."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """``Artifact.open()``: a seekable file over one object, which never shows a byte of another version of it.
 
-Bytes are hashed in order from 0: ``verified_to`` is how far that has come. Reads that begin beyond it (after a seek) are
-pinned and not hashed; reads that reach it again carry it on. When it reaches the end, the checksum is compared
-before the read returns; a mismatch is raised by that read and by every later one.
+Bytes are hashed in order from 0: ``verified_to`` is how far that has come. Reads that begin beyond it (after a
+seek) are pinned and not hashed; reads that reach it again carry it on. When it reaches the end, the checksum is
+compared before the read returns; a mismatch is raised by that read and by every later one.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from stepout.schemas.errors import StepoutError
 
 if TYPE_CHECKING:
     from collections.abc import Generator
+
     from _typeshed import WriteableBuffer
 
     from stepout.artifacts.reading import Source, Verifier

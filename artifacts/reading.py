@@ -36,6 +36,7 @@ from stepout.schemas.errors import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
+
     from stepout.artifacts.store import Download, ObjectInfo
     from stepout.schemas.pointer import Pointer
 
@@ -115,8 +116,8 @@ def verifier_for(pointer: Pointer, verify: Verify) -> Verifier:
     if algorithm is None and verify == "sha256":
         msg = (
             f'{pointer.url}: verify="sha256" was asked for, but its pointer has only '
-            f"{', '.join(sorted(pointer.checksum)) or 'no checksum'}; nothing was read. Write it with stepout, adopt it "
-            'with verify="read", or pass verify=True'
+            f"{', '.join(sorted(pointer.checksum)) or 'no checksum'}; nothing was read. Write it with stepout, adopt "
+            'it with verify="read", or pass verify=True'
         )
         raise ConfigurationError(msg)
     return Verifier(pointer, algorithm)
@@ -248,7 +249,8 @@ class Source:
 
     def _expiry(self, error: ArtifactNotFoundError | AccessDeniedError) -> StoreError:
         """Say that an object that is gone was to be gone by now."""
-        msg = f"{self.pointer.url} expired at {self.pointer.expires_at}, as its pointer says; run the task again ({error})"
+        pointer = self.pointer
+        msg = f"{pointer.url} expired at {pointer.expires_at}, as its pointer says; run the task again ({error})"
         return ArtifactExpiredError(msg) if isinstance(error, ArtifactNotFoundError) else AccessDeniedError(msg)
 
 
@@ -262,7 +264,7 @@ def reconnect_delay(idle: int, jitter: float) -> float:
     Returns:
         Seconds: 0.05 to 0.1 at first, doubling up to 3.2.
     """
-    return min(0.1 * 2 ** (idle - 1), 3.2) * (0.5 + jitter / 2)
+    return float(min(0.1 * 2 ** (idle - 1), 3.2) * (0.5 + jitter / 2))
 
 
 def _bare(etag: str) -> str:

@@ -44,14 +44,14 @@ def resolve_output(  # noqa: PLR0913 - keyword-only, each with its own meaning
     """Resolve a task output to its artifacts and its result.
 
     Args:
-        document: An output; JSON (a value, text or bytes) that contains exactly one at any depth, such as a Lambda's event;
-            or the ``s3://`` URL that a task in pull mode wrote to.
-        allow: What the document may point to: ``["s3://bucket/prefix/"]``, compared by path segment; ``[]`` permits nothing,
-            ``ANY_BUCKET`` every bucket; ``None`` consults ``STEPOUT_ALLOW``. An output that points anywhere else is refused
-            as a whole, before any request.
+        document: An output; JSON (a value, text or bytes) that contains exactly one at any depth, such as a
+            Lambda's event; or the ``s3://`` URL that a task in pull mode wrote to.
+        allow: What the document may point to: ``["s3://bucket/prefix/"]``, compared by path segment; ``[]`` permits
+            nothing, ``ANY_BUCKET`` every bucket; ``None`` consults ``STEPOUT_ALLOW``. An output that points
+            anywhere else is refused as a whole, before any request.
         client: A boto3 S3 client, which settles region and endpoint; a ``Store``; ``None`` for a client of our own.
-        verify: ``True``: whole reads are held to the best checksum that the pointer has; ``"sha256"``: to SHA-256 or not at
-            all; ``"pinned"`` (or ``False``): to size and version only.
+        verify: ``True``: whole reads are held to the best checksum that the pointer has; ``"sha256"``: to SHA-256
+            or not at all; ``"pinned"`` (or ``False``): to size and version only.
         max_size: Where reads into memory stop, in bytes.
         expected_bucket_owner: The account, 12 digits, that must own every bucket.
         contract: Checked once more on this side.
@@ -59,7 +59,8 @@ def resolve_output(  # noqa: PLR0913 - keyword-only, each with its own meaning
         state: The name that ``producer.state`` must be.
 
     Returns:
-        The output. A document that was spilled is followed here; a result that was spilled when ``result`` is asked for.
+        The output. A document that was spilled is followed here; a result that was spilled when ``result`` is asked
+        for.
 
     Raises:
         InvalidDocumentError: There is no output or there are several (``problems`` has their locations), it is invalid,
@@ -155,8 +156,8 @@ def resolve_all(  # noqa: PLR0913 - as above
 ) -> dict[str, Output | Artifact]:
     """Resolve every task output, pointer and foreign reference in a document, such as the results of a Map state.
 
-    A ``ResultWriter``'s manifest is followed: the outputs of its children that succeeded are found as if they stood in its
-    place, at ``$.ResultWriterDetails.SUCCEEDED[0]`` and so on.
+    A ``ResultWriter``'s manifest is followed: the outputs of its children that succeeded are found as if they stood
+    in its place, at ``$.ResultWriterDetails.SUCCEEDED[0]`` and so on.
 
     Args:
         document: JSON (a value, text or bytes), or an ``s3://`` URL of it.
@@ -245,8 +246,8 @@ def _read_url(url: str, access: Access) -> Any:
         pointer = describe(access, ForeignReference("result-writer", bucket, key))
     except ArtifactNotFoundError as error:
         msg = (
-            f"there is no task output at s3://{bucket}/{key}: the task has not succeeded yet, or failed (failures are kept "
-            f"beside it, as {key}.*.failure.json), or the URL is another one than the task was given"
+            f"there is no task output at s3://{bucket}/{key}: the task has not succeeded yet, or failed (failures are "
+            f"kept beside it, as {key}.*.failure.json), or the URL is another one than the task was given"
         )
         raise ArtifactNotFoundError(msg) from error
     check_cap(pointer, DOCUMENT_LIMIT, instead="a document of this size is not read")

@@ -50,7 +50,7 @@ class ChildResult:
 def children_of(
     access: Access, reference: ForeignReference, statuses: tuple[ChildStatus, ...] = STATUSES
 ) -> Iterator[ChildResult]:
-    """Read the children that a ResultWriter's manifest leads to, file by file; each file is checked against the allow-list.
+    """Read the children that a ResultWriter's manifest leads to, file by file, each held to the allow-list.
 
     Raises:
         NotAllowedError: The manifest or a result file lies outside the allow-list.
@@ -93,7 +93,7 @@ def _file(reference: ForeignReference, bucket: str, entry: Any) -> tuple[Foreign
 def _read(access: Access, reference: ForeignReference, size: int | None, limit: int) -> bytes:
     pointer = describe(access, reference)
     if size is not None and pointer.size != size:
-        msg = f"{pointer.url}: the ResultWriter's manifest says {size:,} bytes, the object has {pointer.size:,}; it was not read"
+        msg = f"{pointer.url}: the manifest says {size:,} bytes, the object has {pointer.size:,}; it was not read"
         raise SizeMismatchError(msg)
     check_cap(pointer, limit, instead="pass max_size=")
     return read_whole(Source(access, pointer), verifier_for(pointer, access.verify is not False))

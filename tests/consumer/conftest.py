@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import pytest
 from support.shelf import BreakingStore, Shelf
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 @pytest.fixture

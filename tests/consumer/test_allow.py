@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -98,10 +100,10 @@ def test_what_is_no_bucket_is_refused_under_any_bucket(bucket: str) -> None:
 
 
 @pytest.mark.parametrize("entry", ["", "results/runs", "s3://", "s3:///x", "s3://b//x", "s3://b/../x", "http://b/x", 3])
-def test_an_entry_that_is_no_prefix_is_a_configuration_error(entry: object) -> None:
+def test_an_entry_that_is_no_prefix_is_a_configuration_error(entry: Any) -> None:
     """A list that means nothing is refused, not read as something."""
     with pytest.raises(ConfigurationError, match="allow"):
-        allowed_from([entry])  # type: ignore[list-item] - on purpose
+        allowed_from([entry])
 
 
 def test_an_arn_that_goes_on_is_no_url() -> None:
@@ -111,7 +113,7 @@ def test_an_arn_that_goes_on_is_no_url() -> None:
 
 
 def test_the_environment_holds_several_separated_by_spaces_or_commas() -> None:
-    """STEPOUT_ALLOW is split at white space and commas; unset is an error that says what to pass; empty permits nothing."""
+    """STEPOUT_ALLOW is split at white space and commas; unset is an error with a remedy; empty permits nothing."""
     allowed = from_env({"STEPOUT_ALLOW": "s3://aaa/x/, s3://bbb\n s3://ccc/y"})
     assert allowed.permits("aaa", "x/1")
     assert allowed.permits("bbb", "z")

@@ -1,4 +1,4 @@
-"""Whole reads: size, version and checksum are compared, caps hold before a request, and every fault has its own error."""
+"""Whole reads: size, version and checksum are compared, caps hold before a request, every fault has its own error."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_a_replaced_object_is_changed_not_corrupt(shelf: Shelf) -> None:
 
 
 def test_the_version_that_was_written_is_read_though_a_newer_one_exists() -> None:
-    """versionId is the pin where there is one."""
+    """The versionId is the pin where there is one."""
     shelf = Shelf(MemoryStore("results", versioned=True))
     artifact = shelf.artifact(b"first")
     assert artifact.pointer.version_id
@@ -151,7 +151,7 @@ def test_missing_and_expired_are_told_apart(shelf: Shelf) -> None:
     assert artifact.read_bytes() == b"x"  # not yet removed: still readable
     future = shelf.artifact(b"x", "b.bin", expires_at="2999-01-01T00:00:00Z")
     plain = shelf.artifact(b"x", "c.bin")
-    for key in shelf.store.keys():
+    for key in list(shelf.store.objects):
         shelf.store.delete(key)
     with pytest.raises(ArtifactExpiredError, match="expired at 2020"):
         artifact.read_bytes()
@@ -187,9 +187,10 @@ def test_caps_hold_before_any_request(shelf: Shelf, breaking: Callable[..., Brea
             read()
     assert store.requests == []
     assert artifact.read_bytes(max_size=100) == b"x" * 100
-    for wrong in (-1, 1.5, True, "1"):
+    wrongs: tuple[Any, ...] = (-1, 1.5, True, "1")
+    for wrong in wrongs:
         with pytest.raises(ConfigurationError, match="max_size"):
-            artifact.read_bytes(max_size=wrong)  # type: ignore[arg-type] - on purpose
+            artifact.read_bytes(max_size=wrong)
     huge = resolve_artifact(shelf.put(b"", size=2**50, etag=None), allow=ALLOW, client=shelf.store)
     with pytest.raises(ArtifactTooLargeError):
         huge.read_bytes()
@@ -237,9 +238,10 @@ def test_presign_is_short_lived_and_bounded(shelf: Shelf) -> None:
     """300 seconds unless told otherwise, 7 days at most, and of the version that was written."""
     artifact = shelf.artifact(b"x")
     assert "300" in artifact.presign()
-    for seconds in (0, 604_801, True, 1.5):
+    wrongs: tuple[Any, ...] = (0, 604_801, True, 1.5)
+    for seconds in wrongs:
         with pytest.raises(ConfigurationError, match="seconds="):
-            artifact.presign(seconds)  # type: ignore[arg-type] - on purpose
+            artifact.presign(seconds)
 
 
 def _access(store: Any, waits: list[float]) -> Access:
@@ -315,9 +317,10 @@ def test_more_bytes_than_asked_for_are_an_error(shelf: Shelf) -> None:
             return shelf.store.get(key)
 
     artifact = resolve_artifact(shelf.put(bytes(3 << 20)), allow=ALLOW, client=Generous(shelf.store, []))
-    with artifact.open() as file, pytest.raises(SizeMismatchError, match="more bytes"):
+    with artifact.open() as file:
         file.seek((3 << 20) - 1000)
-        file.read(10)
+        with pytest.raises(SizeMismatchError, match="more bytes"):
+            file.read(10)
 
 
 def test_the_clock_is_a_parameter(shelf: Shelf) -> None:

@@ -74,7 +74,7 @@ def test_a_full_disk_passes_and_leaves_nothing(
     def full(_file: int, _view: Any) -> int:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(download_module.os, "write", full)
+    monkeypatch.setattr("stepout.artifacts.download.os.write", full)
     with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)) as caught:
         shelf.artifact(data).download(tmp_path / "x")
     monkeypatch.undo()
@@ -132,7 +132,10 @@ def test_a_key_that_is_no_file_name_needs_one(shelf: Shelf, tmp_path: Path, name
 
 
 def _directory(shelf: Shelf, contents: dict[str, bytes], **changes: Any) -> Any:
-    entries = [{"path": path, "pointer": shelf.put(data, f"d/{i}").to_dict()} for i, (path, data) in enumerate(contents.items())]
+    entries = [
+        {"path": path, "pointer": shelf.put(data, f"d/{i}").to_dict()}
+        for i, (path, data) in enumerate(contents.items())
+    ]
     listing = {"stepout": "directory/1", "files": entries, **changes}
     return shelf.artifact(json.dumps(listing).encode(), "d.json", media_type=DIRECTORY)
 
@@ -160,7 +163,8 @@ def test_a_damaged_file_leaves_no_new_folder(shelf: Shelf, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    "path", ["../x", "/x", "a//b", "a/./b", "", "C:x", "c:/x", "a\\..\\b", "\\\\host\\x", "a\x00b", "a/" + "x" * 256, "a\n"]
+    "path",
+    ["../x", "/x", "a//b", "a/./b", "", "C:x", "c:/x", "a\\..\\b", "\\\\host\\x", "a\x00b", "a/" + "x" * 256, "a\n"],
 )
 def test_no_path_can_leave_the_folder(shelf: Shelf, tmp_path: Path, path: str) -> None:
     """A hostile listing is refused as a whole, before a file is fetched."""

@@ -25,7 +25,9 @@ from stepout.schemas.errors import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-PRODUCER = RunIdentity(execution="arn:aws:states:eu-west-1:123456789012:execution:Segment:7f3c", state="Mask", attempt=0)
+PRODUCER = RunIdentity(
+    execution="arn:aws:states:eu-west-1:123456789012:execution:Segment:7f3c", state="Mask", attempt=0
+)
 
 
 @pytest.fixture
@@ -78,7 +80,9 @@ def test_a_pointer_is_found_in_every_form(shelf: Shelf, output: TaskOutput) -> N
 def test_nothing_and_several_are_errors_with_locations(shelf: Shelf, output: TaskOutput) -> None:
     """Exactly one is needed; the locations of the several are told."""
     document = output.to_dict()
-    for nothing in ({}, [], "null", {"stepout": "output"}, b"3", {"body": '{"x": "stepout"}'}, {"body": '{"stepout"'}):
+    bodies = [{"body": '{"x": "stepout"}'}, {"body": '{"stepout"'}]
+    nothings: list[Any] = [{}, [], "null", {"stepout": "output"}, b"3", *bodies]
+    for nothing in nothings:
         with pytest.raises(InvalidDocumentError, match="no task output"):
             resolve(nothing, allow=ALLOW, client=shelf.store)
     with pytest.raises(InvalidDocumentError) as caught:
@@ -111,7 +115,7 @@ def test_problems_carry_the_place_in_the_event(shelf: Shelf, output: TaskOutput)
 
 @pytest.mark.parametrize("member", ["features", "result", "manifest"])
 def test_an_output_that_points_elsewhere_is_refused_before_any_request(
-    shelf: Shelf, output: TaskOutput, breaking: Callable[..., BreakingStore], member: str
+    output: TaskOutput, breaking: Callable[..., BreakingStore], member: str
 ) -> None:
     """Every pointer in it counts: artifacts, a spilled result, a manifest."""
     store, document = breaking(), output.to_dict()
@@ -134,8 +138,9 @@ def test_what_the_list_may_be(shelf: Shelf, output: TaskOutput) -> None:
         assert len(resolve_output(output, allow=allow, client=shelf.store)) == 2
     with pytest.raises(NotAllowedError):
         resolve_output(output, allow=[], client=shelf.store)
+    wrong: Any = "md5"
     with pytest.raises(ConfigurationError, match="verify"):
-        resolve_output(output, allow=ALLOW, client=shelf.store, verify="md5")  # type: ignore[arg-type] - on purpose
+        resolve_output(output, allow=ALLOW, client=shelf.store, verify=wrong)
     with pytest.raises(ConfigurationError, match="max_size"):
         resolve_output(output, allow=ALLOW, client=shelf.store, max_size=-1)
 
@@ -187,7 +192,8 @@ def test_a_manifest_never_leads_to_another(shelf: Shelf, output: TaskOutput) -> 
     second = {"stepout": "output/1", "manifest": _spilled(shelf, first, "two.json")}
     with pytest.raises(InvalidDocumentError, match="another manifest"):
         resolve_output(second, allow=ALLOW, client=shelf.store)
-    for bad in ({"stepout": "output/2"}, [], {"stepout": "output/1", "artifacts": {"1": {}}}):
+    bads: list[Any] = [{"stepout": "output/2"}, [], {"stepout": "output/1", "artifacts": {"1": {}}}]
+    for bad in bads:
         with pytest.raises(InvalidDocumentError):
             resolve_output(
                 {"stepout": "output/1", "manifest": _spilled(shelf, bad, "bad.json")}, allow=ALLOW, client=shelf.store
@@ -195,7 +201,7 @@ def test_a_manifest_never_leads_to_another(shelf: Shelf, output: TaskOutput) -> 
 
 
 def test_a_dangling_or_damaged_manifest_never_becomes_a_value(shelf: Shelf, output: TaskOutput) -> None:
-    """resolve itself raises."""
+    """Resolving itself raises."""
     pointer = _spilled(shelf, output.to_dict(), "manifest.json")
     del pointer["etag"]
     document = {"stepout": "output/1", "manifest": pointer}
@@ -245,8 +251,8 @@ def test_a_contract_is_checked_on_this_side_if_asked(shelf: Shelf, output: TaskO
 
 def test_another_runs_output_is_refused(shelf: Shelf, output: TaskOutput) -> None:
     """execution= and state= are compared with the producer's."""
-    same = {"execution": PRODUCER.execution, "state": "Mask"}
-    assert resolve_output(output, allow=ALLOW, client=shelf.store, **same).producer == PRODUCER  # type: ignore[arg-type]
+    found = resolve_output(output, allow=ALLOW, client=shelf.store, execution=PRODUCER.execution, state="Mask")
+    assert found.producer == PRODUCER
     with pytest.raises(InvalidDocumentError, match="another run") as caught:
         resolve_output(output, allow=ALLOW, client=shelf.store, execution="arn:other", state="Other")
     assert [each.location for each in caught.value.problems] == ["$.producer.execution", "$.producer.state"]
@@ -261,8 +267,8 @@ def test_the_url_of_a_pull_mode_output_is_read(shelf: Shelf, output: TaskOutput)
     """Bounded, within the allow-list, and the producer can be checked."""
     shelf.put(output.to_json().encode(), "output.json")
     url = "s3://results/runs/output.json"
-    for resolved in (resolve, resolve_output):
-        assert len(resolved(f" {url}\n", allow=ALLOW, client=shelf.store)) == 2  # type: ignore[arg-type]
+    assert isinstance(resolve(f" {url}\n", allow=ALLOW, client=shelf.store), Output)
+    assert len(resolve_output(url, allow=ALLOW, client=shelf.store)) == 2
     assert len(resolve_all(url, allow=ALLOW, client=shelf.store)) == 1
     assert resolve_output(url, allow=ALLOW, client=shelf.store, state="Mask").producer == PRODUCER
     with pytest.raises(NotAllowedError):

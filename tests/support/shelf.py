@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from stepout.artifacts.artifact import Artifact
 from stepout.artifacts.memory import MemoryStore
 from stepout.artifacts.resolve import resolve_artifact
 from stepout.artifacts.store import Download, ObjectInfo, StoreProfile, WriteOptions
 from stepout.schemas import Pointer
 from stepout.schemas.errors import StoreUnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from stepout.artifacts.artifact import Artifact
 
 ALLOW = ["s3://results/runs/"]
 
@@ -29,7 +32,12 @@ class Shelf:
         sha256 = hashlib.sha256(data).hexdigest()
         options = WriteOptions(mode="overwrite")
         written = self.store.put(key, [memoryview(data)], checksum={"sha256": sha256}, options=options)
-        said = {"size": len(data), "checksum": {"sha256": sha256}, "etag": written.etag, "version_id": written.version_id}
+        said = {
+            "size": len(data),
+            "checksum": {"sha256": sha256},
+            "etag": written.etag,
+            "version_id": written.version_id,
+        }
         return Pointer(bucket="results", key=key, **{**said, **members})
 
     def artifact(self, data: bytes, name: str = "a.bin", **members: Any) -> Artifact:
@@ -81,9 +89,9 @@ class BreakingStore:
         lengths: After how many bytes each download breaks, in turn; ``None``: not at all; -1: it cannot be opened.
     """
 
-    def __init__(self, inner: MemoryStore, lengths: list[int | None]) -> None:
+    def __init__(self, inner: MemoryStore, lengths: Sequence[int | None]) -> None:
         self._inner = inner
-        self._lengths = lengths
+        self._lengths = list(lengths)
         self.requests: list[tuple[int, int | None, str | None]] = []
         self.downloads: list[_BrokenDownload] = []
         self.before: Callable[[], None] = lambda: None

@@ -1,0 +1,267 @@
+"""References of other tools: followed within the allow-list, held to what S3 knows of the object."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from support.shelf import ALLOW, BreakingStore, Shelf
+
+from stepout.artifacts.artifact import Artifact, ForeignArtifact
+from stepout.artifacts.interop import find_references, opened_texts
+from stepout.artifacts.resolve import read_result_writer, resolve, resolve_all, resolve_artifact, resolve_output
+from stepout.artifacts.store import ObjectInfo
+from stepout.schemas import TaskOutput
+from stepout.schemas.errors import (
+    ArtifactChangedError,
+    ArtifactNotFoundError,
+    ArtifactTooLargeError,
+    ChecksumMismatchError,
+    ConfigurationError,
+    InvalidDocumentError,
+    NotAllowedError,
+    SizeMismatchError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+KEY = "runs/payload.json"
+SQS = ["software.amazon.payloadoffloading.PayloadS3Pointer", {"s3BucketName": "results", "s3Key": KEY}]
+REFERENCES: list[Any] = [
+    {"@middy-store": f"s3://results/{KEY}"},
+    {"@middy-store": f"arn:aws:s3:::results/{KEY}"},
+    {"@middy-store": {"store": "s3", "bucket": "results", "key": KEY, "region": "ignored"}},
+    SQS,
+    ["com.amazon.sqs.javamessaging.MessageS3Pointer", SQS[1]],
+    {"Records": [{"body": json.dumps(SQS)}]},
+    json.dumps({"input": {"@middy-store": f"s3://results/{KEY}"}}),
+]
+
+
+@pytest.mark.parametrize("reference", REFERENCES)
+def test_a_reference_becomes_a_foreign_artifact(shelf: Shelf, reference: Any) -> None:
+    """Its type says that no checksum of the writer's stands behind it; S3's own is compared."""
+    shelf.put(b'{"a": 1}', "payload.json")
+    for resolved in (resolve, resolve_artifact):
+        artifact = resolved(reference, allow=ALLOW, client=shelf.store)
+        assert isinstance(artifact, ForeignArtifact)
+        assert artifact.kind in {"middy-store", "sqs-extended-client"}
+        assert artifact.read_json() == {"a": 1}
+        assert artifact.verifiable
+    (found,) = resolve_all(reference, allow=ALLOW, client=shelf.store).values()
+    assert isinstance(found, ForeignArtifact)
+
+
+@pytest.mark.parametrize("reference", REFERENCES)
+def test_a_reference_is_checked_before_any_request(breaking: Callable[..., BreakingStore], reference: Any) -> None:
+    """The allow-list holds on this hop too."""
+    store = breaking()
+    for resolved in (resolve, resolve_artifact, resolve_output, resolve_all):
+        with pytest.raises(NotAllowedError):
+            resolved(reference, allow=["s3://results/other/"], client=store)
+    assert store.requests == []
+
+
+def test_a_dangling_reference_never_becomes_a_value(shelf: Shelf) -> None:
+    """It is described when it is resolved, so a missing object is found then."""
+    for resolved in (resolve, resolve_all, resolve_output):
+        with pytest.raises(ArtifactNotFoundError):
+            resolved(REFERENCES[0], allow=ALLOW, client=shelf.store)
+
+
+def test_what_stands_behind_a_reference_is_pinned_and_verified(shelf: Shelf) -> None:
+    """Replaced afterwards: changed. Other bytes than S3's checksum says: corrupt."""
+    shelf.put(b"12345", "payload.json")
+    artifact = resolve_artifact(SQS, allow=ALLOW, client=shelf.store)
+    shelf.put(b"54321", "payload.json")
+    with pytest.raises(ArtifactChangedError):
+        artifact.read_bytes()
+
+    class Wrong(BreakingStore):
+        def head(self, *_: Any, **__: Any) -> ObjectInfo:
+            return ObjectInfo(size=5, checksum={"sha256": "0" * 64})
+
+    with pytest.raises(ChecksumMismatchError):
+        resolve_artifact(SQS, allow=ALLOW, client=Wrong(shelf.store, [])).read_bytes()
+
+
+def test_without_any_checksum_it_says_so(shelf: Shelf) -> None:
+    """Reads are pinned, verify() and verify="sha256" refuse."""
+
+    class Bare(BreakingStore):
+        def head(self, *_: Any, **__: Any) -> ObjectInfo:
+            return ObjectInfo(size=5)
+
+    shelf.put(b"12345", "payload.json")
+    artifact = resolve_artifact(SQS, allow=ALLOW, client=Bare(shelf.store, []))
+    assert not artifact.verifiable
+    assert artifact.read_bytes() == b"12345"
+    with pytest.raises(ConfigurationError, match="no checksum to compare"):
+        artifact.verify()
+    strict = resolve_artifact(SQS, allow=ALLOW, client=Bare(shelf.store, []), verify="sha256")
+    with pytest.raises(ConfigurationError, match="no checksum"):
+        strict.read_bytes()
+
+
+def test_an_output_behind_a_reference_is_followed(shelf: Shelf) -> None:
+    """middy-store took the whole output of a Lambda: resolve_output reads through it, once."""
+    output = TaskOutput(artifacts={"a": shelf.put(b"1", "a")}, result={"rows": 1})
+    shelf.put(output.to_json().encode(), "payload.json")
+    for reference in REFERENCES:
+        found = resolve_output(reference, allow=ALLOW, client=shelf.store)
+        assert found["a"].read_bytes() == b"1"
+    shelf.put(json.dumps({"@middy-store": f"s3://results/{KEY}"}).encode(), "payload.json")
+    with pytest.raises(InvalidDocumentError, match="no task output"):
+        resolve_output(REFERENCES[0], allow=ALLOW, client=shelf.store)
+
+
+@pytest.mark.parametrize(
+    "reference",
+    [
+        {"@middy-store": "https://example.com/x"},
+        {"@middy-store": 3},
+        {"@middy-store": {"store": "s3", "bucket": "results"}},
+        {"@middy-store": "arn:aws:s3:::results"},
+        {"@middy-store": "s3://results/"},
+        [SQS[0], {"s3BucketName": "results"}],
+        [SQS[0], "results"],
+        {"ResultWriterDetails": {"Bucket": "results"}},
+    ],
+)
+def test_a_reference_that_names_no_object_is_invalid(shelf: Shelf, reference: Any) -> None:
+    """It is not passed over in silence, and its value is not quoted."""
+    with pytest.raises(InvalidDocumentError, match="reference without an S3 bucket and key") as caught:
+        resolve_all(reference, allow=ALLOW, client=shelf.store)
+    assert "example" not in str(caught.value)
+
+
+def test_references_inside_our_documents_are_data(shelf: Shelf) -> None:
+    """A result may hold whatever it likes."""
+    output = TaskOutput(result={"@middy-store": 3})
+    assert list(resolve_all([output.to_dict()], allow=ALLOW, client=shelf.store)) == ["$[0]"]
+    assert find_references([[SQS[0]], ["x", {}], {"ResultWriterDetails": None}]) == []
+    deep: Any = {}
+    for _ in range(200):
+        deep = [deep]
+    assert find_references(deep) == []
+    assert opened_texts('{"stepout" ') == '{"stepout" '
+
+
+# ResultWriter -----------------------------------------------------------------------------------------------------
+
+
+def _children(shelf: Shelf) -> list[dict[str, Any]]:
+    outputs = [TaskOutput(artifacts={"a": shelf.put(bytes([i]), f"child/{i}")}).to_dict() for i in range(3)]
+    return [
+        {"ExecutionArn": f"arn:{i}", "Name": f"n{i}", "Status": "SUCCEEDED", "Output": json.dumps(each)}
+        for i, each in enumerate(outputs)
+    ]
+
+
+def _written(
+    shelf: Shelf, files: dict[str, dict[str, bytes]], bucket: Any = "results", **changes: Any
+) -> dict[str, Any]:
+    listed: dict[str, Any] = {"SUCCEEDED": [], "FAILED": [], "PENDING": []}
+    for status, contents in files.items():
+        for name, data in contents.items():
+            shelf.put(data, f"map/{name}")
+            listed[status].append({"Key": f"runs/map/{name}", "Size": len(data)})
+    manifest = {"DestinationBucket": bucket, "MapRunArn": "arn:map", "ResultFiles": {**listed, **changes}}
+    shelf.put(json.dumps(manifest).encode(), "map/manifest.json")
+    return {"MapRunArn": "arn:map", "ResultWriterDetails": {"Bucket": "results", "Key": "runs/map/manifest.json"}}
+
+
+def _json(value: object) -> bytes:
+    return json.dumps(value).encode()
+
+
+def test_the_children_of_a_distributed_map_are_resolved(shelf: Shelf) -> None:
+    """From the state's output through the manifest and its files to every child's artifacts."""
+    children = _children(shelf)
+    files = {"SUCCEEDED_0.json": _json(children[:2]), "SUCCEEDED_1.json": _json(children[2:])}
+    failed = {"ExecutionArn": "arn:9", "Name": "n9", "Status": "FAILED", "Error": "Boom", "Cause": "why"}
+    event = {"map": _written(shelf, {"SUCCEEDED": files, "FAILED": {"FAILED_0.json": _json([failed])}})}
+    found = resolve_all(event, allow=ALLOW, client=shelf.store)
+    assert list(found) == [f"$.map.ResultWriterDetails.SUCCEEDED[{i}]" for i in range(3)]
+    assert [each["a"].read_bytes() for each in found.values() if not isinstance(each, Artifact)] == [
+        b"\0",
+        b"\1",
+        b"\2",
+    ]
+    results = list(read_result_writer(event, allow=ALLOW, client=shelf.store))
+    assert [(each.status, each.name) for each in results][2:] == [("SUCCEEDED", "n2"), ("FAILED", "n9")]
+    assert (results[3].error, results[3].cause, results[3].output) == ("Boom", "why", None)
+    assert resolve_output(results[0].output, allow=ALLOW, client=shelf.store)["a"].read_bytes() == b"\0"
+
+
+@pytest.mark.parametrize("lines", [False, True])
+def test_compact_results_and_json_lines_are_read(shelf: Shelf, lines: bool) -> None:
+    """Transformations leave only the outputs; JSONL has one a line."""
+    outputs = [json.loads(child["Output"]) for child in _children(shelf)]
+    data = b"\n".join(map(_json, outputs)) + b"\n" if lines else _json(outputs)
+    event = _written(shelf, {"SUCCEEDED": {"SUCCEEDED_0.jsonl" if lines else "SUCCEEDED_0.json": data}})
+    assert len(resolve_all(event, allow=ALLOW, client=shelf.store)) == 3
+
+
+def test_every_file_of_a_manifest_is_checked(shelf: Shelf) -> None:
+    """A manifest inside the prefix cannot lead out of it, by key or by bucket."""
+    event = _written(shelf, {}, SUCCEEDED=[{"Key": "elsewhere/x", "Size": 1}])
+    with pytest.raises(NotAllowedError, match="elsewhere"):
+        resolve_all(event, allow=ALLOW, client=shelf.store)
+    event = _written(shelf, {"SUCCEEDED": {"a.json": b"[]"}}, bucket="other-bucket")
+    with pytest.raises(NotAllowedError, match="other-bucket"):
+        list(read_result_writer(event, allow=ALLOW, client=shelf.store))
+    inside = {
+        "ExecutionArn": "a",
+        "Status": "SUCCEEDED",
+        "Output": _children(shelf)[0]["Output"].replace("runs/", "out/"),
+    }
+    event = _written(shelf, {"SUCCEEDED": {"a.json": _json([inside])}})
+    with pytest.raises(NotAllowedError, match="out/child"):
+        resolve_all(event, allow=ALLOW, client=shelf.store)
+
+
+def test_a_result_file_of_another_size_is_told(shelf: Shelf) -> None:
+    """The manifest's Size is compared before the file is read; so is the cap."""
+    event = _written(shelf, {}, SUCCEEDED=[{"Key": "runs/map/x", "Size": 3}])
+    shelf.put(b"[1, 2]", "map/x")
+    with pytest.raises(SizeMismatchError, match="says 3 bytes"):
+        resolve_all(event, allow=ALLOW, client=shelf.store)
+    event = _written(shelf, {"SUCCEEDED": {"a.json": b"[1, 2]"}})
+    with pytest.raises(ArtifactTooLargeError, match="max_size"):
+        resolve_all(event, allow=ALLOW, client=shelf.store, max_size=5)
+    event = _written(shelf, {}, SUCCEEDED=[{"Key": "runs/map/gone"}])
+    with pytest.raises(ArtifactNotFoundError):
+        resolve_all(event, allow=ALLOW, client=shelf.store)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"SUCCEEDED": {}},
+        {"SUCCEEDED": [{"Size": 3}]},
+        {"SUCCEEDED": ["x"]},
+        {"SUCCEEDED": [{"Key": "runs/x", "Size": "3"}]},
+        {"SUCCEEDED": [{"Key": "runs/x", "Size": True}]},
+    ],
+)
+def test_a_manifest_of_another_shape_is_invalid(shelf: Shelf, changes: dict[str, Any]) -> None:
+    """What is no ResultWriter manifest is told, with the place."""
+    with pytest.raises(InvalidDocumentError, match="ResultFiles"):
+        resolve_all(_written(shelf, {}, **changes), allow=ALLOW, client=shelf.store)
+
+
+def test_what_is_no_manifest_or_no_results_is_invalid(shelf: Shelf) -> None:
+    """Other JSON in their places, none at all, and several references."""
+    with pytest.raises(InvalidDocumentError, match="no ResultWriter manifest"):
+        resolve_all(_written(shelf, {}, bucket=3), allow=ALLOW, client=shelf.store)
+    with pytest.raises(InvalidDocumentError, match="array of results"):
+        resolve_all(_written(shelf, {"SUCCEEDED": {"a.json": b"{}"}}), allow=ALLOW, client=shelf.store)
+    event = _written(shelf, {})
+    for wrong, told in (({}, "no ResultWriterDetails"), ([event, event], "one ResultWriterDetails of 2")):
+        with pytest.raises(InvalidDocumentError, match=told):
+            read_result_writer(wrong, allow=ALLOW, client=shelf.store)
+    with pytest.raises(InvalidDocumentError, match="no task output"):
+        resolve(event, allow=ALLOW, client=shelf.store)
