@@ -1,0 +1,106 @@
+"""Speed and memory of stepout beside its peers, as ratios within the same run."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from benchmarks.certificate import make_certificate
+from benchmarks.data import Data
+from benchmarks.job import MIB
+from benchmarks.measure import ROOT, Row
+from benchmarks.report import write_report
+from benchmarks.suites import SUITES, Context, Section
+from benchmarks.targets import outcomes
+
+UNITS = {"": 1, "KiB": 1 << 10, "MiB": MIB, "GiB": 1 << 30}
+
+
+def parse_size(text: str) -> int:
+    """Return the bytes that ``"64MiB"`` or ``"1GiB"`` means."""
+    found = re.fullmatch(r"(\d+)\s*(|KiB|MiB|GiB)", text)
+    if found is None:
+        msg = f"{text!r} is no size: expected for example 256MiB or 1GiB"
+        raise argparse.ArgumentTypeError(msg)
+    return int(found.group(1)) * UNITS[found.group(2)]
+
+
+def _options(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("suites", nargs="*", metavar="suite", help=f"default all: {', '.join(SUITES)}")
+    parser.add_argument("--size", type=parse_size, help="of the large object (default 1GiB; 64MiB with --quick)")
+    parser.add_argument("--rounds", type=int, help="interleaved rounds (default 5; 2 with --quick)")
+    parser.add_argument(
+        "--only", action="append", default=[], help="a contender, by its name in the report; repeatable"
+    )
+    parser.add_argument("--quick", action="store_true", help="all of it small, in under three minutes")
+    parser.add_argument(
+        "--minutes", type=float, help="no round begins that would end later (default 24; 3 with --quick)"
+    )
+    parser.add_argument(
+        "--output", type=Path, help="where the report goes (default docs/; build/benchmarks/ with --quick)"
+    )
+    parser.add_argument(
+        "--folder", type=Path, help="where the files to send and fetch lie meanwhile (default: temporary)"
+    )
+    options = parser.parse_args(arguments)
+    unknown = set(options.suites) - set(SUITES)
+    if unknown:
+        parser.error(f"no such suite: {', '.join(sorted(unknown))}")
+    quick = options.quick
+    options.suites = options.suites or list(SUITES)
+    options.size = options.size or (64 * MIB if quick else 1 << 30)
+    options.rounds = options.rounds or (2 if quick else 5)
+    options.minutes = options.minutes or (3 if quick else 24)
+    options.output = options.output or ROOT / ("build/benchmarks" if quick else "docs")
+    return options
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
+
+
+def _run(options: argparse.Namespace, folder: Path) -> list[Section]:
+    end = time.monotonic() + 60 * options.minutes
+    data = Data(folder, options.size)
+    context = Context(data, options.size, options.rounds, options.quick, make_certificate(folder), _say)
+    context.timeout = 20 if options.quick else 120
+    context.only = frozenset(options.only)
+    sections: list[Section] = []
+    weights = {name: SUITES[name][1] for name in options.suites}
+    for name in options.suites:
+        now = time.monotonic()
+        context.deadline = now + max(end - now, 0) * weights[name] / sum(weights.values())
+        del weights[name]
+        try:
+            sections.extend(SUITES[name][0](context))
+        except Exception as error:
+            _say(f"{name} could not be run: {error}")
+            sections.append(Section(name, name, 0, [Row(name, dict, reason=f"{type(error).__name__}: {error}")]))
+    return sections
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the suites and write the report; 1 if stepout failed anywhere."""
+    options = _options(arguments)
+    start = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="stepout-bench-", dir=options.folder) as folder:
+        sections = _run(options, Path(folder))
+    notes = {
+        "suites": options.suites, "bytes": options.size, "rounds": options.rounds, "quick": options.quick,
+        "seconds": round(time.monotonic() - start),
+    }  # fmt: skip
+    for path in write_report(options.output, sections, notes):
+        _say(f"wrote {path}")
+    for outcome in outcomes(sections):
+        _say(f"{'met   ' if outcome.met else 'MISSED'} {outcome.section}: {outcome.text}: {outcome.got}")
+    failed = [row for section in sections for row in section.rows if (row.reason or "").startswith("failed")]
+    return int(any(row.label.startswith("stepout") for row in failed))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

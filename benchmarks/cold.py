@@ -1,0 +1,64 @@
+"""From a fresh interpreter to the verified bytes of a small object, as a Lambda's first call would be."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from typing import Any
+
+from benchmarks.job import BUCKET, children_cpu
+from benchmarks.measure import ROOT, child_environment
+
+__all__ = ["SCRIPTS", "run_script"]
+
+_HEAD = "import json, sys\njob = json.loads(sys.argv[1])\n"
+_CHECK = "import hashlib\nassert hashlib.sha256(data).hexdigest() == job['sha256']\n"
+
+SCRIPTS = {
+    "bare interpreter": "",
+    "boto3": _HEAD + "import boto3\n"
+    "client = boto3.client('s3', endpoint_url=job['endpoint'])\n"
+    "data = client.get_object(Bucket=job['bucket'], Key=job['key'])['Body'].read()\n" + _CHECK,
+    "botocore alone": _HEAD + "import botocore.session\n"
+    "client = botocore.session.get_session().create_client('s3', endpoint_url=job['endpoint'])\n"
+    "data = client.get_object(Bucket=job['bucket'], Key=job['key'])['Body'].read()\n" + _CHECK,
+    "obstore": _HEAD + "import os, obstore\n"
+    "from obstore.store import S3Store\n"
+    "store = S3Store(job['bucket'], endpoint=job['endpoint'], region='us-east-1',\n"
+    "    client_options={'allow_http': True}, access_key_id=os.environ['AWS_ACCESS_KEY_ID'],\n"
+    "    secret_access_key=os.environ['AWS_SECRET_ACCESS_KEY'])\n"
+    "data = memoryview(obstore.get(store, job['key']).bytes())\n" + _CHECK,
+    "s3fs": _HEAD + "import s3fs\n"
+    "filesystem = s3fs.S3FileSystem(client_kwargs={'endpoint_url': job['endpoint']})\n"
+    "data = filesystem.cat_file(job['bucket'] + '/' + job['key'])\n" + _CHECK,
+    "import stepout": "import stepout\n",
+    "stepout": _HEAD + "import stepout\n"
+    "stepout.resolve_artifact(job['pointer'], allow=['s3://' + job['bucket'] + '/']).read_bytes()\n",
+}
+
+
+def run_script(label: str, endpoint: str, size: int, sha256: str) -> dict[str, Any]:
+    """Run one of them from start to exit; wall and CPU seconds of the whole process."""
+    pointer = {
+        "stepout": "pointer/1",
+        "bucket": BUCKET,
+        "key": f"cold/{size}",
+        "size": size,
+        "checksum": {"sha256": sha256},
+    }
+    pointer["mediaType"] = "application/octet-stream"
+    job = {"endpoint": endpoint, "bucket": BUCKET, "key": f"cold/{size}", "sha256": sha256, "pointer": pointer}
+    environment = {**child_environment(None), "AWS_ENDPOINT_URL": endpoint}
+    before, start = children_cpu(), time.perf_counter()
+    run = subprocess.run(
+        [sys.executable, "-c", SCRIPTS[label], json.dumps(job)],
+        env=environment, cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    wall, cpu = time.perf_counter() - start, children_cpu() - before
+    if run.returncode:
+        last = run.stderr.strip().splitlines()[-1:] or ["no message"]
+        kind = "skipped" if "ModuleNotFoundError" in last[0] else "failed"
+        return {kind: last[0], "log": run.stderr[-2000:]}
+    return {"wall": wall, "cpu": cpu, "memory": None}

@@ -1,0 +1,83 @@
+"""stepout at the same jobs, through its public names alone."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from benchmarks.job import Job, Work
+
+__all__ = ["artifact", "download", "manager", "pointer", "reading_client", "upload"]
+
+
+def _unsigned_client(job: Job) -> Any:
+    """Make the client of a caller who sends unsigned payloads over plain HTTP, as some peers do by default."""
+    import boto3
+    from botocore.config import Config
+
+    config = Config(
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
+        s3={"payload_signing_enabled": False, "addressing_style": "path"},
+    )
+    return boto3.client("s3", endpoint_url=job.endpoint, config=config)
+
+
+def manager(job: Job) -> Any:
+    """Make an artifact manager, from the environment unless the caller has a client of its own."""
+    import stepout
+
+    os.environ["AWS_ENDPOINT_URL"] = job.endpoint
+    settings = {name: job.options[name] for name in ("connections", "memory") if name in job.options}
+    client = _unsigned_client(job) if job.options.get("unsigned") else None
+    return stepout.ArtifactManager(
+        job.bucket, "runs", client=client, settings=stepout.TransferSettings(**settings) if settings else None
+    )
+
+
+def pointer(job: Job, key: str) -> dict[str, Any]:
+    """Return the document that a producer would have passed on."""
+    checksum, kind = {"sha256": job.sha256}, "application/octet-stream"
+    return {
+        "stepout": "pointer/1",
+        "bucket": job.bucket,
+        "key": key,
+        "size": job.size,
+        "checksum": checksum,
+        "mediaType": kind,
+    }
+
+
+def artifact(job: Job, key: str, **options: Any) -> Any:
+    """Resolve a pointer, with a client that exists already, as the peers' do."""
+    import stepout
+
+    return stepout.resolve_artifact(
+        pointer(job, key), allow=[f"s3://{job.bucket}/"], client=reading_client(job), **options
+    )
+
+
+def reading_client(job: Job) -> Any:
+    """Make the client that stepout makes for itself."""
+    from stepout.artifacts.clients import make_client
+
+    return make_client(endpoint_url=job.endpoint)
+
+
+def upload(job: Job) -> Work:
+    """``put_file``."""
+    writer = manager(job)
+    return lambda: {"sha256": writer.put_file("object", Path(job.path)).checksum["sha256"]}
+
+
+def download(job: Job) -> Work:
+    """``resolve_artifact(…).download(path)``."""
+    found = artifact(job, job.key)
+
+    def work() -> dict[str, Any]:
+        found.download(job.path)
+        return {"sha256": job.sha256}
+
+    return work

@@ -1,0 +1,295 @@
+"""What is measured: every suite is a generator of sections, each a table of contenders that ran interleaved."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import time
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from benchmarks import servers
+from benchmarks.job import MIB, Job
+from benchmarks.measure import Row, interleave, run_job
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from benchmarks.data import Data
+    from benchmarks.servers import Server
+
+__all__ = ["SUITES", "Context", "Section"]
+
+SAME = ("stepout", "boto3", "boto3 tuned", "boto3 CRT", "s3fs", "pyarrow", "obstore", "obstore tuned", "s5cmd")
+LESS = ("boto3", "boto3 CRT", "s3fs", "pyarrow", "obstore", "s5cmd")
+FEW = ("stepout", "boto3", "boto3 tuned", "boto3 CRT", "pyarrow", "obstore", "s5cmd")
+OBJECT = 10 * 1024
+
+
+@dataclass
+class Section:
+    """One table: contenders that did the same thing in interleaved rounds.
+
+    Attributes:
+        suite: Which suite it belongs to.
+        name: Its heading.
+        size: Bytes that each contender moved, or 0.
+        rows: The contenders.
+        baseline: Whom the ratios are to.
+        floor: The row that is the bill nobody escapes, if there is one.
+        above: A row whose time is subtracted from all others before anything is compared (a bare interpreter).
+    """
+
+    suite: str
+    name: str
+    size: int
+    rows: list[Row]
+    baseline: str = "boto3"
+    floor: str | None = None
+    above: str | None = None
+
+
+@dataclass
+class Context:
+    """What all suites share."""
+
+    data: Data
+    size: int
+    rounds: int
+    quick: bool
+    certificates: tuple[Path, Path]
+    say: Callable[[str], object]
+    deadline: float = float("inf")
+    timeout: float = 120
+    only: frozenset[str] = frozenset()
+    _number: Iterator[int] = field(default_factory=lambda: iter(range(10**9)))
+
+    def run(self, section: Section, server: Server | None, *, rounds: int | None = None, share: float = 1) -> Section:
+        """Run a section's rounds; ``share`` of the time that the suite has left is its own."""
+        if self.only:
+            kept = {section.baseline, section.floor, section.above, *self.only}
+            section.rows = [row for row in section.rows if row.label in kept]
+        self.say(f"{section.suite}: {section.name}")
+        left = self.deadline - time.monotonic()
+        counters = server.counters if server and server.name == "sink" else None
+        interleave(
+            section.rows,
+            rounds or self.rounds,
+            counters=counters,
+            deadline=time.monotonic() + left * share,
+            say=self.say,
+        )
+        return section
+
+    def row(self, label: str, job: Job, group: str = "same job") -> Row:
+        """Make a row of one job; a download's file is new each time and goes away afterwards."""
+
+        def act() -> dict[str, Any]:
+            if job.operation != "download":
+                return run_job(job, timeout=self.timeout)
+            path = self.data.folder / f"out-{next(self._number)}"
+            try:
+                return run_job(replace(job, path=str(path)), timeout=self.timeout)
+            finally:
+                path.unlink(missing_ok=True)
+
+        return Row(label, act, group)
+
+
+def _sinks(context: Context) -> Iterator[tuple[str, Server, float]]:
+    """Both sinks, one after the other, and the share of the time left that each may use."""
+    with servers.sink(context.data.pattern) as server:
+        yield "HTTP", server, 0.5
+    with servers.sink(context.data.pattern, certificates=context.certificates) as server:
+        yield "HTTPS", server, 1
+
+
+def _transfer(context: Context, operation: str, server: Server, size: int, **more: Any) -> Job:
+    path = str(context.data.file(size)) if operation == "upload" else ""
+    return Job(
+        peer="", operation=operation, endpoint=server.endpoint, authority=server.authority, path=path, size=size,
+        sha256=context.data.sha256(size), key=f"pattern/{size}", **more,
+    )  # fmt: skip
+
+
+def _contenders(context: Context, job: Job, same: Sequence[str], less: Sequence[str] = ()) -> list[Row]:
+    from benchmarks.peers import TRANSFERS
+
+    rows = [context.row(peer, replace(job, peer=peer)) for peer in same if job.operation in TRANSFERS[peer]]
+    if job.operation == "upload" and not job.https:
+        rows.insert(1, context.row("stepout, unsigned", replace(job, peer="stepout", options={"unsigned": True})))
+    rows += [
+        context.row(f"{peer}, no SHA-256", replace(job, peer=peer, hashed=False), "less")
+        for peer in less
+        if not context.quick
+    ]
+    return rows
+
+
+def _floors(context: Context, job: Job) -> list[Row]:
+    source = replace(job, operation="upload", path=str(context.data.file(job.size)))
+    return [
+        context.row(name, replace(source, peer=name), "floor") for name in ("SHA-256 alone", "SHA-256 and CRC64NVME")
+    ]
+
+
+def _large(context: Context, operation: str) -> Iterator[Section]:
+    for scheme, server, share in _sinks(context):
+        job = _transfer(context, operation, server, context.size)
+        rows = _contenders(context, job, SAME, LESS) + _floors(context, job)
+        name = f"{operation} {_human(context.size)}, sink, {scheme}"
+        yield context.run(Section(operation, name, context.size, rows, floor="SHA-256 alone"), server, share=share)
+
+
+def upload(context: Context) -> Iterator[Section]:
+    """One large file, up."""
+    yield from _large(context, "upload")
+
+
+def download(context: Context) -> Iterator[Section]:
+    """One large file, down to a file, verified."""
+    yield from _large(context, "download")
+
+
+def small(context: Context) -> Iterator[Section]:
+    """Many small objects, put and got."""
+    from benchmarks.small import SMALL
+
+    count = 200 if context.quick else 2000
+    files = context.data.small_files(count, OBJECT)
+    with servers.sink(context.data.pattern) as server:
+        for operation, share in (("put", 0.5), ("get", 1)):
+            job = Job(
+                peer="", operation=operation, endpoint=server.endpoint, path=str(context.data.pattern), size=OBJECT,
+                sha256=context.data.sha256(OBJECT), count=count, options={"folder": str(files)},
+            )  # fmt: skip
+            rows = [
+                context.row(peer, replace(job, peer=peer), "floor" if peer.startswith("bare") else "same job")
+                for peer, operations in SMALL.items()
+                if operation in operations
+            ]
+            name = f"{operation} {count:,} objects of 10 KiB, sink, HTTP"
+            yield context.run(Section("small", name, count * OBJECT, rows), server, share=share)
+
+
+def parquet(context: Context) -> Iterator[Section]:
+    """A table, encoded and sent."""
+    from benchmarks.parquet import TABLES
+
+    size = 32 * MIB if context.quick else 512 * MIB
+    with servers.sink(context.data.pattern, certificates=context.certificates) as server:
+        job = Job(peer="", operation="parquet", endpoint=server.endpoint, authority=server.authority, size=size)
+        groups = {"encode only": "floor", "pyarrow S3 stream": "less"}
+        rows = [context.row(peer, replace(job, peer=peer), groups.get(peer, "same job")) for peer in TABLES]
+        section = Section("parquet", f"Parquet, a table of {_human(size)}, sink, HTTPS", size, rows)
+        section.baseline, section.floor = "pyarrow S3 stream", "encode only"
+        yield context.run(section, server)
+
+
+def cold(context: Context) -> Iterator[Section]:
+    """A fresh interpreter up to 10 KiB verified."""
+    from benchmarks.cold import SCRIPTS, run_script
+
+    rounds = 3 if context.quick else max(15, context.rounds)
+    sha256 = context.data.sha256(OBJECT)
+    with servers.sink(context.data.pattern) as server:
+
+        def row(label: str) -> Row:
+            group = "floor" if label == "bare interpreter" else "same job"
+            return Row(label, lambda: run_script(label, server.endpoint, OBJECT, sha256), group)
+
+        section = Section(
+            "cold", "fresh interpreter to 10 KiB verified, sink, HTTP", 0, [row(name) for name in SCRIPTS]
+        )
+        section.above = "bare interpreter"
+        yield context.run(section, server, rounds=rounds)
+
+
+def growth(context: Context) -> Iterator[Section]:
+    """From 1 MiB up: time per byte and memory."""
+    sizes = [1, 16, 64] if context.quick else [1, 16, 256, 2048, 8192]
+    with servers.sink(context.data.pattern) as server:
+        for size in (each * MIB for each in sizes):
+            for operation in ("upload", "download"):
+                job = _transfer(context, operation, server, size)
+                peers = ["stepout", "boto3"]
+                rows = [context.row(peer, replace(job, peer=peer)) for peer in peers]
+                section = Section("growth", f"{operation} {_human(size)}, sink, HTTP", size, rows)
+                yield context.run(section, server, rounds=1 if size > 2 * context.data.size else None, share=0.5)
+            context.data.forget(size)
+
+
+def concurrency(context: Context) -> Iterator[Section]:
+    """From 1 to 16 connections."""
+    size = min(context.size, 256 * MIB)
+    steps = (1, 4) if context.quick else (1, 2, 4, 8, 16)
+    for scheme, server, share in _sinks(context):
+        job = _transfer(context, "upload", server, size)
+        rows = [
+            context.row(f"{peer}, {count}", replace(job, peer=peer, options={"connections": count}))
+            for count in steps
+            for peer in ("stepout", "boto3", "obstore")
+        ]
+        name = f"upload {_human(size)} over n connections, sink, {scheme}"
+        section = Section("concurrency", name, size, rows, baseline=f"boto3, {steps[-1]}")
+        yield context.run(section, server, share=share)
+
+
+CONDITIONS: dict[str, dict[str, float]] = {
+    "30 ms": {"latency": 0.03},
+    "100 ms": {"latency": 0.1},
+    "30 ms, 1 % stalls of 2 s": {"latency": 0.03, "stalls": 0.01},
+    "30 ms, 80 MB/s a connection": {"latency": 0.03, "rate": 80e6},
+}
+
+
+def latency(context: Context) -> Iterator[Section]:
+    """What users who are not on loopback see."""
+    size = min(context.size, (16 if context.quick else 128) * MIB)
+    chosen = list(CONDITIONS.items())[: 1 if context.quick else None]
+    for number, (condition, options) in enumerate(chosen):
+        with servers.sink(context.data.pattern, **options) as server:
+            for operation in ("upload", "download"):
+                rows = _contenders(context, _transfer(context, operation, server, size), FEW)
+                rows = [row for row in rows if row.label != "stepout, unsigned"]
+                name = f"{operation} {_human(size)}, sink, HTTP, {condition}"
+                left = 2 * (len(chosen) - number) - (operation == "download")
+                yield context.run(Section("latency", name, size, rows), server, share=1 / left)
+
+
+def seaweed(context: Context) -> Iterator[Section]:
+    """A real object store."""
+    size = min(context.size, (16 if context.quick else 128) * MIB)
+    folder = context.data.folder / "seaweed"
+    folder.mkdir()
+    with servers.seaweed(folder) as server:
+        job = _transfer(context, "upload", server, size)
+        run_job(replace(job, peer="boto3"), timeout=context.timeout)  # what the downloads read
+        for operation, share in (("upload", 0.5), ("download", 1)):
+            rows = _contenders(context, _transfer(context, operation, server, size), FEW)
+            name = f"{operation} {_human(size)}, SeaweedFS, HTTP"
+            yield context.run(Section("seaweed", name, size, rows), server, share=share)
+    with contextlib.suppress(OSError):
+        shutil.rmtree(folder)
+
+
+def _human(size: int) -> str:
+    for unit, name in ((1 << 30, "GiB"), (MIB, "MiB"), (1 << 10, "KiB")):
+        if size >= unit:
+            return f"{size / unit:g} {name}"
+    return f"{size} B"
+
+
+SUITES: dict[str, tuple[Callable[[Context], Iterator[Section]], float]] = {
+    "upload": (upload, 7),
+    "download": (download, 6),
+    "small": (small, 4),
+    "parquet": (parquet, 2.5),
+    "cold": (cold, 0.7),
+    "growth": (growth, 2.5),
+    "concurrency": (concurrency, 1.5),
+    "latency": (latency, 3.5),
+    "seaweed": (seaweed, 1.5),
+}
+"""Each suite, and its share of the time."""

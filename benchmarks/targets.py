@@ -1,0 +1,107 @@
+"""What stepout is held against: the ratios that this project has set itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from benchmarks.stats import memory_of, ratio_between
+
+if TYPE_CHECKING:
+    from benchmarks.suites import Section
+
+__all__ = ["TARGETS", "Outcome", "Target", "outcomes"]
+
+MEMORY = "memory"
+
+
+@dataclass(frozen=True)
+class Target:
+    """At most ``limit`` × another contender in every section whose name has all of ``words``."""
+
+    suite: str
+    words: tuple[str, ...]
+    other: str
+    limit: float
+    metrics: tuple[str, ...] = ("wall",)
+    mine: str = "stepout"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A target and what came of it."""
+
+    section: str
+    text: str
+    got: str
+    met: bool
+
+
+BOTH = ("wall", "cpu")
+TARGETS = (
+    Target("upload", ("HTTP",), "boto3", 0.22, BOTH),
+    Target("upload", ("HTTP",), "obstore", 0.70),
+    Target("upload", ("HTTP",), "s5cmd", 0.42),
+    Target("upload", ("HTTP",), "SHA-256 alone", 1.4),
+    Target("upload", ("HTTP",), "boto3", 0.22, BOTH, "stepout, unsigned"),
+    Target("upload", ("HTTP",), "obstore", 0.70, ("wall",), "stepout, unsigned"),
+    Target("upload", ("HTTP",), "s5cmd", 0.42, ("wall",), "stepout, unsigned"),
+    Target("upload", ("HTTP",), "SHA-256 alone", 1.4, ("wall",), "stepout, unsigned"),
+    Target("upload", ("HTTPS",), "boto3", 0.42, BOTH),
+    Target("upload", ("HTTPS",), "obstore", 0.80),
+    Target("upload", ("HTTPS",), "s5cmd", 0.5),
+    Target("download", ("HTTP",), "boto3", 0.35),
+    Target("download", ("HTTP",), "obstore", 0.65),
+    Target("download", ("HTTP",), "s5cmd", 0.55),
+    Target("download", ("HTTPS",), "boto3", 0.48),
+    Target("download", ("HTTPS",), "best", 1.0),
+    Target("upload", (), MEMORY, 64),
+    Target("download", (), MEMORY, 64),
+    Target("growth", (), MEMORY, 64),
+    Target("small", (), "boto3", 0.6),
+    Target("small", ("put",), "bare put_object", 1.15, ("cpu",)),
+    Target("parquet", (), "pyarrow S3 stream", 1.10, ("wall",), "stepout put_table"),
+    Target("cold", (), "boto3", 1.05),
+    Target("latency", (), "best", 1 / 0.9),
+)
+
+
+def outcomes(sections: list[Section]) -> list[Outcome]:
+    """Hold every section against every target that speaks of it."""
+    return [
+        outcome
+        for section in sections
+        for target in TARGETS
+        if target.suite == section.suite and set(target.words) <= set(section.name.replace(",", "").split())
+        for outcome in _outcomes(section, target)
+    ]
+
+
+def _outcomes(section: Section, target: Target) -> list[Outcome]:
+    if target.other == MEMORY:
+        row = next((row for row in section.rows if row.label == target.mine), None)
+        memory = memory_of(row) if row else None
+        if memory is None:
+            return []
+        text = f"{target.mine}: at most {target.limit:g} MiB of extra memory"
+        return [Outcome(section.name, text, f"{memory:.0f} MiB", memory <= target.limit)]
+    found = []
+    for metric in target.metrics:
+        other = _best(section, target.mine) if target.other == "best" else target.other
+        ratio = ratio_between(section, target.mine, other, metric)
+        if ratio is not None:
+            shown = f"the best peer ({other})" if target.other == "best" else target.other
+            text = f"{target.mine}: {metric} at most {target.limit:.2f} × {shown}"
+            found.append(Outcome(section.name, text, str(ratio), ratio.median <= target.limit))
+    return found
+
+
+def _best(section: Section, mine: str) -> str | None:
+    """Name the peer that did the same job fastest."""
+    ratios = {
+        row.label: ratio
+        for row in section.rows
+        if row.group == "same job" and not row.label.startswith("stepout") and row.label != mine
+        if (ratio := ratio_between(section, row.label, section.baseline, "wall")) is not None
+    }
+    return min(ratios, key=lambda label: ratios[label].median, default=None)

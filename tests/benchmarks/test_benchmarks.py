@@ -1,0 +1,106 @@
+"""The benchmark harness measures what it says, at a size where nobody waits for it; no time is asserted."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def _bench(folder: Path, *arguments: str) -> dict[str, Any]:
+    command = [sys.executable, "-m", "benchmarks", *arguments, "--output", str(folder), "--folder", str(folder)]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100, check=False)
+    assert run.returncode == 0, run.stderr
+    return dict(json.loads((folder / "benchmarks.json").read_text(encoding="utf-8")))
+
+
+def _rows(section: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {row["label"]: row for row in section["rows"]}
+
+
+def _folder_is_clean(folder: Path) -> bool:
+    return {path.name for path in folder.iterdir()} <= {"benchmarks.md", "benchmarks.json", "benchmarks.svg"}
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the sink serves from forked processes")
+def test_transfers_are_measured_and_reported(tmp_path: Path) -> None:
+    """Both directions over both schemes: who ran, what the server saw, ratios to the baseline, a page and its JSON."""
+    values = _bench(tmp_path, "upload", "download", "--size", "12MiB", "--rounds", "1", "--quick", "--only", "stepout")
+    assert [section["name"] for section in values["sections"]] == [
+        f"{operation} 12 MiB, sink, {scheme}" for operation in ("upload", "download") for scheme in ("HTTP", "HTTPS")
+    ]
+    for section in values["sections"]:
+        rows = _rows(section)
+        assert {"stepout", "boto3", "SHA-256 alone"} <= set(rows)
+        assert rows["boto3"]["wallToBaseline"] == [1, 1, 1]
+        assert rows["stepout"]["wallToFloor"][0] > 0
+        saw = rows["stepout"]["serverSaw"]
+        moved = "bytes_in" if section["suite"] == "upload" else "bytes_out"
+        assert saw[moved] == 12 << 20
+        assert "failed" not in saw
+        assert "unchecked" not in saw
+    page = (tmp_path / "benchmarks.md").read_text(encoding="utf-8")
+    assert "```" not in page
+    assert str(tmp_path) not in page
+    assert page.count("| **stepout** |") == 4
+    assert {target["section"] for target in values["targets"]} == {section["name"] for section in values["sections"]}
+    assert _folder_is_clean(tmp_path)
+
+
+def _script(text: str, *arguments: str) -> Any:
+    """What a script prints, run where ``benchmarks`` can be imported."""
+    command = [sys.executable, "-c", text, *arguments]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
+    return json.loads(run.stdout)
+
+
+def test_a_wrong_digest_is_a_failure(tmp_path: Path) -> None:
+    """A contender that comes to another SHA-256 than the expected one has failed, however fast it was."""
+    file = tmp_path / "file"
+    file.write_bytes(b"0123456789" * 1000)
+    script = """
+import json, sys
+from benchmarks import measure
+from benchmarks.job import Job
+job = Job(peer="SHA-256 alone", operation="upload", path=sys.argv[1], size=10000, sha256="0" * 64)
+print(json.dumps(measure.run_job(job)))
+"""
+    assert _script(script, str(file))["failed"].startswith("AssertionError: SHA-256 is ")
+
+
+def test_ratios_are_taken_within_rounds_and_nobody_is_dropped() -> None:
+    """A round in which everything was slow changes no ratio, and a missing peer is in the table with the reason."""
+    script = """
+import json
+from benchmarks.measure import Row, interleave
+from benchmarks.report import machine, page
+from benchmarks.stats import ratio_between
+from benchmarks.suites import Section
+
+order = []
+def contender(name, *walls):
+    times = iter(walls)
+    def act():
+        order.append(name)
+        return {"wall": (t := next(times)), "cpu": t, "memory": 1 << 20}
+    return Row(name, act)
+rows = [contender("stepout", 1, 10, 3), contender("boto3", 2, 40, 6)]
+rows.append(Row("absent", lambda: {"skipped": "ModuleNotFoundError: No module named 'absent'"}))
+section = Section("upload", "upload, sink, HTTP", 1 << 30, rows)
+interleave(rows, 3)
+ratio = ratio_between(section, "stepout", "boto3", "wall")
+text = page([section], "2026-01-01", machine(), plot=False)
+print(json.dumps({"order": order, "ratio": [ratio.median, ratio.least, ratio.most], "page": text}))
+"""
+    found = _script(script)
+    assert found["order"] == ["stepout", "boto3"] * 3
+    assert found["ratio"] == [0.5, 0.25, 0.5]
+    assert "| absent | skipped: ModuleNotFoundError: No module named 'absent' |" in found["page"]
+    assert "| **stepout** | 0.50 (0.25\u20130.50) |" in found["page"]
