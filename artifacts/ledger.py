@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from stepout.schemas.errors import ArtifactExistsError, StoreError
 
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from stepout.schemas import Pointer
 
 __all__ = ["Abortable", "Ledger"]
+
+
+_ABORT_SECONDS: Final = 10.0
 
 
 class Abortable(Protocol):
@@ -102,8 +105,12 @@ class Ledger:
         with self._lock:
             self._ended = self._ended or reason
             uploads, self._open = list(self._open.values()), {}
-        for upload in uploads:
-            upload.abort()
+        # Each waits a little for its requests in flight, so all of them wait at once.
+        threads = [threading.Thread(target=upload.abort, daemon=True) for upload in uploads]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(_ABORT_SECONDS)
 
     def check_open(self) -> None:
         """Raise if writes are refused.

@@ -35,7 +35,7 @@ _NO_CONTENT: Final = {"sha256": "0" * 64}
 
 
 class PutOptions(TypedDict, total=False):
-    """What every put accepts.
+    """What every put accepts; ``None`` counts as absent.
 
     Attributes:
         media_type: In place of the one that follows from the value.
@@ -107,6 +107,7 @@ class Outbox:
             InvalidDocumentError: The name, the media type, an annotation or a time is not what a pointer can hold.
             ConfigurationError: The suffix, the mode or an option is none.
         """
+        options = cast("PutOptions", {name: value for name, value in options.items() if value is not None})
         unknown = ", ".join(sorted(set(options) - set(PutOptions.__annotations__)))
         if unknown:
             raise ConfigurationError(f"put does not know {unknown}; it takes {', '.join(PutOptions.__annotations__)}")

@@ -98,13 +98,27 @@ def resolve_run(run: RunIdentity | None, *, clock: Clock = utc_now, random: Rand
     Returns:
         The identity with nonce and version, and with a run id where there is no execution.
     """
-    known = run or RunIdentity()
+    known = _checked(run or RunIdentity())
     nonce = known.nonce or (process_nonce() if random is None else random(_NONCE_BYTES).hex())
     run_id = known.run_id
     if known.execution is None and run_id is None:
         shared = known != RunIdentity() and random is None
         run_id = _run_id_of(os.getpid()) if shared else new_run_id(clock(), random or os.urandom)
     return replace(known, nonce=nonce, run_id=run_id, version=known.version or version())
+
+
+def _checked(run: RunIdentity) -> RunIdentity:
+    for name in ("execution", "state", "map_index", "nonce", "run_id", "version"):
+        value = getattr(run, name)
+        if value is not None and not (isinstance(value, str) and value):
+            raise ConfigurationError(f"run: {name} is of type {type(value).__name__}, or empty; expected text or None")
+    for name in ("attempt", "redrive"):
+        value = getattr(run, name)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
+            raise ConfigurationError(f"run: {name} is {value!r}: expected a whole number, 0 or more, or None")
+    if run.map_index is not None and not _MAP_INDEX.fullmatch(run.map_index):
+        raise ConfigurationError("run: map_index: expected an index as text, or a path of them such as '3-0'")
+    return run
 
 
 def run_from_env(environ: Mapping[str, str]) -> RunIdentity:

@@ -316,7 +316,6 @@ class _Tail:
     sink: Sink
     mode: Literal["pass", "keep", "drop"] = "pass"
     kept: list[bytes] = field(default_factory=list)
-    position: int = 0
     closed: bool = False
 
     def write(self, data: bytes) -> int:
@@ -324,26 +323,13 @@ class _Tail:
             self.kept.append(bytes(data))
         if self.mode != "drop":
             self.sink.write(data)
-        self.position += len(data)
         return len(data)
-
-    def tell(self) -> int:
-        return self.position
 
     def flush(self) -> None:
         return None
 
     def close(self) -> None:
         self.closed = True
-
-    def readable(self) -> bool:
-        return False
-
-    def writable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return False
 
     def footer(self) -> tuple[int, str]:
         """Return the size of the file's tail and its digest, as the module's docstring defines them."""

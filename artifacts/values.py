@@ -50,6 +50,8 @@ def _kind_of_stream(value: object) -> Kind:
         return "file"
     if isinstance(value, Iterator):
         return "table"
+    if isinstance(value, tuple | set | frozenset) or hasattr(value, "isoformat") or hasattr(value, "item"):
+        return "json"  # none of these is, and put_json says what to make of it
     if isinstance(value, Pointer):
         msg = "this is the pointer of an artifact that is there already: use adopt(name, pointer.url) to name it here"
         raise ConfigurationError(msg)

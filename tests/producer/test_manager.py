@@ -6,12 +6,14 @@ import hashlib
 import io
 import json
 import os
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -329,6 +331,49 @@ def test_values_that_nothing_writes_say_so(manager: ArtifactManager) -> None:
         manager.put("a", object())
     with pytest.raises(ConfigurationError, match="adopt"):
         manager.put("a", manager.put("b", b"x"))
+    for value, remedy in (
+        ((1, 2), "make it a list"),
+        ({1}, "make it a list"),
+        (NOON, "isoformat"),
+        (np.int64(1), "item"),
+    ):
+        with pytest.raises(InvalidDocumentError, match=remedy):
+            manager.put("a", value)
+
+
+@pytest.mark.parametrize(
+    ("library", "act"),
+    [
+        ("PIL", lambda m: m.put_image("a", np.zeros((2, 2), np.uint8))),
+        ("pyarrow", lambda m: m.put_table("a", iter([1]))),
+    ],
+)
+def test_a_missing_library_is_named(
+    manager: ArtifactManager, monkeypatch: pytest.MonkeyPatch, library: str, act: Any
+) -> None:
+    """Without the extra, the error says what to install."""
+    monkeypatch.setitem(sys.modules, library, None)
+    with pytest.raises(ConfigurationError, match=r"pip install 'stepout\["):
+        act(manager)
+
+
+def test_options_that_are_none_count_as_absent(manager: ArtifactManager) -> None:
+    """A caller may pass its own optional arguments through."""
+    nothing: Any = dict.fromkeys(("media_type", "annotations", "mode", "expires_at", "suffix"))
+    assert manager.put("a", "x", **nothing).media_type == "text/plain; charset=utf-8"
+
+
+def test_an_abort_reaches_every_writer(manager: ArtifactManager, store: MemoryStore) -> None:
+    """Several open writers end together."""
+    writers = [manager.open(f"w{index}") for index in range(3)]
+    for writer in writers:
+        writer.write(bytes(20 << 20))
+    manager.abort()
+    assert store.open_uploads == []
+    for writer in writers:
+        writer.abort()
+    with manager:
+        pass
 
 
 def test_a_document_lies_beside_the_artifacts(manager: ArtifactManager, store: MemoryStore) -> None:
@@ -370,8 +415,6 @@ def test_bad_options_are_refused_before_anything_is_sent(
 
 def test_annotations_of_a_put_are_not_overruled(manager: ArtifactManager) -> None:
     """What the put itself writes, a caller cannot; other annotations stay beside it."""
-    import numpy as np
-
     pixels = np.zeros((2, 3), np.uint8)
     with pytest.raises(ConfigurationError, match="image of artifact 'a'"):
         manager.put_image("a", pixels, annotations={"image": 1})

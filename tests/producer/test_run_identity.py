@@ -10,7 +10,7 @@ from itertools import count
 
 import pytest
 
-from stepout.artifacts.run import new_run_id, process_nonce, resolve_run, rfc3339, run_from_env
+from stepout.artifacts.run import new_run_id, process_nonce, resolve_run, rfc3339, run_from_env, version
 from stepout.schemas import RunIdentity
 from stepout.schemas.errors import ConfigurationError
 
@@ -114,3 +114,34 @@ def test_bad_numbers_are_named(name: str, value: str) -> None:
     """A variable that holds no number is a configuration error that names it."""
     with pytest.raises(ConfigurationError, match=f"STEPOUT_{name} is "):
         run_from_env({f"STEPOUT_{name}": value})
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"map_index": 3},
+        {"map_index": "first"},
+        {"state": ""},
+        {"execution": b"arn"},
+        {"attempt": "1"},
+        {"attempt": -1},
+        {"redrive": True},
+    ],
+)
+def test_a_run_that_no_document_could_hold_is_refused(wrong: dict[str, object]) -> None:
+    """A member of the wrong type is named when the manager is made, not when the output is sent."""
+    with pytest.raises(ConfigurationError, match=f"run: {next(iter(wrong))}"):
+        resolve_run(RunIdentity(**wrong))  # type: ignore[arg-type]  # the wrong type is the point
+
+
+def test_a_bare_folder_has_no_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where stepout is not installed but copied, its version is unknown, which is no error."""
+    from importlib import metadata
+
+    def missing(_: str) -> str:
+        raise metadata.PackageNotFoundError
+
+    version.cache_clear()
+    monkeypatch.setattr(metadata, "version", missing)
+    assert resolve_run(None).version is None
+    version.cache_clear()
