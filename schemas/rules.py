@@ -129,11 +129,11 @@ def whole(value: object) -> int | None:
 
 def integer_problems(value: object, location: str) -> Iterator[Problem]:
     """Yield what is wrong with a member that is to be a whole number from 0 to 2**53 - 1."""
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int):
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or (isinstance(value, float) and not value.is_integer()):
         yield wrong_type(location, "integer", value)
-    elif not 0 <= value <= INTEGER_LIMIT:
+    # In JSON Schema the limits hold for every number, whole or not.
+    if isinstance(value, int | float) and number and not 0 <= value <= INTEGER_LIMIT:
         yield wrong_range(location)
 
 
