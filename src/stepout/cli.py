@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import io
 import os
 import signal
 import sys
@@ -88,6 +89,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code.
     """
     words = list(sys.argv[1:] if argv is None else argv)
+    if argv is None:
+        _print_whatever()
     try:
         arguments = _parser(words).parse_args(words)
     except SystemExit as end:
@@ -103,6 +106,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.debug:
             raise
         return _complain(error)
+
+
+def _print_whatever() -> None:
+    """Let a character that the terminal cannot show be escaped instead of failing."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _parser(words: Sequence[str]) -> argparse.ArgumentParser:

@@ -90,6 +90,8 @@ def _named(arguments: argparse.Namespace) -> tuple[dict[str, Pointer], TaskOutpu
     """Return the pointers by name, the output they stand in, and what there is to say about it."""
     may_read = bool(arguments.allow or arguments.allow_any or os.environ.get("STEPOUT_ALLOW"))
     text = document_text(arguments.document)
+    if arguments.document == "-" and isinstance(text, bytes):  # standard input can be read once
+        arguments.document = text.decode("utf-8", "surrogateescape")
     if isinstance(text, str) and text.startswith("s3://"):
         return _resolved(arguments), None, ""
     found = the_document(text)
@@ -100,12 +102,10 @@ def _named(arguments: argparse.Namespace) -> tuple[dict[str, Pointer], TaskOutpu
     if output.artifacts is not None:
         spilled = {"(result)": output.result} if isinstance(output.result, Pointer) else {}
         return {**output.artifacts, **spilled}, output, ""
-    if may_read and arguments.document != "-":
+    if may_read:
         return _resolved(arguments), output, ""
     assert output.manifest is not None  # noqa: S101 - an output has artifacts or a manifest
-    note = (
-        "this output is kept in its manifest; pass the document as a file or JSON, with --allow, to list what is in it"
-    )
+    note = "this output is kept in its manifest; say what may be read (--allow) to list what is in it"
     return {"(manifest)": output.manifest}, output, note
 
 

@@ -50,7 +50,9 @@ def configure_get(parser: argparse.ArgumentParser) -> None:
     parser.epilog = _GET_EPILOG
     add_document(parser)
     parser.add_argument("--name", help="which artifact of a task output; default: all of them")
-    parser.add_argument("-o", "--output", metavar="PATH", help="a file, or a folder (default: here)")
+    parser.add_argument(
+        "-o", "--output", metavar="PATH", help="a file, a folder (default: here), or - for standard output, as cat does"
+    )
     add_json(parser)
     add_reading(parser)
     parser.set_defaults(run=_get)
@@ -66,6 +68,8 @@ def configure_cat(parser: argparse.ArgumentParser) -> None:
 
 
 def _get(arguments: argparse.Namespace) -> int:
+    if arguments.output == "-":
+        return _cat(arguments)
     with store_settings(arguments):
         found = _chosen(artifacts_of(arguments), arguments.name)
         keys = {name: "" if artifact.is_directory else artifact.pointer.key for name, artifact in found.items()}

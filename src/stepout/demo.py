@@ -110,6 +110,8 @@ def run_demo(*, keep: Path | None = None, write: Callable[[str], object] | None 
         _look_at_files(aws, document, folder, story, kept=keep is not None)
         _second_run(aws, deployment, story)
         story.title("Done")
+        if keep is None:
+            story.say("to look at the picture and the table: stepout demo --keep DIR")
         story.say("stopping the local AWS")
     _check("processes that are left", aws.processes, [])
     story.say(f"everything was as it should be; nothing is left running. {story.seconds:.1f} s in all")

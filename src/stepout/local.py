@@ -111,6 +111,9 @@ class LocalAws:
     @property
     def environ(self) -> dict[str, str]:
         """What a program needs in its environment to reach this AWS and no other."""
+        direct = ",".join(
+            filter(None, (os.environ.get("NO_PROXY") or os.environ.get("no_proxy"), "127.0.0.1,localhost"))
+        )
         return {
             "AWS_ENDPOINT_URL": self.endpoint,
             "AWS_ACCESS_KEY_ID": "test",
@@ -120,8 +123,8 @@ class LocalAws:
             "AWS_CONFIG_FILE": os.devnull,
             "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
             "AWS_EC2_METADATA_DISABLED": "true",
-            "NO_PROXY": "127.0.0.1,localhost",
-            "no_proxy": "127.0.0.1,localhost",
+            "NO_PROXY": direct,
+            "no_proxy": direct,
             "STEPOUT_S3_PROFILE": "compatible",
         }
 

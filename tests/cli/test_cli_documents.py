@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -169,6 +170,7 @@ def test_output_is_downloaded_whole_or_by_name(
     assert run("get", document, "--name", "notes")[0] == 0
     assert (tmp_path / "notes.txt").read_text() == "some notes\n"
     assert run("cat", document, "--name", "notes") == (0, "some notes\n", "")
+    assert run("get", document, "--name", "notes", "-o", "-") == (0, "some notes\n", "")
 
 
 def test_choice_that_cannot_be_made_says_what_there_is(
@@ -276,6 +278,8 @@ def test_manifest_is_followed_if_that_is_allowed(
     document = json.dumps({"stepout": "output/1", "manifest": manifest})
     code, out, _ = run("show", document, "--json")
     assert (code, [each["name"] for each in json.loads(out)]) == (0, ["notes", "numbers"])
+    code, out, _ = run("show", "-", "--json", stdin=document.encode())
+    assert (code, [each["name"] for each in json.loads(out)]) == (0, ["notes", "numbers"])
     assert run("verify", document)[0] == 0
     monkeypatch.delenv("STEPOUT_ALLOW")
     code, out, err = run("show", document)
@@ -304,7 +308,5 @@ def test_endpoint_and_profile_can_be_given(
     code, out, _ = run("put", "a", "-", "--bucket", bucket, "--prefix", "runs", *there, stdin=b"x" * 6_000_000)
     assert code == 0
     assert run("verify", out, *there)[0] == 0
-    import os
-
     assert os.environ["AWS_ENDPOINT_URL_S3"] == "http://127.0.0.1:2"
     assert "STEPOUT_S3_PROFILE" not in os.environ

@@ -107,6 +107,15 @@ def test_version() -> None:
     assert done.stdout == f"stepout {__version__}\n"
 
 
+def test_character_that_the_terminal_lacks_is_escaped() -> None:
+    """A document's text goes to an ASCII terminal escaped, not as a traceback."""
+    document = json.dumps({"stepout": "output/1", "artifacts": {}, "result": {"who": "é"}})
+    environ = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    done = subprocess.run([*STEPOUT, "show", document], capture_output=True, text=True, check=False, env=environ)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert r'result: {"who":"\xe9"}' in done.stdout
+
+
 def test_reader_that_leaves_is_no_traceback() -> None:
     """``stepout … | head`` ends in silence."""
     read, write = os.pipe()

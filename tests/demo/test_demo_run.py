@@ -4,44 +4,45 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
-import subprocess
+import json
 import sys
 import zipfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+from support.ministack import unique
 
-from stepout import ConfigurationError, demo
+import stepout
+from stepout import ArtifactManager, ConfigurationError, demo
 from stepout.cli import main
 from stepout.demo import DemoError, run_demo
 from stepout.demo_job import NothingToSeeError, contours, flights, photograph
+from stepout.demo_lambda import handler
 from stepout.demo_machine import lambda_zip
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from stepout.local import LocalAws
 
 
-def test_demo_does_what_it_says(tmp_path: Path) -> None:
-    """One whole run: within a minute, both files kept as the document says, nothing else left behind."""
+def test_demo_does_what_it_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One whole run: both files are kept as the document says, and nothing else is left behind."""
     kept, temporary = tmp_path / "kept", tmp_path / "tmp"
     temporary.mkdir()
-    done = subprocess.run(
-        [sys.executable, "-m", "stepout", "demo", "--keep", str(kept)],
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-        env={**os.environ, "TMPDIR": str(temporary)},
-    )
-    assert (done.returncode, done.stderr) == (0, "")
+    monkeypatch.setattr("tempfile.tempdir", str(temporary))
+    assert main(["demo", "--keep", str(kept)]) == 0
+    story, err = capsys.readouterr()
+    assert err == ""
     assert sorted(path.name for path in kept.iterdir()) == ["contours.png", "flights.parquet"]
     for path in kept.iterdir():
         # in the pointer, in the Lambda's figures, and from the independent hash
-        assert done.stdout.count(hashlib.sha256(path.read_bytes()).hexdigest()) == 3
+        assert story.count(hashlib.sha256(path.read_bytes()).hexdigest()) == 3
     table = pq.read_table(kept / "flights.parquet")
     assert table.num_rows >= 300_000
     with Image.open(kept / "contours.png") as image:
@@ -49,8 +50,44 @@ def test_demo_does_what_it_says(tmp_path: Path) -> None:
     assert picture.shape == (427, 640, 3)
     assert 2 <= len(np.unique(picture.reshape(-1, 3), axis=0)) <= 9
     for said in ("$LAMBDA_TASK_ROOT/stepout/__init__.py", "336776 flights", "error: Demo.NothingToSee"):
-        assert said in done.stdout
+        assert said in story
     assert list(temporary.iterdir()) == []
+
+
+@pytest.fixture
+def event(local_aws: LocalAws, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What the state machine passes to the Lambda: an output document whose files are there."""
+    bucket = unique("demo")
+    local_aws.client("s3").create_bucket(Bucket=bucket)
+    manager = ArtifactManager(bucket, "runs", client=local_aws.client("s3"), profile="compatible")
+    columns = {name: [1.0, 2.0, None] for name in ("dep_delay", "arr_delay", "gained", "speed", "other")}
+    artifacts = {
+        "flights": manager.put_table("flights", pa.table(columns)).to_dict(),
+        "contours": manager.put_image("contours", np.zeros((3, 4, 3), dtype=np.uint8)).to_dict(),
+    }
+    for name, value in {**local_aws.environ, "STEPOUT_ALLOW": f"s3://{bucket}/runs/"}.items():
+        monkeypatch.setenv(name, value)
+    return {"stepout": "output/1", "artifacts": artifacts, "head": {"size": 1}}
+
+
+def test_lambda_returns_what_only_a_reader_can_know(event: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The handler reads both files by their pointers, and says where its stepout came from."""
+    monkeypatch.setenv("LAMBDA_TASK_ROOT", str(Path(stepout.__file__).parents[1]))
+    figures = json.loads(json.dumps(handler(event, None)))
+    assert figures["rows"] == 3
+    assert figures["means"] == dict.fromkeys(("dep_delay", "arr_delay", "gained", "speed"), 1.5)
+    assert figures["image"] == [4, 3]
+    assert figures["verified"]["flights"] == event["artifacts"]["flights"]["checksum"]["sha256"]
+    assert figures["library"] == "$LAMBDA_TASK_ROOT/stepout/__init__.py"
+
+
+def test_lambda_refuses_a_stepout_from_elsewhere(
+    event: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A run whose stepout is not the zip's proves nothing, and is an error."""
+    monkeypatch.setenv("LAMBDA_TASK_ROOT", str(tmp_path))
+    with pytest.raises(RuntimeError, match="not from the function's zip"):
+        handler(event, None)
 
 
 def test_demo_names_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
