@@ -22,6 +22,7 @@ __all__ = [
     "Crc",
     "Digest",
     "PartSum",
+    "best_crc",
     "combine",
     "combine_all",
     "crc_function",
@@ -67,6 +68,11 @@ def from_base64(header: str) -> str:
 def has_native_crc64nvme() -> bool:
     """Say whether awscrt is installed, so that CRC64NVME costs next to nothing."""
     return _native_crc64nvme() is not None
+
+
+def best_crc() -> Crc:
+    """Return the full-object CRC to ask a server for: CRC64NVME where it is fast, else CRC32."""
+    return "crc64nvme" if has_native_crc64nvme() else "crc32"
 
 
 @functools.cache

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, cast
 
-from stepout.artifacts.checksums import has_native_crc64nvme
+from stepout.artifacts.checksums import best_crc
 from stepout.artifacts.s3 import S3Store
 from stepout.artifacts.store import StoreProfile
 from stepout.schemas.errors import ArtifactNotFoundError, ConfigurationError
@@ -37,7 +37,7 @@ def profile_named(name: str) -> StoreProfile:
     if name == "compatible":
         return StoreProfile(name="compatible", multipart_checksum="parts")
     if name == "aws":
-        return StoreProfile(name="aws", multipart_checksum="crc64nvme" if has_native_crc64nvme() else "crc32")
+        return StoreProfile(name="aws", multipart_checksum=best_crc())
     raise ConfigurationError(f"S3 profile {name!r} is not known: expected 'aws' or 'compatible' ({_VARIABLE})")
 
 

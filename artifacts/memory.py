@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from stepout.artifacts.checksums import combine_all, crc_of, sha256_of
+from stepout.artifacts.checksums import best_crc, combine_all, crc_of, sha256_of
 from stepout.artifacts.store import (
     Download,
     ObjectInfo,
@@ -93,7 +93,7 @@ class MemoryStore:
     ) -> None:
         self._bucket = bucket
         self._versioned = versioned
-        self._profile = profile or StoreProfile()
+        self._profile = profile or StoreProfile(multipart_checksum=best_crc())
         self._min_part_size = min_part_size
         self._lock = threading.RLock()
         self._versions: dict[str, list[StoredObject]] = {}

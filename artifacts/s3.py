@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from stepout.artifacts.bodies import request_body
-from stepout.artifacts.checksums import from_base64, to_base64
+from stepout.artifacts.checksums import best_crc, from_base64, to_base64
 from stepout.artifacts.s3_errors import translate
-from stepout.artifacts.store import Download, ObjectInfo, PartReceipt, StoreProfile, WriteOptions, Written
-from stepout.schemas.errors import AccessDeniedError, StepoutError, StoreError, StoreUnavailableError
+from stepout.artifacts.store import (
+    Download,
+    ObjectInfo,
+    PartReceipt,
+    StoreProfile,
+    UploadGoneError,
+    WriteOptions,
+    Written,
+)
+from stepout.schemas.errors import AccessDeniedError, StoreUnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -36,7 +45,7 @@ class S3Store:
     Args:
         client: A boto3 S3 client.
         bucket: A bucket's name, or the ARN of an access point.
-        profile: What the server can do.
+        profile: What the server can do; ``None``: everything that S3 can.
         expected_bucket_owner: An account id; S3 refuses every request if the bucket belongs to another one.
         request_payer: ``"requester"`` for buckets whose readers pay.
         signed_client: Makes a client that signs payloads. Given when ``client`` does not: a 403 on a payload is then
@@ -55,7 +64,7 @@ class S3Store:
     ) -> None:
         self._client = client
         self._bucket = bucket
-        self._profile = profile or StoreProfile()
+        self._profile = profile or StoreProfile(multipart_checksum=best_crc())
         self._signed_client = signed_client
         self._lock = threading.Lock()
         self._common = {"ExpectedBucketOwner": expected_bucket_owner, "RequestPayer": request_payer}
@@ -145,12 +154,8 @@ class S3Store:
 
     def abort_upload(self, key: str, upload: str) -> None:
         """Forget a multipart upload; see ``Store.abort_upload``."""
-        from stepout.artifacts.store import UploadGoneError
-
-        try:
+        with contextlib.suppress(UploadGoneError):
             self._call("AbortMultipartUpload", key, UploadId=upload)
-        except UploadGoneError:
-            return
 
     # Reading -----------------------------------------------------------------------------------------------------
 
@@ -209,8 +214,6 @@ class S3Store:
     def _send(self, client: Any, operation: str, key: str, known: Mapping[str, Any]) -> Any:
         try:
             return getattr(client, _METHOD[operation])(Bucket=self._bucket, Key=key, **known)
-        except StepoutError:
-            raise  # a body says that its upload was aborted
         except Exception as error:
             region = client.meta.region_name
             raise translate(error, operation=operation, subject=self._subject(key), client_region=region) from error
@@ -321,7 +324,7 @@ class _S3Download:
             count: int = self._body.readinto(buffer)
         except Exception as error:
             translated = translate(error, operation="GetObject", subject=self._subject)
-            if isinstance(translated, StoreError) and not isinstance(translated, AccessDeniedError):
+            if isinstance(translated, StoreUnavailableError):
                 raise self._broken(received) from error
             raise translated from error
         return count

@@ -12,7 +12,16 @@ from stepout.schemas.errors import ArtifactChangedError
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["FileState", "check_unchanged", "file_state", "read_into", "regular_size"]
+__all__ = [
+    "Bounded",
+    "FileState",
+    "byte_view",
+    "check_still",
+    "check_unchanged",
+    "file_state",
+    "is_regular",
+    "read_into",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,10 +44,19 @@ def file_state(descriptor: int) -> FileState:
     return _state(os.fstat(descriptor))
 
 
-def regular_size(descriptor: int) -> int | None:
-    """Return the size of a regular file; ``None`` for pipes, devices and files of ``/proc``, which say 0."""
-    found = os.fstat(descriptor)
-    return found.st_size if stat.S_ISREG(found.st_mode) and found.st_size else None
+def is_regular(descriptor: int) -> bool:
+    """Say whether this is a file proper, not a pipe or a device."""
+    return stat.S_ISREG(os.fstat(descriptor).st_mode)
+
+
+def check_still(path: Path, before: FileState, descriptor: int) -> None:
+    """Compare an open file that announced no size with what it was before; pipes and devices may do as they like.
+
+    Raises:
+        ArtifactChangedError: It grew while it was read.
+    """
+    if is_regular(descriptor) and file_state(descriptor).size != before.size:
+        raise ArtifactChangedError(f"{path} was empty and grew while it was read. Nothing was stored")
 
 
 def check_unchanged(path: Path, before: FileState, descriptor: int, read: int) -> None:
@@ -84,3 +102,32 @@ def read_into(source: Any, room: memoryview) -> int:
     if count is None:
         raise BlockingIOError("the stream does not block and has nothing to give; pass one that blocks")
     return int(count)
+
+
+class Bounded:
+    """A file up to one byte beyond its announced size: enough to see that it grows, without following it.
+
+    Args:
+        source: The file.
+        size: Its announced size.
+    """
+
+    def __init__(self, source: Any, size: int) -> None:
+        self._source = source
+        self._left = size + 1
+
+    def readinto(self, room: memoryview) -> int:
+        """Read into ``room``, within the bound."""
+        count: int = self._source.readinto(room[: self._left])
+        self._left -= count
+        return count
+
+
+def byte_view(data: Any) -> memoryview:
+    """Return a flat view of a buffer's bytes; only a buffer with gaps is copied.
+
+    >>> len(byte_view(memoryview(bytes(8)).cast("d")))
+    8
+    """
+    view = memoryview(data)
+    return view.cast("B") if view.c_contiguous and view.nbytes else memoryview(view.tobytes())

@@ -11,11 +11,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from stepout.schemas.errors import StoreError, StoreUnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
 
 __all__ = [
     "ConflictError",
@@ -123,9 +125,11 @@ class Download(Protocol):
     """A body on its way: iterate it once, in a ``with`` block."""
 
     @property
-    def info(self) -> ObjectInfo: ...
+    def info(self) -> ObjectInfo:
+        """What the answer's head says of the object."""
+        ...
 
-    def __enter__(self) -> Download: ...
+    def __enter__(self) -> Download: ...  # noqa: PYI034 - a Self here would keep simple classes from following it
 
     def __exit__(self, *exc: object) -> None: ...
 
@@ -142,10 +146,14 @@ class Store(Protocol):
     """One bucket."""
 
     @property
-    def bucket(self) -> str: ...
+    def bucket(self) -> str:
+        """A bucket's name, or the ARN of an access point."""
+        ...
 
     @property
-    def profile(self) -> StoreProfile: ...
+    def profile(self) -> StoreProfile:
+        """What the server can do."""
+        ...
 
     def put(
         self, key: str, body: Sequence[memoryview], *, checksum: Mapping[str, str], options: WriteOptions
@@ -157,13 +165,11 @@ class Store(Protocol):
         """Begin a multipart upload and return its id."""
         ...
 
-    def put_part(
-        self, key: str, upload: str, number: int, body: Sequence[memoryview], *, checksum: str
-    ) -> PartReceipt:
+    def put_part(self, key: str, upload: str, number: int, body: Sequence[memoryview], *, checksum: str) -> PartReceipt:
         """Send one part; the server verifies ``checksum`` (hex, the profile's algorithm; sha256 for ``"parts"``)."""
         ...
 
-    def complete_upload(
+    def complete_upload(  # noqa: PLR0913 - what one request carries
         self,
         key: str,
         upload: str,
@@ -180,7 +186,9 @@ class Store(Protocol):
         """Forget the parts; an upload that is gone already is no error."""
         ...
 
-    def head(self, key: str, *, version_id: str | None = None) -> ObjectInfo: ...
+    def head(self, key: str, *, version_id: str | None = None) -> ObjectInfo:
+        """Describe an object without its bytes."""
+        ...
 
     def get(
         self,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 from contextlib import contextmanager
@@ -23,9 +22,18 @@ from stepout.artifacts.plan import (
     sender_count,
     single_put_limit,
 )
+from stepout.artifacts.report import Report
 from stepout.artifacts.retries import Retries
 from stepout.artifacts.ring import Block, Ring
-from stepout.artifacts.sources import check_unchanged, file_state, read_into, regular_size
+from stepout.artifacts.sources import (
+    Bounded,
+    byte_view,
+    check_still,
+    check_unchanged,
+    file_state,
+    is_regular,
+    read_into,
+)
 from stepout.artifacts.store import ConflictError
 from stepout.schemas.errors import ConfigurationError, StoreError
 
@@ -35,8 +43,6 @@ if TYPE_CHECKING:
     from stepout.artifacts.store import Store, WriteOptions, Written
 
 __all__ = ["Upload", "Uploaded"]
-
-_log = logging.getLogger("stepout.artifacts")
 
 _ANEW_TRIES = 3
 _ABORT_SECONDS = 5.0
@@ -86,9 +92,11 @@ class Upload:
     ) -> None:
         self._store, self._key, self._options = store, key, options
         self._settings = settings or TransferSettings()
-        self._report = _Report(progress)
+        self._report = Report(progress)
         self._url = f"s3://{store.bucket}/{key}"
-        self._aborted = threading.Event()
+        # Not an Event: its lock is not reentrant, and a signal handler may abort in the middle of anything.
+        self._condition = threading.Condition()
+        self._aborted = False
         self._committed = False
         self._begin(None)
 
@@ -109,7 +117,7 @@ class Upload:
         Raises:
             StoreError: An earlier part failed for good, or the upload was aborted or committed.
         """
-        view = _byte_view(data)
+        view = byte_view(data)
         with self._or_abort():
             rest = view
             while len(rest):
@@ -134,7 +142,9 @@ class Upload:
         """
         if self._committed:
             return
-        self._aborted.set()
+        with self._condition:
+            self._aborted = True
+            self._condition.notify_all()
         self._ring.wake()
         multipart = self._multipart
         if multipart is not None:
@@ -149,7 +159,7 @@ class Upload:
             ArtifactExistsError: Other content is there, and ``mode`` is ``"create"``.
             StoreUnavailableError: The store did not take it.
         """
-        view = _byte_view(data)
+        view = byte_view(data)
         return self._anew(lambda: self._send_view(view))
 
     def send_file(self, path: str | os.PathLike[str]) -> Uploaded:
@@ -189,7 +199,7 @@ class Upload:
         return self._fixed_part_size or part_size_at(self._parts + 1, self._settings)
 
     def _check(self) -> None:
-        if self._aborted.is_set():
+        if self._aborted:
             raise aborted_error(self._url)
         if self._multipart is not None:
             self._multipart.check()
@@ -252,7 +262,7 @@ class Upload:
             senders=sender_count(part_size, self._settings, cores=os.cpu_count() or 1),
             sent=self._report.sent,
         )
-        if self._aborted.is_set():  # abort() may have come just before there was anything to tell
+        if self._aborted:  # abort() may have come just before there was anything to tell
             multipart.abort(0)
         return multipart
 
@@ -299,7 +309,7 @@ class Upload:
         retries = Retries(self._pause, tries=_ANEW_TRIES, conflicts=True)
         written = retries.run(lambda: self._put_once(views, content))
         self._report.sent(content.size)
-        if self._aborted.is_set():
+        if self._aborted:
             raise aborted_error(self._url)
         return self._done(content, written)
 
@@ -339,14 +349,14 @@ class Upload:
     def _send_path(self, path: Path) -> Uploaded:
         with path.open("rb", buffering=0) as source:
             descriptor = source.fileno()
-            size = regular_size(descriptor)
-            if size is None:
+            before = file_state(descriptor)
+            if not is_regular(descriptor) or before.size == 0:  # files of /proc have bytes, and say that they have none
                 self._begin(None)
                 self._drain(source)
+                check_still(path, before, descriptor)
                 return self._finish()
-            before = file_state(descriptor)
-            self._begin(size)
-            read = self._drain(_Bounded(source, size))
+            self._begin(before.size)
+            read = self._drain(Bounded(source, before.size))
             check_unchanged(path, before, descriptor, read)
             return self._finish()
 
@@ -364,8 +374,9 @@ class Upload:
             return send()
 
     def _pause(self, seconds: float) -> None:
-        if self._aborted.wait(seconds):
-            raise aborted_error(self._url)
+        with self._condition:
+            self._condition.wait_for(lambda: self._aborted, timeout=seconds)
+        self._check()
 
     @contextmanager
     def _or_abort(self) -> Iterator[None]:
@@ -375,45 +386,3 @@ class Upload:
         except BaseException:
             self.abort()
             raise
-
-
-class _Report:
-    """Adds up what senders report, and keeps a faulty progress callback from costing the artifact."""
-
-    def __init__(self, progress: Callable[[int, int | None], None] | None) -> None:
-        self._progress = progress
-        self._lock = threading.Lock()
-        self.begin(None)
-
-    def begin(self, total: int | None) -> None:
-        self._done, self._total = 0, total
-
-    def sent(self, size: int) -> None:
-        if self._progress is None:
-            return
-        with self._lock:
-            self._done += size
-            done = self._done
-            try:
-                self._progress(done, self._total)
-            except Exception:  # noqa: BLE001 - a bug in a progress bar must not cost the artifact
-                _log.exception("the progress callback failed; it is not called again")
-                self._progress = None
-
-
-class _Bounded:
-    """A file up to one byte beyond its announced size: enough to see that it grows, without following it."""
-
-    def __init__(self, source: Any, size: int) -> None:
-        self._source = source
-        self._left = size + 1
-
-    def readinto(self, room: memoryview) -> int:
-        count: int = self._source.readinto(room[: self._left])
-        self._left -= count
-        return count
-
-
-def _byte_view(data: Any) -> memoryview:
-    view = memoryview(data)
-    return view.cast("B") if view.contiguous and view.nbytes else memoryview(view.tobytes())

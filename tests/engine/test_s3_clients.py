@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from botocore.awsrequest import AWSResponse
+from botocore.compat import HTTPHeaders
 from support.seaweed import READER
 from support.wire import Wire
 
@@ -22,7 +23,7 @@ from stepout.schemas.errors import AccessDeniedError, ArtifactNotFoundError, Con
 if TYPE_CHECKING:
     from support.seaweed import Seaweed
 
-KEYS = {"aws_access_key_id": "a", "aws_secret_access_key": "b", "region": "eu-west-1"}
+KEYS: dict[str, Any] = {"aws_access_key_id": "a", "aws_secret_access_key": "b", "region": "eu-west-1"}
 
 
 class Recorder:
@@ -38,7 +39,9 @@ class Recorder:
         text = body if "?uploads" in request.url else b""
         if "uploadId=u" in request.url and request.method == "POST":
             text = b"<CompleteMultipartUploadResult><ETag>e</ETag></CompleteMultipartUploadResult>"
-        return AWSResponse(request.url, 200, {"ETag": '"e"', "x-amz-version-id": "v1"}, _Raw(text))
+        return AWSResponse(
+            request.url, 200, HTTPHeaders.from_dict({"ETag": '"e"', "x-amz-version-id": "v1"}), _Raw(text)
+        )
 
     def headers(self, number: int) -> dict[str, str]:
         """Return the headers of a request, names in lower case."""

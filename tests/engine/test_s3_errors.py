@@ -113,7 +113,7 @@ def test_a_server_without_full_object_checksums_points_to_the_profile() -> None:
         (exceptions.ConnectTimeoutError(endpoint_url="x"), StoreUnavailableError, "timed out"),
         (exceptions.ReadTimeoutError(endpoint_url="x"), StoreUnavailableError, "timed out"),
         (exceptions.EndpointConnectionError(endpoint_url="x"), StoreUnavailableError, "the connection failed"),
-        (exceptions.SSLError(endpoint_url="x", error="y"), StoreUnavailableError, "the connection failed"),
+        (exceptions.SSLError(endpoint_url="x", error=ValueError("y")), StoreUnavailableError, "the connection failed"),
         (exceptions.IncompleteReadError(actual_bytes=1, expected_bytes=2), StoreUnavailableError, "connection failed"),
         (ConnectionResetError(), StoreUnavailableError, "the connection failed"),
         (exceptions.ParamValidationError(report="Unknown parameter"), ConfigurationError, "Unknown parameter"),

@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -28,7 +29,6 @@ from stepout.schemas.errors import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 SETTINGS = TransferSettings(memory=16 * MIB, part_size=5 * MIB)
 LARGE = os.urandom(11 * MIB + 7)
@@ -175,7 +175,8 @@ def test_buffers_of_any_kind_are_bytes() -> None:
     import array
 
     numbers = array.array("d", range(1000))
-    for number, data in enumerate([numbers, memoryview(numbers), memoryview(bytes(range(100)))[::2], bytearray(b"x")]):
+    kinds: list[Any] = [numbers, memoryview(numbers), memoryview(bytes(range(100)))[::2], bytearray(b"x")]
+    for number, data in enumerate(kinds):
         store = MemoryStore()
         one = upload(store)
         assert one.write(data) == memoryview(data).nbytes
@@ -372,9 +373,9 @@ def test_progress_counts_every_byte_once() -> None:
     upload(MemoryStore(), progress=lambda *call: calls.append(call)).send_buffer(LARGE)
     assert calls[-1] == (len(LARGE), len(LARGE))
     assert sorted(calls) == calls
-    calls.clear()
-    upload(MemoryStore(), progress=lambda *call: calls.append(call)).send_stream(io.BytesIO(LARGE))
-    assert calls[-1] == (len(LARGE), None)
+    unknown: list[tuple[int, int | None]] = []
+    upload(MemoryStore(), progress=lambda *call: unknown.append(call)).send_stream(io.BytesIO(LARGE))
+    assert unknown[-1] == (len(LARGE), None)
 
 
 def test_a_stream_beyond_the_ceiling_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -435,3 +436,27 @@ def test_a_server_that_stalls_does_not_hold_the_process(how: str) -> None:
     """The interpreter ends although a request is in flight."""
     done = subprocess.run([sys.executable, "-c", STALLED, how], capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (7, "stalled\n", "")
+
+
+def test_an_empty_file_that_grows_is_an_error(tmp_path: Path) -> None:
+    """A file that announces nothing is read to its end, but must not have grown by then."""
+    path, store = tmp_path / "file", MemoryStore()
+    path.write_bytes(b"")
+    one = upload(store)
+    drain = one._drain
+
+    def growing(source: Any) -> int:
+        path.write_bytes(b"late")
+        return drain(source)
+
+    one._drain = growing  # type: ignore[method-assign] # the moment between opening and reading cannot be met otherwise
+    with pytest.raises(ArtifactChangedError, match="grew"):
+        one.send_file(path)
+    is_clean(store)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="no /proc here")
+def test_a_file_that_says_it_is_empty_is_read_all_the_same() -> None:
+    """Files of /proc announce 0 bytes."""
+    store = MemoryStore()
+    assert upload(store).send_file("/proc/self/status").size > 100

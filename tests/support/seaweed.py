@@ -15,12 +15,13 @@ import subprocess
 import sysconfig
 import tempfile
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from botocore.exceptions import ClientError
 
 from stepout.artifacts.clients import make_client
 
@@ -91,7 +92,7 @@ def _command(folder: Path, ports: dict[str, int]) -> list[str]:
         str(Path(sysconfig.get_path("scripts")) / "weed"), "mini", f"-dir={data}",
         "-ip=127.0.0.1", "-ip.bind=127.0.0.1",
         "-master.telemetry=false", f"-s3.config={config}", "-s3.autoCreateBucket=false", "-s3.port.iceberg=0",
-        "-s3.port.lance=0", "-webdav=false", "-admin.ui=false", *(f"-{name}={port}" for name, port in ports.items()),
+        "-s3.port.lance=0", "-volume.max=1000", "-webdav=false", "-admin.ui=false", *(f"-{name}={port}" for name, port in ports.items()),
     ]  # fmt: skip
 
 
@@ -153,8 +154,10 @@ def seaweed_reader(seaweed: Seaweed) -> Any:
 
 
 @pytest.fixture
-def bucket(seaweed_client: Any) -> str:
-    """The name of a fresh bucket on the server."""
+def bucket(seaweed_client: Any) -> Iterator[str]:
+    """The name of a fresh bucket on the server; it goes afterwards, since each keeps volumes of its own."""
     name = f"test-{secrets.token_hex(8)}"
     seaweed_client.create_bucket(Bucket=name)
-    return name
+    yield name
+    with suppress(ClientError):  # a test may have removed it
+        seaweed_client.delete_bucket(Bucket=name)
