@@ -15,7 +15,7 @@ from stepout.artifacts.plan import TransferSettings
 from stepout.artifacts.progress import progress_from
 from stepout.artifacts.puts import Puts
 from stepout.artifacts.run import resolve_run, run_from_env, utc_now
-from stepout.artifacts.settings import check_profile, place_of, write_options
+from stepout.artifacts.settings import check_bucket, check_profile, place_of, write_options
 from stepout.schemas import dump_json
 from stepout.schemas.errors import ConfigurationError, StoreError
 
@@ -267,6 +267,7 @@ class ArtifactManager(Puts):
                     "bucket is a store already: pass a bucket's name with client=, or the store alone"
                 )
             self._client = bucket
+            check_bucket(bucket.bucket)
             return bucket, check_prefix(prefix)
         name, prefix = place_of(bucket, prefix)
         return store_for(self._client, name, **self._reach), prefix

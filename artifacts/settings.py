@@ -10,12 +10,13 @@ from stepout.artifacts.allow import split_url
 from stepout.artifacts.keys import check_prefix
 from stepout.artifacts.store import Encryption, StoreProfile, WriteOptions
 from stepout.schemas.errors import ConfigurationError
+from stepout.schemas.rules import POINTER_TEXTS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
-__all__ = ["ObjectLock", "check_profile", "encryption_of", "place_of", "write_options"]
+__all__ = ["ObjectLock", "check_bucket", "check_profile", "encryption_of", "place_of", "write_options"]
 
 # https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-tagging.html
 _TAGS, _TAG_NAME, _TAG_VALUE = 10, 128, 256
@@ -57,6 +58,18 @@ class ObjectLock:
         return found
 
 
+def check_bucket(bucket: str) -> str:
+    """Return a bucket's name, or the ARN of an access point, if a pointer can hold it.
+
+    Raises:
+        ConfigurationError: It cannot.
+    """
+    problem = next(POINTER_TEXTS["bucket"].problems(bucket, "bucket"), None)
+    if problem is not None:
+        raise ConfigurationError(f"bucket {bucket[:80]!r} {problem.message}; nothing was sent")
+    return bucket
+
+
 def place_of(bucket: object, prefix: str) -> tuple[str, str]:
     """Return bucket and checked prefix of what was passed as ``bucket`` and ``prefix``.
 
@@ -75,13 +88,13 @@ def place_of(bucket: object, prefix: str) -> tuple[str, str]:
         msg = f"bucket is {shown}: expected a bucket's name, s3://bucket/prefix or a store"
         raise ConfigurationError(f"{msg}; set STEPOUT_BUCKET or pass bucket=. Nothing was sent")
     if not bucket.startswith("s3://"):
-        return bucket, check_prefix(prefix)
+        return check_bucket(bucket), check_prefix(prefix)
     try:
         name, above = split_url(bucket)
     except ValueError:
         raise ConfigurationError(f"{bucket!r} is no s3://bucket/prefix; nothing was sent") from None
     above = check_prefix(above)
-    return name, check_prefix(f"{above}/{prefix}" if above and prefix else above or prefix)
+    return check_bucket(name), check_prefix(f"{above}/{prefix}" if above and prefix else above or prefix)
 
 
 def encryption_of(setting: Encryption | str | None) -> Encryption | None:

@@ -305,8 +305,21 @@ def _write_group(writer: Any, group: pa.Table) -> None:
         writer.write_table(group.unify_dictionaries(), row_group_size=group.num_rows)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
         # Arrow's messages quote values, so its own is not repeated.
-        msg = f"a row group of {group.num_rows:,} rows could not be encoded as Parquet ({type(error).__name__})"
+        where = next((f", column {name!r} of type {kind}" for name, kind in _culprits(group)), "")
+        msg = f"a row group of {group.num_rows:,} rows{where} could not be encoded as Parquet ({type(error).__name__})"
         raise ConfigurationError(f"{msg}; nothing was kept") from None
+
+
+def _culprits(group: pa.Table) -> Iterator[tuple[str, pa.DataType]]:
+    """Encode each column alone, and yield those that cannot be."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    for column in group.schema:
+        try:
+            pq.write_table(group.select([column.name]), pa.BufferOutputStream())
+        except pa.ArrowException:
+            yield column.name, column.type
 
 
 @dataclass

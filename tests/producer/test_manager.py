@@ -31,6 +31,7 @@ from stepout.schemas.errors import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 EXECUTION = "arn:aws:states:eu-west-1:123456789012:execution:Segment:7f3c"
@@ -493,11 +494,45 @@ def test_bad_settings_are_configuration_errors(store: MemoryStore, arguments: An
         ArtifactManager(store, **arguments)
 
 
-@pytest.mark.parametrize("bucket", ["", None, 7, "s3://", "s3:///x", "s3://b/../x"])
+@pytest.mark.parametrize("bucket", ["", None, 7, "a", "my bucket", "a/b", "s3://", "s3:///x", "s3://b/../x"])
 def test_a_bucket_that_is_none_is_a_configuration_error(bucket: Any) -> None:
     """The message says what to set; nothing is sent."""
-    with pytest.raises(ConfigurationError):
-        ArtifactManager(bucket, client=MemoryStore("b"))
+    with pytest.raises(ConfigurationError, match="othing was sent"):
+        ArtifactManager(bucket, client=MemoryStore("results"))
+
+
+def test_an_access_point_is_a_bucket() -> None:
+    """An ARN goes where a bucket's name goes, alone or in a URL."""
+    arn = "arn:aws:s3:eu-west-1:123456789012:accesspoint/results"
+    for bucket in (arn, f"s3://{arn}/runs"):
+        manager = ArtifactManager(bucket, client=MemoryStore(arn))
+        assert manager.put("a", b"x").bucket == arn
+    with pytest.raises(ConfigurationError, match="bucket 'x'"):
+        ArtifactManager(MemoryStore("x"))
+
+
+def test_an_abort_from_another_thread_ends_a_table(store: MemoryStore) -> None:
+    """The encoder notices at its next write; nothing is left, and nothing is reported but the abort."""
+    import pyarrow as pa
+
+    manager = ArtifactManager(store, settings=TransferSettings(memory=16 << 20))
+    started = threading.Event()
+
+    def endless() -> Iterator[pa.RecordBatch]:
+        while True:
+            started.set()
+            yield pa.record_batch({"a": np.random.default_rng(1).random(1 << 17)})
+
+    def abort() -> None:
+        started.wait()
+        manager.abort()
+
+    thread = threading.Thread(target=abort)
+    thread.start()
+    with pytest.raises(StoreError, match="aborted"):
+        manager.put_table("a", endless(), row_group_bytes=1 << 20)
+    thread.join()
+    assert store.keys() == store.open_uploads == []
 
 
 @pytest.mark.parametrize(

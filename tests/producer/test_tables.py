@@ -290,6 +290,10 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "an interval": (lambda: pa.table({"i": pa.nulls(1, pa.month_day_nano_interval())}), "column 'i' is of type month"),
     "a union": (lambda: pa.table({"u": _union()}), "column 'u' is of type sparse_union"),
     "an empty struct": (lambda: pa.table({"s": pa.nulls(1, pa.struct([]))}), "column 's' is of type struct<>"),
+    "a time beyond Parquet's": (
+        lambda: pa.table({"a": [1], "t": pa.array([2**62], pa.int64()).cast(pa.timestamp("s"))}),
+        r"column 't' of type timestamp\[s\] could not be encoded",
+    ),
     "an array": (lambda: pa.array([1]), "could not be turned into an Arrow table"),
     "no batches": (lambda: iter(()), "the iterator of batches has none"),
     "an iterator of numbers": (lambda: iter([1, 2]), r"an iterator of builtins\.int"),
