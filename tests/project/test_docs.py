@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from stepout.schemas import validate
 from support.docs import Block, blocks
+
+from stepout.schemas import validate
 
 if TYPE_CHECKING:
     from stepout.local import LocalAws
@@ -72,7 +73,7 @@ def test_python_and_shell_run(page: Path, documented: dict[str, Any], capfd: pyt
             code = "\n" * block.line + block.text
             exec(compile(code, str(page), "exec"), documented)
             event = _event(capfd.readouterr().out)
-            if event is not None:
+            if event is not None and "event" not in documented:  # the page speaks of its first task's output
                 documented["event"] = event
                 Path("output.json").write_text(json.dumps(event), encoding="utf-8")
             if handler := documented.pop("handler", None):
