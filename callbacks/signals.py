@@ -37,6 +37,7 @@ _WAKE: Final = b"\0"
 
 _guards: weakref.WeakSet[SignalGuard] = weakref.WeakSet()
 _fork_hook = threading.Lock()
+_held = threading.local()
 
 
 def grace_of(stop_timeout: float) -> float:
@@ -86,7 +87,7 @@ class SignalGuard:
     ) -> None:
         self._fate = fate
         self._reactions = reactions
-        self._own = own | {SignalGuard._handle.__code__}
+        self._own = own | {SignalGuard._handle.__code__} | _HOOK_CODE
         self._grace = grace
         self._clock = clock
         self._noted: int | None = None
@@ -290,12 +291,30 @@ def _why(stop: Stop, signum: int) -> str:
 
 
 def _watch_forks() -> None:
-    """Once a process: a fork hook cannot be taken back, so it looks at the guards that exist then."""
+    """Once a process: fork hooks cannot be taken back, so they look at the guards that exist then."""
     register = getattr(os, "register_at_fork", None)
     if register is not None and _fork_hook.acquire(blocking=False):  # Never released: registered for good.
-        register(after_in_child=_forget_all)
+        register(before=_before_fork, after_in_parent=_after_in_parent, after_in_child=_after_in_child)
 
 
-def _forget_all() -> None:
+def _before_fork() -> None:
+    """Hold signals back: one that reached the child before it let go of the socket would be taken for the parent's.
+
+    CPython forgets signals that arrive in the child before its own hooks have run; one that is held back is kept.
+    """
+    _held.mask = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS) if _guards else None
+
+
+def _after_in_parent() -> None:
+    if (mask := getattr(_held, "mask", None)) is not None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def _after_in_child() -> None:
     for guard in list(_guards):
         guard.forget()
+    _after_in_parent()
+
+
+# An exception in a fork hook would be printed and lost.
+_HOOK_CODE: Final = frozenset({_before_fork.__code__, _after_in_parent.__code__, _after_in_child.__code__})

@@ -167,7 +167,7 @@ class Task:
         secrets = [named] if isinstance(named, str) else list(named)
         own["redact"] = [*secrets, *([settings.token] if settings.token else [])]
         task = cls(settings.targets if targets is None else targets, artifacts=artifacts, **own)
-        task._ending.known_run = settings.run  # noqa: SLF001 - its own class
+        task._ending.known_run = settings.run
         return task
 
     def __repr__(self) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from stepout.callbacks.failure import MAX_CAUSE, cause_of, error_of, fit_cause
 from stepout.callbacks.redact import MARK, Redactor
 from stepout.schemas.errors import ChecksumMismatchError, PermanentError, TaskInterrupted
@@ -51,10 +52,9 @@ def named(name: str) -> type[Exception]:
 
 def raised(exception: BaseException) -> BaseException:
     """The exception with a traceback."""
-    try:
+    with pytest.raises(type(exception)) as caught:
         raise exception
-    except BaseException as caught:  # noqa: BLE001 - that is the point
-        return caught
+    return caught.value
 
 
 def local_class() -> type[Exception]:

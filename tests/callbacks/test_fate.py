@@ -6,6 +6,7 @@ import threading
 
 from hypothesis import given
 from hypothesis import strategies as st
+
 from stepout.callbacks.fate import Fate, FateCell, Report, Stop
 
 EVENTS = st.lists(st.sampled_from(["interrupt", "cancel", "success", "failure", "refuse"]), max_size=12)

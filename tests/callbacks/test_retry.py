@@ -8,6 +8,7 @@ import pytest
 from botocore import exceptions as boto
 from hypothesis import given
 from hypothesis import strategies as st
+
 from stepout.callbacks.answers import answer_to, name_of
 from stepout.callbacks.retry import Answer, Decision, backoff, decide
 
@@ -63,7 +64,7 @@ def client_error(code: str, status: int = 400) -> boto.ClientError:
         (client_error("ValidationException"), Answer.REFUSED),
         (boto.EndpointConnectionError(endpoint_url="x"), Answer.UNSENT),
         (boto.ConnectTimeoutError(endpoint_url="x"), Answer.UNSENT),
-        (boto.SSLError(endpoint_url="x", error="e"), Answer.UNSENT),
+        (boto.SSLError(endpoint_url="x", error=ValueError()), Answer.UNSENT),
         (boto.CredentialRetrievalError(provider="p", error_msg="e"), Answer.UNSENT),
         (boto.ReadTimeoutError(endpoint_url="x"), Answer.LOST),
         (boto.ConnectionClosedError(endpoint_url="x"), Answer.LOST),

@@ -7,6 +7,7 @@ import socket
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
 from stepout.callbacks import StepFunctionsTarget
 from stepout.callbacks.sfn import check_token, make_client
 from stepout.schemas.errors import (
@@ -76,7 +77,8 @@ def test_closed_without_a_lost_answer_is_closed(sfn_strict: StrictStepFunctions)
     token = sfn_strict.issue()
     sfn_strict.close(token)
     target, _ = target_of(sfn_strict, token)
-    for report in (lambda: target.success(DOCUMENT), lambda: target.failure("E", "{}"), target.heartbeat):
+    reports: list[Any] = [lambda: target.success(DOCUMENT), lambda: target.failure("E", "{}"), target.heartbeat]
+    for report in reports:
         with pytest.raises(TaskClosedError, match="TaskTimedOut"):
             report()
 
@@ -153,9 +155,11 @@ def test_an_output_that_the_service_refuses_is_an_invalid_document(sfn_strict: S
     """InvalidOutput is distinct from every other refusal."""
     token = sfn_strict.issue()
     client = sfn_strict.client()
-    client.meta.events.register(
-        "provide-client-params.sfn.SendTaskSuccess", lambda params, **_: {**params, "output": "NaN"}
-    )
+
+    def spoil(params: dict[str, Any], **_: Any) -> Any:
+        params["output"] = "NaN"
+
+    client.meta.events.register("before-parameter-build.sfn.SendTaskSuccess", spoil)
     target, _ = target_of(sfn_strict, token, client=client)
     with pytest.raises(InvalidDocumentError, match="InvalidOutput"):
         target.success(DOCUMENT)

@@ -1,9 +1,9 @@
 """A strict Step Functions stand-in: the callback API over real HTTP, with the rules that emulators leave out.
 
-It speaks AWS JSON 1.0 to any boto3 client (``endpoint_url``) and enforces: one terminal report per token, closed and
+It speaks AWS JSON 1.0 to any boto3 client (``endpoint_url``) and enforces: one terminal report per token, closed or
 expired tokens answer ``TaskTimedOut``, unknown ones ``TaskDoesNotExist``, garbage ``InvalidToken``; 262,144 bytes of
-output, ``InvalidOutput`` for what is not JSON; the limits of error and cause; KMS keys that the caller may not use; and a
-new token for each retry of a state. Error messages echo the token, as some servers do: nobody may pass them on
+output, ``InvalidOutput`` for what is not JSON; the limits of error and cause; KMS keys that the caller may not use; and
+a new token for each retry of a state. Error messages echo the token, as some servers do: nobody may pass them on
 unredacted.
 
 Faults come on order, for the next calls of one action: ``lost`` (the work is done, the connection dropped), ``drop``
@@ -22,7 +22,7 @@ from collections import defaultdict, deque
 from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from mypy_boto3_stepfunctions import SFNClient
 
 __all__ = ["Call", "StrictStepFunctions", "sfn_strict"]
-
-Fault = Literal["lost", "drop", "throttle", "500", "503", "504", "denied", "stall"]
 
 _STAMP = b"strict-step-functions:"
 _MAX_TOKEN, _MAX_OUTPUT, _MAX_ERROR, _MAX_CAUSE = 2_048, 262_144, 256, 32_768
@@ -73,7 +71,7 @@ class StrictStepFunctions:
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self._waiting: dict[str, _Waiting] = {}
-        self._faults: dict[str, deque[Fault]] = defaultdict(deque)
+        self._faults: dict[str, deque[str]] = defaultdict(deque)
         self._offset = 0.0
         self._released = threading.Event()
         self._called = threading.Condition(self._lock)
@@ -138,7 +136,7 @@ class StrictStepFunctions:
         with self._lock:
             self._offset += seconds
 
-    def fault(self, action: str, *faults: Fault) -> None:
+    def fault(self, action: str, *faults: str) -> None:
         """Spoil the next calls of an action (``SendTaskSuccess`` …), one fault each."""
         with self._lock:
             self._faults[action].extend(faults)
@@ -203,7 +201,7 @@ class StrictStepFunctions:
         self._note(action, parameters, None if dropped else code)
         return None if dropped else result
 
-    def _perform(self, action: str, parameters: dict[str, Any], fault: Fault | None) -> tuple[int, dict[str, Any]]:
+    def _perform(self, action: str, parameters: dict[str, Any], fault: str | None) -> tuple[int, dict[str, Any]]:
         token = str(parameters.get("taskToken", ""))
         if fault is not None and fault != "lost":
             raise _FAULTS[fault]

@@ -1,0 +1,222 @@
+"""``stepout.open_task`` and ``@stepout.task``: manager and task from the environment, and what is printed last."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import stepout
+from stepout.callbacks.redact import Redactor
+from stepout.callbacks.uncaught import UncaughtHook, exit_code_of, watch_uncaught
+from stepout.schemas.errors import (
+    ConfigurationError,
+    InvalidTokenError,
+    OutcomeUndeliveredError,
+    TaskClosedError,
+    TaskError,
+)
+from stepout.testing import MemoryStore, RecordingTarget
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from support.sfn_strict import StrictStepFunctions
+
+TOKEN = "AQCEAAAAKgAAAAMAAAAAAAAAAZ1secret" * 10
+
+
+@pytest.fixture(autouse=True)
+def same_hook() -> Iterator[None]:
+    """An exception that a test caught leaves the hook in place; the next test starts without."""
+    before = sys.excepthook
+    yield
+    sys.excepthook = before
+
+
+def test_artifacts_and_outcome_come_together(sfn_strict: StrictStepFunctions) -> None:
+    """Written through the manager, reported to the state, with one run identity."""
+    token, store = sfn_strict.issue(), MemoryStore("results")
+    environ = {"STEPOUT_TASK_TOKEN": token, "STEPOUT_EXECUTION": "arn:x", "STEPOUT_STATE": "Mask"}
+    with stepout.open_task(environ=environ, bucket=store, sfn_client=sfn_strict.client()) as task:
+        pointer = task.artifacts.put_json("features", {"rows": 3})
+        task.result["rows"] = 3
+    document = sfn_strict.success(token)
+    assert document["artifacts"] == {"features": pointer.to_dict()}
+    assert document["producer"]["state"] == "Mask"
+    assert document["producer"]["nonce"] == task.artifacts.run.nonce
+    assert environ == {"STEPOUT_EXECUTION": "arn:x", "STEPOUT_STATE": "Mask"}
+
+
+def test_an_output_over_the_budget_spills_into_the_bucket() -> None:
+    """Through the real manager, and the consumer does not notice."""
+    store, target = MemoryStore("results"), RecordingTarget()
+    with stepout.open_task(environ={}, bucket=store, targets=target, budget=1_000) as task:
+        task.result["text"] = "é" * 2_000
+    (document,) = target.successes
+    assert document["result"]["stepout"] == "pointer/1"
+    output = stepout.resolve_output(document, allow=["s3://results/"], client=store)
+    assert output.result == {"text": "é" * 2_000}
+
+
+def test_a_manager_of_ones_own_is_used() -> None:
+    """With whatever settings it has."""
+    manager, target = stepout.ArtifactManager(MemoryStore("results")), RecordingTarget()
+    with stepout.open_task(environ={}, artifacts=manager, targets=target) as task:
+        assert task.artifacts is manager
+
+
+def test_without_a_bucket_a_task_works_until_it_writes() -> None:
+    """Then the error names the variable, and the state hears of it."""
+    target = RecordingTarget()
+    with stepout.open_task(environ={"STEPOUT_STATE": "Mask"}, targets=target) as task:
+        assert not hasattr(task.artifacts, "_private")
+        task.result["rows"] = 3
+    assert target.successes[0]["producer"]["state"] == "Mask"
+    target = RecordingTarget()
+    with (
+        pytest.raises(ConfigurationError, match="STEPOUT_BUCKET"),
+        stepout.open_task(environ={}, targets=target) as task,
+    ):
+        task.artifacts.put_text("note", "x")
+    assert target.failures[0]["error"] == "Stepout.Configuration"
+    target = RecordingTarget()
+    with (
+        pytest.raises(ConfigurationError, match="STEPOUT_BUCKET"),
+        stepout.open_task(environ={}, targets=target, budget=1_000) as task,
+    ):
+        task.result["text"] = "x" * 2_000
+
+
+def test_a_wrong_setting_of_the_manager_ends_the_state() -> None:
+    """Reported, since the state waits, and raised."""
+    target, environ = RecordingTarget(), {"STEPOUT_BUCKET": "results", "STEPOUT_S3_PROFILE": "cheap"}
+    with pytest.raises(ConfigurationError), stepout.open_task(environ=environ, targets=target):
+        pytest.fail("the block ran")
+    assert target.failures[0]["error"] == "Stepout.Configuration"
+
+
+def test_bad_tokens_are_refused_at_once() -> None:
+    """Before anything is built."""
+    with pytest.raises(InvalidTokenError):
+        stepout.open_task(environ={"STEPOUT_TASK_TOKEN": ""})
+
+
+def test_the_decorator_passes_the_task_and_merges_what_is_returned() -> None:
+    """Bare or with options; each call is a task of its own."""
+    targets = [RecordingTarget(), RecordingTarget()]
+
+    def job(task: stepout.Task, rows: int, *, factor: int = 1) -> dict[str, int]:
+        """Count."""
+        task.result["seen"] = True
+        return {"rows": rows * factor}
+
+    for target in targets:
+        decorated = stepout.task(environ={}, targets=target)(job)
+        assert decorated(3, factor=2) == {"rows": 6}
+        assert decorated.__doc__ == "Count."
+    assert [target.successes[0]["result"] for target in targets] == [{"seen": True, "rows": 6}] * 2
+
+
+def test_the_bare_decorator_reads_the_environment(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing set: standard output."""
+    for name in ("STEPOUT_TASK_TOKEN", "TASK_TOKEN", "STEPOUT_TARGETS", "STEPOUT_EXECUTION", "STEPOUT_BUCKET"):
+        monkeypatch.delenv(name, raising=False)
+
+    @stepout.task
+    def job(task: stepout.Task) -> None:
+        task.result["rows"] = 3
+
+    job()
+    assert '"result": {"rows": 3}' in capsys.readouterr().out
+
+
+def test_coroutines_may_be_tasks_and_generators_may_not() -> None:
+    """A generator's body would run after the report."""
+    target = RecordingTarget()
+
+    @stepout.task(environ={}, targets=target)
+    async def job(task: stepout.Task) -> dict[str, int]:
+        await asyncio.sleep(0)
+        return {"rows": len(task.result)}
+
+    assert asyncio.run(job()) == {"rows": 0}
+    assert target.successes[0]["result"] == {"rows": 0}
+    with pytest.raises(ConfigurationError, match="generator"):
+
+        @stepout.task
+        def generates(task: stepout.Task) -> Any:
+            yield task
+
+
+def test_the_hook_is_put_back_after_tasks_that_end_well() -> None:
+    """Nested ones share one hook; after an exception it stays until a task ends well."""
+    before = sys.excepthook
+
+    def opened() -> Any:
+        return stepout.open_task(environ={}, targets=RecordingTarget())
+
+    with opened():
+        hook = sys.excepthook
+        assert isinstance(hook, UncaughtHook)
+        with opened():
+            assert sys.excepthook is hook
+        assert sys.excepthook is hook
+    assert sys.excepthook is before
+    with pytest.raises(ValueError, match="x"), opened():
+        raise ValueError("x")
+    assert isinstance(sys.excepthook, UncaughtHook)
+    with pytest.raises(TaskClosedError), stepout.open_task(environ={}, targets=RecordingTarget(closed=True)):
+        pass
+    with opened():
+        pass
+    assert sys.excepthook is before
+
+
+def test_an_uncaught_exception_is_printed_redacted(capsys: pytest.CaptureFixture[str]) -> None:
+    """With its cause and notes; ours end the process with their codes."""
+    hook = UncaughtHook(sys.__excepthook__)
+    hook.opened(Redactor([TOKEN]))
+    error = ValueError(f"bad {TOKEN}")
+    error.__cause__ = KeyError(TOKEN)
+    error.add_note(f"note {TOKEN}")
+    hook(ValueError, error, None)
+    printed = capsys.readouterr().err
+    assert TOKEN[:24] not in printed
+    assert printed.count("[redacted]") == 3
+    with pytest.raises(SystemExit) as caught:
+        hook(TaskClosedError, TaskClosedError("x"), None)
+    assert caught.value.code == 4
+
+
+def test_a_hook_that_was_there_sees_what_holds_no_secret(capsys: pytest.CaptureFixture[str]) -> None:
+    """Reporters of errors go on working; what would leak is printed by ours alone."""
+    seen: list[BaseException] = []
+    hook = UncaughtHook(lambda _kind, error, _trace: seen.append(error))
+    hook.opened(Redactor([TOKEN]))
+    plain = ValueError("plain")
+    hook(ValueError, plain, None)
+    hook(ValueError, ValueError(TOKEN), None)
+    assert seen == [plain]
+    assert "ValueError: [redacted]" in capsys.readouterr().err
+
+
+def test_a_hook_that_another_one_replaced_is_left_alone() -> None:
+    """Somebody else's may call ours."""
+    hook = watch_uncaught(Redactor())
+    theirs = sys.excepthook = lambda *_: None
+    hook.closed(well=True)
+    assert sys.excepthook is theirs
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(OutcomeUndeliveredError("x"), 3), (TaskClosedError("x"), 4), (TaskError("x"), 1), (ValueError("x"), 1)],
+)
+def test_exit_codes(error: Exception, code: int) -> None:
+    """3: work done, outcome undelivered; 4: nobody waits."""
+    assert exit_code_of(error) == code

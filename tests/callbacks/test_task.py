@@ -1,0 +1,539 @@
+"""``Task`` in one process: which report follows from what happens in the block."""
+# ruff: noqa: PT012 - what happens in the block is what is tested
+
+from __future__ import annotations
+
+import json
+import logging
+import signal
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from stepout.callbacks import RecordingTarget, StepFunctionsTarget, Task
+from stepout.schemas import Pointer, RunIdentity
+from stepout.schemas.contract import Contract
+from stepout.schemas.errors import (
+    ConfigurationError,
+    InvalidDocumentError,
+    InvalidTokenError,
+    OutcomeUndeliveredError,
+    OutputTooLargeError,
+    StoreUnavailableError,
+    TaskClosedError,
+    TaskError,
+    TaskInterrupted,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from support.sfn_strict import StrictStepFunctions
+
+TOKEN = "AQCEAAAAKgAAAAMAAAAAAAAAAZ1secret" * 10
+POINTER = Pointer(bucket="results", key="runs/a.png", size=3, checksum={"sha256": "0" * 64}, media_type="image/png")
+
+
+class Store:
+    """Stands in for an artifact manager: keeps documents, and can be told to fail."""
+
+    def __init__(self, *, broken: bool = False) -> None:
+        self.run = RunIdentity(execution="arn:x", state="Mask", attempt=1)
+        self.pointers: Mapping[str, Pointer] = {"preview": POINTER}
+        self.documents: dict[str, Any] = {}
+        self.aborted = threading.Event()
+        self.broken = broken
+
+    def put_document(self, stem: str, document: Mapping[str, Any]) -> Pointer:
+        """Keep it."""
+        if self.broken or self.aborted.is_set():
+            raise StoreUnavailableError("the store is gone")
+        self.documents[stem] = dict(document)
+        return Pointer(bucket="results", key=f"runs/{stem}.json", size=1, checksum={"sha256": "0" * 64})
+
+    def abort(self) -> None:
+        """Refuse from now on."""
+        self.aborted.set()
+        if self.broken:
+            raise StoreUnavailableError("the store is gone")
+
+
+def cause(target: RecordingTarget) -> dict[str, Any]:
+    """The cause of the one failure."""
+    (failure,) = target.failures
+    assert target.successes == []
+    value: dict[str, Any] = failure["cause"]
+    return value
+
+
+def error(target: RecordingTarget) -> str:
+    """The error of the one failure."""
+    (failure,) = target.failures
+    assert target.successes == []
+    return str(failure["error"])
+
+
+def test_leaving_the_block_reports_the_output_document() -> None:
+    """Pointers, result and producer; one heartbeat before the block."""
+    target, store = RecordingTarget(), Store()
+    with Task(target, artifacts=store) as task:
+        assert target.heartbeats == 1
+        task.result["rows"] = 3
+        assert task.artifacts is store
+        assert task.run.state == "Mask"
+    (document,) = target.successes
+    assert document == {
+        "stepout": "output/1",
+        "artifacts": {"preview": POINTER.to_dict()},
+        "result": {"rows": 3},
+        "producer": {"execution": "arn:x", "state": "Mask", "attempt": 1},
+    }
+    assert repr(task) == "Task(success)"
+
+
+def test_an_exception_reports_failure_and_leaves_unchanged() -> None:
+    """The very same object."""
+    target, mine = RecordingTarget(), ValueError("no mask")
+    with pytest.raises(ValueError, match="no mask") as caught, Task(target, artifacts=Store()):
+        raise mine
+    assert caught.value is mine
+    assert error(target) == "ValueError"
+    assert cause(target)["message"] == "no mask"
+    assert cause(target)["run"]["state"] == "Mask"
+
+
+@pytest.mark.parametrize("code", [0, None])
+def test_a_clean_exit_is_success(code: int | None) -> None:
+    """``sys.exit(0)`` in the block ends the process, and the work is done."""
+    target = RecordingTarget()
+    with pytest.raises(SystemExit), Task(target):
+        raise SystemExit(code)
+    assert len(target.successes) == 1
+
+
+@pytest.mark.parametrize("exception", [SystemExit(2), SystemExit("no"), GeneratorExit()])
+def test_other_ways_out_are_failures(exception: BaseException) -> None:
+    """Reported by class, and left unchanged."""
+    target = RecordingTarget()
+    with pytest.raises(type(exception)), Task(target):
+        raise exception
+    assert error(target) == type(exception).__name__
+
+
+def test_a_keyboard_interrupt_is_an_interruption() -> None:
+    """Also one that the job raised, or that came where no signal is handled."""
+    target, store = RecordingTarget(), Store()
+    with pytest.raises(KeyboardInterrupt), Task(target, artifacts=store):
+        raise KeyboardInterrupt
+    assert error(target) == "Stepout.Interrupted"
+    assert store.aborted.is_set()
+
+
+def test_an_interruption_from_elsewhere_ends_the_process_with_its_code() -> None:
+    """Whoever raises TaskInterrupted."""
+    target = RecordingTarget()
+    with pytest.raises(SystemExit) as caught, Task(target):
+        raise TaskInterrupted(signum=2)
+    assert caught.value.code == 130
+    assert error(target) == "Stepout.Interrupted"
+
+
+def test_closed_before_the_block_means_no_work() -> None:
+    """The first heartbeat finds it out."""
+    target = RecordingTarget(closed=True)
+    with pytest.raises(TaskClosedError), Task(target):
+        pytest.fail("the block ran")
+    assert (target.successes, target.failures) == ([], [])
+
+
+def test_a_token_nobody_knows_means_no_work(sfn_strict: StrictStepFunctions) -> None:
+    """Its outcome could never be told."""
+    with pytest.raises(InvalidTokenError), Task(StepFunctionsTarget("garbage", sfn_strict.client())):
+        pytest.fail("the block ran")
+
+
+def test_a_first_heartbeat_that_gets_through_to_nobody_is_one_loud_line(caplog: pytest.LogCaptureFixture) -> None:
+    """The task goes on; the last report has more patience."""
+    target = RecordingTarget(unreachable=True)
+    with Task(target):
+        target.unreachable = False
+    assert len(target.successes) == 1
+    (record,) = [record for record in caplog.records if record.levelno >= logging.ERROR]
+    assert "first heartbeat" in record.getMessage()
+
+
+def test_closed_at_the_end_is_an_error_and_no_second_report() -> None:
+    """Somebody else ended the task while it worked."""
+    target = RecordingTarget()
+    with pytest.raises(TaskClosedError), Task(target):
+        target.close()
+    assert (target.successes, target.failures) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("value", "location"),
+    [(float("nan"), "$.result.rows"), (b"x", "$.result.rows"), ({"at": object()}, "$.result.rows.at")],
+)
+def test_a_result_that_is_not_json_fails_by_name(value: Any, location: str) -> None:
+    """The error says which member, is raised, and is reported: the state must not hang."""
+    target = RecordingTarget()
+    with pytest.raises(InvalidDocumentError) as caught, Task(target) as task:
+        task.result["rows"] = value
+    assert [problem.location for problem in caught.value.problems] == [location]
+    assert error(target) == "Stepout.InvalidDocument"
+    assert location in cause(target)["message"]
+
+
+def test_a_broken_contract_is_reported_with_all_its_problems() -> None:
+    """Before success is."""
+    target = RecordingTarget()
+    contract = Contract({"required": ["rows"]}, {"features": None, "preview": "image/jpeg"})
+    with pytest.raises(InvalidDocumentError) as caught, Task(target, artifacts=Store(), contract=contract):
+        pass
+    assert {problem.kind for problem in caught.value.problems} == {"missing", "media-type"}
+    assert len(caught.value.problems) == 3
+    assert error(target) == "Stepout.InvalidDocument"
+
+
+def test_a_kept_contract_lets_success_pass() -> None:
+    """Result and artifacts as promised."""
+    target = RecordingTarget()
+    contract = Contract({"required": ["rows"]}, {"preview": "image/*"})
+    with Task(target, artifacts=Store(), contract=contract) as task:
+        task.result = {"rows": 1}
+    assert len(target.successes) == 1
+
+
+def test_a_secret_in_the_result_is_refused_by_location() -> None:
+    """A document never holds a credential, and the error does not either."""
+    target = RecordingTarget()
+    with pytest.raises(InvalidDocumentError, match=r"\$\.result\.note") as caught, Task(target, redact=TOKEN) as task:
+        task.result["note"] = f"token {TOKEN}"
+    assert TOKEN not in str(caught.value)
+    assert TOKEN not in json.dumps(target.failures)
+
+
+def test_a_large_result_spills_and_a_small_one_does_not() -> None:
+    """Exactly at the budget it stays."""
+    for spare, spilled in ((0, False), (-1, True)):
+        target, store = RecordingTarget(), Store()
+        with Task(target, artifacts=store, budget=2_000 + spare) as task:
+            task.result["text"] = ""
+            size = len(json.dumps(_document_of(task), separators=(",", ":"), ensure_ascii=False).encode())
+            task.result["text"] = "é" * ((2_000 - size) // 2) + "x" * ((2_000 - size) % 2)
+        assert ("stepout-result" in store.documents) is spilled
+        assert (target.successes[0]["result"].get("stepout") == "pointer/1") is spilled
+
+
+def _document_of(task: Task) -> dict[str, Any]:
+    return {
+        "stepout": "output/1",
+        "artifacts": {"preview": POINTER.to_dict()},
+        "result": task.result,
+        "producer": task.run.to_dict(),
+    }
+
+
+@pytest.mark.parametrize("options", [{"artifacts": Store(), "spill": "never"}, {}])
+def test_an_output_that_may_not_or_cannot_spill_is_too_large(options: dict[str, Any]) -> None:
+    """Raised and reported."""
+    target = RecordingTarget()
+    with pytest.raises(OutputTooLargeError), Task(target, budget=1_000, **options) as task:
+        task.result["text"] = "x" * 2_000
+    assert error(target) == "Stepout.OutputTooLarge"
+
+
+def test_a_spill_that_fails_is_a_failure() -> None:
+    """The store's own error."""
+    target = RecordingTarget()
+    with pytest.raises(StoreUnavailableError), Task(target, artifacts=Store(broken=True), budget=1_000) as task:
+        task.result["text"] = "x" * 2_000
+    assert error(target) == "Stepout.StoreUnavailable"
+
+
+class Unreachable(RecordingTarget):
+    """Takes heartbeats, no success."""
+
+    def success(self, document: Mapping[str, Any]) -> None:  # noqa: ARG002 - a protocol's
+        """Fail, quoting what must not be quoted."""
+        raise TaskError(f"nobody at home for {TOKEN}")
+
+
+def test_an_undelivered_success_is_kept_beside_the_artifacts() -> None:
+    """And the error says where; no failure is reported, since the work is done."""
+    target, store = Unreachable(), Store()
+    with (
+        pytest.raises(OutcomeUndeliveredError, match=r"s3://results/runs/stepout-undelivered\.json") as caught,
+        Task(target, artifacts=store, redact=[TOKEN]) as task,
+    ):
+        task.result["rows"] = 3
+    assert store.documents["stepout-undelivered"]["result"] == {"rows": 3}
+    assert target.failures == []
+    assert TOKEN not in str(caught.value)
+
+
+@pytest.mark.parametrize("artifacts", [None, Store(broken=True)])
+def test_an_undelivered_success_is_kept_locally_at_least(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, artifacts: Store | None
+) -> None:
+    """Where there is no store, or it fails as well."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with (
+        pytest.raises(OutcomeUndeliveredError, match="local file") as caught,
+        Task(Unreachable(), artifacts=artifacts) as t,
+    ):
+        t.result["rows"] = 3
+    (path,) = tmp_path.glob("*/output.json")
+    assert str(path) in str(caught.value)
+    assert json.loads(path.read_text())["result"] == {"rows": 3}
+
+
+def test_an_undelivered_success_that_can_be_kept_nowhere_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full or missing disk."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "missing"))
+    with pytest.raises(OutcomeUndeliveredError, match="could not be kept anywhere"), Task(Unreachable()):
+        pass
+
+
+def test_a_refused_success_becomes_a_failure() -> None:
+    """InvalidOutput leaves the state waiting: it must hear something."""
+
+    class Picky(RecordingTarget):
+        def success(self, document: Mapping[str, Any]) -> None:  # noqa: ARG002 - a protocol's
+            """Refuse it as a document."""
+            raise InvalidDocumentError("InvalidOutput")
+
+    target = Picky()
+    with pytest.raises(InvalidDocumentError), Task(target):
+        pass
+    assert error(target) == "Stepout.InvalidDocument"
+
+
+@pytest.mark.parametrize("options", [{"unreachable": True}, {"closed": True}])
+def test_a_failure_that_cannot_be_reported_leaves_the_exception_alone(
+    caplog: pytest.LogCaptureFixture, options: dict[str, bool]
+) -> None:
+    """It is logged."""
+    target = RecordingTarget()
+    with pytest.raises(ValueError, match="mine"), Task(target):
+        target.unreachable = options.get("unreachable", False)
+        if "closed" in options:
+            target.close()
+        raise ValueError("mine")
+    assert any("ValueError" in record.getMessage() for record in caplog.records)
+
+
+def test_notifications_follow_the_primary_and_never_fail_the_task(caplog: pytest.LogCaptureFixture) -> None:
+    """The second target is told, the third may be broken."""
+    primary, told, broken = RecordingTarget(), RecordingTarget(), RecordingTarget(unreachable=True)
+    with Task([primary, broken, told]):
+        pass
+    assert primary.successes == told.successes
+    assert len(told.successes) == 1
+    assert "was not told" in caplog.text
+    with pytest.raises(ValueError, match="x"), Task([RecordingTarget(), failing := RecordingTarget()]):
+        raise ValueError("x")
+    assert error(failing) == "ValueError"
+
+
+def test_nobody_is_notified_of_what_the_primary_did_not_take() -> None:
+    """A subscriber must not hear of a success that does not count."""
+    told = RecordingTarget()
+    with pytest.raises(OutcomeUndeliveredError), Task([Unreachable(), told]):
+        pass
+    assert told.successes == []
+
+
+def test_heartbeats_go_on_until_the_report() -> None:
+    """A third of HeartbeatSeconds apart, from a daemon thread."""
+    target = RecordingTarget()
+    with Task(target, heartbeat=0.06):
+        deadline = time.monotonic() + 20
+        while target.heartbeats < 4 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert any(thread.name == "stepout-heart" and thread.daemon for thread in threading.enumerate())
+    assert target.heartbeats >= 4
+
+
+def test_a_failed_beat_does_not_stop_the_heart(caplog: pytest.LogCaptureFixture) -> None:
+    """The next one is delivered again."""
+    caplog.set_level(logging.INFO, logger="stepout")
+    target = RecordingTarget()
+    with Task(target, heartbeat=0.06):
+        target.unreachable = True
+        _wait_until(lambda: "not delivered" in caplog.text)
+        target.unreachable = False
+        _wait_until(lambda: "delivered again" in caplog.text)
+    assert len(target.successes) == 1
+
+
+def _wait_until(true: Any) -> None:
+    deadline = time.monotonic() + 30
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_a_closed_beat_wakes_a_sleeping_block() -> None:
+    """The block is interrupted in the middle of a sleep, uploads are aborted, nothing is reported."""
+    target, store = RecordingTarget(), Store()
+    slept = []
+    with pytest.raises(TaskClosedError), Task(target, artifacts=store, heartbeat=0.06) as task:
+        target.close()
+        time.sleep(60)
+        slept.append(60)
+    assert slept == []
+    assert task.cancelled
+    assert task.cancelled.is_set()
+    assert store.aborted.is_set()
+    assert (target.successes, target.failures) == ([], [])
+
+
+@pytest.mark.parametrize("swallowed", [Exception, BaseException])
+def test_a_job_that_swallows_the_cancellation_still_reports_nothing(swallowed: type[BaseException]) -> None:
+    """``except Exception`` does not even see it."""
+    target, seen = RecordingTarget(), []
+    with pytest.raises(TaskClosedError), Task(target, heartbeat=0.06):
+        target.close()
+        try:
+            time.sleep(60)
+        except swallowed as error:
+            seen.append(type(error))
+    assert seen == ([TaskInterrupted] if swallowed is BaseException else [])
+    assert (target.successes, target.failures) == ([], [])
+
+
+def test_outside_the_main_thread_check_raises_when_cancelled() -> None:
+    """No signal is handled there."""
+    target, left = RecordingTarget(), []
+
+    def job() -> None:
+        try:
+            with Task(target, heartbeat=0.06) as task:
+                task.check()
+                target.close()
+                assert task.cancelled.wait(30)
+                task.check()
+        except TaskClosedError as closed:
+            left.append(closed)
+
+    before = signal.getsignal(signal.SIGTERM)
+    thread = threading.Thread(target=job)
+    thread.start()
+    thread.join(60)
+    assert len(left) == 1
+    assert (target.successes, target.failures) == ([], [])
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_task_is_entered_once() -> None:
+    """One token, one outcome."""
+    target = RecordingTarget()
+    with Task(target) as task:
+        pass
+    with pytest.raises(TaskError, match="entered before"), task:
+        pass
+    assert len(target.successes) == 1
+
+
+def test_a_task_decorates_a_function() -> None:
+    """A mapping that it returns becomes part of the result."""
+    target = RecordingTarget()
+    task = Task(target)
+
+    @task
+    def job(rows: int) -> dict[str, int]:
+        """Count."""
+        task.result["more"] = True
+        return {"rows": rows}
+
+    assert job(3) == {"rows": 3}
+    assert job.__doc__ == "Count."
+    assert target.successes[0]["result"] == {"more": True, "rows": 3}
+
+
+def test_artifacts_are_made_inside_and_their_failure_is_reported() -> None:
+    """A wrong setting ends the state instead of letting it hang."""
+    target = RecordingTarget()
+
+    def broken() -> Store:
+        raise ConfigurationError("no such profile")
+
+    with pytest.raises(ConfigurationError), Task(target, artifacts=broken):
+        pytest.fail("the block ran")
+    assert error(target) == "Stepout.Configuration"
+    store = Store()
+    with Task(RecordingTarget(), artifacts=lambda: store) as task:
+        assert task.artifacts is store
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"targets": []},
+        {"targets": [object()]},
+        {"heartbeat": 0},
+        {"heartbeat": float("nan")},
+        {"stop_timeout": -1},
+        {"spill": "sometimes"},
+        {"budget": 300_000},
+    ],
+)
+def test_options_that_make_no_sense_are_refused_before_work_starts(options: dict[str, Any]) -> None:
+    """With a ConfigurationError."""
+    with pytest.raises(ConfigurationError):
+        Task(**{"targets": RecordingTarget(), **options})
+
+
+def test_a_result_must_be_a_mapping_and_artifacts_must_be_there() -> None:
+    """Clear errors for clear mistakes."""
+    target = RecordingTarget()
+    with Task(target) as task:
+        with pytest.raises(InvalidDocumentError, match="list"):
+            task.result = [1]  # type: ignore[assignment]
+        with pytest.raises(ConfigurationError, match="no artifact manager"):
+            _ = task.artifacts
+    assert task.input is None
+    assert repr(Task(target)) == "Task(open)"
+
+
+def test_everything_is_put_back_after_nested_and_sequential_tasks() -> None:
+    """Handlers, wake-up descriptor, log filters, threads."""
+
+    def state() -> Any:
+        fd = signal.set_wakeup_fd(-1)
+        signal.set_wakeup_fd(fd)
+        handlers = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+        return fd, handlers, list(logging.getLogger("botocore.endpoint").filters)
+
+    before = state()
+    for _ in range(3):
+        with Task(RecordingTarget()):
+            inside = state()
+            with pytest.raises(ValueError, match="x"), Task(RecordingTarget()):
+                raise ValueError("x")
+            assert state() == inside
+    assert state() == before
+    assert not [thread for thread in threading.enumerate() if thread.name == "stepout-signals"]
+
+
+def test_logs_of_botocore_do_not_show_the_token(
+    sfn_strict: StrictStepFunctions, caplog: pytest.LogCaptureFixture
+) -> None:
+    """At debug level botocore writes whole requests; a traceback in a log is redacted as well."""
+    caplog.set_level(logging.DEBUG)
+    token = sfn_strict.issue()
+    with Task(StepFunctionsTarget(token, sfn_strict.client())):
+        try:
+            _ = dict[str, str]()[token]
+        except KeyError:
+            logging.getLogger("botocore.endpoint").exception("with %s", token)
+    assert sfn_strict.success(token)
+    assert "with [redacted]" in caplog.text
+    assert "Making request" in caplog.text
+    assert token[:30] not in caplog.text
