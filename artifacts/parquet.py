@@ -202,33 +202,70 @@ def _read(file: _Input, pointer: Pointer, read: ParquetRead) -> Any:
     columns = _checked_columns(parquet, read, pointer)
     if read.filters is not None:
         return _filtered(file, pointer, read)
-    _check_decoded(pointer, read, parquet.metadata, range(parquet.metadata.num_row_groups), columns)
+    _check_decoded(pointer, read, parquet.metadata, columns)
     with _translated(pointer, whole=file.whole, reader=file.reader):
         table = parquet.read(columns=columns)
-        if table.num_rows != parquet.metadata.num_rows:
-            msg = f"{table.num_rows:,} rows came, the footer says {parquet.metadata.num_rows:,}"
-            raise ValueError(msg)
+        _check_rows(table.num_rows, parquet.metadata.num_rows)
     return table
 
 
 def _filtered(file: _Input, pointer: Pointer, read: ParquetRead) -> Any:
+    """Read the row groups that may match, batch by batch, and keep the rows that do.
+
+    The condition is computed as a column of its own, so that every row comes and can be counted: a damaged page header
+    can make a lone column shorter without any other sign.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
     with _translated(pointer, whole=file.whole, reader=file.reader):
         fragment = _format(file.checked).make_fragment(file.handle)
-        metadata = fragment.metadata
+        schema = fragment.physical_schema
+    names = schema.names if read.columns is None else list(read.columns)
+    keep = _unused_name(names)
     try:
-        expression = pq.filters_to_expression(read.filters)
-        groups = [group.id for group in fragment.subset(expression).row_groups]
-    except StepoutError:
-        raise
+        condition = pq.filters_to_expression(read.filters)
+        found = fragment.subset(condition)
+        fields = [schema.field(name) for name in names]
     except Exception as error:
-        msg = f"{pointer.url}: the filter does not fit the table: {type(error).__name__}; nothing was read"
+        msg = (
+            f"{pointer.url}: the filter or the columns do not fit the table ({type(error).__name__}); nothing was "
+            "read. With filters, columns are named whole, not by a nested path"
+        )
         raise ConfigurationError(msg) from error
-    columns = None if read.columns is None else list(read.columns)
-    _check_decoded(pointer, read, metadata, groups, None)
+    expected = sum(group.num_rows for group in found.row_groups)
     with _translated(pointer, whole=file.whole, reader=file.reader):
-        return fragment.subset(row_group_ids=groups).to_table(columns=columns, filter=expression)
+        wanted = {**{name: pc.field(name) for name in names}, keep: condition}
+        batches = _kept(found.scanner(columns=wanted).to_batches(), expected, pointer, read)
+        return pa.Table.from_batches(list(batches), pa.schema(fields, metadata=schema.metadata))
+
+
+def _kept(batches: Iterator[Any], expected: int, pointer: Pointer, read: ParquetRead) -> Iterator[Any]:
+    """Yield the rows for which the last column is true, without that column."""
+    rows = size = 0
+    for batch in batches:
+        rows += batch.num_rows
+        *names, keep = batch.schema.names
+        kept = batch.filter(batch.column(keep)).select(names)
+        size += kept.nbytes
+        if size > read.max_size:
+            raise _too_large(pointer, size, read.max_size)
+        yield kept
+    _check_rows(rows, expected)
+
+
+def _check_rows(rows: int, expected: int) -> None:
+    if rows != expected:
+        msg = f"{rows:,} rows came, the footer says {expected:,}"
+        raise ValueError(msg)
+
+
+def _unused_name(names: Sequence[str]) -> str:
+    name = "keep"
+    while name in names:
+        name += "_"
+    return name
 
 
 def _checked_columns(parquet: Any, read: ParquetRead, pointer: Pointer) -> list[str] | None:
@@ -249,25 +286,29 @@ def _checked_columns(parquet: Any, read: ParquetRead, pointer: Pointer) -> list[
     return columns
 
 
-def _check_decoded(pointer: Pointer, read: ParquetRead, metadata: Any, groups: Any, columns: list[str] | None) -> None:
+def _check_decoded(pointer: Pointer, read: ParquetRead, metadata: Any, columns: list[str] | None) -> None:
     """Hold what the footer says of the decoded size against the limit: a small file can unfold into a large table."""
-    chosen = [metadata.row_group(index) for index in groups]
-    size = sum(group.total_byte_size for group in chosen)
+    groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]
+    size = sum(group.total_byte_size for group in groups)
     if size > read.max_size and columns is not None:
         size = sum(
             chunk.total_uncompressed_size
-            for group in chosen
+            for group in groups
             for chunk in map(group.column, range(group.num_columns))
             if any(chunk.path_in_schema == name or chunk.path_in_schema.startswith(name + ".") for name in columns)
         )
     width = metadata.num_columns if columns is None else len(columns)
-    size = max(size, sum(group.num_rows for group in chosen) * width // 8)  # a value takes a bit at least
+    size = max(size, metadata.num_rows * width // 8)  # a value takes a bit at least
     if size > read.max_size:
-        msg = (
-            f"{pointer.url}: the table has at least {size:,} bytes, the limit here is {read.max_size:,}; it was not "
-            "decoded: choose columns or filters, use dataset(), or pass max_size="
-        )
-        raise ArtifactTooLargeError(msg)
+        raise _too_large(pointer, size, read.max_size)
+
+
+def _too_large(pointer: Pointer, size: int, limit: int) -> ArtifactTooLargeError:
+    msg = (
+        f"{pointer.url}: the table has at least {size:,} bytes, the limit here is {limit:,}; it was not decoded any "
+        "further: choose columns or filters, use dataset(), or pass max_size="
+    )
+    return ArtifactTooLargeError(msg)
 
 
 # pyarrow ----------------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import tracemalloc
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -330,6 +331,29 @@ def test_the_clock_is_a_parameter(shelf: Shelf) -> None:
     before = Access(allowed=allowed_from(ALLOW), client=shelf.store, now=lambda: datetime(2025, 1, 1, tzinfo=UTC))
     with pytest.raises(ArtifactNotFoundError) as caught:
         Artifact(pointer, before).read_bytes()
+    assert not isinstance(caught.value, ArtifactExpiredError)
+
+
+def test_a_large_object_is_allocated_once(shelf: Shelf) -> None:
+    """Reading 32 MiB takes 32 MiB and a little, at its peak, in one piece or through a file."""
+    artifact = shelf.artifact(bytes(32 << 20))
+    for read in (artifact.read_bytes, artifact.open().read):
+        tracemalloc.start()
+        try:
+            data = read()
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert len(data) == 32 << 20
+        assert peak < 36 << 20
+
+
+def test_an_expiry_that_is_no_time_is_none(shelf: Shelf) -> None:
+    """A pointer that was made by hand may hold anything there: the object is missing, not expired."""
+    pointer = shelf.put(b"x", expires_at="soon")
+    shelf.store.delete(pointer.key)
+    with pytest.raises(ArtifactNotFoundError) as caught:
+        Artifact(pointer, _access(shelf.store, [])).read_bytes()
     assert not isinstance(caught.value, ArtifactExpiredError)
 
 

@@ -85,6 +85,10 @@ def test_a_table_comes_back_whole_or_in_part(shelf: Shelf) -> None:
     assert artifact.read_table(["id"], [("id", ">=", 1490)]).column("id").to_pylist() == list(range(1490, 1500))
     assert artifact.read_table(filters=pc.field("name") == "name3").num_rows == ROWS // 40 + 1
     assert artifact.dataset().count_rows() == ROWS
+    keeping = pa.table({"keep": [1, None, 3], "keep_": ["a", "b", "c"]}, metadata={"who": "me"})
+    artifact = _resolved(_put(shelf, _file(keeping)), shelf.store)
+    assert artifact.read_table(filters=[("keep", ">", 1)]).to_pydict() == {"keep": [3], "keep_": ["c"]}
+    assert artifact.read_table(["keep_"], [("keep", "<", 0)]).schema.metadata[b"who"] == b"me"
 
 
 @pytest.mark.usefixtures("ranged")
@@ -129,6 +133,28 @@ def test_every_flip_is_caught_or_harmless_in_a_column_read(monkeypatch: pytest.M
         except IntegrityError:
             caught += 1
     assert caught > len(positions) // 3  # what is fetched; the columns that are not asked for are not read
+
+
+@pytest.mark.usefixtures("ranged")
+def test_flips_in_the_page_headers_of_a_lone_column_are_caught_or_harmless() -> None:
+    """Every bit of the first page headers of one column: with no other column's length to compare with."""
+    table, shelf = _table(), Shelf()
+    data = _file(table)
+    pointer = _put(shelf, data, etag=None)
+    chunk = pq.ParquetFile(io.BytesIO(data)).metadata.row_group(1).column(1)
+    start, caught = min(chunk.dictionary_page_offset or chunk.data_page_offset, chunk.data_page_offset), 0
+    for position in range(start, start + 40):
+        for bit in range(8):
+            flipped = bytearray(data)
+            flipped[position] ^= 1 << bit
+            shelf.store.replace(pointer.key, bytes(flipped))
+            for filters in (None, pc.field("score") >= 0):
+                try:
+                    found = _resolved(pointer, shelf.store).read_table(["score"], filters)
+                    assert found.equals(table.select(["score"]))
+                except IntegrityError:
+                    caught += 1
+    assert caught > 200
 
 
 def _positions(data: bytes, columns: list[str]) -> list[int]:
@@ -267,6 +293,7 @@ def test_columns_and_filters_must_fit(shelf: Shelf) -> None:
         {"filters": [("nope", ">", 1)]},
         {"filters": [("id", ">", "text")]},
         {"filters": "id > 1"},
+        {"filters": [("id", ">", 1)], "columns": ["deep.a"]},
         {"verify": "crc32"},
     ]
     for wrong in wrongs:
@@ -282,9 +309,16 @@ def test_a_small_file_that_unfolds_is_stopped(shelf: Shelf) -> None:
     assert artifact.size < 100_000
     with pytest.raises(ArtifactTooLargeError, match="not decoded"):
         artifact.read_table(max_size=200_000)
-    with pytest.raises(ArtifactTooLargeError, match="not decoded"):
+    with pytest.raises(ArtifactTooLargeError, match="not decoded any further"):
         artifact.read_table(filters=[("x", "==", 0)], max_size=200_000)
+    assert artifact.read_table(filters=[("x", "==", 1)], max_size=200_000).num_rows == 0
+    with pytest.raises(ArtifactTooLargeError, match="not decoded"):
+        artifact.read_table(columns=["x"], max_size=artifact.size)  # the footer's sum of all columns says more
     assert artifact.read_table(columns=["x"], max_size=500_000).num_rows == 3_000_000
+    wide = pa.table({"x": [1] * 1000, "y": [random.Random(3).random() for _ in range(1000)] * 1})
+    artifact = _resolved(_put(shelf, _file(wide)), shelf.store)
+    with pytest.raises(ArtifactTooLargeError, match="nothing was read"):
+        artifact.read_table(columns=["x"], max_size=artifact.size - 1)
 
 
 def test_a_directory_of_parquet_files_is_one_dataset(shelf: Shelf) -> None:

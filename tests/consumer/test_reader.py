@@ -152,6 +152,18 @@ def test_a_skip_forward_within_the_stream_asks_for_nothing(
     raw.close()
 
 
+def test_a_skip_over_several_blocks_reads_them(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks that a skip passes are hashed as if they had been read."""
+    monkeypatch.setattr(reader_module, "SKIP", 4 << 20)
+    artifact = shelf.damage(bytes(3 << 20), 2 << 20)
+    with artifact.open() as file:
+        raw: Any = file.raw
+        raw.read(10)
+        raw.seek((3 << 20) - 5)
+        with pytest.raises(ChecksumMismatchError):
+            raw.read(5)
+
+
 def test_broken_connections_are_taken_up(shelf: Shelf, breaking: Callable[..., BreakingStore]) -> None:
     """A file that is being read does not notice."""
     data = bytes(range(256)) * 100
