@@ -167,7 +167,12 @@ def run_folder(prefix: str, run: RunIdentity, *, layout: Layout = "run") -> str:
         run: The resolved identity; without an execution, its ``run_id`` stands in.
         layout: ``"run"`` tells processes apart by the nonce; ``"fixed"`` leaves the nonce out, so that the key can be
             computed by others, and a second process of the same attempt collides with the first.
+
+    Raises:
+        ConfigurationError: There is no such layout.
     """
+    if layout not in ("run", "fixed"):
+        raise ConfigurationError(f"layout is {layout!r}: expected 'run' or 'fixed'")
     machine, execution = execution_parts(run.execution) if run.execution else ("standalone", run.run_id or "run")
     attempt = str(run.attempt or 0)
     last = attempt if layout == "fixed" else f"{attempt}-{run.nonce or ''}"

@@ -101,8 +101,6 @@ class ArtifactManager(Puts):
         clock: Clock = utc_now,
         random: Random | None = None,
     ) -> None:
-        if layout not in ("run", "fixed"):
-            raise ConfigurationError(f"layout is {layout!r}: expected 'run' or 'fixed'")
         defaults = write_options(
             mode=check_mode(mode),
             encryption=encryption,
@@ -152,7 +150,8 @@ class ArtifactManager(Puts):
                 "definition, or in the state's container overrides), or pass bucket="
             )
             raise ConfigurationError(msg)
-        overrides.setdefault("prefix", found.get("STEPOUT_PREFIX") or "")
+        if overrides.get("prefix") is None:
+            overrides["prefix"] = found.get("STEPOUT_PREFIX") or ""
         if overrides.get("run") is None:
             overrides["run"] = run_from_env(found)
         if overrides.get("profile") is None:

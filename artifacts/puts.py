@@ -218,7 +218,8 @@ class Puts:
             options: See ``PutOptions``; ``mode=`` is ``"create"`` or ``"overwrite"``.
 
         Returns:
-            A file object. Closing it commits; an exception that leaves its ``with`` block leaves nothing.
+            A file object. Closing it commits; an exception that leaves its ``with`` block leaves nothing. It goes
+            forward only: for a writer that seeks (Pillow's for TIFF and PDF does), write to memory or to a file first.
         """
         if options.get("mode") in ("wb", "w"):  # open(name, mode="wb"), as the builtin has it
             kind = options.pop("mode")  # type: ignore[assignment]  # said by the wrong name

@@ -572,6 +572,9 @@ def test_the_environment_configures_a_manager(store: MemoryStore) -> None:
     }
     manager = ArtifactManager.from_env(environ, client=store)
     assert manager.url.startswith("s3://results/runs/Segment/7f3c/Mask/1-")
+    assert ArtifactManager.from_env(environ, client=store, prefix=None, bucket=None, run=None).url.startswith(
+        "s3://results/runs/"
+    )
     other = ArtifactManager.from_env(environ, bucket=store, prefix="", run=RUN, profile=StoreProfile())
     assert other.url == "s3://results/Segment/7f3c/Mask/0-ab12/"
     url = ArtifactManager.from_env({**environ, "STEPOUT_BUCKET": "s3://results/a", "STEPOUT_PREFIX": ""}, client=store)

@@ -307,6 +307,8 @@ def test_writing_while_an_older_exception_is_handled_commits(manager: ArtifactMa
 def test_the_usual_writers_write_what_can_be_read_back(manager: ArtifactManager, store: MemoryStore) -> None:
     """numpy, Pillow, pyarrow, csv and zipfile take the writer for a file."""
     import numpy as np
+    import pandas as pd
+    import polars as pl
     import pyarrow as pa
     import pyarrow.parquet as pq
     from PIL import Image
@@ -326,11 +328,18 @@ def test_the_usual_writers_write_what_can_be_read_back(manager: ArtifactManager,
         pw.write_table(pa.table({"a": [1, 2, 3]}))
     with manager.open("rows", suffix=".csv") as writer, io.TextIOWrapper(writer, newline="") as text:
         csv.writer(text).writerow(["a", 1])
+    with manager.open("frame", suffix=".parquet") as writer:
+        pd.DataFrame({"a": [1]}).to_parquet(writer)
+    with manager.open("sunk", suffix=".parquet") as writer:
+        pl.LazyFrame({"a": [1]}).sink_parquet(writer)
+    with manager.open("unsinkable") as writer, pytest.raises(io.UnsupportedOperation, match="seek"):
+        Image.new("RGB", (5, 4)).save(writer, format="TIFF")
     with manager.open("archive", suffix=".zip") as writer, zipfile.ZipFile(writer, "w") as archive:
         archive.writestr("a/b.txt", "x")
     assert np.array_equal(np.load(io.BytesIO(content("array").read())), numbers)
     assert Image.open(io.BytesIO(content("image").read())).size == (5, 4)
     assert pq.read_table(content("table")).to_pydict() == {"a": [1, 2, 3]}
+    assert pq.read_table(content("frame")).to_pydict() == pq.read_table(content("sunk")).to_pydict() == {"a": [1]}
     assert content("rows").read() == b"a,1\r\n"
     assert zipfile.ZipFile(io.BytesIO(content("archive").read())).read("a/b.txt") == b"x"
     assert manager.pointers["table"].media_type == "application/vnd.apache.parquet"
