@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from stepout.artifacts.interop import ForeignKind
+    from stepout.artifacts.parquet import ParquetRead
+    from stepout.artifacts.reading import Verifier
     from stepout.schemas.pointer import Pointer
 
 __all__ = ["Artifact", "ForeignArtifact"]
@@ -305,7 +307,7 @@ class Artifact:
 
     # Inside -------------------------------------------------------------------------------------------------------
 
-    def _verifier(self) -> Any:
+    def _verifier(self) -> Verifier:
         return verifier_for(self.pointer, self._access.verify)
 
     def _limit(self, max_size: int | None) -> int:
@@ -324,7 +326,7 @@ class Artifact:
 
     def _parquet_read(
         self, columns: Sequence[str] | None, filters: Any, verify: Verify | None, max_size: int | None
-    ) -> Any:
+    ) -> ParquetRead:
         from stepout.artifacts.parquet import ParquetRead
 
         return ParquetRead(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from stepout.artifacts.access import DOCUMENT_LIMIT, Access
@@ -128,7 +129,8 @@ def make_output(value: object, access: Access, location: str = "$") -> Output:
         problems = [Problem(location + each.location[1:], each.kind, each.message) for each in error.problems]
         raise invalid_document("the task output", problems) from None
     if document.manifest is not None:
-        document = TaskOutput.from_dict(_read_spilled(document.manifest, access), manifest_allowed=False)
+        whole = TaskOutput.from_dict(_read_spilled(document.manifest, access), manifest_allowed=False)
+        document = replace(whole, producer=whole.producer or document.producer)
     return Output(document, access)
 
 

@@ -82,14 +82,12 @@ def test_a_full_disk_passes_and_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-def test_a_disk_that_takes_no_byte_is_an_error_of_the_system(shelf: Shelf, tmp_path: Path) -> None:
+@pytest.mark.skipif(os.name == "nt", reason="needs a limit on the size of files")
+def test_a_disk_that_takes_no_more_is_an_error_of_the_system(tmp_path: Path) -> None:
     """The system's own error comes through: a file size limit of 4 KiB, in a process of its own."""
-    pointer = shelf.put(BIG)
     script = (
-        "import json, resource, signal, sys\n"
-        "from support.shelf import ALLOW, Shelf\n"
-        "from stepout.artifacts.resolve import resolve_artifact\n"
+        "import resource, signal, sys\n"
+        "from support.shelf import Shelf\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
         "artifact = Shelf().artifact(bytes(range(256)) * (24 << 10))\n"
@@ -104,7 +102,6 @@ def test_a_disk_that_takes_no_byte_is_an_error_of_the_system(shelf: Shelf, tmp_p
     )
     assert done.stdout.strip() == str(errno.EFBIG)
     assert list(tmp_path.iterdir()) == []
-    assert pointer.size == len(BIG)
 
 
 def test_a_missing_folder_or_object_is_told(shelf: Shelf, tmp_path: Path) -> None:

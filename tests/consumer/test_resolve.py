@@ -11,8 +11,9 @@ from support.shelf import ALLOW, BreakingStore, Shelf
 
 from stepout.artifacts.allow import ANY_BUCKET
 from stepout.artifacts.artifact import Artifact
+from stepout.artifacts.manager import ArtifactManager
 from stepout.artifacts.resolve import Output, resolve, resolve_all, resolve_artifact, resolve_output
-from stepout.schemas import Contract, Pointer, RunIdentity, TaskOutput
+from stepout.schemas import Contract, Pointer, RunIdentity, TaskOutput, fit
 from stepout.schemas.errors import (
     ArtifactNotFoundError,
     ArtifactTooLargeError,
@@ -180,9 +181,26 @@ def test_a_manifest_is_followed_without_noticing(shelf: Shelf, output: TaskOutpu
     inner = output.to_dict()
     inner["result"] = _spilled(shelf, {"rows": 7})
     outer = {"stepout": "output/1", "manifest": _spilled(shelf, inner, "manifest.json"), "producer": PRODUCER.to_dict()}
+    del inner["producer"]
+    outer["manifest"] = _spilled(shelf, inner, "manifest.json")
     found = resolve_output({"event": outer}, allow=ALLOW, client=shelf.store)
     assert found["preview"].read_bytes() == b"p"
     assert found.result == {"rows": 7}
+    assert found.producer == PRODUCER
+
+
+@pytest.mark.parametrize(("result", "names"), [("é" * 1000, 1), ("é", 40), ("é" * 1000, 40)])
+def test_what_the_producer_spills_the_consumer_reads(shelf: Shelf, result: str, names: int) -> None:
+    """A result over the budget, a document over it, and both: the consumer sees no difference."""
+    manager = ArtifactManager("results", "runs", client=shelf.store, run=PRODUCER)
+    artifacts = {f"a{i}": manager.put_bytes(f"a{i}", bytes([i])) for i in range(names)}
+    whole = TaskOutput(artifacts=artifacts, result={"text": result}, producer=PRODUCER)
+    fitted = fit(whole, budget=2048, write=manager.put_document)
+    assert len(fitted.to_json().encode()) <= 2048
+    assert fitted != whole
+    found = resolve_output(fitted.to_json(), allow=ALLOW, client=shelf.store)
+    assert found.result == {"text": result}
+    assert {name: each.read_bytes() for name, each in found.items()} == {f"a{i}": bytes([i]) for i in range(names)}
     assert found.producer == PRODUCER
 
 
