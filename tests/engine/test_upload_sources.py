@@ -17,7 +17,7 @@ import pytest
 from stepout.artifacts.memory import MemoryStore
 from stepout.artifacts.plan import MIB, TransferSettings
 from stepout.artifacts.ring import Ring
-from stepout.artifacts.store import PartReceipt, WriteOptions
+from stepout.artifacts.store import ConflictError, PartReceipt, WriteOptions
 from stepout.artifacts.upload import Upload
 from stepout.schemas.errors import (
     ArtifactChangedError,
@@ -318,6 +318,38 @@ def test_abort_after_the_commit_does_nothing() -> None:
         one.write(b"more")
     with pytest.raises(StoreError, match="committed"):
         one.commit()
+
+
+def test_abort_while_the_only_request_is_under_way_is_an_error() -> None:
+    """A small artifact may be there then, whole; but nobody is told of it."""
+
+    class Aborting(MemoryStore):
+        def put(self, key: str, *args: Any, **options: Any) -> Any:
+            one.abort()
+            return super().put(key, *args, **options)
+
+    store = Aborting()
+    one = upload(store)
+    with pytest.raises(StoreError, match="aborted"):
+        one.send_buffer(b"data")
+    assert store.keys() in ([], ["key"])
+    assert "s3://memory/key" in repr(one)
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize(("error", "tries"), [(ConflictError("409"), 3), (StoreUnavailableError("503"), 3)], ids=str)
+def test_a_small_artifact_is_sent_three_times_at_most(error: StoreError, tries: int) -> None:
+    """It is in memory, so each try sends all of it."""
+    bodies: list[bytes] = []
+
+    class Failing(MemoryStore):
+        def put(self, _key: str, body: Any, **_options: Any) -> Any:
+            bodies.append(b"".join(body))
+            raise error
+
+    with pytest.raises(type(error)):
+        upload(Failing()).send_buffer(b"data")
+    assert bodies == [b"data"] * tries
 
 
 def test_a_failed_part_reaches_the_writer() -> None:

@@ -89,11 +89,21 @@ def _command(folder: Path, ports: dict[str, int]) -> list[str]:
     data = folder / "data"
     data.mkdir()
     return [
-        str(Path(sysconfig.get_path("scripts")) / "weed"), "mini", f"-dir={data}",
-        "-ip=127.0.0.1", "-ip.bind=127.0.0.1",
-        "-master.telemetry=false", f"-s3.config={config}", "-s3.autoCreateBucket=false", "-s3.port.iceberg=0",
-        "-s3.port.lance=0", "-volume.max=1000", "-webdav=false", "-admin.ui=false", *(f"-{name}={port}" for name, port in ports.items()),
-    ]  # fmt: skip
+        str(Path(sysconfig.get_path("scripts")) / "weed"),
+        "mini",
+        f"-dir={data}",
+        "-ip=127.0.0.1",
+        "-ip.bind=127.0.0.1",
+        "-master.telemetry=false",
+        f"-s3.config={config}",
+        "-s3.autoCreateBucket=false",
+        "-s3.port.iceberg=0",
+        "-s3.port.lance=0",
+        "-volume.max=1000",  # each bucket has volumes of its own
+        "-webdav=false",
+        "-admin.ui=false",
+        *(f"-{name}={port}" for name, port in ports.items()),
+    ]
 
 
 @contextmanager
