@@ -155,10 +155,10 @@ class Ending:
             self.fate.interrupt(noted)
         return self.fate.now.stop is not None
 
-    def signal_to_pass_on(self, noted: int | None) -> int | None:
-        """Return a signal that had to wait for a report, if one did."""
-        fate = self.fate.now
-        return None if fate.stop is not None else fate.signum or noted
+    def exit_for_late_signal(self, noted: int | None) -> SystemExit | None:
+        """Return the exit that a signal asked for while a success was being reported, if one did."""
+        signum = self.fate.now.signum or noted
+        return None if signum is None else SystemExit(128 + signum)
 
     def first_beat(self) -> None:
         """Send the first heartbeat, before any work: the clock started when the state did."""
@@ -190,10 +190,10 @@ class Ending:
             return self._succeed(exception, result)
         if isinstance(exception, KeyboardInterrupt):
             self._aborter.finish(self.stop_timeout / 6)
-            self._fail(TaskInterrupted("the task was interrupted from the keyboard", signum=_SIGINT))
+            reported = self._fail(TaskInterrupted("the task was interrupted from the keyboard", signum=_SIGINT))
         else:
-            self._fail(exception)
-        return self._stopped(exception) if self.fate.now.report is None else None
+            reported = self._fail(exception)
+        return None if reported else self._stopped(exception)
 
     def _stopped(self, exception: BaseException | None) -> BaseException:
         """End a task that was asked to stop."""
@@ -239,7 +239,7 @@ class Ending:
         return undelivered
 
     def _fail(self, exception: BaseException) -> bool:
-        """Report a failure; return whether this was the one to do it, now or earlier."""
+        """Report a failure, unless a request to stop or the watcher came first; return whether it was reported here."""
         # A fate that was interrupted since the exception was raised decides what is reported.
         fate = self.fate.now
         if fate.stop is Stop.INTERRUPTED and not isinstance(exception, TaskInterrupted):

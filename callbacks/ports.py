@@ -20,7 +20,12 @@ class Target(Protocol):
     """A place that a task's outcome is reported to.
 
     Each method raises ``TaskClosedError`` when nobody waits any more, ``InvalidTokenError`` for a token nobody knows,
-    and ``TaskError`` when the report could not be delivered after its own retries.
+    and ``TaskError`` when the report could not be delivered after its own retries. ``success`` may also raise
+    ``InvalidDocumentError`` or ``OutputTooLargeError`` when the document was refused and the task is still open: a
+    failure is reported then.
+
+    Two members are optional: ``limit(seconds)``, called from another thread when a signal arrived, makes every report
+    give up so many seconds from then; ``redactor``, a ``Redactor`` that knows the target's secrets.
     """
 
     def success(self, document: Mapping[str, Any]) -> None:

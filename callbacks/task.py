@@ -124,6 +124,8 @@ class Task:
             clock=clock,
         )
         self._ending.interrupt_main = self._guard.interrupt_main
+        if not callable(artifacts):
+            self._ending.artifacts = artifacts
 
     @classmethod
     def from_env(
@@ -250,9 +252,9 @@ class Task:
         self._entered = True
         self._pid = os.getpid()
         self._logs.__enter__()
-        self._guard.install()
         instead: BaseException | None = None
         try:
+            self._guard.install()
             self._ending.first_beat()
             self._ending.artifacts = self._built_artifacts()
             self._heart.start()
@@ -283,9 +285,8 @@ class Task:
             instead = self._ending.conclude(exception, self._result, noted=self._guard.noted)
         finally:
             self._tear_down()
-        late = self._ending.signal_to_pass_on(self._guard.noted)
-        if instead is None and late is not None:
-            instead = SystemExit(128 + late)
+        if instead is None and exception is None:
+            instead = self._ending.exit_for_late_signal(self._guard.noted)
         if instead is not None and instead is not exception:
             raise instead
 

@@ -214,6 +214,26 @@ def test_a_blocked_upload_does_not_keep_the_state_waiting(
     assert sfn_strict.failure(job.token)[0] == "Stepout.Interrupted"
 
 
+MANAGED = """
+    import boto3, socket
+    from botocore.config import Config
+    server = socket.create_server(("127.0.0.1", 0))
+    client = boto3.client("s3", endpoint_url="http://127.0.0.1:%d" % server.getsockname()[1],
+                          config=Config(read_timeout=300, retries={"total_max_attempts": 1}))
+    with stepout.open_task(bucket="results", client=client) as task:
+        ready_in("put_bytes")
+        task.artifacts.put_bytes("large", bytes(64 << 20))
+"""
+
+
+def test_a_blocked_artifact_does_not_keep_the_state_waiting(sfn_strict: StrictStepFunctions, jobs: Any) -> None:
+    """The same through the artifact manager, whose abort meets the same silent server."""
+    job = jobs(MANAGED, STEPOUT_STOP_TIMEOUT="4").ready()
+    ended, printed = job.send(signal.SIGTERM).finish()
+    assert ended == 143, printed
+    assert sfn_strict.failure(job.token)[0] == "Stepout.Interrupted"
+
+
 def test_a_signal_waits_for_a_report_that_has_begun(sfn_strict: StrictStepFunctions, jobs: Any) -> None:
     """The success that is on its way is finished, then the process ends as asked."""
     sfn_strict.fault("SendTaskSuccess", "throttle", "throttle", "throttle")
