@@ -51,6 +51,7 @@ def test_bytes_come_back_as_they_were_written(shelf: Shelf, data: bytes) -> None
 
 
 @given(data=st.binary(min_size=1, max_size=300), choice=st.data())
+@settings(deadline=None)
 def test_any_flipped_bit_is_caught(data: bytes, choice: st.DataObject) -> None:
     """A whole read of bytes with one bit changed raises, whichever bit it is."""
     position = choice.draw(st.integers(0, len(data) - 1))
