@@ -1,5 +1,19 @@
 """Put, open, resolve, verify: everything that touches S3.
 
+Where to look:
+
+- the face: ``manager`` (``ArtifactManager``), with ``settings`` and ``run`` behind it; ``puts`` (each ``put_…``) over
+  ``outbox`` (one artifact: key, upload, pointer) and ``ledger`` (which names are taken); ``writer`` (``open``),
+  ``adopt``, ``directory``;
+- values to bytes: ``values``, ``media``, ``images``, ``tables`` over ``arrow``;
+- names: ``keys``, ``paths``, ``allow``;
+- sending: ``upload`` over ``plan``, ``sources``, ``ring``, ``hasher``, ``checksums`` and ``multipart``; ``commit`` and
+  ``retries`` decide what an answer means; ``progress`` and ``report`` tell how far it is;
+- the store: ``store`` (the protocol), ``s3`` with ``clients``, ``bodies`` and ``s3_errors``, and ``memory``;
+- reading: ``resolve`` and ``output`` (documents), ``access`` (what a reader may do), ``artifact`` (one artifact) over
+  ``reading`` (verified, pinned), ``reader`` (``open``), ``download``, ``listing``, ``parquet``; ``interop`` and
+  ``result_writer`` for what others wrote.
+
 Names are imported when they are first used, so that a consumer does not load the producer, nor the other way round.
 """
 

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from stepout.artifacts.download import path_fault
 from stepout.artifacts.keys import file_key
 from stepout.artifacts.media import DIRECTORY, media_type_of
+from stepout.artifacts.paths import path_fault
 from stepout.schemas import dump_json
 from stepout.schemas.errors import ConfigurationError
 

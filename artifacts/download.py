@@ -4,69 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import secrets
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
+from stepout.artifacts.paths import path_fault
 from stepout.artifacts.reading import Source, Verifier, drain
 from stepout.schemas.errors import NotAllowedError
 
 if TYPE_CHECKING:
     from stepout.artifacts.listing import Entry
 
-__all__ = ["download_file", "download_tree", "file_name", "path_fault", "target_of"]
-
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-_DRIVE = re.compile(r"[A-Za-z]:")
-_WINDOWS_ONLY = re.compile(r'[<>:"|?*]|[. ]$')
-_DEVICES: Final = frozenset({"CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$"}) | {
-    f"{name}{digit}"
-    for name in ("COM", "LPT")
-    for digit in "123456789\N{SUPERSCRIPT ONE}\N{SUPERSCRIPT TWO}\N{SUPERSCRIPT THREE}"
-}
-_NAME_LIMIT: Final = 255  # bytes; every file system that people use has it
+__all__ = ["download_file", "download_tree", "file_name", "target_of"]
 
 Fetch = Callable[["Entry", Path], object]
 
 
 # Names, decided on values -----------------------------------------------------------------------------------------
-
-
-def path_fault(path: str, *, windows: bool = os.name == "nt") -> str | None:
-    """Return why a path from a document may not be used below a target folder, or ``None``.
-
-    Args:
-        path: Relative, with slashes.
-        windows: Whether the names that Windows reads otherwise are refused too (drives and backslashes always are).
-
-    >>> path_fault("a/b.txt") is None, path_fault("../b.txt")
-    (True, "it has a segment '..'")
-    """
-    try:
-        path.encode()
-    except UnicodeEncodeError:
-        return "it is no valid Unicode"
-    if "\\" in path or _CONTROL.search(path):
-        return "it has a backslash or a control character"
-    if _DRIVE.match(path):
-        return "it begins with a drive"
-    return next((fault for fault in (_segment_fault(part, windows) for part in path.split("/")) if fault), None)
-
-
-def _segment_fault(segment: str, windows: bool) -> str | None:
-    if segment == "":
-        return "it has an empty segment"
-    if segment in {".", ".."}:
-        return f"it has a segment {segment!r}"
-    if len(segment.encode()) > _NAME_LIMIT:
-        return f"a segment has more than {_NAME_LIMIT} bytes"
-    if windows and (_WINDOWS_ONLY.search(segment) or segment.partition(".")[0].rstrip().upper() in _DEVICES):
-        return "Windows does not take it as a file's name"
-    return None
 
 
 def file_name(key: str) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
-from stepout.artifacts.download import path_fault
 from stepout.artifacts.media import DIRECTORY
+from stepout.artifacts.paths import path_fault
 from stepout.schemas.errors import InvalidDocumentError, NotAllowedError
 from stepout.schemas.json_text import load_json
 from stepout.schemas.pointer import Pointer

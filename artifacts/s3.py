@@ -19,7 +19,7 @@ from stepout.artifacts.store import (
     WriteOptions,
     Written,
 )
-from stepout.schemas.errors import AccessDeniedError, StoreUnavailableError
+from stepout.schemas.errors import AccessDeniedError, StoreError, StoreUnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -76,6 +76,12 @@ class S3Store:
     def bucket(self) -> str:
         """The bucket's name or access point."""
         return self._bucket
+
+    @property
+    def region(self) -> str | None:
+        """The client's region, for pointers; a reader never trusts it."""
+        name: str | None = self._client.meta.region_name
+        return name
 
     @property
     def profile(self) -> StoreProfile:
@@ -177,6 +183,12 @@ class S3Store:
             return _Empty(self.head(key, version_id=version_id))
         wanted = None if start == 0 and stop is None else f"bytes={start}-{'' if stop is None else stop - 1}"
         answer = self._call("GetObject", key, Range=wanted, VersionId=version_id, IfMatch=if_match)
+        if wanted is not None and not str(answer.get("ContentRange", "")).startswith(f"bytes {start}-"):
+            answer["Body"].close()
+            raise StoreError(
+                f"{self._subject(key)}: bytes from {start:,} on were asked for, and the server answered with others; "
+                "nothing was read. A server between may ignore Range headers"
+            )
         return _S3Download(answer, self._subject(key))
 
     def presign(self, key: str, *, version_id: str | None = None, seconds: int) -> str:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from stepout.artifacts.manager import ArtifactManager
     from stepout.artifacts.plan import TransferSettings
     from stepout.artifacts.resolve import Output, resolve, resolve_all, resolve_artifact, resolve_output
+    from stepout.artifacts.result_writer import read_result_writer
+    from stepout.artifacts.settings import ObjectLock
     from stepout.artifacts.store import Encryption, StoreProfile
     from stepout.callbacks.ports import Target
     from stepout.callbacks.task import Task
@@ -81,6 +83,7 @@ __all__ = [
     "InvalidTokenError",
     "NotAllowedError",
     "OutcomeUndeliveredError",
+    "ObjectLock",
     "Output",
     "OutputTooLargeError",
     "PermanentError",
@@ -101,6 +104,7 @@ __all__ = [
     "TaskOutput",
     "TransferSettings",
     "open_task",
+    "read_result_writer",
     "resolve",
     "resolve_all",
     "resolve_artifact",
@@ -114,6 +118,8 @@ _HOMES = {
     "stepout.artifacts.manager": ("ArtifactManager",),
     "stepout.artifacts.plan": ("TransferSettings",),
     "stepout.artifacts.resolve": ("Output", "resolve", "resolve_all", "resolve_artifact", "resolve_output"),
+    "stepout.artifacts.result_writer": ("read_result_writer",),
+    "stepout.artifacts.settings": ("ObjectLock",),
     "stepout.artifacts.store": ("Encryption", "StoreProfile"),
     "stepout.callbacks.ports": ("Target",),
     "stepout.callbacks.task": ("Task",),

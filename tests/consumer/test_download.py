@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from support.shelf import ALLOW, Shelf
 
 from stepout.artifacts import download as download_module
-from stepout.artifacts.download import path_fault
 from stepout.artifacts.media import DIRECTORY
+from stepout.artifacts.paths import path_fault
 from stepout.artifacts.resolve import resolve_artifact
 from stepout.schemas.errors import (
     ArtifactNotFoundError,

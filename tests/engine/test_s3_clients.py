@@ -18,7 +18,7 @@ from stepout.artifacts.plan import MIB
 from stepout.artifacts.s3 import S3Store
 from stepout.artifacts.store import Encryption, StoreProfile, WriteOptions
 from stepout.artifacts.upload import Upload
-from stepout.schemas.errors import AccessDeniedError, ArtifactNotFoundError, ConfigurationError
+from stepout.schemas.errors import AccessDeniedError, ArtifactNotFoundError, ConfigurationError, StoreError
 
 if TYPE_CHECKING:
     from support.seaweed import Seaweed
@@ -242,3 +242,28 @@ def test_versions_come_from_the_write_itself(seaweed_client: Any, bucket: str) -
     with store.get("key", version_id=first.version_id) as download:
         assert b"".join(map(bytes, download.blocks())) == b"first"
     assert store.head("key").version_id == second.version_id
+
+
+@pytest.mark.parametrize(("start", "stop"), [(0, 3), (2, 5), (2, None)])
+def test_a_server_that_ignores_ranges_is_not_believed(
+    seaweed_client: Any, bucket: str, start: int, stop: int | None
+) -> None:
+    """A whole body in answer to a request for a range raises instead of passing for that range."""
+    seaweed_client.put_object(Bucket=bucket, Key="k", Body=b"0123456789")
+    store = S3Store(seaweed_client, bucket)
+    assert b"".join(store.get("k", start=start, stop=stop).blocks()) == b"0123456789"[start:stop]
+
+    def without_range(request: Any, **_: Any) -> None:
+        del request.headers["Range"]
+
+    seaweed_client.meta.events.register("before-sign.s3.GetObject", without_range)
+    try:
+        with pytest.raises(StoreError, match="were asked for"):
+            store.get("k", start=start, stop=stop)
+    finally:
+        seaweed_client.meta.events.unregister("before-sign.s3.GetObject", without_range)
+
+
+def test_the_region_of_a_store_is_its_clients(seaweed_client: Any, bucket: str) -> None:
+    """Pointers can say the region without a request."""
+    assert S3Store(seaweed_client, bucket).region == seaweed_client.meta.region_name
