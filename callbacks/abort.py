@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from typing import TYPE_CHECKING
@@ -26,8 +27,10 @@ class Aborter:
         """Begin, unless it has begun; from any thread but a signal handler."""
         with self._lock:
             if self._thread is None and self.artifacts is not None:
-                self._thread = threading.Thread(target=self._run, name="stepout-abort", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._run, name="stepout-abort", daemon=True)
+                with contextlib.suppress(RuntimeError):  # No thread to be had: tried again by whoever asks next.
+                    thread.start()
+                    self._thread = thread
 
     def finish(self, seconds: float) -> None:
         """Begin, unless it has begun, and wait so long for it to end."""

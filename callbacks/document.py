@@ -67,7 +67,9 @@ def make_document(
 
     _refuse("the task's result", json_problems(dict(result), "$.result"))
     output = TaskOutput(
-        artifacts=dict(artifacts.pointers) if artifacts is not None else {}, result=dict(result), producer=run
+        artifacts=dict(artifacts.pointers) if artifacts is not None else {},
+        result=dict(result),
+        producer=run if run != RunIdentity() else None,
     )
     document = output.to_dict()
     _refuse("the task's output", validate(document, "output"))

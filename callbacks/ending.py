@@ -112,26 +112,26 @@ class Ending:
 
     def signal_heard(self, signum: int) -> None:
         """A signal arrived: abort uploads at once, and bound the retries of whatever report there is."""
-        self._reporter.limit(self.stop_timeout * 0.9)
-        if self.fate.now.stop is Stop.INTERRUPTED:
-            _log.warning("the task was asked to stop by signal %d", signum)
+        interrupted = self.fate.now.stop is Stop.INTERRUPTED
+        if interrupted:
             self._stop()
+        self._reporter.limit(self.stop_timeout * 0.9)
+        # Last: the main thread may hold the lock of a log handler.
+        _log.warning(
+            "signal %d arrived; %s", signum, "the block ends" if interrupted else "the report is finished first"
+        )
 
     def overdue(self, signum: int) -> None:
         """The main thread did not leave the block in time: report the failure from here and end the process."""
         if not self.fate.begin(Report.FAILURE):
             return  # The main thread is reporting after all.
-        _log.error("signal %d: the main thread has not left the block in time; the process ends now", signum)
-        interrupted = TaskInterrupted(
-            f"the task was asked to stop by signal {signum}, and was in the middle of a call "
-            "that could not be interrupted",
-            signum=signum,
-        )
+        why = f"the task was asked to stop by signal {signum}, and was in the middle of a call that could not be"
+        interrupted = TaskInterrupted(f"{why} interrupted", signum=signum)
         interrupted.add_note(_where_main_is())
         try:
             self._report_failure(interrupted)
         finally:
-            _flush()
+            _say_and_flush(signum)
             self._end_process(128 + signum)
             self._watcher_done.set()
 
@@ -283,14 +283,15 @@ def _where_main_is() -> str:
     return "main thread:\n" + "".join(traceback.format_stack(frame)) if frame is not None else ""
 
 
-def _flush() -> None:
-    """Flush what was printed, unless the main thread holds the stream."""
+def _say_and_flush(signum: int) -> None:
+    """Log why the process ends and flush what was printed, unless the main thread holds a lock that this needs."""
 
-    def flush() -> None:
+    def say() -> None:
+        _log.error("signal %d: the main thread did not leave the block in time; the process ends now", signum)
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOBase):
                 stream.flush()
 
-    thread = threading.Thread(target=flush, name="stepout-flush", daemon=True)
+    thread = threading.Thread(target=say, name="stepout-flush", daemon=True)
     thread.start()
     thread.join(timeout=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from typing import TYPE_CHECKING, Any
 
@@ -69,7 +70,8 @@ class Reporter:
         """Make the targets that can do so give up retrying so many seconds from now."""
         for target in (self._primary, *self._others):
             if callable(limit := getattr(target, "limit", None)):
-                limit(seconds)
+                with contextlib.suppress(Exception):  # The watcher must live on.
+                    limit(seconds)
 
     def _notify(self, tell: Callable[[Target], None]) -> None:
         for target in self._others:

@@ -162,7 +162,7 @@ def test_standard_output_gets_one_line(capsys: pytest.CaptureFixture[str]) -> No
     StdoutTarget().failure("E", "no json")
     lines = capsys.readouterr().out.splitlines()
     assert [json.loads(line) for line in lines] == [
-        {"stepout": "output/1", "artifacts": {}, "result": {"name": "é\n"}, "producer": {}},
+        {"stepout": "output/1", "artifacts": {}, "result": {"name": "é\n"}},
         {"error": "E", "cause": "no json"},
     ]
     assert all(line.isascii() for line in lines)
@@ -197,3 +197,21 @@ def test_the_public_names_are_there_and_no_others() -> None:
         assert getattr(module, name) is not None
     with pytest.raises(AttributeError, match="Nothing"):
         _ = module.Nothing
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"targets": []},
+        {"targets": [object()]},
+        {"heartbeat": 0},
+        {"heartbeat": float("nan")},
+        {"stop_timeout": -1},
+        {"spill": "sometimes"},
+        {"budget": 300_000},
+    ],
+)
+def test_options_that_make_no_sense_are_refused_before_work_starts(options: dict[str, Any]) -> None:
+    """With a ConfigurationError."""
+    with pytest.raises(ConfigurationError):
+        Task(**{"targets": RecordingTarget(), **options})

@@ -162,8 +162,9 @@ def test_a_signal_waits_for_a_report_that_has_begun() -> None:
             super().success(document)
 
         def limit(self, seconds: float) -> None:
-            """Note it."""
+            """Note it, and fail."""
             self.limited += (seconds,)
+            raise OSError
 
     target = Signalled()
     codes: list[int] = []

@@ -5,9 +5,7 @@ from __future__ import annotations
 
 import json
 import logging
-import signal
 import threading
-import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -349,88 +347,6 @@ def test_nobody_is_notified_of_what_the_primary_did_not_take() -> None:
     assert told.successes == []
 
 
-def test_heartbeats_go_on_until_the_report() -> None:
-    """A third of HeartbeatSeconds apart, from a daemon thread."""
-    target = RecordingTarget()
-    with Task(target, heartbeat=0.06):
-        deadline = time.monotonic() + 20
-        while target.heartbeats < 4 and time.monotonic() < deadline:
-            time.sleep(0.01)
-        assert any(thread.name == "stepout-heart" and thread.daemon for thread in threading.enumerate())
-    assert target.heartbeats >= 4
-
-
-def test_a_failed_beat_does_not_stop_the_heart(caplog: pytest.LogCaptureFixture) -> None:
-    """The next one is delivered again."""
-    caplog.set_level(logging.INFO, logger="stepout")
-    target = RecordingTarget()
-    with Task(target, heartbeat=0.06):
-        target.unreachable = True
-        _wait_until(lambda: "not delivered" in caplog.text)
-        target.unreachable = False
-        _wait_until(lambda: "delivered again" in caplog.text)
-    assert len(target.successes) == 1
-
-
-def _wait_until(true: Any) -> None:
-    deadline = time.monotonic() + 30
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
-def test_a_closed_beat_wakes_a_sleeping_block() -> None:
-    """The block is interrupted in the middle of a sleep, uploads are aborted, nothing is reported."""
-    target, store = RecordingTarget(), Store()
-    slept = []
-    with pytest.raises(TaskClosedError), Task(target, artifacts=store, heartbeat=0.06) as task:
-        target.close()
-        time.sleep(60)
-        slept.append(60)
-    assert slept == []
-    assert task.cancelled
-    assert task.cancelled.is_set()
-    assert store.aborted.is_set()
-    assert (target.successes, target.failures) == ([], [])
-
-
-@pytest.mark.parametrize("swallowed", [Exception, BaseException])
-def test_a_job_that_swallows_the_cancellation_still_reports_nothing(swallowed: type[BaseException]) -> None:
-    """``except Exception`` does not even see it."""
-    target, seen = RecordingTarget(), []
-    with pytest.raises(TaskClosedError), Task(target, heartbeat=0.06):
-        target.close()
-        try:
-            time.sleep(60)
-        except swallowed as error:
-            seen.append(type(error))
-    assert seen == ([TaskInterrupted] if swallowed is BaseException else [])
-    assert (target.successes, target.failures) == ([], [])
-
-
-def test_outside_the_main_thread_check_raises_when_cancelled() -> None:
-    """No signal is handled there."""
-    target, left = RecordingTarget(), []
-
-    def job() -> None:
-        try:
-            with Task(target, heartbeat=0.06) as task:
-                task.check()
-                target.close()
-                assert task.cancelled.wait(30)
-                task.check()
-        except TaskClosedError as closed:
-            left.append(closed)
-
-    before = signal.getsignal(signal.SIGTERM)
-    thread = threading.Thread(target=job)
-    thread.start()
-    thread.join(60)
-    assert len(left) == 1
-    assert (target.successes, target.failures) == ([], [])
-    assert signal.getsignal(signal.SIGTERM) is before
-
-
 def test_a_task_is_entered_once() -> None:
     """One token, one outcome."""
     target = RecordingTarget()
@@ -472,24 +388,6 @@ def test_artifacts_are_made_inside_and_their_failure_is_reported() -> None:
         assert task.artifacts is store
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"targets": []},
-        {"targets": [object()]},
-        {"heartbeat": 0},
-        {"heartbeat": float("nan")},
-        {"stop_timeout": -1},
-        {"spill": "sometimes"},
-        {"budget": 300_000},
-    ],
-)
-def test_options_that_make_no_sense_are_refused_before_work_starts(options: dict[str, Any]) -> None:
-    """With a ConfigurationError."""
-    with pytest.raises(ConfigurationError):
-        Task(**{"targets": RecordingTarget(), **options})
-
-
 def test_a_result_must_be_a_mapping_and_artifacts_must_be_there() -> None:
     """Clear errors for clear mistakes."""
     target = RecordingTarget()
@@ -500,40 +398,3 @@ def test_a_result_must_be_a_mapping_and_artifacts_must_be_there() -> None:
             _ = task.artifacts
     assert task.input is None
     assert repr(Task(target)) == "Task(open)"
-
-
-def test_everything_is_put_back_after_nested_and_sequential_tasks() -> None:
-    """Handlers, wake-up descriptor, log filters, threads."""
-
-    def state() -> Any:
-        fd = signal.set_wakeup_fd(-1)
-        signal.set_wakeup_fd(fd)
-        handlers = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
-        return fd, handlers, list(logging.getLogger("botocore.endpoint").filters)
-
-    before = state()
-    for _ in range(3):
-        with Task(RecordingTarget()):
-            inside = state()
-            with pytest.raises(ValueError, match="x"), Task(RecordingTarget()):
-                raise ValueError("x")
-            assert state() == inside
-    assert state() == before
-    assert not [thread for thread in threading.enumerate() if thread.name == "stepout-signals"]
-
-
-def test_logs_of_botocore_do_not_show_the_token(
-    sfn_strict: StrictStepFunctions, caplog: pytest.LogCaptureFixture
-) -> None:
-    """At debug level botocore writes whole requests; a traceback in a log is redacted as well."""
-    caplog.set_level(logging.DEBUG)
-    token = sfn_strict.issue()
-    with Task(StepFunctionsTarget(token, sfn_strict.client())):
-        try:
-            _ = dict[str, str]()[token]
-        except KeyError:
-            logging.getLogger("botocore.endpoint").exception("with %s", token)
-    assert sfn_strict.success(token)
-    assert "with [redacted]" in caplog.text
-    assert "Making request" in caplog.text
-    assert token[:30] not in caplog.text
