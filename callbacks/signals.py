@@ -112,6 +112,11 @@ class SignalGuard:
         """The first signal whose handler found the task's own code at work."""
         return self._noted
 
+    @property
+    def heard(self) -> int | None:
+        """The first signal of all, wherever it was noticed."""
+        return self._noted or self._fate.now.signum
+
     def install(self) -> None:
         """Take over both signals and start the watcher; off the main thread, do nothing."""
         if threading.current_thread() is not threading.main_thread():
@@ -134,7 +139,7 @@ class SignalGuard:
         _guards.add(self)
         _watch_forks()
         self._outer = next((guard for h in self._before.values() if (guard := _guard_of(h)) is not None), None)
-        if self._outer is not None and (signum := self._outer.noted or self._outer._fate.now.signum):  # noqa: SLF001
+        if self._outer is not None and (signum := self._outer.heard):
             self._wake(signum)  # It arrived while this task was being entered.
 
     def remove(self) -> None:
