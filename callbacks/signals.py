@@ -103,11 +103,6 @@ class SignalGuard:
         self._sender: socket.socket | None = None
 
     @property
-    def installed(self) -> bool:
-        """Whether signals are handled here."""
-        return self._watcher is not None
-
-    @property
     def noted(self) -> int | None:
         """The first signal whose handler found the task's own code at work."""
         return self._noted
