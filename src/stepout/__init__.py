@@ -23,9 +23,15 @@ if TYPE_CHECKING:
     from stepout.artifacts.allow import ANY_BUCKET
     from stepout.artifacts.artifact import Artifact
     from stepout.artifacts.manager import ArtifactManager
+    from stepout.artifacts.output import Output
     from stepout.artifacts.plan import TransferSettings
-    from stepout.artifacts.resolve import Output, resolve, resolve_all, resolve_artifact, resolve_output
-    from stepout.artifacts.result_writer import read_result_writer
+    from stepout.artifacts.resolve import (
+        read_result_writer,
+        resolve,
+        resolve_all,
+        resolve_artifact,
+        resolve_output,
+    )
     from stepout.artifacts.settings import ObjectLock
     from stepout.artifacts.store import Encryption, StoreProfile
     from stepout.callbacks.ports import Target
@@ -82,8 +88,8 @@ __all__ = [
     "InvalidDocumentError",
     "InvalidTokenError",
     "NotAllowedError",
-    "OutcomeUndeliveredError",
     "ObjectLock",
+    "OutcomeUndeliveredError",
     "Output",
     "OutputTooLargeError",
     "PermanentError",
@@ -117,8 +123,14 @@ _HOMES = {
     "stepout.artifacts.artifact": ("Artifact",),
     "stepout.artifacts.manager": ("ArtifactManager",),
     "stepout.artifacts.plan": ("TransferSettings",),
-    "stepout.artifacts.resolve": ("Output", "resolve", "resolve_all", "resolve_artifact", "resolve_output"),
-    "stepout.artifacts.result_writer": ("read_result_writer",),
+    "stepout.artifacts.output": ("Output",),
+    "stepout.artifacts.resolve": (
+        "read_result_writer",
+        "resolve",
+        "resolve_all",
+        "resolve_artifact",
+        "resolve_output",
+    ),
     "stepout.artifacts.settings": ("ObjectLock",),
     "stepout.artifacts.store": ("Encryption", "StoreProfile"),
     "stepout.callbacks.ports": ("Target",),
