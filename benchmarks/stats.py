@@ -64,7 +64,7 @@ def ratio_between(section: Section, label: str, other: str | None, metric: str) 
         ``None`` where one of them never finished.
     """
     row, base = _row(section, label), _row(section, other)
-    if row is None or base is None:
+    if row is None or base is None or section.above in {label, other}:
         return None
     pairs = zip(_times(section, row, metric), _times(section, base, metric), strict=True)
     ratios = [mine / theirs for mine, theirs in pairs if mine is not None and theirs is not None]

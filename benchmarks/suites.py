@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["SUITES", "Context", "Section"]
 
 SAME = ("stepout", "boto3", "boto3 tuned", "boto3 CRT", "s3fs", "pyarrow", "obstore", "obstore tuned", "s5cmd")
-LESS = ("boto3", "boto3 CRT", "s3fs", "pyarrow", "obstore", "s5cmd")
+LESS = ("boto3", "boto3 CRT", "obstore", "s5cmd")
 FEW = ("stepout", "boto3", "boto3 tuned", "boto3 CRT", "pyarrow", "obstore", "s5cmd")
 OBJECT = 10 * 1024
 
@@ -213,7 +213,7 @@ def growth(context: Context) -> Iterator[Section]:
         for size in (each * MIB for each in sizes):
             for operation in ("upload", "download"):
                 job = _transfer(context, operation, server, size)
-                peers = ["stepout", "boto3"]
+                peers = ["stepout", "boto3"] if size <= 2048 * MIB else ["stepout"]
                 rows = [context.row(peer, replace(job, peer=peer)) for peer in peers]
                 section = Section("growth", f"{operation} {_human(size)}, sink, HTTP", size, rows)
                 yield context.run(section, server, rounds=1 if size > 2 * context.data.size else None, share=0.5)
@@ -282,14 +282,14 @@ def _human(size: int) -> str:
 
 
 SUITES: dict[str, tuple[Callable[[Context], Iterator[Section]], float]] = {
-    "upload": (upload, 7),
-    "download": (download, 6),
-    "small": (small, 4),
-    "parquet": (parquet, 2.5),
-    "cold": (cold, 0.7),
-    "growth": (growth, 2.5),
-    "concurrency": (concurrency, 1.5),
-    "latency": (latency, 3.5),
-    "seaweed": (seaweed, 1.5),
+    "upload": (upload, 9),
+    "download": (download, 8),
+    "small": (small, 3.5),
+    "parquet": (parquet, 2),
+    "cold": (cold, 0.5),
+    "growth": (growth, 1.5),
+    "concurrency": (concurrency, 1.2),
+    "latency": (latency, 2.5),
+    "seaweed": (seaweed, 1.3),
 }
 """Each suite, and its share of the time."""
