@@ -187,7 +187,7 @@ def interleave(
     deadline: float = float("inf"),
     say: Callable[[str], object] = lambda _text: None,
 ) -> int:
-    """Run A B C A B C …, so that a slow minute of the machine hits everybody.
+    """Run A B C, B C A, …, so that a slow minute hits everybody and nobody always follows the same neighbour.
 
     Args:
         rows: The contenders.
@@ -204,7 +204,8 @@ def interleave(
         if number and time.monotonic() + lasted > deadline:
             return number
         start = time.monotonic()
-        for row in rows:
+        first = number % len(rows)
+        for row in [*rows[first:], *rows[:first]]:
             row.run(counters)
         lasted = time.monotonic() - start
         say(f"  round {number + 1} of {rounds}: {lasted:.0f} s")

@@ -100,7 +100,7 @@ text = page([section], "2026-01-01", machine(), plot=False)
 print(json.dumps({"order": order, "ratio": [ratio.median, ratio.least, ratio.most], "page": text}))
 """
     found = _script(script)
-    assert found["order"] == ["stepout", "boto3"] * 3
+    assert found["order"] == ["stepout", "boto3", "boto3", "stepout", "stepout", "boto3"]
     assert found["ratio"] == [0.5, 0.25, 0.5]
     assert "| absent | skipped: ModuleNotFoundError: No module named 'absent' |" in found["page"]
     assert "| **stepout** | 0.50 (0.25\u20130.50) |" in found["page"]
