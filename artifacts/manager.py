@@ -14,9 +14,9 @@ from stepout.artifacts.outbox import Outbox, check_mode
 from stepout.artifacts.plan import TransferSettings
 from stepout.artifacts.progress import progress_from
 from stepout.artifacts.puts import Puts
-from stepout.artifacts.run import resolve_run, run_from_env, utc_now
+from stepout.artifacts.run import resolve_run, utc_now
 from stepout.artifacts.settings import check_bucket, check_profile, place_of, write_options
-from stepout.schemas import dump_json
+from stepout.schemas import RunIdentity, dump_json
 from stepout.schemas.errors import ConfigurationError, StoreError
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from stepout.artifacts.run import Clock, Random
     from stepout.artifacts.settings import ObjectLock
     from stepout.artifacts.store import Encryption, Mode, Store, StoreProfile
-    from stepout.schemas import Pointer, RunIdentity
+    from stepout.schemas import Pointer
 
 __all__ = ["ArtifactManager"]
 
@@ -153,7 +153,7 @@ class ArtifactManager(Puts):
         if overrides.get("prefix") is None:
             overrides["prefix"] = found.get("STEPOUT_PREFIX") or ""
         if overrides.get("run") is None:
-            overrides["run"] = run_from_env(found)
+            overrides["run"] = RunIdentity.from_env(found)
         if overrides.get("profile") is None:
             overrides["profile"] = profile_from_env(found)
         return cls(bucket, **overrides)

@@ -1,17 +1,17 @@
-"""Which run writes: the identity that a manager resolves, from arguments or from the environment."""
+"""Which run writes: the identity that a manager resolves, completed with what the process adds."""
 
 from __future__ import annotations
 
 import functools
 import os
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
 
 from stepout.schemas import RunIdentity
 from stepout.schemas.errors import ConfigurationError
+from stepout.schemas.identity import MAP_INDEX
 
 __all__ = [
     "Clock",
@@ -20,7 +20,6 @@ __all__ = [
     "process_nonce",
     "resolve_run",
     "rfc3339",
-    "run_from_env",
     "utc_now",
     "version",
 ]
@@ -32,8 +31,6 @@ Random = Callable[[int], bytes]
 """Returns so many random bytes, as ``os.urandom`` does."""
 
 _NONCE_BYTES: Final = 6
-_COUNT = re.compile(r"[0-9]{1,9}")
-_MAP_INDEX = re.compile(r"[0-9]{1,9}(?:-[0-9]{1,9})*")
 
 
 def utc_now() -> datetime:
@@ -98,7 +95,7 @@ def resolve_run(run: RunIdentity | None, *, clock: Clock = utc_now, random: Rand
     Returns:
         The identity with nonce and version, and with a run id where there is no execution.
     """
-    known = _checked(run or RunIdentity())
+    known = _checked(RunIdentity() if run is None else run)
     nonce = known.nonce or (process_nonce() if random is None else random(_NONCE_BYTES).hex())
     run_id = known.run_id
     if known.execution is None and run_id is None:
@@ -108,6 +105,9 @@ def resolve_run(run: RunIdentity | None, *, clock: Clock = utc_now, random: Rand
 
 
 def _checked(run: RunIdentity) -> RunIdentity:
+    if not isinstance(run, RunIdentity):
+        msg = f"run is of type {type(run).__name__}: expected RunIdentity(execution=…, state=…, attempt=…)"
+        raise ConfigurationError(msg)
     for name in ("execution", "state", "map_index", "nonce", "run_id", "version"):
         value = getattr(run, name)
         if value is not None and not (isinstance(value, str) and value):
@@ -116,36 +116,6 @@ def _checked(run: RunIdentity) -> RunIdentity:
         value = getattr(run, name)
         if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
             raise ConfigurationError(f"run: {name} is {value!r}: expected a whole number, 0 or more, or None")
-    if run.map_index is not None and not _MAP_INDEX.fullmatch(run.map_index):
+    if run.map_index is not None and not MAP_INDEX.fullmatch(run.map_index):
         raise ConfigurationError("run: map_index: expected an index as text, or a path of them such as '3-0'")
     return run
-
-
-def run_from_env(environ: Mapping[str, str]) -> RunIdentity:
-    """Read ``STEPOUT_EXECUTION``, ``_STATE``, ``_ATTEMPT``, ``_MAP_INDEX`` and ``_REDRIVE``; empty means absent.
-
-    Raises:
-        ConfigurationError: A number is none.
-    """
-    return RunIdentity(
-        execution=environ.get("STEPOUT_EXECUTION") or None,
-        state=environ.get("STEPOUT_STATE") or None,
-        attempt=_count(environ, "STEPOUT_ATTEMPT", "States.Format('{}', $$.State.RetryCount)"),
-        map_index=_map_index(environ),
-        redrive=_count(environ, "STEPOUT_REDRIVE", "States.Format('{}', $$.Execution.RedriveCount)"),
-    )
-
-
-def _count(environ: Mapping[str, str], name: str, source: str) -> int | None:
-    text = environ.get(name, "").strip()
-    if text and not _COUNT.fullmatch(text):
-        raise ConfigurationError(f"{name} is {text[:40]!r}: expected a whole number, 0 or more, as from {source}")
-    return int(text) if text else None
-
-
-def _map_index(environ: Mapping[str, str]) -> str | None:
-    text = environ.get("STEPOUT_MAP_INDEX", "").strip()
-    if text and not _MAP_INDEX.fullmatch(text):
-        msg = f"STEPOUT_MAP_INDEX is {text[:40]!r}: expected $$.Map.Item.Index, or a path of them such as '3-0'"
-        raise ConfigurationError(msg)
-    return text or None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -12,8 +11,8 @@ from urllib.request import url2pathname
 
 from stepout.callbacks.places import FileTarget, StdoutTarget
 from stepout.callbacks.sfn import StepFunctionsTarget, check_token
-from stepout.schemas import RunIdentity
-from stepout.schemas.errors import ConfigurationError
+from stepout.schemas import RunIdentity, describe_problems, load_json
+from stepout.schemas.errors import ConfigurationError, InvalidDocumentError
 
 if TYPE_CHECKING:
     from mypy_boto3_stepfunctions import SFNClient
@@ -32,19 +31,19 @@ class Settings:
     """What the environment says about a task; ``None`` where it says nothing."""
 
     targets: tuple[Target, ...]
-    token: str | None
     heartbeat: float | None
     stop_timeout: float | None
     budget: int | None
     input: Any
     run: RunIdentity
 
-    def __repr__(self) -> str:
-        return f"Settings({len(self.targets)} targets)"
 
-
-def take_token(environ: Mapping[str, str]) -> str | None:
+def take_token(environ: Mapping[str, str], given: str | None = None) -> str | None:
     """Return the task token and take it out of the environment, so that no child process and no dump shows it.
+
+    Args:
+        environ: ``os.environ``, or a mapping like it.
+        given: A token that comes before the environment's.
 
     Raises:
         InvalidTokenError: It is empty, too long or damaged.
@@ -54,17 +53,19 @@ def take_token(environ: Mapping[str, str]) -> str | None:
         for name in _TOKENS:
             with contextlib.suppress(KeyError):
                 del environ[name]
+    if given is not None:
+        return check_token(given)
     return check_token(found[0]) if found else None
 
 
 def read_settings(
-    environ: Mapping[str, str], *, token: str | None = None, client: SFNClient | None = None, targeted: bool = False
+    environ: Mapping[str, str], *, token: str | None, client: SFNClient | None = None, targeted: bool = False
 ) -> Settings:
-    """Read the environment.
+    """Read the environment, but for the token.
 
     Args:
-        environ: ``os.environ``, or a mapping like it; the token is taken out.
-        token: Instead of the environment's.
+        environ: ``os.environ``, or a mapping like it.
+        token: The task token, if there is one.
         client: For Step Functions targets.
         targeted: Whether the caller brings targets of their own, so that none are made here.
 
@@ -72,19 +73,15 @@ def read_settings(
         The settings.
 
     Raises:
-        InvalidTokenError: The token is empty, too long or damaged.
         ConfigurationError: A setting cannot be understood, or nothing says where to report to.
     """
-    found = take_token(environ)
-    token = check_token(token) if token is not None else found
     return Settings(
         targets=() if targeted else _targets(environ, token, client),
-        token=token,
         heartbeat=_number(environ, "STEPOUT_HEARTBEAT_SECONDS", float, least=1),
         stop_timeout=_number(environ, "STEPOUT_STOP_TIMEOUT", float, least=1),
         budget=_number(environ, "STEPOUT_OUTPUT_BUDGET", int, least=1),
         input=_input(environ.get("STEPOUT_INPUT")),
-        run=_run(environ),
+        run=RunIdentity.from_env(environ),
     )
 
 
@@ -183,18 +180,7 @@ def _input(text: str | None) -> Any:
     if text is None or not text.strip():
         return None
     try:
-        return json.loads(text)
-    except ValueError as error:
-        where = f"line {error.lineno}, column {error.colno}" if isinstance(error, json.JSONDecodeError) else "somewhere"
-        message = f"STEPOUT_INPUT is not JSON at {where}: pass it with States.JsonToString or $string"
-        raise ConfigurationError(message) from None
-
-
-def _run(environ: Mapping[str, str]) -> RunIdentity:
-    return RunIdentity(
-        execution=environ.get("STEPOUT_EXECUTION") or None,
-        state=environ.get("STEPOUT_STATE") or None,
-        attempt=_number(environ, "STEPOUT_ATTEMPT", int, least=0),
-        map_index=environ.get("STEPOUT_MAP_INDEX") or None,
-        redrive=_number(environ, "STEPOUT_REDRIVE", int, least=0),
-    )
+        return load_json(text)
+    except InvalidDocumentError as error:
+        what = f"STEPOUT_INPUT cannot be read: {describe_problems(error.problems)}"
+        raise ConfigurationError(f"{what}. Pass it with States.JsonToString or $string") from None

@@ -15,8 +15,9 @@ from stepout.callbacks.heart import Heart, interval_of
 from stepout.callbacks.logs import redacted_logs
 from stepout.callbacks.redact import Redactor
 from stepout.callbacks.report import Reporter
-from stepout.callbacks.settings import read_settings
+from stepout.callbacks.settings import read_settings, take_token
 from stepout.callbacks.signals import Reactions, SignalGuard, grace_of
+from stepout.callbacks.stillborn import report_stillborn
 from stepout.schemas.errors import ConfigurationError, InvalidDocumentError, TaskError
 from stepout.schemas.spill import DEFAULT_BUDGET, Spill, check_budget
 
@@ -140,6 +141,8 @@ class Task:
     ) -> Self:
         """Make a task from its environment; the task token is taken out of it.
 
+        If that fails, whoever waits for the token is told, once, before the error is raised.
+
         Args:
             environ: ``os.environ`` unless given.
             targets: Instead of those that the environment names.
@@ -156,19 +159,24 @@ class Task:
             InvalidTokenError: The token is empty, too long or damaged.
         """
         where = os.environ if environ is None else environ
-        settings = read_settings(where, token=token, client=client, targeted=targets is not None)
-        given = {name: value for name, value in options.items() if value is not None}
-        own: dict[str, Any] = {
-            "heartbeat": settings.heartbeat,
-            "budget": settings.budget,
-            "stop_timeout": settings.stop_timeout,
-            "input": settings.input,
-            **given,
-        }
-        named = options.get("redact", ())
-        secrets = [named] if isinstance(named, str) else list(named)
-        own["redact"] = [*secrets, *([settings.token] if settings.token else [])]
-        task = cls(settings.targets if targets is None else targets, artifacts=artifacts, **own)
+        token = take_token(where, token)
+        try:
+            settings = read_settings(where, token=token, client=client, targeted=targets is not None)
+            given = {name: value for name, value in options.items() if value is not None}
+            own: dict[str, Any] = {
+                "heartbeat": settings.heartbeat,
+                "budget": settings.budget,
+                "stop_timeout": settings.stop_timeout,
+                "input": settings.input,
+                **given,
+            }
+            named = options.get("redact", ())
+            secrets = [named] if isinstance(named, str) else list(named)
+            own["redact"] = [*secrets, *([token] if token else [])]
+            task = cls(settings.targets if targets is None else targets, artifacts=artifacts, **own)
+        except Exception as error:
+            report_stillborn(error, environ=where, token=token, client=client, targets=targets)
+            raise
         task._ending.known_run = settings.run
         return task
 

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping  # noqa: TC003 - typing.get_type_hints works on the models
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from stepout.schemas import rules
+from stepout.schemas.errors import ConfigurationError
 from stepout.schemas.json_value import DEPTH_LIMIT, NotPlainError, copy_json, json_problems, plain_copy
 from stepout.schemas.problems import Problem, invalid_document, member
 
-__all__ = ["RunIdentity", "producer_problems", "read_producer"]
+__all__ = ["MAP_INDEX", "RunIdentity", "producer_problems", "read_producer"]
+
+_COUNT: Final = re.compile(r"[0-9]{1,9}")
+
+MAP_INDEX: Final = re.compile(r"[0-9]{1,9}(?:-[0-9]{1,9})*")
+"""The index of a Map's item, or a path of them from the outside in."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +58,34 @@ class RunIdentity:
         return document
 
     @classmethod
+    def from_env(cls, environ: Mapping[str, str]) -> RunIdentity:
+        """Read ``STEPOUT_EXECUTION``, ``_STATE``, ``_ATTEMPT``, ``_MAP_INDEX`` and ``_REDRIVE``; empty means absent.
+
+        Args:
+            environ: ``os.environ``, or a mapping like it.
+
+        Returns:
+            What the environment says of the run.
+
+        Raises:
+            ConfigurationError: A number is none.
+
+        >>> RunIdentity.from_env({"STEPOUT_STATE": "Mask", "STEPOUT_ATTEMPT": "2"}).to_dict()
+        {'state': 'Mask', 'attempt': 2}
+        """
+        attempt = _variable(environ, "STEPOUT_ATTEMPT", _COUNT, "a whole number, 0 or more: $$.State.RetryCount")
+        redrive = _variable(environ, "STEPOUT_REDRIVE", _COUNT, "a whole number, 0 or more: $$.Execution.RedriveCount")
+        return cls(
+            execution=environ.get("STEPOUT_EXECUTION") or None,
+            state=environ.get("STEPOUT_STATE") or None,
+            attempt=None if attempt is None else int(attempt),
+            map_index=_variable(
+                environ, "STEPOUT_MAP_INDEX", MAP_INDEX, "$$.Map.Item.Index, or a path of them such as '3-0'"
+            ),
+            redrive=None if redrive is None else int(redrive),
+        )
+
+    @classmethod
     def from_dict(cls, document: object) -> RunIdentity:
         """Parse the wire form strictly and copy it.
 
@@ -70,6 +105,13 @@ class RunIdentity:
         if problems:
             raise invalid_document("the producer", problems)
         return read_producer(plain_copy(document))
+
+
+def _variable(environ: Mapping[str, str], name: str, form: re.Pattern[str], expected: str) -> str | None:
+    text = environ.get(name, "").strip()
+    if text and not form.fullmatch(text):
+        raise ConfigurationError(f"{name} is something else than {expected}")
+    return text or None
 
 
 _ATTRIBUTES: Final = {

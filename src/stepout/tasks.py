@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, Un
 
 from stepout.callbacks.task import Task, TaskOptions
 from stepout.callbacks.uncaught import UncaughtHook, watch_uncaught
+from stepout.schemas import RunIdentity
 from stepout.schemas.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from stepout.artifacts.manager import ArtifactManager
     from stepout.artifacts.store import Store
     from stepout.callbacks.ports import Artifacts, Target
-    from stepout.schemas import Pointer, RunIdentity
+    from stepout.schemas import Pointer
 
 __all__ = ["OpenTask", "OpenTaskOptions", "open_task", "task"]
 
@@ -115,10 +116,10 @@ def open_task(**options: Unpack[OpenTaskOptions]) -> OpenTask:
 
 def _artifacts(environ: Mapping[str, str], place: dict[str, Any], run: RunIdentity | None) -> Artifacts:
     from stepout.artifacts.manager import ArtifactManager
-    from stepout.artifacts.run import resolve_run, run_from_env
+    from stepout.artifacts.run import resolve_run
 
     if place["bucket"] is None and not environ.get("STEPOUT_BUCKET"):
-        return _NoArtifacts(resolve_run(run or run_from_env(environ)))
+        return _NoArtifacts(resolve_run(run or RunIdentity.from_env(environ)))
     settings = {name: value for name, value in {**place, "run": run}.items() if value is not None}
     return ArtifactManager.from_env(environ, **settings)
 

@@ -11,7 +11,7 @@ import pytest
 
 from stepout.callbacks import FileTarget, RecordingTarget, StdoutTarget, StepFunctionsTarget, Target, Task
 from stepout.callbacks.heart import interval_of
-from stepout.callbacks.settings import parse_targets, read_settings
+from stepout.callbacks.settings import parse_targets, read_settings, take_token
 from stepout.schemas.errors import ConfigurationError, InvalidTokenError, TaskClosedError, TaskError
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ EXECUTION = "arn:aws:states:eu-west-1:123456789012:execution:Segment:one"
 )
 def test_where_a_task_reports_to(environ: dict[str, str], kinds: list[type[object]]) -> None:
     """A token means Step Functions; nothing at all means standard output; targets that are named win."""
-    assert [type(target) for target in read_settings(environ).targets] == kinds
+    assert [type(target) for target in read_settings(environ, token=take_token(environ)).targets] == kinds
 
 
 def test_an_execution_without_token_and_targets_is_never_a_silent_success() -> None:
@@ -72,7 +72,7 @@ def test_the_token_is_taken_out_of_the_environment(monkeypatch: pytest.MonkeyPat
         Task.from_env()
     assert not {"STEPOUT_TASK_TOKEN", "TASK_TOKEN"} & set(os.environ)
     monkeypatch.delenv("STEPOUT_HEARTBEAT_SECONDS")
-    settings = read_settings({"STEPOUT_TASK_TOKEN": TOKEN})
+    settings = read_settings({}, token=TOKEN)
     task = Task(settings.targets)
     assert TOKEN not in f"{caught.value!r} {settings!r} {task!r} {task._ending._reporter!r} {task._redactor!r}"
 
@@ -99,7 +99,7 @@ def test_settings_are_read_and_arguments_come_first() -> None:
         "STEPOUT_MAP_INDEX": "3-0",
         "STEPOUT_REDRIVE": "1",
     }
-    settings = read_settings(environ)
+    settings = read_settings(environ, token=None)
     assert (settings.heartbeat, settings.stop_timeout, settings.budget) == (300, 120, 1_000)
     task = Task.from_env(environ, targets=RecordingTarget(), stop_timeout=7)
     assert task.input == {"scene": 7}

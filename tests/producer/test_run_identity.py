@@ -10,7 +10,7 @@ from itertools import count
 
 import pytest
 
-from stepout.artifacts.run import new_run_id, process_nonce, resolve_run, rfc3339, run_from_env, version
+from stepout.artifacts.run import new_run_id, process_nonce, resolve_run, rfc3339, version
 from stepout.schemas import RunIdentity
 from stepout.schemas.errors import ConfigurationError
 
@@ -96,7 +96,7 @@ def test_the_environment_names_the_run() -> None:
         "STEPOUT_MAP_INDEX": "3-0",
         "STEPOUT_REDRIVE": "",
     }
-    assert run_from_env(environ) == RunIdentity(execution="arn:x", state="Mask", attempt=2, map_index="3-0")
+    assert RunIdentity.from_env(environ) == RunIdentity(execution="arn:x", state="Mask", attempt=2, map_index="3-0")
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_the_environment_names_the_run() -> None:
 def test_bad_numbers_are_named(name: str, value: str) -> None:
     """A variable that holds no number is a configuration error that names it."""
     with pytest.raises(ConfigurationError, match=f"STEPOUT_{name} is "):
-        run_from_env({f"STEPOUT_{name}": value})
+        RunIdentity.from_env({f"STEPOUT_{name}": value})
 
 
 @pytest.mark.parametrize(
