@@ -39,9 +39,12 @@ def check_location(url: str, verify: str) -> tuple[str, str]:
         raise ConfigurationError(
             f"verify is {verify!r}: expected 's3' (S3's own checksum) or 'read' (hash it in one read)"
         )
+    if not isinstance(url, str):
+        msg = f"the url is of type {type(url).__name__}: expected 's3://bucket/key' (of a pointer: pointer.url)"
+        raise ConfigurationError(f"{msg}; nothing was read")
     try:
         bucket, key = split_url(url)
-    except (ValueError, AttributeError):
+    except ValueError:
         raise ConfigurationError(f"{url!r} is no s3://bucket/key; nothing was read") from None
     fault = key_fault(key)
     if fault is not None:

@@ -79,6 +79,15 @@ def _lazy_frame(_: object) -> Batches:
     raise ConfigurationError(f"{msg}. Nothing was sent")
 
 
+def _polars(table: Any) -> Batches:
+    # Through the interface, a column of Python objects would be the addresses that they have in memory.
+    for name, kind in table.schema.items():
+        if str(kind) == "Object":
+            msg = f"column {name!r} holds Python objects, which Arrow has no type for: cast or drop it"
+            raise ConfigurationError(f"{msg}. Nothing was sent")
+    return _through_interface(table)
+
+
 def _dataset(table: Any) -> Batches:
     # Little read-ahead: Arrow's default keeps up to 16 batches of 4 files in memory.
     return _scanner(table.scanner(batch_readahead=2, fragment_readahead=1, batch_size=_BATCH_ROWS))
@@ -98,6 +107,7 @@ def _duckdb(table: Any) -> Batches:
 _SPECIAL: Final[Mapping[tuple[str, str], Callable[[Any], Batches]]] = {
     ("_duckdb", "DuckDBPyRelation"): _duckdb,
     ("duckdb", "DuckDBPyRelation"): _duckdb,
+    ("polars", "DataFrame"): _polars,
     ("polars", "LazyFrame"): _lazy_frame,
     ("pyarrow", "FileSystemDataset"): _dataset,
     ("pyarrow", "InMemoryDataset"): _dataset,
@@ -122,9 +132,10 @@ def _through_interface(table: object) -> Batches:
 
 def _failed_conversion(table: object, error: Exception) -> str:
     where = next((found for text in error.args if (found := _FAILED_COLUMN.fullmatch(str(text)))), None)
-    column = f": column {where[1]!r} of type {where[2]} mixes what Arrow keeps apart" if where else ""
+    column = f": column {where[1]!r} of type {where[2]} holds what Arrow has no one type for" if where else ""
     names = getattr(table, "columns", None)
     twice = "" if names is None or len(set(names)) == len(names) else ": it has more than one column of one name"
+    column = column or (": it is one column; pass its .to_frame()" if hasattr(table, "to_frame") else "")
     what = f"a {type(table).__module__.partition('.')[0]} {type(table).__name__}"
     return f"{what} could not be turned into an Arrow table ({type(error).__name__}){column or twice}. Nothing was sent"
 

@@ -18,7 +18,15 @@ if TYPE_CHECKING:
 
     import PIL.Image
 
-__all__ = ["EncodedImage", "ImageFormat", "check_format", "decode_image", "encode_image", "is_image"]
+__all__ = [
+    "EncodedImage",
+    "ImageFormat",
+    "check_format",
+    "check_options",
+    "decode_image",
+    "encode_image",
+    "is_image",
+]
 
 ImageFormat = Literal["png", "jpeg", "webp", "tiff"]
 
@@ -27,15 +35,37 @@ ImageFormat = Literal["png", "jpeg", "webp", "tiff"]
 class _Format:
     pillow: str
     modes: tuple[str, ...]
+    options: str
     longest: int | None = None  # pixels per side, where the format has a limit of its own
 
 
-# JPEG: 16-bit sides (ITU T.81); WebP: 14-bit sides (RFC 9649). The modes are those that Pillow writes without loss.
+# JPEG: 16-bit sides (ITU T.81); WebP: 14-bit sides (RFC 9649). The modes are those that Pillow writes without loss; the
+# options are those of https://pillow.readthedocs.io/en/stable/handbook/image-file-formats.html that are for one frame.
 _FORMATS: Final[Mapping[str, _Format]] = {
-    "png": _Format("PNG", ("1", "L", "LA", "P", "RGB", "RGBA", "I;16", "I;16B")),
-    "jpeg": _Format("JPEG", ("L", "RGB", "CMYK", "YCbCr"), 65_535),
-    "webp": _Format("WEBP", ("RGB", "RGBA"), 16_383),
-    "tiff": _Format("TIFF", ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "LAB", "I", "I;16", "F")),
+    "png": _Format(
+        "PNG",
+        ("1", "L", "LA", "P", "RGB", "RGBA", "I;16", "I;16B"),
+        "optimize transparency dpi pnginfo compress_level compress_type bits dictionary icc_profile exif",
+    ),
+    "jpeg": _Format(
+        "JPEG",
+        ("L", "RGB", "CMYK", "YCbCr"),
+        "quality optimize progressive dpi icc_profile exif xmp keep_rgb subsampling restart_marker_blocks "
+        "restart_marker_rows qtables streamtype comment smooth",
+        65_535,
+    ),
+    "webp": _Format(
+        "WEBP",
+        ("RGB", "RGBA"),
+        "lossless quality alpha_quality method exact icc_profile exif xmp",
+        16_383,
+    ),
+    "tiff": _Format(
+        "TIFF",
+        ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "LAB", "I", "I;16", "F"),
+        "compression quality tiffinfo big_tiff exif icc_profile dpi resolution x_resolution y_resolution "
+        "resolution_unit description software date_time artist copyright strip_size",
+    ),
 }
 _ALIASES: Final = {"jpg": "jpeg", "tif": "tiff"}
 _DECODED: Final = ("PNG", "JPEG", "WEBP", "TIFF", "GIF", "BMP")
@@ -76,8 +106,8 @@ def encode_image(image: object, format: str = "png", **save: Any) -> EncodedImag
     """Encode an image.
 
     Args:
-        image: A PIL image; or a numpy array: ``bool`` of HxW, ``uint8`` of HxW, HxWx1, HxWx3 (RGB) or HxWx4 (RGBA),
-            ``uint16`` of HxW (PNG and TIFF).
+        image: A PIL image (of one with several frames, the current one); or a numpy array: ``bool`` of HxW, ``uint8``
+            of HxW, HxWx1, HxWx3 (RGB) or HxWx4 (RGBA), ``uint16`` of HxW (PNG and TIFF).
         format: ``"png"``, ``"jpeg"``, ``"webp"`` or ``"tiff"``.
         save: Further options of Pillow's writer, for example ``quality=90`` or ``compression="tiff_lzw"``.
 
@@ -108,6 +138,23 @@ def check_format(format: object) -> str:  # noqa: A002 - as above
     if wanted not in _FORMATS:
         raise ConfigurationError(f"image format {format!r}: expected one of {', '.join(_FORMATS)}; nothing was sent")
     return wanted
+
+
+def check_options(wanted: str, save: Mapping[str, Any]) -> None:
+    """Refuse options that a format's writer does not have: Pillow would pass over them, and over slips of the pen.
+
+    Args:
+        wanted: From ``check_format``.
+        save: Options by name.
+
+    Raises:
+        ConfigurationError: There is one that it does not have.
+    """
+    known = _FORMATS[wanted].options.split()
+    unknown = sorted(set(save) - set(known))
+    if unknown:
+        msg = f"put_image does not know {', '.join(unknown)}; besides the options of every put, {wanted} takes "
+        raise ConfigurationError(f"{msg}{', '.join(known)}. Nothing was sent")
 
 
 def decode_image(data: bytes | bytearray | memoryview, *, max_pixels: int | None = None) -> PIL.Image.Image:
@@ -175,6 +222,8 @@ def _from_array(array: Any) -> Any:
     if not is_image(array):
         msg = f"expected a PIL image or a numpy array, got {type(array).__module__}.{type(array).__qualname__}"
         raise ConfigurationError(f"{msg}; nothing was sent")
+    if getattr(array, "mask", None) is not None and array.mask.any():
+        raise ConfigurationError("the array has masked pixels: say what they are with .filled(…). Nothing was sent")
     dtype, shape = array.dtype, array.shape
     planes = shape[2] if len(shape) == 3 else 1  # noqa: PLR2004 - height, width, planes
     if len(shape) not in (2, 3) or planes not in _PLANES:

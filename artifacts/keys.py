@@ -79,7 +79,7 @@ def check_suffix(suffix: str) -> str:
     Raises:
         ConfigurationError: It is not one or two short extensions with their dots.
     """
-    if not _SUFFIX.fullmatch(suffix):
+    if not (isinstance(suffix, str) and _SUFFIX.fullmatch(suffix)):
         msg = f"suffix {suffix!r}: expected a file extension such as '.csv' or '.tar.gz'; nothing was read or sent"
         raise ConfigurationError(msg)
     return suffix
@@ -95,6 +95,8 @@ def check_prefix(prefix: str) -> str:
     Raises:
         ConfigurationError: It has an empty, ``.`` or ``..`` segment, a character that is not safe, or too many bytes.
     """
+    if not isinstance(prefix, str):
+        raise ConfigurationError(f"the prefix is of type {type(prefix).__name__}: expected text; nothing was sent")
     bare = prefix.removesuffix("/")
     if not bare:
         fault = "is a slash alone; leave it out for the bucket's root" if prefix else None

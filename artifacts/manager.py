@@ -11,11 +11,17 @@ from stepout.artifacts.keys import check_prefix, run_folder
 from stepout.artifacts.ledger import Ledger
 from stepout.artifacts.media import DEFAULT, JSON
 from stepout.artifacts.outbox import Outbox, check_mode
-from stepout.artifacts.plan import TransferSettings
 from stepout.artifacts.progress import progress_from
 from stepout.artifacts.puts import Puts
 from stepout.artifacts.run import resolve_run, utc_now
-from stepout.artifacts.settings import check_bucket, check_profile, place_of, write_options
+from stepout.artifacts.settings import (
+    check_bucket,
+    check_client,
+    check_profile,
+    check_transfer,
+    place_of,
+    write_options,
+)
 from stepout.schemas import RunIdentity, dump_json
 from stepout.schemas.errors import ConfigurationError, StoreError
 
@@ -26,6 +32,7 @@ if TYPE_CHECKING:
 
     from stepout.artifacts.keys import Layout
     from stepout.artifacts.outbox import PutOptions
+    from stepout.artifacts.plan import TransferSettings
     from stepout.artifacts.progress import ProgressSetting
     from stepout.artifacts.run import Clock, Random
     from stepout.artifacts.settings import ObjectLock
@@ -54,7 +61,7 @@ class ArtifactManager(Puts):
         client: A boto3 S3 client, used as it is; ``None``: one is built from the environment.
         run: Which run writes; completed as ``resolve_run`` says.
         mode: ``"create"`` writes once, ``"overwrite"`` replaces.
-        encryption: ``Encryption(…)``, ``"AES256"``, or the ARN of a KMS key.
+        encryption: ``Encryption(…)``, ``"AES256"``, ``"aws:kms"``, or the ARN or alias of a KMS key.
         tags: At most 10.
         metadata: At most 2,048 bytes of printable ASCII.
         expected_bucket_owner: An account id; S3 refuses the writes if the bucket belongs to another one.
@@ -123,7 +130,7 @@ class ArtifactManager(Puts):
             store=store,
             folder=run_folder(prefix, self._run, layout=layout),
             defaults=defaults,
-            settings=settings or TransferSettings(),
+            settings=check_transfer(settings),
             ledger=Ledger(),
             clock=clock,
             progress=progress_from(progress),
@@ -269,7 +276,7 @@ class ArtifactManager(Puts):
             check_bucket(bucket.bucket)
             return bucket, check_prefix(prefix)
         name, prefix = place_of(bucket, prefix)
-        return store_for(self._client, name, **self._reach), prefix
+        return store_for(check_client(self._client), name, **self._reach), prefix
 
     def _other_store(self, bucket: str) -> Store:
         return self._outbox.store if bucket == self.bucket else store_for(self._client, bucket, **self._reach)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -19,7 +20,7 @@ from stepout.schemas.errors import ConfigurationError
 from stepout.schemas.pointer import pointer_problems
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
 
     from stepout.artifacts.ledger import Ledger
     from stepout.artifacts.plan import TransferSettings
@@ -113,6 +114,9 @@ class Outbox:
             raise ConfigurationError(f"put does not know {unknown}; it takes {', '.join(PutOptions.__annotations__)}")
         key = artifact_key(self.folder, check_name(name), check_suffix(_suffix(options, suffix)))
         annotations = options.get("annotations")
+        if annotations is not None and not isinstance(annotations, Mapping):
+            msg = f"annotations of artifact {name!r} are of type {type(annotations).__name__}: expected a dict"
+            raise ConfigurationError(f"{msg} such as {{'rows': 3}}. Nothing was read or sent")
         clash = sorted(set(own) & set(annotations)) if annotations else []
         if clash:
             raise ConfigurationError(
@@ -248,7 +252,9 @@ def check_mode(mode: object) -> Mode:
 def _suffix(options: PutOptions, default: str) -> str:
     if "suffix" in options:
         return options["suffix"]
-    return (suffix_for(options["media_type"]) or default) if "media_type" in options else default
+    media_type = options.get("media_type")
+    # One that is not text is the pointer's to refuse.
+    return (suffix_for(media_type) or default) if isinstance(media_type, str) else default
 
 
 def _time(value: datetime | str | None) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -15,7 +16,6 @@ from stepout.schemas.errors import ConfigurationError
 from stepout.schemas.problems import Problem
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Mapping
     from typing import Unpack
 
@@ -72,7 +72,7 @@ class Puts:
             options: See ``PutOptions``.
         """
         target = self._outbox.target(name, TEXT, ".txt", options)
-        if encoding.lower().replace("_", "-") not in ("utf-8", "utf8"):
+        if str(encoding).lower().replace("_", "-") not in ("utf-8", "utf8"):
             raise ConfigurationError(f"encoding is {encoding!r}: text artifacts are UTF-8; use put_bytes for others")
         if not isinstance(text, str):
             raise ConfigurationError(f"artifact {name!r}: expected text, got {type(text).__name__}; nothing was sent")
@@ -117,7 +117,7 @@ class Puts:
         """
         if hasattr(path, "read"):
             return self._put_stream(name, path, options)
-        source = Path(path)
+        source = _path(name, path)
         target = self._outbox.target(name, media_type_of(source), extension_of(source), options)
         if source.is_dir():
             raise ConfigurationError(f"artifact {name!r}: {source} is a directory; use put_directory. Nothing was sent")
@@ -141,7 +141,7 @@ class Puts:
             path: The directory; at most 10,000 files. Links out of it are refused, empty folders are not kept.
             options: See ``PutOptions``.
         """
-        return directory.put_directory(self._outbox, name, Path(path), options)
+        return directory.put_directory(self._outbox, name, _path(name, path), options)
 
     def put_image(
         self,
@@ -156,10 +156,11 @@ class Puts:
             name: The artifact's name.
             image: A PIL image or a numpy array; see ``encode_image``.
             format: ``"png"``, ``"jpeg"``, ``"webp"`` or ``"tiff"``; the key's extension follows it.
-            options: See ``PutOptions``; what it does not have goes to Pillow's writer, for example ``quality=90``.
+            options: See ``PutOptions``; and options of Pillow's writer, for example ``quality=90``.
         """
         ours, save = _split(options)
         wanted = images.check_format(format)
+        images.check_options(wanted, save)
         target = self._outbox.target(name, f"image/{wanted}", f".{wanted}", ours, ("image",))
         with self._outbox.reserved(target):
             encoded = images.encode_image(image, wanted, **save)
@@ -191,8 +192,8 @@ class Puts:
                 anything is sent), or batches that differ in their columns. Nothing was kept.
         """
         target = self._outbox.target(name, PARQUET, ".parquet", options, ("parquet", "rows", "columns"))
-        if row_group_bytes < 1:
-            raise ConfigurationError(f"row_group_bytes is {row_group_bytes:,}: expected 1 or more")
+        if not isinstance(row_group_bytes, int) or row_group_bytes < 1:
+            raise ConfigurationError(f"row_group_bytes is {row_group_bytes!r}: expected a whole number, 1 or more")
         with self._outbox.reserved(target):
             source = tables.table_source(table)
             codec = tables.check_compression(compression)
@@ -228,10 +229,18 @@ class Puts:
                 f"open({name!r}, {kind!r}): expected 'wb' or 'w'; artifacts are written, not read, here"
             )
         media_type, suffix = (TEXT, ".txt") if kind == "w" else (DEFAULT, "")
-        if "suffix" in options and "media_type" not in options:
-            media_type = media_type_of(Path("x" + options["suffix"]))
+        suffix_wanted = options.get("suffix")
+        if suffix_wanted is not None and options.get("media_type") is None:
+            media_type = media_type_of(Path(f"x{suffix_wanted}"))
         writer = ArtifactWriter(self._outbox, self._outbox.target(name, media_type, suffix, options))
         return ArtifactTextWriter(writer) if kind == "w" else writer
+
+
+def _path(name: str, path: object) -> Path:
+    if isinstance(path, str | os.PathLike):
+        return Path(path)
+    msg = f"artifact {name!r}: expected a path, or a binary file object, got {type(path).__name__}"
+    raise ConfigurationError(f"{msg}; nothing was sent")
 
 
 def _split(options: Mapping[str, Any]) -> tuple[PutOptions, dict[str, Any]]:

@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from stepout.artifacts.allow import split_url
 from stepout.artifacts.keys import check_prefix
+from stepout.artifacts.plan import TransferSettings
 from stepout.artifacts.store import Encryption, StoreProfile, WriteOptions
 from stepout.schemas.errors import ConfigurationError
 from stepout.schemas.rules import POINTER_TEXTS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from datetime import datetime
 
-__all__ = ["ObjectLock", "check_bucket", "check_profile", "encryption_of", "place_of", "write_options"]
+__all__ = [
+    "ObjectLock",
+    "check_bucket",
+    "check_client",
+    "check_profile",
+    "check_transfer",
+    "encryption_of",
+    "place_of",
+    "write_options",
+]
 
 # https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-tagging.html
 _TAGS, _TAG_NAME, _TAG_VALUE = 10, 128, 256
@@ -24,6 +34,9 @@ _TAGS, _TAG_NAME, _TAG_VALUE = 10, 128, 256
 _METADATA_BYTES: Final = 2048
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$&'*+.^_`|~-]+")
 _ACCOUNT = re.compile(r"[0-9]{12}")
+# "If you specify aws:kms, but don't provide the key, S3 uses the AWS managed key (aws/s3)": this is its alias.
+# https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingKMSEncryption.html
+_AWS_KEY: Final = "alias/aws/s3"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +111,11 @@ def place_of(bucket: object, prefix: str) -> tuple[str, str]:
 
 
 def encryption_of(setting: Encryption | str | None) -> Encryption | None:
-    """Return what an ``encryption=`` argument means: ``"AES256"``, ``"aws:kms"`` needs a key, so pass ``Encryption``.
+    """Return what an ``encryption=`` argument means.
+
+    Args:
+        setting: ``Encryption(…)``; ``"AES256"``; ``"aws:kms"``, the account's own key for S3; or the ARN or alias of a
+            KMS key.
 
     Raises:
         ConfigurationError: It is something else.
@@ -107,10 +124,13 @@ def encryption_of(setting: Encryption | str | None) -> Encryption | None:
         return setting
     if setting == "AES256":
         return Encryption()
+    if setting == "aws:kms":
+        return Encryption(kms_key=_AWS_KEY)
     if isinstance(setting, str) and setting.startswith(("arn:", "alias/")):
         return Encryption(kms_key=setting)
-    msg = f"encryption is {setting!r}: expected Encryption(kms_key=…, bucket_key=…), 'AES256', or the ARN of a KMS key"
-    raise ConfigurationError(msg)
+    shown = repr(setting) if isinstance(setting, str) else f"of type {type(setting).__name__}"
+    msg = "expected Encryption(kms_key=…, bucket_key=…), 'AES256', 'aws:kms', or the ARN or alias of a KMS key"
+    raise ConfigurationError(f"encryption is {shown}: {msg}")
 
 
 def check_profile(profile: StoreProfile | str | None) -> StoreProfile | None:
@@ -121,7 +141,37 @@ def check_profile(profile: StoreProfile | str | None) -> StoreProfile | None:
     """
     from stepout.artifacts.clients import profile_named
 
-    return profile_named(profile) if isinstance(profile, str) else profile
+    if profile is None or isinstance(profile, StoreProfile):
+        return profile
+    if not isinstance(profile, str):
+        msg = f"profile is of type {type(profile).__name__}: expected 'aws', 'compatible' or a StoreProfile"
+        raise ConfigurationError(msg)
+    return profile_named(profile)
+
+
+def check_client(client: Any) -> Any:
+    """Return a client if it is one of S3, or a store.
+
+    Raises:
+        ConfigurationError: It is something else.
+    """
+    if client is None or hasattr(client, "start_upload") or callable(getattr(client, "put_object", None)):
+        return client
+    msg = f"client is of type {type(client).__module__}.{type(client).__qualname__}: expected boto3.client('s3')"
+    raise ConfigurationError(f"{msg} (of a boto3 resource: resource.meta.client), a store such as MemoryStore, or None")
+
+
+def check_transfer(settings: TransferSettings | None) -> TransferSettings:
+    """Return the settings of a transfer; ``None`` stands for the usual ones.
+
+    Raises:
+        ConfigurationError: They are none.
+    """
+    if settings is not None and not isinstance(settings, TransferSettings):
+        raise ConfigurationError(
+            f"settings is of type {type(settings).__name__}: expected TransferSettings(memory=…, connections=…)"
+        )
+    return settings or TransferSettings()
 
 
 def write_options(  # noqa: PLR0913 - one keyword for each setting of S3
@@ -140,8 +190,15 @@ def write_options(  # noqa: PLR0913 - one keyword for each setting of S3
     Raises:
         ConfigurationError: One is outside S3's limits.
     """
-    if expected_bucket_owner is not None and not _ACCOUNT.fullmatch(str(expected_bucket_owner)):
+    if expected_bucket_owner is not None and not (
+        isinstance(expected_bucket_owner, str) and _ACCOUNT.fullmatch(expected_bucket_owner)
+    ):
         raise ConfigurationError("expected_bucket_owner: expected an AWS account id, 12 digits as text")
+    if storage_class is not None and not (isinstance(storage_class, str) and storage_class):
+        raise ConfigurationError("storage_class: expected text, for example 'STANDARD_IA'")
+    if object_lock is not None and not isinstance(object_lock, ObjectLock):
+        msg = f"object_lock is of type {type(object_lock).__name__}: expected ObjectLock(mode=…, retain_until=…)"
+        raise ConfigurationError(msg)
     if request_payer not in (None, "requester"):
         raise ConfigurationError(f"request_payer is {request_payer!r}: expected 'requester' or None")
     extra = object_lock.parameters() if object_lock is not None else {}
@@ -157,6 +214,8 @@ def write_options(  # noqa: PLR0913 - one keyword for each setting of S3
 
 
 def _tags(tags: Mapping[str, str]) -> dict[str, str]:
+    if not isinstance(tags, Mapping):
+        raise ConfigurationError(f"tags are of type {type(tags).__name__}: expected a dict such as {{'team': 'maps'}}")
     if len(tags) > _TAGS:
         raise ConfigurationError(f"tags: S3 takes {_TAGS} an object, got {len(tags)}")
     for name, value in tags.items():
@@ -168,6 +227,8 @@ def _tags(tags: Mapping[str, str]) -> dict[str, str]:
 
 
 def _metadata(metadata: Mapping[str, str]) -> dict[str, str]:
+    if not isinstance(metadata, Mapping):
+        raise ConfigurationError(f"metadata is of type {type(metadata).__name__}: expected a dict of text")
     size = 0
     for name, value in metadata.items():
         if not (isinstance(name, str) and isinstance(value, str)):

@@ -134,12 +134,13 @@ def check_compression(compression: str) -> str:
     """
     import pyarrow as pa
 
-    if compression.lower() != "none" and not (
-        compression.lower() in ("snappy", "zstd", "gzip", "lz4", "brotli") and pa.Codec.is_available(compression)
+    wanted = compression.lower() if isinstance(compression, str) else ""
+    if wanted != "none" and not (
+        wanted in ("snappy", "zstd", "gzip", "lz4", "brotli") and pa.Codec.is_available(wanted)
     ):
         msg = f"compression {compression!r}: expected snappy, zstd, gzip, lz4, brotli or none; nothing was sent"
         raise ConfigurationError(msg)
-    return compression.lower()
+    return wanted
 
 
 # Checks ------------------------------------------------------------------------------------------------------------
@@ -167,11 +168,23 @@ def _check_storable(schema: pa.Schema) -> None:
     import pyarrow.parquet as pq
 
     for column in schema:
+        error: Exception | None = None
         try:
             pq.ParquetWriter(pa.BufferOutputStream(), pa.schema([column])).close()
-        except (pa.ArrowException, NotImplementedError) as error:
+        except (pa.ArrowException, NotImplementedError) as refused:
+            error = refused
+        if error is not None or _has_empty_lists(column.type):
             msg = f"column {column.name!r} is of type {column.type}, which Parquet cannot hold; cast or drop it"
             raise ConfigurationError(f"{msg}. Nothing was sent") from error
+
+
+def _has_empty_lists(kind: pa.DataType) -> bool:
+    """Return whether there are lists of a fixed size of 0 in a type: Arrow writes them, and cannot read them back."""
+    import pyarrow as pa
+
+    if pa.types.is_fixed_size_list(kind) and kind.list_size == 0:
+        return True
+    return any(_has_empty_lists(kind.field(index).type) for index in range(kind.num_fields))
 
 
 def _storable_schema(schema: pa.Schema) -> pa.Schema:

@@ -286,7 +286,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "duplicate names in pandas": (lambda: _frame([[1, 2]], columns=["a", "a"]), "more than one column of one name"),
     "rows without columns": (NoColumns, "2 rows but no columns"),
     "a lazy query": (_lazy, r"frame\.collect\(\)"),
-    "mixed types in pandas": (lambda: _frame({"c": [1, "secret"]}, dtype=object), "column 'c' of type object mixes"),
+    "mixed types in pandas": (lambda: _frame({"c": [1, "secret"]}, dtype=object), "column 'c' of type object holds"),
     "an interval": (lambda: pa.table({"i": pa.nulls(1, pa.month_day_nano_interval())}), "column 'i' is of type month"),
     "a union": (lambda: pa.table({"u": _union()}), "column 'u' is of type sparse_union"),
     "an empty struct": (lambda: pa.table({"s": pa.nulls(1, pa.struct([]))}), "column 's' is of type struct<>"),
