@@ -5,7 +5,7 @@ UTF-8, S3's limit (https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-
 
 Everything after the prefix is made of ``A-Z a-z 0-9 . _ -``. A text that had to be changed for that, or shortened,
 ends in a hyphen and ten hex digits of its own SHA-256, so that texts which differ stay apart; a text that looks like
-such a result gets them too.
+such a result gets them too. No segment has more than 255 bytes.
 """
 
 from __future__ import annotations
@@ -42,6 +42,8 @@ KEY_LIMIT: Final = 1024
 PREFIX_LIMIT: Final = 768
 """Bytes of UTF-8 in a prefix, at most: what is left must hold a run's folder and an artifact's name."""
 
+# Servers that keep objects as files (SeaweedFS, MinIO) take names of at most 255 bytes between two slashes.
+_NAME_LIMIT: Final = 255
 _NAME_ROOM: Final = 128
 _SEGMENT_LIMIT: Final = 96
 _DIGITS: Final = 10
@@ -194,7 +196,7 @@ def artifact_key(folder: str, name: str, suffix: str = "") -> str:
         suffix: As ``check_suffix`` returned it.
     """
     room = KEY_LIMIT - len(folder.encode()) - 1 - len(suffix)
-    return f"{folder}/{safe_segment(name, room)}{suffix}"
+    return f"{folder}/{safe_segment(name, min(room, _NAME_LIMIT - len(suffix)))}{suffix}"
 
 
 def file_key(folder: str, name: str, path: str) -> str:
@@ -211,5 +213,5 @@ def file_key(folder: str, name: str, path: str) -> str:
     base = artifact_key(folder, name) if len(folder) + len(name) + 1 <= KEY_LIMIT - 64 else None
     base = base or f"{folder}/{safe_segment(name, 32)}"
     room = KEY_LIMIT - len(base.encode()) - 1
-    plain = "/".join(safe_segment(segment, KEY_LIMIT) for segment in path.split("/"))
-    return f"{base}/{plain}" if len(plain) <= room else f"{base}/{safe_segment(path, room)}"
+    plain = "/".join(safe_segment(segment, _NAME_LIMIT) for segment in path.split("/"))
+    return f"{base}/{plain}" if len(plain) <= room else f"{base}/{safe_segment(path, min(room, _NAME_LIMIT))}"

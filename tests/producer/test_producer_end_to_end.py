@@ -49,6 +49,18 @@ def test_every_kind_of_artifact_can_be_read_back(seaweed_client: Any, bucket: st
     assert (tmp_path / "out" / "a" / "b.txt").read_text() == "hello"
 
 
+def test_long_names_fit_a_server_of_files(seaweed_client: Any, bucket: str, tmp_path: Path) -> None:
+    """A server that keeps objects as files takes no name over 255 bytes; names and paths are shortened to that."""
+    manager = ArtifactManager(bucket, client=seaweed_client)
+    deep = tmp_path / "/".join(["d" * 200] * 6)
+    deep.mkdir(parents=True)
+    (deep / "leaf").write_text("x")
+    assert manager.put("n" * 300, "x").size == 1
+    folder = resolve_artifact(manager.put("folder", tmp_path), allow=[f"s3://{bucket}/"], client=seaweed_client)
+    folder.download(tmp_path / "out")
+    assert (tmp_path / "out" / deep.relative_to(tmp_path) / "leaf").read_text() == "x"
+
+
 @pytest.mark.parametrize("size", [10, 12 << 20])
 def test_settings_reach_the_server(seaweed_client: Any, bucket: str, size: int) -> None:
     """Media type, metadata, tags and storage class are the object's, for one PutObject and for many parts."""
