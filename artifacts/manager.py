@@ -55,6 +55,9 @@ class ArtifactManager(Puts):
     - ``ConfigurationError`` (a ``ValueError``) for a value that the format cannot hold, before anything is sent;
     - ``StoreError`` and its subclasses where the store refuses or fails. A put that failed frees its name.
 
+    Signals are a task's matter (``stepout.open_task``). Without one, SIGTERM ends the process as it ends any other:
+    nothing is committed, and parts that were sent wait for the bucket's ``AbortIncompleteMultipartUpload`` rule.
+
     Args:
         bucket: A bucket's name, an access point's ARN, ``s3://bucket/prefix``, or a ``Store`` such as ``MemoryStore``.
         prefix: What every key begins with.
