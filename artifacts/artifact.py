@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
-from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -12,7 +10,7 @@ from stepout.artifacts.download import download_file, download_tree, target_of
 from stepout.artifacts.listing import Entry, is_directory, parse_listing
 from stepout.artifacts.reader import open_reader
 from stepout.artifacts.reading import ALGORITHMS, Source, check_cap, drain, read_whole, verifier_for
-from stepout.schemas.errors import ConfigurationError, InvalidDocumentError
+from stepout.schemas.errors import ArtifactTooLargeError, ConfigurationError, InvalidDocumentError
 from stepout.schemas.json_text import load_json
 
 if TYPE_CHECKING:
@@ -114,18 +112,21 @@ class Artifact:
             StoreError: As for ``read_bytes``.
         """
         try:
-            codecs.lookup(encoding)
-        except LookupError as error:
-            msg = f"encoding={encoding!r}: there is no such encoding"
+            "a".encode(encoding)  # codecs that are no encodings of text, such as hex, are refused by this too
+        except (LookupError, UnicodeError) as error:
+            msg = f"encoding={encoding!r}: there is no such encoding of text; nothing was read"
             raise ConfigurationError(msg) from error
         try:
             return str(self.read_bytes(max_size=max_size), encoding)
-        except UnicodeDecodeError as error:
-            msg = f"{self.url} is no {encoding} text: byte {error.start:,} does not fit; the bytes are those written"
+        except UnicodeError as error:
+            where = f"byte {error.start:,} does" if isinstance(error, UnicodeDecodeError) else "they do"
+            msg = f"{self.url} is no {encoding} text: {where} not fit; the bytes are those written"
             raise InvalidDocumentError(msg) from None
 
     def read_json(self, *, max_size: int | None = None) -> Any:
         """Read JSON, verified and strictly parsed: UTF-8, no member twice, no NaN, at most 100 levels deep.
+
+        Integers beyond 2**53 - 1, which other readers round, are refused as well: ``json.loads(read_text())`` has them.
 
         Args:
             max_size: As for ``read_bytes``.
@@ -158,7 +159,11 @@ class Artifact:
         """
         from stepout.artifacts.images import decode_image
 
-        return decode_image(self.read_bytes(max_size=max_size), max_pixels=max_pixels)
+        data = self.read_bytes(max_size=max_size)
+        try:
+            return decode_image(data, max_pixels=max_pixels)
+        except (ArtifactTooLargeError, InvalidDocumentError) as error:
+            raise type(error)(f"{self.url}: {error}") from error
 
     def read_table(
         self,
@@ -240,8 +245,7 @@ class Artifact:
         if verifier.algorithm is None:
             msg = f"{self.url} has no checksum to compare with: it is held to its size and ETag only"
             raise ConfigurationError(msg)
-        with closing(self._source.blocks()) as blocks:
-            drain(blocks, verifier.update, size=self.pointer.size)
+        drain(self._source, verifier.update)
         verifier.finish()
         if self.is_directory:
             for artifact in self.files().values():

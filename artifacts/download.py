@@ -7,13 +7,14 @@ import os
 import secrets
 import shutil
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stepout.artifacts.paths import path_fault
 from stepout.artifacts.reading import Source, Verifier, drain
-from stepout.schemas.errors import NotAllowedError
+from stepout.schemas.errors import NotAllowedError, StepoutError
 
 if TYPE_CHECKING:
     from stepout.artifacts.listing import Entry
@@ -59,17 +60,23 @@ def download_file(source: Source, verifier: Verifier, target: Path) -> Path:
         StoreError: As for ``Source.get``.
         OSError: The file could not be written (no such folder, full disk, …); the temporary file is gone.
     """
-    with _temporary_beside(target) as temporary:
-        with _created(temporary) as file, closing(source.blocks()) as blocks:
-
-            def take(view: memoryview) -> None:
-                verifier.update(view)
-                _write_all(file, view)
-
-            drain(blocks, take, size=source.pointer.size)
+    with _named(target), _temporary_beside(target) as temporary:
+        with _created(temporary) as file:
+            drain(source, partial(_write_all, file), verifier.update)
         verifier.finish()
         temporary.replace(target)
     return target
+
+
+@contextmanager
+def _named(target: Path) -> Iterator[None]:
+    """Let an error of the file system name the target, not the temporary file, and not nothing (full disk)."""
+    try:
+        yield
+    except OSError as error:
+        if not isinstance(error, StepoutError):  # some of ours are kinds of OSError
+            error.filename, error.filename2 = str(target), None
+        raise
 
 
 @contextmanager
@@ -121,7 +128,8 @@ def download_tree(entries: Iterable[Entry], target: Path, fetch: Fetch) -> Path:
         _fetch_all(entries, target, fetch)
         return target
     temporary = target.with_name(f".stepout-{secrets.token_hex(8)}.part")
-    temporary.mkdir()
+    with _named(target):
+        temporary.mkdir()
     try:
         _fetch_all(entries, temporary, fetch, fresh=True)
         temporary.replace(target)

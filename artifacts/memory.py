@@ -29,7 +29,7 @@ from stepout.schemas.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 __all__ = ["MemoryStore", "StoredObject"]
 
@@ -61,7 +61,11 @@ class _MemoryDownload:
     def __exit__(self, *exc: object) -> None:
         return None
 
-    def blocks(self, size: int = 1 << 20) -> Iterator[memoryview]:
+    def blocks(
+        self,
+        size: int = 1 << 20,
+        lend: Callable[[], memoryview] | None = None,  # noqa: ARG002 - the bytes are in memory already
+    ) -> Iterator[memoryview]:
         for start in range(0, len(self._data), size):
             yield self._data[start : start + size]
 

@@ -13,14 +13,13 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from stepout.artifacts.access import RECONNECTS, Access, Verify
 from stepout.artifacts.checksums import crc_function
+from stepout.artifacts.pipeline import BLOCK, Pipeline, Stage
 from stepout.schemas.errors import (
     AccessDeniedError,
     ArtifactChangedError,
@@ -35,14 +34,13 @@ from stepout.schemas.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator
+    from collections.abc import Callable, Generator
 
     from stepout.artifacts.store import Download, ObjectInfo
     from stepout.schemas.pointer import Pointer
 
 __all__ = ["Source", "Verifier", "check_cap", "drain", "read_whole", "reconnect_delay", "verifier_for"]
 
-BLOCK: Final = 1 << 20
 ALGORITHMS: Final = ("sha256", "crc64nvme", "crc32")
 """What can be verified, best first; ``crc32`` only stands beside objects that stepout did not write."""
 
@@ -180,11 +178,18 @@ class Source:
             self._etag = body.info.etag
         return body
 
-    def blocks(self, start: int = 0, stop: int | None = None) -> Generator[memoryview]:
+    def blocks(
+        self, start: int = 0, stop: int | None = None, *, lend: Callable[[], memoryview] | None = None
+    ) -> Generator[memoryview]:
         """Yield bytes ``start`` to ``stop``, taking up a broken download where it ended.
 
+        Args:
+            start: The first byte.
+            stop: One behind the last; ``None``: the object's end.
+            lend: Where to read the next block into; see ``Download.blocks``.
+
         Yields:
-            Views, in order, each valid until the next is asked for.
+            Views, in order, each valid until the next is asked for, or as long as the lender lets it.
 
         Raises:
             StoreUnavailableError: It broke again and again.
@@ -196,7 +201,7 @@ class Source:
         while True:
             try:
                 with body:
-                    for view in body.blocks():
+                    for view in body.blocks(BLOCK, lend):
                         position, idle = position + len(view), 0 if len(view) else idle
                         self._check_end(position, end)
                         yield view
@@ -292,76 +297,85 @@ def read_whole(source: Source, verifier: Verifier) -> bytes:
         ChecksumMismatchError: The bytes are not those that were written.
         StoreError: As for ``Source.get``.
     """
-    with closing(source.blocks()) as blocks:
-        first = next(blocks, None)  # the head has been compared by now: only then is the memory taken
-        if first is None:
-            verifier.finish()
-            return b""
-        target = io.BytesIO()
-        target.seek(source.pointer.size - 1)
-        target.write(b"\0")  # BytesIO gives this very buffer away in the end, without a copy
-        with target.getbuffer() as buffer:
-            buffer[: len(first)] = first
-            verifier.update(first)
-            _fill(buffer, len(first), blocks, verifier.update)
+    size = source.pointer.size
+    if size <= _SMALL:
+        data = _read_small(source)
+        verifier.update(memoryview(data))
+    else:
+        data = _read_large(source, verifier)
     verifier.finish()
-    return target.getvalue()
+    return data
 
 
-def _fill(buffer: memoryview, position: int, blocks: Iterator[memoryview], take: Callable[[memoryview], None]) -> None:
-    """Copy blocks into their places while another thread hashes what is there already."""
-    if len(buffer) <= _SMALL:
-        for view in blocks:
-            buffer[position : position + len(view)] = view
-            take(view)
-            position += len(view)
-        return
-    waiting: list[Future[None]] = []
-    with ThreadPoolExecutor(1, thread_name_prefix="stepout-verify") as thread:
-        hashed = position
-        for view in blocks:
-            buffer[position : position + len(view)] = view
-            position += len(view)
-            if position - hashed >= BLOCK:
-                waiting.append(thread.submit(_take_slice, take, buffer, hashed, position))
-                hashed = position
-        waiting.append(thread.submit(_take_slice, take, buffer, hashed, position))
-        for future in waiting:
-            future.result()
+def _read_small(source: Source) -> bytes:
+    with closing(source.blocks()) as blocks:
+        return b"".join(map(bytes, blocks))
 
 
-def _take_slice(take: Callable[[memoryview], None], buffer: memoryview, start: int, stop: int) -> None:
-    with buffer[start:stop] as view:  # released here: the buffer can only be given away when no view is left
-        take(view)
+def _read_large(source: Source, verifier: Verifier) -> bytes:
+    """Receive into place while another thread hashes what is there already."""
+    memory = _Memory(source.pointer.size)
+    hashing = Stage(verifier.update)
+    hashing.start()
+    try:
+        with closing(source.blocks(lend=memory.lend)) as blocks:
+            for view in blocks:
+                hashing.add(memory.add(view))
+    finally:
+        hashing.add(None)
+        hashing.join()
+    hashing.check()
+    return memory.value()
 
 
-def drain(blocks: Iterator[memoryview], take: Callable[[memoryview], None], *, size: int, slots: int = 4) -> None:
-    """Hand every block to ``take``, in order; for large objects in another thread, so that receiving goes on meanwhile.
+class _Memory:
+    """The memory for a whole object, allocated once."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._position = 0
+        self._file = io.BytesIO()
+        self._buffer = memoryview(b"")
+
+    def lend(self) -> memoryview:
+        """Return the place of the next bytes."""
+        self._allocate()
+        return self._buffer[self._position : self._position + BLOCK]
+
+    def add(self, view: memoryview) -> memoryview:
+        """Return the place where the next bytes are, copied there unless they were read into it."""
+        self._allocate()
+        place = self._buffer[self._position : self._position + len(view)]
+        if view.obj is not place.obj:
+            place[:] = view
+        self._position += len(view)
+        return place
+
+    def value(self) -> bytes:
+        """Return everything; the file gives its very memory away, if no view of it is left, and else a copy."""
+        self._buffer.release()
+        return self._file.getvalue()[: self._size]
+
+    def _allocate(self) -> None:
+        if not self._buffer:  # the first response's head has been compared by now: only then is the memory taken
+            self._file.seek(self._size - 1)
+            self._file.write(b"\0")
+            self._buffer = self._file.getbuffer()
+
+
+def drain(source: Source, *stages: Callable[[memoryview], object]) -> None:
+    """Receive all of an object and take each block through all stages; large objects through a ``Pipeline``.
 
     Args:
-        blocks: Views, each valid until the next is asked for.
-        take: Hashes or writes; an exception of its own ends the download.
-        size: How many bytes there are: small objects need no thread.
-        slots: How many blocks of 1 MiB may wait; the memory used.
+        source: The object.
+        stages: They hash or write; an exception of one ends the download.
     """
-    if size <= _SMALL:
-        for view in blocks:
-            take(view)
+    if source.pointer.size <= _SMALL:
+        with closing(source.blocks()) as blocks:
+            for view in blocks:
+                for take in stages:
+                    take(view)
         return
-    ring = [memoryview(bytearray(BLOCK)) for _ in range(slots)]
-    waiting: deque[Future[None]] = deque()
-    with ThreadPoolExecutor(1, thread_name_prefix="stepout-verify") as thread:
-        for number, piece in enumerate(_pieces(blocks)):
-            if len(waiting) == slots:
-                waiting.popleft().result()
-            slot = ring[number % slots][: len(piece)]
-            slot[:] = piece
-            waiting.append(thread.submit(take, slot))
-        for future in waiting:
-            future.result()
-
-
-def _pieces(blocks: Iterator[memoryview]) -> Iterator[memoryview]:
-    for view in blocks:
-        for start in range(0, len(view), BLOCK):
-            yield view[start : start + BLOCK]
+    with Pipeline(*stages) as pipeline, closing(source.blocks(lend=pipeline.lend)) as blocks:
+        for view in blocks:
+            pipeline.add(view)

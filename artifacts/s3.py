@@ -9,9 +9,9 @@ from urllib.parse import urlencode
 
 from stepout.artifacts.bodies import request_body
 from stepout.artifacts.checksums import best_crc, from_base64, to_base64
+from stepout.artifacts.s3_body import EmptyDownload, S3Download
 from stepout.artifacts.s3_errors import translate
 from stepout.artifacts.store import (
-    Download,
     ObjectInfo,
     PartReceipt,
     StoreProfile,
@@ -19,10 +19,12 @@ from stepout.artifacts.store import (
     WriteOptions,
     Written,
 )
-from stepout.schemas.errors import AccessDeniedError, StoreError, StoreUnavailableError
+from stepout.schemas.errors import AccessDeniedError, StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
+
+    from stepout.artifacts.store import Download
 
 __all__ = ["S3Store"]
 
@@ -180,7 +182,7 @@ class S3Store:
     ) -> Download:
         """Open a range of an object; see ``Store.get``."""
         if stop is not None and stop <= start:
-            return _Empty(self.head(key, version_id=version_id))
+            return EmptyDownload(self.head(key, version_id=version_id))
         wanted = None if start == 0 and stop is None else f"bytes={start}-{'' if stop is None else stop - 1}"
         answer = self._call("GetObject", key, Range=wanted, VersionId=version_id, IfMatch=if_match)
         if wanted is not None and not str(answer.get("ContentRange", "")).startswith(f"bytes {start}-"):
@@ -189,7 +191,7 @@ class S3Store:
                 f"{self._subject(key)}: bytes from {start:,} on were asked for, and the server answered with others; "
                 "nothing was read. A server between may ignore Range headers"
             )
-        return _S3Download(answer, self._subject(key))
+        return S3Download(answer, _info(answer), self._subject(key))
 
     def presign(self, key: str, *, version_id: str | None = None, seconds: int) -> str:
         """Return a URL that gives anyone the object for ``seconds``; see ``Store.presign``."""
@@ -289,60 +291,3 @@ def _info(answer: Mapping[str, Any]) -> ObjectInfo:
         metadata=answer.get("Metadata") or {},
         last_modified=modified.isoformat() if modified else None,
     )
-
-
-class _Empty:
-    """No bytes: a range that HTTP cannot ask for."""
-
-    def __init__(self, info: ObjectInfo) -> None:
-        self.info = info
-
-    def __enter__(self) -> Download:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        return None
-
-    def blocks(self, size: int = 1 << 20) -> Iterator[memoryview]:  # noqa: ARG002 - the protocol's signature
-        yield from ()
-
-
-class _S3Download:
-    """A body on its way, read into one reused buffer."""
-
-    def __init__(self, answer: Mapping[str, Any], subject: str) -> None:
-        self._body = answer["Body"]
-        self._length: int = answer["ContentLength"]
-        self._subject = subject
-        self.info = _info(answer)
-
-    def __enter__(self) -> Download:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._body.close()
-
-    def blocks(self, size: int = 1 << 20) -> Iterator[memoryview]:
-        buffer = memoryview(bytearray(min(size, max(self._length, 1))))
-        received = 0
-        while count := self._read_into(buffer, received):
-            received += count
-            yield buffer[:count]
-        if received != self._length:
-            raise self._broken(received)
-
-    def _read_into(self, buffer: memoryview, received: int) -> int:
-        try:
-            count: int = self._body.readinto(buffer)
-        except Exception as error:
-            translated = translate(error, operation="GetObject", subject=self._subject)
-            if isinstance(translated, StoreUnavailableError):
-                raise self._broken(received) from error
-            raise translated from error
-        return count
-
-    def _broken(self, received: int) -> StoreUnavailableError:
-        return StoreUnavailableError(
-            f"GetObject {self._subject}: the connection broke after {received:,} of {self._length:,} bytes. "
-            "Trying again later may help"
-        )

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 from stepout.schemas.errors import StoreError, StoreUnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 __all__ = [
     "ConflictError",
@@ -133,8 +133,14 @@ class Download(Protocol):
 
     def __exit__(self, *exc: object) -> None: ...
 
-    def blocks(self, size: int = 1 << 20) -> Iterator[memoryview]:
+    def blocks(self, size: int = 1 << 20, lend: Callable[[], memoryview] | None = None) -> Iterator[memoryview]:
         """Yield the bytes in order; a view is valid only until the next one is asked for.
+
+        Args:
+            size: The largest view to yield, in bytes.
+            lend: Called for each view: the buffer to read it into, instead of one of the download's own. The view then
+                lies at the buffer's start and stays valid as long as the lender lets it. A store that has the
+                bytes in memory need not call it.
 
         Raises:
             StoreUnavailableError: The connection broke before the announced length had arrived.

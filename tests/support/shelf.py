@@ -72,8 +72,8 @@ class _BrokenDownload:
     def __exit__(self, *exc: object) -> None:
         self.closed = True
 
-    def blocks(self, size: int = 1 << 20) -> Iterator[memoryview]:
-        for view in self._inner.blocks(size):
+    def blocks(self, size: int = 1 << 20, lend: Callable[[], memoryview] | None = None) -> Iterator[memoryview]:
+        for view in self._inner.blocks(size, lend):
             yield view[: self._left]
             self._left -= len(view)
             if self._left <= 0:

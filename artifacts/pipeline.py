@@ -1,0 +1,144 @@
+"""Bytes pass through stages, each in a thread of its own, in reused buffers: while one block is hashed, the next comes.
+
+SHA-256 is the dearest step of a verified read, and hashing, writing to a file and receiving all release the interpreter
+lock; so the time of a download is that of its slowest stage, and none of them copies.
+"""
+
+from __future__ import annotations
+
+import threading
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+__all__ = ["BLOCK", "Pipeline", "Stage"]
+
+BLOCK: Final = 1 << 20
+"""Bytes handed on at a time: large enough that the threads hardly meet, small enough to stay in the cache."""
+
+SLOTS: Final = 8
+
+
+class Stage:
+    """Calls a function with one view after another, in order, in a thread of its own.
+
+    Args:
+        take: Hashes or writes. Once it has raised, nothing more is given to it.
+        then: Is given each view afterwards, in the same thread, and ``None`` at the end.
+    """
+
+    def __init__(
+        self, take: Callable[[memoryview], object], then: Callable[[memoryview | None], object] = lambda _view: None
+    ) -> None:
+        self._take = take
+        self._then = then
+        self._views: SimpleQueue[memoryview | None] = SimpleQueue()
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="stepout-verify", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def add(self, view: memoryview | None) -> None:
+        """Queue the next bytes, which must not change before ``then`` is given them; ``None`` ends the thread."""
+        self._views.put(view)
+
+    def join(self) -> None:
+        """Wait until everything has been taken and passed on."""
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    def check(self) -> None:
+        """Raise what ``take`` raised, if it did."""
+        if self._error is not None:
+            raise self._error
+
+    def _run(self) -> None:
+        while (view := self._views.get()) is not None:
+            if self._error is None:
+                try:
+                    self._take(view)
+                except BaseException as error:  # noqa: BLE001 - raised in the thread that waits for it
+                    self._error = error
+            self._then(view)
+        self._then(None)
+
+
+class Pipeline:
+    """A ring of buffers that travel from the receiver through every stage and back.
+
+    Leaving the ``with`` block waits for what was added, and raises what a stage raised.
+
+    Args:
+        stages: What is done with each block, in this order; each runs beside the others.
+        slots: How many blocks may be under way; the memory used, in MiB.
+    """
+
+    def __init__(self, *stages: Callable[[memoryview], object], slots: int = SLOTS) -> None:
+        self._free: SimpleQueue[memoryview] = SimpleQueue()
+        self._unused = slots
+        self._slot: memoryview | None = None
+        self._stages: list[Stage] = []
+        then: Callable[[memoryview | None], object] = self._give_back
+        for take in reversed(stages):
+            self._stages.insert(0, Stage(take, then))
+            then = self._stages[0].add
+
+    def __enter__(self) -> Pipeline:  # noqa: PYI034 - nothing inherits from it
+        try:
+            for stage in self._stages:
+                stage.start()
+        except BaseException:  # no more threads here
+            self._stages[0].add(None)
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        self._stages[0].add(None)
+        for stage in self._stages:
+            stage.join()
+        if kind is None:
+            self._check()
+
+    def lend(self) -> memoryview:
+        """Return the buffer for the next block; the same one again until something was added.
+
+        Raises:
+            BaseException: What a stage raised.
+        """
+        if self._slot is None:
+            if self._unused:
+                self._unused -= 1
+                self._slot = memoryview(bytearray(BLOCK))
+            else:
+                self._slot = self._free.get()
+            self._check()
+        return self._slot
+
+    def add(self, view: memoryview) -> None:
+        """Send the next bytes through; they are copied unless they lie in the buffer that was lent."""
+        if self._slot is not None and view.obj is self._slot.obj:
+            self._slot = None
+            self._stages[0].add(view)
+            return
+        for piece in _pieces(view):
+            slot = self.lend()[: len(piece)]
+            slot[:] = piece
+            self._slot = None
+            self._stages[0].add(slot)
+
+    def _give_back(self, view: memoryview | None) -> None:
+        if view is not None:
+            self._free.put(memoryview(view.obj))
+
+    def _check(self) -> None:
+        for stage in self._stages:
+            stage.check()
+
+
+def _pieces(view: memoryview) -> Iterator[memoryview]:
+    for start in range(0, len(view), BLOCK):
+        yield view[start : start + BLOCK]
