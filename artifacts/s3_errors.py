@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from stepout.artifacts.store import ConflictError, UploadGoneError
 from stepout.schemas.errors import (
@@ -57,7 +58,7 @@ _BUSY = frozenset(
 )
 _KMS = "KMS."
 
-_DENIED, _MISSING, _CONFLICT, _PRECONDITION, _RANGE, _SERVER = 403, 404, 409, 412, 416, 500
+_DENIED, _MISSING, _CONFLICT, _PRECONDITION, _SERVER, _NOT_IMPLEMENTED = 403, 404, 409, 412, 500, 501
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +86,7 @@ class Answer:
 
 def classify(answer: Answer) -> StepoutError:
     """Turn S3's answer into the error to raise."""
-    for rule in (_identity, _denied, _wrong_region, _absent, _condition, _integrity, _busy):
+    for rule in (_identity, _denied, _wrong_region, _absent, _condition, _integrity, _unsupported, _busy):
         error = rule(answer)
         if error is not None:
             return error
@@ -165,6 +166,10 @@ def _condition(answer: Answer) -> StepoutError | None:
 
 
 def _integrity(answer: Answer) -> StepoutError | None:
+    if answer.code in _BAD_CHECKSUM and answer.operation == "CompleteMultipartUpload":
+        advice = "If it is a server without full-object checksums, set STEPOUT_S3_PROFILE=compatible"
+        what = f"the server does not find the checksum of the parts that it took ({answer.code})"
+        return ChecksumMismatchError(_say(answer, what, advice))
     if answer.code in _BAD_CHECKSUM:
         return ChecksumMismatchError(_say(answer, f"the bytes that arrived are not those sent ({answer.code})"))
     if answer.code == "InvalidRequest" and "checksum" in answer.detail.lower():
@@ -173,6 +178,14 @@ def _integrity(answer: Answer) -> StepoutError | None:
     if answer.code in ("EntityTooLarge", "EntityTooSmall", "IncompleteBody"):
         return SizeMismatchError(_say(answer, f"the server refused the size ({answer.code})", answer.detail))
     return None
+
+
+def _unsupported(answer: Answer) -> StepoutError | None:
+    if answer.status != _NOT_IMPLEMENTED and answer.code != "NotImplemented":
+        return None
+    advice = "Leave out what it does not know, or set STEPOUT_S3_PROFILE=compatible if it is not AWS"
+    what = f"the server does not support something that was asked for ({answer.code})"
+    return ConfigurationError(_say(answer, what, f"{answer.detail.rstrip('. ')}. {advice}".lstrip(". ")))
 
 
 def _busy(answer: Answer) -> StepoutError | None:
@@ -224,7 +237,9 @@ def translate(error: Exception, *, operation: str, subject: str, client_region: 
 def _wire(error: Exception) -> str:
     name = type(error).__name__
     kind = "timed out" if "Timeout" in name else "the connection failed"
-    return f"{kind} ({name})"
+    place = urlsplit(str(getattr(error, "kwargs", {}).get("endpoint_url", "")))
+    where = f" to {place.scheme}://{place.netloc}" if place.netloc else ""
+    return f"{kind}{where} ({name})"
 
 
 def _answer(response: Any, operation: str, subject: str, client_region: str | None) -> Answer:

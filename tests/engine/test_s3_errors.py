@@ -57,6 +57,8 @@ CASES: list[tuple[str, str, int, type[StepoutError], str]] = [
     ("PutObject", "SlowDown", 503, StoreUnavailableError, "503 SlowDown"),
     ("CompleteMultipartUpload", "InternalError", 200, StoreUnavailableError, "InternalError"),
     ("PutObject", "TooManyRequests", 429, StoreUnavailableError, "429"),
+    ("CompleteMultipartUpload", "BadDigest", 400, ChecksumMismatchError, "STEPOUT_S3_PROFILE=compatible"),
+    ("PutObject", "NotImplemented", 501, ConfigurationError, "does not support.*STEPOUT_S3_PROFILE"),
     ("GetObject", "InvalidRange", 416, StoreError, "416 InvalidRange"),
 ]
 
@@ -113,6 +115,11 @@ def test_a_server_without_full_object_checksums_points_to_the_profile() -> None:
         (exceptions.ConnectTimeoutError(endpoint_url="x"), StoreUnavailableError, "timed out"),
         (exceptions.ReadTimeoutError(endpoint_url="x"), StoreUnavailableError, "timed out"),
         (exceptions.EndpointConnectionError(endpoint_url="x"), StoreUnavailableError, "the connection failed"),
+        (
+            exceptions.EndpointConnectionError(endpoint_url="http://127.0.0.1:9/bucket/key?X-Amz-Signature=secret"),
+            StoreUnavailableError,
+            "the connection failed to http://127.0.0.1:9 (",
+        ),
         (exceptions.SSLError(endpoint_url="x", error=ValueError("y")), StoreUnavailableError, "the connection failed"),
         (exceptions.IncompleteReadError(actual_bytes=1, expected_bytes=2), StoreUnavailableError, "connection failed"),
         (ConnectionResetError(), StoreUnavailableError, "the connection failed"),
