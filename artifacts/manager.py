@@ -191,6 +191,11 @@ class ArtifactManager(Puts):
         """Every artifact committed so far, by name, in order; a copy."""
         return self._outbox.ledger.pointers
 
+    @property
+    def unfinished(self) -> list[str]:
+        """The names of the artifacts that are being written just now, sorted."""
+        return self._outbox.ledger.taken
+
     # What is there already, and what is no artifact --------------------------------------------------------------
 
     def adopt(

@@ -59,12 +59,14 @@ def make_document(
         The wire form.
 
     Raises:
-        InvalidDocumentError: The result is not JSON, the document breaks its schema or the contract, or holds a secret.
+        InvalidDocumentError: An artifact is still being written, the result is not JSON, the document breaks its
+            schema or the contract, or holds a secret.
         OutputTooLargeError: It is over its budget and cannot be spilled.
         StoreError: It could not be spilled.
     """
     from stepout.schemas.validation import validate
 
+    _refuse("the task's output", [_unfinished(name) for name in getattr(artifacts, "unfinished", ())])
     _refuse("the task's result", json_problems(dict(result), "$.result"))
     output = TaskOutput(
         artifacts=dict(artifacts.pointers) if artifacts is not None else {},
@@ -91,6 +93,11 @@ def make_document(
 def _refuse(what: str, problems: list[Problem]) -> None:
     if problems:
         raise invalid_document(what, problems, "No success was reported.")
+
+
+def _unfinished(name: str) -> Problem:
+    message = "is still being written, and would be missing: close its writer, or wait for its thread, inside the block"
+    return Problem(f"$.artifacts.{name}", "unfinished", message)
 
 
 def _secret(path: str) -> Problem:

@@ -115,11 +115,17 @@ class Ending:
         interrupted = self.fate.now.stop is Stop.INTERRUPTED
         if interrupted:
             self._stop()
-        self._reporter.limit(self.stop_timeout * 0.9)
+        self._reporter.limit(self._patience())
         # Last: the main thread may hold the lock of a log handler.
         _log.warning(
             "signal %d arrived; %s", signum, "the block ends" if interrupted else "the report is finished first"
         )
+
+    def _patience(self) -> float:
+        """Seconds for further tries of a report: a success leaves time for its last try, and to keep the document."""
+        if self.fate.now.report is Report.SUCCESS:
+            return max(self.stop_timeout - 15.0, self.stop_timeout / 2)
+        return self.stop_timeout * 0.9
 
     def overdue(self, signum: int) -> None:
         """The main thread did not leave the block in time: report the failure from here and end the process."""
@@ -188,8 +194,8 @@ class Ending:
             return self._stopped(exception)
         if exception is None or _exits_cleanly(exception):
             return self._succeed(exception, result)
+        self._abort()
         if isinstance(exception, KeyboardInterrupt):
-            self._aborter.finish(self.stop_timeout / 6)
             reported = self._fail(TaskInterrupted("the task was interrupted from the keyboard", signum=_SIGINT))
         else:
             reported = self._fail(exception)
@@ -200,7 +206,7 @@ class Ending:
         if isinstance(exception, TaskInterrupted):
             self.fate.interrupt(exception.signum)
         self.stopped.set()
-        self._aborter.finish(self.stop_timeout / 6)
+        self._abort()
         fate = self.fate.now
         if fate.stop is Stop.CANCELLED:
             return exception if isinstance(exception, (TaskClosedError, InvalidTokenError)) else _nobody_waits()
@@ -209,10 +215,15 @@ class Ending:
             self._watcher_done.wait()  # The watcher is reporting, and ends the process.
         return SystemExit(128 + signum)
 
+    def _abort(self) -> None:
+        """Abort what is still being written, by a thread or by a writer that nobody closed."""
+        self._aborter.finish(self.stop_timeout / 6)
+
     def _succeed(self, exception: BaseException | None, result: Mapping[str, Any]) -> BaseException | None:
         try:
             document = make_document(result, artifacts=self.artifacts, run=self.run, rules=self._rules)
         except Exception as error:  # noqa: BLE001 - returned, to be raised once it is reported
+            self._abort()
             return error if self._fail(error) else self._stopped(exception)
         if not self.fate.begin(Report.SUCCESS):
             return self._stopped(exception)

@@ -143,5 +143,5 @@ def _quietly(read: Callable[[], _T], otherwise: _T) -> _T:
     """The exception is the job's own: its ``__str__`` and attributes may fail as well."""
     try:
         return read()
-    except Exception:  # noqa: BLE001 - whatever a job's exception does, the failure must be reported
+    except BaseException:  # noqa: BLE001 - whatever a job's exception does, the failure must be reported
         return otherwise

@@ -1,58 +1,82 @@
-"""Keeps tokens out of logs: ours, and those in which botocore writes whole requests when it debugs."""
+"""Keeps secrets out of logs: ours, the job's, and those in which botocore writes whole requests when it debugs."""
 
 from __future__ import annotations
 
 import logging
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from stepout.callbacks.redact import Redactor
 
 __all__ = ["redacted_logs"]
 
-# A filter acts on the very logger that it is attached to, not on those below it.
-_LOGGERS: Final = (
-    *(f"stepout.callbacks.{name}" for name in ("sfn", "heart", "task", "report", "signals")),
-    "stepout.artifacts",
-    "botocore.endpoint",
-    "botocore.hooks",
-    "botocore.auth",
-    "botocore.parsers",
-    "botocore.httpsession",
-    "botocore.retryhandler",
-    "urllib3.connectionpool",
-)
+# What these log is redacted by pattern, too (signatures, access keys); a job's own lines only where a secret is.
+_CLIENTS: Final = frozenset({"stepout", "boto3", "botocore", "s3transfer", "urllib3"})
 
 
-class _RedactingFilter(logging.Filter):
-    def __init__(self, redactor: Redactor) -> None:
-        super().__init__()
+class _RecordFactory:
+    """Makes records without secrets, for all loggers and handlers at once, whenever they were set up.
+
+    Args:
+        before: The factory that was there.
+        redactor: Knows the secrets.
+    """
+
+    def __init__(self, before: Callable[..., logging.LogRecord], redactor: Redactor) -> None:
+        self.before = before
+        self.active = True
         self._redactor = redactor
 
-    def filter(self, record: logging.LogRecord) -> bool:
-        record.msg, record.args = self._redactor.text(record.getMessage()), None
-        if record.exc_info and not record.exc_text:
-            record.exc_text = logging.Formatter().formatException(record.exc_info)
-        if record.exc_text:
-            record.exc_text = self._redactor.text(record.exc_text)
-        return True
+    def __call__(self, *args: Any, **kwargs: Any) -> logging.LogRecord:
+        """Make a record; one without a secret is left as it is, its arguments and exception included."""
+        record = self.before(*args, **kwargs)
+        if self.active:
+            self._redact(record)
+        return record
+
+    def _redact(self, record: logging.LogRecord) -> None:
+        always = record.name.partition(".")[0] in _CLIENTS
+        message = _message(record)
+        if always or self._redactor.hits(message):
+            record.msg, record.args = self._redactor.text(message), None
+        if record.exc_info and record.exc_info[1] is not None:
+            trace = logging.Formatter().formatException(record.exc_info)
+            if self._redactor.hits(trace):
+                record.exc_info, record.exc_text = None, self._redactor.text(trace)
+        if record.stack_info:
+            record.stack_info = self._redactor.text(record.stack_info)
+
+
+def _message(record: logging.LogRecord) -> str:
+    try:
+        return record.getMessage()
+    except Exception:  # noqa: BLE001 - logging complains of such a call itself, and quotes it
+        return f"{record.msg!r} {record.args!r}"
 
 
 @contextmanager
 def redacted_logs(redactor: Redactor) -> Iterator[None]:
-    """While the block runs, take secrets out of what these loggers pass on.
+    """While the block runs, take secrets out of whatever the process logs.
 
     Args:
         redactor: Knows the secrets.
     """
-    redacting = _RedactingFilter(redactor)
-    for name in _LOGGERS:
-        logging.getLogger(name).addFilter(redacting)
+    factory = _RecordFactory(_active(logging.getLogRecordFactory()), redactor)
+    logging.setLogRecordFactory(factory)
     try:
         yield
     finally:
-        for name in _LOGGERS:
-            logging.getLogger(name).removeFilter(redacting)
+        factory.active = False
+        logging.setLogRecordFactory(_active(logging.getLogRecordFactory()))
+
+
+def _active(factory: Callable[..., logging.LogRecord]) -> Callable[..., logging.LogRecord]:
+    """The factory without the layers of tasks that have ended; tasks of several threads end in any order."""
+    while isinstance(factory, _RecordFactory) and not factory.active:
+        factory = factory.before
+    if isinstance(factory, _RecordFactory):
+        factory.before = _active(factory.before)
+    return factory

@@ -42,7 +42,10 @@ class Target(Protocol):
 
 
 class Artifacts(Protocol):
-    """What a task asks of the artifact manager it was given."""
+    """What a task asks of the artifact manager it was given.
+
+    One member is optional: ``unfinished``, the names of the artifacts that are being written just now.
+    """
 
     @property
     def run(self) -> RunIdentity:

@@ -80,6 +80,10 @@ class Redactor:
         """Return the JSON paths of the members that hold one of the exact secrets, or a presigned URL's signature."""
         return list(self._find(value, "$"))
 
+    def hits(self, text: str) -> bool:
+        """Whether ``text`` holds one of the secrets, whole or cut short."""
+        return self._start is not None and self._start.search(text) is not None
+
     def _find(self, value: Any, path: str) -> Iterator[str]:
         if isinstance(value, str) and self._holds_secret(value):
             yield path
@@ -93,7 +97,7 @@ class Redactor:
                 yield from self._find(member, f"{path}[{index}]")
 
     def _holds_secret(self, text: str) -> bool:
-        if self._start is not None and self._start.search(text):
+        if self.hits(text) and any(form in text for form in self._spellings):
             return True
         return re.search(r"[?&]X-Amz-Signature=[0-9a-f]{64}", text) is not None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 import traceback
 from collections.abc import Callable
 from types import TracebackType
@@ -31,6 +32,8 @@ def exit_code_of(exception: BaseException) -> int:
 class UncaughtHook:
     """A ``sys.excepthook`` that prints the traceback without secrets, and ends the process with our exit codes.
 
+    What is uncaught in a thread or in a destructor is printed without secrets as well.
+
     It stays after a block was left by an exception, since that is when it is needed, until a later task ends well.
 
     Args:
@@ -39,6 +42,8 @@ class UncaughtHook:
 
     def __init__(self, before: _Hook) -> None:
         self._before = before
+        self._before_in_thread = threading.excepthook
+        self._before_unraisable = sys.unraisablehook
         self._redactor = Redactor()
         self._open = 0
 
@@ -56,6 +61,23 @@ class UncaughtHook:
         if (code := exit_code_of(exception)) != 1:
             raise SystemExit(code)
 
+    def in_thread(self, found: threading.ExceptHookArgs) -> None:
+        """Stand for ``threading.excepthook``: print what would leak, and leave the rest to the hook of before."""
+        name = found.thread.name if found.thread is not None else "that has ended"
+        if not self._printed(f"Exception in thread {name}:", found.exc_value):
+            self._before_in_thread(found)
+
+    def unraisable(self, found: sys.UnraisableHookArgs) -> None:
+        """Stand for ``sys.unraisablehook``, in the same way."""
+        if not self._printed(found.err_msg or "Exception ignored:", found.exc_value):
+            self._before_unraisable(found)
+
+    def install(self) -> None:
+        """Take the place of the three hooks."""
+        sys.excepthook = self
+        threading.excepthook = self.in_thread
+        sys.unraisablehook = self.unraisable
+
     def opened(self, redactor: Redactor) -> None:
         """A task was entered."""
         self._open += 1
@@ -64,8 +86,22 @@ class UncaughtHook:
     def closed(self, *, well: bool) -> None:
         """A task was left; take the hook away again after the last one that ended well."""
         self._open -= 1
-        if well and self._open == 0 and sys.excepthook is self:
+        if not well or self._open:
+            return
+        if sys.excepthook is self:
             sys.excepthook = self._before
+        if threading.excepthook == self.in_thread:
+            threading.excepthook = self._before_in_thread
+        if sys.unraisablehook == self.unraisable:
+            sys.unraisablehook = self._before_unraisable
+
+    def _printed(self, heading: str, exception: BaseException | None) -> bool:
+        """Print an exception in which there is a secret; return whether it was so."""
+        if exception is None or not self._leaks(exception):
+            return False
+        text = self._redactor.text("".join(traceback.format_exception(exception)))
+        print(f"{heading}\n{text}", end="", file=sys.stderr, flush=True)  # noqa: T201 - the interpreter's part
+        return True
 
     def _leaks(self, exception: BaseException) -> bool:
         text = "".join(traceback.format_exception(exception))
@@ -83,6 +119,7 @@ def watch_uncaught(redactor: Redactor) -> UncaughtHook:
     """
     current = sys.excepthook
     hook = current if isinstance(current, UncaughtHook) else UncaughtHook(current)
+    if hook is not current:
+        hook.install()
     hook.opened(redactor)
-    sys.excepthook = hook
     return hook

@@ -130,6 +130,7 @@ class _NoArtifacts:
     def __init__(self, run: RunIdentity) -> None:
         self.run = run
         self.pointers: Mapping[str, Pointer] = {}
+        self.unfinished: Sequence[str] = ()
 
     def abort(self) -> None:
         """Do nothing: there is nothing to abort."""

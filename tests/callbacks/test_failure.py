@@ -156,3 +156,13 @@ def test_a_hostile_exception_is_reported_all_the_same() -> None:
         == "a?b\U0001f600"
     )
     assert json.loads(cause_of(SystemExit(3), run=RUN, redactor=Redactor()))["message"] == "the job exited with code 3"
+
+
+def test_an_exception_that_is_interrupted_while_it_says_its_name_is_reported() -> None:
+    """Whatever its ``__str__`` raises."""
+
+    class RudeError(Exception):
+        def __str__(self) -> str:
+            raise KeyboardInterrupt
+
+    assert "RudeError" in json.loads(cause_of(raised(RudeError()), run=RUN, redactor=Redactor()))["message"]

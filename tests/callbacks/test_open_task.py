@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,8 +14,10 @@ from stepout.callbacks.redact import Redactor
 from stepout.callbacks.uncaught import UncaughtHook, exit_code_of, watch_uncaught
 from stepout.schemas.errors import (
     ConfigurationError,
+    InvalidDocumentError,
     InvalidTokenError,
     OutcomeUndeliveredError,
+    StoreError,
     TaskClosedError,
     TaskError,
 )
@@ -31,9 +34,9 @@ TOKEN = "AQCEAAAAKgAAAAMAAAAAAAAAAZ1secret" * 10
 @pytest.fixture(autouse=True)
 def same_hook() -> Iterator[None]:
     """An exception that a test caught leaves the hook in place; the next test starts without."""
-    before = sys.excepthook
+    before = sys.excepthook, threading.excepthook, sys.unraisablehook
     yield
-    sys.excepthook = before
+    sys.excepthook, threading.excepthook, sys.unraisablehook = before
 
 
 def test_artifacts_and_outcome_come_together(sfn_strict: StrictStepFunctions) -> None:
@@ -59,6 +62,36 @@ def test_an_output_over_the_budget_spills_into_the_bucket() -> None:
     assert document["result"]["stepout"] == "pointer/1"
     output = stepout.resolve_output(document, allow=["s3://results/"], client=store)
     assert output.result == {"text": "é" * 2_000}
+
+
+def test_a_writer_that_nobody_closed_is_no_success() -> None:
+    """The artifact would be missing, and nobody would know; nothing of it is left."""
+    store, target = MemoryStore("results"), RecordingTarget()
+    task, writers = stepout.open_task(environ={}, bucket=store, targets=target), []
+    with pytest.raises(InvalidDocumentError, match=r"\$\.artifacts\.mask: is still being written"), task:
+        writers.append(task.artifacts.open("mask", "wb"))
+    assert [failure["error"] for failure in target.failures] == ["Stepout.InvalidDocument"]
+    assert target.successes == []
+    with pytest.raises(StoreError):
+        writers[0].write(b"more")
+    assert task.artifacts.pointers == {}
+
+
+def test_an_exception_aborts_what_a_thread_still_writes() -> None:
+    """An upload would go on after the task has failed, and be left over when the process ends."""
+    store, target = MemoryStore("results"), RecordingTarget()
+    writers = []
+
+    @stepout.task(environ={}, bucket=store, targets=target)
+    def job(task: stepout.Task) -> None:
+        writers.append(task.artifacts.open("mask", "wb"))
+        raise ValueError("x")
+
+    with pytest.raises(ValueError, match="x"):
+        job()
+    with pytest.raises(StoreError):
+        writers[0].write(b"more")
+    assert [failure["error"] for failure in target.failures] == ["ValueError"]
 
 
 def test_a_manager_of_ones_own_is_used() -> None:
@@ -203,6 +236,36 @@ def test_a_hook_that_was_there_sees_what_holds_no_secret(capsys: pytest.CaptureF
     hook(ValueError, ValueError(TOKEN), None)
     assert seen == [plain]
     assert "ValueError: [redacted]" in capsys.readouterr().err
+
+
+def test_what_is_uncaught_elsewhere_is_printed_redacted(capsys: pytest.CaptureFixture[str]) -> None:
+    """In a thread and in a destructor; what holds no secret goes to the hooks of before, which come back."""
+    seen: list[Any] = []
+    threading.excepthook, sys.unraisablehook = seen.append, seen.append
+    before = threading.excepthook, sys.unraisablehook
+
+    def fail(message: str) -> None:
+        raise ValueError(message)
+
+    class Fails:
+        def __init__(self, message: str) -> None:
+            self.message = message
+
+        def __del__(self) -> None:
+            fail(self.message)
+
+    with stepout.open_task(environ={}, targets=RecordingTarget(), redact=TOKEN):
+        for message in (f"bad {TOKEN}", "plain"):
+            thread = threading.Thread(target=fail, args=[message], name="mine")
+            thread.start()
+            thread.join()
+            Fails(message)
+    printed = capsys.readouterr().err
+    assert printed.count("ValueError: bad [redacted]") == 2
+    assert "Exception in thread mine:" in printed
+    assert TOKEN[:24] not in printed
+    assert [str(found.exc_value) for found in seen] == ["plain", "plain"]
+    assert (threading.excepthook, sys.unraisablehook) == before
 
 
 def test_a_hook_that_another_one_replaced_is_left_alone() -> None:

@@ -74,6 +74,13 @@ def test_found_names_the_places_of_secrets() -> None:
     assert Redactor([TOKEN]).found(value) == ["$.a[0]", f"$.b.{MARK}", "$.c"]
 
 
+def test_what_merely_begins_like_a_secret_is_none() -> None:
+    """A document that names the same host must not fail the task."""
+    redactor = Redactor(["https://hooks.example.com/services/T000/B000/secret"])
+    assert redactor.found({"docs": "https://hooks.example.com/docs"}) == []
+    assert redactor.found({"hook": "see https://hooks.example.com/services/T000/B000/secret."}) == ["$.hook"]
+
+
 def test_a_redactor_does_not_show_its_secrets() -> None:
     """Nor does the union of two forget any."""
     both = Redactor([TOKEN]) | Redactor(["second secret"])

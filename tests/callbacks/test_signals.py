@@ -174,7 +174,7 @@ def test_a_signal_waits_for_a_report_that_has_begun() -> None:
     assert len(target.successes) == 1
     assert target.failures == []
     assert codes == []
-    assert list(target.limited) == [pytest.approx(0.18)]
+    assert list(target.limited) == [pytest.approx(0.1)]
 
 
 def test_a_signal_during_the_report_of_a_failure_leaves_the_exception_alone() -> None:
