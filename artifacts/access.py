@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
     from stepout.artifacts.store import Store
     from stepout.schemas.pointer import Pointer
 
-__all__ = ["DEFAULT_MAX_SIZE", "DOCUMENT_LIMIT", "Access", "Verify", "checked_limit", "checked_verify"]
+__all__ = ["DEFAULT_MAX_SIZE", "DOCUMENT_LIMIT", "Access", "Verify"]
+__all__ += ["checked_client", "checked_limit", "checked_owner", "checked_verify"]
 
 Verify = bool | Literal["sha256", "pinned"]
 """``True``: by the best checksum there is; ``"sha256"``: by SHA-256 or not at all; ``"pinned"`` or ``False``: the
@@ -72,6 +74,33 @@ class Access:
     def check(self, pointer: Pointer) -> None:
         """Raise ``NotAllowedError`` unless the pointer's object may be read."""
         self.allowed.check(pointer.bucket, pointer.key)
+
+
+def checked_client(client: Any) -> Any:
+    """Return ``client`` if it can be read through.
+
+    Raises:
+        ConfigurationError: It is neither a boto3 S3 client nor a store.
+    """
+    if client is None or hasattr(client, "get_object") or hasattr(client, "start_upload"):
+        return client
+    msg = (
+        f"client= is a {type(client).__module__}.{type(client).__qualname__}: expected a boto3 S3 client "
+        '(boto3.client("s3")), a store such as MemoryStore, or None'
+    )
+    raise ConfigurationError(msg)
+
+
+def checked_owner(owner: object) -> str | None:
+    """Return ``expected_bucket_owner`` if it is an account's id.
+
+    Raises:
+        ConfigurationError: It is not; some servers pass over it then instead of refusing.
+    """
+    if owner is None or (isinstance(owner, str) and re.fullmatch("[0-9]{12}", owner)):
+        return owner
+    msg = f"expected_bucket_owner={owner!r}: expected an AWS account id, text of 12 digits"
+    raise ConfigurationError(msg)
 
 
 def checked_verify(verify: object) -> Verify:

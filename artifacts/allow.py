@@ -100,7 +100,7 @@ class Allowed:
         return f"it is outside the allow-list {self}; add its prefix to allow= if you trust it"
 
     def __str__(self) -> str:
-        shown = [f"s3://{rule.bucket}/{'/'.join(rule.segments)}" for rule in self.rules]
+        shown = [f"s3://{rule.bucket}/{'/'.join(rule.segments)}{'/' * rule.below}" for rule in self.rules]
         return "[" + ", ".join(["ANY_BUCKET"] * self.any_bucket + shown) + "]"
 
 

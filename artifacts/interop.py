@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from stepout.artifacts.allow import split_url
+from stepout.schemas.errors import InvalidDocumentError
+from stepout.schemas.json_text import SIZE_LIMIT, load_json
 from stepout.schemas.json_value import DEPTH_LIMIT
 from stepout.schemas.pointer import Pointer
 from stepout.schemas.problems import Problem, invalid_document, item, member
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
 
     from stepout.artifacts.access import Access
 
-__all__ = ["ForeignKind", "ForeignReference", "describe", "find_references", "opened_texts"]
+__all__ = ["ForeignKind", "ForeignReference", "describe", "find_references", "load_foreign", "opened_texts"]
 
 ForeignKind = Literal["middy-store", "sqs-extended-client", "result-writer"]
 
@@ -47,6 +49,9 @@ _PAIR: Final = 2  # a class and its members
 _OBJECT_ARN = re.compile(r"arn:[a-z0-9-]+:s3:::([^/]+)/(.+)", re.DOTALL)
 _WORTH_OPENING = re.compile("stepout|@middy-store|ResultWriterDetails|S3Pointer")
 _TEXTS_IN_TEXTS: Final = 3  # SNS in SQS in a Lambda's event
+_THEIRS: Final = frozenset(
+    {"range", "surrogate", "not-finite"}
+)  # what others may have in values that we only look through
 
 
 @dataclass(frozen=True)
@@ -91,13 +96,15 @@ def _references(value: object, location: str, room: int, skip: frozenset[int]) -
             yield found
             return
         for name, child in value.items():
-            yield from _references(child, member(location, name), room - 1, skip)
+            if isinstance(child, dict | list):
+                yield from _references(child, member(location, name), room - 1, skip)
     elif isinstance(value, list):
         if len(value) == _PAIR and isinstance(value[0], str) and value[0] in _SQS_CLASSES:
             yield _members("sqs-extended-client", value[1], ("s3BucketName", "s3Key"), location)
             return
         for index, child in enumerate(value):
-            yield from _references(child, item(location, index), room - 1, skip)
+            if isinstance(child, dict | list):
+                yield from _references(child, item(location, index), room - 1, skip)
 
 
 def _named(value: dict[str, Any], location: str) -> ForeignReference | None:
@@ -132,10 +139,40 @@ def _made(kind: ForeignKind, bucket: object, key: object, location: str) -> Fore
     raise invalid_document("the value", [problem], "Nothing was read.")
 
 
+def load_foreign(text: str | bytes | bytearray | memoryview, *, max_bytes: int | None = SIZE_LIMIT) -> Any:
+    """Read JSON that others wrote around our documents: as strictly as ours, but for values that are theirs to judge.
+
+    An integer beyond 2**53 in a member that nobody here reads is no reason to refuse the document beside it. Inside
+    our documents it still is one: they are checked when they are parsed.
+
+    >>> load_foreign('{"id": 12345678901234567890}')
+    {'id': 12345678901234567890}
+
+    Args:
+        text: JSON.
+        max_bytes: As for ``load_json``.
+
+    Raises:
+        InvalidDocumentError: It is not JSON, is too long or too deep, or an object has two members of one name.
+    """
+    try:
+        return load_json(text, max_bytes=max_bytes)
+    except InvalidDocumentError as error:
+        if not {problem.kind for problem in error.problems} <= _THEIRS:
+            raise
+        try:
+            return json.loads(text if isinstance(text, str) else str(text, "utf-8"))
+        except ValueError:  # an integer of thousands of digits
+            raise error from None
+
+
 def opened_texts(value: object, level: int = _TEXTS_IN_TEXTS) -> Any:
     """Return a copy of a JSON value in which texts that hold documents or references themselves are parsed.
 
-    An SQS record carries its message as text, and an SNS message in it is text once more.
+    An SQS record carries its message as text, and an SNS message in it is text once more. Text that is no JSON stays.
+
+    Raises:
+        InvalidDocumentError: A text has two members of one name, of which readers before us may have taken the other.
 
     >>> opened_texts({"body": '{"stepout": "output/1"}'})
     {'body': {'stepout': 'output/1'}}
@@ -150,9 +187,12 @@ def _opened(value: object, level: int, room: int) -> Any:
         return [_opened(child, level, room - 1) for child in value]
     if isinstance(value, str) and level and value.lstrip()[:1] in {"{", "["} and _WORTH_OPENING.search(value):
         try:
-            return _opened(json.loads(value), level - 1, room)
-        except (ValueError, RecursionError):
+            parsed = load_foreign(value)
+        except InvalidDocumentError as error:
+            if any(problem.kind == "duplicate" for problem in error.problems):
+                raise
             return value
+        return _opened(parsed, level - 1, room)
     return value
 
 

@@ -85,6 +85,12 @@ class Output(Mapping[str, Artifact]):
             self._result = self._read_result()
         return self._result
 
+    @property
+    def spilled(self) -> Artifact | None:
+        """The artifact that holds the result, where it was spilled; ``None`` where it is inline."""
+        result = self._document.result
+        return Artifact(result, self._access) if isinstance(result, Pointer) else None
+
     def check_producer(self, execution: str | None, state: str | None) -> None:
         """Raise ``InvalidDocumentError`` unless this execution and this state made the output (``None``: any)."""
         problems = []

@@ -276,6 +276,9 @@ def _checked_columns(parquet: Any, read: ParquetRead, pointer: Pointer) -> list[
         msg = f"columns={read.columns!r}: expected a list of names"
         raise ConfigurationError(msg)
     columns = list(read.columns)
+    if len(set(columns)) != len(columns):
+        msg = f"columns={columns}: a column is named twice; nothing was read"
+        raise ConfigurationError(msg)
     leaves = [parquet.metadata.schema.column(index).path for index in range(parquet.metadata.num_columns)]
     paths = {".".join(path.split(".")[:depth]) for path in leaves for depth in range(1, path.count(".") + 2)}
     known = paths | set(leaves) | set(parquet.schema_arrow.names)

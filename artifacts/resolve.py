@@ -6,9 +6,18 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from stepout.artifacts import allow as allow_list
-from stepout.artifacts.access import DEFAULT_MAX_SIZE, DOCUMENT_LIMIT, Access, Verify, checked_limit, checked_verify
+from stepout.artifacts.access import (
+    DEFAULT_MAX_SIZE,
+    DOCUMENT_LIMIT,
+    Access,
+    Verify,
+    checked_client,
+    checked_limit,
+    checked_owner,
+    checked_verify,
+)
 from stepout.artifacts.artifact import Artifact, ForeignArtifact
-from stepout.artifacts.interop import ForeignReference, describe, find_references, opened_texts
+from stepout.artifacts.interop import ForeignReference, describe, find_references, load_foreign, opened_texts
 from stepout.artifacts.output import Output, make_output
 from stepout.artifacts.reading import Source, check_cap, read_whole, verifier_for
 from stepout.artifacts.result_writer import ChildResult, children_of
@@ -26,6 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Output", "read_result_writer", "resolve", "resolve_all", "resolve_artifact", "resolve_output"]
 
+_NESTED_MAPS: Final = 4  # Distributed Maps whose children are Distributed Maps with a ResultWriter of their own
 _OTHER: Final = {"output": "a task output: use resolve_output", "pointer": "a pointer: use resolve_artifact"}
 
 
@@ -218,10 +228,10 @@ def read_result_writer(
 def _access(allow: Any, client: Any, verify: Verify, max_size: int, owner: str | None) -> Access:
     return Access(
         allowed=allow_list.from_env() if allow is None else allow_list.allowed_from(allow),
-        client=client,
+        client=checked_client(client),
         verify=checked_verify(verify),
         max_size=checked_limit("max_size", max_size),
-        expected_bucket_owner=owner,
+        expected_bucket_owner=checked_owner(owner),
     )
 
 
@@ -232,7 +242,7 @@ def _value(document: object, access: Access) -> Any:
     if isinstance(document, str) and document.strip().startswith("s3://"):
         return _read_url(document.strip(), access)
     if isinstance(document, str | bytes | bytearray | memoryview):
-        return load_json(document)
+        return load_foreign(document)
     return plain_copy(document) if isinstance(document, Mapping) and not isinstance(document, dict) else document
 
 
@@ -259,17 +269,19 @@ def _one(document: object, access: Access, *, follow: bool) -> tuple[Any, Docume
     value = _value(document, access)
     if not find_documents(value):
         value = opened_texts(value)
-    if not find_documents(value):
-        references = find_references(value)
+        references = [] if find_documents(value) else find_references(value)
         if len(references) == 1 and references[0].kind != "result-writer":
             if not follow:
                 return references[0], "pointer", references[0].location
-            value = opened_texts(load_json(_foreign(access, references[0]).read_bytes(max_size=DOCUMENT_LIMIT)))
+            value = opened_texts(load_foreign(_foreign(access, references[0]).read_bytes(max_size=DOCUMENT_LIMIT)))
     found = the_document(value)
     return found.document, found.kind, found.location
 
 
-def _every(value: Any, access: Access) -> Iterator[tuple[str, Output | Artifact]]:
+def _every(
+    value: Any, access: Access, above: tuple[tuple[str, str], ...] = ()
+) -> Iterator[tuple[str, Output | Artifact]]:
+    """Yield everything in a value by location; ``above`` are the ResultWriter manifests that led to it."""
     value = opened_texts(value)
     found = find_documents(value)
     for each in found:
@@ -280,8 +292,11 @@ def _every(value: Any, access: Access) -> Iterator[tuple[str, Output | Artifact]
         if reference.kind != "result-writer":
             yield reference.location, _foreign(access, reference)
             continue
+        place = (reference.bucket, reference.key)
+        if place in above or len(above) == _NESTED_MAPS:
+            raise _endless(reference)
         for index, child in enumerate(children_of(access, reference, ("SUCCEEDED",))):
-            for location, inner in _every(child.output, access):
+            for location, inner in _every(child.output, access, (*above, place)):
                 yield f"{reference.location}.SUCCEEDED[{index}]{location[1:]}", inner
 
 
@@ -306,6 +321,11 @@ def _foreign(access: Access, reference: ForeignReference) -> ForeignArtifact:
 def _wrong_kind(kind: DocumentKind, location: str) -> InvalidDocumentError:
     problem = Problem(location, "version", f"is {_OTHER[kind]}")
     return invalid_document("the document", [problem])
+
+
+def _endless(reference: ForeignReference) -> InvalidDocumentError:
+    message = f"leads back to a manifest that led here, or is the {_NESTED_MAPS + 1}th inside each other"
+    return invalid_document("a child's output", [Problem(reference.location, "cycle", message)], "It was not followed.")
 
 
 def _not_one(what: str, found: list[ForeignReference]) -> InvalidDocumentError:

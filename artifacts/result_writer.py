@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from stepout.artifacts.access import DOCUMENT_LIMIT, Access
-from stepout.artifacts.interop import ForeignReference, describe
+from stepout.artifacts.interop import ForeignReference, describe, load_foreign
 from stepout.artifacts.reading import Source, check_cap, read_whole, verifier_for
 from stepout.schemas.errors import InvalidDocumentError, SizeMismatchError
 from stepout.schemas.json_text import load_json
@@ -101,8 +101,8 @@ def _read(access: Access, reference: ForeignReference, size: int | None, limit: 
 
 def _rows(file: ForeignReference, data: bytes) -> list[Any]:
     if file.key.endswith((".jsonl", ".JSONL")):
-        return [load_json(line, max_bytes=None) for line in data.splitlines() if line.strip()]
-    rows = load_json(data, max_bytes=None)
+        return [load_foreign(line, max_bytes=None) for line in data.splitlines() if line.strip()]
+    rows = load_foreign(data, max_bytes=None)
     if not isinstance(rows, list):
         raise _invalid(file, "$", "must be an array of results")
     return rows
@@ -114,7 +114,7 @@ def _child(status: ChildStatus, row: Any) -> ChildResult:
     output = row.get("Output")
     return ChildResult(
         status=status,
-        output=load_json(output, max_bytes=None) if isinstance(output, str) else output,
+        output=load_foreign(output, max_bytes=None) if isinstance(output, str) else output,
         **{name: _text(row.get(member_name)) for name, member_name in _MEMBERS.items()},
     )
 

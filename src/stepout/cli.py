@@ -17,6 +17,7 @@ import sys
 import threading
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from stepout.schemas.errors import ConfigurationError, StepoutError
@@ -91,10 +92,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     if argv is None:
         _print_whatever()
+    if sys.stderr is None:
+        sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115 - it takes what nobody reads until the process ends
     try:
         arguments = _parser(words).parse_args(words)
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else USAGE
+    if sys.stdout is None:
+        return _complain(OSError("standard output is closed: redirect it; nothing was done"))
     try:
         with _signals_raise():
             return int(arguments.run(arguments))

@@ -6,6 +6,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
+from stepout.artifacts.interop import load_foreign, opened_texts
 from stepout.cli_common import (
     add_document,
     add_json,
@@ -20,7 +21,7 @@ from stepout.cli_common import (
 )
 from stepout.schemas.errors import StepoutError
 from stepout.schemas.json_text import dump_json
-from stepout.schemas.locate import the_document
+from stepout.schemas.locate import find_documents, the_document
 from stepout.schemas.output import TaskOutput
 from stepout.schemas.pointer import Pointer
 
@@ -45,8 +46,8 @@ _VERIFY_EPILOG = """\
 examples:
   stepout verify output.json --allow s3://results-bucket/runs/ && ./publish.sh
 
-Every artifact is read whole, and its size and checksum are compared with the pointer's. Exit code 1 if any is missing,
-denied, changed or corrupt.
+Every artifact is read whole, a spilled result too, and its size and checksum are compared with the pointer's. Exit
+code 1 if any is missing, denied, changed or corrupt.
 """
 
 _RESULT_SHOWN = 400
@@ -94,7 +95,8 @@ def _named(arguments: argparse.Namespace) -> tuple[dict[str, Pointer], TaskOutpu
         arguments.document = text.decode("utf-8", "surrogateescape")
     if isinstance(text, str) and text.startswith("s3://"):
         return _resolved(arguments), None, ""
-    found = the_document(text)
+    value = load_foreign(text)
+    found = the_document(value if find_documents(value) else opened_texts(value))
     if found.kind == "pointer":
         pointer = Pointer.from_dict(found.document)
         return {pointer.key.rsplit("/", 1)[-1]: pointer}, None, ""
@@ -111,7 +113,7 @@ def _named(arguments: argparse.Namespace) -> tuple[dict[str, Pointer], TaskOutpu
 
 def _resolved(arguments: argparse.Namespace) -> dict[str, Pointer]:
     with store_settings(arguments):
-        return {name: artifact.pointer for name, artifact in artifacts_of(arguments).items()}
+        return {name: artifact.pointer for name, artifact in artifacts_of(arguments, spilled=True).items()}
 
 
 def _row(name: str, pointer: Pointer) -> tuple[str, ...]:
@@ -134,7 +136,7 @@ def _producer(run: RunIdentity) -> str:
 def _verify(arguments: argparse.Namespace) -> int:
     findings: list[dict[str, Any]] = []
     with store_settings(arguments):
-        for name, artifact in artifacts_of(arguments).items():
+        for name, artifact in artifacts_of(arguments, spilled=True).items():
             finding = {"name": name, "url": artifact.pointer.url, "size": artifact.pointer.size, "ok": True}
             try:
                 artifact.verify()

@@ -7,7 +7,7 @@ import json
 import os
 import sys
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from stepout.schemas.errors import ConfigurationError
 
@@ -28,6 +28,7 @@ __all__ = [
     "print_json",
     "print_table",
     "short_checksum",
+    "standard_input",
     "store_settings",
 ]
 
@@ -84,6 +85,17 @@ def store_settings(arguments: argparse.Namespace) -> Iterator[None]:
                 os.environ[name] = value
 
 
+def standard_input() -> BinaryIO:
+    """Return standard input.
+
+    Raises:
+        ConfigurationError: It is closed.
+    """
+    if sys.stdin is None:
+        raise ConfigurationError("standard input is closed; nothing was read")
+    return sys.stdin.buffer
+
+
 def document_text(source: str) -> str | bytes:
     """Return a document's text: of a file, of standard input (``-``), or the argument itself if it is JSON or a URL.
 
@@ -91,14 +103,18 @@ def document_text(source: str) -> str | bytes:
         OSError: The file cannot be read.
     """
     if source == "-":
-        return sys.stdin.buffer.read()
+        return standard_input().read()
     if source.lstrip().startswith(("{", "[")) or source.startswith("s3://"):
         return source
     return Path(source).read_bytes()
 
 
-def artifacts_of(arguments: argparse.Namespace) -> dict[str, Artifact]:
+def artifacts_of(arguments: argparse.Namespace, *, spilled: bool = False) -> dict[str, Artifact]:
     """Resolve the command's document and return its artifacts by name; a lone pointer is named after its key.
+
+    Args:
+        arguments: The command's.
+        spilled: Whether a result that was spilled is one of them, as ``(result)``.
 
     Raises:
         ConfigurationError: Nothing says what may be read.
@@ -116,7 +132,7 @@ def artifacts_of(arguments: argparse.Namespace) -> dict[str, Artifact]:
     document = text if isinstance(text, str) else text.decode("utf-8", "surrogateescape")
     found = resolve(document, allow=allow, expected_bucket_owner=arguments.expected_bucket_owner)
     if isinstance(found, Output):
-        return dict(found)
+        return {**found, "(result)": found.spilled} if spilled and found.spilled else dict(found)
     last = PurePosixPath(found.pointer.key)
     return {last.stem if found.is_directory else last.name: found}
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stepout.cli_common import add_json, add_store, print_json, store_settings
+from stepout.cli_common import add_json, add_store, print_json, standard_input, store_settings
 from stepout.schemas.errors import ConfigurationError
 from stepout.schemas.json_text import load_json
 
@@ -95,5 +94,5 @@ def _write(manager: ArtifactManager, arguments: argparse.Namespace) -> Pointer:
     if arguments.file != "-":
         return manager.put_file(arguments.name, Path(arguments.file), **options)
     with manager.open(arguments.name, "wb", **options) as stream:
-        shutil.copyfileobj(sys.stdin.buffer, stream, _BLOCK_BYTES)
+        shutil.copyfileobj(standard_input(), stream, _BLOCK_BYTES)
     return manager.pointers[arguments.name]

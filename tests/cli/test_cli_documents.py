@@ -223,6 +223,34 @@ def test_verify_says_which_failed(
     assert (code, "Stepout.ChecksumMismatch" in out, err.count("\n")) == (1, True, 2)
 
 
+def test_verify_reads_a_spilled_result_too(
+    run: Callable[..., tuple[int, str, str]], output: dict[str, Any], local_aws: LocalAws, bucket: str
+) -> None:
+    """An output is not whole if the result that it points to is gone; ``show`` of its URL lists that as well."""
+    manager = ArtifactManager(bucket, "runs", client=local_aws.client("s3"), profile="compatible")
+    spilled = manager.put_json("spilled", {"rows": 3}).to_dict()
+    document = json.dumps({**output, "result": spilled})
+    code, out, _ = run("verify", document, "--json")
+    assert (code, [each["name"] for each in json.loads(out)["artifacts"]]) == (0, ["notes", "numbers", "(result)"])
+    client, key = local_aws.client("s3"), f"runs/{unique('spilled')}.json"
+    client.put_object(Bucket=bucket, Key=key, Body=document.encode())
+    assert "(result)" in run("show", f"s3://{bucket}/{key}")[1]
+
+    client.delete_object(Bucket=bucket, Key=spilled["key"])
+    code, _, err = run("verify", document)
+    assert (code, "(result)" in err) == (1, True)
+
+
+def test_an_event_is_a_document_for_every_command(
+    run: Callable[..., tuple[int, str, str]], output: dict[str, Any]
+) -> None:
+    """A document may stand as text in an event, for ``show`` as for the others."""
+    event = json.dumps({"Records": [{"body": json.dumps(output)}]})
+    assert run("verify", event)[0] == 0
+    code, out, err = run("show", event)
+    assert (code, "numbers" in out, err) == (0, True, "")
+
+
 def test_corrupt_artifact_is_not_downloaded(
     run: Callable[..., tuple[int, str, str]], output: dict[str, Any], local_aws: LocalAws, bucket: str, tmp_path: Path
 ) -> None:

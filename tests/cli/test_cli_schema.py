@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -123,6 +124,22 @@ def test_reader_that_leaves_is_no_traceback() -> None:
     done = subprocess.run([*STEPOUT, "schema", "output"], stdout=write, stderr=subprocess.PIPE, text=True, check=False)
     os.close(write)
     assert (done.returncode, done.stderr) == (1, "")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="closes streams by a shell's syntax")
+@pytest.mark.parametrize(
+    ("words", "code", "told"),
+    [
+        ("schema output >&-", 1, "standard output is closed"),
+        ("show - <&-", 2, "standard input is closed"),
+        ("schema 2>&-", 2, ""),
+    ],
+)
+def test_closed_stream_is_told(words: str, code: int, told: str) -> None:
+    """A stream that the caller closed is one line at most, not an AttributeError."""
+    done = subprocess.run(f"{shlex.join(STEPOUT)} {words}", shell=True, capture_output=True, text=True, check=False)
+    assert done.returncode == code
+    assert (told in done.stderr) if told else (done.stderr == "")
 
 
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])

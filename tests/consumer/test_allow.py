@@ -143,6 +143,7 @@ def test_a_refusal_says_what_and_why_on_one_line() -> None:
     with pytest.raises(NotAllowedError, match="outside the allow-list") as caught:
         allowed_from(["s3://results/runs/"]).check("other", "runs/x")
     assert "s3://other/runs/x" in str(caught.value)
+    assert "[s3://results/runs/]" in str(caught.value)  # as it was given: the slash has a meaning
     with pytest.raises(NotAllowedError) as caught:
         allowed_from([]).check("b\n\ud800", "x" * 5000)
     assert "\n" not in str(caught.value)

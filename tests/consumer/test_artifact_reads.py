@@ -210,8 +210,11 @@ def test_text_and_json_are_decoded_strictly(shelf: Shelf) -> None:
     with pytest.raises(InvalidDocumentError, match="byte 6") as caught:
         shelf.artifact(b"secret\xff").read_text()
     assert "secret" not in str(caught.value)
-    with pytest.raises(ConfigurationError, match="no such encoding"):
-        shelf.artifact(b"x").read_text("klingon")
+    for encoding in ("klingon", "hex", "undefined"):  # Python knows the last two, but neither decodes to text
+        with pytest.raises(ConfigurationError, match="no such encoding"):
+            shelf.artifact(b"x").read_text(encoding)
+    with pytest.raises(InvalidDocumentError, match="punycode"):  # raises a UnicodeError without a position
+        shelf.artifact(b"a-\xff").read_text("punycode")
     for bad in (b"{", b'{"a": 1, "a": 2}', b"NaN", b"[" * 100_000, b"\xff"):
         with pytest.raises(InvalidDocumentError, match="is not JSON that can be read"):
             shelf.artifact(bad).read_json()
@@ -224,9 +227,9 @@ def test_images_are_decoded_within_bounds(shelf: Shelf) -> None:
     artifact = shelf.artifact(sink.getvalue(), "p.png", media_type="image/png")
     image = artifact.read_image()
     assert (image.size, image.getpixel((5, 5))) == ((30, 20), (1, 2, 3))
-    with pytest.raises(ArtifactTooLargeError):
+    with pytest.raises(ArtifactTooLargeError, match=r"s3://results/runs/p\.png"):
         artifact.read_image(max_pixels=599)
-    with pytest.raises(InvalidDocumentError):
+    with pytest.raises(InvalidDocumentError, match=r"s3://results/runs/a\.bin"):
         shelf.artifact(b"no image").read_image()
 
 

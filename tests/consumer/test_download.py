@@ -78,7 +78,7 @@ def test_a_full_disk_passes_and_leaves_nothing(
     with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)) as caught:
         shelf.artifact(data).download(tmp_path / "x")
     monkeypatch.undo()
-    assert caught.value.errno == errno.ENOSPC
+    assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, str(tmp_path / "x"))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -110,6 +110,7 @@ def test_a_missing_folder_or_object_is_told(shelf: Shelf, tmp_path: Path) -> Non
     with pytest.raises(FileNotFoundError) as caught:
         artifact.download(tmp_path / "no" / "x")
     assert not isinstance(caught.value, ArtifactNotFoundError)
+    assert caught.value.filename == str(tmp_path / "no" / "x")  # not the temporary file's
     shelf.store.delete("runs/a.bin")
     with pytest.raises(ArtifactNotFoundError):
         artifact.download(tmp_path / "x")

@@ -265,3 +265,69 @@ def test_what_is_no_manifest_or_no_results_is_invalid(shelf: Shelf) -> None:
             read_result_writer(wrong, allow=ALLOW, client=shelf.store)
     with pytest.raises(InvalidDocumentError, match="no task output"):
         resolve(event, allow=ALLOW, client=shelf.store)
+
+
+# What others write around our documents ---------------------------------------------------------------------------
+
+
+def _mapped(shelf: Shelf, name: str, output: str) -> dict[str, Any]:
+    """Store a manifest and a result file with one child, whose output is this text; return what the Map state gives."""
+    file = shelf.put(json.dumps([{"ExecutionArn": "a", "Status": "SUCCEEDED", "Output": output}]).encode(), name + "-0")
+    manifest = {"DestinationBucket": "results", "ResultFiles": {"SUCCEEDED": [{"Key": file.key, "Size": file.size}]}}
+    shelf.put(json.dumps(manifest).encode(), name)
+    return {"ResultWriterDetails": {"Bucket": "results", "Key": f"runs/{name}"}}
+
+
+def test_results_that_lead_back_to_themselves_are_refused(shelf: Shelf) -> None:
+    """A child's output may name a Distributed Map's manifest in its turn, but not the one that led to it."""
+    inner = _mapped(shelf, "inner.json", json.dumps(_output(shelf)))
+    outer = _mapped(shelf, "outer.json", json.dumps(inner))
+    assert len(resolve_all(outer, allow=ALLOW, client=shelf.store)) == 1
+
+    event = _mapped(shelf, "loop.json", json.dumps(outer))
+    _mapped(shelf, "inner.json", json.dumps(event))
+    with pytest.raises(InvalidDocumentError) as caught:
+        resolve_all(event, allow=ALLOW, client=shelf.store)
+    assert [problem.kind for problem in caught.value.problems] == ["cycle"]
+
+
+def test_a_chain_of_manifests_ends(shelf: Shelf) -> None:
+    """However many manifests lead to each other, only some are followed."""
+    event: dict[str, Any] = {"rows": 1}
+    for number in range(6):
+        event = _mapped(shelf, f"{number}.json", json.dumps(event))
+    with pytest.raises(InvalidDocumentError, match="inside each other"):
+        resolve_all(event, allow=ALLOW, client=shelf.store)
+
+
+@pytest.mark.parametrize("value", ["12345678901234567890", "NaN", r'"\ud800"'])
+def test_values_beside_a_document_are_their_writers_affair(shelf: Shelf, value: str) -> None:
+    """What we would not write ourselves does not keep us from the document beside it, in whatever form it comes."""
+    text = f'{{"theirs": {value}, "output": {json.dumps(_output(shelf))}}}'
+    forms: list[object] = [text, text.encode(), {"Records": [{"body": text}]}, json.loads(text)]
+    for form in forms:
+        assert list(resolve_output(form, allow=ALLOW, client=shelf.store)) == ["a"]
+    found = resolve_all(_mapped(shelf, "m.json", text), allow=ALLOW, client=shelf.store)
+    assert list(found) == ["$.ResultWriterDetails.SUCCEEDED[0].output"]
+
+
+def test_values_inside_a_document_are_ours(shelf: Shelf) -> None:
+    """In a task output itself an integer that readers round is refused, in text and in text within."""
+    text = json.dumps(_output(shelf, result={"id": 12345678901234567890}))
+    for form in (text, {"Records": [{"body": text}]}):
+        with pytest.raises(InvalidDocumentError, match="2\\*\\*53"):
+            resolve_output(form, allow=ALLOW, client=shelf.store)
+    with pytest.raises(InvalidDocumentError, match="thousands of digits"):
+        resolve_output(f'{{"theirs": {"9" * 6000}}}', allow=ALLOW, client=shelf.store)
+
+
+def test_a_member_twice_is_refused_in_text_within_too(shelf: Shelf) -> None:
+    """Who checked the message before us may have taken the other of the two."""
+    text = json.dumps(_output(shelf)).replace('"artifacts"', '"artifacts": {}, "artifacts"')
+    for resolve_it in (resolve_output, resolve_all):
+        with pytest.raises(InvalidDocumentError, match="more than once"):
+            resolve_it({"Records": [{"body": text}]}, allow=ALLOW, client=shelf.store)
+
+
+def _output(shelf: Shelf, **members: Any) -> dict[str, Any]:
+    return {"stepout": "output/1", "artifacts": {"a": shelf.put(b"bytes").to_dict()}, **members}

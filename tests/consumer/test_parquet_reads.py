@@ -290,6 +290,8 @@ def test_columns_and_filters_must_fit(shelf: Shelf) -> None:
     wrongs: list[dict[str, Any]] = [
         {"columns": ["id", "nope"]},
         {"columns": "id"},
+        {"columns": ["id", "id"]},
+        {"columns": ["id", "id"], "filters": [("id", ">", 1)]},
         {"filters": [("nope", ">", 1)]},
         {"filters": [("id", ">", "text")]},
         {"filters": "id > 1"},

@@ -332,6 +332,13 @@ def test_a_model_made_by_hand_is_held_to_the_schema(shelf: Shelf) -> None:
         resolve_artifact(Pointer(bucket="results", key="runs/x", size=-1, checksum={}), allow=ALLOW, client=shelf.store)
 
 
+@pytest.mark.parametrize("setting", [{"client": "s3"}, {"expected_bucket_owner": "me"}, {"expected_bucket_owner": 12}])
+def test_settings_that_cannot_be_meant_are_told_at_once(output: TaskOutput, setting: dict[str, Any]) -> None:
+    """Not at the first read; and an owner is not left to servers that pass over what is none."""
+    with pytest.raises(ConfigurationError, match=next(iter(setting))):
+        resolve_output(output, allow=ALLOW, **setting)
+
+
 def test_one_client_of_our_own_serves_every_bucket(monkeypatch: pytest.MonkeyPatch) -> None:
     """client=None builds a client when the first request needs one, and only one."""
     from stepout.artifacts.access import Access
