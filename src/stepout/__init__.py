@@ -66,7 +66,7 @@ if TYPE_CHECKING:
     from stepout.schemas.output import TaskOutput
     from stepout.schemas.pointer import Pointer
     from stepout.schemas.problems import Problem
-    from stepout.tasks import open_task, task
+    from stepout.tasks import OpenTask, open_task, task
 
 __version__ = "0.1.0"
 
@@ -89,6 +89,7 @@ __all__ = [
     "InvalidTokenError",
     "NotAllowedError",
     "ObjectLock",
+    "OpenTask",
     "OutcomeUndeliveredError",
     "Output",
     "OutputTooLargeError",
@@ -140,19 +141,21 @@ _HOMES = {
     "stepout.schemas.output": ("TaskOutput",),
     "stepout.schemas.pointer": ("Pointer",),
     "stepout.schemas.problems": ("Problem",),
-    "stepout.tasks": ("open_task", "task"),
+    "stepout.tasks": ("OpenTask", "open_task", "task"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 logging.getLogger("stepout").addHandler(logging.NullHandler())
 
 
-def __getattr__(name: str) -> object:
-    if name not in __all__:
-        raise AttributeError(f"module 'stepout' has no attribute {name!r}")
-    value = getattr(import_module(_HOME_OF.get(name, "stepout.schemas.errors")), name)
-    globals()[name] = value
-    return value
+if not TYPE_CHECKING:  # a visible __getattr__ would hide misspelt names from type checkers
+
+    def __getattr__(name: str) -> object:
+        if name not in __all__:
+            raise AttributeError(f"module 'stepout' has no attribute {name!r}")
+        value = getattr(import_module(_HOME_OF.get(name, "stepout.schemas.errors")), name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:
