@@ -62,7 +62,8 @@ class LocalAws:
     """A local AWS: ``with LocalAws() as aws: aws.client("s3")``.
 
     Nothing is left when the block ends, whatever ends it: no process, no temporary folder. A second process cleans up
-    should this one be killed.
+    should this one be killed. The one exception: a process of a container that left its process group *and* cleared its
+    environment cannot be told from others.
 
     Args:
         port: The loopback port; a free one by default.

@@ -9,7 +9,7 @@ import threading
 import time
 from collections import deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import IO, TYPE_CHECKING, Any, Literal
 
 from stepout.local_process import MARKER, end_marked, kill_group, spawn, terminate
 
@@ -27,6 +27,7 @@ DEFAULT_STOP_TIMEOUT = 30.0
 _KEPT_LINES = 1_000
 _POLL_SECONDS = 0.05
 _DRAIN_SECONDS = 2.0
+_DRAIN_AT_MOST_SECONDS = 60.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,6 +169,7 @@ class TaskRun(threading.Thread):
         self._grace = float("inf")
         self._processes: list[subprocess.Popen[bytes]] = []
         self._readers: list[threading.Thread] = []
+        self._lines = 0
 
     def stop(self, *, grace: float = float("inf")) -> None:
         """Ask the containers to stop; each is killed after its stop timeout, or ``grace`` seconds if that is less."""
@@ -208,17 +210,32 @@ class TaskRun(threading.Thread):
         container = LocalContainer(name=spec.name, pid=process.pid)
         self.record.containers.append(container)
         self._processes.append(process)
-        reader = threading.Thread(target=self._read, args=(process, container), daemon=True)
+        assert process.stdout is not None  # noqa: S101 - it is a pipe
+        reader = threading.Thread(target=self._read, args=(process.stdout, container), daemon=True)
         reader.start()
         self._readers.append(reader)
 
-    def _read(self, process: subprocess.Popen[bytes], container: LocalContainer) -> None:
-        for raw in process.stdout or ():
-            line = raw.decode("utf-8", "replace").rstrip("\r\n")
-            for token in self._tokens:
-                line = line.replace(token, "[task token]")
-            container.output.append(line)
-            self._on_line(f"{container.name} {self.record.id[:8]}", line)
+    def _read(self, stream: IO[bytes], container: LocalContainer) -> None:
+        with stream:
+            for raw in stream:
+                line = raw.decode("utf-8", "replace").rstrip("\r\n")
+                for token in self._tokens:
+                    line = line.replace(token, "[task token]")
+                container.output.append(line)
+                self._lines += 1
+                try:
+                    self._on_line(f"{container.name} {self.record.id[:8]}", line)
+                except Exception:
+                    # Whoever prints must not be stopped by whoever looks on.
+                    _logger.exception("on_output failed for a line of %s", container.name)
+
+    def _drain(self) -> None:
+        """Wait for the rest of the output: as long as lines come, not for a pipe that somebody else holds open."""
+        deadline, seen = time.monotonic() + _DRAIN_AT_MOST_SECONDS, -1
+        while seen != self._lines and time.monotonic() < deadline:
+            seen = self._lines
+            for reader in self._readers:
+                reader.join(_DRAIN_SECONDS)
 
     def _follow(self) -> None:
         while not self._stopping.is_set() and not self._ended():
@@ -255,12 +272,9 @@ class TaskRun(threading.Thread):
         end_marked(self._mark)
 
     def _close(self) -> None:
-        for reader in self._readers:
-            reader.join(_DRAIN_SECONDS)
+        self._drain()
         for process in self._processes:
             self._on_group(f"-{process.pid}")
-            if process.stdout is not None:
-                process.stdout.close()
         shutil.rmtree(self._folder, ignore_errors=True)
         self._on_end(self.record, self._tokens)
         self.record.status = "STOPPED"

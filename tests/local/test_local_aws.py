@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import zipfile
 from pathlib import Path
 
@@ -176,3 +177,33 @@ def test_output_goes_where_it_is_asked_to() -> None:
         wait_until(lambda: [t for t in aws.tasks if t.status == "STOPPED"], what="the task")
     name = f"job {arn.rsplit('/', 1)[-1][:8]}"
     assert lines == [(name, "one"), (name, "two")]
+
+
+def test_output_is_kept_whole_however_slowly_it_is_looked_at() -> None:
+    """A command that printed faster than ``on_output`` takes it, or one for which that fails, loses no line."""
+    lines: list[str] = []
+
+    def slowly(_: str, line: str) -> None:
+        time.sleep(0.05)
+        lines.append(line)
+        if line == "3":
+            raise ValueError(line)
+
+    with LocalAws(on_output=slowly) as aws:
+        run_task(aws, register_job(aws, {"command": ["python", "-c", "for i in range(60): print(i)"]}))
+        wait_until(lambda: [t for t in aws.tasks if t.status == "STOPPED"], what="the task")
+        assert list(aws.tasks[0].containers[0].output) == [str(number) for number in range(60)]
+    assert lines == [str(number) for number in range(60)]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="process groups")
+def test_a_daemon_that_hid_itself_does_not_keep_the_block_open() -> None:
+    """It left its group and its environment, so nobody can tell whose it is; it still holds the container's output."""
+    hidden = "import subprocess, sys\nsleep = [sys.executable, '-c', 'import time; time.sleep(600)']\n"
+    hidden += "print(subprocess.Popen(sleep, env={}, start_new_session=True).pid)"
+    with LocalAws() as aws:
+        run_task(aws, register_job(aws, {"command": ["python", "-c", hidden]}))
+        wait_until(lambda: [t for t in aws.tasks if t.status == "STOPPED"], what="the task")
+        (pid,) = aws.tasks[0].containers[0].output
+    os.kill(int(pid), signal.SIGKILL)
+    assert aws.processes == []
