@@ -294,6 +294,24 @@ class Artifact:
             raise InvalidDocumentError(msg)
         return {entry.path: Artifact(entry.pointer, self._access, entry.path) for entry in self._entries()}
 
+    def fsspec(self, **options: Any) -> tuple[Any, str]:
+        """Return an fsspec file system and a path, for tools that take them; pinned, but not verified.
+
+        Args:
+            options: For ``s3fs.S3FileSystem``; credentials are those that s3fs finds, not the client's.
+
+        Raises:
+            ArtifactChangedError: Another object is there.
+            ArtifactNotFoundError: None is there.
+            ConfigurationError: s3fs is not installed.
+            SizeMismatchError: The object has another size than the pointer says.
+        """
+        from stepout.artifacts.fsspec_path import fsspec_path
+
+        store = self._access.store(self.pointer.bucket)
+        place = {name: getattr(store, name, None) for name in ("endpoint_url", "region")}
+        return fsspec_path(self.pointer, **{**place, **options})
+
     def presign(self, seconds: int = 300) -> str:
         """Return a URL that gives anyone this version of the object for a while; never put it into a document.
 

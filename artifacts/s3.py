@@ -86,6 +86,12 @@ class S3Store:
         return name
 
     @property
+    def endpoint_url(self) -> str:
+        """The server that the client talks to."""
+        url: str = self._client.meta.endpoint_url
+        return url
+
+    @property
     def profile(self) -> StoreProfile:
         """What the server can do."""
         return self._profile
