@@ -74,8 +74,9 @@ def _named(target: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if not isinstance(error, StepoutError):  # some of ours are kinds of OSError
-            error.filename, error.filename2 = str(target), None
+        # Some of ours are kinds of OSError; and what a rename says of both its names is right already.
+        if not isinstance(error, StepoutError) and error.filename2 is None:
+            error.filename = str(target)
         raise
 
 

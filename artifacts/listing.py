@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Final
 
 from stepout.artifacts.media import DIRECTORY
@@ -72,7 +73,9 @@ def _entry(file: Any, location: str, url: str) -> Entry:
 
 def _collisions(paths: list[str]) -> list[Problem]:
     seen: set[str] = set()
-    folders = {"/".join(path.split("/")[:depth]) for path in paths for depth in range(1, path.count("/") + 1)}
+    # By segments, a folder comes right before what lies in it; spelling every folder out would be quadratic in depth.
+    ordered = sorted(set(paths), key=lambda path: path.split("/"))
+    folders = {path for path, following in pairwise(ordered) if following.startswith(path + "/")}
     problems = []
     for index, path in enumerate(paths):
         place = member(item("$.files", index), "path")

@@ -202,10 +202,12 @@ def _read(file: _Input, pointer: Pointer, read: ParquetRead) -> Any:
     columns = _checked_columns(parquet, read, pointer)
     if read.filters is not None:
         return _filtered(file, pointer, read)
-    _check_decoded(pointer, read, parquet.metadata, columns)
+    _check_decoded(pointer, read, parquet, columns)
     with _translated(pointer, whole=file.whole, reader=file.reader):
         table = parquet.read(columns=columns)
         _check_rows(table.num_rows, parquet.metadata.num_rows)
+    if table.nbytes > read.max_size:
+        raise _too_large(pointer, table.nbytes, read.max_size)
     return table
 
 
@@ -289,8 +291,12 @@ def _checked_columns(parquet: Any, read: ParquetRead, pointer: Pointer) -> list[
     return columns
 
 
-def _check_decoded(pointer: Pointer, read: ParquetRead, metadata: Any, columns: list[str] | None) -> None:
-    """Hold what the footer says of the decoded size against the limit: a small file can unfold into a large table."""
+def _check_decoded(pointer: Pointer, read: ParquetRead, parquet: Any, columns: list[str] | None) -> None:
+    """Hold what the footer says of the decoded size against the limit: a small file can unfold into a large table.
+
+    What it does not say is how often a dictionary's long texts occur: that is found out when they are decoded.
+    """
+    metadata = parquet.metadata
     groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]
     size = sum(group.total_byte_size for group in groups)
     if size > read.max_size and columns is not None:
@@ -300,10 +306,19 @@ def _check_decoded(pointer: Pointer, read: ParquetRead, metadata: Any, columns: 
             for chunk in map(group.column, range(group.num_columns))
             if any(chunk.path_in_schema == name or chunk.path_in_schema.startswith(name + ".") for name in columns)
         )
-    width = metadata.num_columns if columns is None else len(columns)
-    size = max(size, metadata.num_rows * width // 8)  # a value takes a bit at least
+    types = {field.name: field.type for field in parquet.schema_arrow}
+    names = types if columns is None else columns
+    size = max(size, metadata.num_rows * sum(_least_bits(types.get(name)) for name in names) // 8)
     if size > read.max_size:
         raise _too_large(pointer, size, read.max_size)
+
+
+def _least_bits(kind: Any) -> int:
+    """Return how many bits a value of a type takes at least: numbers and times their width, everything else one."""
+    try:
+        return int(kind.bit_width)
+    except (AttributeError, ValueError):  # a nested path, or a type without a width
+        return 1
 
 
 def _too_large(pointer: Pointer, size: int, limit: int) -> ArtifactTooLargeError:
@@ -346,7 +361,7 @@ def _translated(pointer: Pointer, *, whole: bool, reader: ArtifactReader | None 
     """Turn what pyarrow raises into an error of ours: damage where not all was verified, else no Parquet file."""
     try:
         yield
-    except StepoutError:
+    except (StepoutError, MemoryError):  # pyarrow's own want of memory is a MemoryError: no damage
         raise
     except Exception as error:
         if reader is not None and reader.failure is not None:

@@ -79,6 +79,7 @@ def test_a_full_disk_passes_and_leaves_nothing(
         shelf.artifact(data).download(tmp_path / "x")
     monkeypatch.undo()
     assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, str(tmp_path / "x"))
+    assert str(caught.value).endswith(f"{str(tmp_path / 'x')!r}")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -247,6 +248,19 @@ def test_what_is_no_listing_is_an_invalid_document(shelf: Shelf, tmp_path: Path,
     with pytest.raises(InvalidDocumentError, match="directory listing") as caught:
         artifact.download(tmp_path / "new")
     assert caught.value.problems[0].location.startswith("$")
+
+
+def test_a_path_of_many_segments_costs_no_more_than_its_length(shelf: Shelf) -> None:
+    """Folders are not spelled out one by one, which would be gigabytes here; collisions are found all the same."""
+    pointer = shelf.put(b"x").to_dict()
+    paths = [*("/".join(["a"] * 30_000 + [last]) for last in "bcd"), "a!", "a.b/c", "a.b"]
+    listing = {"stepout": "directory/1", "files": [{"path": path, "pointer": pointer} for path in paths]}
+    artifact = shelf.artifact(json.dumps(listing).encode(), "dir.json", media_type=DIRECTORY)
+    with pytest.raises(InvalidDocumentError) as caught:
+        artifact.files()
+    assert [str(problem) for problem in caught.value.problems] == [
+        "$.files[5].path: is a file and another file's folder"
+    ]
 
 
 def test_two_files_of_one_path_are_invalid(shelf: Shelf) -> None:

@@ -316,11 +316,36 @@ def test_a_small_file_that_unfolds_is_stopped(shelf: Shelf) -> None:
     assert artifact.read_table(filters=[("x", "==", 1)], max_size=200_000).num_rows == 0
     with pytest.raises(ArtifactTooLargeError, match="not decoded"):
         artifact.read_table(columns=["x"], max_size=artifact.size)  # the footer's sum of all columns says more
-    assert artifact.read_table(columns=["x"], max_size=500_000).num_rows == 3_000_000
+    with pytest.raises(ArtifactTooLargeError, match="at least 3,000,000 bytes"):
+        artifact.read_table(columns=["x"], max_size=2_999_999)  # a byte each, though the file has next to nothing
+    assert artifact.read_table(columns=["x"], max_size=3_000_000).num_rows == 3_000_000
     wide = pa.table({"x": [1] * 1000, "y": [random.Random(3).random() for _ in range(1000)] * 1})
     artifact = _resolved(_put(shelf, _file(wide)), shelf.store)
     with pytest.raises(ArtifactTooLargeError, match="nothing was read"):
         artifact.read_table(columns=["x"], max_size=artifact.size - 1)
+
+
+@pytest.mark.parametrize("column", [pa.nulls(100_000, pa.float64()), pa.array(["x" * 1000] * 1000)])
+def test_what_a_read_returns_is_never_over_the_limit(shelf: Shelf, column: Any) -> None:
+    """Neither nulls nor a text that a dictionary holds once and the column a thousand times get past it."""
+    artifact = _resolved(_put(shelf, _file(pa.table({"x": column}))), shelf.store)
+    for limit in (column.nbytes // 2, column.nbytes + 100):
+        try:
+            assert artifact.read_table(max_size=limit).nbytes <= limit
+        except ArtifactTooLargeError:
+            assert limit < column.nbytes
+
+
+def test_want_of_memory_is_no_damage(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What pyarrow cannot allocate says nothing about the file."""
+    artifact = _resolved(_put(shelf, _file(_table(10))), shelf.store)
+
+    def exhausted(*_: Any, **__: Any) -> None:
+        raise pa.ArrowMemoryError("realloc of size 409600000 failed")
+
+    monkeypatch.setattr(pq.ParquetFile, "read", exhausted)
+    with pytest.raises(MemoryError):
+        artifact.read_table()
 
 
 def test_a_directory_of_parquet_files_is_one_dataset(shelf: Shelf) -> None:
