@@ -5,13 +5,27 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING
 
+from stepout.artifacts.checksums import sha256_of
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["SMALL", "ViewBody", "request_body"]
+__all__ = ["SMALL", "ViewBody", "Views", "request_body"]
 
 SMALL = 256 * 1024
 """Up to here one copy is cheaper than a body object, and head and body leave in one send."""
+
+
+class Views(tuple["memoryview", ...]):  # noqa: SLOT001 - a tuple's subclass cannot have slots that hold anything
+    """Bytes in memory, in order; they know their own SHA-256 once it was asked for, however often they are sent."""
+
+    _sha256: str | None = None
+
+    def sha256(self) -> str:
+        """Return the SHA-256 of all of them, in hex."""
+        if self._sha256 is None:
+            self._sha256 = sha256_of(self)
+        return self._sha256
 
 
 class ViewBody:
@@ -22,9 +36,12 @@ class ViewBody:
 
     Args:
         views: The body's bytes, in order.
+        sha256: Theirs in hex, where it is known.
     """
 
-    def __init__(self, views: Sequence[memoryview]) -> None:
+    def __init__(self, views: Sequence[memoryview], sha256: str | None = None) -> None:
+        self._source = views if isinstance(views, Views) else Views(views)
+        self._sha256 = sha256
         self._views = [view for view in views if len(view)]
         self._size = sum(map(len, self._views))
         self._index = self._offset = self._position = 0
@@ -53,6 +70,10 @@ class ViewBody:
                 self._index, self._offset = self._index + 1, 0
         return filled
 
+    def sha256(self) -> str:
+        """Return the SHA-256 of all of it in hex, wherever it has been read to; for a signature."""
+        return self._sha256 or self._source.sha256()
+
     def tell(self) -> int:
         """Return how many bytes have been read."""
         return self._position
@@ -73,8 +94,13 @@ class ViewBody:
         return True
 
 
-def request_body(views: Sequence[memoryview]) -> bytes | ViewBody:
-    """Return what to pass to boto3: bytes where they are few, else a body that copies nothing."""
+def request_body(views: Sequence[memoryview], *, sha256: str | None = None) -> bytes | ViewBody:
+    """Return what to pass to boto3: bytes where they are few, else a body that copies nothing.
+
+    Args:
+        views: The bytes, in order.
+        sha256: Theirs in hex, where it is known: a signature then costs no second pass.
+    """
     if sum(map(len, views)) <= SMALL:
         return b"".join(views)
-    return ViewBody(views)
+    return ViewBody(views, sha256)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from stepout.artifacts.checksums import best_crc
 from stepout.artifacts.s3 import S3Store
+from stepout.artifacts.signing import send_parts_at_once, sign_known_bodies
 from stepout.artifacts.store import StoreProfile
 from stepout.schemas.errors import ArtifactNotFoundError, ConfigurationError
 
@@ -82,11 +83,16 @@ def make_client(
     session = boto3.session.Session()
     options = {**client_options, "endpoint_url": endpoint_url, "region_name": region}
     try:
-        client = session.client("s3", config=_config(connections, profile, signed=bool(sign_payload)), **options)
+        signed = bool(sign_payload)
+        client = session.client("s3", config=_config(connections, profile, signed=signed), **options)
         if sign_payload is None and client.meta.endpoint_url.startswith("http:"):
+            signed = True
             client = session.client("s3", config=_config(connections, profile, signed=True), **options)
     except (BotoCoreError, ValueError) as error:
         raise ConfigurationError(f"no S3 client could be built: {error}") from error
+    send_parts_at_once(client)
+    if signed:
+        sign_known_bodies(client)
     return client
 
 

@@ -20,7 +20,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from stepout.artifacts.checksums import combine_all, crc_of, sha256_of
+from stepout.artifacts.checksums import combine_all, crc_of
 from stepout.artifacts.commit import Content, commit, look_first
 from stepout.artifacts.hasher import Hasher
 from stepout.artifacts.retries import Retries
@@ -29,6 +29,7 @@ from stepout.schemas.errors import StepoutError, StoreError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from stepout.artifacts.bodies import Views
     from stepout.artifacts.ring import Block
     from stepout.artifacts.store import PartReceipt, Store, WriteOptions, Written
 
@@ -50,7 +51,7 @@ class Part:
     """The bytes of one part, and the blocks that hold them."""
 
     number: int
-    views: Sequence[memoryview]
+    views: Views
     blocks: Sequence[Block] = ()
 
     @property
@@ -230,7 +231,7 @@ class Multipart:
 
     def _part_checksum(self, part: Part) -> str:
         wanted = self._store.profile.multipart_checksum
-        return sha256_of(part.views) if wanted == "parts" else crc_of(wanted, part.views)
+        return part.views.sha256() if wanted == "parts" else crc_of(wanted, part.views)
 
     # Commit ------------------------------------------------------------------------------------------------------
 

@@ -109,7 +109,7 @@ class S3Store:
         answer = self._call(
             "PutObject",
             key,
-            Body=request_body(body),
+            Body=request_body(body, sha256=checksum.get("sha256")),
             **{_MEMBER[algorithm]: to_base64(checksum[algorithm])},
             **self._condition(options),
             **_describe(options),
@@ -132,7 +132,7 @@ class S3Store:
             key,
             UploadId=upload,
             PartNumber=number,
-            Body=request_body(body),
+            Body=request_body(body, sha256=checksum if self._part_member == _MEMBER["sha256"] else None),
             **{self._part_member: to_base64(checksum)},
         )
         return PartReceipt(number=number, etag=answer["ETag"], size=sum(map(len, body)), checksum=checksum)

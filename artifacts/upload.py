@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stepout.artifacts.bodies import Views
 from stepout.artifacts.checksums import Digest, has_native_crc64nvme
 from stepout.artifacts.commit import Content, commit, look_first
 from stepout.artifacts.multipart import Multipart, Part, aborted_error
@@ -241,7 +242,7 @@ class Upload:
     def _flush(self, count: int) -> None:
         """Queue the first ``count`` blocks as the next part."""
         blocks, self._blocks = self._blocks[:count], self._blocks[count:]
-        part = Part(self._next_number(), [block.view for block in blocks], blocks)
+        part = Part(self._next_number(), Views(block.view for block in blocks), blocks)
         if self._multipart is not None:
             self._multipart.add(part)
 
@@ -339,7 +340,7 @@ class Upload:
         multipart = self._new_multipart(step)
         for start in range(0, len(view), step):
             part = view[start : start + step]
-            views = [part[offset : offset + BLOCK_SIZE] for offset in range(0, len(part), BLOCK_SIZE)]
+            views = Views(part[offset : offset + BLOCK_SIZE] for offset in range(0, len(part), BLOCK_SIZE))
             for piece in views:
                 multipart.hash(piece)
             multipart.add(Part(self._next_number(), views))
