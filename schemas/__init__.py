@@ -1,34 +1,62 @@
-"""The documents: JSON Schemas and typed models. Pure: no network, no client library."""
+"""The documents: JSON Schemas and typed models. Pure: no network, no client library.
+
+Names are imported when they are first used, so that a consumer does not load what only a producer needs.
+"""
 
 from __future__ import annotations
 
-from stepout.schemas.contract import Contract
-from stepout.schemas.identity import RunIdentity
-from stepout.schemas.json_text import dump_json, load_json
-from stepout.schemas.json_value import json_problems
-from stepout.schemas.locate import Found, TheDocument, find_documents, the_document
-from stepout.schemas.output import TaskOutput
-from stepout.schemas.pointer import Pointer
-from stepout.schemas.problems import Problem, describe_problems, invalid_document
-from stepout.schemas.spill import fit
-from stepout.schemas.validation import schema, validate
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
 
-__all__ = [
-    "Contract",
-    "Found",
-    "Pointer",
-    "Problem",
-    "RunIdentity",
-    "TaskOutput",
-    "TheDocument",
-    "describe_problems",
-    "dump_json",
-    "find_documents",
-    "fit",
-    "invalid_document",
-    "json_problems",
-    "load_json",
-    "schema",
-    "the_document",
-    "validate",
-]
+if TYPE_CHECKING:
+    from stepout.schemas.contract import Contract as Contract
+    from stepout.schemas.identity import RunIdentity as RunIdentity
+    from stepout.schemas.json_text import dump_json as dump_json
+    from stepout.schemas.json_text import load_json as load_json
+    from stepout.schemas.json_value import json_problems as json_problems
+    from stepout.schemas.locate import Found as Found
+    from stepout.schemas.locate import TheDocument as TheDocument
+    from stepout.schemas.locate import find_documents as find_documents
+    from stepout.schemas.locate import the_document as the_document
+    from stepout.schemas.output import TaskOutput as TaskOutput
+    from stepout.schemas.pointer import Pointer as Pointer
+    from stepout.schemas.problems import Problem as Problem
+    from stepout.schemas.problems import describe_problems as describe_problems
+    from stepout.schemas.problems import invalid_document as invalid_document
+    from stepout.schemas.spill import fit as fit
+    from stepout.schemas.validation import schema as schema
+    from stepout.schemas.validation import validate as validate
+
+# Public name to the module that defines it; the imports above say the same to type checkers.
+_HOMES: Final = {
+    "Contract": "contract",
+    "Found": "locate",
+    "Pointer": "pointer",
+    "Problem": "problems",
+    "RunIdentity": "identity",
+    "TaskOutput": "output",
+    "TheDocument": "locate",
+    "describe_problems": "problems",
+    "dump_json": "json_text",
+    "find_documents": "locate",
+    "fit": "spill",
+    "invalid_document": "problems",
+    "json_problems": "json_value",
+    "load_json": "json_text",
+    "schema": "validation",
+    "the_document": "locate",
+    "validate": "validation",
+}
+
+__all__ = list(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{home}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

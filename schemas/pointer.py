@@ -119,8 +119,7 @@ _KNOWN: Final = frozenset(("stepout", *_ATTRIBUTES))
 _REQUIRED: Final = ("stepout", "bucket", "key", "size", "checksum", "mediaType")
 _NEEDED: Final = frozenset(_ATTRIBUTES[name] for name in _REQUIRED[1:])
 _ABSENT: Final = dict.fromkeys((attribute for attribute in _ATTRIBUTES.values() if attribute not in _NEEDED), None)
-_TEXTS: Final = {name: (_ATTRIBUTES[name], rule.accepts) for name, rule in rules.POINTER_TEXTS.items()}
-_CHECKSUMS: Final = {name: rule.accepts for name, rule in rules.CHECKSUMS.items()}
+_TEXTS: Final = {name: (_ATTRIBUTES[name], rule) for name, rule in rules.POINTER_TEXTS.items()}
 
 
 def read_pointer(document: Any, room: int = DEPTH_LIMIT) -> Pointer:
@@ -144,8 +143,8 @@ def read_pointer(document: Any, room: int = DEPTH_LIMIT) -> Pointer:
     for name, value in document.items():
         text = _TEXTS.get(name)
         if text is not None:
-            attribute, accepts = text
-            if type(value) is not str or not accepts(value):
+            attribute, rule = text
+            if type(value) is not str or not rule.accepts(value):
                 raise NotPlainError
             found[attribute] = value
         elif name in _KNOWN:
@@ -176,11 +175,11 @@ def _read_checksum(value: Any) -> dict[str, str]:
     if type(value) is not dict or ("sha256" not in value and "crc64nvme" not in value):
         raise NotPlainError
     for algorithm, digits in value.items():
-        accepts = _CHECKSUMS.get(algorithm)
-        if accepts is None:
-            accepts = rules.OTHER_CHECKSUM.accepts
+        rule = rules.CHECKSUMS.get(algorithm)
+        if rule is None:
+            rule = rules.OTHER_CHECKSUM
             copy_json(algorithm)
-        if type(algorithm) is not str or type(digits) is not str or not accepts(digits):
+        if type(algorithm) is not str or type(digits) is not str or not rule.accepts(digits):
             raise NotPlainError
     return dict(value)
 

@@ -8,14 +8,15 @@ truth, and tests hold the two together. Patterns read the same in ECMA-262 and i
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Final
 
 from stepout.schemas.json_value import INTEGER_LIMIT
 from stepout.schemas.problems import Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 __all__ = ["CHECKSUMS", "NAME", "OTHER_CHECKSUM", "POINTER_TEXTS", "PRODUCER_TEXTS", "Text", "kind_of", "whole"]
 __all__ += ["missing", "unexpected", "wrong_length", "wrong_name", "wrong_pattern", "wrong_range", "wrong_type"]
@@ -57,19 +58,17 @@ class Text:
     shortest: int = 0
     longest: int = 1024
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "matches", re.compile(self.body).fullmatch)
+    @cached_property  # compiled when first used: most documents have few of the members
+    def matches(self) -> Callable[[str], re.Match[str] | None]:
+        """``re.Pattern.fullmatch`` of the body."""
+        return re.compile(self.body).fullmatch
+
+    @cached_property
+    def accepts(self) -> Callable[[str], re.Match[str] | None]:
+        """The same with the limits, and without lone surrogates: all that there is to check, in one go."""
         if self.body == _LINE:
-            accepted = rf"{_LINE[:-2]}\ud800-\udfff]{{{self.shortest},{self.longest}}}"
-        else:
-            accepted = rf"(?!.{{{self.longest + 1}}})(?:{self.body})"
-        object.__setattr__(self, "accepts", re.compile(accepted).fullmatch)
-
-    matches: Any = field(init=False, repr=False, compare=False)
-    """``re.Pattern.fullmatch`` of the body, compiled once."""
-
-    accepts: Any = field(init=False, repr=False, compare=False)
-    """The same with the limits, and without lone surrogates: all that there is to check, in one go."""
+            return re.compile(rf"{_LINE[:-2]}\ud800-\udfff]{{{self.shortest},{self.longest}}}").fullmatch
+        return re.compile(rf"(?!.{{{self.longest + 1}}})(?:{self.body})").fullmatch
 
     @property
     def pattern(self) -> str:
