@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+import threading
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -61,15 +62,17 @@ class Access:
     jitter: Callable[[], float] = random.random
     _own: list[Any] = field(default_factory=list, repr=False, compare=False)
     _stores: dict[str, Store] = field(default_factory=dict, repr=False, compare=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 
     def store(self, bucket: str) -> Store:
         """Return the store for a bucket; each is made once, so that its client and connections are shared."""
-        if bucket not in self._stores:
-            if self.client is None and not self._own:
-                self._own.append(make_client(profile=profile_from_env()))
-            client = self._own[0] if self._own else self.client
-            self._stores[bucket] = store_for(client, bucket, expected_bucket_owner=self.expected_bucket_owner)
-        return self._stores[bucket]
+        with self._lock:  # many threads may read their first artifact at once
+            if bucket not in self._stores:
+                if self.client is None and not self._own:
+                    self._own.append(make_client(profile=profile_from_env()))
+                client = self._own[0] if self._own else self.client
+                self._stores[bucket] = store_for(client, bucket, expected_bucket_owner=self.expected_bucket_owner)
+            return self._stores[bucket]
 
     def check(self, pointer: Pointer) -> None:
         """Raise ``NotAllowedError`` unless the pointer's object may be read."""

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -356,3 +359,21 @@ def test_one_client_of_our_own_serves_every_bucket(monkeypatch: pytest.MonkeyPat
     assert access.store("bucket-one") is one
     assert one._client is two._client  # type: ignore[attr-defined]
     assert one._common["ExpectedBucketOwner"] == "123456789012"  # type: ignore[attr-defined]
+
+
+def test_threads_that_read_first_at_once_share_one_client(monkeypatch: pytest.MonkeyPatch, shelf: Shelf) -> None:
+    """Building a client is slow, and so is each of its first connections: the others wait for the one."""
+    met = threading.Barrier(2)
+    made: list[object] = []
+
+    def make_client(**_: Any) -> object:
+        made.append(shelf.store)
+        with suppress(threading.BrokenBarrierError):
+            met.wait(0.5)  # passes at once if a second thread gets here
+        return shelf.store
+
+    monkeypatch.setattr("stepout.artifacts.access.make_client", make_client)
+    artifact = resolve_artifact(shelf.put(b"bytes"), allow=ALLOW)
+    with ThreadPoolExecutor(4) as threads:
+        reads = [threads.submit(artifact.read_bytes) for _ in range(4)]
+    assert ([each.result() for each in reads], len(made)) == ([b"bytes"] * 4, 1)
