@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import random
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypedDict, TypeVar, Unpack
 
+from stepout.callbacks.decorate import as_task
 from stepout.callbacks.document import DocumentRules
 from stepout.callbacks.ending import Ending, Flag
 from stepout.callbacks.heart import Heart, interval_of
@@ -236,17 +236,15 @@ class Task:
         self._ending.check()
 
     def __call__(self, function: Callable[_P, _R]) -> Callable[_P, _R]:
-        """Decorate a function: its call is the block, and a mapping that it returns is merged into ``result``."""
+        """Decorate a function: its call is the block, and a mapping that it returns is merged into ``result``.
 
-        @functools.wraps(function)
-        def wrapped(*args: _P.args, **kwargs: _P.kwargs) -> _R:
-            with self:
-                value = function(*args, **kwargs)
-                if isinstance(value, Mapping):
-                    self._result.update(value)
-            return value
+        Args:
+            function: May be a coroutine function.
 
-        return wrapped
+        Raises:
+            ConfigurationError: It is a generator function, whose body would run after the task was reported.
+        """
+        return as_task(function, lambda: self, passes_task=False)
 
     def __enter__(self) -> Self:
         """Send the first heartbeat, then start the others.

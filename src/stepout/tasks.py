@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import functools
-import inspect
 import os
-from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, Unpack, cast, overload
 
+from stepout.callbacks.decorate import as_task
 from stepout.callbacks.task import Task, TaskOptions
 from stepout.callbacks.uncaught import UncaughtHook, watch_uncaught
 from stepout.schemas import RunIdentity
 from stepout.schemas.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
     from types import TracebackType
 
     from mypy_boto3_s3 import S3Client
@@ -192,29 +192,4 @@ def task(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
 
 
 def _decorated(function: Callable[..., Any], *, options: Any) -> Callable[..., Any]:
-    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-        raise ConfigurationError(
-            f"{function.__qualname__} is a generator: a task must have done its work when it returns"
-        )
-
-    if inspect.iscoroutinefunction(function):
-
-        @functools.wraps(function)
-        async def awaited(*args: Any, **kwargs: Any) -> Any:
-            with open_task(**options) as opened:
-                return _merged(opened, await function(opened, *args, **kwargs))
-
-        return awaited
-
-    @functools.wraps(function)
-    def called(*args: Any, **kwargs: Any) -> Any:
-        with open_task(**options) as opened:
-            return _merged(opened, function(opened, *args, **kwargs))
-
-    return called
-
-
-def _merged(opened: Task, value: Any) -> Any:
-    if isinstance(value, Mapping):
-        opened.result.update(value)
-    return value
+    return as_task(function, lambda: open_task(**options), passes_task=True)

@@ -24,8 +24,9 @@ logging.basicConfig(level=logging.DEBUG, stream=sys.stderr)
 import stepout
 def ready():
     print("READY", flush=True)
-def ready_in(function):
-    # Say so once the main thread is inside that function; native code begins a moment later.
+def ready_in(function, busy=False):
+    # Say so once the main thread is inside that function; native code begins a moment later, at the latest when the
+    # thread has used more time of a processor than Python code before it could.
     def names(frame):
         while frame is not None:
             yield frame.f_code.co_name
@@ -34,7 +35,13 @@ def ready_in(function):
         main = threading.main_thread().ident
         while function not in names(sys._current_frames()[main]):
             time.sleep(0.01)
-        time.sleep(0.2)
+        if busy and hasattr(time, "pthread_getcpuclockid"):
+            clock = time.pthread_getcpuclockid(main)
+            enough = time.clock_gettime(clock) + 0.2
+            while time.clock_gettime(clock) < enough:
+                time.sleep(0.01)
+        else:
+            time.sleep(0.2)
         ready()
     threading.Thread(target=watch, daemon=True).start()
 """
@@ -169,7 +176,7 @@ NATIVE = """
     import numpy, pyarrow, pyarrow.compute
     values = pyarrow.array(numpy.random.default_rng(1).random(40_000_000))
     with stepout.open_task() as task:
-        ready_in("wrapper")
+        ready_in("wrapper", busy=True)
         pyarrow.compute.sort_indices(values)
         print("SORTED", flush=True)
         time.sleep(60)

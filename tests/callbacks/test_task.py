@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import threading
@@ -371,6 +372,39 @@ def test_a_task_decorates_a_function() -> None:
     assert job(3) == {"rows": 3}
     assert job.__doc__ == "Count."
     assert target.successes[0]["result"] == {"more": True, "rows": 3}
+
+
+def test_a_task_decorates_a_coroutine_function() -> None:
+    """The block lasts until its work is done, not until it is called."""
+    target = RecordingTarget()
+
+    @Task(target)
+    async def job(rows: int) -> dict[str, int]:
+        await asyncio.sleep(0)
+        return {"rows": rows}
+
+    begun = job(3)
+    assert target.heartbeats == 0
+    assert asyncio.run(begun) == {"rows": 3}
+    assert target.successes[0]["result"] == {"rows": 3}
+
+
+def test_work_that_would_come_after_the_report_is_refused() -> None:
+    """A generator at once; an awaitable that a plain callable returns, when it is returned."""
+
+    def generates() -> Any:
+        yield 3
+
+    async def coroutine() -> None: ...
+
+    with pytest.raises(ConfigurationError, match="generates returns a generator"):
+        Task(RecordingTarget())(generates)
+    for later in (generates, coroutine):
+        target, made = RecordingTarget(), later()
+        with pytest.raises(ConfigurationError, match="after the task was reported"):
+            Task(target)(lambda made=made: made)()
+        assert [failure["error"] for failure in target.failures] == ["Stepout.Configuration"]
+        made.close()
 
 
 def test_artifacts_are_made_inside_and_their_failure_is_reported() -> None:
