@@ -68,10 +68,12 @@ class Access:
         """Return the store for a bucket; each is made once, so that its client and connections are shared."""
         with self._lock:  # many threads may read their first artifact at once
             if bucket not in self._stores:
+                profile = profile_from_env()
                 if self.client is None and not self._own:
-                    self._own.append(make_client(profile=profile_from_env()))
-                client = self._own[0] if self._own else self.client
-                self._stores[bucket] = store_for(client, bucket, expected_bucket_owner=self.expected_bucket_owner)
+                    # Readers send no payload. Said so, no client is built only to learn whether its endpoint has TLS.
+                    self._own.append(make_client(profile=profile, sign_payload=True))
+                client, owner = self._own[0] if self._own else self.client, self.expected_bucket_owner
+                self._stores[bucket] = store_for(client, bucket, profile=profile, expected_bucket_owner=owner)
             return self._stores[bucket]
 
     def check(self, pointer: Pointer) -> None:

@@ -60,7 +60,10 @@ def make_client(
     sign_payload: bool | None = None,
     **client_options: Any,
 ) -> Any:
-    """Build a boto3 S3 client that reads every body once.
+    """Build an S3 client that reads every body once.
+
+    It comes from botocore's session, which is what boto3's wraps: credentials, region and endpoint are found in the
+    same places. What boto3 adds (``upload_file``, resources) is not used here, and loading it costs every cold start.
 
     Checksums are ours and travel as headers, so botocore computes none. Payloads go unsigned over TLS, which protects
     them already, and signed over plain HTTP.
@@ -72,22 +75,22 @@ def make_client(
         profile: With ``compatible``, buckets are addressed by path.
         sign_payload: ``True`` signs over TLS too, ``False`` not even over plain HTTP, where nothing but the checksum
             then ties the bytes to the request.
-        client_options: Passed on to boto3, e.g. ``aws_access_key_id``.
+        client_options: Passed on to botocore, e.g. ``aws_access_key_id``.
 
     Raises:
-        ConfigurationError: boto3 could not build a client, e.g. for want of a region.
+        ConfigurationError: botocore could not build a client, e.g. for want of a region.
     """
-    import boto3
     from botocore.exceptions import BotoCoreError
+    from botocore.session import get_session
 
-    session = boto3.session.Session()
+    session = get_session()
     options = {**client_options, "endpoint_url": endpoint_url, "region_name": region}
     try:
         signed = bool(sign_payload)
-        client = session.client("s3", config=_config(connections, profile, signed=signed), **options)
+        client = session.create_client("s3", config=_config(connections, profile, signed=signed), **options)
         if sign_payload is None and client.meta.endpoint_url.startswith("http:"):
             signed = True
-            client = session.client("s3", config=_config(connections, profile, signed=True), **options)
+            client = session.create_client("s3", config=_config(connections, profile, signed=True), **options)
     except (BotoCoreError, ValueError) as error:
         raise ConfigurationError(f"no S3 client could be built: {error}") from error
     send_parts_at_once(client)
