@@ -11,8 +11,8 @@ Where to look:
   ``retries`` decide what an answer means; ``progress`` and ``report`` tell how far it is;
 - the store: ``store`` (the protocol), ``s3`` with ``clients``, ``bodies`` and ``s3_errors``, and ``memory``;
 - reading: ``resolve`` and ``output`` (documents), ``access`` (what a reader may do), ``artifact`` (one artifact) over
-  ``reading`` (verified, pinned), ``reader`` (``open``), ``download``, ``listing``, ``parquet``, ``fsspec_path``; ``interop`` and
-  ``result_writer`` for what others wrote.
+  ``reading`` (verified, pinned), ``reader`` (``open``), ``download``, ``listing``, ``parquet``, ``fsspec_path``;
+  ``interop`` and ``result_writer`` for what others wrote.
 
 Names are imported when they are first used, so that a consumer does not load the producer, nor the other way round.
 """

@@ -120,9 +120,11 @@ def _kind(value: object) -> DocumentKind | None:
 def _children(
     location: str, value: dict[Any, Any] | list[Any], above: tuple[int, ...]
 ) -> list[tuple[str, object, tuple[int, ...]]]:
+    # Only what can hold a document gets a location: an event may hold a million numbers.
     if isinstance(value, list):
-        return [(item(location, index), child, above) for index, child in enumerate(value)]
-    return [(member(location, name), child, above) for name, child in value.items()]
+        pairs = ((index, child) for index, child in enumerate(value) if isinstance(child, dict | list))
+        return [(item(location, index), child, above) for index, child in pairs]
+    return [(member(location, name), child, above) for name, child in value.items() if isinstance(child, dict | list)]
 
 
 def _too_deep(location: str) -> Problem:
