@@ -6,9 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from stepout.artifacts.access import DOCUMENT_LIMIT, Access, Verify, checked_limit, checked_verify
-from stepout.artifacts.download import download_file, download_tree, target_of
-from stepout.artifacts.listing import Entry, is_directory, parse_listing
-from stepout.artifacts.reader import open_reader
 from stepout.artifacts.reading import ALGORITHMS, Source, check_cap, drain, read_whole, verifier_for
 from stepout.schemas.errors import ArtifactTooLargeError, ConfigurationError, InvalidDocumentError
 from stepout.schemas.json_text import load_json
@@ -23,6 +20,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from stepout.artifacts.interop import ForeignKind
+    from stepout.artifacts.listing import Entry
     from stepout.artifacts.parquet import ParquetRead
     from stepout.artifacts.reading import Verifier
     from stepout.schemas.pointer import Pointer
@@ -76,6 +74,8 @@ class Artifact:
     @property
     def is_directory(self) -> bool:
         """Whether the pointer names a directory's listing."""
+        from stepout.artifacts.listing import is_directory
+
         return is_directory(self.pointer)
 
     @property
@@ -184,7 +184,8 @@ class Artifact:
             filters: As for ``pyarrow.parquet.read_table``: ``[("score", ">", 0.5)]`` or an expression.
             verify: ``None``: what ``resolve`` was told. ``"pinned"``: ranges are held to the version, not verified.
                 ``"sha256"``: the whole file is read and verified.
-            max_size: The most to take, in bytes, before decoding and after.
+            max_size: The most to take, in bytes: fetched before decoding, and of Arrow memory after it. A table is measured
+                once it is decoded, so a hostile file can take more memory meanwhile: bound the process too.
 
         Raises:
             InvalidDocumentError: It is no Parquet file.
@@ -206,6 +207,8 @@ class Artifact:
         Returns:
             A file; close it, or use it in a ``with`` block. Its reads raise what ``read_bytes`` raises.
         """
+        from stepout.artifacts.reader import open_reader
+
         return open_reader(self._source, self._verifier())
 
     def download(self, path: str | os.PathLike[str]) -> Path:
@@ -225,6 +228,8 @@ class Artifact:
             OSError: The file could not be written: no such folder, full disk, …
             StoreError: As for ``read_bytes``.
         """
+        from stepout.artifacts.download import download_file, download_tree, target_of
+
         if self.is_directory:
             return download_tree(self._entries(), Path(path), self._fetch)
         return download_file(self._source, self._verifier(), target_of(Path(path), self.pointer.key))
@@ -336,6 +341,8 @@ class Artifact:
         return self._access.max_size if max_size is None else checked_limit("max_size", max_size)
 
     def _entries(self) -> tuple[Entry, ...]:
+        from stepout.artifacts.listing import parse_listing
+
         check_cap(self.pointer, DOCUMENT_LIMIT, instead="a listing of this size is not read")
         entries = parse_listing(read_whole(self._source, self._verifier()), self.url)
         for entry in entries:
@@ -343,6 +350,8 @@ class Artifact:
         return entries
 
     def _fetch(self, entry: Entry, target: Path) -> None:
+        from stepout.artifacts.download import download_file
+
         source = Source(self._access, entry.pointer)
         download_file(source, verifier_for(entry.pointer, self._access.verify), target)
 
