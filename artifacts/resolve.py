@@ -1,4 +1,8 @@
-"""From a document to its artifacts: the consumer's front door. The document is untrusted input."""
+"""From a document to its artifacts: the consumer's front door. The document is untrusted input.
+
+``interop`` and ``result_writer`` are imported where they are needed: most documents hold nothing of others, and a
+Lambda pays for every module when it starts.
+"""
 
 from __future__ import annotations
 
@@ -17,10 +21,8 @@ from stepout.artifacts.access import (
     checked_verify,
 )
 from stepout.artifacts.artifact import Artifact, ForeignArtifact
-from stepout.artifacts.interop import ForeignReference, describe, find_references, load_foreign, opened_texts
 from stepout.artifacts.output import Output, make_output
 from stepout.artifacts.reading import Source, check_cap, read_whole, verifier_for
-from stepout.artifacts.result_writer import ChildResult, children_of
 from stepout.schemas.errors import ArtifactNotFoundError, InvalidDocumentError
 from stepout.schemas.json_text import load_json
 from stepout.schemas.json_value import plain_copy
@@ -31,6 +33,8 @@ from stepout.schemas.problems import Problem, invalid_document
 
 if TYPE_CHECKING:
     from stepout.artifacts.allow import Allowed, AnyBucket
+    from stepout.artifacts.interop import ForeignReference
+    from stepout.artifacts.result_writer import ChildResult
     from stepout.schemas.contract import Contract
 
 __all__ = ["Output", "read_result_writer", "resolve", "resolve_all", "resolve_artifact", "resolve_output"]
@@ -118,7 +122,7 @@ def resolve_artifact(  # noqa: PLR0913 - as above
     """
     access = _access(allow, client, verify, max_size, expected_bucket_owner)
     value, kind, location = _one(document, access, follow=False)
-    if isinstance(value, ForeignReference):
+    if not isinstance(value, dict):
         return _foreign(access, value)
     if kind != "pointer":
         raise _wrong_kind(kind, location)
@@ -150,7 +154,7 @@ def resolve(  # noqa: PLR0913 - as above
     """
     access = _access(allow, client, verify, max_size, expected_bucket_owner)
     value, kind, location = _one(document, access, follow=False)
-    if isinstance(value, ForeignReference):
+    if not isinstance(value, dict):
         return _foreign(access, value)
     return _made(value, kind, location, access)
 
@@ -214,6 +218,9 @@ def read_result_writer(
         NotAllowedError: The manifest or a result file lies outside the allow-list.
         StoreError: Missing, denied, changed, or unreachable.
     """
+    from stepout.artifacts.interop import find_references, opened_texts
+    from stepout.artifacts.result_writer import children_of
+
     access = _access(allow, client, True, max_size, expected_bucket_owner)
     value = opened_texts(_value(document, access))
     found = [each for each in find_references(value) if each.kind == "result-writer"]
@@ -242,12 +249,16 @@ def _value(document: object, access: Access) -> Any:
     if isinstance(document, str) and document.strip().startswith("s3://"):
         return _read_url(document.strip(), access)
     if isinstance(document, str | bytes | bytearray | memoryview):
+        from stepout.artifacts.interop import load_foreign
+
         return load_foreign(document)
     return plain_copy(document) if isinstance(document, Mapping) and not isinstance(document, dict) else document
 
 
 def _read_url(url: str, access: Access) -> Any:
     """Read the document of a task in pull mode: bounded, held to one version."""
+    from stepout.artifacts.interop import ForeignReference, describe
+
     try:
         bucket, key = allow_list.split_url(url)
     except ValueError as error:
@@ -268,6 +279,8 @@ def _one(document: object, access: Access, *, follow: bool) -> tuple[Any, Docume
     """Return the one document: parsed JSON, or a foreign reference if there is nothing else and it was not followed."""
     value = _value(document, access)
     if not find_documents(value):
+        from stepout.artifacts.interop import find_references, load_foreign, opened_texts
+
         value = opened_texts(value)
         references = [] if find_documents(value) else find_references(value)
         if len(references) == 1 and references[0].kind != "result-writer":
@@ -282,6 +295,9 @@ def _every(
     value: Any, access: Access, above: tuple[tuple[str, str], ...] = ()
 ) -> Iterator[tuple[str, Output | Artifact]]:
     """Yield everything in a value by location; ``above`` are the ResultWriter manifests that led to it."""
+    from stepout.artifacts.interop import find_references, opened_texts
+    from stepout.artifacts.result_writer import children_of
+
     value = opened_texts(value)
     found = find_documents(value)
     for each in found:
@@ -315,6 +331,8 @@ def _read_pointer(value: Any, location: str) -> Pointer:
 
 
 def _foreign(access: Access, reference: ForeignReference) -> ForeignArtifact:
+    from stepout.artifacts.interop import describe
+
     return ForeignArtifact(describe(access, reference), access, reference.kind)
 
 

@@ -10,7 +10,6 @@ from urllib.parse import urlencode
 from stepout.artifacts.bodies import request_body
 from stepout.artifacts.checksums import best_crc, from_base64, to_base64
 from stepout.artifacts.s3_body import EmptyDownload, S3Download
-from stepout.artifacts.s3_errors import translate
 from stepout.artifacts.store import (
     ObjectInfo,
     PartReceipt,
@@ -235,6 +234,8 @@ class S3Store:
         try:
             return getattr(client, _METHOD[operation])(Bucket=self._bucket, Key=key, **known)
         except Exception as error:
+            from stepout.artifacts.s3_errors import translate
+
             region = client.meta.region_name
             raise translate(error, operation=operation, subject=self._subject(key), client_region=region) from error
 

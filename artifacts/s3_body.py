@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
-from stepout.artifacts.s3_errors import translate
 from stepout.schemas.errors import StoreUnavailableError
 
 if TYPE_CHECKING:
@@ -77,6 +76,8 @@ class S3Download:
         try:
             count: int = self._wire.readinto(buffer)
         except Exception as error:
+            from stepout.artifacts.s3_errors import translate
+
             translated = translate(error, operation="GetObject", subject=self._subject)
             if isinstance(translated, StoreUnavailableError):
                 raise self._broken(received) from error
