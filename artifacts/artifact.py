@@ -184,8 +184,8 @@ class Artifact:
             filters: As for ``pyarrow.parquet.read_table``: ``[("score", ">", 0.5)]`` or an expression.
             verify: ``None``: what ``resolve`` was told. ``"pinned"``: ranges are held to the version, not verified.
                 ``"sha256"``: the whole file is read and verified.
-            max_size: The most to take, in bytes: fetched before decoding, and of Arrow memory after it. A table is measured
-                once it is decoded, so a hostile file can take more memory meanwhile: bound the process too.
+            max_size: The most to take, in bytes: fetched before decoding, and of Arrow memory after it. A table is
+                measured once it is decoded, so a hostile file can take more meanwhile: bound the process too.
 
         Raises:
             InvalidDocumentError: It is no Parquet file.

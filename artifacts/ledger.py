@@ -37,6 +37,7 @@ class Ledger:
         self._taken: set[str] = set()
         self._open: dict[int, Abortable] = {}
         self._ended: str | None = None
+        self._aborted = False
 
     @property
     def pointers(self) -> Mapping[str, Pointer]:
@@ -88,11 +89,14 @@ class Ledger:
     def track(self, upload: Abortable) -> None:
         """Register an upload that ``abort`` is to reach.
 
+        A closed manager takes no artifact, but a task still writes its documents through it.
+
         Raises:
-            StoreError: The manager was aborted or closed.
+            StoreError: The manager was aborted.
         """
         with self._lock:
-            self._check_open()
+            if self._aborted:
+                self._check_open()
             self._open[id(upload)] = upload
 
     def untrack(self, upload: Abortable) -> None:
@@ -100,10 +104,11 @@ class Ledger:
         with self._lock:
             self._open.pop(id(upload), None)
 
-    def end(self, reason: str) -> None:
-        """Refuse new writes and abort the open ones; idempotent, the first reason stays."""
+    def end(self, reason: str, *, aborted: bool) -> None:
+        """Refuse artifacts, and documents too if aborted; abort what is open. Idempotent, the first reason stays."""
         with self._lock:
             self._ended = self._ended or reason
+            self._aborted = self._aborted or aborted
             uploads, self._open = list(self._open.values()), {}
         # Each waits a little for its requests in flight, so all of them wait at once.
         threads = [threading.Thread(target=upload.abort, daemon=True) for upload in uploads]
@@ -113,7 +118,7 @@ class Ledger:
             thread.join(_ABORT_SECONDS)
 
     def check_open(self) -> None:
-        """Raise if writes are refused.
+        """Raise if new artifacts are refused.
 
         Raises:
             StoreError: The manager was aborted or closed.

@@ -244,17 +244,17 @@ class ArtifactManager(Puts):
 
     def abort(self) -> None:
         """Refuse new writes and abort every open one, at once; from any thread, idempotent."""
-        self._outbox.ledger.end("was aborted")
+        self._outbox.ledger.end("was aborted", aborted=True)
 
     def close(self) -> None:
-        """Refuse new writes; idempotent.
+        """Refuse new artifacts; idempotent.
 
         Raises:
             StoreError: A writer was still open; it is aborted.
         """
         ledger = self._outbox.ledger
         unfinished = [] if ledger.ended else ledger.taken
-        ledger.end("is closed")
+        ledger.end("is closed", aborted=False)
         if unfinished:
             names = ", ".join(unfinished)
             raise StoreError(

@@ -171,9 +171,7 @@ class Outbox:
 
     def reserve(self, target: Target) -> None:
         """Take the target's name; see ``Ledger.reserve``."""
-        if target.name is None:
-            self.ledger.check_open()
-        else:
+        if target.name is not None:
             self.ledger.reserve(target.name, target.options.mode)
 
     def release(self, target: Target) -> None:

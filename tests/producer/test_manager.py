@@ -656,6 +656,15 @@ def test_leaving_the_block_closes_the_manager(manager: ArtifactManager) -> None:
     manager.close()
 
 
+def test_a_closed_manager_still_takes_a_tasks_documents(manager: ArtifactManager) -> None:
+    """A result that spills after ``with task.artifacts`` was left is kept; after an abort nothing is."""
+    manager.close()
+    assert manager.put_document("stepout-result", {"rows": 3}).size > 0
+    manager.abort()
+    with pytest.raises(StoreError, match="is closed"):
+        manager.put_document("stepout-output", {"rows": 3})
+
+
 def test_an_exception_in_the_block_aborts_open_writers(manager: ArtifactManager, store: MemoryStore) -> None:
     """The exception leaves unchanged; a writer that was open has left nothing."""
 
