@@ -8,12 +8,12 @@ import secrets
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stepout.artifacts.paths import path_fault
 from stepout.artifacts.reading import Source, Verifier, drain
+from stepout.artifacts.reserve import reserve
 from stepout.schemas.errors import NotAllowedError, StepoutError
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def download_file(source: Source, verifier: Verifier, target: Path) -> Path:
     """
     with _named(target), _temporary_beside(target) as temporary:
         with _created(temporary) as file:
-            drain(source, partial(_write_all, file), verifier.update)
+            drain(source, _Writer(file, source.pointer.size), verifier.update)
         verifier.finish()
         temporary.replace(target)
     return target
@@ -102,10 +102,24 @@ def _created(path: Path) -> Iterator[int]:
         os.close(file)
 
 
-def _write_all(file: int, view: memoryview) -> None:
-    written = 0
-    while written < len(view):
-        written += os.write(file, view[written:])
+class _Writer:
+    """Writes one view after another; space is set aside with the first.
+
+    Not earlier: by then the object has been found to have the size that the document says, which is no reason to fill
+    a disk.
+    """
+
+    def __init__(self, file: int, size: int) -> None:
+        self._file = file
+        self._unreserved: int | None = size
+
+    def __call__(self, view: memoryview) -> None:
+        if self._unreserved is not None:
+            reserve(self._file, self._unreserved)
+            self._unreserved = None
+        written = 0
+        while written < len(view):
+            written += os.write(self._file, view[written:])
 
 
 # Folders ----------------------------------------------------------------------------------------------------------
