@@ -72,8 +72,9 @@ class Access:
                 if self.client is None and not self._own:
                     # Readers send no payload. Said so, no client is built only to learn whether its endpoint has TLS.
                     self._own.append(make_client(profile=profile, sign_payload=True))
-                client, owner = self._own[0] if self._own else self.client, self.expected_bucket_owner
-                self._stores[bucket] = store_for(client, bucket, profile=profile, expected_bucket_owner=owner)
+                client = self._own[0] if self._own else self.client
+                owner, own = self.expected_bucket_owner, bool(self._own)
+                self._stores[bucket] = store_for(client, bucket, profile=profile, expected_bucket_owner=owner, own=own)
             return self._stores[bucket]
 
     def check(self, pointer: Pointer) -> None:

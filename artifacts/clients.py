@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING, Any, cast
 
 from stepout.artifacts.checksums import best_crc
+from stepout.artifacts.quick import QuickStore
 from stepout.artifacts.s3 import S3Store
 from stepout.artifacts.signing import send_parts_at_once, sign_known_bodies
 from stepout.artifacts.store import StoreProfile
@@ -118,13 +119,14 @@ def _config(connections: int, profile: StoreProfile | None, *, signed: bool) -> 
     )
 
 
-def store_for(
+def store_for(  # noqa: PLR0913 - keyword-only, each with its own meaning
     client: Any,
     bucket: str,
     *,
     profile: StoreProfile | None = None,
     expected_bucket_owner: str | None = None,
     request_payer: str | None = None,
+    own: bool = False,
 ) -> Store:
     """Say which store a ``client=`` argument means.
 
@@ -135,6 +137,7 @@ def store_for(
         profile: What the server can do; ``None``: what ``STEPOUT_S3_PROFILE`` says.
         expected_bucket_owner: The account that the bucket must belong to.
         request_payer: ``"requester"`` for buckets whose readers pay.
+        own: The client is one of ``make_client``; small objects may then take quick routes, as they may with ``None``.
 
     Raises:
         ArtifactNotFoundError: A store was passed, and it holds another bucket.
@@ -146,12 +149,12 @@ def store_for(
             raise ArtifactNotFoundError(message)
         return cast("Store", client)
     settled = profile or profile_from_env()
-    make_signed = None
+    make_signed, kind = None, QuickStore if own or client is None else S3Store
     if client is None:
         client = make_client(profile=settled)
         if client.meta.endpoint_url.startswith("https:"):
             make_signed = lambda: make_client(profile=settled, sign_payload=True)  # noqa: E731 - a factory of one line
-    return S3Store(
+    return kind(
         client,
         bucket,
         profile=settled,

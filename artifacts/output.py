@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -90,6 +90,32 @@ class Output(Mapping[str, Artifact]):
         """The artifact that holds the result, where it was spilled; ``None`` where it is inline."""
         result = self._document.result
         return Artifact(result, self._access) if isinstance(result, Pointer) else None
+
+    def read_many(
+        self,
+        names: Iterable[str] | None = None,
+        *,
+        connections: int | None = None,
+        max_size: int | None = None,
+    ) -> Iterator[tuple[str, bytes]]:
+        """Read many artifacts into memory, verified, several at once; see ``stepout.read_many``.
+
+        Args:
+            names: Which; ``None``: all of them.
+            connections: Requests in flight at once, 16 by default.
+            max_size: The most to take of one artifact, in bytes.
+
+        Yields:
+            Name and bytes, in the order in which they arrive.
+
+        Raises:
+            KeyError: There is no artifact of such a name. Nothing was read.
+            ManyFailedError: At the end, if any failed.
+        """
+        from stepout.artifacts.many import read_many
+
+        wanted = self._artifacts if names is None else {name: self[name] for name in names}
+        return read_many(wanted, connections=connections, max_size=max_size)
 
     def check_producer(self, execution: str | None, state: str | None) -> None:
         """Raise ``InvalidDocumentError`` unless this execution and this state made the output (``None``: any)."""

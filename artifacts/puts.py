@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from stepout.artifacts import directory, images, tables, values
+from stepout.artifacts import directory, images, many, tables, values
 from stepout.artifacts.media import DEFAULT, JSON, PARQUET, TEXT, extension_of, media_type_of
 from stepout.artifacts.outbox import PutOptions
 from stepout.artifacts.writer import ArtifactTextWriter, ArtifactWriter
@@ -16,7 +16,7 @@ from stepout.schemas.errors import ConfigurationError
 from stepout.schemas.problems import Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from typing import Unpack
 
     from stepout.artifacts.outbox import Outbox
@@ -201,6 +201,44 @@ class Puts:
                 own = tables.encode_table(source, upload, compression=codec, row_group_bytes=row_group_bytes)
                 annotations = {"rows": own["rows"], "columns": own["columns"], "parquet": own}
                 return self._outbox.record(target, upload.commit(), annotations)
+
+    # Many artifacts at once --------------------------------------------------------------------------------------
+
+    def put_many(
+        self,
+        items: Mapping[str, Any] | Iterable[tuple[str, Any]],
+        *,
+        connections: int | None = None,
+        **options: Unpack[PutOptions],
+    ) -> dict[str, Pointer]:
+        """Write many values, several at once, each as ``put`` writes it; small ones cost least this way.
+
+        Everything is tried, and what failed is reported at once. What would make all others fail alike ends it early:
+        a missing bucket, refused credentials or permissions, a manager that was aborted, and a store that does not
+        answer 32 times in a row. An exception of ``items`` leaves unchanged; what was under way then ends by itself.
+
+        Args:
+            items: Names and values; an iterator of pairs is taken lazily, in this thread: no more than four times
+                as many values as there are connections, and of bytes and text no more than 64 MiB, wait at once.
+            connections: Requests in flight at once, 16 by default.
+            options: See ``PutOptions``; they hold for all.
+
+        Returns:
+            The pointers, in the order of ``items``; they are in ``pointers`` as well.
+
+        Raises:
+            ManyFailedError: ``failures`` says which failed and how, ``pointers`` has all others; ``retryable`` if all
+                failures are.
+            ConfigurationError: ``items`` or ``connections`` is none.
+        """
+        ledger = self._outbox.ledger
+        ledger.check_open()
+        return many.put_many(
+            lambda name, value: self.put(name, value, **options),
+            items,
+            connections=connections,
+            ended=lambda: ledger.ended,
+        )
 
     # One artifact from a stream of writes ------------------------------------------------------------------------
 

@@ -36,7 +36,7 @@ from stepout.schemas.errors import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-    from stepout.artifacts.store import Download, ObjectInfo
+    from stepout.artifacts.store import Download, ObjectInfo, Store
     from stepout.schemas.pointer import Pointer
 
 __all__ = ["Source", "Verifier", "check_cap", "drain", "read_whole", "reconnect_delay", "verifier_for"]
@@ -164,7 +164,7 @@ class Source:
         pointer = self.pointer
         store = self.access.store(pointer.bucket)
         try:
-            body = store.get(pointer.key, start=start, stop=stop, version_id=pointer.version_id, if_match=self._etag)
+            body = self._open(store, start, stop)
         except (ArtifactNotFoundError, AccessDeniedError) as error:
             if self._expired():
                 raise self._expiry(error) from error
@@ -177,6 +177,14 @@ class Source:
         if self._etag is None and pointer.version_id is None:
             self._etag = body.info.etag
         return body
+
+    def _open(self, store: Store, start: int, stop: int | None) -> Download:
+        pointer, etag = self.pointer, self._etag
+        small = getattr(store, "get_small", None) if start == 0 and stop is None else None
+        if small is not None:  # a store that has a cheaper way for whole objects of a known size
+            body: Download = small(pointer.key, size=pointer.size, version_id=pointer.version_id, if_match=etag)
+            return body
+        return store.get(pointer.key, start=start, stop=stop, version_id=pointer.version_id, if_match=etag)
 
     def blocks(
         self, start: int = 0, stop: int | None = None, *, lend: Callable[[], memoryview] | None = None

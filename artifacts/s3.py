@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from stepout.artifacts.store import Download
 
-__all__ = ["S3Store"]
+__all__ = ["S3Store", "info_of"]
 
 _MEMBER = {"sha256": "ChecksumSHA256", "crc64nvme": "ChecksumCRC64NVME", "crc32": "ChecksumCRC32"}
 _PAYLOADS = frozenset({"PutObject", "UploadPart"})
@@ -174,7 +174,7 @@ class S3Store:
 
     def head(self, key: str, *, version_id: str | None = None) -> ObjectInfo:
         """Describe an object; see ``Store.head``."""
-        return _info(self._call("HeadObject", key, VersionId=version_id, ChecksumMode="ENABLED"))
+        return info_of(self._call("HeadObject", key, VersionId=version_id, ChecksumMode="ENABLED"))
 
     def get(
         self,
@@ -196,7 +196,7 @@ class S3Store:
                 f"{self._subject(key)}: bytes from {start:,} on were asked for, and the server answered with others; "
                 "nothing was read. A server between may ignore Range headers"
             )
-        return S3Download(answer, _info(answer), self._subject(key))
+        return S3Download(answer, info_of(answer), self._subject(key))
 
     def presign(self, key: str, *, version_id: str | None = None, seconds: int) -> str:
         """Return a URL that gives anyone the object for ``seconds``; see ``Store.presign``."""
@@ -286,7 +286,8 @@ def _checksums(answer: Mapping[str, Any]) -> dict[str, str]:
     return found
 
 
-def _info(answer: Mapping[str, Any]) -> ObjectInfo:
+def info_of(answer: Mapping[str, Any]) -> ObjectInfo:
+    """Return what a HEAD or GET said of an object, from its members as botocore names them."""
     modified, size = answer.get("LastModified"), answer.get("ContentLength", 0)
     whole = answer.get("ContentRange", "").rpartition("/")[2]
     return ObjectInfo(

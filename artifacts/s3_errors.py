@@ -26,7 +26,7 @@ from stepout.schemas.errors import (
 if TYPE_CHECKING:
     from stepout.schemas.errors import StepoutError
 
-__all__ = ["IAM_ACTION", "Answer", "classify", "translate"]
+__all__ = ["CREDENTIALS_REFUSED", "IAM_ACTION", "Answer", "classify", "translate"]
 
 IAM_ACTION = {
     "PutObject": "s3:PutObject",
@@ -41,6 +41,8 @@ _READS = frozenset({"HeadObject", "GetObject"})
 
 _EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "RequestExpired"})
 _BAD_IDENTITY = frozenset({"InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "InvalidClientTokenId"})
+CREDENTIALS_REFUSED = _EXPIRED | _BAD_IDENTITY
+"""Codes that every request with the same credentials is answered with."""
 _WRONG_REGION = frozenset(
     {"PermanentRedirect", "TemporaryRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException"}
 )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
+import os
+import sys
 import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -216,41 +218,68 @@ def _ours_put(threads: int) -> Make:
     return make
 
 
-def _ours_put_many(job: Job) -> Work:
-    writer, bodies = ours.manager(job), _bodies(job)
-    if not hasattr(writer, "put_many"):
-        msg = "ArtifactManager has no put_many"
-        raise ModuleNotFoundError(msg)
+def _ours_put_many(*, fast: bool) -> Make:
+    def make(job: Job) -> Work:
+        if not fast:
+            _forget_extra()
+        writer, bodies = ours.manager(job), _bodies(job)
 
-    def work() -> dict[str, Any]:
-        writer.put_many({f"n{number}": body for number, body in enumerate(bodies)})
-        return {}
+        def work() -> dict[str, Any]:
+            writer.put_many({f"n{number}": body for number, body in enumerate(bodies)})
+            return {}
 
-    return work
+        return work
+
+    return make
+
+
+def _ours_read_many(*, fast: bool) -> Make:
+    def make(job: Job) -> Work:
+        if not fast:
+            _forget_extra()
+        output = _shared(job)
+
+        def work() -> dict[str, Any]:
+            for _name, body in output.read_many():
+                if len(body) != job.size:
+                    msg = "bytes are missing"
+                    raise AssertionError(msg)
+            return {}
+
+        return work
+
+    return make
+
+
+def _forget_extra() -> None:
+    """Make this process one in which the extra ``fast`` is not installed."""
+    sys.modules.update({"awscrt": None, "obstore": None})  # type: ignore[dict-item]  # None means: not to be imported
 
 
 def _ours_get(threads: int) -> Make:
     def make(job: Job) -> Work:
-        artifacts = _shared(job)
+        artifacts = list(_shared(job).values())
         return _each(job, lambda number: artifacts[number].read_bytes(), threads)
 
     return make
 
 
 def _shared(job: Job) -> Any:
-    """Resolve all pointers as one output, so that they share connections."""
+    """Resolve all pointers as one output, with the client that stepout builds."""
     import stepout
+
+    os.environ["AWS_ENDPOINT_URL"] = job.endpoint
 
     keys = [_key(job, number) for number in range(job.count)]
     document = {"stepout": "output/1", "artifacts": {f"n{at}": ours.pointer(job, key) for at, key in enumerate(keys)}}
-    output = stepout.resolve_output(document, allow=[f"s3://{job.bucket}/"], client=ours.reading_client(job))
-    return [output[name] for name in document["artifacts"]]
+    return stepout.resolve_output(document, allow=[f"s3://{job.bucket}/"])
 
 
 SMALL: dict[str, dict[str, Make]] = {
     "stepout": {"put": _ours_put(1), "get": _ours_get(1)},
     "stepout, 8 threads": {"put": _ours_put(8), "get": _ours_get(8)},
-    "stepout put_many": {"put": _ours_put_many},
+    "stepout many": {"put": _ours_put_many(fast=True), "get": _ours_read_many(fast=True)},
+    "stepout many, no extra": {"put": _ours_put_many(fast=False), "get": _ours_read_many(fast=False)},
     "boto3": {"put": _boto3_put(1), "get": _boto3_get(1)},
     "boto3, 8 threads": {"put": _boto3_put(8), "get": _boto3_get(8)},
     "bare put_object": {"put": _bare_put},

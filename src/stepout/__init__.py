@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from stepout.artifacts.allow import ANY_BUCKET
     from stepout.artifacts.artifact import Artifact
     from stepout.artifacts.manager import ArtifactManager
+    from stepout.artifacts.many import read_many
     from stepout.artifacts.output import Output
     from stepout.artifacts.plan import TransferSettings
     from stepout.artifacts.resolve import (
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
         IntegrityError,
         InvalidDocumentError,
         InvalidTokenError,
+        ManyFailedError,
         NotAllowedError,
         OutcomeUndeliveredError,
         OutputTooLargeError,
@@ -87,6 +89,7 @@ __all__ = [
     "IntegrityError",
     "InvalidDocumentError",
     "InvalidTokenError",
+    "ManyFailedError",
     "NotAllowedError",
     "ObjectLock",
     "OpenTask",
@@ -111,6 +114,7 @@ __all__ = [
     "TaskOutput",
     "TransferSettings",
     "open_task",
+    "read_many",
     "read_result_writer",
     "resolve",
     "resolve_all",
@@ -123,6 +127,7 @@ _HOMES = {
     "stepout.artifacts.allow": ("ANY_BUCKET",),
     "stepout.artifacts.artifact": ("Artifact",),
     "stepout.artifacts.manager": ("ArtifactManager",),
+    "stepout.artifacts.many": ("read_many",),
     "stepout.artifacts.plan": ("TransferSettings",),
     "stepout.artifacts.output": ("Output",),
     "stepout.artifacts.resolve": (
