@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final
 from stepout.artifacts.access import RECONNECTS, Access, Verify
 from stepout.artifacts.checksums import crc_function
 from stepout.artifacts.pipeline import BLOCK, Pipeline, Stage
+from stepout.artifacts.spread import views
 from stepout.schemas.errors import (
     AccessDeniedError,
     ArtifactChangedError,
@@ -153,6 +154,11 @@ class Source:
         self.access = access
         self.pointer = pointer
         self._etag = pointer.etag if pointer.version_id is None else None
+
+    @property
+    def pinned(self) -> bool:
+        """Whether one version is held to: the pointer's, or since the first answer, that answer's."""
+        return self.pointer.version_id is not None or self._etag is not None
 
     def get(self, start: int = 0, stop: int | None = None) -> Download:
         """Request a range and compare the response's head with the pointer.
@@ -326,7 +332,7 @@ def _read_large(source: Source, verifier: Verifier) -> bytes:
     hashing = Stage(verifier.update)
     hashing.start()
     try:
-        with closing(source.blocks(lend=memory.lend)) as blocks:
+        with closing(views(source, memory.lend)) as blocks:
             for view in blocks:
                 hashing.add(memory.add(view))
     finally:
@@ -384,6 +390,6 @@ def drain(source: Source, *stages: Callable[[memoryview], object]) -> None:
                 for take in stages:
                     take(view)
         return
-    with Pipeline(*stages) as pipeline, closing(source.blocks(lend=pipeline.lend)) as blocks:
+    with Pipeline(*stages) as pipeline, closing(views(source, pipeline.lend)) as blocks:
         for view in blocks:
             pipeline.add(view)

@@ -1,0 +1,155 @@
+"""Several connections where one is slow: the same bytes in the same order, of the same version, or an error."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support.shelf import ALLOW, BreakingStore, Shelf
+
+from stepout.artifacts import spread
+from stepout.artifacts.access import Access
+from stepout.artifacts.allow import allowed_from
+from stepout.artifacts.reading import Source
+from stepout.artifacts.resolve import resolve_artifact
+from stepout.schemas.errors import ArtifactChangedError, ChecksumMismatchError, StoreError, StoreUnavailableError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from stepout.artifacts.store import Download
+
+MIB = 1 << 20
+BIG = b"".join(hashlib.sha256(str(number).encode()).digest() * 512 for number in range(400))  # 6.25 MiB, no two alike
+PART = 300_000
+
+
+@pytest.fixture
+def slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever was measured in the first block, it is too slow."""
+    monkeypatch.setattr(spread, "PART", PART)
+    monkeypatch.setattr(spread, "_MEASURED", 1)
+    monkeypatch.setattr(spread, "connections_for", lambda _left, _rate: 3)
+
+
+@given(left=st.integers(0, 1 << 40), rate=st.floats(0, 1e10))
+def test_the_number_of_connections_follows_from_size_and_speed(left: int, rate: float) -> None:
+    """One where that is fast; never more than there are pairs of parts, nor more than memory allows."""
+    found = spread.connections_for(left, rate)
+    assert 1 <= found <= spread.MOST
+    assert found == 1 or (rate < 150e6 and left >= 2 * found * spread.PART)
+    assert spread.connections_for(left, rate / 2) >= found
+
+
+def test_what_is_measured_is_the_connection_and_not_the_consumer(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Waiting for a buffer takes 10 seconds each here, a block 0.1: that is a connection of some 10 MB/s."""
+    now, rates = [0.0], []
+    monkeypatch.setattr(spread, "_SKIPPED", MIB)
+    monkeypatch.setattr(spread, "_MEASURED", 4 * MIB)
+    monkeypatch.setattr(spread, "connections_for", lambda _left, rate: rates.append(rate) or 1)
+    source = Source(Access(allowed=allowed_from(ALLOW), client=shelf.store), shelf.put(BIG))
+    inner = source.blocks
+    buffer = memoryview(bytearray(MIB))
+
+    def lend() -> memoryview:
+        now[0] += 10
+        return buffer
+
+    def blocks(start: int = 0, stop: int | None = None, *, lend: object = None) -> object:
+        for view in inner(start, stop):
+            lend()  # type: ignore[operator]
+            now[0] += 0.1
+            yield view
+
+    monkeypatch.setattr(source, "blocks", blocks)
+    assert b"".join(map(bytes, spread.views(source, lend, clock=lambda: now[0]))) == BIG
+    assert rates == [pytest.approx(10 * MIB)]
+
+
+@pytest.mark.usefixtures("slow")
+def test_ranges_side_by_side_are_one_download(shelf: Shelf, tmp_path: Path) -> None:
+    """Into memory, into a file, and for verify alone; every range is asked of the first answer's version."""
+    pointer = shelf.put(BIG, etag=None)
+    for read in ("read_bytes", "download", "verify"):
+        store = BreakingStore(shelf.store, [])
+        artifact = resolve_artifact(pointer, allow=ALLOW, client=store)
+        if read == "download":
+            assert artifact.download(tmp_path / "x").read_bytes() == BIG
+        elif read == "verify":
+            artifact.verify()
+        else:
+            assert artifact.read_bytes() == BIG
+        (first, trial, *ranges) = store.requests
+        assert (first, trial[:2]) == ((0, None, None), (MIB, MIB + 1))
+        starts = range(MIB, len(BIG), PART)
+        assert sorted(each[:2] for each in ranges) == [(at, min(at + PART, len(BIG))) for at in starts]
+        assert None not in {each[2] for each in store.requests[1:]}
+
+
+@pytest.mark.usefixtures("slow")
+def test_a_range_that_breaks_is_taken_up_where_it_ended(shelf: Shelf) -> None:
+    """Its own rest is asked for, nothing else."""
+    store = BreakingStore(shelf.store, [None, None, 1000, None, 5, 7])
+    artifact = resolve_artifact(shelf.put(BIG), allow=ALLOW, client=store)
+    assert artifact.read_bytes() == BIG
+    assert len(store.requests) == 2 + len(range(MIB, len(BIG), PART)) + 3
+
+
+@pytest.mark.usefixtures("slow")
+def test_damage_in_a_range_is_found(shelf: Shelf, tmp_path: Path) -> None:
+    """And nothing stays."""
+    with pytest.raises(ChecksumMismatchError):
+        shelf.damage(BIG, len(BIG) - 1).download(tmp_path / "x")
+    assert list(tmp_path.iterdir()) == []
+
+
+class _Choosy(BreakingStore):
+    """A store that answers some ranges with an error."""
+
+    error: StoreError
+    failing: range
+
+    def get(self, key: str, *, start: int = 0, stop: int | None = None, **more: str | None) -> Download:
+        """Open it, or not."""
+        if start in self.failing:
+            raise self.error
+        return super().get(key, start=start, stop=stop, **more)  # type: ignore[arg-type]
+
+
+@pytest.mark.usefixtures("slow")
+@pytest.mark.parametrize("error", [StoreError("no ranges here"), StoreUnavailableError("busy")])
+def test_without_ranges_the_connection_that_is_there_goes_on(shelf: Shelf, error: StoreError) -> None:
+    """A server that does not know ranges, or has no second connection to give, is read as before."""
+    store = _Choosy(shelf.store, [])
+    store.error, store.failing = error, range(1, len(BIG))
+    assert resolve_artifact(shelf.put(BIG), allow=ALLOW, client=store).read_bytes() == BIG
+    assert len(store.requests) == 1
+
+
+@pytest.mark.usefixtures("slow")
+def test_an_object_that_changes_meanwhile_is_an_error_and_no_thread_is_left(shelf: Shelf, tmp_path: Path) -> None:
+    """What a range raises is raised by the read."""
+    before = threading.active_count()
+    store = _Choosy(shelf.store, [])
+    store.error, store.failing = ArtifactChangedError("changed"), range(2 * MIB, len(BIG))
+    artifact = resolve_artifact(shelf.put(BIG), allow=ALLOW, client=store)
+    with pytest.raises(ArtifactChangedError):
+        artifact.download(tmp_path / "x")
+    assert list(tmp_path.iterdir()) == []
+    assert threading.active_count() == before
+
+
+@pytest.mark.usefixtures("slow")
+def test_a_reader_who_stops_ends_what_is_under_way(shelf: Shelf) -> None:
+    """No thread goes on fetching what nobody wants."""
+    before = threading.active_count()
+    source = Source(Access(allowed=allowed_from(ALLOW), client=shelf.store), shelf.put(BIG))
+    buffer = memoryview(bytearray(MIB))
+    with closing(spread.views(source, lambda: buffer)) as views:
+        assert sum(len(next(views)) for _ in range(3)) == MIB + 2 * PART
+    assert threading.active_count() == before
