@@ -82,10 +82,21 @@ def open_task(**options: Unpack[OpenTaskOptions]) -> OpenTask:
     come before it. The task token is taken out of the environment.
 
     Args:
-        options: ``environ`` (``os.environ``), ``bucket``, ``prefix`` and ``client`` (a boto3 S3 client) for the
-            artifacts, or ``artifacts``, a manager of your own; ``token``, ``targets`` and ``sfn_client`` for the
-            outcome; ``contract``, ``heartbeat`` (seconds), ``redact``, ``spill``, ``budget`` (bytes), ``stop_timeout``
-            (seconds) and ``run`` as for ``Task``.
+        options: By keyword, all optional:
+
+            - ``bucket``, ``prefix``: where artifacts go, instead of STEPOUT_BUCKET and STEPOUT_PREFIX;
+            - ``client``: a boto3 S3 client, or a ``MemoryStore``, for the artifacts;
+            - ``artifacts``: an artifact manager of your own, instead of these three;
+            - ``targets``: where the outcome is reported, instead of STEPOUT_TARGETS: one target or a list;
+            - ``token``: the task token, instead of STEPOUT_TASK_TOKEN;
+            - ``sfn_client``: a boto3 Step Functions client for the outcome;
+            - ``heartbeat``: the state's ``HeartbeatSeconds``;
+            - ``contract``: what the output must hold beyond its schema, a ``Contract``;
+            - ``redact``: further secrets that must appear in no message, log or cause;
+            - ``spill``, ``budget``: ``"never"`` raises over the budget (bytes of UTF-8) instead of using artifacts;
+            - ``stop_timeout``: seconds from SIGTERM to SIGKILL, as in ECS's ``stopTimeout``;
+            - ``run``: a ``RunIdentity``, instead of STEPOUT_EXECUTION and its companions;
+            - ``environ``: instead of ``os.environ``.
 
     Returns:
         The task, to be entered once. Without a bucket it works as long as no artifact is written.
