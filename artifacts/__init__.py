@@ -9,9 +9,11 @@ Where to look:
 - names: ``keys``, ``paths``, ``allow``;
 - sending: ``upload`` over ``plan``, ``sources``, ``ring``, ``hasher``, ``checksums`` and ``multipart``; ``commit`` and
   ``retries`` decide what an answer means; ``progress`` and ``report`` tell how far it is;
-- the store: ``store`` (the protocol), ``s3`` with ``clients``, ``bodies`` and ``s3_errors``, and ``memory``;
+- the store: ``store`` (the protocol), ``s3`` with ``clients``, ``bodies``, ``s3_body`` and ``s3_errors``, and
+  ``memory``;
 - reading: ``resolve`` and ``output`` (documents), ``access`` (what a reader may do), ``artifact`` (one artifact) over
-  ``reading`` (verified, pinned), ``reader`` (``open``), ``download``, ``listing``, ``parquet``, ``fsspec_path``;
+  ``reading`` (verified, pinned; large objects through ``pipeline``, on as many connections as ``spread`` decides),
+  ``reader`` (``open``), ``download`` (with ``reserve``), ``listing``, ``parquet``, ``fsspec_path``;
   ``interop`` and ``result_writer`` for what others wrote.
 
 Names are imported when they are first used, so that a consumer does not load the producer, nor the other way round.

@@ -48,10 +48,16 @@ def test_the_number_of_connections_follows_from_size_and_speed(left: int, rate: 
 
 def test_what_is_measured_is_the_connection_and_not_the_consumer(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
     """Waiting for a buffer takes 10 seconds each here, a block 0.1: that is a connection of some 10 MB/s."""
-    now, rates = [0.0], []
+    now: list[float] = [0.0]
+    rates: list[float] = []
+
+    def noted(_left: int, rate: float) -> int:
+        rates.append(rate)
+        return 1
+
     monkeypatch.setattr(spread, "_SKIPPED", MIB)
     monkeypatch.setattr(spread, "_MEASURED", 4 * MIB)
-    monkeypatch.setattr(spread, "connections_for", lambda _left, rate: rates.append(rate) or 1)
+    monkeypatch.setattr(spread, "connections_for", noted)
     source = Source(Access(allowed=allowed_from(ALLOW), client=shelf.store), shelf.put(BIG))
     inner = source.blocks
     buffer = memoryview(bytearray(MIB))
@@ -118,7 +124,7 @@ class _Choosy(BreakingStore):
         """Open it, or not."""
         if start in self.failing:
             raise self.error
-        return super().get(key, start=start, stop=stop, **more)  # type: ignore[arg-type]
+        return super().get(key, start=start, stop=stop, **more)
 
 
 @pytest.mark.usefixtures("slow")
