@@ -9,6 +9,7 @@ from stepout.artifacts.checksums import sha256_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Self
 
 __all__ = ["SMALL", "ViewBody", "Views", "request_body"]
 
@@ -20,6 +21,11 @@ class Views(tuple["memoryview", ...]):  # noqa: SLOT001 - a tuple's subclass can
     """Bytes in memory, in order; they know their own SHA-256 once it was asked for, however often they are sent."""
 
     _sha256: str | None = None
+
+    @classmethod
+    def cut(cls, view: memoryview, size: int) -> Self:
+        """Cut a view into pieces of ``size`` bytes, the last one shorter."""
+        return cls(view[start : start + size] for start in range(0, len(view), size))
 
     def sha256(self) -> str:
         """Return the SHA-256 of all of them, in hex."""

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -23,6 +24,7 @@ from typing import TYPE_CHECKING
 from stepout.artifacts.checksums import combine_all, crc_of
 from stepout.artifacts.commit import Content, commit, look_first
 from stepout.artifacts.hasher import Hasher
+from stepout.artifacts.plan import is_far
 from stepout.artifacts.retries import Retries
 from stepout.schemas.errors import StepoutError, StoreError
 
@@ -39,6 +41,11 @@ _log = logging.getLogger("stepout.artifacts")
 
 _POLL_SECONDS = 1.0
 _IDLE_SECONDS = 20.0
+
+
+def idle_seconds() -> float:
+    """Return a clock that stands still while the calling thread computes: the difference is what it waited."""
+    return time.perf_counter() - time.thread_time()
 
 
 def aborted_error(url: str) -> StoreError:
@@ -68,21 +75,33 @@ class Part:
 class Multipart:
     """One multipart upload, from its first part to its commit or abort.
 
+    Attributes:
+        far: Whether the server took long for its first answer; ``None`` until it has come.
+
     Args:
         store: Where it goes.
         key: Under which key.
         options: What rides along.
-        senders: How many parts may be on their way at once.
+        senders: How many parts may be on their way at once, to a server that is far away or is not.
         sent: Called with the size of every part that arrived, from a sender's thread.
+        clock: Counts the seconds in which the calling thread did not compute.
     """
 
-    def __init__(
-        self, store: Store, key: str, *, options: WriteOptions, senders: int, sent: Callable[[int], None]
+    def __init__(  # noqa: PLR0913 - keyword-only, each with its own meaning
+        self,
+        store: Store,
+        key: str,
+        *,
+        options: WriteOptions,
+        senders: Callable[[bool], int],
+        sent: Callable[[int], None],
+        clock: Callable[[], float] = idle_seconds,
     ) -> None:
         self._store, self._key, self._options = store, key, options
         self._url = f"s3://{store.bucket}/{key}"
-        self._limit = senders
-        self._sent = sent
+        self._limit_for, self._limit = senders, senders(False)
+        self._sent, self._clock = sent, clock
+        self.far: bool | None = None
         self._condition = threading.Condition()
         self._waiting: deque[Part] = deque()
         self._senders = self._idle = self._in_flight = self._queued = 0
@@ -112,9 +131,7 @@ class Multipart:
                 self._waiting.append(part)
                 self._queued += 1
                 self._condition.notify()
-                if self._idle < len(self._waiting) and self._senders < self._limit:
-                    self._senders += 1
-                    threading.Thread(target=self._run_sender, name="stepout-send", daemon=True).start()
+                self._staff(1)
                 return
         part.release()
         self.check()
@@ -174,6 +191,13 @@ class Multipart:
 
     # Senders -----------------------------------------------------------------------------------------------------
 
+    def _staff(self, most: int) -> None:
+        """Start up to ``most`` senders, as far as parts wait for one; the caller holds the lock."""
+        wanted = min(most, self._limit - self._senders, len(self._waiting) - self._idle)
+        for _ in range(wanted):
+            self._senders += 1
+            threading.Thread(target=self._run_sender, name="stepout-send", daemon=True).start()
+
     def _run_sender(self) -> None:
         while (part := self._next()) is not None:
             try:
@@ -219,10 +243,15 @@ class Multipart:
                 return self._upload
             self._starting = True
         try:
+            start = self._clock()
             upload = self._retries.run(lambda: self._store.start_upload(self._key, options=self._options))
+            far = is_far(self._clock() - start)
             with self._condition:
                 self._upload = upload
                 self.check()
+                self.far = far
+                self._limit = self._limit_for(far)
+                self._staff(self._limit)
                 return upload
         finally:
             with self._condition:

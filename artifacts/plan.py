@@ -20,9 +20,11 @@ __all__ = [
     "MIN_PART_SIZE",
     "TransferSettings",
     "ceiling",
+    "is_far",
     "part_size_at",
     "part_size_for",
     "part_sizes",
+    "ring_size",
     "sender_count",
     "single_put_limit",
 ]
@@ -37,10 +39,14 @@ BLOCK_SIZE = MIB
 
 MIN_MEMORY = 16 * MIB
 
+_RESERVED = 4 * MIB
+"""Of the memory that a transfer may use: what its connections and threads need beside the blocks."""
+
 # A stream of unknown length starts with small parts, so that short ones are cheap, and grows them twice.
 _SMALL_PARTS = 64
 _MIDDLE_PARTS = 5_000
 _MAX_SENDERS = 8
+_NEAR_SECONDS = 0.03
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,8 +54,9 @@ class TransferSettings:
     """How much one transfer may use.
 
     Attributes:
-        memory: Bytes that hold parts on their way, whatever the size of the artifact. It bounds the size of a part
-            (half of it), and so the size of an artifact: 64 MiB carry streams of 233 GiB and files of 312 GiB.
+        memory: Bytes that one transfer may use, whatever the size of the artifact: nearly all of them hold parts on
+            their way (4 MiB less, for connections and threads). It bounds the size of a part (half of it), and so the
+            size of an artifact: 64 MiB carry streams of 233 GiB and files of 312 GiB.
         connections: Requests in flight at once; ``None`` chooses from cores and memory.
         part_size: Bytes in each part; ``None`` adapts to the size. At most half of ``memory``; rounded down
             to whole MiB.
@@ -99,14 +106,20 @@ def part_size_at(number: int, settings: TransferSettings) -> int:
     return middle if number <= _MIDDLE_PARTS else large
 
 
-def part_size_for(size: int, settings: TransferSettings) -> int:
+def part_size_for(size: int, settings: TransferSettings, *, far: bool = False) -> int:
     """Return the size of every part but the last of a body of ``size`` bytes.
+
+    Args:
+        size: Of the body.
+        settings: How much memory there is.
+        far: Whether the server is far away. Then many small parts on their way at once bring more than the requests
+            that larger ones save.
 
     Raises:
         ConfigurationError: Even the largest part that the memory allows would need more than 10,000 parts.
     """
     small, middle, large = _ladder(settings)
-    if size <= _SMALL_PARTS * small:
+    if size <= (MAX_PARTS if far else _SMALL_PARTS) * small:
         return small
     for candidate in (middle, large):
         if math.ceil(size / candidate) <= MAX_PARTS:
@@ -138,11 +151,32 @@ def single_put_limit(settings: TransferSettings) -> int:
     return _ladder(settings)[0]
 
 
-def sender_count(part_size: int, settings: TransferSettings, *, cores: int) -> int:
+def ring_size(settings: TransferSettings) -> int:
+    """Return how many bytes the blocks of one transfer may take: always more than one part and a block.
+
+    >>> ring_size(TransferSettings()) // MIB
+    60
+    """
+    return settings.memory - _RESERVED
+
+
+def is_far(waited: float) -> bool:
+    """Say whether a server is far away, from the seconds that its first answer took, connecting included.
+
+    S3 itself takes some tens of milliseconds even within a region, and carries some 90 MB/s on one connection
+    (https://docs.aws.amazon.com/AmazonS3/latest/userguide/optimizing-performance-guidelines.html).
+
+    >>> is_far(0.003), is_far(0.06)
+    (False, True)
+    """
+    return waited > _NEAR_SECONDS
+
+
+def sender_count(part_size: int, settings: TransferSettings, *, cores: int, far: bool = False) -> int:
     """Return how many parts may be on their way at once.
 
     Latency wants more connections than cores, the interpreter's lock wants few; memory holds only so many parts,
     one of which is being filled.
     """
-    wanted = settings.connections or min(_MAX_SENDERS, max(4, cores))
+    wanted = settings.connections or (_MAX_SENDERS if far else min(_MAX_SENDERS, max(4, cores)))
     return max(1, min(wanted, settings.memory // part_size - 1))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import mmap
+import sys
 import threading
 from typing import TYPE_CHECKING
 
@@ -61,7 +62,7 @@ class Ring:
     def __init__(self, memory: int) -> None:
         self._memory = memory
         self._condition = threading.Condition()
-        self._region: memoryview | None = None
+        self._region: mmap.mmap | None = None
         self._free: list[Block] = []
 
     def take(self, check: Callable[[], None]) -> Block:
@@ -95,12 +96,18 @@ class Ring:
         with self._condition:
             self._condition.notify_all()
 
+    def widen(self) -> None:
+        """Say that most of the ring will be used: in huge pages it is touched in tens of steps, not thousands."""
+        if self._region is not None and sys.platform == "linux" and hasattr(mmap, "MADV_HUGEPAGE"):
+            with contextlib.suppress(OSError):  # advice only; kernels without huge pages refuse it
+                self._region.madvise(mmap.MADV_HUGEPAGE)
+
     def _map(self) -> None:
         # An anonymous map, not a bytearray: pages count only once touched, and all of them go back at the end.
-        region = mmap.mmap(-1, self._memory)
-        if hasattr(mmap, "MADV_HUGEPAGE") and self._memory > BLOCK_SIZE:
-            with contextlib.suppress(OSError):  # advice only; kernels without huge pages refuse it
-                region.madvise(mmap.MADV_HUGEPAGE)
-        self._region = memoryview(region)
+        if sys.platform == "win32":
+            region = mmap.mmap(-1, self._memory)
+        else:  # private: Linux gives no huge pages to shared ones, unless it is told to
+            region = mmap.mmap(-1, self._memory, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        self._region, view = region, memoryview(region)
         starts = range(0, self._memory // BLOCK_SIZE * BLOCK_SIZE, BLOCK_SIZE)
-        self._free = [Block(self, self._region[start : start + BLOCK_SIZE]) for start in reversed(starts)]
+        self._free = [Block(self, view[start : start + BLOCK_SIZE]) for start in reversed(starts)]

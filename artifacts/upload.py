@@ -20,6 +20,7 @@ from stepout.artifacts.plan import (
     ceiling,
     part_size_at,
     part_size_for,
+    ring_size,
     sender_count,
     single_put_limit,
 )
@@ -189,15 +190,25 @@ class Upload:
 
     def _begin(self, total: int | None) -> None:
         """Start from nothing, with the plan for ``total`` bytes (``None``: unknown)."""
-        self._fixed_part_size = None if total is None else part_size_for(total, self._settings)
+        self._total = total
         self._report.begin(total)
-        self._ring = Ring(self._settings.memory)
+        self._ring = Ring(ring_size(self._settings))
         self._multipart: Multipart | None = None
         self._blocks: list[Block] = []
         self._parts = self._size = 0
+        self._part_size()  # refuses now what is too large
 
     def _part_size(self) -> int:
-        return self._fixed_part_size or part_size_at(self._parts + 1, self._settings)
+        """Return the size of the next part: a small one until the first answer tells how far the server is."""
+        if self._total is None:
+            return part_size_at(self._parts + 1, self._settings)
+        near = self._multipart is not None and self._multipart.far is False
+        # Some of the servers without full-object checksums insist on parts of one size.
+        equal = self._store.profile.multipart_checksum == "parts"
+        return part_size_for(self._total, self._settings, far=not near and not equal)
+
+    def _senders(self, far: bool) -> int:
+        return sender_count(self._part_size(), self._settings, cores=os.cpu_count() or 1, far=far)
 
     def _check(self) -> None:
         if self._aborted:
@@ -227,7 +238,7 @@ class Upload:
         if self._multipart is None:
             if len(self._blocks) <= per_part:
                 return
-            self._new_multipart(self._part_size())
+            self._new_multipart()
             fresh = self._blocks
         for block in fresh:
             self._hash(block)
@@ -255,12 +266,13 @@ class Upload:
         self._parts += 1
         return self._parts
 
-    def _new_multipart(self, part_size: int) -> Multipart:
+    def _new_multipart(self) -> Multipart:
+        self._ring.widen()
         self._multipart = multipart = Multipart(
             self._store,
             self._key,
             options=self._options,
-            senders=sender_count(part_size, self._settings, cores=os.cpu_count() or 1),
+            senders=self._senders,
             sent=self._report.sent,
         )
         if self._aborted:  # abort() may have come just before there was anything to tell
@@ -295,17 +307,15 @@ class Upload:
     def _complete(self, multipart: Multipart) -> Uploaded:
         content, written = multipart.finish()
         if content.size != self._size:
-            raise StoreError(
-                f"{self._url}: {self._size:,} bytes were read, but {content.size:,} sent; a bug of stepout"
-            )
+            raise StoreError(f"{self._url}: {self._size:,} bytes were read, {content.size:,} sent; a bug of stepout")
         return self._done(content, written)
 
     def _put(self, views: Sequence[memoryview]) -> Uploaded:
         """Send everything as one PutObject, from this thread; it is in memory, so a conflict is sent anew here."""
         digest = Digest("crc64nvme" if has_native_crc64nvme() else None)
         for view in views:
-            for start in range(0, len(view), BLOCK_SIZE):
-                digest.update(view[start : start + BLOCK_SIZE])
+            for piece in Views.cut(view, BLOCK_SIZE):
+                digest.update(piece)
         content = Content(size=digest.size, checksum=digest.checksums())
         retries = Retries(self._pause, tries=_ANEW_TRIES, conflicts=True)
         written = retries.run(lambda: self._put_once(views, content))
@@ -336,11 +346,11 @@ class Upload:
         self._begin(len(view))
         if len(view) <= single_put_limit(self._settings):
             return self._put([view])
-        step = self._part_size()
-        multipart = self._new_multipart(step)
-        for start in range(0, len(view), step):
-            part = view[start : start + step]
-            views = Views(part[offset : offset + BLOCK_SIZE] for offset in range(0, len(part), BLOCK_SIZE))
+        multipart, rest = self._new_multipart(), view
+        while len(rest):
+            step = self._part_size()
+            part, rest = rest[:step], rest[step:]
+            views = Views.cut(part, BLOCK_SIZE)
             for piece in views:
                 multipart.hash(piece)
             multipart.add(Part(self._next_number(), views))

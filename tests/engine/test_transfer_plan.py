@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,6 +19,7 @@ from stepout.artifacts.plan import (
     part_size_at,
     part_size_for,
     part_sizes,
+    ring_size,
     sender_count,
     single_put_limit,
 )
@@ -45,6 +48,25 @@ def test_known_sizes_are_covered_exactly(transfer: TransferSettings, share: floa
     assert max(sizes) <= transfer.memory // 2
 
 
+@given(transfer=settings_, share=st.floats(0, 1), cut=st.integers(0, MAX_PARTS))
+def test_a_plan_that_learns_that_the_server_is_near_still_covers_the_size(
+    transfer: TransferSettings, share: float, cut: int
+) -> None:
+    """Any number of small parts may have been cut by then; far from it, all of them are small."""
+    size = int(share * MAX_PARTS * part_size_at(MAX_PARTS, transfer))
+    far, near = part_size_for(size, transfer, far=True), part_size_for(size, transfer)
+    assert far <= near
+    first = min(cut, size // far)
+    assert first + math.ceil((size - first * far) / near) <= MAX_PARTS
+    assert math.ceil(size / far) <= MAX_PARTS
+
+
+@given(transfer=settings_)
+def test_the_ring_holds_a_part_and_a_block(transfer: TransferSettings) -> None:
+    """Else nothing would ever leave; and it stays below the memory that may be used."""
+    assert part_size_at(MAX_PARTS, transfer) + BLOCK_SIZE <= ring_size(transfer) < transfer.memory
+
+
 @given(transfer=settings_, number=st.integers(1, MAX_PARTS - 1))
 def test_parts_of_streams_grow_within_bounds(transfer: TransferSettings, number: int) -> None:
     """A later part is never smaller; each is whole blocks, at least two fit in memory, and the first is one put."""
@@ -61,10 +83,10 @@ def test_the_ceiling_is_what_the_parts_add_up_to(transfer: TransferSettings) -> 
     assert ceiling(transfer) == sum(part_size_at(number, transfer) for number in range(1, MAX_PARTS + 1))
 
 
-@given(transfer=settings_, part=st.integers(MIN_PART_SIZE, 16 * GIB), cores=st.integers(1, 256))
-def test_parts_in_flight_fit_in_memory(transfer: TransferSettings, part: int, cores: int) -> None:
+@given(transfer=settings_, part=st.integers(MIN_PART_SIZE, 16 * GIB), cores=st.integers(1, 256), far=st.booleans())
+def test_parts_in_flight_fit_in_memory(transfer: TransferSettings, part: int, cores: int, far: bool) -> None:
     """At least one sender; otherwise never more parts on their way than memory holds beside the one being filled."""
-    senders = sender_count(part, transfer, cores=cores)
+    senders = sender_count(part, transfer, cores=cores, far=far)
     assert senders == 1 or (senders + 1) * part <= transfer.memory
 
 
