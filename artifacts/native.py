@@ -169,8 +169,8 @@ class NativeRoute:
             return False
         return True
 
-    def put(self, key: str, data: bytes, *, media_type: str) -> dict[str, Any] | None:
-        """Store an object; return its ``etag`` and ``version_id``, or ``None``."""
+    def put(self, key: str, data: bytes, *, media_type: str) -> dict[str, Any]:
+        """Store an object; return its ``etag``, without which obstore raises, and ``version_id``."""
         done = self._library.put(
             self._store(),
             key,
@@ -180,7 +180,7 @@ class NativeRoute:
             mode=self._mode,
             use_multipart=False,
         )
-        return {"etag": done["e_tag"], "version_id": done.get("version")} if done.get("e_tag") else None
+        return {"etag": done["e_tag"], "version_id": done["version"]}
 
     def get(
         self, key: str, *, version_id: str | None, if_match: str | None, limit: int

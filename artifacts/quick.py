@@ -151,7 +151,7 @@ class QuickStore(S3Store):
         # obstore computes the checksum that the server checks by itself: it has to be ours.
         if native is not None and hashlib.sha256(data).hexdigest() == sha256:
             done = native.put(key, data, media_type=options.media_type)
-            return None if done is None else Written(etag=done["etag"], version_id=_version(done["version_id"]))
+            return Written(etag=done["etag"], version_id=_version(done["version_id"]))
         if light is None:
             return None
         headers = light.put(key, data, sha256=sha256, media_type=options.media_type)
