@@ -163,8 +163,8 @@ def ring_size(settings: TransferSettings) -> int:
 def is_far(waited: float) -> bool:
     """Say whether a server is far away, from the seconds that its first answer took, connecting included.
 
-    S3 itself takes some tens of milliseconds even within a region, and carries some 90 MB/s on one connection
-    (https://docs.aws.amazon.com/AmazonS3/latest/userguide/optimizing-performance-guidelines.html).
+    The limit is a choice: above what loopback and local networks take, below what a server behind a wide network does.
+    A busy machine may take a near server for a far one; that costs some more requests, and nothing else.
 
     >>> is_far(0.003), is_far(0.06)
     (False, True)

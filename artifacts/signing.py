@@ -12,7 +12,7 @@ __all__ = ["send_parts_at_once", "sign_known_bodies"]
 def sign_known_bodies(client: Any) -> None:
     """Let a client that signs payloads take a body's SHA-256 from the body, which computes it once at most.
 
-    Where awscrt is installed, botocore lets it read the body for every signature, 4 KiB at a time under the
+    Where awscrt is installed, botocore lets it read the body for every signature, in small pieces under the
     interpreter's lock. Only ``ViewBody`` is signed here; whatever else a request carries, or another kind of signature
     (S3 Express, SigV4a), stays botocore's, and so do credentials, regions and redirects.
 
