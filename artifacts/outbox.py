@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from copy import copy
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, TypedDict, cast, get_args
 
@@ -18,6 +19,7 @@ from stepout.artifacts.upload import Upload
 from stepout.schemas import Pointer, invalid_document, json_problems
 from stepout.schemas.errors import ConfigurationError
 from stepout.schemas.pointer import pointer_problems
+from stepout.schemas.rules import POINTER_TEXTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["Outbox", "PutOptions", "Target", "check_mode"]
 
 _STEM: Final = re.compile(r"[A-Za-z0-9_]+(?:-[A-Za-z0-9_]+)+")
+_ALIKE: Final = 64
 _NO_CONTENT: Final = {"sha256": "0" * 64}
 
 
@@ -93,6 +96,7 @@ class Outbox:
     ledger: Ledger
     clock: Clock
     progress: Progress | None = None
+    _alike: dict[tuple[str, str, str], Target] = field(default_factory=dict, repr=False, compare=False)
 
     def target(self, name: str, media_type: str, suffix: str, options: PutOptions, own: tuple[str, ...] = ()) -> Target:
         """Check one put before a byte is read.
@@ -215,6 +219,21 @@ class Outbox:
         return pointer
 
     def _checked(self, name: str | None, label: str, key: str, media_type: str, options: PutOptions) -> Target:
+        """Check what a pointer will hold; for the same settings once, since ten thousand puts differ in keys alone."""
+        annotations, kind = options.get("annotations"), None
+        if annotations is None and isinstance(media_type, str):
+            kind = (media_type, str(options.get("mode")), str(options.get("expires_at")))
+            known = self._alike.get(kind)
+            if known is not None and POINTER_TEXTS["key"].accepts(key):
+                draft = copy(known.draft)
+                draft.__dict__["key"] = key  # frozen for everybody else; replace() costs as much as a signature
+                return Target(name=name, label=label, key=key, options=known.options, draft=draft)
+        target = self._checked_anew(name, label, key, media_type, options)
+        if kind is not None and len(self._alike) < _ALIKE:
+            self._alike[kind] = target
+        return target
+
+    def _checked_anew(self, name: str | None, label: str, key: str, media_type: str, options: PutOptions) -> Target:
         annotations = options.get("annotations")
         draft = Pointer(
             bucket=self.store.bucket,

@@ -126,7 +126,7 @@ class QuickStore(S3Store):
         kind = self._kind("PutObject", options)
         if kind is not None:
             written: Written | None
-            written = self._try(lambda: self._put(kind, key, b"".join(body), checksum["sha256"], options))
+            written = self._try(lambda: self._put(kind, key, body, checksum["sha256"], options))
             if written is not None:
                 return written
         with self._taught("PutObject", kind, key, options):
@@ -146,10 +146,14 @@ class QuickStore(S3Store):
 
     # The routes --------------------------------------------------------------------------------------------------
 
-    def _put(self, kind: _Kind, key: str, data: bytes, sha256: str, options: WriteOptions) -> Written | None:
+    def _put(
+        self, kind: _Kind, key: str, body: Sequence[memoryview], sha256: str, options: WriteOptions
+    ) -> Written | None:
         native, light = self._routes(kind)
-        # obstore computes the checksum that the server checks by itself: it has to be ours.
-        if native is not None and hashlib.sha256(data).hexdigest() == sha256:
+        fixed = len(body) == 1 and type(body[0].obj) is bytes and body[0].nbytes == len(body[0].obj)
+        data: bytes = body[0].obj if fixed else b"".join(body)  # type: ignore[assignment]  # bytes, if fixed
+        # obstore computes the checksum that the server checks by itself: it has to be that of the same bytes.
+        if native is not None and (fixed or hashlib.sha256(data).hexdigest() == sha256):
             done = native.put(key, data, media_type=options.media_type)
             return Written(etag=done["etag"], version_id=_version(done["version_id"]))
         if light is None:
