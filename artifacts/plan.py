@@ -70,6 +70,11 @@ class TransferSettings:
     part_size: int | None = None
 
     def __post_init__(self) -> None:
+        given = {"memory": self.memory, "connections": self.connections, "part_size": self.part_size}
+        for name, value in given.items():
+            optional = name != "memory" and value is None
+            if not optional and (isinstance(value, bool) or not isinstance(value, int)):
+                raise ConfigurationError(f"{name} is a {type(value).__name__}: expected a whole number")
         if self.memory < MIN_MEMORY:
             raise ConfigurationError(f"memory is {self.memory:,} bytes: at least {MIN_MEMORY:,} are needed")
         if self.connections is not None and not 1 <= self.connections <= 256:  # noqa: PLR2004 - named in the message

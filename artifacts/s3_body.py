@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
-from stepout.schemas.errors import StoreUnavailableError
+from stepout.schemas.errors import StoreError, StoreUnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -46,6 +46,12 @@ class S3Download:
 
     def __init__(self, answer: Mapping[str, Any], info: ObjectInfo, subject: str) -> None:
         self._body = answer["Body"]
+        if "ContentLength" not in answer:
+            self._body.close()
+            raise StoreError(
+                f"{subject}: the server did not say how long its answer is; nothing was read. A proxy between may have "
+                "removed Content-Length"
+            )
         self._length: int = answer["ContentLength"]
         self._wire = _wire_below(self._body, self._length) or self._body
         self._subject = subject

@@ -88,6 +88,7 @@ def read_into(source: Any, room: memoryview) -> int:
 
     Raises:
         BlockingIOError: The stream does not block, and has nothing to give now.
+        OSError: It gives more than it was asked for.
         TypeError: It gives text.
     """
     if hasattr(source, "readinto"):
@@ -97,6 +98,8 @@ def read_into(source: Any, room: memoryview) -> int:
         if isinstance(data, str):
             raise TypeError("the stream gives text; open it in binary mode")
         count = None if data is None else len(data)
+        if count is not None and count > len(room):
+            raise OSError(f"the stream was asked for {len(room):,} bytes and gave {count:,}; its read(n) is at fault")
         if count:
             room[:count] = data
     if count is None:

@@ -267,3 +267,18 @@ def test_a_server_that_ignores_ranges_is_not_believed(
 def test_the_region_of_a_store_is_its_clients(seaweed_client: Any, bucket: str) -> None:
     """Pointers can say the region without a request."""
     assert S3Store(seaweed_client, bucket).region == seaweed_client.meta.region_name
+
+
+def test_an_answer_without_a_length_is_not_read(seaweed_client: Any, bucket: str) -> None:
+    """A proxy that drops Content-Length could cut an answer short unnoticed, so nothing is read."""
+    seaweed_client.put_object(Bucket=bucket, Key="k", Body=b"0123456789")
+
+    def without_length(parsed: dict[str, Any], **_: Any) -> None:
+        del parsed["ContentLength"]
+
+    seaweed_client.meta.events.register("after-call.s3.GetObject", without_length)
+    try:
+        with pytest.raises(StoreError, match="did not say how long"):
+            S3Store(seaweed_client, bucket).get("k")
+    finally:
+        seaweed_client.meta.events.unregister("after-call.s3.GetObject", without_length)

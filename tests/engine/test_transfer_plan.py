@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -107,10 +108,10 @@ def test_a_body_beyond_the_ceiling_is_refused_with_advice() -> None:
     "wrong",
     [
         {"memory": MIB}, {"connections": 0}, {"connections": 1000}, {"part_size": MIB}, {"part_size": 6 * GIB},
-        {"part_size": 33 * MIB},
+        {"part_size": 33 * MIB}, {"memory": "64MB"}, {"memory": 1e8}, {"connections": True}, {"part_size": 8e6},
     ],
 )  # fmt: skip
-def test_settings_outside_the_limits_are_refused(wrong: dict[str, int]) -> None:
+def test_settings_outside_the_limits_are_refused(wrong: dict[str, Any]) -> None:
     """Each message names the setting."""
     with pytest.raises(ConfigurationError, match=next(iter(wrong))):
         TransferSettings(**wrong)

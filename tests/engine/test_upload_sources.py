@@ -155,18 +155,24 @@ def test_streams_may_give_less_than_asked() -> None:
     assert store.read("key") == LARGE
 
 
-def test_text_and_non_blocking_streams_are_refused() -> None:
-    """Text has no bytes; a stream that says "nothing now" would be cut short."""
+def test_streams_that_break_the_rules_are_refused() -> None:
+    """Text has no bytes; "nothing now" would be cut short; more than was asked for does not fit."""
 
     class Idle(io.RawIOBase):
         def readinto(self, _room: Any) -> None:
             return None
+
+    class Generous:
+        def read(self, size: int) -> bytes:
+            return bytes(size + 1)
 
     store = MemoryStore()
     with pytest.raises(TypeError, match="binary mode"):
         upload(store).send_stream(ReadOnly("text", 2))
     with pytest.raises(BlockingIOError, match="pass one that blocks"):
         upload(store).send_stream(Idle())
+    with pytest.raises(OSError, match="is at fault"):
+        upload(store).send_stream(Generous())
     is_clean(store)
 
 
