@@ -59,6 +59,8 @@ TARGETS = (
     Target("download", (), MEMORY, 64),
     Target("growth", (), MEMORY, 64),
     Target("small", (), "boto3", 0.6),
+    Target("small", (), "boto3", 0.6, mine="stepout many, no extra"),
+    Target("small", (), "boto3", 0.15, mine="stepout many"),
     Target("small", ("put",), "bare put_object", 1.15, ("cpu",)),
     Target("parquet", (), "pyarrow S3 stream", 1.10, ("wall",), "stepout put_table"),
     Target("cold", (), "boto3", 1.05),
