@@ -10,7 +10,7 @@ Where to look:
 - sending: ``upload`` over ``plan``, ``sources``, ``ring``, ``hasher``, ``checksums`` and ``multipart``; ``commit`` and
   ``retries`` decide what an answer means; ``progress`` and ``report`` tell how far it is;
 - many at once: ``many`` (``put_many``, ``read_many``) over ``crew`` (threads, lazily); small objects cost less by
-  ``quick``, which learns a ``sample`` and takes one of two routes, ``native`` (obstore) or ``light`` (botocore's parts);
+  ``quick``, which learns a ``sample`` and takes a cheaper route, ``native`` (obstore) or ``light`` (botocore's parts);
 - the store: ``store`` (the protocol), ``s3`` with ``clients``, ``bodies``, ``s3_body`` and ``s3_errors``, and
   ``memory``;
 - reading: ``resolve`` and ``output`` (documents), ``access`` (what a reader may do), ``artifact`` (one artifact) over
