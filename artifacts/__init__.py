@@ -11,8 +11,9 @@ Where to look:
   ``retries`` decide what an answer means; ``progress`` and ``report`` tell how far it is;
 - many at once: ``many`` (``put_many``, ``read_many``) over ``crew`` (threads, lazily); small objects cost less by
   ``quick``, which learns a ``sample`` and takes a cheaper route, ``native`` (obstore) or ``light`` (botocore's parts);
-- the store: ``store`` (the protocol), ``s3`` with ``clients``, ``bodies``, ``s3_body`` and ``s3_errors``, and
-  ``memory``;
+- the store: ``store`` (the protocol), ``s3`` with ``clients``, ``signing``, ``bodies``, ``s3_body`` and ``s3_errors``,
+  and ``memory``; ``quick`` sends small objects by the routes ``light`` and ``native``, as ``sample`` shows them;
+- many at once: ``many`` (``put_many``, ``read_many``) over ``crew`` (its threads);
 - reading: ``resolve`` and ``output`` (documents), ``access`` (what a reader may do), ``artifact`` (one artifact) over
   ``reading`` (verified, pinned; large objects through ``pipeline``, on as many connections as ``spread`` decides),
   ``reader`` (``open``), ``download`` (with ``reserve``), ``listing``, ``parquet``, ``fsspec_path``;
