@@ -11,7 +11,10 @@ demo: $(VENV)/.demo  ## One run of the whole thing on a local AWS: container, st
 
 test: $(VENV)/.dev  ## Everything, with coverage
 	@mkdir -p build
-	$(BIN)/python -m pytest -n 2 --dist worksteal --cov --cov-report=term:skip-covered --cov-fail-under=95
+	$(BIN)/python -m pytest -n 2 --dist worksteal --cov --cov-report=term-missing:skip-covered
+	@for folder in artifacts callbacks schemas; do \
+		$(BIN)/python -m coverage report --include="$$folder/*" --fail-under=95 --format=total || exit 1; \
+	done
 
 lint: $(VENV)/.dev  ## Style, types, import rules
 	$(BIN)/ruff check .

@@ -32,9 +32,10 @@ class Ledger:
     """The names of one manager; safe to use from several threads."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a forgotten writer may be collected while this thread holds it
         self._pointers: dict[str, Pointer] = {}
         self._taken: set[str] = set()
+        self._forgotten: set[str] = set()
         self._open: dict[int, Abortable] = {}
         self._ended: str | None = None
         self._aborted = False
@@ -46,10 +47,10 @@ class Ledger:
             return MappingProxyType(dict(self._pointers))
 
     @property
-    def taken(self) -> list[str]:
-        """The names that are being written."""
+    def unfinished(self) -> list[str]:
+        """The names that are being written, or were opened, never closed, and not written since."""
         with self._lock:
-            return sorted(self._taken)
+            return sorted(self._taken | self._forgotten)
 
     @property
     def ended(self) -> bool:
@@ -79,10 +80,16 @@ class Ledger:
         with self._lock:
             self._taken.discard(name)
 
+    def forget(self, name: str) -> None:
+        """Record that what wrote an artifact was dropped without a word: no success should follow."""
+        with self._lock:
+            self._forgotten.add(name)
+
     def commit(self, name: str, pointer: Pointer) -> None:
         """Record that an artifact is there."""
         with self._lock:
             self._taken.discard(name)
+            self._forgotten.discard(name)
             self._pointers.pop(name, None)
             self._pointers[name] = pointer
 

@@ -193,8 +193,8 @@ class ArtifactManager(Puts):
 
     @property
     def unfinished(self) -> list[str]:
-        """The names of the artifacts that are being written just now, sorted."""
-        return self._outbox.ledger.taken
+        """The names of artifacts that are being written, or were opened and never closed, sorted."""
+        return self._outbox.ledger.unfinished
 
     # What is there already, and what is no artifact --------------------------------------------------------------
 
@@ -253,12 +253,13 @@ class ArtifactManager(Puts):
             StoreError: A writer was still open; it is aborted.
         """
         ledger = self._outbox.ledger
-        unfinished = [] if ledger.ended else ledger.taken
+        unfinished = [] if ledger.ended else ledger.unfinished
         ledger.end("is closed", aborted=False)
         if unfinished:
             names = ", ".join(unfinished)
             raise StoreError(
-                f"still being written when the artifact manager was closed: {names}; nothing of it was kept"
+                f"still being written when the artifact manager was closed: {names}; nothing of it was kept. Open it "
+                "in a with block, or close it"
             )
 
     def __enter__(self) -> Self:

@@ -39,6 +39,11 @@ _ENCRYPTION: Final = {
 }
 _METADATA: Final = "x-amz-meta-"
 
+# obstore keeps metadata and headers in one namespace: metadata of these names would become the header.
+_ATTRIBUTE_NAMES: Final = frozenset(
+    {"cachecontrol", "contentdisposition", "contentencoding", "contentlanguage", "contenttype", "storageclass"}
+)
+
 # obstore reads these, botocore does not (or reads them otherwise), and a store cannot be told to forget them.
 _ITS_OWN_VARIABLES: Final = (
     "AWS_ALLOW_INVALID_CERTIFICATES",
@@ -108,7 +113,9 @@ def _goes_straight(client: Any, sample: Sample) -> bool:
     session = getattr(getattr(client, "_endpoint", None), "http_session", None)
     if parts.scheme == "https" and getattr(session, "_verify", None) is not True:
         return False
-    return parts.scheme not in getproxies() or bool(proxy_bypass(parts.hostname or ""))
+    # obstore follows ALL_PROXY too, which botocore does not.
+    proxied = {parts.scheme, "all"} & set(getproxies())
+    return not proxied or bool(proxy_bypass(parts.hostname or ""))
 
 
 def _place(base: str, bucket: str) -> dict[str, Any] | None:
@@ -131,7 +138,10 @@ def _attributes(headers: Mapping[str, str]) -> dict[str, Any] | None:
         if name in _ENCRYPTION:
             config[_ENCRYPTION[name]] = value == "true" if name.endswith("enabled") else value
         elif name.startswith(_METADATA):
-            attributes[name.removeprefix(_METADATA)] = value
+            bare = name.removeprefix(_METADATA)
+            if bare.lower().replace("-", "").replace("_", "") in _ATTRIBUTE_NAMES:
+                return None
+            attributes[bare] = value
         elif name == "x-amz-storage-class":
             attributes["Storage-Class"] = value
         elif name == "x-amz-tagging":

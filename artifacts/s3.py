@@ -260,7 +260,7 @@ def _describe(options: WriteOptions) -> dict[str, Any]:
         "ExpectedBucketOwner": options.expected_bucket_owner,
     }
     if options.encryption is not None:
-        found["ServerSideEncryption"] = "aws:kms" if options.encryption.kms_key else "AES256"
+        found["ServerSideEncryption"] = "aws:kms" if options.encryption.kms or options.encryption.kms_key else "AES256"
         found["SSEKMSKeyId"] = options.encryption.kms_key
         found["BucketKeyEnabled"] = options.encryption.bucket_key or None
     return {**found, **options.extra}

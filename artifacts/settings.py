@@ -34,9 +34,6 @@ _TAGS, _TAG_NAME, _TAG_VALUE = 10, 128, 256
 _METADATA_BYTES: Final = 2048
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$&'*+.^_`|~-]+")
 _ACCOUNT = re.compile(r"[0-9]{12}")
-# "If you specify aws:kms, but don't provide the key, S3 uses the AWS managed key (aws/s3)": this is its alias.
-# https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingKMSEncryption.html
-_AWS_KEY: Final = "alias/aws/s3"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +122,7 @@ def encryption_of(setting: Encryption | str | None) -> Encryption | None:
     if setting == "AES256":
         return Encryption()
     if setting == "aws:kms":
-        return Encryption(kms_key=_AWS_KEY)
+        return Encryption(kms=True)
     if isinstance(setting, str) and setting.startswith(("arn:", "alias/")):
         return Encryption(kms_key=setting)
     shown = repr(setting) if isinstance(setting, str) else f"of type {type(setting).__name__}"

@@ -64,9 +64,16 @@ class StoreProfile:
 
 @dataclass(frozen=True, kw_only=True)
 class Encryption:
-    """Server-side encryption: ``Encryption(kms_key="arn:…", bucket_key=True)``; no key means SSE-S3."""
+    """Server-side encryption: ``Encryption(kms_key="arn:…", bucket_key=True)``; without KMS it is SSE-S3.
+
+    Attributes:
+        kms_key: The key's ARN or alias.
+        kms: SSE-KMS; without ``kms_key`` by the key that S3 chooses (the bucket's own, or ``aws/s3``).
+        bucket_key: Fewer requests to KMS, by a key for the bucket.
+    """
 
     kms_key: str | None = None
+    kms: bool = False
     bucket_key: bool = False
 
 

@@ -157,8 +157,13 @@ class ArtifactWriter(_BinaryFile):
             self.abort()
 
     def __del__(self) -> None:
-        # io.IOBase would close, that is commit, what was forgotten halfway.
+        self.forget()
+
+    def forget(self) -> None:
+        """End a write that nobody closed; io.IOBase would close it when it is collected, that is commit a part."""
         if not getattr(self, "_ended", True):
+            _log.warning("artifact %s was opened and never closed: nothing of it is kept", self.name)
+            self._outbox.ledger.forget(self.name)
             self.abort()
 
     def _commit(self) -> None:
@@ -210,4 +215,4 @@ class ArtifactTextWriter(io.TextIOWrapper):
         self._writer.__exit__(None, None, None)
 
     def __del__(self) -> None:
-        self._writer.abort()
+        self._writer.forget()

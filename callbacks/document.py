@@ -96,7 +96,10 @@ def _refuse(what: str, problems: list[Problem]) -> None:
 
 
 def _unfinished(name: str) -> Problem:
-    message = "is still being written, and would be missing: close its writer, or wait for its thread, inside the block"
+    message = (
+        "is still being written, or its writer was never closed, and would be missing: open it in a with block, "
+        "or wait for its thread, before the task ends"
+    )
     return Problem(f"$.artifacts.{name}", "unfinished", message)
 
 

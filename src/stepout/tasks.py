@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, Unpack, cast, overload
@@ -10,7 +11,7 @@ from stepout.callbacks.decorate import as_task
 from stepout.callbacks.task import Task, TaskOptions
 from stepout.callbacks.uncaught import UncaughtHook, watch_uncaught
 from stepout.schemas import RunIdentity
-from stepout.schemas.errors import ConfigurationError
+from stepout.schemas.errors import ConfigurationError, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -47,6 +48,8 @@ class OpenTask(Task):
     """A task whose artifacts are an ``ArtifactManager``'s, and whose uncaught traceback shows no secret."""
 
     _uncaught: UncaughtHook | None = None
+    owns_artifacts = False
+    """Whether the artifact manager ends with the task: what is written after the report would be in no document."""
 
     @property
     def artifacts(self) -> ArtifactManager:
@@ -71,8 +74,16 @@ class OpenTask(Task):
             super().__exit__(kind, exception, traceback)
             well = exception is None
         finally:
+            self._close_artifacts()
             if self._uncaught is not None:
                 self._uncaught.closed(well=well)
+
+    def _close_artifacts(self) -> None:
+        manager = self._ending.artifacts
+        close = getattr(type(manager), "close", None)
+        if self.owns_artifacts and close is not None and os.getpid() == self._pid:
+            with contextlib.suppress(StoreError):  # it was aborted: the task has said why
+                close(manager)
 
 
 def open_task(**options: Unpack[OpenTaskOptions]) -> OpenTask:
@@ -122,7 +133,9 @@ def open_task(**options: Unpack[OpenTaskOptions]) -> OpenTask:
     def artifacts() -> Artifacts:
         return ready if ready is not None else _artifacts(environ, place, run)
 
-    return OpenTask.from_env(environ, client=given.pop("sfn_client", None), artifacts=artifacts, **given)
+    opened = OpenTask.from_env(environ, client=given.pop("sfn_client", None), artifacts=artifacts, **given)
+    opened.owns_artifacts = ready is None
+    return opened
 
 
 def _artifacts(environ: Mapping[str, str], place: dict[str, Any], run: RunIdentity | None) -> Artifacts:

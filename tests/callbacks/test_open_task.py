@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import sys
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 
@@ -75,6 +76,35 @@ def test_a_writer_that_nobody_closed_is_no_success() -> None:
     with pytest.raises(StoreError):
         writers[0].write(b"more")
     assert task.artifacts.pointers == {}
+
+
+@pytest.mark.parametrize("mode", ["wb", "w"])
+def test_a_writer_that_nobody_kept_is_no_success_either(mode: Literal["wb", "w"]) -> None:
+    """The garbage collector has aborted it by the time the job returns; the artifact is missing all the same."""
+    target = RecordingTarget()
+
+    @stepout.task(environ={}, bucket=MemoryStore("results"), targets=target)
+    def job(task: stepout.OpenTask) -> None:
+        writer = task.artifacts.open("mask", mode)
+        writer.write("x" if mode == "w" else b"x")  # type: ignore[arg-type]  # the mode says which
+        del writer
+        gc.collect()
+
+    with pytest.raises(InvalidDocumentError, match=r"\$\.artifacts\.mask"):
+        job()
+    assert [failure["error"] for failure in target.failures] == ["Stepout.InvalidDocument"]
+
+
+def test_nothing_is_written_after_the_report() -> None:
+    """It would be in no document; a manager of the caller's own goes on."""
+    with stepout.open_task(environ={}, bucket=MemoryStore("results"), targets=RecordingTarget()) as task:
+        task.artifacts.put_bytes("early", b"x")
+    with pytest.raises(StoreError, match="is closed"):
+        task.artifacts.put_bytes("late", b"x")
+    manager = stepout.ArtifactManager(MemoryStore("results"))
+    with stepout.open_task(environ={}, artifacts=manager, targets=RecordingTarget()):
+        manager.put_bytes("early", b"x")
+    manager.put_bytes("late", b"x")
 
 
 def test_an_exception_aborts_what_a_thread_still_writes() -> None:

@@ -210,6 +210,16 @@ def test_encryption_without_a_key_is_sse_s3() -> None:
     assert "if-none-match" not in headers
 
 
+def test_kms_without_a_key_leaves_the_choice_to_s3() -> None:
+    """The bucket's own key, or the managed one: naming an alias would be another request."""
+    client = make_client(endpoint_url="https://127.0.0.1:1", **KEYS)
+    recorder = Recorder(client)
+    Upload(S3Store(client, "bucket"), "key", options=WriteOptions(encryption=Encryption(kms=True))).send_buffer(b"x")
+    headers = recorder.headers(0)
+    assert headers["x-amz-server-side-encryption"] == "aws:kms"
+    assert "x-amz-server-side-encryption-aws-kms-key-id" not in headers
+
+
 def test_a_parameter_that_s3_does_not_know_is_a_configuration_error() -> None:
     """Before anything is sent."""
     client = make_client(endpoint_url="https://127.0.0.1:1", **KEYS)

@@ -326,6 +326,13 @@ def test_the_light_route_signs_as_the_sample_was_signed() -> None:
         assert (found is None) == ("region" not in change)  # the region is the sample's to say
 
 
+@pytest.mark.parametrize("name", ["Cache-Control", "content-encoding", "storage_class"])
+def test_metadata_that_obstore_would_make_a_header_has_no_native_route(name: str) -> None:
+    """Metadata named storage-class would otherwise move small objects to Glacier."""
+    assert native.native_route(_sample(**{f"x-amz-meta-{name}": "x"}), _client(), "bucket", environ={}) is None
+    assert native.native_route(_sample(**{"x-amz-meta-other": "x"}), _client(), "bucket", environ={}) is not None
+
+
 @pytest.mark.parametrize("member", ["_request_signer", "_endpoint"])
 def test_a_botocore_that_keeps_its_parts_elsewhere_has_no_light_route(member: str) -> None:
     """Members that are not public may go away; then nothing breaks."""
@@ -356,8 +363,12 @@ def test_obstore_is_not_used_for_what_it_cannot_say(monkeypatch: pytest.MonkeyPa
     assert native.native_route(owner, client, "bucket", environ={}) is None
     assert native.native_route(sample, client, "bucket", environ={"AWS_PROXY_URL": "http://x"}) is None
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("http_proxy", "http://127.0.0.1:9")
         patch.setenv("no_proxy", "")
+        patch.setenv("ALL_PROXY", "http://127.0.0.1:9")
+        assert native.native_route(sample, client, "bucket") is None
+        patch.delenv("ALL_PROXY")
+        assert native.native_route(sample, client, "bucket") is not None
+        patch.setenv("http_proxy", "http://127.0.0.1:9")
         assert native.native_route(sample, client, "bucket", environ={}) is None
     for name in ("AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "https_proxy", "HTTPS_PROXY"):
         monkeypatch.delenv(name, raising=False)

@@ -104,8 +104,10 @@ def test_a_forgotten_writer_never_commits(manager: ArtifactManager, store: Memor
     manager.open("b", "w").write("x")
     gc.collect()
     assert store.keys() == store.open_uploads == []
+    assert manager.unfinished == ["a", "b"]
     manager.put("a", b"x")
     manager.put("b", b"x")
+    assert manager.unfinished == []
 
 
 def test_closing_twice_is_fine_and_writing_after_is_not(manager: ArtifactManager) -> None:

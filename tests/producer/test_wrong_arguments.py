@@ -70,7 +70,7 @@ def test_settings_may_be_left_out_by_none(store: MemoryStore) -> None:
 
 def test_kms_without_a_key_is_the_accounts_own() -> None:
     """S3's own name of the algorithm is understood; the key is the one that S3 would take."""
-    assert encryption_of("aws:kms") == Encryption(kms_key="alias/aws/s3")
+    assert encryption_of("aws:kms") == Encryption(kms=True)
 
 
 @pytest.mark.parametrize("client", ["s3", boto3.session.Session(), boto3.client("sqs", region_name="eu-west-1")])

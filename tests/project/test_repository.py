@@ -42,3 +42,19 @@ def test_links_point_at_the_root_folders() -> None:
     ).stdout
     links = {line.split("\t")[1] for line in listing.splitlines() if line.startswith("120000")}
     assert links == {f"src/stepout/{name}" for name in ("artifacts", "callbacks", "schemas")}
+
+
+CORE = [file for file in SOURCES if file.parent.name in {"artifacts", "callbacks", "schemas"}]
+
+
+@pytest.mark.parametrize("file", CORE, ids=lambda file: file.name)
+def test_nothing_but_the_face_knows_the_face(file: Path) -> None:
+    """The three folders import each other at most, never ``stepout`` itself nor a module of the face."""
+    names = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names.add(node.module or "")
+    ours = {name.split(".")[1] if "." in name else name for name in names if name.partition(".")[0] == "stepout"}
+    assert ours <= {"artifacts", "callbacks", "schemas"}
