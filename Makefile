@@ -12,7 +12,9 @@ demo: $(VENV)/.demo  ## One run of the whole thing on a local AWS: container, st
 test: $(VENV)/.dev  ## Everything, with coverage
 	@mkdir -p build
 	$(BIN)/python -m pytest -n 2 --dist worksteal --cov --cov-report=term-missing:skip-covered
+	@rm -f .coverage.*  # broken ones, of processes that tests have killed
 	@for folder in artifacts callbacks schemas; do \
+		printf 'coverage of %s, in percent: ' $$folder; \
 		$(BIN)/python -m coverage report --include="$$folder/*" --fail-under=95 --format=total || exit 1; \
 	done
 
