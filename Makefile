@@ -10,7 +10,6 @@ demo: $(VENV)/.demo  ## One run of the whole thing on a local AWS: container, st
 	@$(BIN)/stepout demo
 
 test: $(VENV)/.dev  ## Everything, with coverage
-	@mkdir -p build
 	$(BIN)/python -m pytest -n 2 --dist worksteal --cov --cov-report=term-missing:skip-covered
 	@rm -f .coverage.*  # broken ones, of processes that tests have killed
 	@for folder in artifacts callbacks schemas; do \
