@@ -27,16 +27,18 @@ if TYPE_CHECKING:
 
 __all__ = ["MOST", "PART", "connections_for", "views"]
 
-PART: Final = 8 << 20
-"""What one request asks for, in bytes: a tenth of a second of a usual connection, so that latency hardly counts."""
+PART: Final = 5 << 20
+"""What one request asks for, in bytes: several times what a usual connection brings while a request is on its way."""
 
-MOST: Final = 6
-"""The most connections: with their buffers, a download stays below 64 MiB."""
+MOST: Final = 10
+"""The most connections: with their buffers a download stays below 64 MiB, and boto3's clients keep as many open."""
 
-_SKIPPED: Final = 4 * BLOCK  # a connection begins slowly
+_SKIPPED: Final = 2 * BLOCK  # a connection begins slowly
 _MEASURED: Final = 16 * BLOCK
+_SURE: Final = 4 * BLOCK
+_SURE_SECONDS: Final = 0.05
 _ENOUGH: Final = 150e6
-_WANTED: Final = 600e6
+_WANTED: Final = 800e6
 
 
 def connections_for(left: int, rate: float) -> int:
@@ -50,7 +52,7 @@ def connections_for(left: int, rate: float) -> int:
         1 where it is fast or little is left, else up to ``MOST``, one for each two parts at most.
 
     >>> connections_for(1 << 30, 500e6), connections_for(1 << 30, 85e6), connections_for(32 << 20, 85e6)
-    (1, 6, 2)
+    (1, 10, 3)
     """
     if rate >= _ENOUGH:
         return 1
@@ -73,19 +75,20 @@ def views(
     Raises:
         StoreError: As for ``Source.get``.
     """
-    meter, position = _Meter(lend, clock), 0
+    meter, position, decided = _Meter(lend, clock), 0, False
     with closing(source.blocks(lend=meter.lend)) as blocks:
         for view in meter.timed(blocks):
-            measured = position < _MEASURED <= position + len(view)
             position += len(view)
             yield view
-            if measured:
+            if not decided and meter.knows():
+                decided = True
                 connections = connections_for(source.pointer.size - position, meter.rate())
-                if connections > 1 and _has_ranges(source, position):
+                crew = _Crew(source, position, connections) if connections > 1 and source.pinned else None
+                if crew is not None and crew.works():
                     break
         else:
             return
-    yield from _side_by_side(source, position, connections)
+    yield from crew.views()
 
 
 class _Meter:
@@ -119,40 +122,63 @@ class _Meter:
                 self._counted += len(view)
             yield view
 
+    def knows(self) -> bool:
+        """Say whether enough has come to judge: a slow connection is known by less, and should be."""
+        return self._total >= _MEASURED or (self._total >= _SURE and self._seconds >= _SURE_SECONDS)
+
     def rate(self) -> float:
         """Return bytes per second."""
         return self._counted / max(self._seconds, 1e-9)
 
 
-def _has_ranges(source: Source, position: int) -> bool:
-    """Tell whether ranges may be asked for: of a version that is pinned, from a server that knows them."""
-    if not source.pinned:
-        return False
-    try:
-        with source.get(position, position + 1) as body:
-            return sum(map(len, body.blocks())) == 1
-    except StepoutError:
-        return False  # whatever it is, the connection that is there still works
+class _Crew:
+    """Fetches the rest of an object in ranges, side by side.
 
+    Args:
+        source: The object; pinned, so that all of them are of one version.
+        position: Where the rest begins.
+        connections: How many ranges at once.
+    """
 
-def _side_by_side(source: Source, position: int, connections: int) -> Iterator[memoryview]:
-    from concurrent.futures import ThreadPoolExecutor
+    def __init__(self, source: Source, position: int, connections: int) -> None:
+        from concurrent.futures import ThreadPoolExecutor
 
-    ended = threading.Event()
-    free = [memoryview(bytearray(PART)) for _ in range(connections)]
-    coming: deque[Future[memoryview]] = deque()
-    pool = ThreadPoolExecutor(connections, thread_name_prefix="stepout-read")
-    try:
-        for start in range(position, source.pointer.size, PART):
-            if not free:
-                yield (part := coming.popleft().result())
-                free.append(memoryview(part.obj))
-            coming.append(pool.submit(_fetch, source, start, free.pop(), ended))
-        while coming:
-            yield coming.popleft().result()
-    finally:
-        ended.set()
-        pool.shutdown(cancel_futures=True)
+        self._source = source
+        self._ended = threading.Event()
+        self._free = [memoryview(bytearray(PART)) for _ in range(connections)]
+        self._coming: deque[Future[memoryview]] = deque()
+        self._starts = iter(range(position, source.pointer.size, PART))
+        self._pool = ThreadPoolExecutor(connections, thread_name_prefix="stepout-read")
+        self._begin()
+
+    def works(self) -> bool:
+        """Wait for the first range; where it fails, for whatever reason, the connection that is there still works."""
+        try:
+            self._coming[0].result()
+        except BaseException as error:
+            self._end()
+            if isinstance(error, StepoutError):
+                return False
+            raise
+        return True
+
+    def views(self) -> Iterator[memoryview]:
+        """Yield everything in order; each view is valid until the next is asked for."""
+        try:
+            while self._coming:
+                yield (part := self._coming.popleft().result())
+                self._free.append(memoryview(part.obj))
+                self._begin()
+        finally:
+            self._end()
+
+    def _begin(self) -> None:
+        while self._free and (start := next(self._starts, None)) is not None:
+            self._coming.append(self._pool.submit(_fetch, self._source, start, self._free.pop(), self._ended))
+
+    def _end(self) -> None:
+        self._ended.set()
+        self._pool.shutdown(cancel_futures=True)
 
 
 def _fetch(source: Source, start: int, buffer: memoryview, ended: threading.Event) -> memoryview:

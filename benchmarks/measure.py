@@ -41,7 +41,7 @@ def child_environment(authority: str | None) -> dict[str, str]:
         "AWS_CONFIG_FILE": os.devnull,
         "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
         "NO_PROXY": "127.0.0.1",
-        "PYTHONPATH": str(ROOT),
+        "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "src")]),  # this checkout's, whatever is installed
         "PYTHONWARNINGS": "ignore",
     }
     trust = {"AWS_CA_BUNDLE": authority, "SSL_CERT_FILE": authority} if authority else {}

@@ -14,7 +14,8 @@ from typing import Any
 
 from benchmarks import ours
 from benchmarks.clients import boto3_client, crt_manager, obstore_store, pyarrow_filesystem, s3fs_filesystem
-from benchmarks.job import MIB, Beside, Job, Work, hash_file, mapped, sha256
+from benchmarks.floors import FLOORS
+from benchmarks.job import MIB, Beside, Job, Work, hash_file, mapped
 
 __all__ = ["TRANSFERS"]
 
@@ -244,28 +245,6 @@ def s5cmd_download(job: Job) -> Work:
     return _then_hash(job, lambda: run_s5cmd(job, "cp", f"s3://{job.bucket}/{job.key}", job.path))
 
 
-# Floors -------------------------------------------------------------------------------------------------------------
-
-
-def floor_sha256(job: Job) -> Work:
-    """SHA-256 alone over the mapped file."""
-    return lambda: {"sha256": sha256(mapped(job.path))}
-
-
-def floor_sha256_crc64(job: Job) -> Work:
-    """SHA-256 and CRC64NVME of the same 256 KiB, one after the other."""
-    from awscrt.checksums import crc64nvme
-
-    def work() -> dict[str, Any]:
-        digest, crc, view = hashlib.sha256(), 0, mapped(job.path)
-        for at in range(0, len(view), MIB // 4):
-            digest.update(view[at : at + MIB // 4])
-            crc = crc64nvme(view[at : at + MIB // 4], crc)
-        return {"sha256": digest.hexdigest()}
-
-    return work
-
-
 TRANSFERS: dict[str, dict[str, Make]] = {
     "stepout": {"upload": ours.upload, "download": ours.download},
     "boto3": {"upload": boto3_upload, "download": boto3_download},
@@ -276,6 +255,5 @@ TRANSFERS: dict[str, dict[str, Make]] = {
     "obstore": {"upload": obstore_upload, "download": obstore_download},
     "obstore tuned": {"upload": obstore_tuned_upload},
     "s5cmd": {"upload": s5cmd_upload, "download": s5cmd_download},
-    "SHA-256 alone": {"upload": floor_sha256, "download": floor_sha256},
-    "SHA-256 and CRC64NVME": {"upload": floor_sha256_crc64},
+    **FLOORS,
 }

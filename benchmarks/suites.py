@@ -68,7 +68,8 @@ class Context:
     def run(self, section: Section, server: Server | None, *, rounds: int | None = None, share: float = 1) -> Section:
         """Run a section's rounds; ``share`` of the time that the suite has left is its own."""
         if self.only:
-            kept = {section.baseline, section.floor, section.above, *self.only}
+            floors = {row.label for row in section.rows if row.group == "floor"}
+            kept = {section.baseline, section.above, *floors, *self.only}
             section.rows = [row for row in section.rows if row.label in kept]
         self.say(f"{section.suite}: {section.name}")
         left = self.deadline - time.monotonic()
@@ -138,10 +139,15 @@ def _contenders(context: Context, job: Job, same: Sequence[str], less: Sequence[
 
 
 def _floors(context: Context, job: Job) -> list[Row]:
-    source = replace(job, operation="upload", path=str(context.data.file(job.size)))
-    return [
-        context.row(name, replace(source, peer=name), "floor") for name in ("SHA-256 alone", "SHA-256 and CRC64NVME")
+    """Rows that hash the file, and rows that move the same bytes by hand."""
+    hashing = replace(job, operation="upload", path=str(context.data.file(job.size)))
+    rows = [
+        context.row(name, replace(hashing, peer=name), "floor") for name in ("SHA-256 alone", "SHA-256 and CRC64NVME")
     ]
+    rows.append(context.row("by hand", replace(job, peer="by hand"), "floor"))
+    if job.operation == "upload" and not job.https:
+        rows.append(context.row("by hand, signed", replace(job, peer="by hand, signed"), "floor"))
+    return rows
 
 
 def _large(context: Context, operation: str) -> Iterator[Section]:
