@@ -15,6 +15,9 @@ __all__ = ["SCRIPTS", "run_script"]
 
 _HEAD = "import json, sys\njob = json.loads(sys.argv[1])\n"
 _CHECK = "import hashlib\nassert hashlib.sha256(data).hexdigest() == job['sha256']\n"
+_RESOLVE = (
+    "import stepout\nstepout.resolve_artifact(job['pointer'], allow=['s3://' + job['bucket'] + '/']).read_bytes()\n"
+)
 
 SCRIPTS = {
     "bare interpreter": "",
@@ -34,8 +37,8 @@ SCRIPTS = {
     "filesystem = s3fs.S3FileSystem(client_kwargs={'endpoint_url': job['endpoint']})\n"
     "data = filesystem.cat_file(job['bucket'] + '/' + job['key'])\n" + _CHECK,
     "import stepout": "import stepout\n",
-    "stepout": _HEAD + "import stepout\n"
-    "stepout.resolve_artifact(job['pointer'], allow=['s3://' + job['bucket'] + '/']).read_bytes()\n",
+    "stepout": _HEAD + _RESOLVE,
+    "stepout, no extra": _HEAD + "sys.modules.update(awscrt=None, obstore=None)\n" + _RESOLVE,
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,14 +29,15 @@ def _table(job: Job) -> Any:
 
     rows = max(job.size // ROW_BYTES, 1)
     rng = np.random.default_rng(7)
-    words = np.array(["north", "south", "east", "west", "unknown"])
+    words = pa.array(["north", "south", "east", "west", "unknown"])
+    labels = pa.array([f"item-{number}" for number in range(10_000)])
     return pa.table(
         {
             "id": np.arange(rows, dtype=np.int64),
             "score": rng.random(rows),
             "weight": pa.array(rng.standard_normal(rows).astype(np.float32), mask=rng.random(rows) < 0.05),
-            "kind": pa.array(words[rng.integers(0, len(words), rows)]),
-            "label": pa.array(np.char.mod("item-%d", rng.integers(0, 10_000, rows))),
+            "kind": words.take(pa.array(rng.integers(0, len(words), rows))),
+            "label": labels.take(pa.array(rng.integers(0, len(labels), rows))),
             "at": pa.array(rng.integers(0, 10**15, rows), pa.timestamp("us")),
         }
     )
@@ -165,6 +167,52 @@ def _ours(job: Job) -> Work:
     return work
 
 
+STREAMED = 64 << 20
+
+
+def _stream(job: Job) -> Any:
+    """Make a reader of ``job.size`` bytes that holds one row group of them: the same rows again and again."""
+    import pyarrow as pa
+
+    table = _table(replace(job, size=min(STREAMED, job.size)))
+    batches = table.to_batches(max_chunksize=1 << 18)
+    count = max(job.size // table.nbytes, 1)
+    return pa.RecordBatchReader.from_batches(table.schema, (batch for _ in range(count) for batch in batches))
+
+
+def _encode_stream(job: Job) -> Work:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    reader = _stream(job)
+
+    def work() -> dict[str, Any]:
+        with pq.ParquetWriter(_Counting(), reader.schema, compression="zstd") as writer:
+            group: list[Any] = []
+            for batch in reader:
+                group.append(batch)
+                if sum(each.nbytes for each in group) >= STREAMED:
+                    writer.write_table(pa.Table.from_batches(group))
+                    group.clear()
+            if group:
+                writer.write_table(pa.Table.from_batches(group))
+        return {}
+
+    return work
+
+
+def _our_stream(job: Job) -> Work:
+    import pyarrow.parquet  # noqa: F401 - every contender's set-up has it
+
+    reader, writer = _stream(job), ours.manager(job)
+
+    def work() -> dict[str, Any]:
+        writer.put_table("table", reader)
+        return {}
+
+    return work
+
+
 _MAKES: dict[str, Callable[[Job], Work]] = {
     "stepout put_table": _ours,
     "encode only": _encode_only,
@@ -175,3 +223,4 @@ _MAKES: dict[str, Callable[[Job], Work]] = {
     "s3fs, hashed": _s3fs,
 }
 TABLES = {name: {"parquet": make} for name, make in _MAKES.items()}
+TABLES |= {"stepout put_table, stream": {"parquet": _our_stream}, "encode only, stream": {"parquet": _encode_stream}}

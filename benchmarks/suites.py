@@ -193,11 +193,12 @@ def parquet(context: Context) -> Iterator[Section]:
     """A table, encoded and sent."""
     from benchmarks.parquet import TABLES
 
+    peers = [peer for peer in TABLES if not peer.endswith("stream")] + ["pyarrow S3 stream"]
     size = 32 * MIB if context.quick else 512 * MIB
     with servers.sink(context.data.pattern, certificates=context.certificates) as server:
         job = Job(peer="", operation="parquet", endpoint=server.endpoint, authority=server.authority, size=size)
         groups = {"encode only": "floor", "pyarrow S3 stream": "less"}
-        rows = [context.row(peer, replace(job, peer=peer), groups.get(peer, "same job")) for peer in TABLES]
+        rows = [context.row(peer, replace(job, peer=peer), groups.get(peer, "same job")) for peer in peers]
         section = Section("parquet", f"Parquet, a table of {_human(size)}, sink, HTTPS", size, rows)
         section.baseline, section.floor = "pyarrow S3 stream", "encode only"
         yield context.run(section, server)
@@ -234,6 +235,15 @@ def growth(context: Context) -> Iterator[Section]:
                 section = Section("growth", f"{operation} {_human(size)}, sink, HTTP", size, rows)
                 yield context.run(section, server, rounds=1 if size > 2 * context.data.size else None, share=0.5)
             context.data.forget(size)
+        for size in (each * MIB for each in ([16] if context.quick else [100, 1024, 4096])):
+            job = Job(peer="", operation="parquet", endpoint=server.endpoint, size=size)
+            rows = [
+                context.row(f"{peer}, stream", replace(job, peer=f"{peer}, stream"), group)
+                for peer, group in (("stepout put_table", "same job"), ("encode only", "floor"))
+            ]
+            section = Section("growth", f"Parquet, a stream of {_human(size)}, sink, HTTP", size, rows)
+            section.baseline = "encode only, stream"
+            yield context.run(section, server, rounds=1)
 
 
 def concurrency(context: Context) -> Iterator[Section]:
