@@ -14,7 +14,8 @@ Where to look:
 - the store: ``store`` (the protocol), ``s3`` with ``clients``, ``signing``, ``bodies``, ``s3_body`` and ``s3_errors``,
   and ``memory``; ``quick`` sends small objects by the routes ``light`` and ``native``, as ``sample`` shows them;
 - many at once: ``many`` (``put_many``, ``read_many``) over ``crew`` (its threads);
-- reading: ``resolve`` and ``output`` (documents), ``access`` (what a reader may do), ``artifact`` (one artifact) over
+- reading: ``resolve`` and ``output`` (documents), ``access`` (what a reader may do; ``cold``: first small reads without
+  botocore), ``artifact`` (one artifact) over
   ``reading`` (verified, pinned; large objects through ``pipeline``, on as many connections as ``spread`` decides),
   ``reader`` (``open``), ``download`` (with ``reserve``), ``listing``, ``parquet``, ``fsspec_path``;
   ``interop`` and ``result_writer`` for what others wrote.

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import random
 import re
+import sys
 import threading
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
-from stepout.artifacts.clients import make_client, profile_from_env, store_for
+from stepout.artifacts.clients import make_client, profile_from_env, profile_name, store_for
 from stepout.schemas.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -37,6 +37,12 @@ RECONNECTS: Final = 5
 """How often in a row a broken download is taken up again without a byte of progress."""
 
 
+def _random() -> float:
+    import random  # only broken downloads need it, and every cold start would pay
+
+    return random.random()  # noqa: S311 - a delay
+
+
 @dataclass(frozen=True, kw_only=True)
 class Access:
     """What a consumer may read and how; nothing in it comes from a document.
@@ -59,23 +65,49 @@ class Access:
     max_size: int = DEFAULT_MAX_SIZE
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     sleep: Callable[[float], None] = time.sleep
-    jitter: Callable[[], float] = random.random
+    jitter: Callable[[], float] = _random
     _own: list[Any] = field(default_factory=list, repr=False, compare=False)
     _stores: dict[str, Store] = field(default_factory=dict, repr=False, compare=False)
+    _settled: dict[str, Store] = field(default_factory=dict, repr=False, compare=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 
     def store(self, bucket: str) -> Store:
-        """Return the store for a bucket; each is made once, so that its client and connections are shared."""
+        """Return the store for a bucket; each is made once, so that its client and connections are shared.
+
+        Without a client, and before botocore is imported, it may be one that reads small objects without (``cold``).
+        """
         with self._lock:  # many threads may read their first artifact at once
             if bucket not in self._stores:
-                profile = profile_from_env()
-                if self.client is None and not self._own:
-                    # Readers send no payload. Said so, no client is built only to learn whether its endpoint has TLS.
-                    self._own.append(make_client(profile=profile, sign_payload=True))
-                client = self._own[0] if self._own else self.client
-                owner, own = self.expected_bucket_owner, bool(self._own)
-                self._stores[bucket] = store_for(client, bucket, profile=profile, expected_bucket_owner=owner, own=own)
+                self._stores[bucket] = self._cold_store(bucket) or self._ordinary_store(bucket)
             return self._stores[bucket]
+
+    def _cold_store(self, bucket: str) -> Store | None:
+        # obstore cannot say whose bucket it expects.
+        if self.client is not None or self.expected_bucket_owner is not None or "botocore" in sys.modules:
+            return None
+        profile = profile_name()
+        if profile not in {"aws", "compatible"}:
+            return None
+        from stepout.artifacts.cold import ColdStore, cold_route
+
+        route = cold_route(bucket, by_path=profile == "compatible")
+        return None if route is None else cast("Store", ColdStore(bucket, route, lambda: self._settled_store(bucket)))
+
+    def _settled_store(self, bucket: str) -> Store:
+        """Put the ordinary store in a cold one's place."""
+        with self._lock:
+            if bucket not in self._settled:
+                self._settled[bucket] = self._stores[bucket] = self._ordinary_store(bucket)
+            return self._settled[bucket]
+
+    def _ordinary_store(self, bucket: str) -> Store:
+        profile = profile_from_env()
+        if self.client is None and not self._own:
+            # Readers send no payload. Said so, no client is built only to learn whether its endpoint has TLS.
+            self._own.append(make_client(profile=profile, sign_payload=True))
+        client = self._own[0] if self._own else self.client
+        owner, own = self.expected_bucket_owner, bool(self._own)
+        return store_for(client, bucket, profile=profile, expected_bucket_owner=owner, own=own)
 
     def check(self, pointer: Pointer) -> None:
         """Raise ``NotAllowedError`` unless the pointer's object may be read."""

@@ -1,4 +1,7 @@
-"""Which store a ``client=`` argument means, and the S3 client that is built where none was passed."""
+"""Which store a ``client=`` argument means, and the S3 client that is built where none was passed.
+
+Stores over a client are imported when there is one: a cold read (``cold``) does without.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,6 @@ import os
 from typing import TYPE_CHECKING, Any, cast
 
 from stepout.artifacts.checksums import best_crc
-from stepout.artifacts.quick import QuickStore
-from stepout.artifacts.s3 import S3Store
-from stepout.artifacts.signing import send_parts_at_once, sign_known_bodies
 from stepout.artifacts.store import StoreProfile
 from stepout.schemas.errors import ArtifactNotFoundError, ConfigurationError
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from stepout.artifacts.store import Store
 
-__all__ = ["make_client", "profile_from_env", "profile_named", "store_for"]
+__all__ = ["make_client", "profile_from_env", "profile_name", "profile_named", "store_for"]
 
 _VARIABLE = "STEPOUT_S3_PROFILE"
 
@@ -49,7 +49,12 @@ def profile_from_env(environ: Mapping[str, str] | None = None) -> StoreProfile:
     Raises:
         ConfigurationError: It names no profile.
     """
-    return profile_named((os.environ if environ is None else environ).get(_VARIABLE) or "aws")
+    return profile_named(profile_name(environ))
+
+
+def profile_name(environ: Mapping[str, str] | None = None) -> str:
+    """Return what ``STEPOUT_S3_PROFILE`` says, be it a profile or not; to make one, awscrt is imported, slowly."""
+    return (os.environ if environ is None else environ).get(_VARIABLE) or "aws"
 
 
 def make_client(
@@ -83,6 +88,8 @@ def make_client(
     """
     from botocore.exceptions import BotoCoreError
     from botocore.session import get_session
+
+    from stepout.artifacts.signing import send_parts_at_once, sign_known_bodies
 
     session = get_session()
     options = {**client_options, "endpoint_url": endpoint_url, "region_name": region}
@@ -148,6 +155,9 @@ def store_for(  # noqa: PLR0913 - keyword-only, each with its own meaning
             message = f"s3://{bucket}: no such bucket, the store that was passed as client holds {client.bucket!r} only"
             raise ArtifactNotFoundError(message)
         return cast("Store", client)
+    from stepout.artifacts.quick import QuickStore
+    from stepout.artifacts.s3 import S3Store
+
     settled = profile or profile_from_env()
     make_signed, kind = None, QuickStore if own or client is None else S3Store
     if client is None:
