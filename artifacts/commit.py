@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from stepout.artifacts.store import Store
 
-__all__ = ["Content", "Likeness", "commit", "judge", "look_first"]
+__all__ = ["Content", "Likeness", "Uploaded", "commit", "judge", "look_first"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +35,23 @@ class Content:
 
     size: int
     checksum: Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Uploaded:
+    """A committed artifact.
+
+    Attributes:
+        size: In bytes.
+        checksum: Full-object checksums, lower-case hex: ``sha256`` always, ``crc64nvme`` where it was computed.
+        etag: As the store sent it.
+        version_id: From the write's own answer, in a bucket that keeps versions.
+    """
+
+    size: int
+    checksum: Mapping[str, str]
+    etag: str | None = None
+    version_id: str | None = None
 
 
 class Likeness(enum.Enum):

@@ -21,7 +21,7 @@ _POLL_SECONDS = 1.0
 """Waits are cut into seconds, so that Ctrl-C is seen where a lock cannot be interrupted (Windows)."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Done(Generic[Item, Result]):
     """One thing that was tried: ``result``, or ``error`` if that is not ``None``."""
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterable, Mapping
-from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -76,7 +75,9 @@ def put_many(
     large = threading.Semaphore(1)  # each of these fills connections and memory of its own
 
     def write(item: tuple[str, Any]) -> Pointer:
-        with large if _is_large(item[1]) else nullcontext():
+        if not _is_large(item[1]):
+            return put(*item)
+        with large:
             return put(*item)
 
     patience = _Patience(lambda error: ended() or _no_write_will_do(error))

@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from contextlib import contextmanager
-from copy import copy
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final, TypedDict, cast, get_args
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypedDict, cast, get_args
 
 from stepout.artifacts.keys import artifact_key, check_name, check_suffix
 from stepout.artifacts.media import suffix_for
@@ -56,8 +55,7 @@ class PutOptions(TypedDict, total=False):
     suffix: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class Target:
+class Target(NamedTuple):
     """One artifact to be written: every setting checked, nothing sent.
 
     Attributes:
@@ -112,10 +110,8 @@ class Outbox:
             InvalidDocumentError: The name, the media type, an annotation or a time is not what a pointer can hold.
             ConfigurationError: The suffix, the mode or an option is none.
         """
-        options = cast("PutOptions", {name: value for name, value in options.items() if value is not None})
-        unknown = ", ".join(sorted(set(options) - set(PutOptions.__annotations__)))
-        if unknown:
-            raise ConfigurationError(f"put does not know {unknown}; it takes {', '.join(PutOptions.__annotations__)}")
+        if options:
+            options = _known(options)
         key = artifact_key(self.folder, check_name(name), check_suffix(_suffix(options, suffix)))
         annotations = options.get("annotations")
         if annotations is not None and not isinstance(annotations, Mapping):
@@ -160,8 +156,19 @@ class Outbox:
             ArtifactExistsError: The name is taken, or the key holds something else.
             StoreError: The write failed; nothing was kept.
         """
-        with self.reserved(target), self.upload(target) as upload:
-            return self.record(target, send(upload), annotations)
+        self.reserve(target)
+        try:
+            upload = self.start(target)
+            try:
+                return self.record(target, send(upload), annotations)
+            except BaseException:
+                upload.abort()
+                raise
+            finally:
+                self.ledger.untrack(upload)
+        except BaseException:
+            self.release(target)
+            raise
 
     @contextmanager
     def reserved(self, target: Target) -> Iterator[None]:
@@ -205,7 +212,7 @@ class Outbox:
     def record(self, target: Target, uploaded: Uploaded, annotations: Mapping[str, Any] | None = None) -> Pointer:
         """Make the pointer of what was written, and record it under the target's name."""
         merged = {**(target.draft.annotations or {}), **(annotations or {})}
-        pointer = replace(
+        pointer = _with(
             target.draft,
             size=uploaded.size,
             checksum=dict(uploaded.checksum),
@@ -225,9 +232,7 @@ class Outbox:
             kind = (media_type, str(options.get("mode")), str(options.get("expires_at")))
             known = self._alike.get(kind)
             if known is not None and POINTER_TEXTS["key"].accepts(key):
-                draft = copy(known.draft)
-                draft.__dict__["key"] = key  # frozen for everybody else; replace() costs as much as a signature
-                return Target(name=name, label=label, key=key, options=known.options, draft=draft)
+                return Target(name, label, key, known.options, _with(known.draft, key=key))
         target = self._checked_anew(name, label, key, media_type, options)
         if kind is not None and len(self._alike) < _ALIKE:
             self._alike[kind] = target
@@ -264,6 +269,22 @@ def check_mode(mode: object) -> Mode:
     if mode in get_args(Mode):
         return cast("Mode", mode)
     raise ConfigurationError(f"mode is {mode!r}: expected 'create' (write once) or 'overwrite' (replace)")
+
+
+def _known(options: PutOptions) -> PutOptions:
+    """Return the options that are there."""
+    given = cast("PutOptions", {name: value for name, value in options.items() if value is not None})
+    unknown = ", ".join(sorted(set(given) - set(PutOptions.__annotations__)))
+    if unknown:
+        raise ConfigurationError(f"put does not know {unknown}; it takes {', '.join(PutOptions.__annotations__)}")
+    return given
+
+
+def _with(pointer: Pointer, **changes: Any) -> Pointer:
+    """Return a pointer with other members; ``dataclasses.replace`` takes as long as a signature."""
+    changed = object.__new__(Pointer)
+    changed.__dict__.update(pointer.__dict__, **changes)
+    return changed
 
 
 def _suffix(options: PutOptions, default: str) -> str:

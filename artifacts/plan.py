@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 from stepout.schemas.errors import ConfigurationError
 
@@ -82,6 +83,17 @@ class TransferSettings:
         if self.part_size is not None:
             self._check_part_size(self.part_size)
 
+    @cached_property  # asked for by every put, however small
+    def ladder(self) -> tuple[int, int, int]:
+        """The small, the middle and the large part: an eighth, a quarter and half of the memory, in whole blocks."""
+        if self.part_size is not None:
+            return (self.part_size // BLOCK_SIZE * BLOCK_SIZE,) * 3
+        small, middle, large = (
+            min(max(self.memory // share // BLOCK_SIZE * BLOCK_SIZE, MIN_PART_SIZE), MAX_PART_SIZE)
+            for share in (8, 4, 2)
+        )
+        return small, middle, large
+
     def _check_part_size(self, part_size: int) -> None:
         if not MIN_PART_SIZE <= part_size <= MAX_PART_SIZE:
             raise ConfigurationError(
@@ -92,20 +104,9 @@ class TransferSettings:
             raise ConfigurationError(message)
 
 
-def _ladder(settings: TransferSettings) -> tuple[int, int, int]:
-    """The small, the middle and the large part: an eighth, a quarter and half of the memory, in whole blocks."""
-    if settings.part_size is not None:
-        return (settings.part_size // BLOCK_SIZE * BLOCK_SIZE,) * 3
-    small, middle, large = (
-        min(max(settings.memory // share // BLOCK_SIZE * BLOCK_SIZE, MIN_PART_SIZE), MAX_PART_SIZE)
-        for share in (8, 4, 2)
-    )
-    return small, middle, large
-
-
 def part_size_at(number: int, settings: TransferSettings) -> int:
     """Return the size of part ``number`` (from 1) of a stream whose length is unknown."""
-    small, middle, large = _ladder(settings)
+    small, middle, large = settings.ladder
     if number <= _SMALL_PARTS:
         return small
     return middle if number <= _MIDDLE_PARTS else large
@@ -123,7 +124,7 @@ def part_size_for(size: int, settings: TransferSettings, *, far: bool = False) -
     Raises:
         ConfigurationError: Even the largest part that the memory allows would need more than 10,000 parts.
     """
-    small, middle, large = _ladder(settings)
+    small, middle, large = settings.ladder
     if size <= (MAX_PARTS if far else _SMALL_PARTS) * small:
         return small
     for candidate in (middle, large):
@@ -147,13 +148,13 @@ def ceiling(settings: TransferSettings) -> int:
     >>> ceiling(TransferSettings()) // 1024**3
     233
     """
-    small, middle, large = _ladder(settings)
+    small, middle, large = settings.ladder
     return _SMALL_PARTS * small + (_MIDDLE_PARTS - _SMALL_PARTS) * middle + (MAX_PARTS - _MIDDLE_PARTS) * large
 
 
 def single_put_limit(settings: TransferSettings) -> int:
     """Return the largest body that goes out as one PutObject: what fits in the first part."""
-    return _ladder(settings)[0]
+    return settings.ladder[0]
 
 
 def ring_size(settings: TransferSettings) -> int:

@@ -165,7 +165,7 @@ class QuickStore(S3Store):
 
     def _routes(self, kind: _Kind) -> tuple[NativeRoute | None, LightRoute | None]:
         native = kind.native if self._with_obstore and may_wait_here() else None
-        return native, kind.light if self._with_light else None
+        return native, kind.light if self._with_light and native is None else None
 
     def _get(
         self, kind: _Kind, key: str, version_id: str | None, if_match: str | None
@@ -258,7 +258,7 @@ class _Arrived:
 
 def _alike(one: WriteOptions | None, other: WriteOptions | None) -> bool:
     """Say whether two writes differ in nothing but their media types."""
-    if one is None or other is None:
+    if one is other or one is None or other is None:
         return one is other
     return (
         one.mode == other.mode

@@ -44,7 +44,8 @@ def rfc3339(time: datetime) -> str:
     >>> rfc3339(datetime(2026, 11, 22, 12, 0, 0, 7, tzinfo=UTC))
     '2026-11-22T12:00:00Z'
     """
-    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    naive = time.astimezone(UTC).replace(tzinfo=None)
+    return f"{naive.isoformat(timespec='seconds')}Z"  # strftime takes five times as long
 
 
 def process_nonce() -> str:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import threading
 from contextlib import contextmanager
-from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stepout.artifacts.bodies import Views
+from stepout.artifacts.bodies import SMALL, Views
 from stepout.artifacts.checksums import Digest, has_native_crc64nvme
-from stepout.artifacts.commit import Content, commit, look_first
+from stepout.artifacts.commit import Content, Uploaded, commit, look_first
 from stepout.artifacts.multipart import Multipart, Part, aborted_error
 from stepout.artifacts.plan import (
     BLOCK_SIZE,
@@ -40,7 +40,7 @@ from stepout.artifacts.store import ConflictError
 from stepout.schemas.errors import ConfigurationError, StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from stepout.artifacts.store import Store, WriteOptions, Written
 
@@ -50,23 +50,6 @@ _ANEW_TRIES = 3
 _ABORT_SECONDS = 5.0
 
 _IN_POINTERS = frozenset({"sha256", "crc64nvme"})
-
-
-@dataclass(frozen=True, kw_only=True)
-class Uploaded:
-    """A committed artifact.
-
-    Attributes:
-        size: In bytes.
-        checksum: Full-object checksums, lower-case hex: ``sha256`` always, ``crc64nvme`` where it was computed.
-        etag: As the store sent it.
-        version_id: From the write's own answer, in a bucket that keeps versions.
-    """
-
-    size: int
-    checksum: Mapping[str, str]
-    etag: str | None = None
-    version_id: str | None = None
 
 
 class Upload:
@@ -96,10 +79,10 @@ class Upload:
         self._settings = settings or TransferSettings()
         self._report = Report(progress)
         self._url = f"s3://{store.bucket}/{key}"
-        # Not an Event: its lock is not reentrant, and a signal handler may abort in the middle of anything.
-        self._condition = threading.Condition()
+        self._pausing: threading.Condition | None = None
         self._aborted = False
         self._committed = False
+        self._multipart: Multipart | None = None
         self._begin(None)
 
     def __repr__(self) -> str:
@@ -144,10 +127,12 @@ class Upload:
         """
         if self._committed:
             return
-        with self._condition:
-            self._aborted = True
-            self._condition.notify_all()
-        self._ring.wake()
+        self._aborted = True
+        if self._pausing is not None:
+            with self._pausing:
+                self._pausing.notify_all()
+        if "_ring" in self.__dict__:
+            self._ring.wake()
         multipart = self._multipart
         if multipart is not None:
             multipart.abort(_ABORT_SECONDS)
@@ -162,7 +147,12 @@ class Upload:
             StoreUnavailableError: The store did not take it.
         """
         view = byte_view(data)
-        return self._anew(lambda: self._send_view(view))
+        if len(view) > single_put_limit(self._settings):
+            return self._anew(lambda: self._send_view(view))
+        with self._or_abort():
+            self._check()
+            self._report.begin(len(view))
+            return self._put((view,))
 
     def send_file(self, path: str | os.PathLike[str]) -> Uploaded:
         """Send a file that nobody writes to meanwhile; pipes and devices are read to their end.
@@ -192,11 +182,18 @@ class Upload:
         """Start from nothing, with the plan for ``total`` bytes (``None``: unknown)."""
         self._total = total
         self._report.begin(total)
-        self._ring = Ring(ring_size(self._settings))
-        self._multipart: Multipart | None = None
+        if self._multipart is not None:  # an earlier try, which may still hold blocks
+            self._multipart = None
+            self.__dict__.pop("_ring", None)
         self._blocks: list[Block] = []
         self._parts = self._size = 0
-        self._part_size()  # refuses now what is too large
+        if total is not None:
+            self._part_size()  # refuses now what is too large
+
+    @cached_property
+    def _ring(self) -> Ring:
+        """Blocks to fill; what is in memory already needs none."""
+        return Ring(ring_size(self._settings))
 
     def _part_size(self) -> int:
         """Return the size of the next part: a small one until the first answer tells how far the server is."""
@@ -312,9 +309,10 @@ class Upload:
 
     def _put(self, views: Sequence[memoryview]) -> Uploaded:
         """Send everything as one PutObject, from this thread; it is in memory, so a conflict is sent anew here."""
-        digest = Digest("crc64nvme" if has_native_crc64nvme() else None)
+        few = sum(map(len, views)) <= SMALL  # a call that lets go of the interpreter lock would cost more than hashing
+        digest = Digest("crc64nvme" if not few and has_native_crc64nvme() else None)
         for view in views:
-            for piece in Views.cut(view, BLOCK_SIZE):
+            for piece in Views.cut(view, BLOCK_SIZE) if len(view) > BLOCK_SIZE else (view,):
                 digest.update(piece)
         content = Content(size=digest.size, checksum=digest.checksums())
         retries = Retries(self._pause, tries=_ANEW_TRIES, conflicts=True)
@@ -344,8 +342,6 @@ class Upload:
 
     def _send_view(self, view: memoryview) -> Uploaded:
         self._begin(len(view))
-        if len(view) <= single_put_limit(self._settings):
-            return self._put([view])
         multipart, rest = self._new_multipart(), view
         while len(rest):
             step = self._part_size()
@@ -385,8 +381,10 @@ class Upload:
             return send()
 
     def _pause(self, seconds: float) -> None:
-        with self._condition:
-            self._condition.wait_for(lambda: self._aborted, timeout=seconds)
+        # Not an Event: its lock is not reentrant, and a signal handler may abort in the middle of anything.
+        self._pausing = pausing = threading.Condition()
+        with pausing:  # an abort that came too early to see it has left its mark by now
+            pausing.wait_for(lambda: self._aborted, timeout=seconds)
         self._check()
 
     @contextmanager

@@ -427,10 +427,10 @@ def test_a_stream_beyond_the_ceiling_is_an_error(monkeypatch: pytest.MonkeyPatch
 
 def test_a_small_upload_starts_no_thread_and_maps_no_memory() -> None:
     """One request from the caller's own thread."""
-    before = threading.active_count()
+    before = set(threading.enumerate())  # some of other tests may be ending
     one = upload(MemoryStore())
     one.send_buffer(b"x" * 10_000)
-    assert threading.active_count() == before
+    assert set(threading.enumerate()) <= before
     assert one._ring._region is None
 
 

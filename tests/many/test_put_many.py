@@ -13,6 +13,7 @@ from support.seaweed import READER, Seaweed
 from support.wire import Wire
 
 import stepout
+from stepout.artifacts.bodies import SMALL
 from stepout.artifacts.memory import MemoryStore
 from stepout.artifacts.quick import QuickStore
 from stepout.artifacts.store import StoreProfile, Written
@@ -273,3 +274,24 @@ def test_the_report_survives_pickling() -> None:
         manager.put_many({"good": b"1", "bad": object()})
     again = pickle.loads(pickle.dumps(caught.value))
     assert (str(again), again.pointers, list(again.failures)) == (str(caught.value), caught.value.pointers, ["bad"])
+
+
+def test_small_artifacts_are_known_by_their_sha256_and_take_no_ring_of_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is in memory and small is hashed once, with SHA-256, and sent from where it is."""
+    monkeypatch.setattr("stepout.artifacts.upload.Ring", None)  # it cannot be called
+    manager = stepout.ArtifactManager(MemoryStore("results"), "runs")
+    pointers = manager.put_many({"small": b"x" * SMALL, "empty": b""})
+    assert [dict(each.checksum) for each in pointers.values()] == [
+        {"sha256": hashlib.sha256(data).hexdigest()} for data in (b"x" * SMALL, b"")
+    ]
+
+
+def test_pointers_of_one_kind_share_nothing_but_their_settings() -> None:
+    """Pointers that are made after one pattern differ in key, size and annotations as their artifacts do."""
+    manager = stepout.ArtifactManager(MemoryStore("results"), "runs")
+    first, second = manager.put("first", b"1"), manager.put("second", b"22", annotations={"rows": 2})
+    third = manager.put("third", b"333")
+    assert [each.key.rpartition("/")[2] for each in (first, second, third)] == ["first", "second", "third"]
+    assert [each.size for each in (first, second, third)] == [1, 2, 3]
+    assert [each.annotations for each in (first, second, third)] == [None, {"rows": 2}, None]
+    assert stepout.Pointer.from_dict(first.to_dict()) == first
