@@ -46,7 +46,8 @@ _RESERVED = 4 * MIB
 # A stream of unknown length starts with small parts, so that short ones are cheap, and grows them twice.
 _SMALL_PARTS = 64
 _MIDDLE_PARTS = 5_000
-_MAX_SENDERS = 8
+_NEAR_SENDERS = 8
+_FAR_SENDERS = 12
 _NEAR_SECONDS = 0.03
 
 
@@ -125,6 +126,9 @@ def part_size_for(size: int, settings: TransferSettings, *, far: bool = False) -
         ConfigurationError: Even the largest part that the memory allows would need more than 10,000 parts.
     """
     small, middle, large = settings.ladder
+    least = small if settings.part_size is not None else MIN_PART_SIZE
+    if far and size <= MAX_PARTS * least:
+        return least
     if size <= (MAX_PARTS if far else _SMALL_PARTS) * small:
         return small
     for candidate in (middle, large):
@@ -184,5 +188,5 @@ def sender_count(part_size: int, settings: TransferSettings, *, cores: int, far:
     Latency wants more connections than cores, the interpreter's lock wants few; memory holds only so many parts,
     one of which is being filled.
     """
-    wanted = settings.connections or (_MAX_SENDERS if far else min(_MAX_SENDERS, max(4, cores)))
+    wanted = settings.connections or (_FAR_SENDERS if far else min(_NEAR_SENDERS, max(4, cores)))
     return max(1, min(wanted, settings.memory // part_size - 1))

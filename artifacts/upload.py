@@ -233,7 +233,7 @@ class Upload:
         per_part = self._part_size() // BLOCK_SIZE
         fresh = self._blocks[-1:]
         if self._multipart is None:
-            if len(self._blocks) <= per_part:
+            if len(self._blocks) <= max(per_part, single_put_limit(self._settings) // BLOCK_SIZE):
                 return
             self._new_multipart()
             fresh = self._blocks

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
-import os
 import sys
 import tempfile
 from collections.abc import Callable
@@ -267,12 +266,12 @@ def _ours_get(threads: int) -> Make:
 def _shared(job: Job) -> Any:
     """Resolve all pointers as one output, with the client that stepout builds."""
     import stepout
-
-    os.environ["AWS_ENDPOINT_URL"] = job.endpoint
+    from stepout.artifacts.quick import QuickStore
 
     keys = [_key(job, number) for number in range(job.count)]
     document = {"stepout": "output/1", "artifacts": {f"n{at}": ours.pointer(job, key) for at, key in enumerate(keys)}}
-    return stepout.resolve_output(document, allow=[f"s3://{job.bucket}/"])
+    store = QuickStore(ours.reading_client(job), job.bucket)  # what is read through without client=, made beforehand
+    return stepout.resolve_output(document, allow=[f"s3://{job.bucket}/"], client=store)
 
 
 SMALL: dict[str, dict[str, Make]] = {
