@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import queue
 import threading
+import time
 from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
@@ -16,6 +17,10 @@ __all__ = ["Done", "work_through"]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+_FEW = 4
+_SLOW_SECONDS = 0.01
+"""Where a request takes less, more threads than a few only wait for Python's lock."""
 
 _POLL_SECONDS = 1.0
 """Waits are cut into seconds, so that Ctrl-C is seen where a lock cannot be interrupted (Windows)."""
@@ -87,13 +92,14 @@ class _Crew(Generic[Item, Result]):
         self._act = act
         self._threads = threads
         self._started = 0
+        self._few = min(_FEW, threads)
         self._dismissed = False
         self._jobs: queue.SimpleQueue[tuple[int, Item] | None] = queue.SimpleQueue()
         self._done: deque[tuple[int, Done[Item, Result]]] = deque()
         self._short: queue.SimpleQueue[None] = queue.SimpleQueue()
 
     def begin(self, number: int, item: Item) -> None:
-        if self._started < self._threads:
+        if self._started < self._few:
             self._started += 1
             threading.Thread(target=self._work, name=f"stepout-many-{self._started}", daemon=True).start()
         self._jobs.put((number, item))
@@ -117,11 +123,14 @@ class _Crew(Generic[Item, Result]):
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None and not self._dismissed:
             number, item = job
+            start = time.perf_counter()
             done: Done[Item, Result]
             try:
                 done = Done(item, self._act(item), None)
             except Exception as error:  # noqa: BLE001 - reported with all others
                 done = Done(item, None, error)
+            if self._few < self._threads and time.perf_counter() - start > _SLOW_SECONDS:
+                self._few = self._threads
             self._done.append((number, done))
             if self._jobs.qsize() <= self._threads:
                 self._short.put(None)
