@@ -1,0 +1,231 @@
+"""``stepout doctor``: what will go wrong, before it does."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from stepout.cli_common import add_json, document_text, print_json
+from stepout.schemas.errors import ConfigurationError, InvalidDocumentError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from stepout.doctor_findings import Document, Expectations, Finding
+    from stepout.doctor_live import Looked
+
+__all__ = ["configure_doctor"]
+
+_EPILOG = """\
+examples:
+  stepout doctor machine.asl.json task-definition.json
+  stepout doctor machine.asl.json task-definition.json lifecycle.json --longest-job 30h --stop-budget 60
+  aws stepfunctions describe-state-machine --state-machine-arn … | stepout doctor -
+  stepout doctor --state-machine arn:aws:states:… --task-definition job:7 --bucket results-bucket --prefix runs
+  stepout doctor --subnets subnet-1 subnet-2
+  stepout doctor --rules                   (every rule, why it matters, and what to do)
+
+What a file is, its content says:
+  state machine     a definition (ASL), one Task state, or the answer of describe-state-machine, which adds the type and
+                    the logging configuration
+  task definition   what register-task-definition takes, or the answer of describe-task-definition
+  bucket            the answer of get-bucket-lifecycle-configuration, get-bucket-versioning, get-bucket-encryption,
+                    get-public-access-block or get-object-lock-configuration, or an object with several of them by
+                    their names: {"GetBucketVersioning": {…}, …}
+  network           the answers of describe-subnets, describe-route-tables and describe-vpc-endpoints, in one file or
+                    in several
+Files are held against each other: containers that a state names, heartbeats, timeouts, prefixes.
+
+error: it fails, hangs or loses data. warning: it will hurt some day. note: know it. Values of environment variables are
+never shown.
+
+exit codes: 0 nothing of --fail-on or worse, 1 something was found or could not be read, 2 usage
+"""
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw]?)")
+_FAIL_ON = ("error", "warning", "note", "never")
+
+
+def configure_doctor(parser: argparse.ArgumentParser) -> None:
+    """Declare ``stepout doctor``."""
+    parser.epilog = _EPILOG
+    parser.add_argument("files", nargs="*", metavar="FILE", help="JSON to look at; - for standard input")
+    live = parser.add_argument_group("look in the account (boto3's credentials and region)")
+    live.add_argument("--state-machine", action="append", default=[], metavar="ARN", help="repeatable")
+    live.add_argument("--task-definition", action="append", default=[], metavar="ARN", help="or family:revision")
+    live.add_argument("--bucket", action="append", default=[], metavar="NAME", help="repeatable")
+    live.add_argument("--vpc", metavar="ID", help="all subnets of this VPC")
+    live.add_argument("--subnets", nargs="+", default=[], metavar="ID", help="these subnets")
+    told = parser.add_argument_group("what documents do not say")
+    told.add_argument(
+        "--stop-budget", type=_duration, metavar="DURATION", help="what uploads need after SIGTERM: 90, 90s, 2m"
+    )
+    told.add_argument(
+        "--longest-job", type=_duration, metavar="DURATION", help="36h, 2d; default: the longest TimeoutSeconds seen"
+    )
+    told.add_argument("--keep", type=_duration, metavar="DURATION", help="how long consumers need artifacts: 30d")
+    told.add_argument("--prefix", help="where artifacts go in the bucket; default: the STEPOUT_PREFIX seen, else all")
+    parser.add_argument(
+        "--fail-on", choices=_FAIL_ON, default="warning", help="exit 1 from this severity on (default: warning)"
+    )
+    parser.add_argument("--rules", action="store_true", help="print every rule and end")
+    add_json(parser)
+    parser.set_defaults(run=_doctor)
+
+
+def _duration(text: str) -> float:
+    found = _DURATION.fullmatch(text.strip().lower())
+    if not found:
+        raise argparse.ArgumentTypeError(f"expected a duration such as 90, 90s, 15m, 36h or 2d, got {text!r}")
+    return float(found.group(1)) * _UNITS[found.group(2) or "s"]
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    from stepout.doctor import examine
+
+    if arguments.rules:
+        return _print_rules(as_json=arguments.json)
+    documents, unread = _gather(arguments)
+    if not documents and not unread:
+        raise ConfigurationError(
+            "doctor: nothing to look at. Name a file, --state-machine, --task-definition, --bucket …"
+        )
+    findings = [*unread, *examine(documents, _expectations(arguments))]
+    if arguments.json:
+        print_json({"checked": _checked(documents), "findings": [finding.to_dict() for finding in findings]})
+    else:
+        _print(documents, findings)
+    return 1 if _fails(findings, arguments.fail_on) else 0
+
+
+def _expectations(arguments: argparse.Namespace) -> Expectations:
+    from stepout.doctor_findings import Expectations
+
+    return Expectations(
+        stop_budget=arguments.stop_budget,
+        longest_job=arguments.longest_job,
+        keep=arguments.keep,
+        prefix=arguments.prefix,
+    )
+
+
+def _fails(findings: Sequence[Finding], least: str) -> bool:
+    """Whether something is bad enough; what could not be read is, whatever was asked."""
+    from stepout.doctor_findings import SEVERITIES
+
+    bad = SEVERITIES[: _FAIL_ON.index(least) + 1] if least != "never" else ()
+    return any(finding.severity in bad or finding.rule == "SO900" for finding in findings)
+
+
+# What is looked at -------------------------------------------------------------------------------------------------
+
+
+def _gather(arguments: argparse.Namespace) -> Looked:
+    documents: list[Document] = []
+    unread: list[Finding] = []
+    for look in (*_files(arguments.files), *_live(arguments)):
+        seen, missing = look()
+        documents += seen
+        unread += missing
+    return documents, unread
+
+
+def _files(files: Sequence[str]) -> list[Callable[[], Looked]]:
+    return [partial(_read, file) for file in files]
+
+
+def _read(file: str) -> Looked:
+    from stepout.doctor_findings import Document
+    from stepout.doctor_rules import find
+    from stepout.schemas.json_text import load_json
+
+    source = "standard input" if file == "-" else "(argument)" if file.lstrip().startswith(("{", "[")) else file
+    try:
+        return [Document(source, load_json(document_text(file)))], []
+    except OSError as error:
+        what = f"the file cannot be read: {error.strerror or type(error).__name__}"
+    except InvalidDocumentError as error:
+        what = f"this is no JSON: {error.problems[0] if error.problems else 'it cannot be parsed'}"
+    return [], [replace(find("SO900", "", what), source=source)]
+
+
+def _live(arguments: argparse.Namespace) -> list[Callable[[], Looked]]:
+    """Return what is to be asked; nothing that needs boto3 is imported where nothing is."""
+    from stepout import doctor_live
+
+    clients = _Clients()
+    looks: list[Callable[[], Looked]] = []
+    for service, names, look in (
+        ("stepfunctions", arguments.state_machine, doctor_live.look_state_machine),
+        ("ecs", arguments.task_definition, doctor_live.look_task_definition),
+        ("s3", arguments.bucket, doctor_live.look_bucket),
+    ):
+        looks += [partial(_looked, look, clients, service, name) for name in names]
+    if arguments.vpc or arguments.subnets:
+        chosen = {"vpc": arguments.vpc, "subnets": arguments.subnets}
+        looks.append(lambda: doctor_live.look_network(clients["ec2"], **chosen))
+    return looks
+
+
+def _looked(look: Callable[[Any, str], Looked], clients: dict[str, Any], service: str, name: str) -> Looked:
+    return look(clients[service], name)
+
+
+class _Clients(dict[str, Any]):
+    """boto3 clients by service, each made when it is first used."""
+
+    def __missing__(self, service: str) -> Any:
+        import boto3
+        from botocore.exceptions import BotoCoreError
+
+        try:
+            self[service] = boto3.client(service)  # type: ignore[call-overload] # the name is a variable
+        except (BotoCoreError, ValueError) as error:
+            raise ConfigurationError(f"doctor: no client for {service}: {error}. Nothing was looked at") from None
+        return self[service]
+
+
+# What is printed ---------------------------------------------------------------------------------------------------
+
+
+def _checked(documents: Sequence[Document]) -> list[dict[str, str | None]]:
+    from stepout.doctor import recognise
+
+    return [{"source": document.source, "kind": recognise(document.value)} for document in documents]
+
+
+def _print(documents: Sequence[Document], findings: Sequence[Finding]) -> None:
+    lines = [f"{each['source']}: {each['kind'] or 'unknown'}" for each in _checked(documents)]
+    for finding in findings:
+        lines += ["", f"{finding.severity} {finding.rule}  {finding.source}  {finding.where}".rstrip()]
+        lines += [f"  {finding.what[:1].upper()}{finding.what[1:]}.", f"  Why: {finding.why}", f"  Do: {finding.do}"]
+        if finding.example is not None:
+            lines.append(f"      {json.dumps(finding.example, ensure_ascii=False)}")
+    sys.stdout.write("\n".join([*lines, "", _summary(findings)]) + "\n")
+
+
+def _summary(findings: Sequence[Finding]) -> str:
+    from stepout.doctor_findings import SEVERITIES
+
+    counts = {severity: sum(finding.severity == severity for finding in findings) for severity in SEVERITIES}
+    said = [f"{count} {severity}{'' if count == 1 else 's'}" for severity, count in counts.items() if count]
+    return ", ".join(said) if said else "nothing found"
+
+
+def _print_rules(*, as_json: bool) -> int:
+    from dataclasses import asdict
+
+    from stepout.doctor_rules import RULES
+
+    if as_json:
+        print_json([asdict(rule) for rule in RULES.values()])
+        return 0
+    for rule in RULES.values():
+        sys.stdout.write(f"{rule.id} {rule.severity}: {rule.title}\n  Why: {rule.why}\n  Do: {rule.do}\n")
+    return 0

@@ -1,0 +1,160 @@
+"""The doctor's look at a state machine: waiting, tokens, logging, and how often a Map beats (SO1)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from stepout.doctor_json import at, members, number, plain, shown, text, walk
+from stepout.doctor_overrides import overrides_findings
+from stepout.doctor_retry import retry_findings
+from stepout.doctor_rules import find
+from stepout.doctor_states import State, read_reference, states_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from stepout.doctor_findings import Finding
+
+__all__ = ["definition_of", "longest_wait", "machine_findings", "machine_states"]
+
+_START_SECONDS = 120
+_DEFAULT_BEAT = 60.0
+_BEATS_IN_HEARTBEAT = 3
+_QUOTA_SMALL, _QUOTA_LARGE = 300, 500
+_LONG = {"HeartbeatSeconds": 300, "TimeoutSeconds": 21600}
+_TOKEN_JSONPATH = {"Name": "STEPOUT_TASK_TOKEN", "Value.$": "$$.Task.Token"}
+_TOKEN_JSONATA = {"Name": "STEPOUT_TASK_TOKEN", "Value": "{% $states.context.Task.Token %}"}
+
+
+def definition_of(document: object) -> Any:
+    """Return the definition in the Amazon States Language, of DescribeStateMachine's answer or of what it is itself.
+
+    Returns:
+        The definition; ``None`` where the answer's text is no JSON. A lone Task state, and an object of states, are
+        taken for a state machine of these.
+    """
+    from stepout.schemas.errors import InvalidDocumentError
+    from stepout.schemas.json_text import load_json
+
+    value = members(document)
+    definition = value.get("definition")
+    if isinstance(definition, str):
+        try:
+            return load_json(definition)
+        except InvalidDocumentError:
+            return None
+    if isinstance(definition, dict):
+        return definition
+    if "States" in value:
+        return value
+    return {"States": {"State": value} if "Type" in value else value}
+
+
+def machine_states(document: object) -> list[State]:
+    """Return every state of a document that is a state machine; it knows whether the workflow is an Express one."""
+    return list(states_of(definition_of(document), express=members(document).get("type") == "EXPRESS"))
+
+
+def longest_wait(states: list[State]) -> float | None:
+    """Return the longest TimeoutSeconds of the states that run a job, if any has one."""
+    found = [number(state.body.get("TimeoutSeconds")) for state in states if state.waits or state.pattern == "sync"]
+    return max((seconds for seconds in found if seconds is not None), default=None)
+
+
+def machine_findings(document: object, tasks: list[dict[str, Any]]) -> Iterator[Finding]:
+    """Look at a state machine.
+
+    Args:
+        document: A definition, or DescribeStateMachine's answer.
+        tasks: Task definitions that its states may run.
+    """
+    if (definition := definition_of(document)) is None or not isinstance(members(definition).get("States"), dict):
+        yield find("SO900", "definition", "the definition is no JSON of the Amazon States Language")
+        return
+    states = machine_states(document)
+    yield from _logging(document, states)
+    for state in states:
+        yield from _waiting(state)
+        yield from _places(state)
+        yield from retry_findings(state)
+        yield from overrides_findings(state, tasks)
+
+
+def _logging(document: object, states: list[State]) -> Iterator[Finding]:
+    settings = members(members(document).get("loggingConfiguration"))
+    level = text(settings.get("level"))
+    if settings.get("includeExecutionData") is not True or level not in {"ALL", "ERROR"}:
+        return
+    if tokens := [state for state in states if state.pattern == "waitForTaskToken"]:
+        what = f"includeExecutionData is on at level {level}, and {shown(tokens[0].name)} passes a task token"
+        fixed = {"loggingConfiguration": {"level": level, "includeExecutionData": False}}
+        yield find("SO109", "loggingConfiguration.includeExecutionData", what, example=fixed)
+
+
+def _waiting(state: State) -> Iterator[Finding]:
+    if state.express and (state.waits or state.pattern):
+        how = "an activity" if state.is_activity else f".{state.pattern}"
+        yield find("SO107", at(state.where, "Resource"), f"an Express workflow cannot run {how}")
+    if state.integration == "eks:runJob" and state.pattern == "waitForTaskToken":
+        yield find("SO108", at(state.where, "Resource"), "eks:runJob with .waitForTaskToken")
+    if state.waits:
+        yield from _timing(state)
+    elif state.pattern == "sync" and not _has(state, "TimeoutSeconds") and not state.bounded:
+        yield find("SO103", state.where, "no TimeoutSeconds", example={"TimeoutSeconds": _LONG["TimeoutSeconds"]})
+    if state.pattern == "waitForTaskToken":
+        yield from _token(state)
+
+
+def _timing(state: State) -> Iterator[Finding]:
+    heartbeat, timeout = state.heartbeat, number(state.body.get("TimeoutSeconds"))
+    if not _has(state, "HeartbeatSeconds"):
+        yield find("SO101", state.where, "no HeartbeatSeconds", example=_LONG)
+    if not _has(state, "TimeoutSeconds") and not state.bounded:
+        yield find("SO102", state.where, "no TimeoutSeconds", example=_LONG)
+    if heartbeat is not None and timeout is not None and heartbeat >= timeout:
+        what = f"HeartbeatSeconds is {plain(heartbeat)}, TimeoutSeconds {plain(timeout)}"
+        yield find("SO104", at(state.where, "HeartbeatSeconds"), what, example=_LONG)
+    if heartbeat is not None and heartbeat < _START_SECONDS and state.integration == "ecs:runTask":
+        what = f"HeartbeatSeconds is {plain(heartbeat)}, and a container must have started and beaten by then"
+        yield find("SO105", at(state.where, "HeartbeatSeconds"), what, example={"HeartbeatSeconds": 300})
+
+
+def _has(state: State, name: str) -> bool:
+    return state.body.get(name) is not None or state.body.get(f"{name}Path") is not None
+
+
+def _token(state: State) -> Iterator[Finding]:
+    where, arguments = state.arguments
+    if not _passes_token(arguments, jsonata=state.jsonata):
+        path = "$states.context.Task.Token" if state.jsonata else "$$.Task.Token"
+        example = _TOKEN_JSONATA if state.jsonata else _TOKEN_JSONPATH
+        yield find("SO106", where, f"nothing here refers to {path}", example=example)
+
+
+def _passes_token(arguments: object, *, jsonata: bool) -> bool:
+    if read_reference("", arguments, jsonata=jsonata).is_token:
+        return True
+    for _, value in walk(arguments, ""):
+        pairs = value.items() if isinstance(value, dict) else [("", each) for each in value] if _is_list(value) else ()
+        if any(read_reference(str(key), each, jsonata=jsonata).is_token for key, each in pairs):
+            return True
+    return False
+
+
+def _is_list(value: object) -> bool:
+    return isinstance(value, list)
+
+
+def _places(state: State) -> Iterator[Finding]:
+    """What becomes of the output, and how often all copies of the state beat."""
+    if state.waits and not state.jsonata and "ResultPath" in state.body and state.body["ResultPath"] is None:
+        yield find("SO110", at(state.where, "ResultPath"), "ResultPath is null", example={"ResultPath": "$.output"})
+    if not state.waits or state.copies == 1:
+        return
+    every = (state.heartbeat or _DEFAULT_BEAT * _BEATS_IN_HEARTBEAT) / _BEATS_IN_HEARTBEAT
+    rate = state.copies / max(every, 1.0)
+    if rate > _QUOTA_SMALL:
+        limit = _QUOTA_LARGE if rate > _QUOTA_LARGE else _QUOTA_SMALL
+        what = f"up to {state.copies:,} at once beat every {every:.0f} s: {rate:,.0f} a second, over {limit}"
+        fitting = {"HeartbeatSeconds": int(_BEATS_IN_HEARTBEAT * state.copies / _QUOTA_SMALL) + 1}
+        yield find("SO111", state.where, what, example=fitting)

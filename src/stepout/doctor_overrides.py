@@ -1,0 +1,236 @@
+"""The doctor's look at what a state hands its container: variables, lengths, the task definition's part (SO3)."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+from stepout.doctor_json import at, items, members, number, plain, shown, text, walk
+from stepout.doctor_rules import find
+from stepout.doctor_states import TOKEN_NAMES, Override, State, read_reference
+from stepout.doctor_task import command_findings, containers_of, secret_findings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from stepout.doctor_findings import Finding
+
+__all__ = ["overrides_findings", "tasks_of"]
+
+_OVERRIDES_MOST = 8192
+_UNKNOWN_LENGTH = 32
+_LENGTHS = {
+    "Task.Token": 700,
+    "Execution.Id": 210,  # an ARN with both names at their longest, 80 characters each
+    "Execution.Name": 80,
+    "StateMachine.Id": 140,
+    "StateMachine.Name": 80,
+    "State.RetryCount": 2,
+    "Map.Item.Index": 5,
+    "Execution.RedriveCount": 2,
+    "State.EnteredTime": 24,
+    "Execution.StartTime": 24,
+}
+_NUMBERS = ("State.RetryCount", "Map.Item.Index", "Execution.RedriveCount")
+_PATH = re.compile(r"\$\$\.(Execution|State|StateMachine|Task|Map)\b.*|\$states\.(context|input)\b.*", re.DOTALL)
+_ANY_PATH = re.compile(r"\$\.[A-Za-z_].*|States\.(Format|JsonToString|Array)\(.*", re.DOTALL)
+_EXPRESSION = re.compile(r"\s*\{%.*%\}\s*", re.DOTALL)
+_RUN = ("STEPOUT_EXECUTION", "STEPOUT_STATE", "STEPOUT_ATTEMPT")
+_HEARTBEAT = "STEPOUT_HEARTBEAT_SECONDS"
+_VERSION = re.compile(r":\d+")
+
+
+def overrides_findings(state: State, tasks: list[dict[str, Any]]) -> Iterator[Finding]:
+    """Look at what a state passes on.
+
+    Args:
+        state: Any state.
+        tasks: The task definitions that are known.
+    """
+    variables = state.overrides
+    yield from _literal_paths(state)
+    yield from _variables(state, variables)
+    yield from secret_findings((each.name, each.where, each.reference.value) for each in _literals(variables))
+    if state.integration == "ecs:runTask":
+        yield from _length(state)
+        mine = tasks_of(state, tasks)
+        yield from _containers(state, mine)
+        if {each.name for each in variables} & set(TOKEN_NAMES):
+            yield from _heartbeat(state, variables, mine)
+
+
+def tasks_of(state: State, tasks: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the task definitions that a state may run: those of the family that it names, all if that is looked up."""
+    arguments = members(state.arguments[1])
+    wanted = arguments.get("TaskDefinition")
+    if not isinstance(wanted, str) or read_reference("TaskDefinition", wanted, jsonata=state.jsonata).dynamic:
+        return tasks
+    family = _VERSION.sub("", wanted.rpartition("/")[2])
+    return [task for task in tasks if text(task.get("family")) in {family, ""}]
+
+
+def _literals(variables: list[Override]) -> list[Override]:
+    return [each for each in variables if not each.reference.dynamic and isinstance(each.reference.value, str)]
+
+
+def _literal_paths(state: State) -> Iterator[Finding]:
+    where, arguments = state.arguments
+    for place, value in walk(arguments, where):
+        for key, each in members(value).items():
+            if what := _literal(str(key), each, jsonata=state.jsonata):
+                yield find("SO305", at(place, str(key)), what, example=_corrected(str(key), jsonata=state.jsonata))
+
+
+def _literal(key: str, value: object, *, jsonata: bool) -> str:
+    """Say what is wrong with a member that looks as if it should be looked up; nothing where it does not."""
+    if not isinstance(value, str) or read_reference(key, value, jsonata=jsonata).dynamic:
+        return ""
+    if jsonata:
+        wrong = key.endswith(".$") or _PATH.fullmatch(value.strip())
+        return "in JSONata, a path outside {% … %} is text" if wrong else ""
+    if _EXPRESSION.fullmatch(value):
+        return "in JSONPath, {% … %} is text"
+    found = _PATH.fullmatch(value) or (key.lower() == "value" and _ANY_PATH.fullmatch(value))
+    return "in JSONPath, the value of a key without .$ is text" if found else ""
+
+
+def _corrected(key: str, *, jsonata: bool) -> dict[str, str]:
+    if jsonata:
+        return {key.removesuffix(".$"): "{% $states.context.Task.Token %}"}
+    return {f"{key.removesuffix('.$')}.$": "$$.Task.Token"}
+
+
+def _variables(state: State, variables: list[Override]) -> Iterator[Finding]:
+    for each in variables:
+        if _is_number(each):
+            if state.jsonata:
+                fixed = {"Name": each.name, "Value": "{% $string($states.context.State.RetryCount) %}"}
+            else:
+                fixed = {"Name": each.name, "Value.$": "States.Format('{}', $$.State.RetryCount)"}
+            yield find("SO303", each.where, f"{shown(each.name)} gets a number", example=fixed)
+    tokens = [each for each in variables if each.reference.is_token]
+    named = {each.name for each in variables}
+    if tokens and not named & set(TOKEN_NAMES):
+        yield find("SO308", tokens[0].where, f"the token is in {shown(tokens[0].name)}")
+    if tokens and named & set(TOKEN_NAMES) and (missing := [name for name in _RUN if name not in named]):
+        yield find("SO309", state.where, f"{', '.join(missing)} not passed", example=_identity(missing, state.jsonata))
+
+
+def _identity(names: list[str], jsonata: bool) -> list[dict[str, str]]:
+    paths = dict(zip(_RUN, ("Execution.Id", "State.Name", "State.RetryCount"), strict=True))
+    if jsonata:
+        wrapped = {name: f"$states.context.{paths[name]}" for name in names}
+        wrapped |= {name: f"$string({path})" for name, path in wrapped.items() if name == "STEPOUT_ATTEMPT"}
+        return [{"Name": name, "Value": f"{{% {path} %}}"} for name, path in wrapped.items()]
+    plainly = {name: f"$$.{paths[name]}" for name in names}
+    plainly |= {name: f"States.Format('{{}}', {path})" for name, path in plainly.items() if name == "STEPOUT_ATTEMPT"}
+    return [{"Name": name, "Value.$": path} for name, path in plainly.items()]
+
+
+def _is_number(each: Override) -> bool:
+    value = each.reference.value
+    if each.reference.dynamic:
+        return value in {f"$$.{path}" for path in _NUMBERS} | {f"$states.context.{path}" for path in _NUMBERS}
+    return isinstance(value, (bool, int, float))
+
+
+# Length ------------------------------------------------------------------------------------------------------------
+
+
+def _length(state: State) -> Iterator[Finding]:
+    where, arguments = state.arguments
+    overrides = members(arguments).get("Overrides")
+    if not isinstance(overrides, dict):
+        return
+    place = at(where, "Overrides")
+    unknown: list[str] = []
+    length = len(json.dumps(_rendered(overrides, state, unknown, place), ensure_ascii=False, separators=(",", ":")))
+    if length > _OVERRIDES_MOST:
+        what = f"about {length:,} characters with a token of 700, over {_OVERRIDES_MOST:,}"
+        yield find("SO301", place, what)
+    elif unknown:
+        left = f"about {_OVERRIDES_MOST - length:,} characters are left for it"
+        yield find("SO302", unknown[0], f"its length is the input's; {left}")
+
+
+def _rendered(value: object, state: State, unknown: list[str], where: str) -> Any:
+    """Return the overrides as RunTask gets them, with letters for what is looked up."""
+    if isinstance(value, list):
+        return [_rendered(each, state, unknown, at(where, index)) for index, each in enumerate(value)]
+    if not isinstance(value, dict):
+        found = read_reference("", value, jsonata=state.jsonata)
+        return _letters(found.value, state, unknown, where) if found.dynamic else value
+    done = {}
+    for key, each in value.items():
+        found, place = read_reference(str(key), each, jsonata=state.jsonata), at(where, str(key))
+        done[str(key).removesuffix(".$")] = (
+            _letters(found.value, state, unknown, place) if found.dynamic else _rendered(each, state, unknown, place)
+        )
+    return done
+
+
+def _letters(expression: str, state: State, unknown: list[str], where: str) -> str:
+    bare = expression.removeprefix("$$.").removeprefix("$states.context.")
+    if bare == "State.Name":
+        return "x" * len(state.name)
+    if bare in _LENGTHS:
+        return "x" * _LENGTHS[bare]
+    held = [length for path, length in _LENGTHS.items() if path in expression]
+    if not held and re.search(r"\$\.|\$states\.input|^\$$", expression):
+        unknown.append(where)
+    return "x" * (sum(held) or _UNKNOWN_LENGTH)
+
+
+# The task definition's part ----------------------------------------------------------------------------------------
+
+
+def _containers(state: State, tasks: list[dict[str, Any]]) -> Iterator[Finding]:
+    where, arguments = state.arguments
+    known = {text(container.get("name")) for task in tasks for _, container in containers_of(task)}
+    overrides = members(members(arguments).get("Overrides"))
+    for index, each in enumerate(items(overrides.get("ContainerOverrides"))):
+        place, name = at(where, "Overrides", "ContainerOverrides", index), members(each).get("Name")
+        yield from command_findings(place, members(each).get("Command"), name="Command")
+        if not isinstance(name, str) or read_reference("Name", name, jsonata=state.jsonata).dynamic:
+            continue
+        if known and name not in known:
+            has = ", ".join(sorted(shown(each) for each in known))
+            yield find("SO304", at(place, "Name"), f"{shown(name)} is none of its containers: {has}")
+
+
+def _heartbeat(state: State, variables: list[Override], tasks: list[dict[str, Any]]) -> Iterator[Finding]:
+    if (wanted := state.heartbeat) is None:
+        return
+    fixed = {"Name": _HEARTBEAT, "Value": plain(wanted)}
+    passed = [each for each in variables if each.name == _HEARTBEAT]
+    given = [each.reference.value for each in passed if not each.reference.dynamic] or (
+        [] if passed else _from_tasks(tasks)
+    )
+    for value in given:
+        if _seconds(value) != wanted:
+            where = passed[0].where if passed else state.where
+            told = "another number" if _seconds(value) is not None else "no number"
+            yield find("SO306", where, f"HeartbeatSeconds is {plain(wanted)}, the variable {told}", example=fixed)
+            return
+    if not passed and not given:
+        what = "neither the state nor the task definition sets it" if tasks else "the state does not set it"
+        more = "" if tasks else "; give the task definition as well, it may be set there"
+        yield find("SO307", state.where, what + more, example=fixed, severity=None if tasks else "note")
+
+
+def _from_tasks(tasks: list[dict[str, Any]]) -> list[Any]:
+    pairs = [
+        members(pair)
+        for task in tasks
+        for _, container in containers_of(task)
+        for pair in items(container.get("environment"))
+    ]
+    return [pair.get("value") for pair in pairs if pair.get("name") == _HEARTBEAT]
+
+
+def _seconds(value: object) -> float | None:
+    try:
+        return float(value) if isinstance(value, str) else number(value)
+    except ValueError:
+        return None
