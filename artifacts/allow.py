@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, final
 
 from stepout.schemas.errors import ConfigurationError, NotAllowedError
+from stepout.schemas.places import S3_ARN, TablePlace, key_fault, table_place
+from stepout.schemas.places import split_s3_url as split_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -19,10 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["ANY_BUCKET", "Allowed", "AnyBucket", "allowed_from", "from_env", "key_fault", "split_url"]
 
 ENVIRONMENT_NAME: Final = "STEPOUT_ALLOW"
-MAX_KEY_BYTES: Final = 1024  # https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html
 
-# Access points, Object Lambda access points and those on Outposts: the forms that boto3 takes as ``Bucket``.
-_ARN = re.compile(r"arn:[a-z0-9-]+:s3[a-z0-9-]*:[a-z0-9-]*:[0-9]*:(?:outpost[/:][^/:]+[/:])?accesspoint[/:][^/:]+")
 # Buckets from before 2018 may have capitals, underscores and up to 255 characters; anything else is no bucket.
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{2,254}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -53,16 +52,29 @@ class _Rule:
 
 
 @dataclass(frozen=True)
+class _TableRule:
+    place: TablePlace
+
+    def permits(self, place: TablePlace) -> bool:
+        prefix = self.place.key
+        if place.table != self.place.table or place.key is None:
+            return False
+        return prefix is None or place.key == prefix or place.key.startswith(f"{prefix.removesuffix('/')}/")
+
+
+@dataclass(frozen=True)
 class Allowed:
     """An allow-list, parsed.
 
     Attributes:
         rules: What is permitted, by path segment.
         any_bucket: Whether every bucket is permitted (access-point ARNs are not buckets).
+        tables: Whose items may be read (pull mode); a table always has to be listed.
     """
 
     rules: tuple[_Rule, ...] = ()
     any_bucket: bool = False
+    tables: tuple[_TableRule, ...] = ()
 
     def permits(self, bucket: str, key: str) -> bool:
         """Return whether an object may be read.
@@ -84,12 +96,22 @@ class Allowed:
             msg = f"refused s3://{_shown(bucket)}/{_shown(key)} before any request: {reason}"
             raise NotAllowedError(msg)
 
+    def check_item(self, place: TablePlace) -> None:
+        """Raise unless an item of a DynamoDB table may be read.
+
+        Raises:
+            NotAllowedError: The item is outside the list.
+        """
+        if not any(rule.permits(place) for rule in self.tables):
+            msg = f"refused {_shown(place.url)} before any request: it is outside the allow-list {self}"
+            raise NotAllowedError(f"{msg}; add dynamodb://{place.table}/ to allow= if you trust it")
+
     def refusal(self, bucket: str, key: str) -> str | None:
         """Return why an object may not be read, or ``None``."""
         fault = key_fault(key)
         if fault is not None:
             return f"its key {fault}"
-        is_arn = _ARN.fullmatch(bucket) is not None
+        is_arn = S3_ARN.fullmatch(bucket) is not None
         if not is_arn and not _BUCKET.fullmatch(bucket):
             return "that is no bucket's name"
         segments = tuple(key.split("/"))
@@ -101,51 +123,8 @@ class Allowed:
 
     def __str__(self) -> str:
         shown = [f"s3://{rule.bucket}/{'/'.join(rule.segments)}{'/' * rule.below}" for rule in self.rules]
-        return "[" + ", ".join(["ANY_BUCKET"] * self.any_bucket + shown) + "]"
-
-
-def key_fault(key: str) -> str | None:
-    """Return what is wrong with a key, or ``None``.
-
-    >>> key_fault("runs/a.json") is None, key_fault("runs/../x")
-    (True, "has a segment '..'")
-    """
-    try:
-        size = len(key.encode())
-    except UnicodeEncodeError:
-        return "is no valid Unicode"
-    if size > MAX_KEY_BYTES:
-        return f"has {size} bytes; S3 allows {MAX_KEY_BYTES}"
-    if _CONTROL.search(key):
-        return "has a control character"
-    for segment in key.split("/"):
-        if segment == "":
-            return "is empty" if key == "" else "has an empty segment"
-        if segment in {".", ".."}:
-            return f"has a segment {segment!r}"
-    return None
-
-
-def split_url(url: str) -> tuple[str, str]:
-    """Split ``s3://bucket/key`` (or ``s3://access-point-arn/key``) into its two parts.
-
-    >>> split_url("s3://results/runs/a.json")
-    ('results', 'runs/a.json')
-
-    Raises:
-        ValueError: The text is no such URL.
-    """
-    if not url.startswith("s3://"):
-        msg = "expected s3://bucket/key"
-        raise ValueError(msg)
-    rest = url.removeprefix("s3://")
-    arn = _ARN.match(rest)
-    bucket = arn.group() if arn else rest.partition("/")[0]
-    tail = rest[len(bucket) :]
-    if not bucket or (tail and not tail.startswith("/")):
-        msg = "expected s3://bucket/key"
-        raise ValueError(msg)
-    return bucket, tail[1:]
+        tables = [rule.place.url for rule in self.tables]
+        return "[" + ", ".join(["ANY_BUCKET"] * self.any_bucket + shown + tables) + "]"
 
 
 def allowed_from(allow: Iterable[str | AnyBucket] | AnyBucket | Allowed) -> Allowed:
@@ -153,7 +132,8 @@ def allowed_from(allow: Iterable[str | AnyBucket] | AnyBucket | Allowed) -> Allo
 
     Args:
         allow: URLs ``s3://bucket/prefix/``, compared by path segment; a text may hold several, separated by spaces or
-            commas; or ``ANY_BUCKET``, alone or among them.
+            commas; or ``ANY_BUCKET``, alone or among them. ``dynamodb://table/`` (or ``dynamodb://table/prefix/``)
+            permits a table's items, for outcomes that lie there.
 
     Raises:
         ConfigurationError: An entry is no such URL.
@@ -163,8 +143,10 @@ def allowed_from(allow: Iterable[str | AnyBucket] | AnyBucket | Allowed) -> Allo
     if isinstance(allow, str):
         allow = re.split(r"[\s,]+", allow.strip()) if allow.strip() else []
     entries = [allow] if isinstance(allow, AnyBucket) else list(allow)
-    rules = tuple(_rule(entry) for entry in entries if not isinstance(entry, AnyBucket))
-    return Allowed(rules, any_bucket=any(isinstance(entry, AnyBucket) for entry in entries))
+    tables = [entry for entry in entries if isinstance(entry, str) and entry.startswith("dynamodb://")]
+    rules = tuple(_rule(entry) for entry in entries if not isinstance(entry, AnyBucket) and entry not in tables)
+    any_bucket = any(isinstance(entry, AnyBucket) for entry in entries)
+    return Allowed(rules, any_bucket=any_bucket, tables=tuple(_table_rule(entry) for entry in tables))
 
 
 def from_env(environ: Mapping[str, str] = os.environ) -> Allowed:
@@ -189,11 +171,18 @@ def _rule(entry: object) -> _Rule:
     except ValueError:
         bucket, prefix = "", ""
     bare = prefix.removesuffix("/")
-    named = _ARN.fullmatch(bucket) or _BUCKET.fullmatch(bucket)
+    named = S3_ARN.fullmatch(bucket) or _BUCKET.fullmatch(bucket)
     if not named or (bare and key_fault(bare)) or (prefix and not bare):
         msg = f"allow: {_shown(str(entry))!r} is no s3://bucket/prefix/ (without empty, '.' or '..' segments)"
         raise ConfigurationError(msg)
     return _Rule(bucket, tuple(bare.split("/")) if bare else (), below=prefix.endswith("/"))
+
+
+def _table_rule(entry: str) -> _TableRule:
+    try:
+        return _TableRule(table_place(entry))
+    except ValueError as error:
+        raise ConfigurationError(f"allow: {_shown(entry)!r} is no dynamodb://table/ ({error})") from None
 
 
 def _shown(text: str, limit: int = 200) -> str:

@@ -236,6 +236,12 @@ class MemoryStore:
             raise StoreError(f"{self._url(key)}: no bytes from {start:,} on, it has {found.info.size:,}")
         return _MemoryDownload(memoryview(found.data)[start:stop], found.info)
 
+    def listing(self, prefix: str) -> list[tuple[str, str]]:
+        """Return the keys that begin with ``prefix`` and when each was written."""
+        return [
+            (key, stored.info.last_modified or "") for key, stored in self.objects.items() if key.startswith(prefix)
+        ]
+
     def presign(self, key: str, *, version_id: str | None = None, seconds: int) -> str:
         """Return a URL that says what would be signed; nothing answers it."""
         version = f"&versionId={version_id}" if version_id else ""

@@ -22,9 +22,7 @@ from stepout.artifacts.access import (
 )
 from stepout.artifacts.artifact import Artifact, ForeignArtifact
 from stepout.artifacts.output import Output, make_output
-from stepout.artifacts.reading import Source, check_cap, read_whole, verifier_for
-from stepout.schemas.errors import ArtifactNotFoundError, InvalidDocumentError
-from stepout.schemas.json_text import load_json
+from stepout.schemas.errors import InvalidDocumentError
 from stepout.schemas.json_value import plain_copy
 from stepout.schemas.locate import DocumentKind, find_documents, the_document
 from stepout.schemas.output import TaskOutput
@@ -59,11 +57,14 @@ def resolve_output(  # noqa: PLR0913 - keyword-only, each with its own meaning
 
     Args:
         document: An output; JSON (a value, text or bytes) that contains exactly one at any depth, such as a
-            Lambda's event; or the ``s3://`` URL that a task in pull mode wrote to.
+            Lambda's event; or the URL that a task in pull mode wrote to, ``s3://bucket/key`` or
+            ``dynamodb://table/key``.
         allow: What the document may point to: ``["s3://bucket/prefix/"]``, compared by path segment; ``[]`` permits
             nothing, ``ANY_BUCKET`` every bucket; ``None`` consults ``STEPOUT_ALLOW``. An output that points
-            anywhere else is refused as a whole, before any request.
+            anywhere else is refused as a whole, before any request. A table has to be listed itself:
+            ``"dynamodb://table/"``.
         client: A boto3 S3 client, which settles region and endpoint; a ``Store``; ``None`` for a client of our own.
+            Outcomes in DynamoDB are read with the environment's region and credentials.
         verify: ``True``: whole reads are held to the best checksum that the pointer has; ``"sha256"``: to SHA-256
             or not at all; ``"pinned"`` (or ``False``): to size and version only.
         max_size: Where reads into memory stop, in bytes.
@@ -81,6 +82,7 @@ def resolve_output(  # noqa: PLR0913 - keyword-only, each with its own meaning
             breaks the contract, or is another execution's.
         ConfigurationError: No allow-list was given.
         NotAllowedError: It points outside the allow-list.
+        TaskFailedError: A URL was given, and its task has failed: ``error`` and ``cause`` are what it said.
         StoreError: A spilled document, or that of the URL, is missing, denied, changed, or unreachable.
         IntegrityError: A spilled document is not what was written.
     """
@@ -137,6 +139,8 @@ def resolve(  # noqa: PLR0913 - as above
     verify: Verify = True,
     max_size: int = DEFAULT_MAX_SIZE,
     expected_bucket_owner: str | None = None,
+    execution: str | None = None,
+    state: str | None = None,
 ) -> Output | Artifact:
     """Resolve whatever a document is: exactly one task output, or else exactly one pointer or foreign reference.
 
@@ -147,16 +151,24 @@ def resolve(  # noqa: PLR0913 - as above
         verify: As for ``resolve_output``.
         max_size: As for ``resolve_output``.
         expected_bucket_owner: As for ``resolve_output``.
+        execution: As for ``resolve_output``; a lone pointer does not say who made it, and is refused.
+        state: As for ``execution``.
 
     Raises:
-        InvalidDocumentError: There is neither, there are several, or it is invalid.
+        InvalidDocumentError: There is neither, there are several, it is invalid, or another execution's.
+        TaskFailedError: As for ``resolve_output``.
         StoreError: As for ``resolve_output``.
     """
     access = _access(allow, client, verify, max_size, expected_bucket_owner)
     value, kind, location = _one(document, access, follow=False)
+    if kind != "output" and (execution is not None or state is not None):
+        raise _wrong_kind(kind, location, "a pointer, which does not say whose it is: leave out execution= and state=")
     if not isinstance(value, dict):
         return _foreign(access, value)
-    return _made(value, kind, location, access)
+    made = _made(value, kind, location, access)
+    if isinstance(made, Output):
+        made.check_producer(execution, state)
+    return made
 
 
 def resolve_all(  # noqa: PLR0913 - as above
@@ -174,7 +186,7 @@ def resolve_all(  # noqa: PLR0913 - as above
     in its place, at ``$.ResultWriterDetails.SUCCEEDED[0]`` and so on.
 
     Args:
-        document: JSON (a value, text or bytes), or an ``s3://`` URL of it.
+        document: JSON (a value, text or bytes), or the URL of a task's outcome.
         allow: As for ``resolve_output``.
         client: As for ``resolve_output``.
         verify: As for ``resolve_output``.
@@ -246,33 +258,15 @@ def _value(document: object, access: Access) -> Any:
     """Return the JSON value of a document, whatever form it came in."""
     if isinstance(document, Pointer | TaskOutput):
         return document.to_dict()
-    if isinstance(document, str) and document.strip().startswith("s3://"):
-        return _read_url(document.strip(), access)
+    if isinstance(document, str) and document.strip().startswith(("s3://", "dynamodb://")):
+        from stepout.artifacts.pulled import read_outcome
+
+        return read_outcome(document, access)
     if isinstance(document, str | bytes | bytearray | memoryview):
         from stepout.artifacts.interop import load_foreign
 
         return load_foreign(document)
     return plain_copy(document) if isinstance(document, Mapping) and not isinstance(document, dict) else document
-
-
-def _read_url(url: str, access: Access) -> Any:
-    """Read the document of a task in pull mode: bounded, held to one version."""
-    from stepout.artifacts.interop import ForeignReference, describe
-
-    try:
-        bucket, key = allow_list.split_url(url)
-    except ValueError as error:
-        raise invalid_document("the URL", [Problem("$", "pattern", "must be s3://bucket/key")]) from error
-    try:
-        pointer = describe(access, ForeignReference("result-writer", bucket, key))
-    except ArtifactNotFoundError as error:
-        msg = (
-            f"there is no task output at s3://{bucket}/{key}: the task has not succeeded yet, or failed (failures are "
-            f"kept beside it, as {key}.*.failure.json), or the URL is another one than the task was given"
-        )
-        raise ArtifactNotFoundError(msg) from error
-    check_cap(pointer, DOCUMENT_LIMIT, instead="a document of this size is not read")
-    return load_json(read_whole(Source(access, pointer), verifier_for(pointer, access.verify is not False)))
 
 
 def _one(document: object, access: Access, *, follow: bool) -> tuple[Any, DocumentKind, str]:
@@ -336,8 +330,8 @@ def _foreign(access: Access, reference: ForeignReference) -> ForeignArtifact:
     return ForeignArtifact(describe(access, reference), access, reference.kind)
 
 
-def _wrong_kind(kind: DocumentKind, location: str) -> InvalidDocumentError:
-    problem = Problem(location, "version", f"is {_OTHER[kind]}")
+def _wrong_kind(kind: DocumentKind, location: str, what: str | None = None) -> InvalidDocumentError:
+    problem = Problem(location, "version", f"is {what or _OTHER[kind]}")
     return invalid_document("the document", [problem])
 
 

@@ -198,6 +198,17 @@ class S3Store:
             )
         return S3Download(answer, info_of(answer), self._subject(key))
 
+    def listing(self, prefix: str) -> list[tuple[str, str]]:
+        """Return the keys that begin with ``prefix`` and when each was written, a thousand at most."""
+        known = {name: value for name, value in self._common.items() if value is not None}
+        try:
+            answer = self._client.list_objects_v2(Bucket=self._bucket, Prefix=prefix, **known)
+        except Exception as error:
+            from stepout.artifacts.s3_errors import translate
+
+            raise translate(error, operation="ListObjectsV2", subject=self._subject(prefix)) from error
+        return [(each["Key"], each["LastModified"].isoformat()) for each in answer.get("Contents", ())]
+
     def presign(self, key: str, *, version_id: str | None = None, seconds: int) -> str:
         """Return a URL that gives anyone the object for ``seconds``; see ``Store.presign``."""
         parameters = {"Bucket": self._bucket, "Key": key, "VersionId": version_id}

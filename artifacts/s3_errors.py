@@ -35,6 +35,7 @@ IAM_ACTION = {
     "CompleteMultipartUpload": "s3:PutObject",
     "AbortMultipartUpload": "s3:AbortMultipartUpload",
     "HeadObject": "s3:GetObject",
+    "ListObjectsV2": "s3:ListBucket",
     "GetObject": "s3:GetObject",
 }
 _READS = frozenset({"HeadObject", "GetObject"})

@@ -215,6 +215,10 @@ class Store(Protocol):
         """Open bytes ``start`` (inclusive) to ``stop`` (exclusive; ``None``: the end)."""
         ...
 
+    def listing(self, prefix: str) -> list[tuple[str, str]]:
+        """Return the keys that begin with ``prefix``, and when each was written (ISO 8601), a thousand at most."""
+        ...
+
     def presign(self, key: str, *, version_id: str | None = None, seconds: int) -> str:
         """Return a URL that gives anyone the object for ``seconds``."""
         ...

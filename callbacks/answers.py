@@ -8,7 +8,7 @@ from stepout.callbacks.retry import Answer
 
 __all__ = ["answer_to", "name_of"]
 
-# Error codes of the Step Functions model and of AWS's common errors.
+# Error codes of the Step Functions model, of AWS's common errors, and of S3 and DynamoDB where a status does not tell.
 _CODES = {
     "TaskTimedOut": Answer.CLOSED,
     "TaskDoesNotExist": Answer.CLOSED,
@@ -21,6 +21,12 @@ _CODES = {
     "Throttling": Answer.THROTTLED,
     "TooManyRequestsException": Answer.THROTTLED,
     "RequestLimitExceeded": Answer.THROTTLED,
+    # DynamoDB, with status 400; S3: two conditional writes at once (409), and a body that took too long (400).
+    "ProvisionedThroughputExceededException": Answer.THROTTLED,
+    "TransactionConflictException": Answer.THROTTLED,
+    "ConditionalRequestConflict": Answer.THROTTLED,
+    "OperationAborted": Answer.THROTTLED,
+    "RequestTimeout": Answer.UNAVAILABLE,
     "AccessDeniedException": Answer.DENIED,
     "AccessDenied": Answer.DENIED,
     "UnrecognizedClientException": Answer.DENIED,

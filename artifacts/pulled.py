@@ -1,0 +1,160 @@
+"""Pull mode's consumer: the document behind the URL of an outcome, or an error that says how the task failed.
+
+Everything read here is untrusted input: bounded, held to one version, and asked of the allow-list, failures included.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from stepout.artifacts import allow as allow_list
+from stepout.artifacts.access import DOCUMENT_LIMIT
+from stepout.artifacts.reading import Source, check_cap, read_whole, verifier_for
+from stepout.schemas.errors import (
+    AccessDeniedError,
+    ArtifactNotFoundError,
+    InvalidDocumentError,
+    NotAllowedError,
+    StoreError,
+    TaskFailedError,
+)
+from stepout.schemas.json_text import load_json
+from stepout.schemas.places import table_place
+from stepout.schemas.problems import Problem, invalid_document
+from stepout.schemas.pull import FAILURE_LIMIT, Failure, failure_prefix, is_failure_key, read_failure, read_item
+
+if TYPE_CHECKING:
+    from stepout.artifacts.access import Access
+
+__all__ = ["read_outcome"]
+
+
+def read_outcome(url: str, access: Access) -> Any:
+    """Read what a task in pull mode reported.
+
+    Args:
+        url: ``s3://bucket/key`` or ``dynamodb://table/key``.
+        access: How to read.
+
+    Returns:
+        JSON: the output document.
+
+    Raises:
+        TaskFailedError: The task failed, and no attempt has succeeded.
+        ArtifactNotFoundError: The task has reported nothing.
+        NotAllowedError: The URL lies outside the allow-list.
+        InvalidDocumentError: It is no such URL, or what is there is no outcome.
+        StoreError: Denied, or unreachable.
+    """
+    return _from_table(url.strip(), access) if url.strip().startswith("dynamodb://") else _from_s3(url.strip(), access)
+
+
+# S3 ---------------------------------------------------------------------------------------------------------------
+
+
+def _from_s3(url: str, access: Access) -> Any:
+    try:
+        bucket, key = allow_list.split_url(url)
+    except ValueError as error:
+        raise invalid_document("the URL", [Problem("$", "pattern", "must be s3://bucket/key")]) from error
+    try:
+        return load_json(_read(access, bucket, key, DOCUMENT_LIMIT))
+    except ArtifactNotFoundError as error:
+        raise _no_success(access, bucket, key, error) from error
+    except AccessDeniedError as error:
+        hint = "without s3:ListBucket on the bucket, a task that has not succeeded yet looks like this"
+        raise AccessDeniedError(f"{error}. {hint}") from error
+
+
+def _read(access: Access, bucket: str, key: str, limit: int) -> bytes:
+    from stepout.artifacts.interop import ForeignReference, describe
+
+    pointer = describe(access, ForeignReference("result-writer", bucket, key))
+    check_cap(pointer, limit, instead="a document of this size is not read")
+    return read_whole(Source(access, pointer), verifier_for(pointer, access.verify is not False))
+
+
+def _no_success(access: Access, bucket: str, key: str, missing: ArtifactNotFoundError) -> Exception:
+    """Say why there is no output: the newest failure beside it, or that nothing was reported."""
+    url = f"s3://{bucket}/{key}"
+    try:
+        failures = _failures(access, bucket, key)
+        if failures:
+            return _failed(url, read_failure(_read(access, bucket, failures[-1], FAILURE_LIMIT)), len(failures))
+        beside = f"there is no failure beside it ({key}.*.failure.json) either: the task has not reported yet, or died"
+    except (NotAllowedError, StoreError, InvalidDocumentError) as error:
+        beside = (
+            f"whether it failed could not be seen ({error}): failures are kept beside it, as {key}.*.failure.json; "
+            "grant s3:ListBucket and s3:GetObject on them, and allow them"
+        )
+    return ArtifactNotFoundError(
+        f"there is no task output at {url}: the task has not succeeded yet, and {beside}; or the URL is another one "
+        f"than the task was given ({missing})"
+    )
+
+
+def _failures(access: Access, bucket: str, key: str) -> list[str]:
+    """Return the keys of the failures that may be read, the newest last."""
+    found = [
+        (modified, name)
+        for name, modified in access.store(bucket).listing(failure_prefix(key))
+        if is_failure_key(name, key)
+    ]
+    for _, name in found:
+        access.allowed.check(bucket, name)
+    return [name for _, name in sorted(found)]
+
+
+def _failed(url: str, failure: Failure, count: int) -> TaskFailedError:
+    several = f" (the newest of {count} failures)" if count > 1 else ""
+    return TaskFailedError(
+        f"the task that was to report at {url} failed: {failure}{several}", error=failure.error, cause=failure.cause
+    )
+
+
+# DynamoDB ---------------------------------------------------------------------------------------------------------
+
+
+def _from_table(url: str, access: Access) -> Any:
+    try:
+        place = table_place(url)
+    except ValueError as error:
+        raise invalid_document("the URL", [Problem("$", "pattern", f"is wrong: {error}")]) from error
+    if place.key is None:
+        raise invalid_document("the URL", [Problem("$", "missing", "has no key: expected dynamodb://table/key")])
+    access.allowed.check_item(place)
+    item = _get_item(place.table, {place.attribute: {"S": place.key}}, url)
+    if item is None:
+        raise ArtifactNotFoundError(
+            f"there is no item {url}: the task has not reported yet, or died, or the URL is another one than the task "
+            "was given"
+        )
+    outcome = read_item(item)
+    if isinstance(outcome, Failure):
+        raise _failed(url, outcome, 1)
+    return outcome
+
+
+def _get_item(table: str, key: dict[str, Any], url: str) -> dict[str, Any] | None:
+    import boto3
+    from botocore.config import Config
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    from stepout.artifacts.s3_errors import translate
+
+    try:
+        client: Any = boto3.client("dynamodb", config=Config(connect_timeout=5, read_timeout=20))
+        item: dict[str, Any] | None = client.get_item(TableName=table, Key=key, ConsistentRead=True).get("Item")
+    except (BotoCoreError, ClientError, ValueError) as error:
+        raise _table_error(error, translate(error, operation="GetItem", subject=url), table) from error
+    return item
+
+
+def _table_error(error: Exception, translated: Exception, table: str) -> Exception:
+    response: Any = getattr(error, "response", None)
+    code = response["Error"].get("Code") if isinstance(response, dict) else None
+    if code == "ResourceNotFoundException":
+        return ArtifactNotFoundError(f"there is no DynamoDB table {table} in this account and region")
+    if code == "AccessDeniedException":
+        return AccessDeniedError(f"GetItem: access to the DynamoDB table {table} denied. Grant dynamodb:GetItem on it")
+    return translated

@@ -1,0 +1,150 @@
+"""A Lambda for state machines in pull mode: the outcome that lies at a URL, as a result or as an error with a name.
+
+``stepout.callbacks.named_failure.handler``. Its event::
+
+    {"url": "s3://bucket/key", "execution": "…", "state": "…", "caught": {"Error": "…", "Cause": "…"}, "raise": true}
+
+``url`` is the one that the task was given, ``execution`` and ``state`` what it was told of itself (both are checked if
+given). ``caught`` is what a ``Catch`` of the task's state put there, if one did; it may also lie in ``input``, so that
+a state can pass its whole input without knowing whether there was a ``Catch``.
+
+- A success is returned: the output document, as a state with a task token would have.
+- A failure is raised as an exception whose class bears the failure's name, so that ``Retry`` and ``Catch`` match it:
+  Lambda reports the class's name as ``errorType``, and Step Functions takes that as the error. The cause is its
+  message.
+- Where the task reported nothing, what ``caught`` knows of its end decides, as in ``ecs_watch``:
+  ``Stepout.OutOfMemory``, ``Stepout.ContainerDied``, ``Stepout.TaskFailedToStart``, …; ``Stepout.NothingReported``
+  where it knows nothing.
+
+With ``"raise": false`` failures are returned, ``{"failure": {"error": …, "cause": …}}``, for a ``Choice`` and a
+``Fail`` state with ``ErrorPath``. What goes wrong with the reading itself is always raised, by our error names.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from typing import Any, Final
+
+from stepout.callbacks.failure import clean, fit_cause
+from stepout.callbacks.pull_reading import read_at
+from stepout.callbacks.stopped import cause_document, judge, task_from_detail
+from stepout.schemas import Problem, TaskOutput, invalid_document
+from stepout.schemas.errors import StepoutError
+from stepout.schemas.pull import Failure
+
+__all__ = ["NOTHING_REPORTED", "handler", "named"]
+
+NOTHING_REPORTED: Final = "Stepout.NothingReported"
+"""The error's name where a task ended, reported nothing, and no more is known."""
+
+_WORDS: Final = ("Error", "StatusReason", "ErrorMessage", "cause")
+_MOST_TEXT: Final = 1_000
+
+_MILLISECONDS: Final = 10**12  # as a time, 2001; in seconds, 33,658 years from now
+
+
+def handler(event: Mapping[str, Any], context: object = None) -> dict[str, Any]:  # noqa: ARG001 - Lambda's signature
+    """Return the output document at ``event["url"]``, or raise the task's failure by its name.
+
+    Args:
+        event: See the module.
+        context: Not used.
+
+    Raises:
+        Exception: Of a class with the failure's name.
+    """
+    try:
+        outcome = _outcome(event)
+    except StepoutError as error:
+        raise named(Failure(error.error_name, str(error))) from None
+    if not isinstance(outcome, Failure):
+        return outcome
+    if event.get("raise") is False:
+        return {"failure": {"error": outcome.error, "cause": outcome.cause}}
+    raise named(outcome)
+
+
+def named(failure: Failure) -> Exception:
+    """Return an exception whose class is called what the failure is called, its message the cause.
+
+    >>> type(named(Failure("Demo.NothingToSee", "too dark"))).__name__
+    'Demo.NothingToSee'
+    """
+    name = clean(failure.error).replace("\0", "")
+    kind = type(name, (Exception,), {"__module__": "stepout", "__doc__": "A task's failure."})
+    error: Exception = kind(clean(failure.cause))
+    return error
+
+
+def _outcome(event: Mapping[str, Any]) -> dict[str, Any] | Failure:
+    url = event.get("url")
+    if not isinstance(url, str):
+        raise invalid_document("the event", [Problem("$.url", "missing", "must be the URL that the task was given")])
+    caught = _caught(event)
+    found = read_at(url, since=_began(caught), path_style=os.environ.get("STEPOUT_S3_PROFILE") == "compatible")
+    if found is None:
+        return _silence(url, caught)
+    if isinstance(found, Failure):
+        return found
+    _check(TaskOutput.from_dict(found), event)
+    document: dict[str, Any] = found
+    return document
+
+
+def _check(output: TaskOutput, event: Mapping[str, Any]) -> None:
+    wanted = {name: event[name] for name in ("execution", "state") if event.get(name) is not None}
+    wrong = [name for name, value in wanted.items() if getattr(output.producer, name, None) != value]
+    if wrong:
+        problems = [Problem(f"$.producer.{name}", "value", "is not the one that was asked for") for name in wrong]
+        raise invalid_document("the task output", problems, "It is another run's, perhaps an earlier one's.")
+
+
+def _caught(event: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the service's word on how the task ended: the ``Cause`` that a ``.sync`` state fails with, opened."""
+    given = event.get("input")
+    caught = event.get("caught") or (given.get("caught") if isinstance(given, Mapping) else None)
+    if not isinstance(caught, Mapping):
+        return {}
+    cause = caught.get("Cause")
+    try:
+        opened = json.loads(cause) if isinstance(cause, str) else cause
+    except ValueError:
+        opened = None
+    known = opened if isinstance(opened, dict) else {"cause": cause}
+    return {"Error": caught.get("Error"), **known}
+
+
+def _began(caught: Mapping[str, Any]) -> float | None:
+    """Return when the task that ended was made, in seconds: a failure from before is an earlier attempt's.
+
+    ECS and Batch say ``CreatedAt``, Glue ``StartedOn``, in milliseconds.
+    """
+    for name in ("CreatedAt", "StartedOn"):
+        value = caught.get(name)
+        if isinstance(value, int | float) and not isinstance(value, bool) and value > _MILLISECONDS:
+            return float(value) / 1_000
+    return None
+
+
+def _silence(url: str, caught: Mapping[str, Any]) -> Failure:
+    """Return the failure of a task that ended without a word: what ECS says of its end, if it ran there."""
+    detail = _lower_camel(caught)
+    if "taskArn" in detail:
+        task = task_from_detail(detail)
+        name = next((each for each, variables in task.overrides.items() if "STEPOUT_OUTPUT" in variables), None)
+        end = task.end_of(name)
+        verdict = judge(task, end)
+        document = {"traceback": "", **cause_document(task, end.name if end else name, verdict)}
+        return Failure(verdict.error, fit_cause(document))
+    told = {name: str(caught[name])[:_MOST_TEXT] for name in _WORDS if caught.get(name)}
+    message = f"the task ended and reported nothing at {url}: {'; '.join(told.values()) or 'no reason is known'}"
+    return Failure(NOTHING_REPORTED, fit_cause({"message": message, "traceback": "", **told}))
+
+
+def _lower_camel(value: Any) -> Any:
+    """Step Functions writes the members of ECS's answers with a capital; the events have none."""
+    if isinstance(value, dict):
+        return {name[:1].lower() + name[1:]: _lower_camel(member) for name, member in value.items()}
+    return [_lower_camel(each) for each in value] if isinstance(value, list) else value

@@ -1,0 +1,231 @@
+"""Pull mode: the outcome is an object that whoever started the task looks at, for ``.sync`` of ECS, EKS, Batch, Glue.
+
+The output document is written last and once: ``PutObject`` with ``If-None-Match: *``, so of several attempts the first
+success wins, and one that lost is told so. Failures go beside it, never to it. Conditional writes and their answers
+(412, 409): https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import logging
+import os
+import threading
+from typing import TYPE_CHECKING, Any, Final
+
+from stepout.callbacks.answers import answer_to
+from stepout.callbacks.delivery import Delivery
+from stepout.callbacks.places import failure_document
+from stepout.callbacks.retry import Answer
+from stepout.callbacks.targets import service
+from stepout.schemas.errors import ConfigurationError, InvalidDocumentError, TaskClosedError
+from stepout.schemas.json_text import dump_json, load_json
+from stepout.schemas.places import MAX_KEY_BYTES, key_fault, split_s3_url
+from stepout.schemas.pull import failure_key
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from mypy_boto3_s3 import S3Client
+
+    from stepout.callbacks.targets import TargetContext
+    from stepout.schemas import RunIdentity
+
+__all__ = ["PullTarget", "check_run", "target_from_url", "winner_of"]
+
+_log = logging.getLogger("stepout.callbacks.pull")
+
+_TAKEN: Final = 412
+_NONCE_BYTES: Final = 6
+_FAILURE_ROOM: Final = 64  # for what a failure's key has more than the output's
+
+
+def target_from_url(url: str, context: TargetContext) -> PullTarget:
+    """Make the target that ``s3://bucket/key`` means.
+
+    Raises:
+        ConfigurationError: It is no such URL, no client could be built, or nothing says which execution this is.
+    """
+    check_run(url, context.run)
+    profile = context.environ.get("STEPOUT_S3_PROFILE") or "aws"
+    if profile not in {"aws", "compatible"}:
+        raise ConfigurationError("STEPOUT_S3_PROFILE must be aws or compatible")
+    target = PullTarget(url, context.run, path_style=profile == "compatible")
+    target.connect()
+    return target
+
+
+def check_run(url: str, run: RunIdentity) -> None:
+    """Raise ``ConfigurationError`` if nobody could tell whose output this is.
+
+    The URL alone does not tell: an earlier run may have been given the same one.
+    """
+    if run.execution is None:
+        raise ConfigurationError(
+            f"{url.partition(':')[0]}: STEPOUT_EXECUTION is not set, so nobody who reads the outcome could tell "
+            "whose it is: pass $$.Execution.Id, or any name that only this run has, such as the job's id (and the "
+            "same to whoever resolves it)"
+        )
+
+
+class PullTarget:
+    """Writes the outcome to where whoever started the task looks for it.
+
+    Args:
+        url: ``s3://bucket/key``; new for each state of each execution.
+        run: Which run this is; its attempt is part of a failure's key.
+        client: A boto3 S3 client, used as it is; one with short timeouts and without hidden retries is built otherwise.
+        path_style: Whether a client that is built here addresses buckets by path, as servers beside AWS want it.
+        nonce: Part of a failure's key; the run's, or drawn, unless given.
+        delivery: Tries again while there is time.
+
+    Raises:
+        ConfigurationError: The URL is no ``s3://bucket/key``.
+    """
+
+    def __init__(  # noqa: PLR0913 - by keyword, each with its own meaning
+        self,
+        url: str,
+        run: RunIdentity,
+        client: S3Client | None = None,
+        *,
+        path_style: bool = False,
+        nonce: str | None = None,
+        delivery: Delivery | None = None,
+    ) -> None:
+        self._bucket, self._key = _place(url)
+        self.url = f"s3://{self._bucket}/{self._key}"
+        self._attempt = run.attempt
+        self._nonce = nonce or run.nonce or os.urandom(_NONCE_BYTES).hex()
+        self._client, self._path_style = client, path_style
+        self._building = threading.Lock()
+        self._delivery = delivery or Delivery(
+            f"Allow s3:PutObject and s3:GetObject on {self.url}* to the task's role, under KMS also "
+            "kms:GenerateDataKey and kms:Decrypt, and set AWS_REGION."
+        )
+
+    def __repr__(self) -> str:
+        return f"PullTarget({self.url!r})"
+
+    @property
+    def failure_url(self) -> str:
+        """Where this attempt's failure goes, if it fails."""
+        return f"s3://{self._bucket}/{self._failure_key}"
+
+    def limit(self, seconds: float) -> None:
+        """Make every report give up so many seconds from now; callable from any thread."""
+        self._delivery.limit(seconds)
+
+    def success(self, document: Mapping[str, Any]) -> None:
+        """Write the output document, unless one is there already.
+
+        Raises:
+            TaskClosedError: Another attempt has succeeded before; this one's artifacts exist, but do not count.
+            TaskError: It could not be delivered.
+        """
+        body = dump_json(document)
+        lost = False
+
+        def put() -> None:
+            nonlocal lost
+            try:
+                self._put(self._key, body, IfNoneMatch="*")
+            except Exception as error:
+                if _status(error) == _TAKEN:
+                    self._settle(body, ours_perhaps=lost)
+                    return
+                lost = lost or answer_to(error) in {Answer.LOST, Answer.UNAVAILABLE}
+                raise
+
+        self._delivery.run(f"PutObject {self.url}", put, final=_is_closed)
+
+    def failure(self, error: str, cause: str) -> None:
+        """Write ``{"error": …, "cause": …}`` beside the place of the output document.
+
+        Raises:
+            TaskError: It could not be delivered.
+        """
+        body = dump_json(failure_document(error, cause))
+        self._delivery.run(f"PutObject {self.failure_url}", lambda: self._put(self._failure_key, body))
+
+    def heartbeat(self) -> None:
+        """Do nothing: whoever started the task watches it."""
+
+    def connect(self) -> S3Client:
+        """Return the client, built now if need be.
+
+        Raises:
+            ConfigurationError: None could be built, e.g. for want of a region.
+        """
+        with self._building:
+            if self._client is None:
+                self._client = service("s3", s3={"addressing_style": "path"} if self._path_style else None)
+            return self._client
+
+    @property
+    def _failure_key(self) -> str:
+        return failure_key(self._key, attempt=self._attempt, nonce=self._nonce)
+
+    def _put(self, key: str, body: bytes, **condition: Any) -> None:
+        checksum = base64.b64encode(hashlib.sha256(body).digest()).decode()
+        self.connect().put_object(
+            Bucket=self._bucket,
+            Key=key,
+            Body=body,
+            ContentType="application/json",
+            ChecksumSHA256=checksum,
+            **condition,
+        )
+
+    def _settle(self, body: bytes, *, ours_perhaps: bool) -> None:
+        """Something is there: a try of this very report whose answer was lost, or another attempt's success."""
+        try:
+            there = self.connect().get_object(Bucket=self._bucket, Key=self._key)["Body"].read()
+        except Exception as error:
+            if answer_to(error) is not Answer.DENIED or ours_perhaps:
+                raise
+            raise _closed(self.url, "an output that this task may not read (s3:GetObject)") from error
+        if there != body:
+            raise _closed(self.url, winner_of(there))
+
+
+def winner_of(text: bytes | str) -> str:
+    """Say whose an output is, for people, and nothing else of it."""
+    try:
+        document = load_json(text)
+    except InvalidDocumentError:
+        return "something that is no output document"
+    producer = document.get("producer") if isinstance(document, dict) else None
+    attempt = producer.get("attempt") if isinstance(producer, dict) else None
+    return f"the output of attempt {attempt}" if isinstance(attempt, int) else "another output"
+
+
+def _closed(url: str, winner: str) -> TaskClosedError:
+    return TaskClosedError(
+        f"{url} holds {winner}: the first success counts, and this one came later. Its artifacts were written, but "
+        "nothing points to them, and they may be removed. If no other attempt ran, the URL was used before: build it "
+        "from $$.Execution.Name and the state's name"
+    )
+
+
+def _is_closed(error: Exception) -> bool:
+    return isinstance(error, TaskClosedError)
+
+
+def _status(error: Exception) -> int:
+    response: Any = getattr(error, "response", None)
+    return int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)) if isinstance(response, dict) else 0
+
+
+def _place(url: str) -> tuple[str, str]:
+    try:
+        bucket, key = split_s3_url(url)
+        fault = key_fault(key)
+    except ValueError:
+        bucket, key, fault = "", "", "is missing"
+    if fault is None and len(key.encode()) > MAX_KEY_BYTES - _FAILURE_ROOM:
+        fault = f"has over {MAX_KEY_BYTES - _FAILURE_ROOM} bytes, which leaves no room for the failures beside it"
+    if fault is not None:
+        raise ConfigurationError(f"pull mode wants s3://bucket/key; the URL's key {fault}")
+    return bucket, key

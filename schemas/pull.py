@@ -1,0 +1,198 @@
+"""What producer and consumer agree on in pull mode: failures beside an output, items of a table. Pure.
+
+The state machine builds one URL and passes it to both sides. ``s3://bucket/key``: the output document is the object of
+that key, written once; failures lie beside it. ``dynamodb://table/key``: one item, which a success closes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from stepout.schemas.errors import ConfigurationError, InvalidDocumentError, OutputTooLargeError
+from stepout.schemas.json_text import dump_json, load_json
+from stepout.schemas.places import PARTITION_KEY_BYTES
+from stepout.schemas.problems import Problem, invalid_document
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from stepout.schemas.identity import RunIdentity
+    from stepout.schemas.places import TablePlace
+
+__all__ = [
+    "FAILED",
+    "FAILURE_LIMIT",
+    "ITEM_NAMES",
+    "SUCCEEDED",
+    "Failure",
+    "failure_item",
+    "failure_key",
+    "failure_prefix",
+    "is_failure_key",
+    "place_key",
+    "read_failure",
+    "read_item",
+    "success_item",
+]
+
+SUCCEEDED: Final = "SUCCEEDED"
+FAILED: Final = "FAILED"
+
+ITEM_NAMES: Final = frozenset(
+    {"status", "reportedAt", "execution", "state", "mapIndex", "attempt", "document", "sha256", "error", "cause"}
+)
+"""The attributes of an item beside its partition key."""
+
+FAILURE_LIMIT: Final = 256 << 10
+"""The most that is read of a failure document, in bytes; a cause has 32,768 at most, and may be escaped."""
+
+# https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Constraints.html
+_ITEM_BYTES: Final = 400 * 1024
+_ITEM_ROOM: Final = 8 * 1024  # for the key (at most 2,048 bytes) and the small attributes
+
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
+_FAILURE: Final = re.compile(r"\.([0-9]{1,9}|x)-[A-Za-z0-9]{1,64}\.failure\.json")
+
+
+def place_key(run: RunIdentity) -> str:
+    """Return the key of a task's item where its URL names none: ``{execution}/{state}``, and ``/{mapIndex}`` in a Map.
+
+    Raises:
+        ConfigurationError: The execution or the state is not known.
+    """
+    if run.execution is None or run.state is None:
+        raise ConfigurationError(
+            "dynamodb://table keeps the outcome under {execution}/{state}, and STEPOUT_EXECUTION or STEPOUT_STATE is "
+            "not set: pass $$.Execution.Id and $$.State.Name, or name the key: dynamodb://table/key"
+        )
+    key = "/".join(filter(None, (run.execution, run.state, run.map_index)))
+    if len(key.encode("utf-8", "replace")) > PARTITION_KEY_BYTES:
+        raise ConfigurationError(
+            f"the outcome's key would have more than {PARTITION_KEY_BYTES:,} bytes: name it shorter"
+        )
+    return key
+
+
+# Failures ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A failure as a task reported it.
+
+    Attributes:
+        error: The name that ``Retry`` and ``Catch`` match.
+        cause: JSON text, as ``SendTaskFailure`` takes it; text where it is no JSON.
+    """
+
+    error: str
+    cause: str = ""
+
+    def __str__(self) -> str:
+        """The error and the first line of its message, short enough for another message."""
+        try:
+            value = load_json(self.cause)
+        except InvalidDocumentError:
+            value = self.cause
+        said = value.get("message", "") if isinstance(value, dict) else value
+        first = _CONTROL.sub(" ", str(said).partition("\n")[0])[:300]
+        return f"{_CONTROL.sub(' ', self.error)}: {first}" if first else _CONTROL.sub(" ", self.error)
+
+
+def failure_prefix(key: str) -> str:
+    """Return what the keys of all failures beside an output begin with."""
+    return f"{key}."
+
+
+def failure_key(key: str, *, attempt: int | None, nonce: str) -> str:
+    """Return the key of a failure beside the output at ``key``.
+
+    >>> failure_key("outputs/1.json", attempt=0, nonce="a1b2")
+    'outputs/1.json.0-a1b2.failure.json'
+    """
+    return f"{failure_prefix(key)}{'x' if attempt is None else attempt}-{nonce}.failure.json"
+
+
+def is_failure_key(key: str, output: str) -> bool:
+    """Tell whether a key is one of a failure of the output at ``output``."""
+    return key.startswith(output) and _FAILURE.fullmatch(key[len(output) :]) is not None
+
+
+def read_failure(text: str | bytes) -> Failure:
+    """Read a failure document, ``{"error": …, "cause": …}``. It is untrusted input: bounded, and nothing but text.
+
+    Raises:
+        InvalidDocumentError: It is no such document.
+    """
+    return _failure(load_json(text, max_bytes=FAILURE_LIMIT))
+
+
+def _failure(value: Any) -> Failure:
+    error, cause = (value.get("error"), value.get("cause", "")) if isinstance(value, dict) else (None, None)
+    if not isinstance(error, str) or not error.strip():
+        raise invalid_document("the failure document", [Problem("$.error", "type", "must be text, and not empty")])
+    text = cause if isinstance(cause, str) else dump_json(cause).decode()
+    return Failure(error.strip()[:256], text[:32_768])
+
+
+# Items ------------------------------------------------------------------------------------------------------------
+
+
+def success_item(place: TablePlace, document: Mapping[str, Any], *, run: RunIdentity, time: str) -> dict[str, Any]:
+    """Return the item of a success, in DynamoDB's JSON.
+
+    Args:
+        place: Where it goes; with a key.
+        document: The output document; kept as text, so that every reader sees the very same JSON.
+        run: The producer.
+        time: When it is reported, RFC 3339.
+
+    Raises:
+        OutputTooLargeError: It would not fit an item.
+    """
+    text = dump_json(document)
+    if len(text) > _ITEM_BYTES - _ITEM_ROOM:
+        sizes = f"{len(text):,} bytes; an item of DynamoDB holds {_ITEM_BYTES:,}, of which {_ITEM_ROOM:,} are kept free"
+        raise OutputTooLargeError(f"the output document has {sizes}. Nothing was sent")
+    item = {"document": {"S": text.decode()}, "sha256": {"S": hashlib.sha256(text).hexdigest()}}
+    return {**_common(place, SUCCEEDED, run, time), **item}
+
+
+def failure_item(place: TablePlace, failure: Failure, *, run: RunIdentity, time: str) -> dict[str, Any]:
+    """Return the item of a failure, in DynamoDB's JSON; arguments as for ``success_item``."""
+    said = {"error": {"S": failure.error}, "cause": {"S": failure.cause}}
+    return {**_common(place, FAILED, run, time), **said}
+
+
+def _common(place: TablePlace, status: str, run: RunIdentity, time: str) -> dict[str, Any]:
+    texts = {place.attribute: place.key, "status": status, "reportedAt": time}
+    texts |= {"execution": run.execution, "state": run.state, "mapIndex": run.map_index}
+    item: dict[str, Any] = {name: {"S": text} for name, text in texts.items() if text is not None}
+    return item if run.attempt is None else {**item, "attempt": {"N": str(run.attempt)}}
+
+
+def read_item(item: Mapping[str, Any]) -> Any:
+    """Return what an item holds: the output document as JSON, or a ``Failure``.
+
+    Raises:
+        InvalidDocumentError: It is no item of ours, or its text is not the one that was written.
+    """
+    status, text = _text(item, "status"), _text(item, "document")
+    if status == FAILED:
+        return _failure({"error": _text(item, "error"), "cause": _text(item, "cause") or ""})
+    if status != SUCCEEDED or text is None:
+        problem = Problem("$.status", "value", f"must be {SUCCEEDED} with a document, or {FAILED} with an error")
+        raise invalid_document("the item", [problem])
+    digest = _text(item, "sha256")
+    if digest is not None and hashlib.sha256(text.encode()).hexdigest() != digest:
+        raise invalid_document("the item", [Problem("$.document", "checksum", "is not the text that was written")])
+    return load_json(text)
+
+
+def _text(item: Mapping[str, Any], name: str) -> str | None:
+    value = item.get(name)
+    text = value.get("S") if isinstance(value, dict) else None
+    return text if isinstance(text, str) else None

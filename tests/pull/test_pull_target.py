@@ -1,0 +1,287 @@
+"""Pull mode's target against a real object store, and through a wire that loses, refuses and delays."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import boto3
+import pytest
+from botocore.config import Config
+from support.ministack import unique
+from support.seaweed import ADMIN, READER, Seaweed
+from support.wire import Fault, Wire
+
+import stepout
+from stepout.callbacks.delivery import Delivery
+from stepout.callbacks.pull import PullTarget, target_from_url
+from stepout.callbacks.targets import TargetContext
+from stepout.schemas import RunIdentity
+from stepout.schemas.errors import ConfigurationError, TaskClosedError, TaskError
+
+if TYPE_CHECKING:
+    from stepout.local import LocalAws
+
+EXECUTION = "arn:aws:states:eu-west-1:123456789012:execution:Segment:7f3c"
+RACERS = 16
+
+
+def run_of(attempt: int = 0) -> RunIdentity:
+    """The run that every test here is."""
+    return RunIdentity(execution=EXECUTION, state="Mask", attempt=attempt)
+
+
+def document(attempt: int = 0, **result: Any) -> dict[str, Any]:
+    """An output document of that run."""
+    return stepout.TaskOutput(result=result, producer=run_of(attempt)).to_dict()
+
+
+def impatient(remedy: str = "Allow it.") -> Delivery:
+    """Tries often, waits never, and gives up at the fifth try at the latest."""
+    ticks = iter(range(1_000))
+    return Delivery(remedy, patience=25.0, clock=lambda: next(ticks) * 5.0, sleep=lambda _seconds: None)
+
+
+def plain_client(seaweed: Seaweed, endpoint: str | None = None, identity: Any = ADMIN) -> Any:
+    """A client as the target builds it, without retries of its own."""
+    return boto3.client(
+        "s3",
+        endpoint_url=endpoint or seaweed.endpoint,
+        region_name="us-east-1",
+        aws_access_key_id=identity.access_key,
+        aws_secret_access_key=identity.secret_key,
+        config=Config(retries={"total_max_attempts": 1}, max_pool_connections=RACERS),
+    )
+
+
+@pytest.fixture(scope="module")
+def client(seaweed: Seaweed) -> Any:
+    """One client for all tests that need no wire."""
+    return plain_client(seaweed)
+
+
+@pytest.fixture
+def url(bucket: str) -> str:
+    """Where the outcome goes."""
+    return f"s3://{bucket}/outputs/7f3c/Mask.json"
+
+
+def _target(url: str, client: Any, attempt: int = 0, **options: Any) -> PullTarget:
+    return PullTarget(url, run_of(attempt), client, delivery=impatient(), **options)
+
+
+def _keys(client: Any, bucket: str) -> list[str]:
+    return [each["Key"] for each in client.list_objects_v2(Bucket=bucket).get("Contents", ())]
+
+
+def test_a_success_is_read_back_by_its_url(url: str, bucket: str, client: Any, seaweed_client: Any) -> None:
+    """The consumer gets the document, and only if it is the right run's and within the allow-list."""
+    _target(url, client).success(document(rows=3))
+    allow = [f"s3://{bucket}/outputs/"]
+    found = stepout.resolve_output(url, allow=allow, client=seaweed_client, execution=EXECUTION, state="Mask")
+    assert (found.result, found.producer) == ({"rows": 3}, run_of())
+    head = client.head_object(Bucket=bucket, Key="outputs/7f3c/Mask.json", ChecksumMode="ENABLED")
+    assert (head["ContentType"], bool(head.get("ChecksumSHA256"))) == ("application/json", True)
+    for resolve in (stepout.resolve, stepout.resolve_output):
+        with pytest.raises(stepout.InvalidDocumentError, match="another run"):
+            resolve(url, allow=allow, client=seaweed_client, execution=f"{EXECUTION}2")
+        with pytest.raises(stepout.NotAllowedError):
+            resolve(url, allow=[f"s3://{bucket}/runs/"], client=seaweed_client)
+
+
+def test_the_same_document_again_is_a_success_and_another_one_is_not(url: str, bucket: str, client: Any) -> None:
+    """The first success counts; one that comes later says whose was first, and changes nothing."""
+    _target(url, client).success(document(rows=3))
+    _target(url, client).success(document(rows=3))
+    with pytest.raises(TaskClosedError, match="output of attempt 0: the first success counts") as caught:
+        _target(url, client, attempt=1).success(document(1, rows=4))
+    assert "artifacts were written" in str(caught.value)
+    client.put_object(Bucket=bucket, Key="outputs/7f3c/Mask.json", Body=b"no json")
+    with pytest.raises(TaskClosedError, match="no output document"):
+        _target(url, client).success(document(rows=3))
+    assert _keys(client, bucket) == ["outputs/7f3c/Mask.json"]
+
+
+def test_failures_go_beside_and_the_consumer_names_the_newest(
+    url: str, bucket: str, client: Any, seaweed_client: Any
+) -> None:
+    """No failure touches the place of the output; a later success is what counts."""
+    _target(url, client, nonce="aaaa").failure("Demo.First", '{"message": "too dark"}')
+    allow = [f"s3://{bucket}/outputs/"]
+    with pytest.raises(stepout.TaskFailedError, match=r"failed: Demo.First: too dark$") as caught:
+        stepout.resolve_output(url, allow=allow, client=seaweed_client)
+    assert (caught.value.error, caught.value.cause) == ("Demo.First", '{"message":"too dark"}')
+    _target(url, client, 1, nonce="bbbb").failure("Demo.Second", "no json")
+    with pytest.raises(stepout.TaskFailedError, match=r"Demo.Second: no json \(the newest of 2 failures\)"):
+        stepout.resolve(url, allow=allow, client=seaweed_client)
+    assert _keys(client, bucket) == [
+        "outputs/7f3c/Mask.json.0-aaaa.failure.json",
+        "outputs/7f3c/Mask.json.1-bbbb.failure.json",
+    ]
+    _target(url, client, 2).success(document(2, rows=3))
+    assert stepout.resolve_output(url, allow=allow, client=seaweed_client).result == {"rows": 3}
+
+
+def test_a_url_with_nothing_at_it_says_so(url: str, bucket: str, seaweed_client: Any) -> None:
+    """Neither success nor failure: the task has not reported, or died."""
+    with pytest.raises(stepout.ArtifactNotFoundError, match=r"no failure beside it.* has not reported yet, or died"):
+        stepout.resolve(url, allow=[f"s3://{bucket}/"], client=seaweed_client)
+
+
+def _race(make: Any) -> list[int]:
+    """Let many attempts report success at once; return which of them were told that they won."""
+    barrier = threading.Barrier(RACERS)
+
+    def attempt(number: int) -> int | None:
+        target = make(number)
+        barrier.wait()
+        try:
+            target.success(document(number, winner=number))
+        except TaskClosedError:
+            return None
+        return number
+
+    with ThreadPoolExecutor(RACERS) as pool:
+        return [number for number in pool.map(attempt, range(RACERS)) if number is not None]
+
+
+def test_of_many_racers_one_wins_on_a_real_object_store(
+    url: str, bucket: str, client: Any, seaweed_client: Any
+) -> None:
+    """Sixteen successes at once: one is accepted, and its document is the one that is there."""
+    winners = _race(lambda number: PullTarget(url, run_of(number), client))
+    assert len(winners) == 1
+    found = stepout.resolve_output(url, allow=[f"s3://{bucket}/"], client=seaweed_client)
+    assert found.result == {"winner": winners[0]}
+
+
+def test_of_many_racers_one_wins_on_the_local_aws(local_aws: LocalAws) -> None:
+    """The same where the demo and the end-to-end tests run."""
+    client, bucket = local_aws.client("s3"), unique("race")
+    client.create_bucket(Bucket=bucket)
+    url = f"s3://{bucket}/outputs/1.json"
+    winners = _race(lambda number: PullTarget(url, run_of(number), client))
+    assert len(winners) == 1
+    found = stepout.resolve_output(url, allow=[f"s3://{bucket}/"], client=client)
+    assert found.result == {"winner": winners[0]}
+
+
+# The wire -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"kind": "lost"},
+        {"kind": "lost", "times": 2},
+        {"kind": "reset"},
+        {"kind": "status", "status": 503, "code": "SlowDown"},
+        {"kind": "status", "status": 409, "code": "ConditionalRequestConflict"},
+        {"kind": "status", "status": 500, "code": "InternalError"},
+    ],
+    ids=str,
+)
+def test_a_report_survives_the_wire(url: str, bucket: str, seaweed: Seaweed, fault: dict[str, Any]) -> None:
+    """A lost answer, a reset, throttling, a conflict: the report is made once, and it is a success."""
+    with Wire(seaweed.endpoint) as wire:
+        armed = wire.when("PutObject", **fault)
+        _target(url, plain_client(seaweed, wire.endpoint)).success(document(rows=3))
+        assert armed.hits == fault.get("times", 1)
+    found = stepout.resolve_output(url, allow=[f"s3://{bucket}/"], client=seaweed.client())
+    assert found.result == {"rows": 3}
+
+
+def test_a_lost_answer_is_no_success_of_somebody_else(url: str, seaweed: Seaweed, client: Any) -> None:
+    """When the answer is lost because another attempt won, the comparison tells."""
+    _target(url, client).success(document(0, rows=3))
+    with Wire(seaweed.endpoint) as wire:
+        wire.when("PutObject", "lost")
+        with pytest.raises(TaskClosedError, match="attempt 0"):
+            _target(url, plain_client(seaweed, wire.endpoint), 1).success(document(1, rows=4))
+
+
+def test_without_the_right_to_compare_nothing_is_guessed(url: str, seaweed: Seaweed, client: Any) -> None:
+    """Something is there and may not be read: another's success, or, once an answer was lost, not known."""
+    _target(url, client).success(document(0, rows=3))
+    with Wire(seaweed.endpoint) as wire:
+        target = _target(url, plain_client(seaweed, wire.endpoint), 1)
+        wire.when("GetObject", "status", status=403, code="AccessDenied", times=2)
+        with pytest.raises(TaskClosedError, match="may not read"):
+            target.success(document(1, rows=4))
+        wire.when("PutObject", "lost")
+        with pytest.raises(TaskError, match=r"AccessDenied.*Allow it") as caught:
+            target.success(document(1, rows=4))
+    assert not isinstance(caught.value, TaskClosedError)
+
+
+def test_a_store_that_stays_away_is_an_error_that_says_what_to_do(url: str, seaweed: Seaweed, bucket: str) -> None:
+    """A denied write names the permissions; a limit from a signal ends the tries."""
+    target = PullTarget(url, run_of(), plain_client(seaweed, identity=READER))
+    with pytest.raises(TaskError, match=r"Allow s3:PutObject and s3:GetObject on s3://"):
+        target.success(document())
+    with Wire(seaweed.endpoint) as wire:
+        wire.when("PutObject", "status", times=100)
+        target = PullTarget(url, run_of(), plain_client(seaweed, wire.endpoint))
+        target.limit(0.0)
+        with pytest.raises(TaskError, match="after 1 tries"):
+            target.failure("Demo.Error", "{}")
+    assert _keys(seaweed.client(), bucket) == []
+
+
+def test_a_consumer_that_may_not_list_is_told_so(url: str, bucket: str, seaweed: Seaweed) -> None:
+    """Whether the task failed cannot be seen then; whether it succeeded can."""
+    with Wire(seaweed.endpoint) as wire:
+        wire.arm(Fault(lambda line: "list-type=2" in line, "status", 1, 403, "AccessDenied"))
+        with pytest.raises(stepout.ArtifactNotFoundError, match=r"could not be seen.*s3:ListBucket"):
+            stepout.resolve(url, allow=[f"s3://{bucket}/"], client=seaweed.client(endpoint=wire.endpoint))
+        wire.when("HeadObject", "status", status=403, code="AccessDenied")
+        with pytest.raises(stepout.AccessDeniedError, match="has not succeeded yet looks like this"):
+            stepout.resolve(url, allow=[f"s3://{bucket}/"], client=seaweed.client(endpoint=wire.endpoint))
+
+
+# Before any work ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("s3://", "key is missing"),
+        ("s3://bucket", "key is empty"),
+        ("s3://bucket/", "key is empty"),
+        ("s3://bucket/a//b", "empty segment"),
+        ("s3://bucket/../b", r"segment '\.\.'"),
+        (f"s3://bucket/{'k' * 1000}", "no room for the failures"),
+        ("https://bucket/key", "key is missing"),
+    ],
+)
+def test_a_wrong_url_is_an_error_before_any_work(url: str, says: str) -> None:
+    """The URL is looked at when the target is made."""
+    with pytest.raises(ConfigurationError, match=says):
+        PullTarget(url, run_of())
+
+
+def test_an_output_that_nobody_could_check_is_refused_before_any_work() -> None:
+    """Without an execution the consumer could not tell an earlier run's output from this one's."""
+    with pytest.raises(ConfigurationError, match=r"STEPOUT_EXECUTION is not set.*the job's id"):
+        target_from_url("s3://bucket/key", TargetContext())
+    with pytest.raises(ConfigurationError, match="STEPOUT_S3_PROFILE"):
+        target_from_url("s3://bucket/key", TargetContext(run=run_of(), environ={"STEPOUT_S3_PROFILE": "other"}))
+
+
+def test_buckets_are_addressed_by_path_where_the_profile_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Servers beside AWS have no host name for each bucket."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://minio.example:9000")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    for profile, style in (("compatible", "path"), ("aws", None)):
+        context = TargetContext(run=run_of(), environ={"STEPOUT_S3_PROFILE": profile})
+        config: Any = target_from_url("s3://bucket/key", context).connect().meta.config
+        assert (config.s3 or {}).get("addressing_style") == style
+
+
+def test_the_target_shows_where_it_reports() -> None:
+    """And a heartbeat is nothing."""
+    target = PullTarget("s3://bucket/key", RunIdentity(), nonce="aaaa")
+    target.heartbeat()
+    assert repr(target) == "PullTarget('s3://bucket/key')"
+    assert target.failure_url == "s3://bucket/key.x-aaaa.failure.json"
