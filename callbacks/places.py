@@ -9,14 +9,26 @@ import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
+from stepout.callbacks.targets import nothing_more
 from stepout.schemas.errors import ConfigurationError, TaskError
 from stepout.schemas.json_text import dump_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["FileTarget", "StdoutTarget", "failure_document", "write_atomically"]
+    from stepout.callbacks.targets import TargetContext
+
+__all__ = [
+    "FileTarget",
+    "StdoutTarget",
+    "failure_document",
+    "file_from_url",
+    "stdout_from_url",
+    "write_atomically",
+]
 
 
 def failure_document(error: str, cause: str) -> dict[str, Any]:
@@ -26,6 +38,28 @@ def failure_document(error: str, cause: str) -> dict[str, Any]:
     except ValueError:
         value = cause
     return {"error": error, "cause": value}
+
+
+def stdout_from_url(url: str, _context: TargetContext) -> StdoutTarget:
+    """Make the target that ``stdout:`` means.
+
+    Raises:
+        ConfigurationError: Something follows it.
+    """
+    nothing_more(url)
+    return StdoutTarget()
+
+
+def file_from_url(url: str, _context: TargetContext) -> FileTarget:
+    """Make the target that ``file:///path`` means.
+
+    Raises:
+        ConfigurationError: It names no local file, or its folder may not be written to.
+    """
+    parts = urlsplit(url)
+    if parts.netloc not in ("", "localhost") or not parts.path or parts.query or parts.fragment:
+        raise ConfigurationError("STEPOUT_TARGETS: a file target is written file:///path/to/outcome.json")
+    return FileTarget(url2pathname(parts.path))
 
 
 class StdoutTarget:

@@ -3,27 +3,35 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
-from stepout.callbacks.places import FileTarget, StdoutTarget
-from stepout.callbacks.sfn import StepFunctionsTarget, check_token
-from stepout.schemas import RunIdentity, describe_problems, load_json
+from stepout.callbacks.places import StdoutTarget
+from stepout.callbacks.sfn import check_token
+from stepout.callbacks.targets import TargetContext, parse_targets, target_urls
+from stepout.schemas import Pointer, RunIdentity, TaskOutput, describe_problems, load_json
 from stepout.schemas.errors import ConfigurationError, InvalidDocumentError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from mypy_boto3_stepfunctions import SFNClient
 
     from stepout.callbacks.ports import Target
 
-__all__ = ["Settings", "parse_targets", "read_settings", "take_token"]
+__all__ = ["InputUrl", "Settings", "parse_input", "read_settings", "take_token"]
 
 _Number = TypeVar("_Number", int, float)
 
 _TOKENS = ("STEPOUT_TASK_TOKEN", "TASK_TOKEN")
+_URLS = ("s3://", "dynamodb://")
+
+
+class InputUrl(str):
+    """An input that is the URL of a document (``s3://bucket/key``), where JSON would be quoted text."""
+
+    __slots__ = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,93 +83,30 @@ def read_settings(
     Raises:
         ConfigurationError: A setting cannot be understood, or nothing says where to report to.
     """
+    run = RunIdentity.from_env(environ)
+    context = TargetContext(token=token, run=run, environ=environ, client=client)
     return Settings(
-        targets=() if targeted else _targets(environ, token, client),
+        targets=() if targeted else _targets(environ, context),
         heartbeat=_number(environ, "STEPOUT_HEARTBEAT_SECONDS", float, least=1),
         stop_timeout=_number(environ, "STEPOUT_STOP_TIMEOUT", float, least=1),
         budget=_number(environ, "STEPOUT_OUTPUT_BUDGET", int, least=1),
-        input=_input(environ.get("STEPOUT_INPUT")),
-        run=RunIdentity.from_env(environ),
+        input=parse_input(environ.get("STEPOUT_INPUT")),
+        run=run,
     )
 
 
-def _targets(environ: Mapping[str, str], token: str | None, client: SFNClient | None) -> tuple[Target, ...]:
-    if environ.get("STEPOUT_TARGETS", "").strip():
-        return parse_targets(environ["STEPOUT_TARGETS"], token=token, client=client)
-    if token is not None:
-        return (StepFunctionsTarget(token, client),)
+def _targets(environ: Mapping[str, str], context: TargetContext) -> tuple[Target, ...]:
+    named, pulled = environ.get("STEPOUT_TARGETS", "").split(), environ.get("STEPOUT_OUTPUT", "").strip()
+    urls = target_urls(named, pulled=pulled or None, token=context.token is not None)
+    if urls:
+        return parse_targets(" ".join(urls), context)
     if environ.get("STEPOUT_EXECUTION"):
         raise ConfigurationError(
-            "STEPOUT_EXECUTION is set, but neither STEPOUT_TASK_TOKEN nor STEPOUT_TARGETS: the state machine would "
-            "never hear of this task's outcome. Pass $$.Task.Token as STEPOUT_TASK_TOKEN (and call the state with "
-            ".waitForTaskToken), or name a target"
+            "STEPOUT_EXECUTION is set, but neither STEPOUT_TASK_TOKEN nor STEPOUT_OUTPUT nor STEPOUT_TARGETS: the state "
+            "machine would never hear of this task's outcome. Pass $$.Task.Token as STEPOUT_TASK_TOKEN (and call the "
+            "state with .waitForTaskToken), pass an s3:// URL as STEPOUT_OUTPUT (pull mode), or name a target"
         )
     return (StdoutTarget(),)
-
-
-def parse_targets(text: str, *, token: str | None = None, client: SFNClient | None = None) -> tuple[Target, ...]:
-    """Make the targets that ``STEPOUT_TARGETS`` names.
-
-    Args:
-        text: URLs, separated by spaces; the first is the primary.
-        token: For ``sfn:``.
-        client: For ``sfn:``.
-
-    Returns:
-        The targets, in order.
-
-    Raises:
-        ConfigurationError: A URL has an unknown scheme, or cannot be used.
-    """
-    return tuple(_target(url, _Context(token, client)) for url in text.split())
-
-
-@dataclass(frozen=True)
-class _Context:
-    token: str | None
-    client: SFNClient | None
-
-    def __repr__(self) -> str:
-        return "_Context()"
-
-
-def _target(url: str, context: _Context) -> Target:
-    scheme = url.partition(":")[0].lower()
-    make = _SCHEMES.get(scheme)
-    if make is None or ":" not in url:
-        known = ", ".join(f"{name}:" for name in _SCHEMES)
-        raise ConfigurationError(
-            f"STEPOUT_TARGETS: a target of the kind {scheme!r} is not known here; known are {known}"
-        )
-    return make(url, context)
-
-
-def _sfn(url: str, context: _Context) -> Target:
-    _nothing_more(url)
-    if context.token is None:
-        raise ConfigurationError("STEPOUT_TARGETS names sfn:, but there is no task token: set STEPOUT_TASK_TOKEN")
-    return StepFunctionsTarget(context.token, context.client)
-
-
-def _stdout(url: str, _context: _Context) -> Target:
-    _nothing_more(url)
-    return StdoutTarget()
-
-
-def _file(url: str, _context: _Context) -> Target:
-    parts = urlsplit(url)
-    if parts.netloc not in ("", "localhost") or not parts.path or parts.query or parts.fragment:
-        raise ConfigurationError("STEPOUT_TARGETS: a file target is written file:///path/to/outcome.json")
-    return FileTarget(url2pathname(parts.path))
-
-
-def _nothing_more(url: str) -> None:
-    if url.partition(":")[2].strip("/"):
-        raise ConfigurationError(f"STEPOUT_TARGETS: {url.partition(':')[0]}: stands alone, nothing may follow it")
-
-
-# One line a scheme: later kinds of target are added here.
-_SCHEMES: dict[str, Callable[[str, _Context], Target]] = {"sfn": _sfn, "stdout": _stdout, "file": _file}
 
 
 def _number(environ: Mapping[str, str], name: str, kind: Callable[[str], _Number], *, least: int) -> _Number | None:
@@ -176,11 +121,37 @@ def _number(environ: Mapping[str, str], name: str, kind: Callable[[str], _Number
     return value
 
 
-def _input(text: str | None) -> Any:
-    if text is None or not text.strip():
+def parse_input(value: Any, *, called: str = "STEPOUT_INPUT") -> Any:
+    """Return a task's input as a value.
+
+    Args:
+        value: JSON as text or UTF-8, or the URL of a document; a value that is none of these is the input itself.
+            ``None`` and blank text mean that there is none.
+        called: What the input is called, for messages.
+
+    Returns:
+        Parsed JSON; an ``InputUrl``; ``None`` where there is no input.
+
+    Raises:
+        ConfigurationError: It is text, but neither JSON nor such a URL.
+
+    Examples:
+        >>> parse_input('{"scene": 7}')
+        {'scene': 7}
+        >>> parse_input("s3://results/outputs/1.json"), parse_input('"s3://results"')
+        ('s3://results/outputs/1.json', 's3://results')
+    """
+    if isinstance(value, Pointer | TaskOutput):
+        return value.to_dict()
+    if not isinstance(value, str | bytes | bytearray) or isinstance(value, InputUrl):
+        return value
+    bare = value.strip()
+    if not bare:
         return None
+    if isinstance(bare, str) and bare.startswith(_URLS):
+        return InputUrl(bare)
     try:
-        return load_json(text)
+        return load_json(value)
     except InvalidDocumentError as error:
-        what = f"STEPOUT_INPUT cannot be read: {describe_problems(error.problems)}"
+        what = f"{called} cannot be read: {describe_problems(error.problems)}"
         raise ConfigurationError(f"{what}. Pass it with States.JsonToString or $string") from None

@@ -16,7 +16,9 @@ from stepout.callbacks.answers import answer_to, name_of
 from stepout.callbacks.failure import MAX_CAUSE, MAX_ERROR
 from stepout.callbacks.redact import Redactor
 from stepout.callbacks.retry import Answer, Decision, backoff, decide
+from stepout.callbacks.targets import nothing_more
 from stepout.schemas.errors import (
+    ConfigurationError,
     InvalidDocumentError,
     InvalidTokenError,
     OutputTooLargeError,
@@ -30,7 +32,9 @@ if TYPE_CHECKING:
 
     from mypy_boto3_stepfunctions import SFNClient
 
-__all__ = ["MAX_OUTPUT", "MAX_TOKEN", "StepFunctionsTarget", "check_token", "make_client"]
+    from stepout.callbacks.targets import TargetContext
+
+__all__ = ["MAX_OUTPUT", "MAX_TOKEN", "StepFunctionsTarget", "check_token", "make_client", "target_from_url"]
 
 MAX_TOKEN = 2_048
 MAX_OUTPUT = 262_144
@@ -77,6 +81,18 @@ def make_client(*, connect_timeout: float = 5.0, read_timeout: float = 10.0) -> 
         user_agent_extra="stepout",
     )
     return boto3.client("stepfunctions", config=config)
+
+
+def target_from_url(url: str, context: TargetContext) -> StepFunctionsTarget:
+    """Make the target that ``sfn:`` means.
+
+    Raises:
+        ConfigurationError: Something follows it, or there is no task token.
+    """
+    nothing_more(url)
+    if context.token is None:
+        raise ConfigurationError("STEPOUT_TARGETS names sfn:, but there is no task token: set STEPOUT_TASK_TOKEN")
+    return StepFunctionsTarget(context.token, context.client)
 
 
 class StepFunctionsTarget:

@@ -11,7 +11,8 @@ import pytest
 
 from stepout.callbacks import FileTarget, RecordingTarget, StdoutTarget, StepFunctionsTarget, Target, Task
 from stepout.callbacks.heart import interval_of
-from stepout.callbacks.settings import parse_targets, read_settings, take_token
+from stepout.callbacks.settings import read_settings, take_token
+from stepout.callbacks.targets import TargetContext, parse_targets
 from stepout.schemas.errors import ConfigurationError, InvalidTokenError, TaskClosedError, TaskError
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def test_an_execution_without_token_and_targets_is_never_a_silent_success() -> N
 @pytest.mark.parametrize(
     ("targets", "complaint"),
     [
-        ("gopher://x", "'gopher' is not known here; known are sfn:, stdout:, file:"),
+        ("gopher://x", "'gopher' is not known here; known are sfn:, sqs:, s3:, dynamodb:, sns:, events:, stdout:"),
         ("stdout", "not known"),
         ("sfn:", "no task token"),
         ("sfn:arn", "stands alone"),
@@ -134,7 +135,7 @@ def test_the_interval_is_a_third_of_what_the_state_allows() -> None:
 def test_a_file_target_writes_whole_documents(tmp_path: Path) -> None:
     """A success replaces what was there; only the owner may read it; nothing else is left in the folder."""
     path = tmp_path / "out come.json"
-    (target,) = parse_targets(path.as_uri())
+    (target,) = parse_targets(path.as_uri(), TargetContext())
     assert isinstance(target, Target)
     target.heartbeat()
     target.failure("E", '{"message": "é"}')
