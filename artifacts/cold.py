@@ -21,10 +21,11 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from stepout.artifacts.bodies import SMALL
 from stepout.artifacts.native import NativeRoute, may_wait_here
+from stepout.artifacts.s3_body import Arrived
 from stepout.artifacts.sample import Sample, is_plain_key
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
 
     from stepout.artifacts.store import Download, ObjectInfo, Store
 
@@ -223,7 +224,7 @@ class ColdStore:
         if size <= SMALL and is_plain_key(key) and self._cold():
             found = _waited_for(lambda: self._read(key, size, version_id, if_match))
             if found is not None:
-                return _Arrived(*found)
+                return Arrived(*found)
         store = self._ordinary()
         small = getattr(store, "get_small", None)
         if small is None:
@@ -268,22 +269,3 @@ def _waited_for(act: Callable[[], Any]) -> Any:
         if done.wait(_TICK):
             break
     return results[0] if results else None
-
-
-class _Arrived:
-    """A whole body that is in memory."""
-
-    def __init__(self, info: ObjectInfo, data: memoryview) -> None:
-        self.info = info
-        self._data = data
-
-    def __enter__(self) -> Download:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        return None
-
-    def blocks(self, size: int = 1 << 20, lend: Callable[[], memoryview] | None = None) -> Iterator[memoryview]:  # noqa: ARG002 - the protocol's signature, for bodies that are yet to arrive
-        """Yield the bytes in order; see ``Download.blocks``."""
-        for start in range(0, len(self._data), size):
-            yield self._data[start : start + size]

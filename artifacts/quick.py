@@ -26,6 +26,7 @@ from stepout.artifacts.bodies import SMALL
 from stepout.artifacts.light import light_route
 from stepout.artifacts.native import may_wait_here, native_route
 from stepout.artifacts.s3 import S3Store, info_of
+from stepout.artifacts.s3_body import Arrived
 from stepout.artifacts.sample import is_plain_key, sample_of
 from stepout.artifacts.store import Written
 
@@ -140,7 +141,7 @@ class QuickStore(S3Store):
         if kind is not None:
             found = self._try(lambda: self._get(kind, key, version_id, if_match))
             if found is not None:
-                return _Arrived(*found)
+                return Arrived(*found)
         with self._taught("GetObject", kind, key, None):
             return self.get(key, version_id=version_id, if_match=if_match)
 
@@ -236,24 +237,6 @@ class QuickStore(S3Store):
         with self._learning:
             if self._taught_by is self._client and not any(_alike(k.options, options) for k in self._kinds[operation]):
                 self._kinds[operation].append(kind)
-
-
-class _Arrived:
-    """A whole body that is in memory."""
-
-    def __init__(self, info: ObjectInfo, data: memoryview) -> None:
-        self.info = info
-        self._data = data
-
-    def __enter__(self) -> Download:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        return None
-
-    def blocks(self, size: int = 1 << 20, lend: Callable[[], memoryview] | None = None) -> Iterator[memoryview]:  # noqa: ARG002 - the protocol's signature, for bodies that are yet to arrive
-        for start in range(0, len(self._data), size):
-            yield self._data[start : start + size]
 
 
 def _alike(one: WriteOptions | None, other: WriteOptions | None) -> bool:

