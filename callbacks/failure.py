@@ -58,29 +58,33 @@ def cause_of(
         budget: Bytes of UTF-8, at most 32,768.
 
     Returns:
-        Valid JSON of at most ``budget`` bytes.
+        Valid JSON of at most ``budget`` bytes. An exception with ``cause_members`` (a mapping) says by them what the
+        cause holds instead of a traceback.
     """
-    document: dict[str, Any] = {"message": _message(exception), "traceback": _traceback(exception), "run": dict(run)}
+    own = _quietly(lambda: getattr(exception, "cause_members", None), None)
+    told = own if isinstance(own, Mapping) else {"traceback": _traceback(exception)}
+    document: dict[str, Any] = {"message": _message(exception), "run": dict(run), **told}
     if isinstance(retryable := _quietly(lambda: getattr(exception, "retryable", None), None), bool):
         document["retryable"] = retryable
     return fit_cause(redactor.json(_clean_json(document)), budget)
 
 
 def fit_cause(document: Mapping[str, Any], budget: int = CAUSE_BUDGET) -> str:
-    """Return the document as JSON text, its traceback and then its message shortened until it fits.
+    """Return the document as JSON text, its long texts shortened until it fits, the message last.
 
     Args:
-        document: Has ``message`` and ``traceback``, both text.
+        document: Has ``message``, and perhaps ``stdout``, ``stderr`` and ``traceback``, all text.
         budget: Bytes of UTF-8; more than 32,768 counts as 32,768.
 
     Returns:
-        Valid JSON. Of a traceback the end is kept (where it happened), of a message the beginning.
+        Valid JSON. Of a message the beginning is kept, of the others the end (where it happened).
     """
     budget = min(budget, MAX_CAUSE)
+    long = [(name, cut) for name, cut in _LONG if isinstance(document.get(name), str)]
     shortened = dict(document)
-    if _size({**shortened, "message": "", "traceback": ""}) > budget:
-        shortened = {member: shortened[member] for member in ("message", "traceback")}
-    for member, cut in (("traceback", _keep_end), ("message", _keep_start)):
+    if _size({**shortened, **{name: "" for name, _ in long}}) > budget:
+        shortened = {name: text for name, text in shortened.items() if name in dict(long)}
+    for member, cut in long:
         if _size(shortened) <= budget:
             break
         shortened[member] = _longest(shortened, member, cut, budget)
@@ -108,6 +112,9 @@ def _keep_start(text: str, length: int) -> str:
     return text if length >= len(text) else f"{text[:length]} [cut]" if length else ""
 
 
+_LONG = (("stdout", _keep_end), ("traceback", _keep_end), ("stderr", _keep_end), ("message", _keep_start))
+
+
 def _dump(document: Mapping[str, Any]) -> str:
     return json.dumps(document, ensure_ascii=False, allow_nan=False, default=str)
 
@@ -126,6 +133,8 @@ def _clean_json(value: Any) -> Any:
         return clean(value)
     if isinstance(value, Mapping):
         return {clean(str(name)): _clean_json(member) for name, member in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_clean_json(member) for member in value]
     return value
 
 

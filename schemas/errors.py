@@ -23,6 +23,7 @@ __all__ = [
     "ArtifactNotFoundError",
     "ArtifactTooLargeError",
     "ChecksumMismatchError",
+    "CommandFailedError",
     "ConfigurationError",
     "IntegrityError",
     "InvalidDocumentError",
@@ -30,6 +31,7 @@ __all__ = [
     "ManyFailedError",
     "NotAllowedError",
     "OutcomeUndeliveredError",
+    "OutputMissingError",
     "OutputTooLargeError",
     "PermanentError",
     "RetryableError",
@@ -39,6 +41,7 @@ __all__ = [
     "StoreUnavailableError",
     "TaskClosedError",
     "TaskError",
+    "TaskFailedError",
     "TaskInterrupted",
 ]
 
@@ -229,6 +232,52 @@ class OutcomeUndeliveredError(TaskError):
     """The work is done, but no target took the outcome; the message says where the document was kept."""
 
     error_name = "Stepout.OutcomeUndelivered"
+
+
+class CommandFailedError(StepoutError):
+    """The command of ``stepout run`` failed.
+
+    Attributes:
+        code: Its exit code, 128 and the signal's number where a signal killed it.
+        cause_members: What the failure's cause holds beside the message: the exit code, the end of standard error.
+    """
+
+    error_name = "Stepout.CommandFailed"
+
+    def __init__(self, message: str, *, code: int = 1, members: Mapping[str, object] | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.cause_members: Mapping[str, object] = dict(members or {})
+
+
+class OutputMissingError(StepoutError):
+    """The command of ``stepout run`` succeeded without leaving every output that was declared; all are named.
+
+    Attributes:
+        cause_members: What the failure's cause holds beside the message.
+    """
+
+    error_name = "Stepout.OutputMissing"
+
+    def __init__(self, message: str, *, members: Mapping[str, object] | None = None) -> None:
+        super().__init__(message)
+        self.cause_members: Mapping[str, object] = dict(members or {})
+
+
+class TaskFailedError(TaskError):
+    """In pull mode: the task whose output was asked for has failed, and said why.
+
+    Attributes:
+        error: The name of the failure, as ``Retry`` and ``Catch`` would see it.
+        cause: What the task said of it, JSON text.
+    """
+
+    error_name = "Stepout.TaskFailed"
+
+    def __init__(self, message: str, *, error: str = "", cause: str = "") -> None:
+        super().__init__(message)
+        self.error = error
+        self.cause = cause
 
 
 class PermanentError(StepoutError):

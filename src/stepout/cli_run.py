@@ -2,12 +2,48 @@
 
 from __future__ import annotations
 
+import argparse
+import contextlib
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from stepout.schemas.errors import ConfigurationError
+
 if TYPE_CHECKING:
-    import argparse
+    from stepout.run_task import RunPlan
 
 __all__ = ["add_run_options", "configure_run", "run_arguments"]
+
+_DESCRIPTION = """\
+Run any command as a task of a state machine: the entrypoint of a container in any language. It sends heartbeats,
+passes signals on, waits, uploads the outputs that you declare, and reports the outcome once: SendTaskSuccess with
+pointers to the outputs and the result, or SendTaskFailure with the exit code and the end of what was printed.
+"""
+
+_EPILOG = """\
+examples:
+  stepout run --output table=out/table.csv -- ./job.sh --day 2026-11-22
+  stepout run --output 'model=out/model-*.bin' --output 'part_*=out/part-*.csv' --dir plots=out/plots -- Rscript fit.R
+  stepout run --permanent 2,64-78 --retryable 75 --outputs-on-failure --output log=job.log -- ./job
+
+In a Dockerfile:  ENTRYPOINT ["stepout", "run", "--output", "table=/out/table.csv", "--"]
+                  CMD ["./job.sh"]
+
+outputs: NAME=PATH is one file or folder; a glob must match one file, unless the name has a *, as in
+part_*=out/part-*.csv: then each match becomes an artifact, named by what the wild card stands for. An output that is
+missing fails the task.
+
+the command's environment: STEPOUT_RESULT names a file for one small JSON object, the task's result. The task token is
+not in it. STEPOUT_INPUT, STEPOUT_BUCKET and the others are. A Python command may use stepout.open_task() as usual: its
+artifacts, its result and its failure go into the one report.
+
+stopping: SIGTERM is passed on; shortly before the stop timeout what is left is killed, Stepout.Interrupted reported.
+
+exit codes: the command's own, if it failed (128+n if signal n killed it; 127 not found, 126 not executable); 0 when the
+outcome is delivered, 1 the outputs or the result were at fault, 2 usage, 3 work done but outcome undelivered, 4 nobody
+waits any more, 143 and 130 after SIGTERM and SIGINT.
+"""
 
 _REPEATED = {"--output": "run_output", "--dir": "run_dir"}
 _SINGLE = {
@@ -100,4 +136,57 @@ def run_arguments(namespace: argparse.Namespace) -> list[str]:
 
 def configure_run(parser: argparse.ArgumentParser) -> None:
     """Declare ``stepout run``."""
+    parser.usage = "stepout run [OPTION …] -- COMMAND [ARGUMENT …]"
+    parser.description = _DESCRIPTION
+    parser.epilog = _EPILOG
     add_run_options(parser)
+    parser.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND", help="the program and its arguments")
+    parser.set_defaults(run=_run)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from stepout.run_task import run_command
+
+    plan, stop_timeout = _plan(arguments)
+    return run_command(plan, os.environ, stop_timeout=stop_timeout)
+
+
+def _plan(arguments: argparse.Namespace) -> tuple[RunPlan | ConfigurationError, float | None]:
+    """What the arguments ask for; a mistake in them is handed on, since a state may wait to hear of it."""
+    from stepout.callbacks.exit_codes import ExitCodes
+    from stepout.callbacks.tail import tail_size
+    from stepout.run_outputs import parse_outputs
+    from stepout.run_task import RunPlan
+
+    try:
+        plan = RunPlan(
+            command=_command(arguments.command),
+            outputs=parse_outputs(arguments.run_output, arguments.run_dir),
+            keep_on_failure=arguments.run_outputs_on_failure,
+            codes=ExitCodes.parse(arguments.run_permanent, arguments.run_retryable),
+            tail=tail_size(arguments.run_tail),
+            result=Path(arguments.run_result).absolute() if arguments.run_result else None,
+        )
+        return plan, _seconds(arguments.run_stop_timeout)
+    except ConfigurationError as error:
+        return error, None
+
+
+def _command(words: list[str]) -> list[str]:
+    words = words[1:] if words[:1] == ["--"] else words
+    if not words or not words[0]:
+        raise ConfigurationError("run: which command? stepout run [OPTION …] -- COMMAND [ARGUMENT …]")
+    return words
+
+
+def _seconds(text: str | None) -> float | None:
+    if text is None:
+        return None
+    seconds: float | None = None
+    with contextlib.suppress(ValueError):
+        seconds = float(text)
+    if seconds is None or not 1 <= seconds < float("inf"):
+        raise ConfigurationError(
+            "--stop-timeout must be a number of seconds, at least 1: stopTimeout in the task definition"
+        )
+    return seconds

@@ -1,0 +1,31 @@
+"""Keep other processes of the same user from reading this one's memory and environment, where the kernel can."""
+
+from __future__ import annotations
+
+import sys
+from typing import Final
+
+__all__ = ["seclude"]
+
+_PR_SET_DUMPABLE: Final = 4
+
+
+def seclude() -> bool:
+    """Make this process undumpable, on Linux: ``/proc/PID/environ`` and ``/proc/PID/mem`` are then closed to others.
+
+    A process started with a token keeps it in the environment that the kernel shows in ``/proc``, whatever happens to
+    ``os.environ``. The kernel refuses an undumpable process's to everybody without ``CAP_SYS_PTRACE``
+    (lately also ``CAP_PERFMON`` or ``CAP_SYS_ADMIN``), which containers do not have by default: prctl(2), ptrace(2).
+    Programs that this process starts are not affected.
+
+    Returns:
+        Whether it was done.
+    """
+    if sys.platform != "linux":
+        return False
+    try:
+        import ctypes
+
+        return int(ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)) == 0
+    except (ImportError, OSError, AttributeError):
+        return False
