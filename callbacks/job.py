@@ -1,0 +1,193 @@
+"""A job as it comes through a queue or an activity: the message is the environment. Pure.
+
+A message is a JSON object. Its ``STEPOUT_*`` members, those of ``JOB_VARIABLES`` and no others, become variables of the
+process that does the job, so whoever may send can set neither ``PATH`` nor ``STEPOUT_TARGETS``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from stepout.callbacks.settings import parse_input
+from stepout.callbacks.sfn import check_token
+from stepout.schemas import Problem, RunIdentity, invalid_document, load_json
+from stepout.schemas.errors import ConfigurationError, InvalidDocumentError
+
+__all__ = ["JOB_VARIABLES", "Job", "read_job"]
+
+_INPUT = "STEPOUT_INPUT"
+_HEARTBEAT = "STEPOUT_HEARTBEAT_SECONDS"
+
+JOB_VARIABLES = (
+    "STEPOUT_TASK_TOKEN",
+    "STEPOUT_EXECUTION",
+    "STEPOUT_STATE",
+    "STEPOUT_ATTEMPT",
+    "STEPOUT_MAP_INDEX",
+    "STEPOUT_REDRIVE",
+    _HEARTBEAT,
+    _INPUT,
+    "STEPOUT_OUTPUT",
+)
+"""What a message may set in the environment of its job."""
+
+_TOKENS = ("STEPOUT_TASK_TOKEN", "TASK_TOKEN", "taskToken", "TaskToken")
+_OTHERS = tuple(name for name in JOB_VARIABLES if name not in ("STEPOUT_TASK_TOKEN", _INPUT))
+
+_MOST_BYTES = 131_071
+"""Of one variable with its name, where Linux runs the job (``MAX_ARG_STRLEN``, less the closing zero)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What a message asks for.
+
+    Attributes:
+        token: The task token.
+        variables: The job's own variables, the token among them.
+        problems: Why it cannot be run. The token is good all the same, so whoever waits can be told.
+        ignored: Members that look like variables and may not be set by a message.
+    """
+
+    token: str = field(repr=False)
+    variables: Mapping[str, str] = field(repr=False)
+    problems: tuple[Problem, ...] = ()
+    ignored: tuple[str, ...] = ()
+
+    @property
+    def run(self) -> RunIdentity:
+        """Which run of which state it is, as far as the message says so."""
+        try:
+            return RunIdentity.from_env(self.variables)
+        except ConfigurationError:  # One of ``problems``.
+            return RunIdentity(
+                execution=self.variables.get("STEPOUT_EXECUTION"), state=self.variables.get("STEPOUT_STATE")
+            )
+
+    def environment(self, worker: Mapping[str, str]) -> dict[str, str]:
+        """Return the whole environment of the job's process.
+
+        Args:
+            worker: The worker's own. What it says of a job of its own is left out; its
+                ``STEPOUT_HEARTBEAT_SECONDS`` holds for messages that have none.
+        """
+        own = {
+            name: value
+            for name, value in worker.items()
+            if name == _HEARTBEAT or name not in (*JOB_VARIABLES, "TASK_TOKEN")
+        }
+        return {**own, **self.variables}
+
+
+def read_job(text: str, token: str | None = None) -> Job:
+    """Read a message.
+
+    Args:
+        text: JSON: the body of a queue's message, or the input of an activity.
+        token: The task token, where it does not come in the message.
+
+    Returns:
+        The job. ``STEPOUT_INPUT`` may be any JSON and is kept as JSON text; where it is missing, the members that are
+        no variables are the input. A text that is itself a JSON object, array or string, as ``States.JsonToString``
+        makes it, is taken as that JSON; one that is the URL of a document, as that document.
+
+    Raises:
+        InvalidDocumentError: The text is not a JSON object, or has no task token; nobody can be told.
+        InvalidTokenError: The token is empty, too long or damaged.
+
+    Example:
+        >>> job = read_job('{"STEPOUT_TASK_TOKEN": "AAAA", "STEPOUT_STATE": "Mask", "PATH": "/tmp", "rows": 3}')
+        >>> {name: value for name, value in job.variables.items() if name != "STEPOUT_TASK_TOKEN"}
+        {'STEPOUT_STATE': 'Mask', 'STEPOUT_INPUT': '{"PATH":"/tmp","rows":3}'}
+    """
+    if token is not None:
+        return _given(text, check_token(token))
+    members = load_json(text)
+    if not isinstance(members, Mapping):
+        raise _refused([Problem("$", "type", f"must be an object, not {_kind(members)}")])
+    found = next((members[name] for name in _TOKENS if name in members), None)
+    if not isinstance(found, str):
+        raise _refused([Problem("$.STEPOUT_TASK_TOKEN", "missing", "must be the task token ($$.Task.Token)")])
+    return _job(members, check_token(found))
+
+
+def _given(text: str, token: str) -> Job:
+    try:
+        value = load_json(text)
+    except InvalidDocumentError as error:
+        return Job(token=token, variables={"STEPOUT_TASK_TOKEN": token}, problems=error.problems)
+    return _job(value if isinstance(value, Mapping) else {_INPUT: value}, token)
+
+
+def _refused(problems: list[Problem]) -> InvalidDocumentError:
+    return invalid_document("the message", problems, "Nobody can be told, as there is no task token.")
+
+
+def _job(members: Mapping[str, Any], token: str) -> Job:
+    variables, problems = {"STEPOUT_TASK_TOKEN": token}, []
+    for name in _OTHERS:
+        value = members.get(name)
+        if value is None:
+            continue
+        text = _scalar(value)
+        if text is None:
+            problems.append(Problem(f"$.{name}", "type", f"must be a text or a number, not {_kind(value)}"))
+        else:
+            variables[name] = text
+    variables.update(_input_of(members))
+    problems += _misfits(variables)
+    ignored = tuple(name for name in members if name.startswith("STEPOUT_") and name not in JOB_VARIABLES)
+    return Job(token=token, variables=variables, problems=tuple(problems), ignored=ignored)
+
+
+def _input_of(members: Mapping[str, Any]) -> dict[str, str]:
+    if _INPUT in members:
+        value = members[_INPUT]
+        return {_INPUT: value if isinstance(value, str) and _is_input_already(value) else _dump(value)}
+    others = {name: value for name, value in members.items() if name not in _TOKENS and not name.startswith("STEPOUT_")}
+    return {_INPUT: _dump(others)} if others else {}
+
+
+def _is_input_already(text: str) -> bool:
+    """Whether a text is what the variable would hold: JSON with something to it, or a document's URL."""
+    try:
+        return isinstance(parse_input(text), (dict, list, str))
+    except ConfigurationError:
+        return False
+
+
+def _dump(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
+def _scalar(value: Any) -> str | None:
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    if isinstance(value, (str, int, float)) and not isinstance(value, bool):
+        return str(value)
+    return None
+
+
+def _misfits(variables: Mapping[str, str]) -> list[Problem]:
+    """What no process could be started with, or what its task would refuse."""
+    problems = []
+    for name, value in variables.items():
+        size = len(f"{name}={value}".encode("utf-8", "replace"))
+        if "\0" in value:
+            problems.append(Problem(f"$.{name}", "value", "holds a zero character, which no variable can"))
+        if size > _MOST_BYTES:
+            why = f"takes {size:,} bytes, and a variable holds {_MOST_BYTES:,}: pass a pointer to it instead"
+            problems.append(Problem(f"$.{name}", "size", why))
+    try:
+        RunIdentity.from_env(variables)
+    except ConfigurationError as error:
+        problems.append(Problem("$", "value", str(error)))
+    return problems
+
+
+def _kind(value: Any) -> str:
+    names = {dict: "an object", list: "an array", str: "a text", bool: "true or false", type(None): "null"}
+    return names.get(type(value), "a number")
