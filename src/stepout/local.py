@@ -23,6 +23,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from stepout.local_events import TaskEvents, task_state_change
 from stepout.local_process import MARKER, end_group, end_marked, marked, spawn
 from stepout.schemas.errors import ConfigurationError, StoreUnavailableError
 
@@ -70,6 +71,9 @@ class LocalAws:
         region: The region that everything is in.
         on_output: Called with a container's name and each line that it prints; by default the lines are logged to
             ``stepout.local``. Called from several threads.
+        on_task_state_change: Called with each "ECS Task State Change" event, when a task runs and when it has stopped,
+            in a thread of its own. The event goes to the rules of the default event bus as well, with Lambda functions
+            and SQS queues as their targets.
         stop_grace: The seconds a container has between SIGTERM and SIGKILL when the block ends; its own stop timeout
             counts if that is shorter.
 
@@ -84,12 +88,14 @@ class LocalAws:
         port: int | None = None,
         region: str = "us-east-1",
         on_output: Callable[[str, str], None] | None = None,
+        on_task_state_change: Callable[[dict[str, Any]], object] | None = None,
         stop_grace: float = 5.0,
     ) -> None:
         self.region = region
         self.account_id = _ACCOUNT
         self._wanted_port = port
         self._on_output = on_output or _log_line
+        self._events = TaskEvents(self.client, on_task_state_change)
         self._stop_grace = stop_grace
         self._port: int | None = None
         self._mark = secrets.token_hex(8)
@@ -186,6 +192,7 @@ class LocalAws:
             stack.callback(end_marked, self._mark)
             if self._server is not None:
                 stack.callback(end_group, self._server, grace=0)  # its state goes with it; there is nothing to save
+            stack.callback(self._events.close, grace=self._stop_grace)
             if self._agent is not None:
                 stack.callback(self._agent.close, grace=self._stop_grace)
         self._port = self._server = None
@@ -280,8 +287,12 @@ class LocalAws:
             mark=self._mark,
             on_line=self._on_output,
             on_group=self._tell,
+            on_change=self._changed,
         )
         self._agent.start()
+
+    def _changed(self, task: LocalTask, described: Mapping[str, Any]) -> None:
+        self._events.deliver(task_state_change(task, described, account=_ACCOUNT, region=self.region))
 
     def _tell(self, word: str) -> None:
         """Write a line to the janitor; one that died is no reason to fail."""

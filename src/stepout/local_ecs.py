@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from stepout.local_task import LocalTask, TaskRun, container_specs
@@ -36,6 +37,8 @@ class EcsAgent(threading.Thread):
         mark: What marks every process of this local AWS.
         on_line: Called with a container's name and one line of its output.
         on_group: Called with ``+pid`` and ``-pid`` as process groups come and go.
+        on_change: Called when a task runs and when it has stopped: with a copy of its record, and what DescribeTasks
+            says of it.
     """
 
     def __init__(  # noqa: PLR0913 - every part is given from outside
@@ -48,11 +51,12 @@ class EcsAgent(threading.Thread):
         mark: str,
         on_line: Callable[[str, str], None],
         on_group: Callable[[str], None],
+        on_change: Callable[[LocalTask, Mapping[str, Any]], object],
     ) -> None:
         super().__init__(name="stepout-local-ecs", daemon=True)
         self._ecs, self._states = ecs, states
         self._environ, self._folder, self._mark = environ, folder, mark
-        self._on_line, self._on_group = on_line, on_group
+        self._on_line, self._on_group, self._on_change = on_line, on_group, on_change
         self._closing = threading.Event()
         self._runs: dict[str, TaskRun] = {}
         self._unreachable = False
@@ -115,6 +119,7 @@ class EcsAgent(threading.Thread):
         )
         self._runs[arn] = run
         _logger.info("task %s starts: %s", record.id, definition["family"])
+        self._on_change(replace(record), task)
         run.start()
 
     def _ended(self, task: LocalTask, tokens: set[str], cluster: str) -> None:
@@ -124,12 +129,15 @@ class EcsAgent(threading.Thread):
             if tokens:
                 task.reported = not any(self._waiting(token) for token in tokens)
             self._ecs.stop_task(cluster=cluster, task=task.arn, reason=(task.reason or "")[:_REASON_CHARACTERS])
+            if not self._closing.is_set():
+                described = self._ecs.describe_tasks(cluster=cluster, tasks=[task.arn])["tasks"][0]
+                self._on_change(replace(task, status="STOPPED"), described)
         except Exception as error:  # noqa: BLE001 - a task's thread must end in order, whatever ECS answers
             _logger.warning("the end of task %s could not be recorded (%s)", task.id, type(error).__name__)
         if task.reported is False:
             _logger.error(
                 "task %s ended with exit code %s and reported nothing: its state waits on, until its HeartbeatSeconds "
-                "or TimeoutSeconds",
+                "or TimeoutSeconds, or until a rule for its stopping has it failed (docs/silent-deaths.md)",
                 task.id,
                 task.exit_code,
             )

@@ -49,12 +49,14 @@ class LocalContainer:
         name: Its name in the task definition.
         pid: Of its process, once started.
         exit_code: ``None`` while it runs; 128 + n where signal n ended it, as Docker counts.
+        reason: Why it was not started.
         output: The last thousand lines of its standard output and standard error, tokens taken out.
     """
 
     name: str
     pid: int | None = None
     exit_code: int | None = None
+    reason: str | None = None
     output: deque[str] = field(default_factory=lambda: deque(maxlen=_KEPT_LINES), repr=False)
 
 
@@ -194,7 +196,9 @@ class TaskRun(threading.Thread):
                 self._start(spec)
             except (OSError, ValueError) as error:
                 self._end_all()
-                return self._failed(f"CannotStartContainerError: {spec.name}: {_why(error)}")
+                why = f"CannotStartContainerError: {spec.name}: {_why(error)}"
+                self.record.containers.append(LocalContainer(name=spec.name, reason=why))
+                return self._failed(why)
         return True
 
     def _failed(self, reason: str) -> bool:
@@ -276,8 +280,10 @@ class TaskRun(threading.Thread):
         for process in self._processes:
             self._on_group(f"-{process.pid}")
         shutil.rmtree(self._folder, ignore_errors=True)
-        self._on_end(self.record, self._tokens)
-        self.record.status = "STOPPED"
+        try:
+            self._on_end(self.record, self._tokens)
+        finally:
+            self.record.status = "STOPPED"
 
 
 def _why(error: Exception) -> str:

@@ -1,0 +1,323 @@
+"""The fate of silent deaths: a Lambda for "ECS Task State Change" events, ``stepout.callbacks.ecs_watch.handler``.
+
+A state that waits for a task token never watches its ECS task: a container that dies without a word leaves it waiting
+until its heartbeat or its timeout. This handler reports the failure that the container could not
+(docs/silent-deaths.md).
+
+A failure must never overtake a success that is still on its way, so it waits first:
+
+1. A heartbeat asks whether the token is still open, which decides nothing. Closed is the usual answer, and the end.
+2. A container that never ran has nothing on its way. One that ended gets the grace, six times as much if it ended as
+   one does that reported (exit code 0, or 3: work done, outcome undelivered).
+3. Where reports go through a queue, so does the failure: behind what is there in a first-in-first-out queue, delayed in
+   another one, and not at all after exit code 0, since then the report is in the queue and the relay answers for it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from stepout.callbacks.delivery import Delivery
+from stepout.callbacks.redact import Redactor
+from stepout.callbacks.sfn import StepFunctionsTarget, make_client
+from stepout.callbacks.sqs import SqsTarget, queue_place
+from stepout.callbacks.stopped import (
+    Haste,
+    StoppedTask,
+    Verdict,
+    cause_document,
+    judge,
+    run_of,
+    stopped_task,
+    task_from_detail,
+)
+from stepout.callbacks.targets import service
+from stepout.callbacks.token_table import TABLE, Row, TokenTable
+from stepout.schemas.errors import ConfigurationError, InvalidTokenError, TaskClosedError, TaskError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from stepout.callbacks.stopped import ContainerEnd
+
+__all__ = ["WatchSettings", "Watcher", "handler"]
+
+_log = logging.getLogger("stepout.callbacks.ecs_watch")
+
+_LATE = 6
+"""How many times the grace a container gets that ended as if it had reported."""
+
+_MOST_DELAY = 900
+"""Seconds: SQS's most for DelaySeconds."""
+
+_RESERVE = 5.0
+"""Seconds of a function's time that are kept for the report itself."""
+
+_PATIENCE = 60.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class WatchSettings:
+    """How a watcher works.
+
+    Attributes:
+        grace: Seconds from a container's end to the report of its failure.
+        queue: The URL of the relay's queue, where reports go through one.
+        delay: Seconds for which a failure is held back in that queue; more than the relay can lag.
+        table: The DynamoDB table of task tokens.
+        describe: Whether DescribeTasks is asked for what an event does not carry.
+    """
+
+    grace: float = 10.0
+    queue: str | None = None
+    delay: int = 300
+    table: str | None = None
+    describe: bool = False
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str]) -> WatchSettings:
+        """Read ``STEPOUT_WATCH_GRACE_SECONDS``, ``…_QUEUE``, ``…_DELAY_SECONDS``, ``…_DESCRIBE`` and the token table.
+
+        Args:
+            environ: ``os.environ``, or a mapping like it; empty means absent.
+
+        Raises:
+            ConfigurationError: A setting cannot be understood.
+        """
+        queue = environ.get("STEPOUT_WATCH_QUEUE", "").strip() or None
+        if queue is not None:
+            queue_place(queue)
+        return cls(
+            grace=_number(environ, "STEPOUT_WATCH_GRACE_SECONDS", 10.0, most=600),
+            queue=queue,
+            delay=int(_number(environ, "STEPOUT_WATCH_DELAY_SECONDS", 300, most=_MOST_DELAY)),
+            table=environ.get(TABLE, "").strip() or None,
+            describe=environ.get("STEPOUT_WATCH_DESCRIBE", "").strip().lower() in ("1", "true", "yes"),
+        )
+
+
+def handler(event: Mapping[str, Any], context: Any) -> dict[str, Any]:
+    """Report the failure of an ECS task that stopped without a word; for AWS Lambda, behind an EventBridge rule.
+
+    Settings come from the environment (``WatchSettings.from_env``). Events may come twice and in any order.
+
+    Args:
+        event: An "ECS Task State Change" event.
+        context: Lambda's.
+
+    Returns:
+        ``{"outcomes": […]}``, one word for each token: ``closed``, ``failed``, ``queued``, ``left to the relay``,
+        ``unknown token``; empty for a task that is none of ours.
+
+    Raises:
+        ConfigurationError: A setting cannot be understood.
+        TaskError: The failure could not be reported (yet): Lambda tries again, and keeps the event for a dead-letter
+            queue or an on-failure destination in the end.
+    """
+    return {"outcomes": Watcher(WatchSettings.from_env(os.environ)).handle(event, _remaining(context))}
+
+
+class Watcher:
+    """Reports the failure of tasks that stopped without a word.
+
+    Args:
+        settings: How.
+        states: A boto3 Step Functions client, used as it is; this and the other clients are built when they are needed.
+        queues: A boto3 SQS client.
+        tables: A boto3 DynamoDB client.
+        ecs: A boto3 ECS client.
+        clock: Seconds since 1970.
+        sleep: Waits so many seconds.
+    """
+
+    def __init__(  # noqa: PLR0913 - clients, clock and sleep are parameters by the house's rules
+        self,
+        settings: WatchSettings | None = None,
+        *,
+        states: Any = None,
+        queues: Any = None,
+        tables: Any = None,
+        ecs: Any = None,
+        clock: Callable[[], float] = time.time,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._settings = settings or WatchSettings()
+        self._states, self._queues, self._ecs = states, queues, ecs
+        self._table = TokenTable(self._settings.table, tables) if self._settings.table else None
+        self._clock = clock
+        self._sleep = sleep
+
+    def handle(self, event: Mapping[str, Any], remaining: Callable[[], float] = lambda: float("inf")) -> list[str]:
+        """Deal with one event.
+
+        Args:
+            event: As EventBridge delivers it.
+            remaining: Returns the seconds that are left.
+
+        Returns:
+            What was done, one word for each token; see ``handler``.
+
+        Raises:
+            TaskError: A failure could not be reported (yet).
+        """
+        task = stopped_task(event)
+        if task is None:
+            return []
+        outcomes = []
+        task, tokens = self._tokens(task)
+        for token, container in tokens.items():
+            outcome = self._one(_Case(task=task, token=token, container=container), remaining)
+            _log.info("task %s stopped (%s): %s", task.arn, task.stop_code, outcome)
+            if outcome in ("closed", "failed", "queued") and self._table is not None:
+                self._table.reported(task.arn)
+            outcomes.append(outcome)
+        return outcomes
+
+    def _tokens(self, task: StoppedTask) -> tuple[StoppedTask, Mapping[str, str | None]]:
+        """The task tokens, each with the container that was to report, if that is known; none if it has reported."""
+        row = self._table.find(task.arn) if self._table is not None else Row()
+        if row.reported:
+            return task, {}
+        if not task.tokens and row.token is None and self._settings.describe:
+            task = self._described(task)
+        return task, task.tokens or ({row.token: None} if row.token else {})
+
+    def _described(self, task: StoppedTask) -> StoppedTask:
+        """The task with what DescribeTasks knows of its overrides, for about an hour after its end."""
+        ecs = self._ecs if self._ecs is not None else service("ecs")
+        remedy = "Allow ecs:DescribeTasks on the tasks of the cluster"
+        answer = Delivery(remedy, patience=_PATIENCE).run(
+            f"DescribeTasks for {task.arn}",
+            lambda: ecs.describe_tasks(cluster=task.cluster or "default", tasks=[task.arn]),
+        )
+        found = answer.get("tasks") or []
+        return replace(task, overrides=task_from_detail(found[0]).overrides) if found else task
+
+    def _one(self, case: _Case, remaining: Callable[[], float]) -> str:
+        try:
+            target = StepFunctionsTarget(case.token, self._states_client(), patience=_PATIENCE)
+            if (queue := self._queue(case)) is not None:
+                self._probe(target)
+                return self._through(queue, case)
+            if case.verdict.haste is not Haste.AT_ONCE:
+                self._probe(target)
+                self._wait(case, remaining)
+            target.limit(remaining() - 1)
+            target.failure(case.verdict.error, case.cause)
+        except TaskClosedError:
+            return "closed"
+        except InvalidTokenError as error:
+            _log.error("task %s: %s", case.task.arn, error)
+            return "unknown token"
+        _log.warning("task %s: %s was reported: %s", case.task.arn, case.verdict.error, case.verdict.message)
+        return "failed"
+
+    def _through(self, queue: str, case: _Case) -> str:
+        """Send the failure the way that a success may have gone."""
+        place = queue_place(queue)
+        if not place.fifo and case.end is not None and case.end.exit_code == 0:
+            return "left to the relay"
+        seconds = None if place.fifo else _MOST_DELAY if case.verdict.haste is Haste.LATE else self._settings.delay
+        client = self._queues if self._queues is not None else service("sqs", **place.options)
+        delayed, run = _Delayed(client, seconds), run_of(case.environment)
+        target = SqsTarget(queue, case.token, delayed, run=run, patience=_PATIENCE)
+        target.failure(case.verdict.error, case.cause)
+        return "queued"
+
+    def _queue(self, case: _Case) -> str | None:
+        """The relay's queue; the override's own word counts where the watcher was told of none."""
+        targets = case.environment.get("STEPOUT_TARGETS", "").split()
+        named = next((url for url in targets if url.lower().startswith("sqs:")), None)
+        return self._settings.queue or named
+
+    def _probe(self, target: StepFunctionsTarget) -> None:
+        """Ask whether anybody still waits.
+
+        A heartbeat is the one call that asks without deciding. It starts the state's heartbeat clock anew, which does
+        no harm here: the failure follows, and a watcher that dies in between costs one more ``HeartbeatSeconds``.
+        """
+        try:
+            target.heartbeat()
+        except (TaskClosedError, InvalidTokenError):
+            raise
+        except TaskError as error:
+            _log.warning("it is not known whether the token is still open: %s", error)
+
+    def _wait(self, case: _Case, remaining: Callable[[], float]) -> None:
+        grace = self._settings.grace * (_LATE if case.verdict.haste is Haste.LATE else 1)
+        now = self._clock()
+        seconds = min(now, case.task.stopped_at or now) + grace - now
+        if seconds <= 0:
+            return
+        if seconds > (left := remaining() - _RESERVE):
+            raise TaskError(
+                f"task {case.task.arn}: {seconds:.0f} s of grace are left, and {max(left, 0):.0f} s of the function's "
+                "time: it must be tried again later, as Lambda does with asynchronous events. Give the function a "
+                f"timeout of more than {self._settings.grace * _LATE + _RESERVE:.0f} s (or a shorter "
+                "STEPOUT_WATCH_GRACE_SECONDS)"
+            )
+        self._sleep(seconds)
+
+    def _states_client(self) -> Any:
+        if self._states is None:
+            self._states = make_client()
+        return self._states
+
+
+class _Delayed:
+    """An SQS client whose messages are held back."""
+
+    def __init__(self, client: Any, seconds: int | None) -> None:
+        self._client = client
+        self._more = {} if seconds is None else {"DelaySeconds": seconds}
+
+    def send_message(self, **parameters: Any) -> Any:
+        return self._client.send_message(**parameters, **self._more)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Case:
+    """One token of a task that stopped, and the container that was to report."""
+
+    task: StoppedTask
+    token: str = field(repr=False)
+    container: str | None
+
+    @property
+    def end(self) -> ContainerEnd | None:
+        return self.task.end_of(self.container)
+
+    @property
+    def verdict(self) -> Verdict:
+        return judge(self.task, self.end)
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        return self.task.overrides.get(self.container or "", {})
+
+    @property
+    def cause(self) -> str:
+        document = cause_document(self.task, self.container, self.verdict)
+        return json.dumps(Redactor([self.token]).json(document), ensure_ascii=False)
+
+
+def _remaining(context: Any) -> Callable[[], float]:
+    """The seconds that Lambda leaves; no end outside it."""
+    ask = getattr(context, "get_remaining_time_in_millis", None)
+    return (lambda: ask() / 1000.0) if callable(ask) else (lambda: float("inf"))
+
+
+def _number(environ: Mapping[str, str], name: str, default: float, *, most: float) -> float:
+    text = environ.get(name, "").strip()
+    try:
+        value = float(text) if text else default
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= most:
+        raise ConfigurationError(f"{name} must be a number from 0 to {most:.0f}")
+    return value

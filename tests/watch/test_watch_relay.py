@@ -1,0 +1,134 @@
+"""Where reports go through a queue: the failure goes the same way, and a success that is in the queue wins."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from support.ministack import unique
+from support.watch_events import stopped_event
+
+from stepout.callbacks.ecs_watch import Watcher, WatchSettings
+from stepout.callbacks.relay import relay
+from stepout.callbacks.sqs import SqsTarget
+
+if TYPE_CHECKING:
+    from support.sfn_strict import StrictStepFunctions
+    from support.watch_events import WatchedAws
+
+DOCUMENT = {"stepout": "output/1", "artifacts": {}, "result": {"rows": 3}}
+
+
+class Queue:
+    """A queue of the local AWS, and what passes it on to Step Functions."""
+
+    def __init__(self, watched: WatchedAws, sfn: StrictStepFunctions, *, fifo: bool = False) -> None:
+        self.client = watched.aws.client("sqs")
+        self._sfn = sfn
+        name = unique("reports") + (".fifo" if fifo else "")
+        attributes = {"FifoQueue": "true"} if fifo else {}
+        self.url = str(self.client.create_queue(QueueName=name, Attributes=attributes)["QueueUrl"])
+        self.sent: list[dict[str, Any]] = []
+        self.client.meta.events.register("provide-client-params.sqs.SendMessage", self._note)
+
+    def _note(self, params: dict[str, Any], **_: Any) -> None:
+        self.sent.append(params)
+
+    def watcher(self, **settings: Any) -> Watcher:
+        """A watcher that was told of the queue."""
+        given = WatchSettings(queue=self.url, **settings)
+        return Watcher(given, states=self._sfn.client(), queues=self.client)
+
+    def waiting(self) -> int:
+        """How many messages are held back."""
+        names = ["ApproximateNumberOfMessagesDelayed"]
+        return int(self.client.get_queue_attributes(QueueUrl=self.url, AttributeNames=names)["Attributes"][names[0]])
+
+    def run_relay(self) -> list[str]:
+        """Pass on all messages that can be received; return their kinds."""
+        kinds = []
+        while messages := self.client.receive_message(
+            QueueUrl=self.url, MaxNumberOfMessages=10, AttributeNames=["All"]
+        ).get("Messages"):
+            for message in messages:
+                kinds.append(json.loads(message["Body"])["kind"])
+                record = {**message, "eventSource": "aws:sqs"}
+                assert relay([record], self._sfn.client()) == []
+                self.client.delete_message(QueueUrl=self.url, ReceiptHandle=message["ReceiptHandle"])
+        return kinds
+
+
+def test_orderly_end_is_left_to_the_relay(watched: WatchedAws, sfn_strict: StrictStepFunctions) -> None:
+    """Exit code 0 says that the report is in the queue: no failure follows it, however long the relay lags."""
+    queue, token = Queue(watched, sfn_strict), sfn_strict.issue()
+    SqsTarget(queue.url, token, queue.client).success(DOCUMENT)
+    for _ in range(2):
+        assert queue.watcher().handle(stopped_event(token, 0)) == ["left to the relay"]
+    assert queue.run_relay() == ["success"]
+    assert sfn_strict.success(token)["result"] == {"rows": 3}
+    assert queue.watcher().handle(stopped_event(token, 0)) == ["closed"]
+
+
+def test_success_that_is_still_queued_wins(watched: WatchedAws, sfn_strict: StrictStepFunctions) -> None:
+    """A container killed after it handed its success over: the failure is held back until the relay must have it."""
+    queue, token = Queue(watched, sfn_strict), sfn_strict.issue()
+    SqsTarget(queue.url, token, queue.client).success(DOCUMENT)
+    for _ in range(2):
+        assert queue.watcher(delay=1).handle(stopped_event(token, 137)) == ["queued"]
+    assert sfn_strict.count("SendTaskFailure") == 0
+    kinds = queue.run_relay()
+    while kinds.count("failure") < 2:
+        kinds += queue.run_relay()
+    assert sorted(kinds) == ["failure", "failure", "success"]
+    assert kinds[0] == "success"
+    assert sfn_strict.success(token)["result"] == {"rows": 3}
+
+
+def test_first_in_first_out_queue_keeps_the_order_by_itself(
+    watched: WatchedAws, sfn_strict: StrictStepFunctions
+) -> None:
+    """In a FIFO queue the failure stands behind the success, whatever the exit code, without a delay."""
+    queue, token = Queue(watched, sfn_strict, fifo=True), sfn_strict.issue()
+    SqsTarget(queue.url, token, queue.client).success(DOCUMENT)
+    assert queue.watcher().handle(stopped_event(token, 0)) == ["queued"]
+    success, failure = queue.sent
+    assert success["MessageGroupId"] == failure["MessageGroupId"]
+    assert "DelaySeconds" not in failure
+    assert queue.run_relay() == ["success", "failure"]
+    assert sfn_strict.success(token)["result"] == {"rows": 3}
+
+
+@pytest.mark.parametrize(
+    ("code", "stop", "delay"),
+    [(137, "SpotInterruption", 300), (3, "EssentialContainerExited", 900), (None, "TaskFailedToStart", 300)],
+)
+def test_silent_death_goes_through_the_queue(
+    watched: WatchedAws, sfn_strict: StrictStepFunctions, code: int | None, stop: str, delay: int
+) -> None:
+    """The failure is a report as a container's own would be, held back for longer than the relay lags."""
+    queue, token = Queue(watched, sfn_strict), sfn_strict.issue()
+    assert queue.watcher().handle(stopped_event(token, code, stop=stop)) == ["queued"]
+    (sent,) = queue.sent
+    message = json.loads(sent["MessageBody"])
+    assert (sent["DelaySeconds"], message["kind"]) == (delay, "failure")
+    assert json.loads(message["cause"])["stopCode"] == stop
+    assert queue.waiting() == 1
+
+
+def test_failure_through_the_queue_fails_the_state(watched: WatchedAws, sfn_strict: StrictStepFunctions) -> None:
+    """Without a success the failure arrives, by the relay's hand."""
+    queue, token = Queue(watched, sfn_strict, fifo=True), sfn_strict.issue()
+    assert queue.watcher().handle(stopped_event(token, 137)) == ["queued"]
+    assert queue.run_relay() == ["failure"]
+    error, cause = sfn_strict.failure(token)
+    assert (error, cause["containers"]) == ("Stepout.ContainerDied", [{"name": "job", "exitCode": 137}])
+
+
+def test_queue_of_the_task_itself_counts(watched: WatchedAws, sfn_strict: StrictStepFunctions) -> None:
+    """A watcher that was told of no queue never overtakes a task whose overrides name one."""
+    queue, token = Queue(watched, sfn_strict), sfn_strict.issue()
+    watcher = Watcher(WatchSettings(), states=sfn_strict.client(), queues=queue.client)
+    event = stopped_event(token, 137, STEPOUT_TARGETS=f"sqs:{queue.url} stdout:")
+    assert watcher.handle(event) == ["queued"]
+    assert sfn_strict.count("SendTaskFailure") == 0
