@@ -204,7 +204,7 @@ def _print(documents: Sequence[Document], findings: Sequence[Finding]) -> None:
     lines = [f"{each['source']}: {each['kind'] or 'unknown'}" for each in _checked(documents)]
     for finding in findings:
         lines += ["", f"{finding.severity} {finding.rule}  {finding.source}  {finding.where}".rstrip()]
-        lines += [f"  {finding.what[:1].upper()}{finding.what[1:]}.", f"  Why: {finding.why}", f"  Do: {finding.do}"]
+        lines += [f"  {finding.what}.", f"  Why: {finding.why}", f"  Do: {finding.do}"]
         if finding.example is not None:
             lines.append(f"      {json.dumps(finding.example, ensure_ascii=False)}")
     sys.stdout.write("\n".join([*lines, "", _summary(findings)]) + "\n")

@@ -40,8 +40,15 @@ def answers_of(document: object) -> dict[str, tuple[str, dict[str, Any]]]:
         for name, answer in value.items()
         if (key := str(name).replace("-", "").replace("_", "").lower()) in spelling
     }
-    lone = {name: ("", value) for name, member in ANSWERS.items() if member in value}
+    lone = {name: ("", value) for name, member in ANSWERS.items() if member in value and _is_answer(member, value)}
     return {**lone, **named}
+
+
+def _is_answer(member: str, value: dict[str, Any]) -> bool:
+    """Whether a lone answer is S3's: other services have Rules and a Status, too."""
+    if member == "Status":
+        return value[member] in ("Enabled", "Suspended")
+    return member != "Rules" or all("Status" in members(rule) for rule in items(value[member]))
 
 
 def bucket_findings(document: object, expected: Expectations) -> Iterator[Finding]:

@@ -13,7 +13,7 @@ from stepout.doctor_states import State, read_reference, states_of
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from stepout.doctor_findings import Finding
+    from stepout.doctor_findings import Finding, Severity
 
 __all__ = ["definition_of", "longest_wait", "machine_findings", "machine_states"]
 
@@ -88,7 +88,9 @@ def _logging(document: object, states: list[State]) -> Iterator[Finding]:
     if tokens := [state for state in states if state.pattern == "waitForTaskToken"]:
         what = f"includeExecutionData is on at level {level}, and {shown(tokens[0].name)} passes a task token"
         fixed = {"loggingConfiguration": {"level": level, "includeExecutionData": False}}
-        yield find("SO109", "loggingConfiguration.includeExecutionData", what, example=fixed)
+        # The events that level ERROR writes hold causes, not parameters; a cause may still quote them.
+        milder: Severity | None = "note" if level == "ERROR" else None
+        yield find("SO109", "loggingConfiguration.includeExecutionData", what, example=fixed, severity=milder)
 
 
 def _waiting(state: State) -> Iterator[Finding]:

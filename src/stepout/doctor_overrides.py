@@ -35,6 +35,7 @@ _LENGTHS = {
 _NUMBERS = ("State.RetryCount", "Map.Item.Index", "Execution.RedriveCount")
 _PATH = re.compile(r"\$\$\.(Execution|State|StateMachine|Task|Map)\b.*|\$states\.(context|input)\b.*", re.DOTALL)
 _ANY_PATH = re.compile(r"\$\.[A-Za-z_].*|States\.(Format|JsonToString|Array)\(.*", re.DOTALL)
+_CONTEXT = re.compile(r"(?:\$\$|\$states\.context)\.((?:Execution|State|StateMachine|Task|Map)(?:\.[A-Za-z]+)*)")
 _EXPRESSION = re.compile(r"\s*\{%.*%\}\s*", re.DOTALL)
 _RUN = ("STEPOUT_EXECUTION", "STEPOUT_STATE", "STEPOUT_ATTEMPT")
 _HEARTBEAT = "STEPOUT_HEARTBEAT_SECONDS"
@@ -79,7 +80,9 @@ def _literal_paths(state: State) -> Iterator[Finding]:
     for place, value in walk(arguments, where):
         for key, each in members(value).items():
             if what := _literal(str(key), each, jsonata=state.jsonata):
-                yield find("SO305", at(place, str(key)), what, example=_corrected(str(key), jsonata=state.jsonata))
+                yield find(
+                    "SO305", at(place, str(key)), what, example=_corrected(str(key), each, jsonata=state.jsonata)
+                )
 
 
 def _literal(key: str, value: object, *, jsonata: bool) -> str:
@@ -95,19 +98,24 @@ def _literal(key: str, value: object, *, jsonata: bool) -> str:
     return "in JSONPath, the value of a key without .$ is text" if found else ""
 
 
-def _corrected(key: str, *, jsonata: bool) -> dict[str, str]:
+def _corrected(key: str, value: str, *, jsonata: bool) -> dict[str, str]:
+    """Return the member as it was probably meant; of a path, only what is the context object's is shown."""
+    found = _CONTEXT.search(value)
     if jsonata:
-        return {key.removesuffix(".$"): "{% $states.context.Task.Token %}"}
-    return {f"{key.removesuffix('.$')}.$": "$$.Task.Token"}
+        return {key.removesuffix(".$"): f"{{% $states.{f'context.{found[1]}' if found else 'input.…'} %}}"}
+    return {f"{key.removesuffix('.$')}.$": f"$$.{found[1]}" if found else "$.…"}
 
 
 def _variables(state: State, variables: list[Override]) -> Iterator[Finding]:
     for each in variables:
         if _is_number(each):
-            if state.jsonata:
-                fixed = {"Name": each.name, "Value": "{% $string($states.context.State.RetryCount) %}"}
+            path = each.reference.value
+            if not each.reference.dynamic:
+                fixed = {"Name": each.name, "Value": "<the same within quotation marks>"}
+            elif state.jsonata:
+                fixed = {"Name": each.name, "Value": f"{{% $string({path}) %}}"}
             else:
-                fixed = {"Name": each.name, "Value.$": "States.Format('{}', $$.State.RetryCount)"}
+                fixed = {"Name": each.name, "Value.$": f"States.Format('{{}}', {path})"}
             yield find("SO303", each.where, f"{shown(each.name)} gets a number", example=fixed)
     tokens = [each for each in variables if each.reference.is_token]
     named = {each.name for each in variables}
@@ -150,7 +158,7 @@ def _length(state: State) -> Iterator[Finding]:
         what = f"about {length:,} characters with a token of 700, over {_OVERRIDES_MOST:,}"
         yield find("SO301", place, what)
     elif unknown:
-        left = f"about {_OVERRIDES_MOST - length:,} characters are left for it"
+        left = f"about {_OVERRIDES_MOST - length:,} characters are left for it, where quotation marks count twice"
         yield find("SO302", unknown[0], f"its length is the input's; {left}")
 
 
@@ -177,7 +185,7 @@ def _letters(expression: str, state: State, unknown: list[str], where: str) -> s
     if bare in _LENGTHS:
         return "x" * _LENGTHS[bare]
     held = [length for path, length in _LENGTHS.items() if path in expression]
-    if not held and re.search(r"\$\.|\$states\.input|^\$$", expression):
+    if not held and re.search(r"\$(?!\w)|\$states\.input", expression):
         unknown.append(where)
     return "x" * (sum(held) or _UNKNOWN_LENGTH)
 

@@ -88,13 +88,18 @@ def retry_findings(state: State) -> Iterator[Finding]:
         entries = [members(entry) for entry in items(state.body.get(kind))]
         yield from _shape(state, kind, entries)
         for index, entry in enumerate(entries):
-            yield from _names(at(state.where, kind, index), entry, waits=state.waits)
+            yield from _names(at(state.where, kind, index), entry, by_token=_by_token(state))
         yield from _timeouts(state, kind, entries)
     yield from _retries(state)
     for index, entry in enumerate(items(state.body.get("Catch"))):
         if not state.jsonata and isinstance(entry, dict) and "ResultPath" not in entry:
             where = at(state.where, "Catch", index)
             yield find("SO211", where, "no ResultPath", example={"ResultPath": "$.problem"})
+
+
+def _by_token(state: State) -> bool:
+    """Whether errors come by token alone; a Lambda function's own exceptions are named by their classes."""
+    return state.waits and not state.integration.startswith("lambda:")
 
 
 def _listed(entry: dict[str, Any]) -> list[str]:
@@ -125,7 +130,7 @@ def _shadowed(where: str, names: list[str], seen: set[str]) -> Iterator[Finding]
             yield find("SO207", where, f"an entry before it has States.TaskFailed, which matches {shown(name)}, too")
 
 
-def _names(where: str, entry: dict[str, Any], *, waits: bool) -> Iterator[Finding]:
+def _names(where: str, entry: dict[str, Any], *, by_token: bool) -> Iterator[Finding]:
     """Names that match nothing."""
     place = at(where, "ErrorEquals")
     for name in _listed(entry):
@@ -134,11 +139,11 @@ def _names(where: str, entry: dict[str, Any], *, waits: bool) -> Iterator[Findin
         elif name.startswith("States."):
             if name not in _STATES and not name.startswith(_OPEN_FAMILY):
                 yield _misspelt("SO202", place, name, sorted(_STATES))
-        elif (ours := _meant(name, waits=waits)) is not None:
+        elif (ours := _meant(name, by_token=by_token)) is not None:
             yield _misspelt("SO201", place, name, ours)
 
 
-def _meant(name: str, *, waits: bool) -> list[str] | None:
+def _meant(name: str, *, by_token: bool) -> list[str] | None:
     """Return what a name may have been meant to be; ``None`` where it is none of ours, or right.
 
     A class's own name is wrong only where a token is reported with: of a Lambda function, Step Functions sees it.
@@ -147,7 +152,7 @@ def _meant(name: str, *, waits: bool) -> list[str] | None:
     if name in known.values():
         return None
     last = name.rpartition(".")[2]
-    if last in known and ((waits and name == last) or name.startswith("stepout.")):
+    if last in known and ((by_token and name == last) or name.startswith("stepout.")):
         return [known[last]]
     return sorted(known.values()) if name.lower().startswith(("stepout.", "stepout:")) else None
 

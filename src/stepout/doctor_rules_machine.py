@@ -70,8 +70,8 @@ MACHINE = (
         "SO109",
         "warning",
         "The execution log records task tokens",
-        "includeExecutionData writes the parameters of every state into the log. A token in them lets every reader of "
-        "the log with states:SendTask* end the task in its place.",
+        "At level ALL, includeExecutionData writes the parameters of every state into the log. A token in them lets "
+        "every reader of the log with states:SendTask* end the task in its place.",
         "Switch includeExecutionData off.",
     ),
     Rule(

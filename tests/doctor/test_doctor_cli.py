@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -59,7 +60,7 @@ def test_a_finding_is_explained(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert main(["doctor", *_written(tmp_path, machine=bad)]) == 1
     out = capsys.readouterr().out
     assert "error SO101  " in out
-    assert "machine.json  States.Job\n  No HeartbeatSeconds.\n" in out
+    assert "machine.json  States.Job\n  no HeartbeatSeconds.\n" in out
     assert f"  Why: {RULES['SO101'].why}\n  Do: {RULES['SO101'].do}\n" in out
     assert '{"HeartbeatSeconds": 300, "TimeoutSeconds": 21600}' in out
     assert out.endswith("1 error\n")
@@ -197,11 +198,21 @@ def test_what_does_not_exist_is_an_error(account: LocalAws, capsys: pytest.Captu
     """A wrong name is SO900, whatever is asked for, and the rest is still looked at."""
     arn = "arn:aws:states:us-east-1:000000000000:stateMachine:nowhere"
     gone = ["--state-machine", arn, "--task-definition", "nowhere:1", "--bucket", unique("nowhere")]
+    gone += ["--vpc", "vpc-00000000000000000"]
     assert main(["doctor", *gone, json.dumps({"Rules": []}), "--json"]) == 1
     found = _json(capsys)
-    assert [each["rule"] for each in found["findings"]] == ["SO900", "SO900", "SO900", "SO501"]
+    assert [each["rule"] for each in found["findings"]] == ["SO900", "SO900", "SO900", "SO900", "SO501"]
     assert [each["kind"] for each in found["checked"]] == ["bucket"]
     assert account.alive
+
+
+def test_without_a_region_nothing_is_asked(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Where boto3 knows no region, that is a usage error that says so."""
+    for name in ("AWS_DEFAULT_REGION", "AWS_REGION", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
+    assert main(["doctor", "--task-definition", "job"]) == 2
+    assert "You must specify a region" in capsys.readouterr().err
 
 
 def test_subnets_are_asked_for(account: LocalAws, capsys: pytest.CaptureFixture[str]) -> None:

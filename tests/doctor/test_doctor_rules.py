@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.doctor_cases import CASES, Case, bucket, jsonata_machine, machine, network, sound, task
 
+from stepout.cli import main
 from stepout.demo_machine import definition
 from stepout.doctor import KINDS, examine, recognise
 from stepout.doctor_findings import SEVERITIES, Document, Expectations, Finding
@@ -66,6 +67,15 @@ def test_where_is_a_place_in_the_document(case: Case) -> None:
         assert finding.where in places or re.sub(r"(\.?\w+|\[\d+\])$", "", finding.where) in places
 
 
+@pytest.mark.parametrize("language", ["jsonpath", "jsonata"])
+@pytest.mark.parametrize("kind", ["ecs", "ecs-sync", "eks", "sqs", "lambda", "activity", "batch", "glue"])
+def test_generated_states_have_notes_at_most(kind: str, language: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """There is nothing to fear in a state machine that ``stepout asl`` prints."""
+    assert main(["asl", kind, "--machine", "--bucket", "results-bucket", "--query-language", language]) == 0
+    found = _examine({"generated": json.loads(capsys.readouterr().out)})
+    assert [finding for finding in found if finding.severity != "note"] == []
+
+
 def test_path_of_a_deep_state() -> None:
     """A state within a Map within a branch is named by the whole path; odd names are quoted."""
     inner = {"ItemProcessor": {"States": {"a job": {**machine()["definition"]["States"]["Job"], "Retry": [{}]}}}}
@@ -115,6 +125,38 @@ def test_every_name_in_the_code_is_known() -> None:
     used = {name for file in files for name in pattern.findall(file.read_text(encoding="utf-8"))}
     assert used <= set(known_names().values())
     assert len(used) > 20
+
+
+def _examples(rule: str, case_name: str) -> list[Any]:
+    [case] = [case for case in CASES if (case.rule, case.name) == (rule, case_name)]
+    return [finding.example for finding in _examine(case.documents(bad=True)) if finding.rule == rule]
+
+
+def test_what_to_write_fits_what_was_found() -> None:
+    """The JSON of an advice is the finding's own: its variable, its path, its language."""
+    assert _examples("SO305", "no .$") == [{"Value.$": "$$.Task.Token"}]
+    assert _examples("SO305", "JSONata in JSONPath") == [{"Value.$": "$$.Task.Token"}]
+    assert _examples("SO305", "no {% %}") == [{"Cluster": "{% $states.input.… %}"}]
+    number = {"Name": "STEPOUT_ATTEMPT", "Value.$": "States.Format('{}', $$.State.RetryCount)"}
+    assert _examples("SO303", "a number") == [number]
+    number = {"Name": "STEPOUT_ATTEMPT", "Value": "{% $string($states.context.State.RetryCount) %}"}
+    assert _examples("SO303", "in JSONata") == [number]
+    assert _examples("SO309", "no execution") == [[{"Name": "STEPOUT_EXECUTION", "Value.$": "$$.Execution.Id"}]]
+
+
+@pytest.mark.parametrize("build", [machine, jsonata_machine])
+def test_the_names_of_a_run_are_advised_in_the_states_language(build: Any) -> None:
+    """What SO309 says to write is what the sound state machine has."""
+    sound_one, bad = build(), build()
+    argument = "Arguments" if build is jsonata_machine else "Parameters"
+
+    def environment(document: Any) -> list[Any]:
+        found = document["definition"]["States"]["Job"][argument]["Overrides"]["ContainerOverrides"][0]["Environment"]
+        return list(found)
+
+    del bad["definition"]["States"]["Job"][argument]["Overrides"]["ContainerOverrides"][0]["Environment"][1:4]
+    [finding] = [each for each in _examine({"bad": bad}) if each.rule == "SO309"]
+    assert finding.example == environment(sound_one)[1:4]
 
 
 # Secrets, and documents that are anything ---------------------------------------------------------------------------
@@ -203,6 +245,8 @@ def _keys(value: dict[str, Any] | list[Any]) -> list[Any]:
         ({}, None),
         ([], None),
         ({"Type": "unknown"}, None),
+        ({"Status": "ACTIVE"}, None),
+        ({"Rules": [{"Name": "a rule of EventBridge", "State": "ENABLED"}]}, None),
         ("text", None),
     ],
 )

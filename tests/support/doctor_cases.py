@@ -305,6 +305,12 @@ CASES = [
     Case("SO107", "Express children", in_map(kind="EXPRESS", most=1), fixed=in_map(most=1)),
     Case("SO108", "a token for EKS", resource("eks:runJob.waitForTaskToken"), fixed=resource("eks:runJob.sync")),
     Case("SO109", "data in the log", put("machine", "loggingConfiguration", "includeExecutionData", True)),
+    Case(
+        "SO109",
+        "data of errors in the log",
+        put("machine", "loggingConfiguration", {"level": "ERROR", "includeExecutionData": True}),
+        fixed=put("machine", "loggingConfiguration", {"level": "FATAL", "includeExecutionData": True}),
+    ),
     Case("SO110", "output thrown away", put(*TASK_STATE, "ResultPath", None)),
     Case(
         "SO111",
