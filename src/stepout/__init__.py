@@ -62,6 +62,7 @@ if TYPE_CHECKING:
         StoreUnavailableError,
         TaskClosedError,
         TaskError,
+        TaskFailedError,
         TaskInterrupted,
     )
     from stepout.schemas.identity import RunIdentity
@@ -110,6 +111,7 @@ __all__ = [
     "Task",
     "TaskClosedError",
     "TaskError",
+    "TaskFailedError",
     "TaskInterrupted",
     "TaskOutput",
     "TransferSettings",

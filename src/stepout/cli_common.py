@@ -32,7 +32,7 @@ __all__ = [
     "store_settings",
 ]
 
-DOCUMENT_HELP = "a file, - for standard input, JSON itself, or s3://bucket/key of an output document"
+DOCUMENT_HELP = "a file, - for standard input, JSON itself, s3://bucket/key or dynamodb://table/key of an outcome"
 
 
 def add_document(parser: argparse.ArgumentParser) -> None:
@@ -104,7 +104,7 @@ def document_text(source: str) -> str | bytes:
     """
     if source == "-":
         return standard_input().read()
-    if source.lstrip().startswith(("{", "[")) or source.startswith("s3://"):
+    if source.lstrip().startswith(("{", "[")) or source.startswith(("s3://", "dynamodb://")):
         return source
     return Path(source).read_bytes()
 

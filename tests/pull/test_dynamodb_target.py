@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -223,3 +224,34 @@ def test_an_empty_key_is_no_key() -> None:
         DynamoDbTarget("outcomes", "", run_of())
     with pytest.raises(ConfigurationError, match="expected dynamodb://table"):
         DynamoDbTarget("out comes", "x", run_of())
+
+
+class _Denies(BaseHTTPRequestHandler):
+    """Answers as DynamoDB does where a permission is missing."""
+
+    def do_POST(self) -> None:
+        """Refuse."""
+        self.rfile.read(int(self.headers["Content-Length"]))
+        body = json.dumps({"__type": "com.amazon.coral.service#AccessDeniedException", "Message": "no"}).encode()
+        self.send_response(400)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *arguments: object) -> None:
+        """Say nothing."""
+
+
+def test_denied_access_names_the_permission(aws: LocalAws, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one that is missing, on either side; a signal's limit ends the tries."""
+    assert aws.alive
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Denies) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
+        with pytest.raises(stepout.AccessDeniedError, match="Grant dynamodb:GetItem"):
+            stepout.resolve("dynamodb://outcomes/x", allow=["dynamodb://outcomes"])
+        target = DynamoDbTarget("outcomes", "x", run_of())
+        target.limit(30.0)
+        with pytest.raises(TaskError, match="Allow dynamodb:PutItem on the table outcomes"):
+            target.success(document())
+        server.shutdown()
