@@ -1,0 +1,276 @@
+"""What ``stepout asl`` puts into a state: every ``STEPOUT_*`` variable, as expressions of both query languages. Pure.
+
+Names and shapes are those of the context object
+(https://docs.aws.amazon.com/step-functions/latest/dg/input-output-contextobject.html). Its counts are numbers, and a
+process's variables are text, so they are formatted.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from stepout.schemas.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = [
+    "Expression",
+    "QueryLanguage",
+    "StateOptions",
+    "input_expression",
+    "output_url",
+    "render",
+    "run_variables",
+    "task_variables",
+]
+
+QueryLanguage = Literal["jsonpath", "jsonata"]
+
+# From the service model of Step Functions, 2016-11-23: Arn and Name.
+_ARN, _NAME, _STATE_NAME = 256, 80, 80
+_COUNT = 9
+_URL = len("s3://") + 63 + len("/") + 1_024
+_TIME = len("2026-11-22T12:00:00.000Z")
+_TOKEN = 700
+"""Characters of a task token in practice; the service model allows 2,048."""
+
+_INTO_URL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_INTO_PREFIX = re.compile(r"[A-Za-z0-9_.-]+(?:/[A-Za-z0-9_.-]+)*")
+_INTO_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+
+
+@dataclass(frozen=True)
+class Expression:
+    """A value that is only known when the state is entered.
+
+    Attributes:
+        path: In JSONPath: a path or an intrinsic function.
+        query: In JSONata, without the ``{% %}``.
+        longest: The characters that the value may take inside a JSON string.
+    """
+
+    path: str
+    query: str
+    longest: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class StateOptions:
+    """What a state is made of, besides its kind.
+
+    Attributes:
+        name: The state's name.
+        language: JSONPath or JSONata.
+        heartbeat: ``HeartbeatSeconds``; ``None`` for what fits the kind.
+        timeout: ``TimeoutSeconds``; ``None`` for what fits the kind.
+        input: What becomes ``STEPOUT_INPUT``: a path, in JSONata an expression; ``None`` leaves it out.
+        input_json: A literal in its place, as JSON.
+        input_size: The characters of JSON that ``input`` has at most, if known.
+        in_map: Whether the state is inside a Map.
+        bucket: Where artifacts go.
+        prefix: The folder in it.
+        url: In pull mode, the path of the output document's URL, where an earlier state has made it.
+        redrive: Whether ``STEPOUT_REDRIVE`` is passed; stand-ins for Step Functions may not know the count.
+        next: The state that follows; ``None`` ends the execution.
+        catch: The state for each set of error names, in order.
+        retries: How often a failure that may pass is tried again; 0 for never.
+        retry_interval: Seconds before the first retry.
+        environment: Further variables of the container, literally.
+        settings: What the kind's service needs, by the option's name.
+        express: Whether it is meant for an Express workflow.
+    """
+
+    name: str = "Work"
+    language: QueryLanguage = "jsonpath"
+    heartbeat: int | None = None
+    timeout: int | None = None
+    input: str | None = "$"
+    input_json: str | None = None
+    input_size: int | None = None
+    in_map: bool = False
+    bucket: str | None = None
+    prefix: str | None = None
+    url: str | None = None
+    redrive: bool = True
+    next: str | None = None
+    catch: tuple[tuple[tuple[str, ...], str], ...] = ((("States.ALL",), "Failed"),)
+    retries: int = 3
+    retry_interval: int = 10
+    environment: Mapping[str, str] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    express: bool = False
+
+    def __post_init__(self) -> None:
+        """Check what no kind of state can do without."""
+        if not 0 < len(self.name) <= _STATE_NAME:
+            raise ConfigurationError(f"a state's name has 1 to {_STATE_NAME} characters, not {len(self.name)}")
+        if self.input_json is not None:
+            _literal(self.input_json)
+
+
+def _count(path: str) -> Expression:
+    return Expression(
+        path=f"States.Format('{{}}', $$.{path})", query=f"$string($states.context.{path})", longest=_COUNT
+    )
+
+
+def run_variables(options: StateOptions) -> dict[str, Any]:
+    """Return the variables that say which run of which state it is.
+
+    Examples:
+        >>> run_variables(StateOptions())["STEPOUT_ATTEMPT"].path
+        "States.Format('{}', $$.State.RetryCount)"
+    """
+    name = len(json.dumps(options.name, ensure_ascii=False)) - 2
+    variables: dict[str, Any] = {
+        "STEPOUT_EXECUTION": Expression("$$.Execution.Id", "$states.context.Execution.Id", _ARN),
+        "STEPOUT_STATE": Expression("$$.State.Name", "$states.context.State.Name", name),
+        "STEPOUT_ATTEMPT": _count("State.RetryCount"),
+    }
+    if options.redrive:
+        variables["STEPOUT_REDRIVE"] = _count("Execution.RedriveCount")
+    if options.in_map:
+        variables["STEPOUT_MAP_INDEX"] = _count("Map.Item.Index")
+    return variables
+
+
+def task_variables(options: StateOptions, *, heartbeat: int | None, text: bool = True) -> dict[str, Any]:
+    """Return every variable of a task but for its places.
+
+    Args:
+        options: The state's.
+        heartbeat: Its ``HeartbeatSeconds``, where a token is passed; ``None`` for pull mode.
+        text: Whether the input is passed as JSON text, as a process's variable must be, or as it is.
+
+    Returns:
+        Literals and expressions by the variable's name.
+    """
+    variables = run_variables(options)
+    if heartbeat is None:
+        variables = {"STEPOUT_OUTPUT": output_url(options), **variables}
+    else:
+        token = Expression("$$.Task.Token", "$states.context.Task.Token", _TOKEN)
+        variables = {"STEPOUT_TASK_TOKEN": token, **variables, "STEPOUT_HEARTBEAT_SECONDS": str(heartbeat)}
+    value = input_expression(options, text=text)
+    if value is not None:
+        variables["STEPOUT_INPUT"] = value
+    return variables
+
+
+def input_expression(options: StateOptions, *, text: bool = True) -> Any:
+    """Return what ``STEPOUT_INPUT`` is: a literal, an expression, or ``None``.
+
+    Args:
+        options: The state's.
+        text: Whether it is passed as JSON text.
+
+    Raises:
+        ConfigurationError: The path is none.
+
+    Examples:
+        >>> input_expression(StateOptions(input="$.job")).path
+        'States.JsonToString($.job)'
+        >>> input_expression(StateOptions(input="$.job")).query
+        '$string($states.input.job)'
+    """
+    if options.input_json is not None:
+        literal = _literal(options.input_json)
+        return json.dumps(literal, ensure_ascii=False, separators=(",", ":")) if text else literal
+    if options.input is None:
+        return None
+    path, query = options.input, _as_query(options.input)
+    if options.language == "jsonpath" and not path.startswith("$"):
+        raise ConfigurationError(f"--input {path!r} is no path: expected $, $.member or $$.member")
+    # Inside a JSON string every quote and backslash of JSON text takes two characters.
+    longest = 2 * (options.input_size or 0)
+    if text:
+        return Expression(f"States.JsonToString({path})", f"$string({query})", longest)
+    return Expression(path, query, longest)
+
+
+def _literal(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        raise ConfigurationError("--input-json is no JSON") from None
+
+
+def _as_query(path: str) -> str:
+    """Say in JSONata what a simple JSONPath says; anything else is JSONata already."""
+    if path == "$":
+        return "$states.input"
+    if path.startswith("$$."):
+        return f"$states.context.{path[3:]}"
+    return f"$states.input{path[1:]}" if path.startswith(("$.", "$[")) else path
+
+
+def output_url(options: StateOptions) -> Expression:
+    """Return where a task in pull mode writes its output document: a place for each visit of the state.
+
+    The time at which the state was entered keeps the visits of a loop apart; it is the same for every retry.
+
+    Args:
+        options: The state's; ``bucket`` or ``url`` must be there.
+
+    Raises:
+        ConfigurationError: There is no bucket, or a name cannot be part of a URL.
+    """
+    if options.url is not None:
+        return Expression(options.url, _as_query(options.url), _URL)
+    if options.bucket is None:
+        raise ConfigurationError("pull mode needs a place for the output document: pass --bucket (and --prefix)")
+    if not _INTO_BUCKET.fullmatch(options.bucket):
+        raise ConfigurationError(f"--bucket {options.bucket!r} is no bucket's name")
+    if options.prefix and not _INTO_PREFIX.fullmatch(options.prefix):
+        raise ConfigurationError("--prefix: in pull mode, letters, digits, '.', '_', '-' and '/' between them alone")
+    if not _INTO_URL.fullmatch(options.name):
+        raise ConfigurationError(
+            f"--name {options.name!r}: in pull mode the state's name is part of a URL: letters, digits, '.', '_', '-'"
+        )
+    parts = ["StateMachine.Name", "Execution.Name", "State.Name", "State.EnteredTime"]
+    lengths = [_NAME, _NAME, len(options.name), _TIME]
+    if options.in_map:
+        parts, lengths = [*parts, "Map.Item.Index"], [*lengths, _COUNT]
+    place = "/".join(filter(None, (f"s3://{options.bucket}", options.prefix, "outputs")))
+    slots = "/".join("{}" for _ in parts)
+    found = ", ".join(f"$$.{part}" for part in parts)
+    asked = " & '/' & ".join(f"$states.context.{part}" for part in parts)
+    return Expression(
+        path=f"States.Format('{place}/{slots}.json', {found})",
+        query=f"'{place}/' & {asked} & '.json'",
+        longest=len(place) + len(".json") + sum(lengths) + len(lengths),
+    )
+
+
+_OPEN: Final = "{% "
+_CLOSE: Final = " %}"
+
+
+def render(value: Any, language: QueryLanguage) -> Any:
+    """Return a template in one query language.
+
+    Args:
+        value: JSON in which an ``Expression`` may stand for any member's value.
+        language: JSONPath or JSONata.
+
+    Examples:
+        >>> render({"Name": Expression("$.name", "$states.input.name")}, "jsonpath")
+        {'Name.$': '$.name'}
+        >>> render({"Name": Expression("$.name", "$states.input.name")}, "jsonata")
+        {'Name': '{% $states.input.name %}'}
+    """
+    if isinstance(value, list):
+        return [render(each, language) for each in value]
+    if not isinstance(value, dict):
+        return f"{_OPEN}{value.query}{_CLOSE}" if isinstance(value, Expression) else value
+    found: dict[str, Any] = {}
+    for name, each in value.items():
+        if isinstance(each, Expression) and language == "jsonpath":
+            found[f"{name}.$"] = each.path
+        else:
+            found[name] = render(each, language)
+    return found
