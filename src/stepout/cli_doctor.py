@@ -207,7 +207,8 @@ def _print(documents: Sequence[Document], findings: Sequence[Finding]) -> None:
         lines += [f"  {finding.what}.", f"  Why: {finding.why}", f"  Do: {finding.do}"]
         if finding.example is not None:
             lines.append(f"      {json.dumps(finding.example, ensure_ascii=False)}")
-    sys.stdout.write("\n".join([*lines, "", _summary(findings)]) + "\n")
+    for line in (*lines, "", _summary(findings)):
+        sys.stdout.write("".join(letter if letter.isprintable() else "?" for letter in line) + "\n")
 
 
 def _summary(findings: Sequence[Finding]) -> str:

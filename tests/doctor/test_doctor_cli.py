@@ -66,6 +66,15 @@ def test_a_finding_is_explained(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert out.endswith("1 error\n")
 
 
+def test_a_document_cannot_write_to_the_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Names in a document are printed without their control characters."""
+    states = {"bad\x1b[2J\x9b2J": {"Type": "Task", "Catch": [{"ErrorEquals": ["Stepout.\x1b[2J"]}]}}
+    assert main(["doctor", *_written(tmp_path, machine={"StartAt": "a", "States": states})]) == 1
+    out = capsys.readouterr().out
+    assert "SO201" in out
+    assert out.replace("\n", "").isprintable()
+
+
 def test_json_is_for_machines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """``--json`` prints what was checked and what was found, on one line."""
     [file] = _written(tmp_path, task={**task(), "taskRoleArn": None})
