@@ -15,7 +15,7 @@ from stepout.callbacks.heart import Heart, interval_of
 from stepout.callbacks.logs import redacted_logs
 from stepout.callbacks.redact import Redactor
 from stepout.callbacks.report import Reporter
-from stepout.callbacks.settings import read_settings, take_token
+from stepout.callbacks.settings import parse_input, read_settings, take_token
 from stepout.callbacks.signals import Reactions, SignalGuard, grace_of
 from stepout.callbacks.stillborn import report_stillborn
 from stepout.schemas.errors import ConfigurationError, InvalidDocumentError, TaskError
@@ -46,6 +46,7 @@ class TaskOptions(TypedDict, total=False):
     budget: int | None
     stop_timeout: float | None
     run: RunIdentity | None
+    input: Any
 
 
 class Task:
@@ -149,7 +150,8 @@ class Task:
             artifacts: As for ``Task``.
             client: For Step Functions, used as it is.
             token: The task token, instead of the environment's.
-            options: As for ``Task``; they come before the environment.
+            options: As for ``Task``; they come before the environment. An ``input`` that is text is read as
+                ``STEPOUT_INPUT`` would be.
 
         Returns:
             The task.
@@ -163,6 +165,8 @@ class Task:
         try:
             settings = read_settings(where, token=token, client=client, targeted=targets is not None)
             given = {name: value for name, value in options.items() if value is not None}
+            if "input" in given:
+                given["input"] = parse_input(given["input"], called="input=")
             own: dict[str, Any] = {
                 "heartbeat": settings.heartbeat,
                 "budget": settings.budget,
@@ -218,7 +222,7 @@ class Task:
 
     @property
     def input(self) -> Any:
-        """The task's input, JSON from ``STEPOUT_INPUT``; ``None`` when there is none."""
+        """The task's input, JSON from ``STEPOUT_INPUT`` as it is; ``None`` when there is none."""
         return self._input
 
     @property

@@ -10,16 +10,18 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, Un
 from stepout.callbacks.decorate import as_task
 from stepout.callbacks.task import Task, TaskOptions
 from stepout.callbacks.uncaught import UncaughtHook, watch_uncaught
+from stepout.inputs import TaskInput
 from stepout.schemas import RunIdentity
 from stepout.schemas.errors import ConfigurationError, StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from types import TracebackType
 
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_stepfunctions import SFNClient
 
+    from stepout.artifacts.allow import Allowed, AnyBucket
     from stepout.artifacts.manager import ArtifactManager
     from stepout.artifacts.store import Store
     from stepout.callbacks.ports import Artifacts, Target
@@ -38,23 +40,59 @@ class OpenTaskOptions(TaskOptions, total=False):
     artifacts: ArtifactManager | None
     bucket: str | Store | None
     prefix: str | None
-    client: S3Client | None
+    client: S3Client | Store | None
     sfn_client: SFNClient | None
     targets: Target | Sequence[Target] | None
     token: str | None
+    allow: Iterable[str | AnyBucket] | AnyBucket | Allowed | None
 
 
 class OpenTask(Task):
-    """A task whose artifacts are an ``ArtifactManager``'s, and whose uncaught traceback shows no secret."""
+    """A task whose artifacts are an ``ArtifactManager``'s, and whose uncaught traceback shows no secret.
+
+    Args:
+        targets: As for ``Task``.
+        read_input: Makes what ``input`` reads from, out of the input as it came.
+        options: As for ``Task``.
+    """
 
     _uncaught: UncaughtHook | None = None
     owns_artifacts = False
     """Whether the artifact manager ends with the task: what is written after the report would be in no document."""
 
+    def __init__(
+        self,
+        targets: Target | Sequence[Target],
+        *,
+        read_input: Callable[[Any], TaskInput] | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(targets, **options)
+        make = functools.partial(TaskInput, environ=os.environ) if read_input is None else read_input
+        self._read_input = make(super().input)
+
     @property
     def artifacts(self) -> ArtifactManager:
         """Writes artifacts; without a bucket, the first use raises ``ConfigurationError``."""
         return cast("ArtifactManager", super().artifacts)
+
+    @property
+    def input(self) -> Any:
+        """The task's input: JSON from ``STEPOUT_INPUT`` or ``open_task(input=…)``; ``None`` where there is none.
+
+        An input that is a document is resolved when it is first asked for, and verified: a pointer to JSON gives the
+        parsed JSON, a pointer to anything else its ``Artifact``, a task output (or the URL of one, ``s3://…`` or
+        ``dynamodb://…``, as pull mode writes it) its ``Output``. JSON that merely contains such documents passes
+        unchanged.
+
+        Raises:
+            NotAllowedError: It points outside the allow-list.
+            TaskFailedError: It is the URL of a task's outcome, and that task failed.
+            InvalidDocumentError: It is no valid document, or what it points to is not the JSON that it claims to be.
+            StoreError: What it points to is missing, denied, changed, expired, over 64 MiB, or unreachable.
+            IntegrityError: The bytes are not those that were written.
+        """
+        return self._read_input.read()
 
     def __enter__(self) -> Self:
         """Send the first heartbeat, then start the others."""
@@ -101,6 +139,9 @@ def open_task(**options: Unpack[OpenTaskOptions]) -> OpenTask:
             - ``targets``: where the outcome is reported, instead of STEPOUT_TARGETS: one target or a list;
             - ``token``: the task token, instead of STEPOUT_TASK_TOKEN;
             - ``sfn_client``: a boto3 Step Functions client for the outcome;
+            - ``input``: the task's input, instead of STEPOUT_INPUT: a value, or JSON as text, such as ``sys.argv[1]``;
+            - ``allow``: which buckets the input may point into, instead of STEPOUT_ALLOW: ``["s3://bucket/prefix/"]``,
+              needed where the input is a pointer or a task output;
             - ``heartbeat``: the state's ``HeartbeatSeconds``;
             - ``contract``: what the output must hold beyond its schema, a ``Contract``;
             - ``redact``: further secrets that must appear in no message, log or cause;
@@ -113,7 +154,8 @@ def open_task(**options: Unpack[OpenTaskOptions]) -> OpenTask:
         The task, to be entered once. Without a bucket it works as long as no artifact is written.
 
     Raises:
-        ConfigurationError: A setting cannot be understood, or nothing says where to report to.
+        ConfigurationError: A setting cannot be understood, nothing says where to report to, or the input is a pointer
+            or a task output and nothing says which buckets it may point into.
         InvalidTokenError: The token is empty, too long or damaged.
 
     Example:
@@ -133,9 +175,16 @@ def open_task(**options: Unpack[OpenTaskOptions]) -> OpenTask:
     def artifacts() -> Artifacts:
         return ready if ready is not None else _artifacts(environ, place, run)
 
+    client = place["client"] if place["client"] is not None else _store_in(place["bucket"])
+    given["read_input"] = functools.partial(TaskInput, allow=given.pop("allow", None), client=client, environ=environ)
     opened = OpenTask.from_env(environ, client=given.pop("sfn_client", None), artifacts=artifacts, **given)
     opened.owns_artifacts = ready is None
     return opened
+
+
+def _store_in(bucket: Any) -> Any:
+    """A store that stands for its bucket, such as ``MemoryStore``, is also where the input is read from."""
+    return bucket if hasattr(bucket, "start_upload") else None
 
 
 def _artifacts(environ: Mapping[str, str], place: dict[str, Any], run: RunIdentity | None) -> Artifacts:
