@@ -185,17 +185,27 @@ def _s3_machine(family: str, bucket: str, functions: tuple[str, str]) -> dict[st
     return {"Masking": _named(inner), "Read": read, "Retake": RETAKE}
 
 
-def _run(aws: LocalAws, machine: dict[str, Any], how: str) -> dict[str, Any]:
-    execution = start_execution(aws, machine, start_at="Masking", document={"how": how})
-    ended = wait_execution(aws, execution)
-    return {**ended, "output": json.loads(ended.get("output") or "{}")}
+Ended = dict[str, dict[str, Any]]
+"""How the executions ended that asked the job to do ``well``, to ``fail`` and to ``die``, their output opened."""
 
 
-def test_a_sync_task_succeeds_and_a_lambda_resolves_its_output(
-    local_aws: LocalAws, family: str, bucket: str, functions: tuple[str, str]
-) -> None:
+def _run_all(aws: LocalAws, machine: dict[str, Any]) -> Ended:
+    """Run the machine three times at once."""
+    ways = ("well", "fail", "die")
+    started = {how: start_execution(aws, machine, start_at="Masking", document={"how": how}) for how in ways}
+    ended = {how: wait_execution(aws, execution) for how, execution in started.items()}
+    return {how: {**each, "output": json.loads(each.get("output") or "{}")} for how, each in ended.items()}
+
+
+@pytest.fixture(scope="module")
+def in_s3(local_aws: LocalAws, family: str, bucket: str, functions: tuple[str, str]) -> Ended:
+    """With the outcome in S3."""
+    return _run_all(local_aws, _s3_machine(family, bucket, functions))
+
+
+def test_a_sync_task_succeeds_and_a_lambda_resolves_its_output(local_aws: LocalAws, bucket: str, in_s3: Ended) -> None:
     """The document comes back through the state, and the URL is enough for a consumer that checks whose it is."""
-    ended = _run(local_aws, _s3_machine(family, bucket, functions), "well")
+    ended = in_s3["well"]
     assert ended["status"] == "SUCCEEDED", ended
     assert ended["output"]["consumed"]["read"] == {"note": "written by nobody", "attempt": 0}
     document = ended["output"]["masked"][0]
@@ -205,22 +215,18 @@ def test_a_sync_task_succeeds_and_a_lambda_resolves_its_output(
     assert output["note"].read_text() == "written by nobody"
 
 
-def test_a_failure_is_caught_by_its_name(
-    local_aws: LocalAws, family: str, bucket: str, functions: tuple[str, str]
-) -> None:
+def test_a_failure_is_caught_by_its_name(in_s3: Ended) -> None:
     """A real process raises, and the state machine catches that very error."""
-    ended = _run(local_aws, _s3_machine(family, bucket, functions), "fail")
+    ended = in_s3["fail"]
     assert ended["status"] == "SUCCEEDED", ended
     assert ended["output"]["error"] == "Demo.NothingToSee"
     assert ended["output"]["cause"]["message"] == "too dark"
     assert ended["output"]["cause"]["run"]["state"] == "Mask"
 
 
-def test_a_killed_task_leaves_nothing_and_is_named(
-    local_aws: LocalAws, family: str, bucket: str, functions: tuple[str, str]
-) -> None:
+def test_a_killed_task_leaves_nothing_and_is_named(local_aws: LocalAws, bucket: str, in_s3: Ended) -> None:
     """SIGKILL after the artifacts and before the report: nothing at the URL, nothing beside it, and an error."""
-    ended = _run(local_aws, _s3_machine(family, bucket, functions), "die")
+    ended = in_s3["die"]
     assert (ended["status"], ended["error"]) == ("FAILED", "Stepout.NothingReported"), ended
     name = ended["name"]
     left = local_aws.client("s3").list_objects_v2(Bucket=bucket, Prefix=f"outputs/{name}/")
@@ -292,25 +298,30 @@ def _table_machine(family: str, table: str) -> dict[str, Any]:
     return {"Masking": _named(inner), "Read": read, "Retake": RETAKE}
 
 
-@pytest.mark.parametrize("how", ["well", "fail", "die"])
 def test_without_a_lambda_an_items_failure_is_caught_by_its_name(
-    local_aws: LocalAws, family: str, bucket: str, how: str, monkeypatch: pytest.MonkeyPatch
+    local_aws: LocalAws, family: str, bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """DynamoDB: a success is the state's output, a failure its error, and a silent death an error of its own."""
     for name, value in local_aws.environ.items():
         monkeypatch.setenv(name, value)
     table = unique("outcomes")
     make_table(local_aws.client("dynamodb"), table, "id")
-    ended = _run(local_aws, _table_machine(family, table), how)
-    url, allow = f"dynamodb://{table}/{ended['executionArn']}/Mask", [f"dynamodb://{table}/", f"s3://{bucket}/runs/"]
-    if how == "well":
-        assert ended["status"] == "SUCCEEDED", ended
-        found = stepout.resolve_output(url, allow=allow, execution=ended["executionArn"], state="Mask")
-        assert found.document.to_dict() == ended["output"]
-        assert found["note"].read_text() == "written by nobody"
-    elif how == "fail":
-        assert (ended["status"], ended["output"]["error"]) == ("SUCCEEDED", "Demo.NothingToSee"), ended
-        with pytest.raises(stepout.TaskFailedError, match=r"Demo.NothingToSee: too dark"):
-            stepout.resolve_output(url, allow=allow)
-    else:
-        assert (ended["status"], ended["error"]) == ("FAILED", "Stepout.NothingReported"), ended
+    all_ended = _run_all(local_aws, _table_machine(family, table))
+    urls = {how: f"dynamodb://{table}/{each['executionArn']}/Mask" for how, each in all_ended.items()}
+    allow = [f"dynamodb://{table}/", f"s3://{bucket}/runs/"]
+
+    ended = all_ended["well"]
+    assert ended["status"] == "SUCCEEDED", ended
+    found = stepout.resolve_output(urls["well"], allow=allow, execution=ended["executionArn"], state="Mask")
+    assert found.document.to_dict() == ended["output"]
+    assert found["note"].read_text() == "written by nobody"
+
+    ended = all_ended["fail"]
+    assert (ended["status"], ended["output"]["error"]) == ("SUCCEEDED", "Demo.NothingToSee"), ended
+    with pytest.raises(stepout.TaskFailedError, match=r"Demo.NothingToSee: too dark"):
+        stepout.resolve_output(urls["fail"], allow=allow)
+
+    ended = all_ended["die"]
+    assert (ended["status"], ended["error"]) == ("FAILED", "Stepout.NothingReported"), ended
+    with pytest.raises(stepout.ArtifactNotFoundError):
+        stepout.resolve_output(urls["die"], allow=allow)
