@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from stepout.schemas import describe_problems, load_json
-from stepout.schemas.errors import ConfigurationError, InvalidDocumentError, OutputMissingError
+from stepout.schemas.errors import ConfigurationError, InvalidDocumentError, ManyFailedError, OutputMissingError
 from stepout.schemas.json_text import SIZE_LIMIT
 from stepout.schemas.problems import Problem, invalid_document
 
@@ -34,6 +34,9 @@ _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _PATTERN_NAME: Final = re.compile(r"(?:[A-Za-z_][A-Za-z0-9_]*)?\*[A-Za-z0-9_]*")
 _MAGIC: Final = re.compile(r"\*\*/|\*\*|\*|\?|\[!?[^\]]+\]")
 _SHOWN: Final = 20
+_FEW: Final = 4
+_SMALL: Final = 8 << 20
+"""Bytes: what larger files need of memory while they are sent is not to be needed sixteen times at once."""
 
 
 class Sink(Protocol):
@@ -45,6 +48,10 @@ class Sink(Protocol):
 
     def put_directory(self, name: str, path: Path) -> Pointer:
         """Write a folder."""
+        ...
+
+    def put_many(self, items: Mapping[str, Path]) -> Mapping[str, Pointer]:
+        """Write files, several at once."""
         ...
 
 
@@ -147,17 +154,27 @@ def find_what_is_there(declared: Sequence[Declared], *, taken: Iterable[str] = (
     return tuple(found.values())
 
 
-def send_outputs(found: Iterable[Found], sink: Sink) -> None:
-    """Write every output as an artifact.
+def send_outputs(found: Sequence[Found], sink: Sink) -> None:
+    """Write every output as an artifact: large ones one after the other, many small ones several at once.
 
     Raises:
         StoreError: One could not be written.
         OSError: One could not be read.
     """
+    small = [each for each in found if each.path.is_file() and each.path.stat().st_size <= _SMALL]
+    together = {each.name: each.path for each in small} if len(small) > _FEW else {}
+    if together:
+        try:
+            sink.put_many(together)
+        except ManyFailedError as error:
+            failures = list(error.failures.values())
+            if len({type(each) for each in failures}) == 1:
+                raise failures[0] from error  # Its own name is the one that a state machine knows.
+            raise
     for each in found:
         if each.path.is_dir():
             sink.put_directory(each.name, each.path)
-        else:
+        elif each.name not in together:
             sink.put_file(each.name, each.path)
 
 

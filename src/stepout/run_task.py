@@ -212,7 +212,8 @@ def _workplace() -> Iterator[Path]:
 def _made_empty(result: Path) -> None:
     """What an earlier command left there is not this one's result."""
     try:
-        result.write_bytes(b"")
+        if result.parent.is_dir():  # Else the command has yet to make it.
+            result.write_bytes(b"")
     except OSError as error:
         raise ConfigurationError(f"--result: {result} cannot be written ({error.strerror}): name a file") from error
 

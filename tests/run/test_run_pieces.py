@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stepout.artifacts import ArtifactManager, MemoryStore
 from stepout.callbacks.exit_codes import ExitCodes, code_of, describe, parse_codes
 from stepout.callbacks.failure import cause_of, error_of, fit_cause
 from stepout.callbacks.redact import Redactor
@@ -18,10 +19,17 @@ from stepout.callbacks.tail import Tail, tail_size
 from stepout.callbacks.targets import TargetContext
 from stepout.cli_run import add_run_options, configure_run, run_arguments
 from stepout.run_merge import MergedArtifacts, NestedTaskError, merged_result, read_reports
-from stepout.run_outputs import find_outputs, find_what_is_there, parse_outputs, read_result
+from stepout.run_outputs import Found, find_outputs, find_what_is_there, parse_outputs, read_result, send_outputs
 from stepout.run_task import child_environ
 from stepout.schemas import RunIdentity, TaskOutput
-from stepout.schemas.errors import ConfigurationError, InvalidDocumentError, OutputMissingError, TaskError
+from stepout.schemas.errors import (
+    ArtifactExistsError,
+    ConfigurationError,
+    InvalidDocumentError,
+    ManyFailedError,
+    OutputMissingError,
+    TaskError,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -291,3 +299,19 @@ def test_arguments_go_there_and_back() -> None:
     configure_run(parser)
     parsed = parser.parse_args([*run_arguments(namespace), "--", "job", "--output", "x", "--", "y"])
     assert parsed.command[-5:] == ["job", "--output", "x", "--", "y"]
+
+
+def test_many_small_outputs_go_together_and_fail_by_their_own_name(tmp_path: Path) -> None:
+    """A state machine matches the one error that all share; of several kinds, the one that lists them."""
+    found = []
+    for number in range(6):
+        path = tmp_path / f"p{number}.txt"
+        path.write_text(str(number))
+        found.append(Found(f"p{number}", path))
+    manager = ArtifactManager(MemoryStore("results"))
+    send_outputs(found, manager)
+    assert sorted(manager.pointers) == [each.name for each in found]
+    with pytest.raises(ArtifactExistsError):
+        send_outputs(found, manager)
+    with pytest.raises(ManyFailedError):
+        send_outputs([*found[:5], Found("no name", found[5].path)], manager)

@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from support.wire import Wire
 
 if TYPE_CHECKING:
+    from support.seaweed import Seaweed
     from support.sfn_strict import StrictStepFunctions
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX process groups")
@@ -217,6 +219,24 @@ def test_a_command_that_ignores_sigterm_is_killed_in_time_to_report(run: Any) ->
     assert error == "Stepout.Interrupted"
     assert "was killed after" in cause["message"]
     assert not _runs(grandchild)
+
+
+def test_a_stop_while_outputs_are_sent_leaves_nothing_half_done(
+    run: Any, place: dict[str, str], seaweed: Seaweed, seaweed_client: Any
+) -> None:
+    """The command has succeeded, the task has not: no object, no open upload, no success."""
+    with Wire(seaweed.endpoint) as wire:
+        fault = wire.when("UploadPart", "stall", times=99)
+        place = {**place, "AWS_ENDPOINT_URL_S3": wire.endpoint}
+        job = run("--output", "big=big", "--", "sh", "-c", "head -c 30000000 /dev/zero > big", **place)
+        assert fault.struck.wait(30)
+        job.process.send_signal(signal.SIGTERM)
+        code, _, err = job.finish()
+    assert code == 143, err
+    assert job.failure[0] == "Stepout.Interrupted"
+    listed = seaweed_client.list_multipart_uploads(Bucket=place["STEPOUT_BUCKET"])
+    assert not listed.get("Uploads")
+    assert "Contents" not in seaweed_client.list_objects_v2(Bucket=place["STEPOUT_BUCKET"])
 
 
 def test_other_signals_go_to_the_command_alone(run: Any) -> None:
