@@ -27,8 +27,8 @@ RUN = RunIdentity(execution="arn:aws:states:eu-west-1:123456789012:execution:Seg
 
 def report(token: str, kind: Kind = "success", **members: Any) -> Report:
     """A report of a task."""
-    usual: dict[str, Any] = {"success": {"output": DOCUMENT}, "failure": {"error": "E", "cause": "{}"}}.get(kind, {})
-    return Report(id="1", kind=kind, token=token, run=RUN, **{**usual, **members})
+    usual: dict[str, dict[str, Any]] = {"success": {"output": DOCUMENT}, "failure": {"error": "E", "cause": "{}"}}
+    return Report(id="1", kind=kind, token=token, run=RUN, **{**usual.get(kind, {}), **members})
 
 
 class Context:
