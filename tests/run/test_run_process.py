@@ -228,7 +228,9 @@ def test_a_stop_while_outputs_are_sent_leaves_nothing_half_done(
     with Wire(seaweed.endpoint) as wire:
         fault = wire.when("UploadPart", "stall", times=99)
         place = {**place, "AWS_ENDPOINT_URL_S3": wire.endpoint}
-        job = run("--output", "big=big", "--", "sh", "-c", "head -c 30000000 /dev/zero > big", **place)
+        job = run(
+            "--stop-timeout", "6", "--output", "big=big", "--", "sh", "-c", "head -c 30000000 /dev/zero > big", **place
+        )
         assert fault.struck.wait(30)
         job.process.send_signal(signal.SIGTERM)
         code, _, err = job.finish()

@@ -1,0 +1,182 @@
+"""The command's process in this one: odd starts and odd ends, with real processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import tempfile
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stepout import run_task
+from stepout.callbacks.child import CommandProcess, forwarding
+from stepout.run_outputs import parse_outputs
+from stepout.run_task import RunPlan, run_command
+from stepout.schemas.errors import ConfigurationError, StoreUnavailableError
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX process groups")
+
+
+def command(*words: str, **options: Any) -> CommandProcess:
+    """A command that has not been started."""
+    return CommandProcess(words, dict(os.environ), tail=(9, 900), **options)
+
+
+def test_a_command_that_is_stopped_before_it_starts_never_does(tmp_path: Path) -> None:
+    """The signal may come between the two."""
+    child = command("touch", str(tmp_path / "started"))
+    starter = threading.Timer(0.05, child.start)
+    starter.start()
+    assert child.stop(signal.SIGTERM, 30)
+    assert not (tmp_path / "started").exists()
+
+
+def test_a_signal_that_comes_early_is_kept() -> None:
+    """It is the command's, and it gets it; later there is nobody to get one."""
+    child = command("sleep", "60")
+    child.send(signal.SIGHUP)
+    child.start()
+    assert child.ended.wait(30)
+    assert child.returncode == -signal.SIGHUP
+    child.send(signal.SIGHUP)
+
+
+def test_a_command_that_no_system_can_start_is_refused() -> None:
+    """Whatever is wrong with it."""
+    for words in (["a\0b"], ["/no/such/program"]):
+        child = command(*words)
+        child.start()
+        assert child.ended.wait(30)
+        assert child.refused is not None
+
+
+def test_what_is_left_and_ignores_sigterm_is_killed(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """After two seconds; its output up to then is passed on."""
+    pid = tmp_path / "pid"
+    inner = f"trap '' TERM; echo $$ > {pid}; echo left; while :; do sleep 0.1; done"
+    child = command("sh", "-c", f'sh -c "$1" & while ! test -s {pid}; do sleep 0.02; done', "sh", inner)
+    child.start()
+    assert child.ended.wait(30)
+    assert child.returncode == 0
+    assert capfd.readouterr().out == "left\n"
+    status = Path(f"/proc/{pid.read_text().strip()}/status")
+    assert not status.exists() or "State:\tZ" in status.read_text()
+
+
+def test_a_process_outside_the_group_does_not_hold_the_task_up(tmp_path: Path) -> None:
+    """It still has standard output open, and says nothing."""
+    pid = tmp_path / "pid"
+    code = f"import os, time; os.setsid(); open({str(pid)!r}, 'w').write(str(os.getpid())); time.sleep(60)"
+    child = command("sh", "-c", f'"$0" -c "$1" & while ! test -s {pid}; do sleep 0.02; done', sys.executable, code)
+    child.start()
+    assert child.ended.wait(30)
+    os.kill(int(pid.read_text()), signal.SIGKILL)
+
+
+def test_the_command_notices_that_nobody_reads_its_output() -> None:
+    """As it would without us: a broken pipe."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    before = os.dup(1)
+    os.dup2(writer, 1)
+    try:
+        child = command("sh", "-c", "while :; do echo more || exit 9; done")
+        child.start()
+        assert child.ended.wait(30)
+    finally:
+        os.dup2(before, 1)
+        os.close(before)
+        os.close(writer)
+    assert child.returncode in (9, -signal.SIGPIPE)
+
+
+def test_output_that_somebody_made_non_blocking_gets_everything() -> None:
+    """A full pipe is waited for."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    before = os.dup(1)
+    os.dup2(writer, 1)
+    read = []
+    try:
+        child = command("head", "-c", "1000000", "/dev/zero")
+        child.start()
+        while sum(read) < 1_000_000:
+            read.append(len(os.read(reader, 1000)))
+        assert child.ended.wait(30)
+    finally:
+        os.dup2(before, 1)
+        for fd in (before, writer, reader):
+            os.close(fd)
+    assert sum(read) == 1_000_000
+
+
+def test_ignored_signals_stay_ignored() -> None:
+    """``nohup`` means it; the others come back as they were."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    quits = signal.getsignal(signal.SIGQUIT)
+    heard: list[int] = []
+    try:
+        with forwarding(heard.append):
+            os.kill(os.getpid(), signal.SIGHUP)
+            os.kill(os.getpid(), signal.SIGUSR2)
+            os.kill(os.getpid(), signal.SIGQUIT)
+        assert heard == [signal.SIGUSR2, signal.SIGQUIT]
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+        assert signal.getsignal(signal.SIGQUIT) == quits
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_without_a_folder_to_write_the_state_hears_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A read-only file system without memory to write to either."""
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise FileNotFoundError("no usable temporary directory")
+
+    monkeypatch.setattr(tempfile, "TemporaryDirectory", refuse)
+    environ = {"STEPOUT_TARGETS": (tmp_path / "out.json").as_uri()}
+    with pytest.raises(ConfigurationError, match="TMPDIR"):
+        run_command(RunPlan(command=["true"]), environ)
+    assert "Stepout.Configuration" in (tmp_path / "out.json").read_text()
+
+
+def test_a_result_file_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    """Before the command starts."""
+    environ = {"STEPOUT_TARGETS": (tmp_path / "out.json").as_uri()}
+    plan = RunPlan(command=["touch", str(tmp_path / "started")], result=tmp_path)
+    with pytest.raises(ConfigurationError, match="--result"):
+        run_command(plan, environ)
+    assert not (tmp_path / "started").exists()
+    later = RunPlan(
+        command=["sh", "-c", 'mkdir "$0" && echo "{}" > "$0/r"', str(tmp_path / "new")], result=tmp_path / "new" / "r"
+    )
+    assert run_command(later, {**environ, "PATH": os.environ["PATH"]}) == 0
+
+
+def test_a_failure_is_reported_even_if_its_outputs_cannot_be_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The exit code and the reason matter more."""
+
+    def refuse(*_: Any) -> None:
+        raise StoreUnavailableError("the store is away")
+
+    monkeypatch.setattr(run_task, "send_outputs", refuse)
+    (tmp_path / "log").write_text("x")
+    environ = {
+        "STEPOUT_TARGETS": (tmp_path / "out.json").as_uri(),
+        "STEPOUT_BUCKET": "none",
+        "PATH": os.environ["PATH"],
+    }
+    plan = RunPlan(
+        command=["sh", "-c", "exit 3"],
+        outputs=parse_outputs([f"log={tmp_path / 'log'}"], []),
+        keep_on_failure=True,
+    )
+    assert run_command(plan, environ) == 3
+    assert "the store is away" in capfd.readouterr().err
+    assert "Stepout.CommandFailed" in (tmp_path / "out.json").read_text()
