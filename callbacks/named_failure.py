@@ -10,8 +10,8 @@ a state can pass its whole input without knowing whether there was a ``Catch``.
 
 - A success is returned: the output document, as a state with a task token would have.
 - A failure is raised as an exception whose class bears the failure's name, so that ``Retry`` and ``Catch`` match it:
-  Lambda reports the class's name as ``errorType``, and Step Functions takes that as the error. The cause is its
-  message.
+  Lambda reports the class's name as ``errorType`` (``handle_event_request`` of AWS's Python runtime interface client),
+  and Step Functions takes that as the error. The cause is its message.
 - Where the task reported nothing, what ``caught`` knows of its end decides, as in ``ecs_watch``:
   ``Stepout.OutOfMemory``, ``Stepout.ContainerDied``, ``Stepout.TaskFailedToStart``, …; ``Stepout.NothingReported``
   where it knows nothing.

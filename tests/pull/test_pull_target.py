@@ -11,6 +11,7 @@ import pytest
 from botocore.config import Config
 from support.ministack import unique
 from support.seaweed import ADMIN, READER, Seaweed
+from support.shelf import Shelf
 from support.wire import Fault, Wire
 
 import stepout
@@ -59,6 +60,12 @@ def plain_client(seaweed: Seaweed, endpoint: str | None = None, identity: Any = 
 def client(seaweed: Seaweed) -> Any:
     """One client for all tests that need no wire."""
     return plain_client(seaweed)
+
+
+@pytest.fixture
+def shelf() -> Shelf:
+    """A bucket in memory."""
+    return Shelf()
 
 
 @pytest.fixture
@@ -127,6 +134,20 @@ def test_a_url_with_nothing_at_it_says_so(url: str, bucket: str, seaweed_client:
     """Neither success nor failure: the task has not reported, or died."""
     with pytest.raises(stepout.ArtifactNotFoundError, match=r"no failure beside it.* has not reported yet, or died"):
         stepout.resolve(url, allow=[f"s3://{bucket}/"], client=seaweed_client)
+
+
+def test_failures_obey_the_allow_list_and_are_untrusted(shelf: Shelf) -> None:
+    """One that lies outside the list is not read, one that is no failure says so, and other objects are none."""
+    shelf.put(b'{"error": "Demo.Error", "cause": {"message": "m"}}', "o.json.0-aaaa.failure.json")
+    shelf.put(b'{"error": "Demo.Other"}', "o.json.bak")
+    url = "s3://results/runs/o.json"
+    with pytest.raises(stepout.TaskFailedError, match=r"Demo\.Error: m"):
+        stepout.resolve(url, allow=["s3://results/runs/"], client=shelf.store)
+    with pytest.raises(stepout.ArtifactNotFoundError, match=r"could not be seen.*outside the allow-list"):
+        stepout.resolve(url, allow=[url], client=shelf.store)
+    shelf.put(b"no json", "o.json.0-aaaa.failure.json")
+    with pytest.raises(stepout.ArtifactNotFoundError, match=r"could not be seen.*JSON"):
+        stepout.resolve(url, allow=["s3://results/runs/"], client=shelf.store)
 
 
 def _race(make: Any) -> list[int]:
