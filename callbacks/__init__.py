@@ -6,16 +6,24 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from stepout.callbacks.activity_worker import ActivityWorker
+    from stepout.callbacks.dynamodb import DynamoDbTarget
     from stepout.callbacks.places import FileTarget, StdoutTarget
     from stepout.callbacks.ports import Artifacts, Target
+    from stepout.callbacks.pull import PullTarget
     from stepout.callbacks.recording import RecordingTarget
     from stepout.callbacks.sfn import StepFunctionsTarget
+    from stepout.callbacks.sqs_worker import SqsWorker
     from stepout.callbacks.task import Task
 
 __all__ = [
+    "ActivityWorker",
     "Artifacts",
+    "DynamoDbTarget",
     "FileTarget",
+    "PullTarget",
     "RecordingTarget",
+    "SqsWorker",
     "StdoutTarget",
     "StepFunctionsTarget",
     "Target",
@@ -23,9 +31,13 @@ __all__ = [
 ]
 
 _HOMES = {
+    "ActivityWorker": "activity_worker",
     "Artifacts": "ports",
+    "DynamoDbTarget": "dynamodb",
     "FileTarget": "places",
+    "PullTarget": "pull",
     "RecordingTarget": "recording",
+    "SqsWorker": "sqs_worker",
     "StdoutTarget": "places",
     "StepFunctionsTarget": "sfn",
     "Target": "ports",
