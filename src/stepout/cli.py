@@ -3,7 +3,7 @@
 A command is one line in ``COMMANDS``. Its module has ``configure_NAME(parser)``, which declares the arguments and sets
 ``run``: a function of the parsed arguments that returns an exit code. Modules are imported when their command is used.
 
-Exit codes: 0 done, 1 failed, 2 usage, 130 and 143 for SIGINT and SIGTERM.
+Exit codes: 0 done, 1 failed, 2 usage, 3 undelivered, 4 nobody waits, 130 and 143 for SIGINT and SIGTERM.
 """
 
 from __future__ import annotations
@@ -47,18 +47,27 @@ class Command:
 
 
 COMMANDS = (
+    Command("run", "run any command as a task: heartbeat, signals, outputs, one report", "stepout.cli_run"),
+    Command("worker", "take tasks from an SQS queue or an activity, and run a command for each", "stepout.cli_worker"),
     Command("put", "write a file as an artifact and print its pointer", "stepout.cli_put"),
     Command("get", "download what a pointer or a task output names, verified", "stepout.cli_read"),
     Command("cat", "write an artifact's bytes to standard output, verified", "stepout.cli_read"),
     Command("show", "list what a document names: sizes, checksums, places", "stepout.cli_check"),
     Command("verify", "read every artifact of a document and check its bytes", "stepout.cli_check"),
     Command("schema", "print a JSON Schema, or check documents against it", "stepout.cli_schema"),
+    Command("asl", "print a Task state for ECS, EKS, SQS, Lambda, activities, Batch or Glue", "stepout.cli_asl"),
+    Command("iam", "print least-privilege policies for whoever takes part", "stepout.cli_iam"),
+    Command("doctor", "find what will go wrong: state machine, task definition, bucket", "stepout.cli_doctor"),
     Command("local", "run a local AWS: Step Functions, ECS, Lambda, S3, SQS, SNS", "stepout.cli_local"),
     Command("demo", "show it all on a local AWS: container, state machine, Lambda", "stepout.cli_local"),
 )
 
 _EPILOG = """\
 examples:
+  stepout run --output features=out/features.parquet -- ./job.sh
+  stepout worker --queue https://sqs.eu-west-1.amazonaws.com/123456789012/tasks -- python job.py
+  stepout asl ecs --cluster jobs --task-definition mask > state.json
+  stepout doctor state-machine.json task-definition.json
   stepout put features features.parquet --bucket results-bucket --prefix runs > pointer.json
   stepout show pointer.json
   stepout verify pointer.json --allow s3://results-bucket/runs/
@@ -68,7 +77,8 @@ examples:
 A document chooses the bucket and the key that are read. Commands that read from S3 therefore want to be told what is
 allowed: --allow s3://bucket/prefix/ (repeat it for more), the variable STEPOUT_ALLOW, or --allow-any.
 
-exit codes: 0 done, 1 failed, 2 usage, 130 and 143 for SIGINT and SIGTERM
+exit codes: 0 done, 1 failed, 2 usage, 3 work done but its outcome undelivered, 4 nobody waits any more, 130 and 143 for
+SIGINT and SIGTERM; run passes its command's own code on
 """
 
 
