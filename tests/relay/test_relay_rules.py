@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
@@ -289,12 +290,22 @@ def test_a_pipes_list_of_records_is_taken(sfn_strict: StrictStepFunctions, recor
     assert sfn_strict.success(token) == DOCUMENT
 
 
-def test_the_relay_starts_fast() -> None:
-    """None of the libraries that a producer or a consumer needs; boto3 when there is something to send."""
-    heavy = ("boto3", "botocore", "pyarrow", "numpy", "jsonschema", "PIL", "s3fs", "asyncio")
-    code = f"import sys, stepout.callbacks.relay; print([name for name in {heavy} if name in sys.modules])"
-    ran = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-    assert ran.stdout.strip() == "[]"
+def test_the_relay_starts_fast_and_needs_boto3_only(
+    sfn_strict: StrictStepFunctions, record: Callable[..., Any]
+) -> None:
+    """None of the libraries that a producer or a consumer has: a function's zip holds stepout alone."""
+    tokens = [sfn_strict.issue() for _ in range(3)]
+    records = [record(report(tokens[0])), record(report(tokens[1], output={})), record(report(tokens[2], "failure"))]
+    code = f"""import sys
+heavy = {("pyarrow", "numpy", "jsonschema", "referencing", "PIL", "s3fs")}
+import stepout.callbacks.relay as relay
+assert not {{"boto3", "botocore", *heavy}} & set(sys.modules)
+assert relay.handler({{"Records": {records}}}, None) == {{"batchItemFailures": []}}
+assert not set(heavy) & set(sys.modules)"""
+    environment = {**os.environ, **sfn_strict.environment}
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment)
+    assert sfn_strict.success(tokens[0]) == DOCUMENT
+    assert [sfn_strict.failure(token)[0] for token in tokens[1:]] == ["Stepout.InvalidDocument", "E"]
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
