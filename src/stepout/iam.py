@@ -113,8 +113,15 @@ def _bucket(scope: Scope) -> str:
     return f"arn:{scope.partition}:s3:::{name}"
 
 
+def _folder(scope: Scope) -> str:
+    folder = (scope.prefix or "").strip("/")
+    if re.search(r"[*?]", folder):
+        raise ConfigurationError("--prefix: '*' and '?' stand for any text in a policy; name one folder")
+    return folder
+
+
 def _objects(scope: Scope) -> str:
-    return "/".join(filter(None, (_bucket(scope), (scope.prefix or "").strip("/"), "*")))
+    return "/".join(filter(None, (_bucket(scope), _folder(scope), "*")))
 
 
 def _queue(scope: Scope) -> str:
@@ -156,7 +163,7 @@ def _reporting(scope: Scope) -> list[dict[str, Any]]:
     found = []
     if scope.queue is not None:
         found.append(_statement("ReportThroughTheRelay", ("sqs:SendMessage",), _queue(scope)))
-    elif not scope.pull and scope.table is None:
+    elif not scope.pull:
         found.append(_statement("Report", _SEND_TASK, "*"))
     return [*found, *_records(scope)]
 
@@ -180,7 +187,7 @@ def _records(scope: Scope) -> list[dict[str, Any]]:
 def _consumer(scope: Scope) -> list[dict[str, Any]]:
     found = [_statement("ReadArtifacts", ("s3:GetObject", "s3:GetObjectVersion"), _objects(scope))]
     if scope.listing:
-        folder = (scope.prefix or "").strip("/")
+        folder = _folder(scope)
         only = {"StringLike": {"s3:prefix": f"{folder}/*"}} if folder else {}
         found.append(_statement("TellMissingFromForbidden", ("s3:ListBucket",), _bucket(scope), **only))
     if scope.table is not None:

@@ -1,0 +1,312 @@
+"""States that ``stepout asl`` prints: the language, the wiring, what is retried, and what is refused or warned of."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stepout.asl import Expression, StateOptions
+from stepout.asl_services import KINDS, OVERRIDES_LIMIT, overrides_size
+from stepout.asl_states import RETRYABLE, state_machine, state_warnings, task_state
+from stepout.cli import main
+from stepout.schemas import errors
+from stepout.schemas.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+LANGUAGES = ("jsonpath", "jsonata")
+EVERY = list(itertools.product(KINDS, LANGUAGES))
+TOKEN = [name for name, kind in KINDS.items() if kind.reports == "token"]
+PULL = [name for name, kind in KINDS.items() if kind.reports == "pull"]
+ACTIVITY = "arn:aws:states:eu-west-1:123456789012:activity:mask"
+PATH = re.compile(r"\$\$?(?:\.[A-Za-z_]\w*|\[\d+\])*|States\.[A-Za-z]+\(.*\)")
+COMMON = {"Type", "Resource", "TimeoutSeconds", "HeartbeatSeconds", "Retry", "Catch", "Next", "End", "QueryLanguage"}
+OWN = {"jsonpath": {"Parameters", "ResultSelector", "ResultPath", "OutputPath"}, "jsonata": {"Arguments", "Output"}}
+
+
+def options(language: Any = "jsonpath", **more: Any) -> StateOptions:
+    """Return options that every kind can do something with."""
+    return StateOptions(language=language, bucket="results-bucket", prefix="runs", **more)
+
+
+def members(value: Any) -> Iterator[tuple[str, Any]]:
+    """Yield every member of every object."""
+    for each in value if isinstance(value, list) else value.values() if isinstance(value, dict) else ():
+        yield from members(each)
+    if isinstance(value, dict):
+        yield from value.items()
+
+
+def variables(state: dict[str, Any]) -> dict[str, Any]:
+    """Return what a state passes as STEPOUT_* variables, whatever its kind calls them."""
+    found: dict[str, Any] = {}
+    for name, value in members(state.get("Parameters", state.get("Arguments"))):
+        bare = name.removesuffix(".$").removeprefix("--")
+        if bare.startswith("STEPOUT_"):
+            found[bare] = value
+        if isinstance(value, list):
+            pairs = [
+                {key.lower().removesuffix(".$"): item for key, item in each.items()}
+                for each in value
+                if isinstance(each, dict)
+            ]
+            found |= {pair["name"]: pair["value"] for pair in pairs if "value" in pair}
+    return {name: value for name, value in found.items() if name.startswith("STEPOUT_")}
+
+
+@pytest.mark.parametrize(("kind", "language"), EVERY)
+def test_machine_is_amazon_states_language(kind: str, language: str) -> None:
+    """Every machine parses by the language's grammar, has its query language's fields alone, and reaches each state."""
+    from moto.stepfunctions.parser.asl.parse.asl_parser import AmazonStateLanguageParser
+
+    settings = {"activity": ACTIVITY} if kind == "activity" else {}
+    machine = state_machine(
+        kind, options(language, settings=settings, next="After", catch=((("A", "B"), "C"), (("States.ALL",), "Failed")))
+    )
+    AmazonStateLanguageParser.parse(json.dumps(machine))
+    state = machine["States"]["Work"]
+    assert set(state) <= COMMON | OWN[language]
+    assert {"After", *(catch["Next"] for catch in state["Catch"])} | {"Work"} == set(machine["States"])
+    texts = [(name, value) for name, value in members(machine) if isinstance(value, str)]
+    if language == "jsonpath":
+        assert all(PATH.fullmatch(value) for name, value in texts if name.endswith(".$"))
+        assert not [value for _, value in texts if value.startswith("{%")]
+    else:
+        assert not [name for name, _ in members(machine) if name.endswith(".$")]
+        assert all(value.endswith(" %}") for _, value in texts if value.startswith("{%"))
+        assert not [value for _, value in texts if "$$" in value or ("States." in value and "{%" in value)]
+
+
+@pytest.mark.parametrize(("kind", "language"), [pair for pair in EVERY if pair[0] != "consumer"])
+def test_every_variable_is_wired(kind: str, language: str) -> None:
+    """A state passes run, input and index, and a token with its heartbeat or else a URL, never both."""
+    state = task_state(kind, options(language, in_map=True))
+    passed = variables(state)
+    always = {f"STEPOUT_{name}" for name in ("EXECUTION", "STATE", "ATTEMPT", "REDRIVE", "MAP_INDEX", "INPUT")}
+    assert always <= set(passed)
+    if kind in PULL:
+        assert "STEPOUT_OUTPUT" in passed
+        assert "STEPOUT_TASK_TOKEN" not in passed
+        assert "HeartbeatSeconds" not in state
+    else:
+        assert passed["STEPOUT_HEARTBEAT_SECONDS"] == str(state["HeartbeatSeconds"])
+        assert state["HeartbeatSeconds"] < state["TimeoutSeconds"]
+        assert ("STEPOUT_TASK_TOKEN" in passed) == (kind != "activity")
+
+
+@pytest.mark.parametrize(("kind", "language"), EVERY)
+def test_only_what_may_pass_is_retried(kind: str, language: str) -> None:
+    """No wildcard and no permanent error is retried; our names appear where the state can hear of them."""
+    retried = [name for each in task_state(kind, options(language))["Retry"] for name in each["ErrorEquals"]]
+    assert len(retried) == len(set(retried))
+    assert not {"States.ALL", "States.TaskFailed"} & set(retried)
+    assert not [name for name in retried if name.startswith("Stepout.") and name not in RETRYABLE]
+    assert (set(RETRYABLE) <= set(retried)) == (kind in TOKEN)
+    assert ("States.HeartbeatTimeout" in retried) == (kind in TOKEN)
+
+
+def test_retryable_names_are_those_of_the_errors() -> None:
+    """The names come from the errors: a permanent one can never be among them."""
+    assert RETRYABLE == ("Stepout.Interrupted", "Stepout.Retryable", "Stepout.StoreUnavailable")
+    assert errors.PermanentError.error_name not in RETRYABLE
+
+
+def test_catch_keeps_the_input_beside_the_error() -> None:
+    """A caught error lands beside the input, and catchers stand in the order that was asked for."""
+    catch = ((("BadFrame",), "Retake"), (("States.ALL",), "Failed"))
+    for language, member, expected in (
+        ("jsonpath", "ResultPath", "$.error"),
+        ("jsonata", "Output", "{% $merge([$states.input, {'error': $states.errorOutput}]) %}"),
+    ):
+        state = task_state("ecs", options(language, catch=catch))
+        assert [each["Next"] for each in state["Catch"]] == ["Retake", "Failed"]
+        assert {each[member] for each in state["Catch"]} == {expected}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_express_workflows_get_no_state_that_waits(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """For an Express workflow, all that wait are refused, and the message says why and what to use."""
+    code = main(["asl", kind, "--express", "--bucket", "results-bucket"])
+    out, err = capsys.readouterr()
+    if kind == "consumer":
+        assert code == 0
+    else:
+        assert (code, out) == (2, "")
+        assert "Express" in err
+        assert "Standard workflow" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["ecs", "--heartbeat", "600", "--timeout", "600"], "must be longer than --heartbeat"),
+        (["ecs-sync", "--bucket", "results-bucket", "--heartbeat", "60"], "nobody sends heartbeats"),
+        (["batch"], "--bucket"),
+        (["eks", "--bucket", "results-bucket", "--name", "Make Masks"], "part of a URL"),
+        (["eks", "--bucket", "It's", "--name", "Work"], "no bucket's name"),
+        (["glue", "--bucket", "results-bucket", "--prefix", "it's"], "--prefix"),
+        (["sqs", "--cluster", "jobs"], "sqs has no use for --cluster"),
+        (["ecs", "--input", "job"], "is no path"),
+        (["ecs", "--input-json", "{"], "is no JSON"),
+        (["ecs", "--name", "x" * 81], "1 to 80 characters"),
+        (["activity", "--activity", "arn:aws:states:eu-west-1:123456789012:stateMachine:x"], "no activity's ARN"),
+        (["ecs", "--machine", "--name", "Failed"], "name one state twice"),
+        (["ecs", "--timeout", "100000000"], "1 to 99,999,999"),
+    ],
+)
+def test_contradictions_are_refused(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """What cannot work is a usage error that names the option; nothing is printed."""
+    code = main(["asl", *words])
+    out, err = capsys.readouterr()
+    assert (code, out) == (2, "")
+    assert said in err
+
+
+@pytest.mark.parametrize(
+    "words", [["ecs", "--env", "A"], ["ecs", "--retries", "-1"], ["ecs", "--timeout", "0"], ["ecs", "--catch", "A="]]
+)
+def test_wrong_words_are_usage_errors(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """Options that cannot be parsed end with exit code 2."""
+    assert main(["asl", *words]) == 2
+    assert "error: argument" in capsys.readouterr().err
+
+
+def test_placeholders_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    """What was not said becomes a placeholder, and standard error lists it; standard output is JSON alone."""
+    assert main(["asl", "ecs", "--no-input", "--task-definition", "mask"]) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)["Parameters"]["Cluster"] == "${Cluster}"
+    assert err == "stepout: to be filled in: ${Cluster}, ${Subnet}\n"
+
+
+def test_all_that_was_said_is_in_the_state(capsys: pytest.CaptureFixture[str]) -> None:
+    """Options arrive in the state; nothing is left to be said on standard error."""
+    words = ["ecs", "--cluster", "jobs", "--task-definition", "mask", "--container", "main", "--launch-type", "FARGATE"]
+    words += ["--subnets", "subnet-1", "subnet-2", "--security-groups", "sg-1", "--public-ip", "--no-input"]
+    words += ["--env", "STEPOUT_TARGETS=sqs://x/1/q", "--next", "Score", "--no-catch", "--retries", "0"]
+    assert main(["asl", *words]) == 0
+    out, err = capsys.readouterr()
+    state = json.loads(out)
+    assert err == ""
+    assert state["Next"] == "Score"
+    assert not {"Catch", "Retry", "End"} & set(state)
+    vpc = state["Parameters"]["NetworkConfiguration"]["AwsvpcConfiguration"]
+    assert vpc == {"Subnets": ["subnet-1", "subnet-2"], "SecurityGroups": ["sg-1"], "AssignPublicIp": "ENABLED"}
+    assert variables(state)["STEPOUT_TARGETS"] == "sqs://x/1/q"
+    assert state["Parameters"]["Overrides"]["ContainerOverrides"][0]["Name"] == "main"
+
+
+def test_ec2_needs_no_network_and_fifo_queues_get_a_group() -> None:
+    """What a launch type or a queue's type asks for is there, and only then."""
+    on_ec2 = task_state("ecs", options(settings={"launch_type": "EC2"}))["Parameters"]
+    assert (on_ec2["LaunchType"], "NetworkConfiguration" in on_ec2) == ("EC2", False)
+    fifo = task_state("sqs", options(settings={"queue_url": "https://sqs/1/q.fifo"}))["Parameters"]
+    assert {"MessageGroupId.$", "MessageDeduplicationId.$"} <= set(fifo)
+    assert set(task_state("sqs", options())["Parameters"]) == {"QueueUrl", "MessageBody"}
+
+
+def test_message_body_is_what_a_worker_reads() -> None:
+    """The worker's own parser takes the body: every member is a variable that it knows."""
+    from stepout.callbacks.job import JOB_VARIABLES
+
+    body = task_state("sqs", options(in_map=True))["Parameters"]["MessageBody"]
+    assert {name.removesuffix(".$") for name in body} <= set(JOB_VARIABLES)
+    assert body["STEPOUT_INPUT.$"] == "$"
+
+
+def test_url_may_come_from_an_earlier_state() -> None:
+    """With --url the task gets the URL that an earlier state made, and the input that has it goes on."""
+    state = task_state("batch", StateOptions(url="$.url"))
+    assert variables(state)["STEPOUT_OUTPUT"] == "$.url"
+    assert (state["ResultPath"], "ResultSelector" in state) == (None, False)
+    in_jsonata = task_state("batch", StateOptions(url="$.url", language="jsonata"))
+    assert variables(in_jsonata)["STEPOUT_OUTPUT"] == "{% $states.input.url %}"
+    assert in_jsonata["Output"] == "{% $states.input %}"
+
+
+def test_input_that_is_too_large_is_warned_of(capsys: pytest.CaptureFixture[str]) -> None:
+    """A size or a literal over the limit is warned of, and the warning says what to do; an unknown size is said."""
+    for words in (["--input-size", "8000"], ["--input-json", json.dumps("x" * 8000)]):
+        assert main(["asl", "ecs", *words]) == 0
+        assert "8,192" in (err := capsys.readouterr().err)
+        assert "pointer" in err
+    assert "--input-size" in state_warnings("ecs", options())[0]
+    assert state_warnings("ecs", options(input_size=500)) == []
+    assert state_warnings("sqs", options(input_size=100_000)) == []
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(
+    document=json_values,
+    name=st.text(min_size=1, max_size=80),
+    token=st.integers(1, 700),
+    arn=st.integers(20, 256),
+    count=st.integers(0, 999_999_999),
+    environment=st.dictionaries(
+        st.text(min_size=1, max_size=9).filter(lambda key: not key.startswith("STEPOUT_")),
+        st.text(max_size=40),
+        max_size=3,
+    ),
+    literal=st.booleans(),
+)
+def test_overrides_are_never_longer_than_estimated(  # noqa: PLR0913 - each is drawn by itself
+    *, document: Any, name: str, token: int, arn: int, count: int, environment: dict[str, str], literal: bool
+) -> None:
+    """Whatever the run's names and the input are, RunTask's overrides are at most as long as was estimated."""
+    text = json.dumps(document, ensure_ascii=False, separators=(",", ":"))
+    given_input: dict[str, Any] = {"input_json": text} if literal else {"input_size": len(text)}
+    chosen = options(name=name, in_map=True, environment=environment, **given_input)
+    values = {
+        "STEPOUT_TASK_TOKEN": "A" * token,
+        "STEPOUT_EXECUTION": "a" * arn,
+        "STEPOUT_STATE": name,
+        "STEPOUT_INPUT": text,
+    }
+    template = KINDS["ecs"].parameters(chosen, 600)["Overrides"]["ContainerOverrides"][0]
+    real = [
+        {
+            "name": pair["Name"],
+            "value": values.get(pair["Name"], str(count)) if isinstance(pair["Value"], Expression) else pair["Value"],
+        }
+        for pair in template["Environment"]
+    ]
+    sent = {"containerOverrides": [{"name": template["Name"], "environment": real}]}
+    estimate = overrides_size("ecs", chosen)
+    assert estimate is not None
+    assert len(json.dumps(sent, ensure_ascii=False)) <= estimate
+
+
+def test_limit_is_that_of_the_service_model() -> None:
+    """The model of ECS says how long overrides may be."""
+    import botocore.session
+
+    shape: Any = botocore.session.get_session().get_service_model("ecs").operation_model("RunTask").input_shape
+    assert f"{OVERRIDES_LIMIT}" in shape.members["overrides"].documentation
+
+
+@pytest.mark.parametrize("path", ["$", "$.job", "$$.Map.Item.Value", "$[0]"])
+def test_paths_work_in_both_languages(path: str) -> None:
+    """A simple path is said in JSONata too; what is JSONata already stays."""
+    said = variables(task_state("ecs", options("jsonata", input=path)))["STEPOUT_INPUT"]
+    assert said.startswith(("{% $string($states.input", "{% $string($states.context.Map.Item.Value"))
+    kept = variables(task_state("ecs", options("jsonata", input="$merge([$states.input, {'a': 1}])")))["STEPOUT_INPUT"]
+    assert kept == "{% $string($merge([$states.input, {'a': 1}])) %}"
+
+
+def test_wrong_kind_of_error() -> None:
+    """Errors of the functions themselves are ours."""
+    with pytest.raises(ConfigurationError):
+        task_state("glue", StateOptions())

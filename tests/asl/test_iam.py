@@ -1,0 +1,177 @@
+"""Policies that ``stepout iam`` prints: actions exist, resources are as narrow as IAM has them, nonsense is refused."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import botocore.session
+import pytest
+
+from stepout.cli import main
+from stepout.iam import MACHINE_KINDS, ROLES, Scope, policy
+
+# The Service Authorization Reference: actions that know no resource, and those that are no operation of an API.
+WITHOUT_RESOURCE = {
+    "states:SendTaskSuccess",
+    "states:SendTaskFailure",
+    "states:SendTaskHeartbeat",
+    "batch:DescribeJobs",
+}
+NO_OPERATION = {"s3:GetObjectVersion", "s3:ListBucket", "lambda:InvokeFunction", "iam:PassRole"}
+SERVICES = {"states": "stepfunctions"}
+WHERE = {"region": "eu-west-1", "account": "123456789012"}
+FULL: dict[str, Any] = {
+    "bucket": "results-bucket",
+    "prefix": "runs",
+    "kms_key": "arn:aws:kms:eu-west-1:123456789012:key/0a1b",
+    "table": "outcomes",
+    "token_table": "tokens",
+    "topic": "done",
+    "bus": "default",
+    "cluster": "jobs",
+    "task_definition": "mask",
+    "function": "read",
+    "job_queue": "spot",
+    "job_definition": "mask",
+    "job": "nightly",
+    "pass_roles": ("mask-task", "ecs-execution"),
+    **WHERE,
+}
+NEEDED = [kind for kind in MACHINE_KINDS if kind not in ("eks", "activity")]
+ALL = [
+    *(
+        (role, more)
+        for role in ROLES
+        if role != "machine"
+        for more in ({"queue": "reports"}, {"queue": "jobs", "activity": "mask"})
+    ),
+    ("producer", {"tags": True, "object_lock": True}),
+    *(("machine", {"kind": kind, "queue": "jobs"}) for kind in NEEDED),
+]
+
+
+def statements(role: str, **scope: Any) -> list[dict[str, Any]]:
+    """Return a policy's statements."""
+    document = policy(role, Scope(**scope))
+    assert document["Version"] == "2012-10-17"
+    return list(document["Statement"])
+
+
+def actions(role: str, **scope: Any) -> set[str]:
+    """Return all that a policy allows."""
+    return {action for statement in statements(role, **scope) for action in statement["Action"]}
+
+
+@pytest.mark.parametrize(("role", "more"), ALL, ids=str)
+def test_actions_exist_and_resources_are_narrow(role: str, more: dict[str, Any]) -> None:
+    """Every action is an operation of its service, and "*" stands alone for those that know no resource."""
+    session = botocore.session.get_session()
+    found = statements(role, **FULL, **more)
+    assert len({statement["Sid"] for statement in found}) == len(found)
+    for statement in found:
+        assert statement["Effect"] == "Allow"
+        resources = statement["Resource"] if isinstance(statement["Resource"], list) else [statement["Resource"]]
+        for action in statement["Action"]:
+            service, _, name = action.partition(":")
+            if action not in NO_OPERATION:
+                known = session.get_service_model(SERVICES.get(service, service)).operation_names
+                assert name in known, action
+            assert (resources == ["*"]) == (action in WITHOUT_RESOURCE), action
+        for resource in resources:
+            assert resource == "*" or resource.startswith("arn:aws:")
+            assert "${" not in resource
+
+
+def test_producer_reports_the_way_it_is_asked_to() -> None:
+    """By token, through a relay, by pull mode, into a table: each has its right, and no other's."""
+    send = {"states:SendTaskSuccess", "states:SendTaskFailure", "states:SendTaskHeartbeat"}
+    store = {"s3:PutObject", "s3:GetObject", "s3:AbortMultipartUpload"}
+    assert actions("producer") == store | send
+    assert actions("producer", queue="q") == store | {"sqs:SendMessage"}
+    assert actions("producer", pull=True) == store
+    assert actions("producer", table="t") == actions("producer") | {"dynamodb:PutItem"}
+    assert actions("producer", pull=True, table="t") == store | {"dynamodb:PutItem"}
+    locked = {"s3:PutObjectTagging", "s3:PutObjectRetention", "s3:PutObjectLegalHold"}
+    assert actions("producer", pull=True, tags=True, object_lock=True) == store | locked
+
+
+def test_objects_are_those_under_the_prefix() -> None:
+    """Bucket and prefix bound what is written, read and listed."""
+    write = statements("producer", bucket="b-1", prefix="/runs/")[0]
+    assert write["Resource"] == "arn:aws:s3:::b-1/runs/*"
+    read, listed = statements("consumer", bucket="b-1", prefix="runs")
+    assert read["Resource"] == "arn:aws:s3:::b-1/runs/*"
+    assert listed["Resource"] == "arn:aws:s3:::b-1"
+    assert listed["Condition"] == {"StringLike": {"s3:prefix": "runs/*"}}
+    assert "s3:ListBucket" not in actions("consumer", listing=False)
+    assert statements("producer", bucket="b-1", partition="aws-cn")[0]["Resource"] == "arn:aws-cn:s3:::b-1/*"
+
+
+def test_keys_serve_s3_alone() -> None:
+    """The bucket's key may be used through S3 and for nothing else; a reader gets no right to encrypt."""
+    used = statements("consumer", **FULL)[-1]
+    assert (used["Action"], used["Resource"]) == (["kms:Decrypt"], FULL["kms_key"])
+    assert used["Condition"] == {"StringEquals": {"kms:ViaService": "s3.eu-west-1.amazonaws.com"}}
+    assert "kms:GenerateDataKey" in actions("producer", **FULL)
+
+
+@pytest.mark.parametrize(
+    "queue",
+    [
+        "jobs.fifo",
+        "https://sqs.eu-west-1.amazonaws.com/123456789012/jobs.fifo",
+        "arn:aws:sqs:eu-west-1:123456789012:jobs.fifo",
+    ],
+)
+def test_queue_may_be_a_name_a_url_or_an_arn(queue: str) -> None:
+    """All three lead to one ARN."""
+    taken = statements("relay", queue=queue, **WHERE)[0]
+    assert taken["Resource"] == "arn:aws:sqs:eu-west-1:123456789012:jobs.fifo"
+
+
+def test_watching_states_get_what_step_functions_documents() -> None:
+    """.sync needs the rule through which Step Functions learns of the end, and the right to stop what it started."""
+    found = {
+        statement["Sid"]: statement
+        for statement in statements(
+            "machine", kind="ecs-sync", **{**FULL, "pass_roles": ("a", "arn:aws:iam::1:role/b")}
+        )
+    }
+    assert found["LearnOfTheEnd"]["Resource"].endswith(":rule/StepFunctionsGetEventsForECSTaskRule")
+    assert found["WatchTasks"]["Resource"] == "arn:aws:ecs:eu-west-1:123456789012:task/jobs/*"
+    assert found["RunTasks"]["Resource"] == "arn:aws:ecs:eu-west-1:123456789012:task-definition/mask:*"
+    assert found["HandOverRoles"]["Resource"] == ["arn:aws:iam::123456789012:role/a", "arn:aws:iam::1:role/b"]
+    assert set(actions("machine", kind="ecs", **FULL)) == {"ecs:RunTask", "iam:PassRole"}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["machine"], "--kind"),
+        (["machine", "--kind", "eks"], "access entry"),
+        (["machine", "--kind", "activity"], "GetActivityTask"),
+        (["producer", "--bucket", "Not a bucket"], "no bucket's name"),
+        (["producer", "--prefix", "runs/*"], "name one folder"),
+        (["producer", "--kms-key", "alias/mine"], "ARN of a key"),
+        (["relay", "--bucket", "results-bucket"], "relay has no use for --bucket"),
+        (["producer", "--no-list"], "producer has no use for --no-list"),
+        (["producer", "--kind", "ecs"], "producer has no use for --kind"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A usage error names the option, and nothing is printed."""
+    assert main(["iam", *words]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert said in err
+
+
+def test_command_prints_json_and_lists_placeholders(capsys: pytest.CaptureFixture[str]) -> None:
+    """Standard output is the policy; names that were not said are placeholders, listed on standard error."""
+    assert main(["iam", "watcher", "--cluster", "jobs", "--token-table", "tokens"]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert json.loads(out)["Statement"][1]["Resource"] == "arn:aws:ecs:${AWS::Region}:${AWS::AccountId}:task/jobs/*"
+    assert main(["iam", "relay"]) == 0
+    assert capsys.readouterr().err == "stepout: to be filled in: ${Queue}\n"
