@@ -83,7 +83,8 @@ class OpenTask(Task):
         An input that is a document is resolved when it is first asked for, and verified: a pointer to JSON gives the
         parsed JSON, a pointer to anything else its ``Artifact``, a task output (or the URL of one, ``s3://…`` or
         ``dynamodb://…``, as pull mode writes it) its ``Output``. JSON that merely contains such documents passes
-        unchanged.
+        unchanged. Whose outcome a URL holds is not checked: give each execution a URL of its own, or call
+        ``resolve_output(url, execution=…)`` instead.
 
         Raises:
             NotAllowedError: It points outside the allow-list.

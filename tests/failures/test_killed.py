@@ -60,7 +60,7 @@ STREAMING = """
 import stepout
 with stepout.open_task() as task:
     with task.artifacts.open("mask", "wb") as sink:
-        for _ in range(24):
+        for _ in range(12):
             sink.write(b"m" * (1 << 20))
 """
 

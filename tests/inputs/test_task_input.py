@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.containers import environment_for
+from support.containers import EXECUTION, environment_for
 
 import stepout
 from stepout.inputs import TaskInput, is_document
@@ -225,6 +225,23 @@ def test_threads_resolve_it_once(store: MemoryStore) -> None:
     assert "7" not in repr(task_input)
 
 
+def test_a_task_made_without_open_task_has_its_input_too(monkeypatch: pytest.MonkeyPatch, store: MemoryStore) -> None:
+    """``OpenTask`` itself looks for the allow-list in the process's environment."""
+    monkeypatch.delenv("STEPOUT_ALLOW", raising=False)
+    assert stepout.OpenTask(RecordingTarget(), input={"scene": 7}).input == {"scene": 7}
+    with pytest.raises(ConfigurationError, match="STEPOUT_ALLOW"):
+        stepout.OpenTask(RecordingTarget(), input=_put(store, "scene", {"id": 7}).to_dict())
+
+
+def test_inputs_that_are_urls_of_documents() -> None:
+    """Those that ``resolve`` reads; anything else that is no JSON is a mistake."""
+    for url in ("s3://results/outputs/1.json", "dynamodb://outcomes/1"):
+        with pytest.raises(ConfigurationError, match="STEPOUT_ALLOW"):
+            stepout.open_task(environ={"STEPOUT_INPUT": url}, targets=RecordingTarget())
+    with pytest.raises(ConfigurationError, match="STEPOUT_INPUT cannot be read"):
+        stepout.open_task(environ={"STEPOUT_INPUT": "https://example.com/1.json"}, targets=RecordingTarget())
+
+
 JOB = """
 import sys
 import stepout
@@ -233,7 +250,18 @@ with stepout.open_task(input=sys.argv[1] if len(sys.argv) > 1 else None) as task
 """
 
 
-@pytest.mark.parametrize("way", ["argument", "environment", "pointer", "pointer as argument"])
+def _run(script: str, environ: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", script, *arguments],
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("way", ["argument", "pointer"])
 def test_a_real_job_gets_its_input(way: str, sfn_strict: StrictStepFunctions, seaweed: Seaweed, bucket: str) -> None:
     """A process with a real S3 server: JSON or a pointer, from the command line or the environment."""
     client, token, text = seaweed.client(), sfn_strict.issue(), '{"scene": 7}'
@@ -245,9 +273,40 @@ def test_a_real_job_gets_its_input(way: str, sfn_strict: StrictStepFunctions, se
         "STEPOUT_ALLOW": f"s3://{bucket}/inputs/",
         **({} if "argument" in way else {"STEPOUT_INPUT": text}),
     }
-    arguments = [text] if "argument" in way else []
-    ended = subprocess.run(
-        [sys.executable, "-c", JOB, *arguments], env=environ, capture_output=True, text=True, timeout=60, check=False
-    )
+    ended = _run(JOB, environ, *([text] if "argument" in way else []))
     assert ended.returncode == 0, ended.stderr
     assert sfn_strict.success(token)["result"] == {"scene": 7}
+
+
+FIRST = """
+import sys
+import stepout
+with stepout.open_task() as task:
+    task.artifacts.put_json("tiles", [1, 2, 3])
+    if sys.argv[1:]:
+        raise stepout.PermanentError("no such scene")
+"""
+SECOND = """
+import stepout
+with stepout.open_task() as task:
+    task.result["tiles"] = task.input["tiles"].read_json()
+"""
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_job_takes_the_outcome_of_one_in_pull_mode(
+    fails: bool, sfn_strict: StrictStepFunctions, seaweed: Seaweed, bucket: str
+) -> None:
+    """By its URL: the artifacts of a success, and a failure by a name of its own."""
+    url, token = f"s3://{bucket}/outputs/1.json", sfn_strict.issue()
+    environ = {**environment_for(sfn_strict, seaweed), "STEPOUT_BUCKET": bucket, "STEPOUT_PREFIX": "runs"}
+    environ |= {"STEPOUT_EXECUTION": EXECUTION, "STEPOUT_STATE": "Tile"}
+    first = _run(FIRST, {**environ, "STEPOUT_OUTPUT": url}, *(["fail"] if fails else []))
+    assert first.returncode == int(fails), first.stderr
+    given = {"STEPOUT_TASK_TOKEN": token, "STEPOUT_INPUT": url, "STEPOUT_ALLOW": f"s3://{bucket}/"}
+    second = _run(SECOND, {**environ, **given})
+    assert second.returncode == int(fails), second.stderr
+    if fails:
+        assert sfn_strict.failure(token)[0] == "Stepout.TaskFailed"
+    else:
+        assert sfn_strict.success(token)["result"] == {"tiles": [1, 2, 3]}
