@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from stepout.schemas import Pointer, TaskOutput, load_json
 from stepout.schemas.errors import CommandFailedError, ConfigurationError, InvalidDocumentError
@@ -96,7 +96,9 @@ class MergedArtifacts:
         Raises:
             ConfigurationError: There is no bucket.
         """
-        return cast("Pointer", self.writer.put_document(stem, document))
+        if self._own is None:
+            raise ConfigurationError(f"this task has no bucket for its {stem}: set STEPOUT_BUCKET (and STEPOUT_PREFIX)")
+        return self._own.put_document(stem, document)
 
     def abort(self) -> None:
         """Abort every open upload."""

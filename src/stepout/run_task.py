@@ -137,7 +137,8 @@ def run_command(
         try:
             _run(plan, environ, stop_timeout)
         except (CommandFailedError, TaskClosedError, OutcomeUndeliveredError) as error:
-            sys.stderr.write(f"stepout: {' '.join(str(error).split())}\n")
+            if not isinstance(error, OutcomeUndeliveredError):  # That one was logged.
+                sys.stderr.write(f"stepout: {' '.join(str(error).split())}\n")
             return error.code if isinstance(error, CommandFailedError) else exit_code_of(error)
     return 0
 

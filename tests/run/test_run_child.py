@@ -100,7 +100,7 @@ def test_output_that_somebody_made_non_blocking_gets_everything() -> None:
     os.set_blocking(writer, False)
     before = os.dup(1)
     os.dup2(writer, 1)
-    read = []
+    read: list[int] = []
     try:
         child = command("head", "-c", "1000000", "/dev/zero")
         child.start()

@@ -17,10 +17,10 @@ from stepout.callbacks.redact import Redactor
 from stepout.callbacks.reports import FolderTarget, target_from_url
 from stepout.callbacks.tail import Tail, tail_size
 from stepout.callbacks.targets import TargetContext
-from stepout.cli_run import add_run_options, configure_run, run_arguments
+from stepout.cli_run import _plan, add_run_options, configure_run, run_arguments
 from stepout.run_merge import MergedArtifacts, NestedTaskError, merged_result, read_reports
 from stepout.run_outputs import Found, find_outputs, find_what_is_there, parse_outputs, read_result, send_outputs
-from stepout.run_task import child_environ
+from stepout.run_task import RunPlan, child_environ
 from stepout.schemas import RunIdentity, TaskOutput
 from stepout.schemas.errors import (
     ArtifactExistsError,
@@ -315,3 +315,34 @@ def test_many_small_outputs_go_together_and_fail_by_their_own_name(tmp_path: Pat
         send_outputs(found, manager)
     with pytest.raises(ManyFailedError):
         send_outputs([*found[:5], Found("no name", found[5].path)], manager)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["--"],
+        ["--", ""],
+        ["--output", "x", "--", "a"],
+        ["--stop-timeout", "0", "--", "a"],
+        ["--tail", "x", "--", "a"],
+    ],
+)
+def test_mistakes_in_the_arguments_are_handed_on(words: list[str]) -> None:
+    """A state may wait to hear of them, so they do not end the process at once."""
+    parser = argparse.ArgumentParser()
+    configure_run(parser)
+    plan, stop_timeout = _plan(parser.parse_args(words))
+    assert isinstance(plan, ConfigurationError)
+    assert stop_timeout is None
+
+
+def test_arguments_become_a_plan() -> None:
+    """The command's own ones untouched."""
+    parser = argparse.ArgumentParser()
+    configure_run(parser)
+    plan, stop_timeout = _plan(
+        parser.parse_args(["--stop-timeout", "60", "--retryable", "75", "job", "--output", "--"])
+    )
+    assert isinstance(plan, RunPlan)
+    assert (plan.command, stop_timeout, plan.codes.retryable) == (["job", "--output", "--"], 60.0, {75})

@@ -142,13 +142,10 @@ def test_outputs_that_are_missing_fail_the_task(run: Any, place: dict[str, str],
     [
         (["--", "sh", "-c", "exit 7"], 7, "Stepout.CommandFailed"),
         (["--permanent", "7", "--", "sh", "-c", "exit 7"], 7, "Stepout.Permanent"),
-        (["--retryable", "1-9", "--", "sh", "-c", "exit 7"], 7, "Stepout.Retryable"),
         (["--", "sh", "-c", "kill -KILL $$"], 137, "Stepout.CommandFailed"),
         (["--", "no-such-program"], 127, "Stepout.CommandFailed"),
         (["--", "/"], 126, "Stepout.CommandFailed"),
         (["--output", "x=y", "--", "true"], 2, "Stepout.Configuration"),  # no bucket
-        (["--output", "x", "--", "true"], 2, "Stepout.Configuration"),
-        (["--stop-timeout", "0", "--", "true"], 2, "Stepout.Configuration"),
         ([], 2, "Stepout.Configuration"),
         (["--", "sh", "-c", "echo '[1]' > $STEPOUT_RESULT"], 1, "Stepout.InvalidDocument"),
     ],
