@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
     from stepout.callbacks.stopped import ContainerEnd
 
-__all__ = ["WatchSettings", "Watcher", "handler"]
+__all__ = ["WatchSettings", "Watcher", "handler", "make_handler"]
 
 _log = logging.getLogger("stepout.callbacks.ecs_watch")
 
@@ -101,25 +101,28 @@ class WatchSettings:
         )
 
 
-def handler(event: Mapping[str, Any], context: Any) -> dict[str, Any]:
-    """Report the failure of an ECS task that stopped without a word; for AWS Lambda, behind an EventBridge rule.
+def make_handler(watcher: Watcher | None = None) -> Callable[[Mapping[str, Any], Any], dict[str, Any]]:
+    """Return a Lambda handler of its own, for example with clients that assume a role.
 
-    Settings come from the environment (``WatchSettings.from_env``). Events may come twice and in any order.
+    It reports the failure of an ECS task that stopped without a word. Events may come twice and in any order. It
+    answers ``{"outcomes": […]}`` with one word for each token: ``closed``, ``failed``, ``queued``, ``left to the
+    relay`` or ``unknown token``; none for a task that is not ours. It raises ``TaskError`` when a failure could not be
+    reported (yet): Lambda tries the event again, and hands it to a dead-letter queue or an on-failure destination in the end.
 
     Args:
-        event: An "ECS Task State Change" event.
-        context: Lambda's.
+        watcher: Used as it is; one is made from the environment at the first event, and kept for the next.
 
     Returns:
-        ``{"outcomes": […]}``, one word for each token: ``closed``, ``failed``, ``queued``, ``left to the relay``,
-        ``unknown token``; empty for a task that is none of ours.
-
-    Raises:
-        ConfigurationError: A setting cannot be understood.
-        TaskError: The failure could not be reported (yet): Lambda tries again, and keeps the event for a dead-letter
-            queue or an on-failure destination in the end.
+        A function of an "ECS Task State Change" event and Lambda's context.
     """
-    return {"outcomes": Watcher(WatchSettings.from_env(os.environ)).handle(event, _remaining(context))}
+    kept = [watcher] if watcher is not None else []
+
+    def handle(event: Mapping[str, Any], context: Any) -> dict[str, Any]:
+        if not kept:
+            kept.append(Watcher(WatchSettings.from_env(os.environ)))
+        return {"outcomes": kept[0].handle(event, _remaining(context))}
+
+    return handle
 
 
 class Watcher:
@@ -160,7 +163,7 @@ class Watcher:
             remaining: Returns the seconds that are left.
 
         Returns:
-            What was done, one word for each token; see ``handler``.
+            What was done, one word for each token; see ``make_handler``.
 
         Raises:
             TaskError: A failure could not be reported (yet).
@@ -267,6 +270,10 @@ class Watcher:
         if self._states is None:
             self._states = make_client()
         return self._states
+
+
+handler = make_handler()
+"""The Lambda handler; settings come from the environment (``WatchSettings.from_env``)."""
 
 
 class _Delayed:

@@ -122,3 +122,11 @@ def test_any_cause_fits(reason: str, reasons: list[str]) -> None:
     assert task is not None
     cause = json.dumps(cause_document(task, None, judge(task, task.end_of(None))), ensure_ascii=False)
     assert len(cause.encode("utf-8", "replace")) <= MAX_CAUSE
+
+
+@pytest.mark.parametrize(("stopped_at", "seconds"), [("1970-01-01T00:01:00.5Z", 60.5), ("yesterday", None)])
+def test_time_of_the_end_is_read_if_it_can_be(stopped_at: str, seconds: float | None) -> None:
+    """A time that cannot be read counts as unknown, so that the whole grace follows."""
+    task = stopped_task(event(1, stoppedAt=stopped_at))
+    assert task is not None
+    assert task.stopped_at == seconds

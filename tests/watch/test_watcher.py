@@ -9,7 +9,7 @@ import pytest
 from support.ministack import register_job, run_task
 from support.watch_events import HALTED, Clock, stopped_event
 
-from stepout.callbacks.ecs_watch import Watcher, WatchSettings, handler
+from stepout.callbacks.ecs_watch import Watcher, WatchSettings, make_handler
 from stepout.schemas.errors import ConfigurationError, TaskError
 
 if TYPE_CHECKING:
@@ -182,18 +182,19 @@ def test_wrong_setting_is_an_error(monkeypatch: pytest.MonkeyPatch, name: str, v
     """A setting that cannot be understood is named before anything is done."""
     monkeypatch.setenv(name, value)
     with pytest.raises(ConfigurationError):
-        handler(stopped_event("AQC", 1), None)
+        make_handler()(stopped_event("AQC", 1), None)
 
 
 def test_handler_reads_its_environment(monkeypatch: pytest.MonkeyPatch, sfn_strict: StrictStepFunctions) -> None:
-    """The handler needs nothing but its environment, and answers with what it did."""
+    """The handler needs nothing but its environment, answers with what it did, and serves the next event as well."""
 
     class Context:
         def get_remaining_time_in_millis(self) -> int:
             return 60_000
 
-    token = sfn_strict.issue()
+    first, second, handle = sfn_strict.issue(), sfn_strict.issue(), make_handler()
     for name, value in {**sfn_strict.environment, "STEPOUT_WATCH_GRACE_SECONDS": "0"}.items():
         monkeypatch.setenv(name, value)
-    assert handler(stopped_event(token, 137), Context()) == {"outcomes": ["failed"]}
-    assert sfn_strict.failure(token)[0] == "Stepout.ContainerDied"
+    for token in (first, second):
+        assert handle(stopped_event(token, 137), Context()) == {"outcomes": ["failed"]}
+        assert sfn_strict.failure(token)[0] == "Stepout.ContainerDied"
