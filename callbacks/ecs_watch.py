@@ -107,7 +107,8 @@ def make_handler(watcher: Watcher | None = None) -> Callable[[Mapping[str, Any],
     It reports the failure of an ECS task that stopped without a word. Events may come twice and in any order. It
     answers ``{"outcomes": […]}`` with one word for each token: ``closed``, ``failed``, ``queued``, ``left to the
     relay`` or ``unknown token``; none for a task that is not ours. It raises ``TaskError`` when a failure could not be
-    reported (yet): Lambda tries the event again, and hands it to a dead-letter queue or an on-failure destination in the end.
+    reported (yet): Lambda tries the event again, and hands it to a dead-letter queue or an on-failure destination in
+    the end.
 
     Args:
         watcher: Used as it is; one is made from the environment at the first event, and kept for the next.
