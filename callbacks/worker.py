@@ -7,6 +7,7 @@ meanwhile, and settles those whose process ended without a word. ``SqsWorker`` a
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import random
@@ -48,6 +49,10 @@ _TICK = 0.2
 
 _HASTE = 5.0
 """Seconds for the last reports after a second signal."""
+
+
+_FULL = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE})
+"""What passes: no room for another process just now."""
 
 
 @dataclass
@@ -93,6 +98,7 @@ class Worker:
         self._building = threading.Lock()
         self._referee = Referee(self._environ, self._sfn, patience=patience)
         self._changed = threading.Condition()
+        self._starting = threading.Lock()
         self._running: dict[str, _Running] = {}
         self._counts: Counter[Fate] = Counter()
         self._begun = 0
@@ -167,7 +173,8 @@ class Worker:
             with self._changed:
                 self._changed.wait(_TICK)
             if os.getpid() == 1:
-                reap_orphans(self._pids())
+                with self._starting:  # Else a process could be taken for an orphan before it is known here.
+                    reap_orphans(self._pids())
             if not self._stopping.is_set():
                 continue
             if asked_at is None:
@@ -272,6 +279,8 @@ class Worker:
                 self._close(taken, fate)
             except Exception:  # noqa: BLE001 - logged, and the message comes back
                 _log.exception("task %s could not be settled", taken.name)
+                if not self._source.returnable:
+                    fate = self._referee.interrupted(taken.job)
             finally:
                 with self._changed:
                     del self._running[taken.job.token]
@@ -288,20 +297,30 @@ class Worker:
             return self._referee.invalid(job)
         with self._folder() as folder:
             try:
-                label = taken.name if self._labelled else None
-                child = Child(self._command, self._environment(job), label=label, secrets=[job.token], folder=folder)
+                child = self._start(running, folder)
             except (OSError, ValueError) as error:
-                return self._referee.not_started(job, error)
-            with self._changed:
-                running.child = child
+                return self._not_started(job, error)
             pause = taken.every
             while not child.ended.wait(None if pause == float("inf") else pause):
                 pause = self._source.keep(taken)
         _log.info("task %s %s after %.1f s", taken.name, describe(child.code), self._clock() - began)
         return self._referee.ended(job, child.code, stopping=running.asked, returnable=self._source.returnable)
 
-    def _environment(self, job: Job) -> dict[str, str]:
-        return {**job.environment(self._environ), "STEPOUT_STOP_TIMEOUT": f"{child_grace(self._stop_timeout):g}"}
+    def _start(self, running: _Running, folder: str | None) -> Child:
+        job = running.taken.job
+        environment = {**job.environment(self._environ), "STEPOUT_STOP_TIMEOUT": f"{child_grace(self._stop_timeout):g}"}
+        label = running.taken.name if self._labelled else None
+        with self._starting:
+            child = Child(self._command, environment, label=label, secrets=[job.token], folder=folder)
+            with self._changed:
+                running.child = child
+        return child
+
+    def _not_started(self, job: Job, error: Exception) -> Fate:
+        if getattr(error, "errno", None) not in _FULL:
+            return self._referee.not_started(job, error)
+        _log.error("this machine cannot start another process: %s", error)
+        return Fate.KEPT if self._source.returnable else self._referee.interrupted(job)
 
     @contextlib.contextmanager
     def _folder(self) -> Iterator[str | None]:

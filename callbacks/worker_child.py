@@ -21,6 +21,9 @@ __all__ = ["Child", "reap_orphans"]
 _DRAIN_SECONDS = 2.0
 """How long the rest of the output is waited for, once the process and its group have ended."""
 
+_LONGEST_LINE = 1 << 16
+"""In bytes; what goes on longer, or never ends, is broken into several."""
+
 _printing = threading.Lock()
 
 
@@ -102,7 +105,7 @@ class Child:
 
     def _pump(self, source: IO[bytes], sink: IO[str]) -> None:
         with source, contextlib.suppress(OSError, ValueError):
-            for raw in source:
+            while raw := source.readline(_LONGEST_LINE):
                 line = self._redactor.text(raw.decode("utf-8", "replace").rstrip("\r\n"))
                 with _printing:
                     sink.write(f"[{self._label}] {line}\n")

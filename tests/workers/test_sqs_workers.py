@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import threading
@@ -9,6 +10,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from botocore.exceptions import ClientError
 from support.ministack import unique, wait_until
 from support.workers import SHELL, Place, job, running
 
@@ -123,16 +125,16 @@ def test_a_long_task_s_message_stays_invisible_and_is_taken_over_after_twelve_ho
     token = place.send(f"echo >> {begun}; while [ ! -e {tmp_path / 'go'} ]; do sleep 0.05; done")
     client = place.aws.client("sqs")
     extended = calls_of(client, "ChangeMessageVisibility")
-    worker = place.worker(SHELL, client=client, visibility=3, concurrency=2, clock=now, idle_exit=None)
+    worker = place.worker(SHELL, client=client, visibility=5, concurrency=2, clock=now, idle_exit=None)
     with caplog.at_level(logging.INFO, "stepout"), running(worker) as tallies:
         wait_until(begun.exists, what="the job")
         began = time.monotonic()
-        wait_until(lambda: time.monotonic() - began > 4, what="more than the visibility timeout")
+        wait_until(lambda: time.monotonic() - began > 6, what="more than the visibility timeout")
         assert "Messages" not in place.client.receive_message(QueueUrl=place.url, WaitTimeSeconds=0)
-        assert {call["VisibilityTimeout"] for call in extended} == {3}
+        assert {call["VisibilityTimeout"] for call in extended} == {5}
+        first = {call["ReceiptHandle"] for call in extended}
         passed.set()
         wait_until(lambda: "delivered again while it runs" in caplog.text, what="the second delivery")
-        first = {call["ReceiptHandle"] for call in extended}
         wait_until(lambda: {call["ReceiptHandle"] for call in extended} - first, what="an extension of the new receipt")
         (tmp_path / "go").touch()
         wait_until(lambda: place.left() == (0, 0), what="an empty queue")
@@ -220,6 +222,60 @@ def test_a_worker_outlives_an_sqs_that_is_away(place: Place, caplog: pytest.LogC
     place.worker(SHELL, client=client, limit=1, idle_exit=None).run()
     assert place.strict.accepted(token)
     assert "cannot be asked for tasks; again in" in caplog.text
+
+
+def denied(client: Any, action: str) -> None:
+    """From now on, the client's calls of an action are refused."""
+
+    def refuse(**_: Any) -> None:
+        answer: Any = {"Error": {"Code": "AccessDenied", "Message": "no"}, "ResponseMetadata": {"HTTPStatusCode": 403}}
+        raise ClientError(answer, action)
+
+    client.meta.events.register(f"before-call.sqs.{action}", refuse)
+
+
+def test_permissions_that_are_missing(place: Place, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Without the right to receive there is nothing to do; without the others, tasks are done, and it is told."""
+    client = place.aws.client("sqs")
+    denied(client, "GetQueueAttributes")
+    denied(client, "DeleteMessage")
+    denied(client, "ChangeMessageVisibility")
+    token = place.send(f"touch {tmp_path / 'begun'}; while [ ! -e {tmp_path / 'go'} ]; do sleep 0.05; done")
+    with running(place.worker(SHELL, client=client, visibility=3)) as tallies:
+        wait_until(lambda: "could not be kept from other workers" in caplog.text, what="a warning")
+        (tmp_path / "go").touch()
+        wait_until(lambda: tallies, what="the worker's end")
+    assert place.strict.accepted(token)
+    assert "was not deleted and comes back" in caplog.text
+    wait_until(lambda: place.left() == (1, 0), what="the message's return")
+    place.worker(SHELL, limit=1).run()  # its task is closed by now
+    assert place.left() == (0, 0)
+    assert len(place.strict.accepted(token)) == 1
+    denied(client, "ReceiveMessage")
+    with pytest.raises(ConfigurationError, match="sqs:ReceiveMessage"):
+        place.worker(SHELL, client=client).run()
+
+
+def test_what_arrives_after_the_stop_is_given_back(place: Place, tmp_path: Path) -> None:
+    """The long poll under way may bring a message still: it is visible to other workers at once."""
+    token, client = place.send(f"touch {tmp_path / 'begun'}"), place.aws.client("sqs")
+    worker = place.worker(SHELL, client=client, idle_exit=None)
+    client.meta.events.register("after-call.sqs.ReceiveMessage", lambda **_: worker.stop())
+    worker.run()
+    assert (place.left(), place.strict.accepted(token)) == ((1, 0), [])
+    assert not (tmp_path / "begun").exists()
+
+
+def test_a_machine_that_is_full_keeps_its_messages(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No process can be started just now: that is not the task's fault."""
+    place.send("exit 0")
+
+    def full(*_: Any, **__: Any) -> None:
+        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    monkeypatch.setattr("stepout.callbacks.worker_child.subprocess.Popen", full)
+    tally = place.worker(SHELL, limit=1).run()
+    assert (tally.kept, place.left(), place.strict.calls) == (1, (0, 1), [])
 
 
 def test_mistakes_are_told_before_anything_is_taken(place: Place) -> None:

@@ -125,6 +125,18 @@ def test_an_activity_s_unfinished_task_is_interrupted(local_aws: LocalAws, tmp_p
     assert tallies[0].failed_here == 1
 
 
+def test_an_activity_s_task_that_comes_after_the_stop(local_aws: LocalAws) -> None:
+    """The poll under way was handed it, and nobody else will be: the state hears at once."""
+    client = local_aws.client("stepfunctions")
+    arn = client.create_activity(name=unique("mask"))["activityArn"]
+    environ = {**clean_environment(os.environ), **local_aws.environ}
+    worker = ActivityWorker(arn, SHELL, client=client, sfn_client=client, environ=environ)
+    client.meta.events.register("after-call.sfn.GetActivityTask", lambda **_: worker.stop())
+    execution = start_execution(local_aws, states({"Resource": arn}), start_at="Work", document="exit 0")
+    worker.run()
+    assert wait_execution(local_aws, execution).get("error") == "Stepout.Interrupted"
+
+
 def test_an_activity_that_is_not_there(local_aws: LocalAws) -> None:
     """It is told at once, and so is an ARN of something else."""
     arn = f"arn:aws:states:us-east-1:000000000000:activity:{unique('no')}"
