@@ -88,6 +88,24 @@ def test_the_others_are_told_after_the_relay(
     assert json.loads(path.read_text(encoding="utf-8"))["error"] == "Stepout.Configuration"
 
 
+def test_nobody_is_told_of_what_the_relay_did_not_take(
+    surroundings: StrictStepFunctions,
+    make_queue: Callable[..., Any],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """What carries the outcome comes first; that it failed is one line, and the mistake is what is raised."""
+    token, path = surroundings.issue(), tmp_path / "outcome.json"
+    targets = f"{path.as_uri()} {make_queue().url.replace('http', 'sqs')}-gone"
+    with pytest.raises(ConfigurationError, match="STEPOUT_STOP_TIMEOUT"):
+        stepout.open_task(
+            environ={"STEPOUT_TASK_TOKEN": token, "STEPOUT_TARGETS": targets, "STEPOUT_STOP_TIMEOUT": "x"}
+        )
+    assert not path.exists()
+    assert "could not be reported" in caplog.text
+    assert token[:24] not in caplog.text
+
+
 def test_without_a_token_the_named_places_hear_of_it(surroundings: StrictStepFunctions, tmp_path: Path) -> None:
     """A file, here; Step Functions is not asked."""
     path = tmp_path / "outcome.json"

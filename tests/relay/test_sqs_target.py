@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from stepout.local import LocalAws
 
 TOKEN = "AQCkAAAAKgAAAAMAAAAAAAAAAS+of/the+token+that+nobody=sees"
-DOCUMENT = {"stepout": "output/1", "artifacts": {}, "result": {"name": "é\U0001f600￾\x1f"}}
+DOCUMENT = {"stepout": "output/1", "artifacts": {}, "result": {"name": "é\U0001f600\ufffe\x1f"}}
 
 
 @pytest.mark.parametrize(
