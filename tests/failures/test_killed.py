@@ -33,9 +33,12 @@ def _runs_out(sfn: StrictStepFunctions, token: str) -> None:
 
 
 def _retries(sfn: StrictStepFunctions, containers: Any, client: Any, token: str) -> str:
-    """The state machine's Retry: another token, another container; return the key that the accepted output names."""
+    """The state is tried again: another token, another container; return the key that the accepted output names.
+
+    Of the same attempt number, as after a redrive: only the nonce tells the two apart.
+    """
     again = sfn.retry(token)
-    ended, printed = containers(WORK, again, STEPOUT_ATTEMPT="1").finish()
+    ended, printed = containers(WORK, again).finish()
     assert ended == 0, printed
     document = sfn.success(again)
     bucket = document["artifacts"]["mask"]["bucket"]
