@@ -49,7 +49,7 @@ class Job:
         token: The task token.
         variables: The job's own variables, the token among them.
         problems: Why it cannot be run. The token is good all the same, so whoever waits can be told.
-        ignored: Members that look like variables and may not be set by a message.
+        ignored: Members that are neither variables that a message may set nor part of the input.
     """
 
     token: str = field(repr=False)
@@ -139,8 +139,12 @@ def _job(members: Mapping[str, Any], token: str) -> Job:
             variables[name] = text
     variables.update(_input_of(members))
     problems += _misfits(variables)
-    ignored = tuple(name for name in members if name.startswith("STEPOUT_") and name not in JOB_VARIABLES)
-    return Job(token=token, variables=variables, problems=tuple(problems), ignored=ignored)
+    return Job(token=token, variables=variables, problems=tuple(problems), ignored=_ignored(members))
+
+
+def _ignored(members: Mapping[str, Any]) -> tuple[str, ...]:
+    unknown = [name for name in members if name not in JOB_VARIABLES and name not in _TOKENS]
+    return tuple(name for name in unknown if _INPUT in members or name.startswith("STEPOUT_"))
 
 
 def _input_of(members: Mapping[str, Any]) -> dict[str, str]:

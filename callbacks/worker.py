@@ -292,7 +292,7 @@ class Worker:
         taken, job, began = running.taken, running.taken.job, self._clock()
         _log.info("task %s begins: %s", taken.name, job.run.to_dict() or "of an unknown run")
         if job.ignored:
-            _log.warning("task %s: a message may not set %s", taken.name, ", ".join(map(repr, job.ignored)))
+            _log.warning("task %s: members that were not used: %s", taken.name, ", ".join(map(repr, job.ignored[:5])))
         if job.problems:
             return self._referee.invalid(job)
         with self._folder() as folder:
