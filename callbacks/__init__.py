@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from stepout.callbacks.activity_worker import ActivityWorker
     from stepout.callbacks.dynamodb import DynamoDbTarget
+    from stepout.callbacks.notify import EventBridgeTarget, SnsTarget
     from stepout.callbacks.places import FileTarget, StdoutTarget
     from stepout.callbacks.ports import Artifacts, Target
     from stepout.callbacks.pull import PullTarget
     from stepout.callbacks.recording import RecordingTarget
     from stepout.callbacks.sfn import StepFunctionsTarget
+    from stepout.callbacks.sqs import SqsTarget
     from stepout.callbacks.sqs_worker import SqsWorker
     from stepout.callbacks.task import Task
 
@@ -20,9 +22,12 @@ __all__ = [
     "ActivityWorker",
     "Artifacts",
     "DynamoDbTarget",
+    "EventBridgeTarget",
     "FileTarget",
     "PullTarget",
     "RecordingTarget",
+    "SnsTarget",
+    "SqsTarget",
     "SqsWorker",
     "StdoutTarget",
     "StepFunctionsTarget",
@@ -34,9 +39,12 @@ _HOMES = {
     "ActivityWorker": "activity_worker",
     "Artifacts": "ports",
     "DynamoDbTarget": "dynamodb",
+    "EventBridgeTarget": "notify",
     "FileTarget": "places",
     "PullTarget": "pull",
     "RecordingTarget": "recording",
+    "SnsTarget": "notify",
+    "SqsTarget": "sqs",
     "SqsWorker": "sqs_worker",
     "StdoutTarget": "places",
     "StepFunctionsTarget": "sfn",

@@ -22,8 +22,6 @@ from stepout.cli import main
 from stepout.demo_machine import lambda_zip
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from stepout.local import LocalAws
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
@@ -100,12 +98,12 @@ class Deployment:
 
 
 @pytest.fixture
-def deployment(request: pytest.FixtureRequest, local_aws: LocalAws, tmp_path: Path) -> Iterator[Deployment]:
+def deployment(request: pytest.FixtureRequest, local_aws: LocalAws, tmp_path: Path) -> Deployment:
     """The example that the test's parameter names."""
     return Deployment(local_aws, request.param, tmp_path)
 
 
-def example(name: str) -> Any:
+def example(name: str) -> pytest.MarkDecorator:
     """Run a test with this example deployed."""
     return pytest.mark.parametrize("deployment", [name], indirect=True, ids=[name])
 
