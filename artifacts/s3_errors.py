@@ -220,9 +220,14 @@ def translate(error: Exception, *, operation: str, subject: str, client_region: 
             "no credentials. Give the task a role, or set AWS_PROFILE",
         ),
         (
-            (exceptions.CredentialRetrievalError, exceptions.TokenRetrievalError, exceptions.SSOError),
+            (exceptions.TokenRetrievalError, exceptions.SSOError),
             AccessDeniedError,
             f"the credentials could not be fetched ({type(error).__name__})",
+        ),
+        (
+            (exceptions.CredentialRetrievalError,),  # the endpoint of the task role is busy or restarts
+            StoreUnavailableError,
+            f"the credentials could not be fetched ({type(error).__name__}). {again}",
         ),
         (
             (exceptions.HTTPClientError, exceptions.ConnectionError, exceptions.IncompleteReadError, OSError),

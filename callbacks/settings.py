@@ -102,9 +102,9 @@ def _targets(environ: Mapping[str, str], context: TargetContext) -> tuple[Target
         return parse_targets(" ".join(urls), context)
     if environ.get("STEPOUT_EXECUTION"):
         raise ConfigurationError(
-            "STEPOUT_EXECUTION is set, but neither STEPOUT_TASK_TOKEN nor STEPOUT_OUTPUT nor STEPOUT_TARGETS: the state "
-            "machine would never hear of this task's outcome. Pass $$.Task.Token as STEPOUT_TASK_TOKEN (and call the "
-            "state with .waitForTaskToken), pass an s3:// URL as STEPOUT_OUTPUT (pull mode), or name a target"
+            "STEPOUT_EXECUTION is set, but neither STEPOUT_TASK_TOKEN nor STEPOUT_OUTPUT nor STEPOUT_TARGETS: the "
+            "state machine would never hear of this task's outcome. Pass $$.Task.Token as STEPOUT_TASK_TOKEN (and call "
+            "the state with .waitForTaskToken), pass an s3:// URL as STEPOUT_OUTPUT (pull mode), or name a target"
         )
     return (StdoutTarget(),)
 

@@ -235,9 +235,11 @@ class StepFunctionsTarget:
             )
         if answer is Answer.INVALID_OUTPUT:
             return InvalidDocumentError(f"{what}. The state still waits")
-        return TaskError(f"{what} after {made} tries. {_REMEDY.get(answer, 'The state still waits')}")
+        remedy = _CLOCK if "Signature expired" in name or "not yet current" in name else _REMEDY.get(answer)
+        return TaskError(f"{what} after {made} tries. {remedy or 'The state still waits'}")
 
 
+_CLOCK = "This machine's clock is more than five minutes off: set it"
 _REMEDY = {
     Answer.DENIED: "Allow states:SendTaskSuccess, states:SendTaskFailure and states:SendTaskHeartbeat to the task's "
     "role, and set AWS_REGION",

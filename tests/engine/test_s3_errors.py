@@ -110,7 +110,8 @@ def test_a_server_without_full_object_checksums_points_to_the_profile() -> None:
     [
         (exceptions.NoCredentialsError(), AccessDeniedError, "no credentials"),
         (exceptions.PartialCredentialsError(provider="env", cred_var="x"), AccessDeniedError, "no credentials"),
-        (exceptions.CredentialRetrievalError(provider="x", error_msg="y"), AccessDeniedError, "could not be fetched"),
+        (exceptions.CredentialRetrievalError(provider="x", error_msg="y"), StoreUnavailableError, "not be fetched"),
+        (exceptions.TokenRetrievalError(provider="x", error_msg="y"), AccessDeniedError, "could not be fetched"),
         (exceptions.FlexibleChecksumError(error_msg="x"), ChecksumMismatchError, "another checksum"),
         (exceptions.ConnectTimeoutError(endpoint_url="x"), StoreUnavailableError, "timed out"),
         (exceptions.ReadTimeoutError(endpoint_url="x"), StoreUnavailableError, "timed out"),

@@ -109,6 +109,7 @@ def test_clock_skew(  # noqa: PLR0913, PLR0917 - fixtures, and which way the clo
     assert ended == 1, printed
     assert "clock is more than 15 minutes off (RequestTimeTooSkewed)" in printed
     assert "Signature expired" in printed
+    assert "clock is more than five minutes off" in printed
     assert sfn_strict.calls == []
     assert objects(seaweed_client, bucket) == []
 
