@@ -8,7 +8,8 @@ from stepout.callbacks.retry import Answer
 
 __all__ = ["answer_to", "name_of"]
 
-# Error codes of the Step Functions model, of AWS's common errors, and of S3 and DynamoDB where a status does not tell.
+# Error codes of the Step Functions model, of AWS's common errors, and of S3, DynamoDB, SQS and SNS where a status does
+# not tell.
 _CODES = {
     "TaskTimedOut": Answer.CLOSED,
     "TaskDoesNotExist": Answer.CLOSED,
@@ -21,6 +22,8 @@ _CODES = {
     "Throttling": Answer.THROTTLED,
     "TooManyRequestsException": Answer.THROTTLED,
     "RequestLimitExceeded": Answer.THROTTLED,
+    "RequestThrottled": Answer.THROTTLED,  # SQS, with status 403
+    "Throttled": Answer.THROTTLED,
     # DynamoDB, with status 400; S3: two conditional writes at once (409), and a body that took too long (400).
     "ProvisionedThroughputExceededException": Answer.THROTTLED,
     "TransactionConflictException": Answer.THROTTLED,
@@ -36,6 +39,11 @@ _CODES = {
     "IncompleteSignature": Answer.DENIED,
     "MissingAuthenticationToken": Answer.DENIED,
     "OptInRequired": Answer.DENIED,
+    "AWS.SimpleQueueService.NonExistentQueue": Answer.MISSING,
+    "QueueDoesNotExist": Answer.MISSING,
+    "NotFound": Answer.MISSING,  # SNS
+    "ResourceNotFoundException": Answer.MISSING,
+    "NoSuchBucket": Answer.MISSING,
     # Credentials of a task role rotate; the next try fetches new ones.
     "ExpiredTokenException": Answer.UNAVAILABLE,
     "ExpiredToken": Answer.UNAVAILABLE,
@@ -94,6 +102,9 @@ def _by_response(response: dict[str, Any]) -> Answer:
     status = int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
     if code in _CODES:
         return _CODES[code]
+    # KMS.AccessDeniedException (SQS), KMSAccessDenied (SNS), KMS.DisabledException (S3), KMS.ThrottlingException, …
+    if code[:3].casefold() == "kms":
+        return Answer.THROTTLED if "throttl" in code.casefold() else Answer.KMS
     if status == _TOO_MANY:
         return Answer.THROTTLED
     if status in _GATEWAY:

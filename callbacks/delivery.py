@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import time
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from stepout.callbacks.answers import answer_to, name_of
 from stepout.callbacks.retry import Answer, Decision, backoff, decide
@@ -20,12 +20,19 @@ _log = logging.getLogger("stepout.callbacks.delivery")
 
 _Result = TypeVar("_Result")
 
+_ADVICE: Final = {
+    Answer.MISSING: "Does it exist, by this name, in this account and region? See STEPOUT_TARGETS, STEPOUT_OUTPUT and "
+    "AWS_REGION.",
+    Answer.UNSENT: "Is there a route to the service's endpoint in this region (NAT, or a VPC endpoint)?",
+}
+
 
 class Delivery:
     """Calls a service until it takes a report, gives a final answer, or time is up.
 
     Args:
-        remedy: What to do about a denied call, a sentence for people: which permissions, which variables.
+        remedy: What to do about a denied call, or a key that may not be used, a sentence for people: which permissions,
+            which variables.
         patience: Seconds for which a report is tried again while the service throttles, fails or cannot be reached.
         clock: Seconds, monotonic.
         sleep: Waits so many seconds.
@@ -41,7 +48,7 @@ class Delivery:
         sleep: Callable[[float], None] = time.sleep,
         jitter: Callable[[], float] = random.random,
     ) -> None:
-        self._remedy = remedy
+        self._advice = {**_ADVICE, Answer.DENIED: remedy, Answer.KMS: remedy}
         self._patience = patience
         self._clock, self._sleep, self._jitter = clock, sleep, jitter
         self._latest = float("inf")
@@ -81,7 +88,7 @@ class Delivery:
                 in_time = self._clock() + wait < min(began + self._patience, self._latest)
                 left = in_time and (tries is None or made < tries)
                 if decide(answer, lost_before=False, can_go_bare=False, time_left=left) is not Decision.RETRY:
-                    advice = f" {self._remedy}" if answer is Answer.DENIED else ""
-                    raise TaskError(f"{what}: {answer.value} ({name_of(error)}) after {made} tries.{advice}") from error
+                    said = f"{what}: {answer.value} ({name_of(error)}) after {made} tries"
+                    raise TaskError(". ".join(filter(None, (said, self._advice.get(answer))))) from error
                 _log.info("%s: %s (%s); try %d follows in %.1f s", what, answer.value, name_of(error), made + 1, wait)
             self._sleep(wait)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 if TYPE_CHECKING:
     from stepout.callbacks.redact import Redactor
 
-__all__ = ["CAUSE_BUDGET", "MAX_CAUSE", "MAX_ERROR", "cause_of", "error_of", "fit_cause"]
+__all__ = ["CAUSE_BUDGET", "MAX_CAUSE", "MAX_ERROR", "at_most", "cause_of", "error_of", "fit_cause"]
 
 _T = TypeVar("_T")
 
@@ -121,6 +121,11 @@ def _dump(document: Mapping[str, Any]) -> str:
 
 def _size(document: Mapping[str, Any]) -> int:
     return len(_dump(document).encode())
+
+
+def at_most(text: str, limit: int) -> str:
+    """Cut to so many bytes of UTF-8, lone surrogates replaced: JSON cannot hold them."""
+    return text.encode("utf-8", "replace")[:limit].decode("utf-8", "ignore")
 
 
 def clean(text: str) -> str:

@@ -32,30 +32,37 @@ _MOST: Final = 262_144
 _BESIDE: Final = 2_048
 """Bytes that attributes, subject, source and detail type have at most."""
 _PATIENCE: Final = 20.0
+_MAY_PUBLISH: Final = (
+    "Allow sns:Publish on the topic (and kms:GenerateDataKey, kms:Decrypt on its key) to the task's role"
+)
 
 _TOPIC = re.compile(r"arn:aws[a-z0-9-]*:sns:(?P<region>[a-z0-9-]+):[0-9]{12}:(?P<name>[A-Za-z0-9_-]{1,256}(?:\.fifo)?)")
 _BUS_ARN = re.compile(
     r"arn:aws[a-z0-9-]*:events:(?P<region>[a-z0-9-]+):[0-9]{12}:event-bus/(?P<name>[/.A-Za-z0-9_-]{1,256})"
 )
-_BUS = re.compile(r"[/.A-Za-z0-9_-]{1,256}")
+_BUS = re.compile(r"(?!/)[/.A-Za-z0-9_-]{1,256}")  # no name begins with a slash: events://BUS is a mistake
 
 
 def sns_from_url(url: str, context: TargetContext) -> SnsTarget:
     """Make the target that ``sns:arn:aws:sns:REGION:ACCOUNT:TOPIC`` means.
 
     Raises:
-        ConfigurationError: It names no topic.
+        ConfigurationError: It names no topic, or no client could be built.
     """
-    return SnsTarget(url.partition(":")[2], run=context.run)
+    target = SnsTarget(url.partition(":")[2], run=context.run)
+    target.connect()
+    return target
 
 
 def events_from_url(url: str, context: TargetContext) -> EventBridgeTarget:
     """Make the target that ``events:default``, ``events:BUS`` or ``events:arn:aws:events:…:event-bus/BUS`` means.
 
     Raises:
-        ConfigurationError: It names no event bus.
+        ConfigurationError: It names no event bus, or no client could be built.
     """
-    return EventBridgeTarget(url.partition(":")[2], run=context.run)
+    target = EventBridgeTarget(url.partition(":")[2], run=context.run)
+    target.connect()
+    return target
 
 
 class _Notifier:
@@ -102,18 +109,23 @@ class _Notifier:
     def heartbeat(self) -> None:
         """Do nothing: nobody listens."""
 
-    def _tell(self, outcome: str, more: dict[str, Any]) -> None:
-        call = self._call(outcome, _text(outcome, self._run, more))
-        self._delivery.run(f"the notification of a {outcome}, to {self!r}", lambda: call(self._connect()))
+    def connect(self) -> Any:
+        """Return the client, built now if need be.
 
-    def _call(self, outcome: str, text: str) -> Callable[[Any], None]:
-        raise NotImplementedError
-
-    def _connect(self) -> Any:
+        Raises:
+            ConfigurationError: None could be built, e.g. for want of a region.
+        """
         with self._building:
             if self._client is None:
                 self._client = service(self._kind, **self._options)
             return self._client
+
+    def _tell(self, outcome: str, more: dict[str, Any]) -> None:
+        call = self._call(outcome, _text(outcome, self._run, more))
+        self._delivery.run(f"the notification of a {outcome}, to {self!r}", lambda: call(self.connect()))
+
+    def _call(self, outcome: str, text: str) -> Callable[[Any], None]:
+        raise NotImplementedError
 
 
 class SnsTarget(_Notifier):
@@ -142,7 +154,7 @@ class SnsTarget(_Notifier):
         topic = _TOPIC.fullmatch(topic_arn)
         if topic is None:
             raise ConfigurationError("an SNS topic is written sns:arn:aws:sns:REGION:ACCOUNT:TOPIC in STEPOUT_TARGETS")
-        ready = delivery or Delivery("Allow sns:Publish on the topic to the task's role.", patience=_PATIENCE)
+        ready = delivery or Delivery(_MAY_PUBLISH, patience=_PATIENCE)
         super().__init__("sns", {"region_name": topic["region"]}, client, run, ready)
         self._arn, self._fifo = topic_arn, topic["name"].endswith(".fifo")
 

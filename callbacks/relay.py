@@ -113,8 +113,11 @@ def relay(
     end = clock() + seconds
 
     def target_of(token: str) -> StepFunctionsTarget | None:
-        left = min(share, end - clock())
-        return StepFunctionsTarget(token, client, patience=left, clock=clock, sleep=sleep) if left > 0 else None
+        if (left := min(share, end - clock())) <= 0:
+            return None
+        target = StepFunctionsTarget(token, client, clock=clock, sleep=sleep)
+        target.limit(left)  # For all its reports: a refused output is followed by a failure.
+        return target
 
     tokens = {message.report.token for message in messages if message.report is not None}
     with redacted_logs(Redactor(tokens)), ThreadPoolExecutor(min(_WORKERS, len(groups)), "stepout-relay") as pool:

@@ -20,12 +20,13 @@ class Answer(Enum):
     CLOSED = "the task timed out, was stopped, or has been reported already"
     INVALID_TOKEN = "the task token is not valid"  # noqa: S105 - a sentence, no password
     INVALID_OUTPUT = "the output is not valid"
-    KMS = "the execution is encrypted with a KMS key that could not be used"
+    KMS = "it is encrypted with a KMS key that could not be used"
     THROTTLED = "too many requests"
     UNAVAILABLE = "the service failed"
     UNSENT = "the service could not be reached"
     LOST = "the request went out and no answer came back"
     DENIED = "the caller may not do this, or has no usable credentials or region"
+    MISSING = "there is no such place"
     REFUSED = "the request was refused"
 
 

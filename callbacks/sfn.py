@@ -13,7 +13,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from stepout.callbacks.answers import answer_to, name_of
-from stepout.callbacks.failure import MAX_CAUSE, MAX_ERROR
+from stepout.callbacks.failure import MAX_CAUSE, MAX_ERROR, at_most
 from stepout.callbacks.redact import Redactor
 from stepout.callbacks.retry import Answer, Decision, backoff, decide
 from stepout.callbacks.targets import nothing_more
@@ -166,7 +166,7 @@ class StepFunctionsTarget:
             InvalidTokenError: Step Functions does not know the token.
             TaskError: It could not be delivered.
         """
-        self._report("SendTaskFailure", {"error": error[:MAX_ERROR], "cause": _at_most(cause, MAX_CAUSE)})
+        self._report("SendTaskFailure", {"error": at_most(error, MAX_ERROR), "cause": at_most(cause, MAX_CAUSE)})
 
     def heartbeat(self) -> None:
         """Say that the task is alive, in three tries at most.
@@ -241,9 +241,10 @@ class StepFunctionsTarget:
 
 _CLOCK = "This machine's clock is more than five minutes off: set it"
 _REMEDY = {
-    Answer.DENIED: "Allow states:SendTaskSuccess, states:SendTaskFailure and states:SendTaskHeartbeat to the task's "
-    "role, and set AWS_REGION",
-    Answer.KMS: "Allow kms:GenerateDataKey and kms:Decrypt on the state machine's key to the task's role",
+    Answer.DENIED: "Allow states:SendTaskSuccess, states:SendTaskFailure and states:SendTaskHeartbeat to the role that "
+    "reports (the task's, or the relay's), and set AWS_REGION",
+    Answer.KMS: "Allow kms:GenerateDataKey and kms:Decrypt on the state machine's key to the role that reports (the "
+    "task's, or the relay's)",
     Answer.UNSENT: "Is there a route to the Step Functions endpoint of this region (NAT, or a VPC endpoint)?",
 }
 
@@ -300,8 +301,3 @@ class _Secret:
 
     def reveal(self) -> str:
         return self._value
-
-
-def _at_most(text: str, limit: int) -> str:
-    """Cut to so many bytes of UTF-8; causes made by ``cause_of`` fit already."""
-    return text.encode("utf-8", "replace")[:limit].decode("utf-8", "ignore")

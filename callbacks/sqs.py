@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from stepout.callbacks.delivery import Delivery
-from stepout.callbacks.failure import MAX_CAUSE, MAX_ERROR
+from stepout.callbacks.failure import MAX_CAUSE, MAX_ERROR, at_most
 from stepout.callbacks.messages import Kind, Report, group_of
 from stepout.callbacks.redact import Redactor
 from stepout.callbacks.sfn import MAX_OUTPUT, check_token
@@ -105,14 +105,16 @@ def target_from_url(url: str, context: TargetContext) -> SqsTarget:
     """Make the target that an ``sqs:`` URL means; nothing is sent yet.
 
     Raises:
-        ConfigurationError: The URL names no queue, or there is no task token.
+        ConfigurationError: The URL names no queue, there is no task token, or no client could be built.
     """
     queue_place(url)
     if context.token is None:
         raise ConfigurationError(
             "STEPOUT_TARGETS names an SQS relay, but there is no task token to relay for: set STEPOUT_TASK_TOKEN"
         )
-    return SqsTarget(url, context.token, run=context.run)
+    target = SqsTarget(url, context.token, run=context.run)
+    target.connect()
+    return target
 
 
 class SqsTarget:
@@ -185,7 +187,7 @@ class SqsTarget:
         Raises:
             TaskError: It could not be delivered.
         """
-        self._send("failure", error=_at_most(error, MAX_ERROR), cause=_at_most(cause, MAX_CAUSE))
+        self._send("failure", error=at_most(error, MAX_ERROR), cause=at_most(cause, MAX_CAUSE))
 
     def heartbeat(self) -> None:
         """Hand a heartbeat over to the queue, in three tries at most; it never learns that nobody waits.
@@ -195,6 +197,17 @@ class SqsTarget:
         """
         self._send("heartbeat", tries=3)
 
+    def connect(self) -> Any:
+        """Return the client, built now if need be.
+
+        Raises:
+            ConfigurationError: None could be built, e.g. for want of a region.
+        """
+        with self._building:
+            if self._client is None:
+                self._client = service("sqs", **self._place.options)
+            return self._client
+
     def _send(self, kind: Kind, *, tries: int | None = None, **members: Any) -> None:
         report: Report = self._report_of(kind, **members)
         parameters = {"QueueUrl": self._place.url, "MessageBody": report.to_json()}
@@ -203,7 +216,7 @@ class SqsTarget:
             parameters |= {"MessageGroupId": group_of(report.token), "MessageDeduplicationId": report.id}
         what = f"the {kind}, to the queue {self._place.name}"
         try:
-            self._delivery.run(what, lambda: self._connect().send_message(**parameters), final=_too_long, tries=tries)
+            self._delivery.run(what, lambda: self.connect().send_message(**parameters), final=_too_long, tries=tries)
         except TaskError as error:
             raise TaskError(self._redactor.text(str(error))) from None
         except Exception as error:
@@ -212,12 +225,6 @@ class SqsTarget:
             size = len(parameters["MessageBody"].encode())
             sizes = f"{what}: {size:,} bytes are more than its MaximumMessageSize"
             raise OutputTooLargeError(f"{sizes}. Nothing was sent; the attribute may be 1,048,576") from None
-
-    def _connect(self) -> Any:
-        with self._building:
-            if self._client is None:
-                self._client = service("sqs", **self._place.options)
-            return self._client
 
 
 def _maker(token: str, run: RunIdentity) -> Callable[..., Report]:
@@ -247,8 +254,3 @@ def _too_long(error: Exception) -> bool:
     response = getattr(error, "response", None)
     found = response.get("Error", {}) if isinstance(response, dict) else {}
     return "InvalidParameterValue" in str(found.get("Code")) and "shorter than" in str(found.get("Message"))
-
-
-def _at_most(text: str, limit: int) -> str:
-    """Cut to so many bytes of UTF-8, lone surrogates replaced: JSON cannot hold them."""
-    return text.encode("utf-8", "replace")[:limit].decode("utf-8", "ignore")

@@ -47,6 +47,9 @@ CARRIERS = frozenset({"sfn", "sqs"})
 NOTIFICATIONS = frozenset({"sns", "events"})
 """The kinds that only tell others; never the primary."""
 
+_COPIES = frozenset({"stdout", "file"})
+"""Where nobody waits: with STEPOUT_OUTPUT, somebody waits there."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TargetContext:
@@ -84,11 +87,15 @@ def target_urls(named: Sequence[str], *, pulled: str | None, token: bool) -> lis
         ['s3://bucket/outputs/1.json']
         >>> target_urls(["sns:arn:aws:sns:eu-west-1:123456789012:done"], pulled=None, token=True)
         ['sfn:', 'sns:arn:aws:sns:eu-west-1:123456789012:done']
+        >>> target_urls(["stdout:"], pulled="s3://bucket/outputs/1.json", token=False)
+        ['s3://bucket/outputs/1.json', 'stdout:']
     """
     usual = [*(["sfn:"] if token else []), *([pulled] if pulled else [])]
     if not named:
         return usual
     if _kind(named[0]) not in NOTIFICATIONS:
+        if pulled and not token and _kind(named[0]) in _COPIES:
+            return [pulled, *(url for url in named if url != pulled)]
         return [*named, *([pulled] if pulled and pulled not in named else [])]
     if not usual:
         raise ConfigurationError(
@@ -110,7 +117,7 @@ def parse_targets(text: str, context: TargetContext) -> tuple[Target, ...]:
 
     Raises:
         ConfigurationError: A URL has an unknown scheme, or cannot be used; or there is a task token, and nothing would
-            bring the outcome to whoever waits for it.
+            bring the outcome to whoever waits for it, or comes after a target that would decide in its place.
     """
     urls = text.split()
     schemes = [_known(url) for url in urls]
@@ -118,6 +125,12 @@ def parse_targets(text: str, context: TargetContext) -> tuple[Target, ...]:
         raise ConfigurationError(
             "STEPOUT_TARGETS names no target that reports to Step Functions, but there is a task token: the state that "
             "waits for it would never hear of the outcome. Add sfn: or an sqs:// relay, or do not pass the token"
+        )
+    if context.token is not None and schemes[0] not in CARRIERS:
+        raise ConfigurationError(
+            f"STEPOUT_TARGETS begins with {schemes[0]}:, but there is a task token: the first target decides, and the "
+            "others are merely told, so the state that waits for the token might never hear of the outcome; name sfn: "
+            "or the sqs: relay first"
         )
     made = tuple(_maker(scheme)(url, context) for url, scheme in zip(urls, schemes, strict=True))
     if not context.environ.get("STEPOUT_TOKEN_TABLE"):

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import threading
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from support.answering import Said, answering
 from support.ministack import unique
 
 from stepout.callbacks import RecordingTarget, Target, Task
@@ -19,7 +17,7 @@ from stepout.schemas import RunIdentity
 from stepout.schemas.errors import ConfigurationError, TaskError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from stepout.local import LocalAws
 
@@ -126,37 +124,9 @@ def test_a_bus_is_told_by_name_and_by_arn(bus: Bus) -> None:
     assert (failure["resources"], failure["detail"]["error"]) == ([], "E")
 
 
-@contextmanager
-def put_events(*answers: dict[str, Any]) -> Iterator[str]:
-    """A server that gives these answers to PutEvents, all with status 200, the last one for ever."""
-    left = list(answers)
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["Content-Length"]))
-            answer = left.pop(0) if len(left) > 1 else left[0]
-            content = json.dumps(answer).encode()
-            self.send_response(200)
-            self.send_header("Content-Type", "application/x-amz-json-1.1")
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
-
-        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - as http.server has it
-            """Say nothing."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-    finally:
-        server.shutdown()
-        server.server_close()
-
-
-def refused(code: str) -> dict[str, Any]:
+def refused(code: str) -> Said:
     """PutEvents says that it did not take an entry."""
-    return {"FailedEntryCount": 1, "Entries": [{"ErrorCode": code, "ErrorMessage": "said so"}]}
+    return Said({"FailedEntryCount": 1, "Entries": [{"ErrorCode": code, "ErrorMessage": "said so"}]})
 
 
 def test_an_entry_that_was_not_taken_is_no_success(
@@ -165,15 +135,15 @@ def test_an_entry_that_was_not_taken_is_no_success(
     """PutEvents answers 200 then: what passes is tried again, what stays is said."""
     for name, value in local_aws.environ.items():
         monkeypatch.setenv(name, value)
-    taken = {"FailedEntryCount": 0, "Entries": [{"EventId": "1"}]}
-    with put_events(refused("ThrottlingException"), refused("InternalFailure"), taken) as url:
+    taken = Said({"FailedEntryCount": 0, "Entries": [{"EventId": "1"}]})
+    with answering(refused("ThrottlingException"), refused("InternalFailure"), taken) as url:
         monkeypatch.setenv("AWS_ENDPOINT_URL_EVENTBRIDGE", url)
         EventBridgeTarget(delivery=Delivery("", **timing)).success(DOCUMENT)
-    with put_events(refused("NotAuthorizedForSourceException")) as url:
+    with answering(refused("NotAuthorizedForSourceException")) as url:
         monkeypatch.setenv("AWS_ENDPOINT_URL_EVENTBRIDGE", url)
         with pytest.raises(TaskError, match=r"EventBridgeTarget.'default'.*NotAuthorized.*after 1 tries"):
             EventBridgeTarget(delivery=Delivery("", **timing)).success(DOCUMENT)
-    with put_events(refused("ThrottlingException")) as url:
+    with answering(refused("ThrottlingException")) as url:
         monkeypatch.setenv("AWS_ENDPOINT_URL_EVENTBRIDGE", url)
         target = EventBridgeTarget(delivery=Delivery("", **timing))
         target.limit(0.01)
@@ -212,7 +182,9 @@ def test_a_wrong_topic_is_an_error_before_any_work(url: str) -> None:
     assert isinstance(sns_from_url(f"sns:{TOPIC}", TargetContext()), SnsTarget)
 
 
-@pytest.mark.parametrize("url", ["events:", "events:a bus", "events:arn:aws:events:eu-west-1:123456789012:rule/x"])
+@pytest.mark.parametrize(
+    "url", ["events:", "events://default", "events:a bus", "events:arn:aws:events:eu-west-1:123456789012:rule/x"]
+)
 def test_a_wrong_bus_is_an_error_before_any_work(url: str) -> None:
     """It says how one is written."""
     with pytest.raises(ConfigurationError, match="events:default"):

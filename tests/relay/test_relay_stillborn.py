@@ -78,11 +78,11 @@ def test_step_functions_hears_of_it_where_no_relay_can_be_made(
 def test_the_others_are_told_after_the_relay(
     surroundings: StrictStepFunctions, make_queue: Callable[..., Any], tmp_path: Path
 ) -> None:
-    """As of every outcome, whatever stands first."""
+    """As of every outcome; where another one stands first, that alone is a mistake, and the state hears of it."""
     queue, path = make_queue(), tmp_path / "outcome.json"
     targets = f"{path.as_uri()} {queue.url.replace('http', 'sqs')}"
     environ = {"STEPOUT_TASK_TOKEN": surroundings.issue(), "STEPOUT_TARGETS": targets, "STEPOUT_STOP_TIMEOUT": "x"}
-    with pytest.raises(ConfigurationError, match="STEPOUT_STOP_TIMEOUT"):
+    with pytest.raises(ConfigurationError, match="sqs: relay first"):
         stepout.open_task(environ=environ)
     assert json.loads(queue.take()[0]["Body"])["kind"] == "failure"
     assert json.loads(path.read_text(encoding="utf-8"))["error"] == "Stepout.Configuration"
@@ -96,7 +96,7 @@ def test_nobody_is_told_of_what_the_relay_did_not_take(
 ) -> None:
     """What carries the outcome comes first; that it failed is one line, and the mistake is what is raised."""
     token, path = surroundings.issue(), tmp_path / "outcome.json"
-    targets = f"{path.as_uri()} {make_queue().url.replace('http', 'sqs')}-gone"
+    targets = f"{make_queue().url.replace('http', 'sqs')}-gone {path.as_uri()}"
     with pytest.raises(ConfigurationError, match="STEPOUT_STOP_TIMEOUT"):
         stepout.open_task(
             environ={"STEPOUT_TASK_TOKEN": token, "STEPOUT_TARGETS": targets, "STEPOUT_STOP_TIMEOUT": "x"}

@@ -7,6 +7,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from support.answering import Said, answering
 from support.wire import Fault, Wire
 
 from stepout.callbacks import Target
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from stepout.local import LocalAws
 
 TOKEN = "AQCkAAAAKgAAAAMAAAAAAAAAAS+of/the+token+that+nobody=sees"
+_CODE = "x-amzn-query-error"
 DOCUMENT = {"stepout": "output/1", "artifacts": {}, "result": {"name": "é\U0001f600\ufffe\x1f"}}
 
 
@@ -181,6 +183,7 @@ def test_no_such_queue_is_said_at_once(make_queue: Callable[..., Any]) -> None:
     with pytest.raises(TaskError, match="after 1 tries") as caught:
         SqsTarget(queue.url + "-gone", TOKEN, queue.sqs).success(DOCUMENT)
     assert queue.name + "-gone" in str(caught.value)
+    assert "Does it exist" in str(caught.value)
     assert TOKEN[:24] not in str(caught.value)
 
 
@@ -215,3 +218,41 @@ def test_a_target_shows_no_token(caplog: pytest.LogCaptureFixture, make_queue: C
         target.success(DOCUMENT)
     assert TOKEN[:24] not in repr(target) + str(vars(target)) + caplog.text
     assert target.redactor.text(f"it is {TOKEN}") == "it is [redacted]"
+
+
+def refused(status: int, code: str) -> Said:
+    """As SQS refuses: the code that boto3 sees is in a header."""
+    return Said({"__type": "com.amazonaws.sqs#Any", "message": "its own words"}, status, {_CODE: f"{code};Sender"})
+
+
+def test_throttling_by_the_queue_or_its_key_passes(sqs_through: Any, timing: dict[str, Any]) -> None:
+    """SQS says so with status 403 and with 400, which for other codes are final."""
+    throttled = [refused(403, "RequestThrottled"), refused(400, "KMS.ThrottlingException")] * 3
+    with answering(*throttled, Said({"MessageId": "1"})) as url:
+        SqsTarget(f"sqs:{url}/1/q", TOKEN, sqs_through(url), **timing).success(DOCUMENT)
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "advice"),
+    [
+        (403, "AccessDenied", "Allow sqs:SendMessage"),
+        (400, "KMS.AccessDeniedException", "kms:GenerateDataKey"),
+        (400, "KMS.DisabledException", "kms:GenerateDataKey"),
+        (400, "AWS.SimpleQueueService.NonExistentQueue", "Does it exist"),
+    ],
+)
+def test_what_the_queue_refuses_comes_with_what_to_do(
+    sqs_through: Any, timing: dict[str, Any], status: int, code: str, advice: str
+) -> None:
+    """At the first try, with the service's own words."""
+    with answering(refused(status, code)) as url:
+        target = SqsTarget(f"sqs:{url}/1/q", TOKEN, sqs_through(url), **timing)
+        with pytest.raises(TaskError, match=rf"its own words\) after 1 tries\. .*{advice}"):
+            target.success(DOCUMENT)
+
+
+def test_a_queue_without_a_route_comes_with_what_to_do(sqs_through: Any, timing: dict[str, Any]) -> None:
+    """The usual reason in an isolated subnet."""
+    target = SqsTarget("sqs://127.0.0.1:9/1/q", TOKEN, sqs_through("http://127.0.0.1:9"), **timing)
+    with pytest.raises(TaskError, match="VPC endpoint"):
+        target.heartbeat()
