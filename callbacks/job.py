@@ -7,6 +7,7 @@ process that does the job, so whoever may send can set neither ``PATH`` nor ``ST
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -35,6 +36,9 @@ JOB_VARIABLES = (
 """What a message may set in the environment of its job."""
 
 _TOKENS = ("STEPOUT_TASK_TOKEN", "TASK_TOKEN", "taskToken", "TaskToken")
+_PULLED = re.compile(r"\s*((s3|dynamodb)://\S+)?\s*")
+"""What a message may say of its output. Other URLs, or several, would let a sender have the worker write anywhere."""
+
 _OTHERS = tuple(name for name in JOB_VARIABLES if name not in ("STEPOUT_TASK_TOKEN", _INPUT))
 
 _MOST_BYTES = 131_071
@@ -95,7 +99,8 @@ def read_job(text: str, token: str | None = None) -> Job:
         makes it, is taken as that JSON; one that is the URL of a document, as that document.
 
     Raises:
-        InvalidDocumentError: The text is not a JSON object, or has no task token; nobody can be told.
+        InvalidDocumentError: The text is not a JSON object, or has no task token; nobody can be told. (What is JSON for
+            others only, with an integer beyond 2**53, say, is a job with problems if a token can be read.)
         InvalidTokenError: The token is empty, too long or damaged.
 
     Example:
@@ -105,20 +110,43 @@ def read_job(text: str, token: str | None = None) -> Job:
     """
     if token is not None:
         return _given(text, check_token(token))
-    members = load_json(text)
+    try:
+        members = load_json(text)
+    except InvalidDocumentError as error:
+        return _broken(_token_of(_leniently(text)), error)
     if not isinstance(members, Mapping):
         raise _refused([Problem("$", "type", f"must be an object, not {_kind(members)}")])
-    found = next((members[name] for name in _TOKENS if name in members), None)
-    if not isinstance(found, str):
+    found = _token_of(members)
+    if found is None:
         raise _refused([Problem("$.STEPOUT_TASK_TOKEN", "missing", "must be the task token ($$.Task.Token)")])
     return _job(members, check_token(found))
+
+
+def _token_of(members: Any) -> str | None:
+    named = (members.get(name) for name in _TOKENS) if isinstance(members, Mapping) else ()
+    found = next((value for value in named if value is not None), None)
+    return found if isinstance(found, str) else None
+
+
+def _leniently(text: str) -> Any:
+    try:
+        return json.loads(text, parse_int=str)  # Of an integer of any length.
+    except (ValueError, RecursionError):
+        return None
+
+
+def _broken(token: str | None, error: InvalidDocumentError) -> Job:
+    if token is None:
+        raise error
+    token = check_token(token)
+    return Job(token=token, variables={"STEPOUT_TASK_TOKEN": token}, problems=error.problems)
 
 
 def _given(text: str, token: str) -> Job:
     try:
         value = load_json(text)
     except InvalidDocumentError as error:
-        return Job(token=token, variables={"STEPOUT_TASK_TOKEN": token}, problems=error.problems)
+        return _broken(token, error)
     return _job(value if isinstance(value, Mapping) else {_INPUT: value}, token)
 
 
@@ -185,6 +213,8 @@ def _misfits(variables: Mapping[str, str]) -> list[Problem]:
         if size > _MOST_BYTES:
             why = f"takes {size:,} bytes, and a variable holds {_MOST_BYTES:,}: pass a pointer to it instead"
             problems.append(Problem(f"$.{name}", "size", why))
+    if not _PULLED.fullmatch(variables.get("STEPOUT_OUTPUT", "")):
+        problems.append(Problem("$.STEPOUT_OUTPUT", "value", "must be one s3:// or dynamodb:// URL, and nothing else"))
     try:
         RunIdentity.from_env(variables)
     except ConfigurationError as error:

@@ -54,6 +54,9 @@ _HASTE = 5.0
 _FULL = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE})
 """What passes: no room for another process just now."""
 
+_REST = 5.0
+"""Seconds without taking anything on such a machine: what is taken in vain comes nearer to the dead-letter queue."""
+
 
 @dataclass
 class _Running:
@@ -106,7 +109,7 @@ class Worker:
         self._error: Exception | None = None
         self._stopping = threading.Event()
         self._signals: list[int] = []
-        self._busy = self._clock()
+        self._busy = self._rests_until = self._clock()
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._source!r})"
@@ -237,7 +240,7 @@ class Worker:
                 left = free if self._limit is None else self._limit - self._begun
                 if left <= 0 and self._limit is not None:
                     return 0
-                if free > 0:
+                if free > 0 and self._clock() >= self._rests_until:
                     return min(free, left)
                 self._changed.wait(_TICK)
         return 0
@@ -256,18 +259,33 @@ class Worker:
     def _begin(self, taken: Taken) -> None:
         with self._changed:
             running = self._running.get(taken.job.token)
+            begun = None
             if running is None and not self._stopping.is_set():
                 self._begun += 1
-                self._running[taken.job.token] = running = _Running(taken)
-                threading.Thread(target=self._work, args=(running,), name=f"stepout-{taken.name}", daemon=True).start()
-                return
-        if running is not None:
+                self._running[taken.job.token] = begun = _Running(taken)
+        if begun is not None:
+            self._launch(begun)
+        elif running is not None:
             _log.info("task %s is delivered again while it runs here as %s", taken.name, running.taken.name)
             self._source.absorb(running.taken, taken)
-        elif self._source.returnable:
-            self._close(taken, Fate.RETURNED)
         else:
-            self._close(taken, self._referee.interrupted(taken.job))
+            fate = Fate.RETURNED if self._source.returnable else self._referee.interrupted(taken.job)
+            self._close(taken, fate)
+            self._count(taken, fate)
+
+    def _launch(self, running: _Running) -> None:
+        try:
+            name = f"stepout-{running.taken.name}"
+            threading.Thread(target=self._work, args=(running,), name=name, daemon=True).start()
+        except RuntimeError as error:
+            self._count(running.taken, self._not_started(running.taken.job, BlockingIOError(errno.EAGAIN, str(error))))
+
+    def _count(self, taken: Taken, fate: Fate) -> None:
+        with self._changed:
+            self._running.pop(taken.job.token, None)
+            self._counts[fate] += 1
+            self._busy = self._clock()
+            self._changed.notify_all()
 
     # In a task's thread ---------------------------------------------------------------------------------------------
 
@@ -282,11 +300,7 @@ class Worker:
                 if not self._source.returnable:
                     fate = self._referee.interrupted(taken.job)
             finally:
-                with self._changed:
-                    del self._running[taken.job.token]
-                    self._counts[fate] += 1
-                    self._busy = self._clock()
-                    self._changed.notify_all()
+                self._count(taken, fate)
 
     def _do(self, running: _Running) -> Fate:
         taken, job, began = running.taken, running.taken.job, self._clock()
@@ -319,7 +333,8 @@ class Worker:
     def _not_started(self, job: Job, error: Exception) -> Fate:
         if getattr(error, "errno", None) not in _FULL:
             return self._referee.not_started(job, error)
-        _log.error("this machine cannot start another process: %s", error)
+        _log.error("this machine cannot start another process; nothing is taken for %.0f s: %s", _REST, error)
+        self._rests_until = self._clock() + _REST
         return Fate.KEPT if self._source.returnable else self._referee.interrupted(job)
 
     @contextlib.contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
 import subprocess
@@ -63,9 +64,13 @@ class Child:
         """Whether the worker lost patience with it."""
         self.ended = threading.Event()
         self.code = 0
-        for pump in self._pumps:
-            pump.start()
-        threading.Thread(target=self._wait, name="stepout-child", daemon=True).start()
+        try:
+            for thread in (*self._pumps, threading.Thread(target=self._wait, name="stepout-child", daemon=True)):
+                thread.start()
+        except RuntimeError as error:  # Nobody would notice its end.
+            self._kill_group()
+            with self._process:  # Waits, and closes what it had printed to.
+                raise BlockingIOError(errno.EAGAIN, str(error)) from error
 
     @property
     def pid(self) -> int:

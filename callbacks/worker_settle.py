@@ -6,6 +6,7 @@ heartbeat runs out. Whether it had reported is answered by Step Functions: a clo
 
 from __future__ import annotations
 
+import errno
 import logging
 from enum import Enum
 from typing import TYPE_CHECKING, Any
@@ -136,6 +137,8 @@ class Referee:
     def not_started(self, job: Job, error: Exception) -> Fate:
         """Settle a task whose process could not be started."""
         reason = error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
+        if getattr(error, "errno", None) == errno.E2BIG:
+            reason += ". Its variables and the worker's own are too large together: pass a pointer as its input"
         return self._fail(job, NOT_STARTED, f"the worker could not start the command of this task: {reason}")
 
     def invalid(self, job: Job) -> Fate:

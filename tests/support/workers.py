@@ -52,9 +52,9 @@ class Place:
         self.client = self.aws.client("sqs")
         self.url = self.queue()
 
-    def queue(self, **attributes: str) -> str:
-        """Make another queue."""
-        return str(self.client.create_queue(QueueName=unique("jobs"), Attributes=attributes)["QueueUrl"])
+    def queue(self, ending: str = "", **attributes: str) -> str:
+        """Make another queue; a FIFO queue's name ends in ``.fifo``."""
+        return str(self.client.create_queue(QueueName=unique("jobs") + ending, Attributes=attributes)["QueueUrl"])
 
     def arn(self, url: str) -> str:
         """The ARN of a queue."""

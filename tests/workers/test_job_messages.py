@@ -117,6 +117,48 @@ def test_what_cannot_be_run_but_has_a_token_has_problems(members: dict[str, Any]
     assert job.run.attempt is None
 
 
+@pytest.mark.parametrize(
+    "more",
+    [
+        '"rows": 12345678901234567890',
+        f'"rows": {"9" * 5000}',
+        '"rows": 1e999',
+        '"rows": 1, "rows": 2',
+        '"name": "\\ud800"',
+        f'"rows": {"[" * 101}{"]" * 101}',
+    ],
+)
+def test_json_that_not_everybody_reads_has_a_token_all_the_same(more: str) -> None:
+    """Whoever waits is told of the problem, instead of waiting while the message goes to the dead letters."""
+    job = read_job(f'{{"taskToken": "{TOKEN}", {more}}}')
+    assert job.problems
+    assert dict(job.variables) == {"STEPOUT_TASK_TOKEN": TOKEN}
+
+
+@pytest.mark.parametrize(
+    ("output", "may"),
+    [
+        ("s3://results/outputs/1.json", True),
+        ("dynamodb://outputs/1", True),
+        ("", True),
+        ("file:///etc/passwd", False),
+        ("stdout:", False),
+        ("sqs:https://sqs.eu-west-1.amazonaws.com/123456789012/other", False),
+        ("s3://results/outputs/1.json file:///etc/passwd", False),
+        ("s3://results/a\nfolder:/tmp", False),
+    ],
+)
+def test_a_sender_names_no_target_but_one_output(output: str, may: bool) -> None:
+    """STEPOUT_OUTPUT is one URL of pull mode: with others, a message could have the worker write files, or report."""
+    assert (read_job(message(STEPOUT_OUTPUT=output)).problems == ()) is may
+
+
+def test_a_member_that_is_null_is_not_there() -> None:
+    """So a token may come under any of its names."""
+    job = read_job(json.dumps({"STEPOUT_TASK_TOKEN": None, "taskToken": TOKEN}))
+    assert job.variables["STEPOUT_TASK_TOKEN"] == TOKEN
+
+
 @pytest.mark.parametrize("text", ["", "no json", "[]", "7", "{}", '{"STEPOUT_TASK_TOKEN": 7}', '{"a": 1, "a": 2}'])
 def test_without_a_token_there_is_no_job(text: str) -> None:
     """Nobody can be told of it."""
