@@ -21,20 +21,32 @@ from stepout.schemas.errors import (
 from stepout.schemas.json_text import load_json
 from stepout.schemas.places import table_place
 from stepout.schemas.problems import Problem, invalid_document
-from stepout.schemas.pull import FAILURE_LIMIT, Failure, failure_prefix, is_failure_key, read_failure, read_item
+from stepout.schemas.pull import (
+    FAILURE_LIMIT,
+    FAILURES_READ,
+    Failure,
+    failure_prefix,
+    is_failure_key,
+    read_failure,
+    read_item,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from stepout.artifacts.access import Access
 
 __all__ = ["read_outcome"]
 
 
-def read_outcome(url: str, access: Access) -> Any:
+def read_outcome(url: str, access: Access, *, execution: str | None = None, state: str | None = None) -> Any:
     """Read what a task in pull mode reported.
 
     Args:
         url: ``s3://bucket/key`` or ``dynamodb://table/key``.
         access: How to read.
+        execution: Whose failures count; the output document is the caller's to check.
+        state: As for ``execution``.
 
     Returns:
         JSON: the output document.
@@ -46,13 +58,14 @@ def read_outcome(url: str, access: Access) -> Any:
         InvalidDocumentError: It is no such URL, or what is there is no outcome.
         StoreError: Denied, or unreachable.
     """
-    return _from_table(url.strip(), access) if url.strip().startswith("dynamodb://") else _from_s3(url.strip(), access)
+    read = _from_table if url.strip().startswith("dynamodb://") else _from_s3
+    return read(url.strip(), access, lambda failure: failure.is_of(execution, state))
 
 
 # S3 ---------------------------------------------------------------------------------------------------------------
 
 
-def _from_s3(url: str, access: Access) -> Any:
+def _from_s3(url: str, access: Access, ours: Callable[[Failure], bool]) -> Any:
     try:
         bucket, key = allow_list.split_url(url)
     except ValueError as error:
@@ -60,7 +73,7 @@ def _from_s3(url: str, access: Access) -> Any:
     try:
         return load_json(_read(access, bucket, key, DOCUMENT_LIMIT))
     except ArtifactNotFoundError as error:
-        raise _no_success(access, bucket, key, error) from error
+        raise _no_success(access, bucket, key, ours, error) from error
     except AccessDeniedError as error:
         hint = "without s3:ListBucket on the bucket, a task that has not succeeded yet looks like this"
         raise AccessDeniedError(f"{error}. {hint}") from error
@@ -74,14 +87,20 @@ def _read(access: Access, bucket: str, key: str, limit: int) -> bytes:
     return read_whole(Source(access, pointer), verifier_for(pointer, access.verify is not False))
 
 
-def _no_success(access: Access, bucket: str, key: str, missing: ArtifactNotFoundError) -> Exception:
-    """Say why there is no output: the newest failure beside it, or that nothing was reported."""
+def _no_success(
+    access: Access, bucket: str, key: str, ours: Callable[[Failure], bool], missing: ArtifactNotFoundError
+) -> Exception:
+    """Say why there is no output: the newest failure of this run beside it, or that nothing was reported."""
     url = f"s3://{bucket}/{key}"
     try:
         failures = _failures(access, bucket, key)
-        if failures:
-            return _failed(url, read_failure(_read(access, bucket, failures[-1], FAILURE_LIMIT)), len(failures))
-        beside = f"there is no failure beside it ({key}.*.failure.json) either: the task has not reported yet, or died"
+        for count, name in list(enumerate(failures, 1))[: -FAILURES_READ - 1 : -1]:
+            failure = read_failure(_read(access, bucket, name, FAILURE_LIMIT))
+            if ours(failure):
+                return _failed(url, failure, count)
+        of = " of this run" if failures else ""
+        beside = f"there is no failure{of} beside it ({key}.*.failure.json) either: the task has not reported yet, or "
+        beside += "died"
     except (NotAllowedError, StoreError, InvalidDocumentError) as error:
         beside = (
             f"whether it failed could not be seen ({error}): failures are kept beside it, as {key}.*.failure.json; "
@@ -115,7 +134,7 @@ def _failed(url: str, failure: Failure, count: int) -> TaskFailedError:
 # DynamoDB ---------------------------------------------------------------------------------------------------------
 
 
-def _from_table(url: str, access: Access) -> Any:
+def _from_table(url: str, access: Access, ours: Callable[[Failure], bool]) -> Any:
     try:
         place = table_place(url)
     except ValueError as error:
@@ -130,9 +149,13 @@ def _from_table(url: str, access: Access) -> Any:
             "was given"
         )
     outcome = read_item(item)
-    if isinstance(outcome, Failure):
+    if not isinstance(outcome, Failure):
+        return outcome
+    if ours(outcome):
         raise _failed(url, outcome, 1)
-    return outcome
+    raise ArtifactNotFoundError(
+        f"{url} holds another run's failure, perhaps an earlier one's: the task has not reported yet, or died"
+    )
 
 
 def _get_item(table: str, key: dict[str, Any], url: str) -> dict[str, Any] | None:

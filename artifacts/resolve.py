@@ -70,7 +70,8 @@ def resolve_output(  # noqa: PLR0913 - keyword-only, each with its own meaning
         max_size: Where reads into memory stop, in bytes.
         expected_bucket_owner: The account, 12 digits, that must own every bucket.
         contract: Checked once more on this side.
-        execution: The ARN that ``producer.execution`` must be; for pull mode, where the URL alone does not tell.
+        execution: The ARN that ``producer.execution`` must be; for pull mode, where the URL alone does not tell. A
+            failure of another execution at the URL does not count either.
         state: The name that ``producer.state`` must be.
 
     Returns:
@@ -87,7 +88,7 @@ def resolve_output(  # noqa: PLR0913 - keyword-only, each with its own meaning
         IntegrityError: A spilled document is not what was written.
     """
     access = _access(allow, client, verify, max_size, expected_bucket_owner)
-    value, kind, location = _one(document, access, follow=True)
+    value, kind, location = _one(document, access, follow=True, execution=execution, state=state)
     if kind != "output":
         raise _wrong_kind(kind, location)
     output = make_output(value, access, location)
@@ -160,7 +161,7 @@ def resolve(  # noqa: PLR0913 - as above
         StoreError: As for ``resolve_output``.
     """
     access = _access(allow, client, verify, max_size, expected_bucket_owner)
-    value, kind, location = _one(document, access, follow=False)
+    value, kind, location = _one(document, access, follow=False, execution=execution, state=state)
     if kind != "output" and (execution is not None or state is not None):
         raise _wrong_kind(kind, location, "a pointer, which does not say whose it is: leave out execution= and state=")
     if not isinstance(value, dict):
@@ -254,14 +255,14 @@ def _access(allow: Any, client: Any, verify: Verify, max_size: int, owner: str |
     )
 
 
-def _value(document: object, access: Access) -> Any:
+def _value(document: object, access: Access, **run: str | None) -> Any:
     """Return the JSON value of a document, whatever form it came in."""
     if isinstance(document, Pointer | TaskOutput):
         return document.to_dict()
     if isinstance(document, str) and document.strip().startswith(("s3://", "dynamodb://")):
         from stepout.artifacts.pulled import read_outcome
 
-        return read_outcome(document, access)
+        return read_outcome(document, access, **run)
     if isinstance(document, str | bytes | bytearray | memoryview):
         from stepout.artifacts.interop import load_foreign
 
@@ -269,9 +270,9 @@ def _value(document: object, access: Access) -> Any:
     return plain_copy(document) if isinstance(document, Mapping) and not isinstance(document, dict) else document
 
 
-def _one(document: object, access: Access, *, follow: bool) -> tuple[Any, DocumentKind, str]:
+def _one(document: object, access: Access, *, follow: bool, **run: str | None) -> tuple[Any, DocumentKind, str]:
     """Return the one document: parsed JSON, or a foreign reference if there is nothing else and it was not followed."""
-    value = _value(document, access)
+    value = _value(document, access, **run)
     if not find_documents(value):
         from stepout.artifacts.interop import find_references, load_foreign, opened_texts
 

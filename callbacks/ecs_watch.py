@@ -9,8 +9,9 @@ A failure must never overtake a success that is still on its way, so it waits fi
 1. A heartbeat asks whether the token is still open, which decides nothing. Closed is the usual answer, and the end.
 2. A container that never ran has nothing on its way. One that ended gets the grace, six times as much if it ended as
    one does that reported (exit code 0, or 3: work done, outcome undelivered).
-3. Where reports go through a queue, so does the failure: behind what is there in a first-in-first-out queue, delayed in
-   another one, and not at all after exit code 0, since then the report is in the queue and the relay answers for it.
+3. Where reports go through a queue, so does the failure: after the grace and behind what is there in a
+   first-in-first-out queue, delayed in another one, and not at all after exit code 0, since then the report is in the
+   queue and the relay answers for it.
 """
 
 from __future__ import annotations
@@ -177,19 +178,40 @@ class Watcher:
         for token, container in tokens.items():
             outcome = self._one(_Case(task=task, token=token, container=container), remaining)
             _log.info("task %s stopped (%s): %s", task.arn, task.stop_code, outcome)
-            if outcome in ("closed", "failed", "queued") and self._table is not None:
-                self._table.reported(task.arn)
+            if outcome in ("closed", "failed", "queued"):
+                self._note(task.arn)
             outcomes.append(outcome)
         return outcomes
 
     def _tokens(self, task: StoppedTask) -> tuple[StoppedTask, Mapping[str, str | None]]:
-        """The task tokens, each with the container that was to report, if that is known; none if it has reported."""
-        row = self._table.find(task.arn) if self._table is not None else Row()
-        if row.reported:
+        """The task tokens, each with the container that was to report, if that is known; none if it has reported.
+
+        A row speaks for a task that has one token: of several, it cannot say which was used.
+        """
+        row = self._row(task)
+        if row.reported and len(task.tokens) <= 1:
             return task, {}
         if not task.tokens and row.token is None and self._settings.describe:
             task = self._described(task)
-        return task, task.tokens or ({row.token: None} if row.token else {})
+        return task, task.tokens or ({row.token: row.container} if row.token else {})
+
+    def _row(self, task: StoppedTask) -> Row:
+        """The table's word on a task, without which an event that carries its token can do."""
+        try:
+            return self._table.find(task.arn) if self._table is not None else Row()
+        except TaskError as error:
+            if not task.tokens:
+                raise
+            _log.error("task %s: %s; the event's own token is used", task.arn, error)
+            return Row()
+
+    def _note(self, task: str) -> None:
+        """Take the token out of the row; a report that was made stays made if that fails."""
+        try:
+            if self._table is not None:
+                self._table.reported(task)
+        except TaskError as error:
+            _log.error("task %s: its token stays in the table until it expires: %s", task, error)
 
     def _described(self, task: StoppedTask) -> StoppedTask:
         """The task with what DescribeTasks knows of its overrides, for about an hour after its end."""
@@ -207,7 +229,7 @@ class Watcher:
             target = StepFunctionsTarget(case.token, self._states_client(), patience=_PATIENCE)
             if (queue := self._queue(case)) is not None:
                 self._probe(target)
-                return self._through(queue, case)
+                return self._through(queue, case, remaining)
             if case.verdict.haste is not Haste.AT_ONCE:
                 self._probe(target)
                 self._wait(case, remaining)
@@ -218,14 +240,17 @@ class Watcher:
         except InvalidTokenError as error:
             _log.error("task %s: %s", case.task.arn, error)
             return "unknown token"
-        _log.warning("task %s: %s was reported: %s", case.task.arn, case.verdict.error, case.verdict.message)
+        message = target.redactor.text(case.verdict.message)
+        _log.warning("task %s: %s was reported: %s", case.task.arn, case.verdict.error, message)
         return "failed"
 
-    def _through(self, queue: str, case: _Case) -> str:
+    def _through(self, queue: str, case: _Case, remaining: Callable[[], float]) -> str:
         """Send the failure the way that a success may have gone."""
         place = queue_place(queue)
         if not place.fifo and case.end is not None and case.end.exit_code == 0:
             return "left to the relay"
+        if place.fifo and case.verdict.haste is not Haste.AT_ONCE:
+            self._wait(case, remaining)  # order begins in the queue: what the network still holds goes first
         seconds = None if place.fifo else _MOST_DELAY if case.verdict.haste is Haste.LATE else self._settings.delay
         client = self._queues if self._queues is not None else service("sqs", **place.options)
         delayed, run = _Delayed(client, seconds), run_of(case.environment)

@@ -5,8 +5,9 @@
     {"url": "s3://bucket/key", "execution": "…", "state": "…", "caught": {"Error": "…", "Cause": "…"}, "raise": true}
 
 ``url`` is the one that the task was given, ``execution`` and ``state`` what it was told of itself (both are checked if
-given). ``caught`` is what a ``Catch`` of the task's state put there, if one did; it may also lie in ``input``, so that
-a state can pass its whole input without knowing whether there was a ``Catch``.
+given: another run's output is an error, another run's failure does not count). ``caught`` is what a ``Catch`` of the
+task's state put there, if one did; it may also lie in ``input``, so that a state can pass its whole input without
+knowing whether there was a ``Catch``.
 
 - A success is returned: the output document, as a state with a task token would have.
 - A failure is raised as an exception whose class bears the failure's name, so that ``Retry`` and ``Catch`` match it:
@@ -83,7 +84,8 @@ def _outcome(event: Mapping[str, Any]) -> dict[str, Any] | Failure:
     if not isinstance(url, str):
         raise invalid_document("the event", [Problem("$.url", "missing", "must be the URL that the task was given")])
     caught = _caught(event)
-    found = read_at(url, since=_began(caught), path_style=os.environ.get("STEPOUT_S3_PROFILE") == "compatible")
+    path_style = os.environ.get("STEPOUT_S3_PROFILE") == "compatible"
+    found = read_at(url, **_asked(event), since=_began(caught), path_style=path_style)
     if found is None:
         return _silence(url, caught)
     if isinstance(found, Failure):
@@ -93,9 +95,12 @@ def _outcome(event: Mapping[str, Any]) -> dict[str, Any] | Failure:
     return document
 
 
+def _asked(event: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: event[name] for name in ("execution", "state") if event.get(name) is not None}
+
+
 def _check(output: TaskOutput, event: Mapping[str, Any]) -> None:
-    wanted = {name: event[name] for name in ("execution", "state") if event.get(name) is not None}
-    wrong = [name for name, value in wanted.items() if getattr(output.producer, name, None) != value]
+    wrong = [name for name, value in _asked(event).items() if getattr(output.producer, name, None) != value]
     if wrong:
         problems = [Problem(f"$.producer.{name}", "value", "is not the one that was asked for") for name in wrong]
         raise invalid_document("the task output", problems, "It is another run's, perhaps an earlier one's.")
@@ -112,7 +117,9 @@ def _caught(event: Mapping[str, Any]) -> dict[str, Any]:
         opened = json.loads(cause) if isinstance(cause, str) else cause
     except ValueError:
         opened = None
-    known = opened if isinstance(opened, dict) else {"cause": cause}
+    # A cause that was cut short is no JSON any more; it lists the task's overrides, which go nowhere.
+    said = {} if isinstance(cause, str) and cause.lstrip()[:1] in ("{", "[") else {"cause": cause}
+    known = opened if isinstance(opened, dict) else said
     return {"Error": caught.get("Error"), **known}
 
 

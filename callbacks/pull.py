@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from stepout.callbacks.answers import answer_to
 from stepout.callbacks.delivery import Delivery
 from stepout.callbacks.places import failure_document
+from stepout.callbacks.pull_reading import body_of
 from stepout.callbacks.retry import Answer
 from stepout.callbacks.targets import service
 from stepout.schemas.errors import ConfigurationError, InvalidDocumentError, TaskClosedError
@@ -37,6 +38,7 @@ __all__ = ["PullTarget", "check_run", "target_from_url", "winner_of"]
 _log = logging.getLogger("stepout.callbacks.pull")
 
 _TAKEN: Final = 412
+_LOOKED_AT: Final = 1 << 20  # bytes of what lies at the URL already: more than any output of another attempt has
 _NONCE_BYTES: Final = 6
 _FAILURE_ROOM: Final = 64  # for what a failure's key has more than the output's
 
@@ -181,13 +183,14 @@ class PullTarget:
     def _settle(self, body: bytes, *, ours_perhaps: bool) -> None:
         """Something is there: a try of this very report whose answer was lost, or another attempt's success."""
         try:
-            there = self.connect().get_object(Bucket=self._bucket, Key=self._key)["Body"].read()
+            answer = self.connect().get_object(Bucket=self._bucket, Key=self._key)
+            there = body_of(answer, max(len(body), _LOOKED_AT))
         except Exception as error:
             if answer_to(error) is not Answer.DENIED or ours_perhaps:
                 raise
             raise _closed(self.url, "an output that this task may not read (s3:GetObject)") from error
         if there != body:
-            raise _closed(self.url, winner_of(there))
+            raise _closed(self.url, winner_of(there or b""))
 
 
 def winner_of(text: bytes | str) -> str:

@@ -9,12 +9,20 @@ from stepout.callbacks.targets import service
 from stepout.schemas.errors import ConfigurationError, InvalidDocumentError
 from stepout.schemas.json_text import load_json
 from stepout.schemas.places import key_fault, split_s3_url, table_place
-from stepout.schemas.pull import FAILURE_LIMIT, failure_prefix, is_failure_key, read_failure, read_item
+from stepout.schemas.pull import (
+    FAILURE_LIMIT,
+    FAILURES_READ,
+    Failure,
+    failure_prefix,
+    is_failure_key,
+    read_failure,
+    read_item,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["read_at"]
+__all__ = ["body_of", "read_at"]
 
 _DOCUMENT_LIMIT: Final = 262_144
 """Bytes: what a state can take."""
@@ -26,11 +34,20 @@ _REMEDY: Final = (
 )
 
 
-def read_at(url: str, *, since: float | None = None, path_style: bool = False) -> Any:
+def read_at(
+    url: str,
+    *,
+    execution: str | None = None,
+    state: str | None = None,
+    since: float | None = None,
+    path_style: bool = False,
+) -> Any:
     """Return what lies at the URL of an outcome.
 
     Args:
         url: ``s3://bucket/key`` or ``dynamodb://table/key``.
+        execution: Whose failures count; the output document is the caller's to check.
+        state: As for ``execution``.
         since: Failures in S3 from before that time (seconds since 1970) are an earlier attempt's and do not count.
         path_style: Whether buckets are addressed by path.
 
@@ -44,7 +61,8 @@ def read_at(url: str, *, since: float | None = None, path_style: bool = False) -
     """
     delivery = Delivery(_REMEDY, patience=_PATIENCE)
     if url.startswith("dynamodb://"):
-        return _from_table(url, delivery)
+        found = _from_table(url, delivery)
+        return None if isinstance(found, Failure) and not found.is_of(execution, state) else found
     try:
         bucket, key = split_s3_url(url)
     except ValueError:
@@ -55,9 +73,11 @@ def read_at(url: str, *, since: float | None = None, path_style: bool = False) -
     body = objects.get(key, _DOCUMENT_LIMIT)
     if body is not None:
         return load_json(body)
-    newest = max(objects.failures(key, since), default=None)
-    failure = None if newest is None else objects.get(newest[1], FAILURE_LIMIT)
-    return None if failure is None else read_failure(failure)
+    for _, name in sorted(objects.failures(key, since), reverse=True)[:FAILURES_READ]:
+        text = objects.get(name, FAILURE_LIMIT)
+        if text is not None and (failure := read_failure(text)).is_of(execution, state):
+            return failure
+    return None
 
 
 class _Objects:
@@ -73,9 +93,8 @@ class _Objects:
             InvalidDocumentError: It is larger than ``limit``.
         """
 
-        def get() -> bytes:
-            body: bytes = self._client.get_object(Bucket=self._bucket, Key=key)["Body"].read(limit + 1)
-            return body
+        def get() -> bytes | None:
+            return body_of(self._client.get_object(Bucket=self._bucket, Key=key), limit)
 
         try:
             body = self._delivery.run(f"GetObject s3://{self._bucket}/{key}", get, final=_is_missing)
@@ -83,8 +102,8 @@ class _Objects:
             if _is_missing(error):
                 return None
             raise
-        if len(body) > limit:
-            raise InvalidDocumentError(f"s3://{self._bucket}/{key} has over {limit:,} bytes, which no state could take")
+        if body is None:
+            raise _too_large(f"s3://{self._bucket}/{key}", limit)
         return body
 
     def failures(self, key: str, since: float | None) -> list[tuple[float, str]]:
@@ -101,6 +120,15 @@ class _Objects:
         return [each for each in times if since is None or each[0] >= int(since)]
 
 
+def body_of(answer: Mapping[str, Any], limit: int) -> bytes | None:
+    """Return the bytes of a GetObject's answer, all of them; ``None``, and nothing is read, if they are over a limit.
+
+    Only a read to the end notices a body that broke off.
+    """
+    body: bytes | None = answer["Body"].read() if answer["ContentLength"] <= limit else None
+    return body
+
+
 def _from_table(url: str, delivery: Delivery) -> Any:
     try:
         place = table_place(url)
@@ -115,7 +143,15 @@ def _from_table(url: str, delivery: Delivery) -> Any:
         return answer
 
     item = delivery.run(f"GetItem {url}", get).get("Item")
-    return None if item is None else read_item(item)
+    if item is None:
+        return None
+    if len(item.get("document", {}).get("S", "").encode()) > _DOCUMENT_LIMIT:
+        raise _too_large(url, _DOCUMENT_LIMIT)
+    return read_item(item)
+
+
+def _too_large(url: str, limit: int) -> InvalidDocumentError:
+    return InvalidDocumentError(f"{url} has over {limit:,} bytes, which no state could take")
 
 
 def _is_missing(error: Exception) -> bool:

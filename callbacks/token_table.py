@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from stepout.callbacks.targets import TargetContext
 
-__all__ = ["Row", "TokenKeeper", "TokenTable", "keeper_from_env", "own_task_arn"]
+__all__ = ["Row", "TokenKeeper", "TokenTable", "keeper_from_env", "own_container", "own_task_arn"]
 
 _log = logging.getLogger("stepout.callbacks.token_table")
 
@@ -48,10 +48,12 @@ class Row:
     Attributes:
         token: Its token, until it has reported.
         reported: Whether its outcome was handed over.
+        container: The name of the container that has the token, if it could tell.
     """
 
     token: str | None = field(default=None, repr=False)
     reported: bool = False
+    container: str | None = None
 
 
 class TokenTable:
@@ -72,17 +74,19 @@ class TokenTable:
     def __repr__(self) -> str:
         return f"TokenTable({self._name!r})"
 
-    def record(self, task: str, token: str) -> None:
+    def record(self, task: str, token: str, container: str | None = None) -> None:
         """Note a task's token, unless the task has reported already.
 
         Args:
             task: The task's ARN.
             token: Its task token.
+            container: The name of the container that has it.
 
         Raises:
             TaskError: It could not be noted.
         """
         item = {"task": {"S": task}, "token": {"S": token}, "expires": self._expiry()}
+        item |= {"container": {"S": container}} if container else {}
         try:
             self._call(
                 "PutItem",
@@ -101,8 +105,8 @@ class TokenTable:
             TaskError: It could not be noted.
         """
         change = {
-            "UpdateExpression": "SET reported = :yes, expires = :then REMOVE #token",
-            "ExpressionAttributeNames": {"#token": "token"},
+            "UpdateExpression": "SET reported = :yes, expires = :then REMOVE #token, #container",
+            "ExpressionAttributeNames": {"#token": "token", "#container": "container"},
             "ExpressionAttributeValues": {":yes": {"BOOL": True}, ":then": self._expiry()},
         }
         self._call(
@@ -121,7 +125,11 @@ class TokenTable:
             lambda client: client.get_item(TableName=self._name, Key={"task": {"S": task}}, ConsistentRead=True),
         )
         item = answer.get("Item", {})
-        return Row(item.get("token", {}).get("S"), bool(item.get("reported", {}).get("BOOL", False)))
+        return Row(
+            token=item.get("token", {}).get("S"),
+            reported=bool(item.get("reported", {}).get("BOOL", False)),
+            container=item.get("container", {}).get("S"),
+        )
 
     def _call(self, action: str, call: Callable[[Any], Any]) -> Any:
         if self._client is None:
@@ -139,6 +147,7 @@ class TokenKeeper:
         table: The table.
         token: The task token.
         find_task: Returns the task's ARN.
+        find_container: Returns the name of the container that this process runs in, ``None`` if that is not known.
         clock: Seconds, monotonic.
     """
 
@@ -148,11 +157,12 @@ class TokenKeeper:
         token: str,
         find_task: Callable[[], str],
         *,
+        find_container: Callable[[], str | None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._table = table
         self._token = token
-        self._find_task = find_task
+        self._find_task, self._find_container = find_task, find_container
         self._clock = clock
         self._task: str | None = None
         self._noted: float | None = None
@@ -168,7 +178,7 @@ class TokenKeeper:
     def heartbeat(self) -> None:
         """Write the row, with the first beat and then once a day."""
         if self._noted is None or self._clock() - self._noted > _DAY:
-            self._table.record(self._arn(), self._token)
+            self._table.record(self._arn(), self._token, self._find_container())
             self._noted = self._clock()
 
     def success(self, _document: Mapping[str, Any]) -> None:
@@ -198,8 +208,8 @@ def keeper_from_env(context: TargetContext) -> tuple[TokenKeeper, ...]:
             METADATA,
         )
         return ()
-    table = TokenTable(name)
-    return (TokenKeeper(table, context.token, lambda: own_task_arn(context.environ)),)
+    task, container = (lambda: own_task_arn(context.environ)), (lambda: own_container(context.environ))
+    return (TokenKeeper(TokenTable(name), context.token, task, find_container=container),)
 
 
 def own_task_arn(environ: Mapping[str, str]) -> str:
@@ -211,16 +221,28 @@ def own_task_arn(environ: Mapping[str, str]) -> str:
     Raises:
         TaskError: The endpoint did not answer.
     """
+    return _metadata(environ, "/task", "TaskARN")
+
+
+def own_container(environ: Mapping[str, str]) -> str | None:
+    """Ask the same endpoint for the name of the container that this process runs in; ``None`` without an answer."""
+    try:
+        return _metadata(environ, "", "Name")
+    except TaskError:
+        return None
+
+
+def _metadata(environ: Mapping[str, str], path: str, member: str) -> str:
     import urllib.error
     import urllib.request
 
-    url = f"{environ.get(METADATA, '').rstrip('/')}/task"
+    url = f"{environ.get(METADATA, '').rstrip('/')}{path}"
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # link-local: no proxy knows the way
     problem: Exception | None = None
     for _ in range(_METADATA_TRIES):
         try:
             with opener.open(url, timeout=_METADATA_SECONDS) as answer:
-                return str(json.load(answer)["TaskARN"])
+                return str(json.load(answer)[member])
         except (OSError, ValueError, KeyError, TypeError) as error:
             problem = error
             if isinstance(error, urllib.error.HTTPError):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from stepout.schemas.errors import ConfigurationError, InvalidDocumentError, OutputTooLargeError
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FAILED",
+    "FAILURES_READ",
     "FAILURE_LIMIT",
     "ITEM_NAMES",
     "SUCCEEDED",
@@ -48,6 +49,9 @@ ITEM_NAMES: Final = frozenset(
 
 FAILURE_LIMIT: Final = 256 << 10
 """The most that is read of a failure document, in bytes; a cause has 32,768 at most, and may be escaped."""
+
+FAILURES_READ: Final = 10
+"""How many failures beside an output are read, the newest first, to find one of the run that is asked for."""
 
 # https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Constraints.html
 _ITEM_BYTES: Final = 400 * 1024
@@ -86,10 +90,23 @@ class Failure:
     Attributes:
         error: The name that ``Retry`` and ``Catch`` match.
         cause: JSON text, as ``SendTaskFailure`` takes it; text where it is no JSON.
+        execution: Whose it is, as far as it says so.
+        state: Which state's, as far as it says so.
     """
 
     error: str
     cause: str = ""
+    execution: str | None = None
+    state: str | None = None
+
+    def is_of(self, execution: str | None, state: str | None) -> bool:
+        """Tell whether this may be the failure of a run; what is not known, on either side, matches.
+
+        >>> Failure("Demo.Error", execution="arn:1").is_of("arn:2", None)
+        False
+        """
+        pairs = ((self.execution, execution), (self.state, state))
+        return all(said is None or asked is None or said == asked for said, asked in pairs)
 
     def __str__(self) -> str:
         """The error and the first line of its message, short enough for another message."""
@@ -135,7 +152,18 @@ def _failure(value: Any) -> Failure:
     if not isinstance(error, str) or not error.strip():
         raise invalid_document("the failure document", [Problem("$.error", "type", "must be text, and not empty")])
     text = cause if isinstance(cause, str) else dump_json(cause).decode()
-    return Failure(error.strip()[:256], text[:32_768])
+    run = _run_in(cause)
+    return Failure(error.strip()[:256], text[:32_768], execution=run.get("execution"), state=run.get("state"))
+
+
+def _run_in(cause: Any) -> dict[str, str]:
+    """Return what a cause says of its run: stepout's own name it in ``run``."""
+    try:
+        value = load_json(cause) if isinstance(cause, str) else cause
+    except InvalidDocumentError:
+        return {}
+    run = value.get("run") if isinstance(value, dict) else None
+    return {name: text for name, text in run.items() if isinstance(text, str)} if isinstance(run, dict) else {}
 
 
 # Items ------------------------------------------------------------------------------------------------------------
@@ -182,7 +210,9 @@ def read_item(item: Mapping[str, Any]) -> Any:
     """
     status, text = _text(item, "status"), _text(item, "document")
     if status == FAILED:
-        return _failure({"error": _text(item, "error"), "cause": _text(item, "cause") or ""})
+        failure = _failure({"error": _text(item, "error"), "cause": _text(item, "cause") or ""})
+        whose = {name: _text(item, name) or getattr(failure, name) for name in ("execution", "state")}
+        return replace(failure, **whose)
     if status != SUCCEEDED or text is None:
         problem = Problem("$.status", "value", f"must be {SUCCEEDED} with a document, or {FAILED} with an error")
         raise invalid_document("the item", [problem])

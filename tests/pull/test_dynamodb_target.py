@@ -112,6 +112,20 @@ def test_the_consumer_checks_whose_it_is_and_what_is_allowed(client: Any, table:
 
 
 @pytest.mark.usefixtures("aws")
+def test_a_failure_of_another_run_says_nothing_of_this_one(client: Any, table: str) -> None:
+    """The key was used before, and yesterday's failure is there: this task has not reported."""
+    target = DynamoDbTarget(table, "a", run_of(), client)
+    target.failure("Demo.Error", "{}")
+    allow = [f"dynamodb://{table}/"]
+    with pytest.raises(stepout.TaskFailedError):
+        stepout.resolve(target.url, allow=allow, execution=EXECUTION, state="Mask")
+    others: list[Any] = [{"execution": "arn:other"}, {"execution": EXECUTION, "state": "Other"}]
+    for asked in others:
+        with pytest.raises(stepout.ArtifactNotFoundError, match="another run's failure"):
+            stepout.resolve(target.url, allow=allow, **asked)
+
+
+@pytest.mark.usefixtures("aws")
 def test_pointers_in_an_item_obey_the_allow_list(client: Any, table: str) -> None:
     """An item may be read, and what it points to may still lie outside the list."""
     pointer = {"stepout": "pointer/1", "bucket": "elsewhere", "key": "a", "size": 1, "mediaType": "text/plain"}

@@ -126,6 +126,34 @@ def test_an_earlier_attempts_failure_is_not_taken_for_this_ones(aws: LocalAws, u
     assert _raised({"url": url, "caught": _caught(seconds)})[0] == "Demo.Earlier"
 
 
+def test_another_runs_failure_is_not_taken_for_this_ones(target: Callable[[], Any]) -> None:
+    """The URL was used before: what ECS says of this task's end names the error."""
+    made = target()
+    made.failure("Demo.Earlier", json.dumps({"message": "m", "run": RUN.to_dict()}))
+    event = {"url": made.url, **ASKED, "caught": _caught({**STOPPED, "CreatedAt": 0})}
+    assert _raised(event)[0] == "Demo.Earlier"
+    assert _raised({**event, "execution": "arn:other"})[0] == "Stepout.OutOfMemory"
+    assert _raised({**event, "state": "Other"})[0] == "Stepout.OutOfMemory"
+
+
+def test_a_cause_that_was_cut_short_is_not_passed_on(url: str) -> None:
+    """It lists the overrides, and so whatever the task was given in its environment."""
+    overrides = {"Overrides": {"ContainerOverrides": [{"Environment": [{"Name": "PASSWORD", "Value": "x9"}]}]}}
+    error, message = _raised({"url": url, "caught": _caught(json.dumps({**STOPPED, **overrides})[:-1])})
+    assert error == "Stepout.NothingReported"
+    assert "x9" not in message
+
+
+def test_a_document_that_no_state_can_take_is_an_error_that_can_be_caught(aws: LocalAws) -> None:
+    """An item holds more than a state does; returned, it would end the execution past every Catch."""
+    client, table = aws.client("dynamodb"), unique("outcomes")
+    make_table(client, table, "id")
+    target = DynamoDbTarget(table, None, RUN, client)
+    target.success(stepout.TaskOutput(result={"text": "x" * 300_000}, producer=RUN).to_dict())
+    error, message = _raised({"url": target.url, **ASKED})
+    assert (error, "262,144 bytes" in message) == ("Stepout.InvalidDocument", True)
+
+
 def test_what_cannot_be_read_is_raised_by_our_names(aws: LocalAws, url: str) -> None:
     """No URL, a wrong one, a missing bucket, what is no output, what is too large for a state."""
     assert _raised({})[0] == "Stepout.InvalidDocument"

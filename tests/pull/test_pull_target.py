@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import threading
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -148,6 +150,39 @@ def test_failures_obey_the_allow_list_and_are_untrusted(shelf: Shelf) -> None:
     shelf.put(b"no json", "o.json.0-aaaa.failure.json")
     with pytest.raises(stepout.ArtifactNotFoundError, match=r"could not be seen.*JSON"):
         stepout.resolve(url, allow=["s3://results/runs/"], client=shelf.store)
+
+
+def test_a_failure_of_another_run_says_nothing_of_this_one(shelf: Shelf) -> None:
+    """The URL was used before, and yesterday's failure lies there: this task has not reported. Its own does count."""
+    for number, run in enumerate(({"execution": "arn:today", "state": "Mask"}, {"execution": "arn:yesterday"})):
+        body = {"error": f"Demo.Error{number}", "cause": {"message": "m", "run": run}}
+        shelf.put(json.dumps(body).encode(), f"o.json.{number}-aaaa.failure.json")
+    url, allow = "s3://results/runs/o.json", ["s3://results/runs/"]
+    asked: Any
+    for asked, error in (
+        ({}, "Demo.Error1"),
+        ({"execution": "arn:yesterday", "state": "Mask"}, "Demo.Error1"),
+        ({"execution": "arn:today", "state": "Mask"}, "Demo.Error0"),
+    ):
+        for resolve in (stepout.resolve, stepout.resolve_output):
+            with pytest.raises(stepout.TaskFailedError) as caught:
+                resolve(url, allow=allow, client=shelf.store, **asked)
+            assert caught.value.error == error
+    for asked in ({"execution": "arn:tomorrow"}, {"execution": "arn:today", "state": "Other"}):
+        with pytest.raises(stepout.ArtifactNotFoundError, match="no failure of this run beside it"):
+            stepout.resolve(url, allow=allow, client=shelf.store, **asked)
+
+
+def test_whatever_lies_at_the_url_is_not_read_whole(url: str, bucket: str, client: Any) -> None:
+    """What stands in the way of a success may be of any size: it is no output, and the memory stays."""
+    client.put_object(Bucket=bucket, Key="outputs/7f3c/Mask.json", Body=bytes(24 << 20))
+    tracemalloc.start()
+    try:
+        with pytest.raises(TaskClosedError, match="no output document"):
+            _target(url, client).success(document(rows=3))
+        assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    finally:
+        tracemalloc.stop()
 
 
 def _race(make: Any) -> list[int]:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
+import boto3
 import pytest
 from support.ministack import unique
 from support.watch_events import HALTED, TASK, Clock, stopped_event
@@ -43,8 +44,11 @@ def metadata_endpoint(*answers: tuple[int, bytes]) -> Iterator[str]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            status, body = left.pop(0) if len(left) > 1 else left[0]
-            status = status if self.path == "/v4/1c4e/task" else 404
+            if self.path == "/v4/1c4e":
+                status, body = OWN
+            else:
+                status, body = left.pop(0) if len(left) > 1 else left[0]
+                status = status if self.path == "/v4/1c4e/task" else 404
             self.send_response(status)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
@@ -53,17 +57,26 @@ def metadata_endpoint(*answers: tuple[int, bytes]) -> Iterator[str]:
         def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - as http.server has it
             """Say nothing."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    with serving(Handler) as endpoint:
+        yield f"{endpoint}/v4/1c4e"
+
+
+@contextmanager
+def serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
+    """Serve on a loopback port; yield the endpoint."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
     try:
-        yield f"http://127.0.0.1:{server.server_address[1]}/v4/1c4e"
+        yield f"http://127.0.0.1:{server.server_address[1]}"
     finally:
         server.shutdown()
         server.server_close()
         thread.join()
 
 
+KEYS: dict[str, Any] = {"region_name": "us-east-1", "aws_access_key_id": "a", "aws_secret_access_key": "b"}
+OWN = (200, json.dumps({"DockerId": "1c4e", "Name": "job"}).encode())
 KNOWN = (200, json.dumps({"Cluster": "default", "TaskARN": TASK, "Family": "job"}).encode())
 
 
@@ -180,11 +193,92 @@ def test_row_is_written_once_a_day_and_never_after_the_report(watched: WatchedAw
     assert rows.find(TASK) == Row(None, reported=True)
 
 
-def test_row_that_cannot_be_read_is_raised(watched: WatchedAws) -> None:
-    """Whether a task has reported must be known where a table is to say so: Lambda tries again."""
-    watcher = Watcher(WatchSettings(table="no-such-table"), tables=watched.aws.client("dynamodb"))
+def test_row_that_cannot_be_read_is_raised_where_only_it_has_the_token(
+    watched: WatchedAws, sfn_strict: StrictStepFunctions, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Lambda tries again; an event that carries its token needs no row, and whether one reported the token says."""
+    settings, tables = WatchSettings(table="no-such-table", grace=0), watched.aws.client("dynamodb")
     with pytest.raises(TaskError, match="GetItem on TokenTable"):
-        watcher.handle(stopped_event("AQC", 137))
+        Watcher(settings, tables=tables).handle(stopped_event(None, 137))
+    token = sfn_strict.issue()
+    assert Watcher(settings, states=sfn_strict.client(), tables=tables).handle(stopped_event(token, 137)) == ["failed"]
+    assert sfn_strict.failure(token)[0] == "Stepout.ContainerDied"
+    assert "the event's own token is used" in caplog.text
+
+
+class ReadOnly(BaseHTTPRequestHandler):
+    """A table without rows, which nobody may write."""
+
+    def do_POST(self) -> None:
+        """Answer GetItem, refuse the rest."""
+        self.rfile.read(int(self.headers["Content-Length"]))
+        reads = self.headers["X-Amz-Target"].endswith(".GetItem")
+        denied = {"__type": "com.amazon.coral.service#AccessDeniedException", "Message": "no"}
+        body = json.dumps({} if reads else denied).encode()
+        self.send_response(200 if reads else 400)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - as http.server has it
+        """Say nothing."""
+
+
+def test_row_that_cannot_be_written_takes_no_report_back(
+    sfn_strict: StrictStepFunctions, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The state has failed: an error now would have Lambda try again what is done, and a second token wait."""
+    tokens = [sfn_strict.issue(), sfn_strict.issue()]
+    with serving(ReadOnly) as endpoint:
+        tables = boto3.client("dynamodb", endpoint_url=endpoint, **KEYS)
+        watcher = Watcher(WatchSettings(table="tokens", grace=0), states=sfn_strict.client(), tables=tables)
+        assert watcher.handle(two_jobs(*tokens)) == ["failed", "failed"]
+    assert "UpdateItem on TokenTable('tokens')" in caplog.text
+
+
+def test_row_of_a_task_with_two_tokens_speaks_for_neither(
+    watched: WatchedAws, sfn_strict: StrictStepFunctions, table: str
+) -> None:
+    """A row is a task's, and one container's report is not the other's."""
+    reported, silent = sfn_strict.issue(), sfn_strict.issue()
+    sfn_strict.client().send_task_success(taskToken=reported, output="{}")
+    tables = watched.aws.client("dynamodb")
+    TokenTable(table, tables).reported(TASK)
+    watcher = Watcher(WatchSettings(table=table, grace=0), states=sfn_strict.client(), tables=tables)
+    assert watcher.handle(two_jobs(reported, silent)) == ["closed", "failed"]
+    assert sfn_strict.failure(silent)[1]["container"] == "b"
+
+
+def two_jobs(*tokens: str) -> dict[str, Any]:
+    """Return the event of a task with a container for each token."""
+    event = stopped_event(None, 137)
+    event["detail"]["containers"] = [{"name": name, "exitCode": 137} for name in "ab"]
+    event["detail"]["overrides"]["containerOverrides"] = [
+        {"name": name, "environment": [{"name": "TASK_TOKEN", "value": token}]}
+        for name, token in zip("ab", tokens, strict=True)
+    ]
+    return event
+
+
+def test_row_says_which_container_was_to_report(
+    watched: WatchedAws, sfn_strict: StrictStepFunctions, table: str
+) -> None:
+    """A sidecar that ECS stopped with the task says nothing of how the job ended."""
+    token = sfn_strict.issue()
+    with metadata_endpoint(KNOWN) as metadata:
+        variables = {"STEPOUT_TOKEN_TABLE": table, "ECS_CONTAINER_METADATA_URI_V4": metadata}
+        run(DYING, watched, sfn_strict, STEPOUT_TASK_TOKEN=token, **variables)
+    event = stopped_event(None, 137)
+    event["detail"]["containers"] = [
+        {"name": "router", "exitCode": 143},
+        {"name": "job", "exitCode": 137, "reason": "OutOfMemoryError: Container killed"},
+    ]
+    event["detail"]["overrides"] = {}
+    tables = watched.aws.client("dynamodb")
+    watcher = Watcher(WatchSettings(table=table, grace=0), states=sfn_strict.client(), tables=tables)
+    assert watcher.handle(event) == ["failed"]
+    error, cause = sfn_strict.failure(token)
+    assert (error, cause["container"]) == ("Stepout.OutOfMemory", "job")
 
 
 def test_targets_gain_a_keeper_only_inside_ecs(caplog: pytest.LogCaptureFixture) -> None:

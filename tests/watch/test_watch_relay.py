@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from support.ministack import unique
-from support.watch_events import stopped_event
+from support.watch_events import Clock, stopped_event
 
 from stepout.callbacks.ecs_watch import Watcher, WatchSettings
 from stepout.callbacks.relay import relay
@@ -38,7 +38,8 @@ class Queue:
     def watcher(self, **settings: Any) -> Watcher:
         """A watcher that was told of the queue."""
         given = WatchSettings(queue=self.url, **settings)
-        return Watcher(given, states=self._sfn.client(), queues=self.client)
+        clock = Clock()
+        return Watcher(given, states=self._sfn.client(), queues=self.client, clock=clock, sleep=clock.sleep)
 
     def waiting(self) -> int:
         """How many messages are held back."""
@@ -96,6 +97,24 @@ def test_first_in_first_out_queue_keeps_the_order_by_itself(
     assert success["MessageGroupId"] == failure["MessageGroupId"]
     assert "DelaySeconds" not in failure
     assert queue.run_relay() == ["success", "failure"]
+    assert sfn_strict.success(token)["result"] == {"rows": 3}
+
+
+def test_success_on_its_way_into_a_first_in_first_out_queue_wins(
+    watched: WatchedAws, sfn_strict: StrictStepFunctions
+) -> None:
+    """The grace comes before the queue: what the network still held when the event came stands in front."""
+    queue, token, waits = Queue(watched, sfn_strict, fifo=True), sfn_strict.issue(), list[float]()
+
+    def sleep(seconds: float) -> None:
+        waits.append(seconds)
+        SqsTarget(queue.url, token, queue.client).success(DOCUMENT)
+
+    settings = WatchSettings(queue=queue.url)
+    clock = Clock()
+    watcher = Watcher(settings, states=sfn_strict.client(), queues=queue.client, clock=clock, sleep=sleep)
+    assert watcher.handle(stopped_event(token, 137)) == ["queued"]
+    assert (queue.run_relay(), waits) == (["success", "failure"], [10.0])
     assert sfn_strict.success(token)["result"] == {"rows": 3}
 
 

@@ -144,14 +144,19 @@ def test_tasks_without_a_token_and_other_events_are_ignored(sfn_strict: StrictSt
     assert sfn_strict.calls == []
 
 
-def test_token_is_taken_out_of_the_cause(sfn_strict: StrictStepFunctions) -> None:
-    """A reason that quotes the environment does not carry the token into the execution's history."""
+def test_token_is_taken_out_of_the_cause_and_the_log(
+    sfn_strict: StrictStepFunctions, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A reason that quotes the environment carries the token neither into the execution's history nor into a log."""
+    caplog.set_level(logging.INFO, logger="stepout")
     token = sfn_strict.issue()
     event = stopped_event(token, 1)
     event["detail"]["stoppedReason"] = f"failed with TASK_TOKEN={token}"
     assert watcher(sfn_strict).handle(event) == ["failed"]
     ((_, parameters),) = sfn_strict.accepted(token)
-    assert token[:30] not in parameters["cause"]
+    assert "failed with TASK_TOKEN=" in parameters["cause"]
+    assert "Stepout.ContainerDied was reported" in caplog.text
+    assert token[:30] not in parameters["cause"] + "".join(record.getMessage() for record in caplog.records)
 
 
 def test_token_that_the_event_does_not_carry_is_asked_of_ecs(
