@@ -152,11 +152,10 @@ def test_a_worker_takes_tasks_from_a_queue(deployment: Deployment) -> None:
     queue = deployment.aws.client("sqs").create_queue(QueueName=unique("example"))["QueueUrl"]
     deployment.names["QueueUrl"] = queue
     executions = [deployment.start({"rows": rows}) for rows in (5, 7)]
-    variables = {"STEPOUT_BUCKET": deployment.bucket, "STEPOUT_PREFIX": "runs"}
+    variables = {"STEPOUT_BUCKET": deployment.bucket, "STEPOUT_PREFIX": "runs", "QUEUE_URL": queue}
+    variables["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # The container's python.
     worker = subprocess.Popen(
-        [sys.executable, "-m", "stepout", "worker", "--queue", queue, *_default_command(deployment)],
-        cwd=deployment.folder,
-        env={**os.environ, **deployment.aws.environ, **variables},
+        _default_command(deployment), cwd=deployment.folder, env={**os.environ, **deployment.aws.environ, **variables}
     )
     try:
         ended = [output_of(wait_execution(deployment.aws, execution)) for execution in executions]
@@ -168,9 +167,10 @@ def test_a_worker_takes_tasks_from_a_queue(deployment: Deployment) -> None:
 
 
 def _default_command(deployment: Deployment) -> list[str]:
-    """Return what the Dockerfile's CMD says, with this interpreter for ``python``."""
-    (line,) = (each for each in (deployment.folder / "Dockerfile").read_text("utf-8").splitlines() if "CMD" in each)
-    return [sys.executable if word == "python" else word for word in json.loads(line.removeprefix("CMD"))]
+    """Return what the image runs: the Dockerfile's CMD, as there is no ENTRYPOINT."""
+    lines = (deployment.folder / "Dockerfile").read_text("utf-8").splitlines()
+    (line,) = (each for each in lines if each.startswith(("CMD", "ENTRYPOINT")))
+    return list(json.loads(line.removeprefix("CMD")))
 
 
 @example("pull-mode")

@@ -291,7 +291,8 @@ def test_a_machine_without_another_thread_goes_on_later(
     place.send(f"exit {'0' * 300}")
     failed: list[float] = []
     received: list[float] = []
-    start, now = threading.Thread.start, lambda: time.monotonic() * 50
+    start = threading.Thread.start
+    now = lambda: time.monotonic() * 50  # noqa: E731
     names = {"task": r"stepout-[0-9a-f]{8}"}
 
     def full(thread: threading.Thread) -> None:
