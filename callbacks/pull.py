@@ -11,6 +11,7 @@ import base64
 import hashlib
 import logging
 import os
+import re
 import threading
 from typing import TYPE_CHECKING, Any, Final
 
@@ -38,6 +39,7 @@ __all__ = ["PullTarget", "check_run", "target_from_url", "winner_of"]
 _log = logging.getLogger("stepout.callbacks.pull")
 
 _TAKEN: Final = 412
+_BUCKET: Final = re.compile(r"[A-Za-z0-9._-]{3,255}|arn:aws[a-z0-9-]*:s3[a-z0-9:/._-]*|(?!.)")  # or it is missing
 _LOOKED_AT: Final = 1 << 20  # bytes of what lies at the URL already: more than any output of another attempt has
 _NONCE_BYTES: Final = 6
 _FAILURE_ROOM: Final = 64  # for what a failure's key has more than the output's
@@ -227,6 +229,8 @@ def _place(url: str) -> tuple[str, str]:
         fault = key_fault(key)
     except ValueError:
         bucket, key, fault = "", "", "is missing"
+    if not _BUCKET.fullmatch(bucket):
+        raise ConfigurationError("pull mode wants s3://bucket/key; the URL's bucket has a name that no bucket has")
     if fault is None and len(key.encode()) > MAX_KEY_BYTES - _FAILURE_ROOM:
         fault = f"has over {MAX_KEY_BYTES - _FAILURE_ROOM} bytes, which leaves no room for the failures beside it"
     if fault is not None:

@@ -37,6 +37,7 @@ _FORM = "sqs://sqs.REGION.amazonaws.com/ACCOUNT/QUEUE, or sqs: and the queue's U
 _REGION = re.compile(r"(?:^|\.)([a-z]{2,}(?:-[a-z]+)+-[0-9]{1,2})\.")
 _USUAL = re.compile(r"(?:sqs\.[a-z0-9-]+|[a-z0-9-]+\.queue|queue)\.amazonaws\.com(?:\.cn)?")
 _QUEUE = re.compile(r"/(?:[^\s/]+/)*(?P<name>[A-Za-z0-9_-]{1,80}|[A-Za-z0-9_-]{1,75}\.fifo)")
+_ACCOUNT = re.compile(r"/[0-9]{12}/[^/]+")
 _LOOPBACK = re.compile(r"localhost|127(?:\.[0-9]{1,3}){3}|::1")
 
 _REMEDY = "Allow sqs:SendMessage on the queue (and kms:GenerateDataKey, kms:Decrypt on its key) to the task's role"
@@ -89,6 +90,8 @@ def queue_place(url: str) -> QueuePlace:
     amazon = host.endswith((".amazonaws.com", ".amazonaws.com.cn", ".api.aws"))
     if parts.scheme not in ("http", "https") or not host or queue is None or parts.query or parts.fragment:
         raise _no_queue("names no queue")
+    if amazon and not _ACCOUNT.fullmatch(parts.path):
+        raise _no_queue("lacks the account's twelve digits, or has more than account and queue")
     if parts.username is not None or (amazon and parts.scheme == "http"):
         raise _no_queue("holds a user's name, or would send task tokens to Amazon unencrypted")
     options = {}

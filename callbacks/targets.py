@@ -146,7 +146,9 @@ def _known(url: str) -> str:
     kind = _kind(url)
     if ":" not in url or kind not in SCHEMES:
         known = ", ".join(f"{name}:" for name in SCHEMES)
-        raise ConfigurationError(f"STEPOUT_TARGETS: a target of the kind {kind!r} is not known here; known are {known}")
+        raise ConfigurationError(
+            f"STEPOUT_TARGETS: a target of the kind {kind[:20]!r} is not known here; known are {known}"
+        )
     return kind
 
 

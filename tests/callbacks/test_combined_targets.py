@@ -209,3 +209,18 @@ def test_a_target_that_lacks_a_region_is_refused_before_any_work(
         read_settings(
             {"STEPOUT_TARGETS": url if token else f"stdout: {url}", "STEPOUT_EXECUTION": EXECUTION}, token=token
         )
+
+
+@pytest.mark.parametrize("bucket", ["Bad_Bucket!", "bücket", "ab", "a bucket"])
+def test_an_output_in_what_is_no_bucket_is_refused_before_any_work(bucket: str) -> None:
+    """boto3 would say so when the work is done."""
+    environ = {"STEPOUT_OUTPUT": f"s3://{bucket}/key".replace(" ", "%20"), "STEPOUT_EXECUTION": EXECUTION}
+    with pytest.raises(ConfigurationError, match="no bucket has"):
+        read_settings(environ, token=None)
+
+
+def test_what_is_no_target_is_not_quoted_at_length() -> None:
+    """It may be anything, a token that was put into the wrong variable included."""
+    with pytest.raises(ConfigurationError, match="not known") as caught:
+        read_settings({"STEPOUT_TARGETS": TOKEN}, token=None)
+    assert TOKEN[:24].lower() not in str(caught.value).lower()

@@ -77,6 +77,8 @@ def test_urls_of_queues(url: str, known: str, options: dict[str, str]) -> None:
         "sqs:",
         "sqs://",
         "sqs://sqs.eu-west-1.amazonaws.com/",
+        "sqs://sqs.eu-west-1.amazonaws.com/reports",
+        "sqs:https://sqs.eu-west-1.amazonaws.com/1/../123456789012/q",
         "sqs://sqs.eu-west-1.amazonaws.com/123456789012/a queue",
         "sqs://sqs.eu-west-1.amazonaws.com/123456789012/q?x=1",
         "sqs://sqs.eu-west-1.amazonaws.com/123456789012/q#x",
