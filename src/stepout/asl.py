@@ -41,6 +41,8 @@ _TOKEN = 700
 _INTO_URL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _INTO_PREFIX = re.compile(r"[A-Za-z0-9_.-]+(?:/[A-Za-z0-9_.-]+)*")
 _INTO_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+_PATH = re.compile(r"\$\$?|\$\$?[.\[].*[^.]", re.DOTALL)
+_TOKEN_NAMES = ("STEPOUT_TASK_TOKEN", "TASK_TOKEN")
 
 
 @dataclass(frozen=True)
@@ -110,6 +112,38 @@ class StateOptions:
             raise ConfigurationError(f"a state's name has 1 to {_STATE_NAME} characters, not {len(self.name)}")
         if self.input_json is not None:
             _literal(self.input_json)
+        _check_place(self.bucket, self.prefix)
+        _check_catchers([names for names, _ in self.catch])
+        for name in _TOKEN_NAMES:
+            if name in self.environment:
+                raise ConfigurationError(
+                    f"--env {name}: leave it out; the state passes the token itself, a new one a try"
+                )
+
+
+def _check_place(bucket: str | None, prefix: str | None) -> None:
+    """Refuse what the task would refuse as STEPOUT_BUCKET and STEPOUT_PREFIX; placeholders are filled in later."""
+    from stepout.artifacts.settings import place_of
+
+    if "${" in f"{bucket}{prefix}":
+        return
+    try:
+        place_of("results-bucket" if bucket is None else bucket, prefix or "")
+    except ConfigurationError as error:
+        option = "--bucket" if bucket is not None and not prefix else "--bucket, --prefix" if bucket else "--prefix"
+        raise ConfigurationError(f"{option}: {str(error).partition(';')[0]}") from None
+
+
+def _check_catchers(catchers: list[tuple[str, ...]]) -> None:
+    """Refuse what Step Functions refuses, and what it can never catch."""
+    for names in catchers[:-1]:
+        if "States.ALL" in names:
+            raise ConfigurationError("--catch: States.ALL catches every error; one catcher has it, and it is the last")
+    for names in catchers:
+        if "States.ALL" in names and len(names) > 1:
+            raise ConfigurationError("--catch: States.ALL stands alone in its catcher; leave the other names out")
+        if "States.Runtime" in names:
+            raise ConfigurationError("--catch: States.Runtime always ends the execution; it cannot be caught")
 
 
 def _count(path: str) -> Expression:
@@ -182,9 +216,7 @@ def input_expression(options: StateOptions, *, text: bool = True) -> Any:
         return json.dumps(literal, ensure_ascii=False, separators=(",", ":")) if text else literal
     if options.input is None:
         return None
-    path, query = options.input, _as_query(options.input)
-    if options.language == "jsonpath" and not path.startswith("$"):
-        raise ConfigurationError(f"--input {path!r} is no path: expected $, $.member or $$.member")
+    path, query = _path(options, "--input", options.input), _as_query(options.input)
     # Inside a JSON string every quote and backslash of JSON text takes two characters.
     longest = 2 * (options.input_size or 0)
     if text:
@@ -199,8 +231,16 @@ def _literal(text: str) -> Any:
         raise ConfigurationError("--input-json is no JSON") from None
 
 
+def _path(options: StateOptions, option: str, path: str) -> str:
+    if options.language == "jsonpath" and not _PATH.fullmatch(path):
+        raise ConfigurationError(f"{option} {path!r} is no path: expected $, $.member or $$.member")
+    return path
+
+
 def _as_query(path: str) -> str:
-    """Say in JSONata what a simple JSONPath says; anything else is JSONata already."""
+    """Say in JSONata what a simple JSONPath says; anything else is JSONata already, its ``{% %}`` taken off."""
+    if path.startswith("{%") and path.endswith("%}"):
+        return path[2:-2].strip()
     if path == "$":
         return "$states.input"
     if path.startswith("$$."):
@@ -220,7 +260,7 @@ def output_url(options: StateOptions) -> Expression:
         ConfigurationError: There is no bucket, or a name cannot be part of a URL.
     """
     if options.url is not None:
-        return Expression(options.url, _as_query(options.url), _URL)
+        return Expression(_path(options, "--url", options.url), _as_query(options.url), _URL)
     if options.bucket is None:
         raise ConfigurationError("pull mode needs a place for the output document: pass --bucket (and --prefix)")
     if not _INTO_BUCKET.fullmatch(options.bucket):

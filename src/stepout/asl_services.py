@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = ["KINDS", "OVERRIDES_LIMIT", "Kind", "activity_arn", "overrides_size"]
 
+_QUEUE_URL = re.compile(r"https?://[^/\s]+/\S+|\$\{")
+
 OVERRIDES_LIMIT = 8_192
 """Characters of RunTask's ``overrides``, the JSON around the values included (service model of ECS, 2014-11-13)."""
 
@@ -81,7 +83,9 @@ def _ecs(options: StateOptions, heartbeat: int | None) -> dict[str, Any]:
 def _network(options: StateOptions, launch_type: str) -> dict[str, Any]:
     """Fargate needs a network of its own; on EC2 that depends on the task definition's network mode."""
     subnets, groups = options.settings.get("subnets"), options.settings.get("security_groups")
-    if launch_type != "FARGATE" and not subnets:
+    if options.settings.get("public_ip") and launch_type != "FARGATE":
+        raise ConfigurationError("--public-ip: ECS gives public addresses to tasks on Fargate alone; leave it out")
+    if launch_type != "FARGATE" and not (subnets or groups):
         return {}
     found: dict[str, Any] = {"Subnets": list(subnets or ["${Subnet}"])}
     if groups:
@@ -131,13 +135,17 @@ def _kubernetes_name(name: str) -> str:
 
 
 def _sqs(options: StateOptions, heartbeat: int | None) -> dict[str, Any]:
-    url = _setting(options, "queue_url", "QueueUrl")
+    url = str(_setting(options, "queue_url", "QueueUrl"))
+    if not _QUEUE_URL.match(url):
+        raise ConfigurationError(
+            f"--queue-url {url!r} is no queue's URL (https://sqs.REGION.amazonaws.com/ACCOUNT/NAME)"
+        )
     body = {**task_variables(options, heartbeat=heartbeat, text=False), **options.environment}
     fifo = {
         "MessageGroupId": Expression("$$.Execution.Name", "$states.context.Execution.Name"),
         "MessageDeduplicationId": Expression("States.UUID()", "$uuid()"),
     }
-    return {"QueueUrl": url, "MessageBody": body, **(fifo if str(url).endswith(".fifo") else {})}
+    return {"QueueUrl": url, "MessageBody": body, **(fifo if url.endswith(".fifo") else {})}
 
 
 def _lambda(options: StateOptions, heartbeat: int | None) -> dict[str, Any]:

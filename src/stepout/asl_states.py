@@ -49,6 +49,8 @@ def task_state(kind: str, options: StateOptions) -> dict[str, Any]:
     """
     chosen = KINDS[kind]
     _check_workflow(kind, chosen, options)
+    if options.url is not None and chosen.reports != "pull":
+        raise ConfigurationError(f"{kind} has no use for --url: it is for pull mode")
     heartbeat, timeout = _clocks(chosen, options)
     state: dict[str, Any] = {"Type": "Task", "Resource": chosen.resource or activity_arn(options)}
     if options.language == "jsonata":

@@ -53,6 +53,7 @@ _SETTINGS: dict[str, tuple[str, ...]] = {
 
 def configure_asl(parser: argparse.ArgumentParser) -> None:
     """Declare ``stepout asl``."""
+    parser.usage = "%(prog)s KIND [OPTION …]"
     kinds = "\n".join(f"  {name:10} {kind.summary}" for name, kind in KINDS.items())
     parser.epilog = f"kinds:\n{kinds}\n\n{_EXAMPLES}"
     parser.add_argument("kind", metavar="KIND", choices=KINDS, help="one of those listed below")
@@ -111,7 +112,7 @@ def _add_input(parser: argparse.ArgumentParser) -> None:
 def _add_settings(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("the service")
     for name, kinds in _SETTINGS.items():
-        option = f"--{name.replace('_', '-')}"
+        option = _option(name)
         text = ", ".join(kinds)
         if name == "public_ip":
             group.add_argument(option, action="store_true", default=None, help=text)
@@ -124,10 +125,11 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
 
 
 def _catch(text: str) -> tuple[tuple[str, ...], str]:
-    names, found, state = text.rpartition("=")
-    if not state or (found and not all(names.split(","))):
+    before, found, state = text.rpartition("=")
+    names = tuple(name.strip() for name in before.split(","))
+    if not state or (found and not all(names)):
         raise argparse.ArgumentTypeError(f"{text!r}: expected STATE, or ERROR=STATE")
-    return (tuple(names.split(",")) if found else ("States.ALL",)), state
+    return (names if found else ("States.ALL",)), state
 
 
 def _variable(text: str) -> tuple[str, str]:
@@ -159,12 +161,22 @@ def _asl(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
 def _options(arguments: argparse.Namespace) -> StateOptions:
     given = {name: getattr(arguments, name) for name in _SETTINGS}
+    for name in ("subnets", "security_groups"):
+        given[name] = [each for each in ",".join(given[name] or ()).split(",") if each] or None
     kept = {name: value for name, value in given.items() if value is not None}
     strange = [name for name in kept if arguments.kind not in _SETTINGS[name]]
     if strange:
-        raise ConfigurationError(f"{arguments.kind} has no use for --{strange[0].replace('_', '-')}")
+        raise ConfigurationError(f"{arguments.kind} has no use for {_option(strange[0])}")
+    others = {name: getattr(arguments, name) for name in ("name", "next", "bucket", "url", "input")}
+    empty = [name for name, value in {**kept, **others}.items() if value == ""]
+    if empty:
+        raise ConfigurationError(f"{_option(empty[0])} is empty: leave it out for a placeholder or the default")
     return StateOptions(
         name=arguments.name,
         language=arguments.query_language,
@@ -192,6 +204,8 @@ def _catchers(
     given: Sequence[tuple[tuple[str, ...], str]] | None, *, none: bool
 ) -> tuple[tuple[tuple[str, ...], str], ...]:
     """Return the catchers, with States.ALL last, as the language wants it."""
+    if none and given:
+        raise ConfigurationError("--catch and --no-catch contradict each other")
     if none:
         return ()
     found = given if given is not None else [(("States.ALL",), "Failed")]

@@ -168,7 +168,7 @@ def _live(arguments: argparse.Namespace) -> list[Callable[[], Looked]]:
     ):
         looks += [partial(_looked, look, clients, service, name) for name in names]
     if arguments.vpc or arguments.subnets:
-        chosen = {"vpc": arguments.vpc, "subnets": arguments.subnets}
+        chosen = {"vpc": arguments.vpc, "subnets": [each for each in ",".join(arguments.subnets).split(",") if each]}
         looks.append(lambda: doctor_live.look_network(clients["ec2"], **chosen))
     return looks
 
@@ -187,7 +187,8 @@ class _Clients(dict[str, Any]):
         try:
             self[service] = boto3.client(service)  # type: ignore[call-overload] # the name is a variable
         except (BotoCoreError, ValueError) as error:
-            raise ConfigurationError(f"doctor: no client for {service}: {error}. Nothing was looked at") from None
+            why = f"doctor: no client for {service}: {str(error).removesuffix('.')}. Nothing was looked at"
+            raise ConfigurationError(f"{why}. Set AWS_DEFAULT_REGION (and AWS_PROFILE), or give files") from None
         return self[service]
 
 
@@ -207,7 +208,7 @@ def _print(documents: Sequence[Document], findings: Sequence[Finding]) -> None:
         lines += [f"  {finding.what}.", f"  Why: {finding.why}", f"  Do: {finding.do}"]
         if finding.example is not None:
             lines.append(f"      {json.dumps(finding.example, ensure_ascii=False)}")
-    for line in (*lines, "", _summary(findings)):
+    for line in [*lines, "", _summary(findings)][0 if documents else 1 :]:
         sys.stdout.write("".join(letter if letter.isprintable() else "?" for letter in line) + "\n")
 
 

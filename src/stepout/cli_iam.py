@@ -43,6 +43,17 @@ _NAMES: dict[str, tuple[str, ...]] = {
     "job_definition": ("machine",),
     "job": ("machine",),
 }
+# Which kinds of state have a use for an option of the machine's.
+_OF_KIND: dict[str, tuple[str, ...]] = {
+    "queue": ("sqs",),
+    "cluster": ("ecs", "ecs-sync"),
+    "task_definition": ("ecs", "ecs-sync"),
+    "pass_role": ("ecs", "ecs-sync"),
+    "function": ("lambda", "consumer"),
+    "job_queue": ("batch",),
+    "job_definition": ("batch",),
+    "job": ("glue",),
+}
 _SWITCHES: dict[str, tuple[tuple[str, ...], str]] = {
     "pull": (("producer", "worker"), "reports by pull mode: no right to call Step Functions"),
     "tags": (("producer", "worker"), "artifacts are tagged"),
@@ -53,6 +64,7 @@ _SWITCHES: dict[str, tuple[tuple[str, ...], str]] = {
 
 def configure_iam(parser: argparse.ArgumentParser) -> None:
     """Declare ``stepout iam``."""
+    parser.usage = "%(prog)s ROLE [OPTION …]"
     roles = "\n".join(f"  {name:10} {summary}" for name, (summary, _) in ROLES.items())
     parser.epilog = f"roles:\n{roles}\n\n{_EXAMPLES}"
     parser.add_argument("role", metavar="ROLE", choices=ROLES, help="one of those listed below")
@@ -80,6 +92,7 @@ def _iam(arguments: argparse.Namespace) -> int:
         strange.append("kind" if arguments.kind else "pass_role")
     if strange:
         raise ConfigurationError(f"{arguments.role} has no use for --{strange[0].replace('_', '-')}")
+    _check_choice(arguments)
     listing = not given.pop("no_list")
     where = {name: getattr(arguments, name) for name in ("partition", "region", "account", "kind")}
     scope = Scope(**given, **where, listing=listing, pass_roles=tuple(arguments.pass_role or ()))
@@ -89,6 +102,15 @@ def _iam(arguments: argparse.Namespace) -> int:
     if left:
         sys.stderr.write(f"stepout: to be filled in: {', '.join(left)}\n")
     return 0
+
+
+def _check_choice(arguments: argparse.Namespace) -> None:
+    """Refuse a name that the kind of state has no use for, and two sources of tasks."""
+    for name, kinds in _OF_KIND.items():
+        if arguments.kind and getattr(arguments, name) and arguments.kind not in kinds:
+            raise ConfigurationError(f"{arguments.kind} has no use for --{name.replace('_', '-')}")
+    if arguments.role == "worker" and arguments.queue and arguments.activity:
+        raise ConfigurationError("a worker takes tasks from --queue or from --activity, not both")
 
 
 def _unfilled(document: object) -> list[str]:

@@ -129,7 +129,7 @@ def _ask(
     except ClientError as error:
         code = str(error.response.get("Error", {}).get("Code", ""))
     except BotoCoreError as error:
-        return {}, _unread(source, f"{action} failed: {type(error).__name__}")
+        return {}, _unread(source, f"{action} failed: {type(error).__name__}: {str(error).removesuffix('.')}")
     absent, empty = _ABSENT.get(operation, ("", {}))
     if code == absent:
         return empty, None
@@ -143,5 +143,5 @@ def _unread(source: str, what: str) -> Finding:
 
 
 def _from(source: str, rule: str, what: str) -> Finding:
-    do = "Check the name, the region and the endpoint." if rule == "SO900" else ""
+    do = "Check the name, the credentials, the region and the endpoint." if rule == "SO900" else ""
     return replace(find(rule, "", what, do=do), source=source)

@@ -85,7 +85,8 @@ def _container(where: str, container: dict[str, Any]) -> Iterator[Finding]:
     """What holds for sidecars, too."""
     name, image = shown(text(container.get("name")) or "?"), text(container.get("image"))
     last = image.rpartition("/")[2]
-    if image and "@" not in last and last.partition(":")[2] in {"", "latest"}:
+    known = image and "${" not in image  # a placeholder may become anything
+    if known and "@" not in last and last.partition(":")[2] in {"", "latest"}:
         what = f"the image of {name} is {'latest' if ':' in last else 'without a tag'}"
         yield find(
             "SO407", at(where, "image"), what, example={"image": f"{shown(image.removesuffix(':latest'))}:1.4.2"}

@@ -18,9 +18,17 @@ if TYPE_CHECKING:
 
 __all__ = ["MACHINE_KINDS", "ROLES", "Scope", "policy"]
 
-_QUEUE_URL = re.compile(r"https?://[^/]+/(?P<account>\d{12})/(?P<name>[A-Za-z0-9_-]+(?:\.fifo)?)")
+_QUEUE_URL = re.compile(r"(?:sqs:)?(?:https?:)?//[^/]+/(?P<account>\d{12})/(?P<name>[A-Za-z0-9_-]+(?:\.fifo)?)")
 _REGION_OF_URL = re.compile(r"//(?:[\w-]+\.)*sqs\.(?P<region>[a-z0-9-]+)\.")
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]|\$\{\w+\}")
+
+_NAME = re.compile(r"(?:[\w./-]|\$\{[\w:]+\})+(?::\w+)?")  # a revision or an alias may follow
+_WHERE = {
+    "partition": re.compile(r"aws(?:-[a-z]+)*"),
+    "region": re.compile(r"[a-z]{2,}(?:-[a-z]+)+-\d{1,2}"),
+    "account": re.compile(r"\d{12}"),
+}
+_DIRECTORY_BUCKET: Final = "--x-s3"
 
 _SEND_TASK: Final = ("states:SendTaskFailure", "states:SendTaskHeartbeat", "states:SendTaskSuccess")
 
@@ -81,6 +89,14 @@ class Scope:
     region: str = "${AWS::Region}"
     account: str = "${AWS::AccountId}"
 
+    def __post_init__(self) -> None:
+        """Check what would make an ARN of nothing."""
+        for name, form in _WHERE.items():
+            value = getattr(self, name)
+            if "${" not in value and not form.fullmatch(value):
+                example = {"partition": "aws-cn", "region": "eu-west-1", "account": "123456789012"}[name]
+                raise ConfigurationError(f"--{name} {value!r} is none: expected something like {example}")
+
     def arn(self, service: str, resource: str) -> str:
         """Return the ARN of something in this account and region."""
         return f"arn:{self.partition}:{service}:{self.region}:{self.account}:{resource}"
@@ -93,7 +109,12 @@ def _named(value: str | None, stand_in: str) -> str:
 def _resource(scope: Scope, service: str, folder: str, value: str | None, stand_in: str) -> str:
     """Return an ARN for a name, such as ``table`` and ``outcomes``; an ARN stays as it is."""
     name = _named(value, stand_in)
-    return name if name.startswith("arn:") else scope.arn(service, f"{folder}{name}")
+    if name.startswith("arn:") and name.split(":")[2] == service:
+        return name
+    if not _NAME.fullmatch(name) or (service != "events" and "/" in name):
+        option = re.sub(r"(?<=[a-z])(?=[A-Z])", "-", stand_in).lower()
+        raise ConfigurationError(f"--{option} {name!r} is neither a name nor an ARN of {service}")
+    return scope.arn(service, f"{folder}{name}")
 
 
 def _statement(sid: str, actions: tuple[str, ...], *resources: str, **condition: Any) -> dict[str, Any]:
@@ -109,7 +130,7 @@ def _statement(sid: str, actions: tuple[str, ...], *resources: str, **condition:
 def _bucket(scope: Scope) -> str:
     name = _named(scope.bucket, "Bucket")
     if not _BUCKET.fullmatch(name):
-        raise ConfigurationError(f"--bucket {name!r} is no bucket's name")
+        raise ConfigurationError(f"--bucket {name!r} is no bucket's name: pass that alone, and the folder as --prefix")
     return f"arn:{scope.partition}:s3:::{name}"
 
 
@@ -142,17 +163,39 @@ def _key(scope: Scope, sid: str, *actions: str) -> list[dict[str, Any]]:
     if not scope.kms_key.startswith("arn:") or ":key/" not in scope.kms_key:
         raise ConfigurationError("--kms-key must be the ARN of a key: a policy cannot name an alias as a resource")
     suffix = "amazonaws.com.cn" if scope.partition == "aws-cn" else "amazonaws.com"
+    if _is_directory(scope):  # which kms:ViaService its requests carry is not documented
+        return [_statement(sid, actions, scope.kms_key)]
     region = scope.kms_key.split(":")[3]
     return [_statement(sid, actions, scope.kms_key, StringEquals={"kms:ViaService": f"s3.{region}.{suffix}"})]
 
 
-def _producer(scope: Scope) -> list[dict[str, Any]]:
+def _is_directory(scope: Scope) -> bool:
+    return (scope.bucket or "").endswith(_DIRECTORY_BUCKET)
+
+
+def _session(scope: Scope, sid: str, **condition: Any) -> dict[str, Any]:
+    """The right to a directory bucket (S3 Express One Zone): a session on all of it, not on objects or prefixes.
+
+    https://docs.aws.amazon.com/AmazonS3/latest/userguide/s3-express-security-iam-identity-policies.html
+    """
+    if scope.tags or scope.object_lock:
+        raise ConfigurationError("--tags and --object-lock: a directory bucket knows neither")
+    return _statement(sid, ("s3express:CreateSession",), scope.arn("s3express", f"bucket/{scope.bucket}"), **condition)
+
+
+def _writing(scope: Scope) -> dict[str, Any]:
+    if _is_directory(scope):
+        return _session(scope, "WriteArtifacts")
     # GetObject: the HEAD that compares what is there already, and pull mode's look at who was first.
     actions = ["s3:PutObject", "s3:GetObject", "s3:AbortMultipartUpload"]
     actions += ["s3:PutObjectTagging"] if scope.tags else []
     actions += ["s3:PutObjectRetention", "s3:PutObjectLegalHold"] if scope.object_lock else []
+    return _statement("WriteArtifacts", tuple(actions), _objects(scope))
+
+
+def _producer(scope: Scope) -> list[dict[str, Any]]:
     return [
-        _statement("WriteArtifacts", tuple(actions), _objects(scope)),
+        _writing(scope),
         *_key(scope, "EncryptArtifacts", "kms:GenerateDataKey", "kms:Decrypt"),
         *_reporting(scope),
     ]
@@ -185,8 +228,11 @@ def _records(scope: Scope) -> list[dict[str, Any]]:
 
 
 def _consumer(scope: Scope) -> list[dict[str, Any]]:
-    found = [_statement("ReadArtifacts", ("s3:GetObject", "s3:GetObjectVersion"), _objects(scope))]
-    if scope.listing:
+    if _is_directory(scope):
+        found = [_session(scope, "ReadArtifacts", StringEquals={"s3express:SessionMode": "ReadOnly"})]
+    else:
+        found = [_statement("ReadArtifacts", ("s3:GetObject", "s3:GetObjectVersion"), _objects(scope))]
+    if scope.listing and not _is_directory(scope):
         folder = _folder(scope)
         only = {"StringLike": {"s3:prefix": f"{folder}/*"}} if folder else {}
         found.append(_statement("TellMissingFromForbidden", ("s3:ListBucket",), _bucket(scope), **only))

@@ -150,10 +150,28 @@ def test_express_workflows_get_no_state_that_waits(kind: str, capsys: pytest.Cap
         (["ecs-sync", "--bucket", "results-bucket", "--heartbeat", "60"], "nobody sends heartbeats"),
         (["batch"], "--bucket"),
         (["eks", "--bucket", "results-bucket", "--name", "Make Masks"], "part of a URL"),
-        (["eks", "--bucket", "It's", "--name", "Work"], "no bucket's name"),
+        (["eks", "--bucket", "It's", "--name", "Work"], "a bucket's name"),
         (["glue", "--bucket", "results-bucket", "--prefix", "it's"], "--prefix"),
         (["sqs", "--cluster", "jobs"], "sqs has no use for --cluster"),
         (["ecs", "--input", "job"], "is no path"),
+        (["ecs", "--input", "$job"], "is no path"),
+        (["ecs", "--input", "$.job."], "is no path"),
+        (["ecs", "--input", "{% $states.input %}"], "is no path"),
+        (["eks", "--url", "s3://results-bucket/out.json"], "is no path"),
+        (["ecs", "--url", "$.url"], "ecs has no use for --url"),
+        (["ecs", "--bucket", "results bucket"], "--bucket"),
+        (["ecs", "--bucket", "results-bucket", "--prefix", "../runs"], "--prefix"),
+        (["ecs", "--cluster", ""], "--cluster is empty"),
+        (["ecs", "--next", ""], "--next is empty"),
+        (["ecs", "--launch-type", "EC2", "--public-ip"], "--public-ip"),
+        (["sqs", "--queue-url", "arn:aws:sqs:eu-west-1:123456789012:jobs"], "no queue's URL"),
+        (["sqs", "--queue-url", "jobs"], "no queue's URL"),
+        (["ecs", "--env", "STEPOUT_TASK_TOKEN=x"], "the state passes the token itself"),
+        (["lambda", "--env", "TASK_TOKEN=x"], "the state passes the token itself"),
+        (["ecs", "--no-catch", "--catch", "Failed"], "--no-catch"),
+        (["ecs", "--catch", "Failed", "--catch", "Lost"], "States.ALL"),
+        (["ecs", "--catch", "States.ALL,BadFrame=Failed"], "States.ALL"),
+        (["ecs", "--catch", "States.Runtime=Failed"], "States.Runtime"),
         (["ecs", "--input-json", "{"], "is no JSON"),
         (["ecs", "--name", "x" * 81], "1 to 80 characters"),
         (["activity", "--activity", "arn:aws:states:eu-west-1:123456789012:stateMachine:x"], "no activity's ARN"),
@@ -203,6 +221,22 @@ def test_all_that_was_said_is_in_the_state(capsys: pytest.CaptureFixture[str]) -
     assert state["Parameters"]["Overrides"]["ContainerOverrides"][0]["Name"] == "main"
 
 
+def test_lists_may_be_written_with_commas_and_spaces(capsys: pytest.CaptureFixture[str]) -> None:
+    """Subnets, groups and error names that are joined by commas are names of their own."""
+    words = ["--subnets", "subnet-1,subnet-2", "subnet-3", "--security-groups", "sg-1,sg-2", "--catch", "A, B=C"]
+    assert main(["asl", "ecs", *words]) == 0
+    state = json.loads(capsys.readouterr().out)
+    vpc = state["Parameters"]["NetworkConfiguration"]["AwsvpcConfiguration"]
+    assert vpc == {"Subnets": ["subnet-1", "subnet-2", "subnet-3"], "SecurityGroups": ["sg-1", "sg-2"]}
+    assert state["Catch"][0]["ErrorEquals"] == ["A", "B"]
+
+
+@pytest.mark.parametrize("bucket", ["s3://results-bucket/runs", "${Bucket}"])
+def test_bucket_may_be_what_a_task_takes(bucket: str) -> None:
+    """STEPOUT_BUCKET takes a folder's URL, too, and a placeholder is filled in later."""
+    assert variables(task_state("ecs", StateOptions(bucket=bucket)))["STEPOUT_BUCKET"] == bucket
+
+
 def test_ec2_needs_no_network_and_fifo_queues_get_a_group() -> None:
     """What a launch type or a queue's type asks for is there, and only then."""
     on_ec2 = task_state("ecs", options(settings={"launch_type": "EC2"}))["Parameters"]
@@ -226,8 +260,9 @@ def test_url_may_come_from_an_earlier_state() -> None:
     state = task_state("batch", StateOptions(url="$.url"))
     assert variables(state)["STEPOUT_OUTPUT"] == "$.url"
     assert (state["ResultPath"], "ResultSelector" in state) == (None, False)
-    in_jsonata = task_state("batch", StateOptions(url="$.url", language="jsonata"))
-    assert variables(in_jsonata)["STEPOUT_OUTPUT"] == "{% $states.input.url %}"
+    for url in ("$.url", "{% $states.input.url %}"):
+        in_jsonata = task_state("batch", StateOptions(url=url, language="jsonata"))
+        assert variables(in_jsonata)["STEPOUT_OUTPUT"] == "{% $states.input.url %}"
     assert in_jsonata["Output"] == "{% $states.input %}"
 
 
@@ -302,8 +337,10 @@ def test_paths_work_in_both_languages(path: str) -> None:
     """A simple path is said in JSONata too; what is JSONata already stays."""
     said = variables(task_state("ecs", options("jsonata", input=path)))["STEPOUT_INPUT"]
     assert said.startswith(("{% $string($states.input", "{% $string($states.context.Map.Item.Value"))
-    kept = variables(task_state("ecs", options("jsonata", input="$merge([$states.input, {'a': 1}])")))["STEPOUT_INPUT"]
-    assert kept == "{% $string($merge([$states.input, {'a': 1}])) %}"
+    merged = "$merge([$states.input, {'a': 1}])"
+    for given_input in (merged, f"{{% {merged} %}}"):
+        kept = variables(task_state("ecs", options("jsonata", input=given_input)))["STEPOUT_INPUT"]
+        assert kept == f"{{% $string({merged}) %}}"
 
 
 def test_wrong_kind_of_error() -> None:

@@ -108,6 +108,17 @@ def test_objects_are_those_under_the_prefix() -> None:
     assert statements("producer", bucket="b-1", partition="aws-cn")[0]["Resource"] == "arn:aws-cn:s3:::b-1/*"
 
 
+def test_directory_buckets_are_opened_by_a_session() -> None:
+    """S3 Express knows one right to objects, CreateSession on the whole bucket, and read-only ones for consumers."""
+    bucket = "results--use1-az4--x-s3"
+    write = statements("producer", bucket=bucket, prefix="runs", pull=True, **WHERE)
+    arn = f"arn:aws:s3express:eu-west-1:123456789012:bucket/{bucket}"
+    assert [(each["Action"], each["Resource"]) for each in write] == [(["s3express:CreateSession"], arn)]
+    (read,) = statements("consumer", bucket=bucket, prefix="runs", **WHERE)
+    assert (read["Action"], read["Resource"]) == (["s3express:CreateSession"], arn)
+    assert read["Condition"] == {"StringEquals": {"s3express:SessionMode": "ReadOnly"}}
+
+
 def test_keys_serve_s3_alone() -> None:
     """The bucket's key may be used through S3 and for nothing else; a reader gets no right to encrypt."""
     used = statements("consumer", **FULL)[-1]
@@ -121,11 +132,13 @@ def test_keys_serve_s3_alone() -> None:
     [
         "jobs.fifo",
         "https://sqs.eu-west-1.amazonaws.com/123456789012/jobs.fifo",
+        "sqs://sqs.eu-west-1.amazonaws.com/123456789012/jobs.fifo",
+        "sqs:https://sqs.eu-west-1.amazonaws.com/123456789012/jobs.fifo",
         "arn:aws:sqs:eu-west-1:123456789012:jobs.fifo",
     ],
 )
 def test_queue_may_be_a_name_a_url_or_an_arn(queue: str) -> None:
-    """All three lead to one ARN."""
+    """Every form in which a queue is named, that of STEPOUT_TARGETS included, leads to one ARN."""
     taken = statements("relay", queue=queue, **WHERE)[0]
     assert taken["Resource"] == "arn:aws:sqs:eu-west-1:123456789012:jobs.fifo"
 
@@ -156,6 +169,20 @@ def test_watching_states_get_what_step_functions_documents() -> None:
         (["producer", "--kms-key", "alias/mine"], "ARN of a key"),
         (["relay", "--bucket", "results-bucket"], "relay has no use for --bucket"),
         (["producer", "--no-list"], "producer has no use for --no-list"),
+        (["producer", "--bucket", "s3://results-bucket/runs"], "--prefix"),
+        (["producer", "--table", "dynamodb://outcomes/key"], "--table"),
+        (["producer", "--topic", "https://example.com"], "--topic"),
+        (["producer", "--topic", "arn:aws:sqs:eu-west-1:123456789012:done"], "--topic"),
+        (["producer", "--token-table", "a table"], "--token-table"),
+        (["relay", "--queue", "arn:aws:sns:eu-west-1:123456789012:done"], "--queue"),
+        (["relay", "--queue", "a/b"], "--queue"),
+        (["relay", "--account", "12"], "--account"),
+        (["relay", "--region", "Ireland"], "--region"),
+        (["relay", "--partition", "amazon"], "--partition"),
+        (["worker", "--queue", "jobs", "--activity", "mask"], "not both"),
+        (["machine", "--kind", "ecs", "--queue", "jobs"], "ecs has no use for --queue"),
+        (["machine", "--kind", "sqs", "--pass-role", "mask-task"], "sqs has no use for --pass-role"),
+        (["producer", "--bucket", "b--use1-az4--x-s3", "--tags"], "directory bucket"),
         (["producer", "--kind", "ecs"], "producer has no use for --kind"),
     ],
 )

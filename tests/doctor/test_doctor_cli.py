@@ -221,7 +221,27 @@ def test_without_a_region_nothing_is_asked(monkeypatch: pytest.MonkeyPatch, caps
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
     assert main(["doctor", "--task-definition", "job"]) == 2
-    assert "You must specify a region" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "You must specify a region. Nothing was looked at" in said
+    assert "Set AWS_DEFAULT_REGION" in said
+
+
+def test_without_credentials_the_remedy_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where boto3 finds no credentials, the finding says what is missing, and begins the output."""
+    monkeypatch.setattr("boto3.DEFAULT_SESSION", None)  # it keeps credentials that another test had
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(name, os.devnull)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
+    assert main(["doctor", "--bucket", "results-bucket"]) == 1
+    said = capsys.readouterr().out
+    assert said.startswith("error SO900  s3://results-bucket")
+    assert "Unable to locate credentials" in said
+    assert "Check the name, the credentials" in said
 
 
 def test_subnets_are_asked_for(account: LocalAws, capsys: pytest.CaptureFixture[str]) -> None:
