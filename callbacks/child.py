@@ -23,9 +23,9 @@ from typing import TYPE_CHECKING, Any, Final
 from stepout.callbacks.tail import Tail, TailSize
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-__all__ = ["FORWARDED", "CommandProcess", "forwarding", "kill_after"]
+__all__ = ["FORWARDED", "STOPS", "CommandProcess", "forwarding", "kill_after"]
 
 _log = logging.getLogger("stepout.callbacks.child")
 
@@ -34,7 +34,10 @@ FORWARDED: Final = tuple(
     for name in ("SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2")
     if (number := getattr(signal, name, None)) is not None
 )
-"""What the command is told beside SIGTERM and SIGINT, which a task hears first."""
+"""What the command is told beside ``STOPS``, which a task hears first."""
+
+STOPS: Final = (signal.SIGTERM, signal.SIGINT)
+"""What asks a task to stop."""
 
 _CHUNK: Final = 1 << 16
 _REST_SECONDS: Final = 2.0
@@ -69,7 +72,8 @@ class CommandProcess:
     Attributes:
         ended: Set once it has ended, with its group and its output; or could not be started.
         returncode: As ``subprocess`` has it: negative for a signal.
-        refused: Why it could not be started.
+        refused: Why the system would not start it.
+        broken: Why it could not be started, or followed to its end, for a fault of ours: a thread too many, no memory.
         stdout: The end of its standard output.
         stderr: The end of its standard error.
     """
@@ -88,6 +92,7 @@ class CommandProcess:
         self.ended = threading.Event()
         self.returncode = 0
         self.refused: OSError | None = None
+        self.broken: BaseException | None = None
         self.stdout, self.stderr = Tail(tail), Tail(tail)
 
     def start(self) -> None:
@@ -130,10 +135,19 @@ class CommandProcess:
             process = self._started()
             if process is not None:
                 self._follow(process)
+        except BaseException as error:  # noqa: BLE001 - else it would be taken for a command that ended well
+            self.broken = error
+            self._give_up()
         finally:
             self.ended.set()
         if self._reaps_orphans:
             self._reap(None)  # As long as this process lives on, e.g. while it sends outputs.
+
+    def _give_up(self) -> None:
+        self.send(signal.SIGKILL)
+        if (process := self._process) is not None:
+            with process:  # Closes the pipes, and reaps it.
+                self._hushed.set()
 
     def _started(self) -> subprocess.Popen[bytes] | None:
         with self._lock:
@@ -271,14 +285,19 @@ def _is_terminal(fd: int) -> bool:
 
 
 @contextlib.contextmanager
-def forwarding(send: Callable[[int], None]) -> Iterator[None]:
-    """While the block runs, pass on the signals that end no task by themselves (``FORWARDED``)."""
+def forwarding(send: Callable[[int], object], numbers: Iterable[int] = FORWARDED) -> Iterator[None]:
+    """While the block runs, pass these signals on; by default those that end no task by themselves.
+
+    Args:
+        send: Is called with a signal's number, in the main thread.
+        numbers: The signals; one that is ignored stays so.
+    """
 
     def handle(signum: int, _frame: object) -> None:
         send(signum)
 
     before: dict[int, Any] = {}
-    for number in FORWARDED:
+    for number in numbers:
         if signal.getsignal(number) is not signal.SIG_IGN:  # nohup means it.
             before[number] = signal.signal(number, handle)
     try:

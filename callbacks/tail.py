@@ -80,6 +80,11 @@ class Tail:
             self._cut = True
         self._kept = kept
 
+    @property
+    def unfinished(self) -> bool:
+        """Whether it ends in the middle of a line."""
+        return bool(self._kept) and not self._kept.endswith(b"\n")
+
     def text(self, redact: Callable[[str], str]) -> str:
         """Return the last lines, printable.
 

@@ -90,6 +90,24 @@ class _SignalledError(BaseException):
         self.signum = signum
 
 
+class _MisuseError(Exception):
+    """The arguments could not be read, which has been said."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong, as usual, and lets whoever waits hear of it before the process ends."""
+
+    def error(self, message: str) -> NoReturn:
+        try:
+            super().error(message)
+        except SystemExit:
+            raise _MisuseError(message) from None
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command.
 
@@ -102,13 +120,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     if argv is None:
         _print_whatever()
+    _open_what_is_closed()
     if sys.stderr is None:
         sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115 - it takes what nobody reads until the process ends
-    try:
-        arguments = _parser(words).parse_args(words)
-    except SystemExit as end:
-        return end.code if isinstance(end.code, int) else USAGE
-    if sys.stdout is None:
+    arguments = _parsed(words)
+    if isinstance(arguments, int):
+        return arguments
+    if sys.stdout is None and getattr(arguments, "prints", True):
         return _complain(OSError("standard output is closed: redirect it; nothing was done"))
     try:
         with _signals_raise():
@@ -123,6 +141,30 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _complain(error)
 
 
+def _parsed(words: Sequence[str]) -> argparse.Namespace | int:
+    """The arguments, or the exit code where they ask for help or are wrong."""
+    try:
+        return _parser(words).parse_args(words)
+    except _MisuseError as misuse:
+        if next((word for word in words if not word.startswith("-")), "") == "run":
+            from stepout.cli_run import report_misuse
+
+            report_misuse(misuse.message)
+        return USAGE
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else USAGE
+
+
+def _open_what_is_closed() -> None:
+    """Open the standard streams that are closed on the null device, or a connection would become one of them."""
+    for fd in range(3):
+        try:
+            os.fstat(fd)
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # The lowest that is free: this one.
+
+
 def _print_whatever() -> None:
     """Let a character that the terminal cannot show be escaped instead of failing."""
     for stream in (sys.stdout, sys.stderr):
@@ -133,7 +175,7 @@ def _print_whatever() -> None:
 def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
     from stepout import __version__
 
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="stepout",
         description="Outputs for containers that AWS Step Functions runs: verified S3 artifacts, reported as pointers.",
         epilog=_EPILOG,

@@ -8,12 +8,12 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stepout.schemas.errors import ConfigurationError
+from stepout.schemas.errors import ConfigurationError, StepoutError
 
 if TYPE_CHECKING:
     from stepout.run_task import RunPlan
 
-__all__ = ["add_run_options", "configure_run", "run_arguments"]
+__all__ = ["add_run_options", "configure_run", "report_misuse", "run_arguments"]
 
 _DESCRIPTION = """\
 Run any command as a task of a state machine: the entrypoint of a container in any language. It sends heartbeats,
@@ -38,7 +38,8 @@ the command's environment: STEPOUT_RESULT names a file for one small JSON object
 not in it. STEPOUT_INPUT, STEPOUT_BUCKET and the others are. A Python command may use stepout.open_task() as usual: its
 artifacts, its result and its failure go into the one report.
 
-stopping: SIGTERM is passed on; shortly before the stop timeout what is left is killed, Stepout.Interrupted reported.
+stopping: SIGTERM is passed on, each time; shortly before the stop timeout what is left is killed, and
+Stepout.Interrupted is reported.
 
 exit codes: the command's own, if it failed (128+n if signal n killed it; 127 not found, 126 not executable); 0 when the
 outcome is delivered, 1 the outputs or the result were at fault, 2 usage, 3 work done but outcome undelivered, 4 nobody
@@ -141,14 +142,30 @@ def configure_run(parser: argparse.ArgumentParser) -> None:
     parser.epilog = _EPILOG
     add_run_options(parser)
     parser.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND", help="the program and its arguments")
-    parser.set_defaults(run=_run)
+    parser.set_defaults(run=_run, prints=False)
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    from stepout.callbacks.child import STOPS, forwarding
+
+    asked: list[int] = []
+    with forwarding(asked.append, STOPS):
+        from stepout.run_task import run_command
+
+        plan, stop_timeout = _plan(arguments)
+        return run_command(plan, os.environ, stop_timeout=stop_timeout, asked=asked)
+
+
+def report_misuse(message: str) -> None:
+    """Let the state that waits know that the arguments could not even be read, which the command line has said.
+
+    Args:
+        message: What is wrong with them.
+    """
     from stepout.run_task import run_command
 
-    plan, stop_timeout = _plan(arguments)
-    return run_command(plan, os.environ, stop_timeout=stop_timeout)
+    with contextlib.suppress(StepoutError):
+        run_command(ConfigurationError(f"stepout run: {message}"), os.environ)
 
 
 def _plan(arguments: argparse.Namespace) -> tuple[RunPlan | ConfigurationError, float | None]:

@@ -97,7 +97,10 @@ class MergedArtifacts:
             ConfigurationError: There is no bucket.
         """
         if self._own is None:
-            raise ConfigurationError(f"this task has no bucket for its {stem}: set STEPOUT_BUCKET (and STEPOUT_PREFIX)")
+            raise ConfigurationError(
+                f"what is too large for the output document goes into a bucket (as {stem}), and this task has none: "
+                "set STEPOUT_BUCKET (and STEPOUT_PREFIX), or report less"
+            )
         return self._own.put_document(stem, document)
 
     def abort(self) -> None:

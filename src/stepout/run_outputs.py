@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from stepout.schemas import describe_problems, load_json
@@ -22,9 +24,11 @@ if TYPE_CHECKING:
 __all__ = [
     "Declared",
     "Found",
+    "Mark",
     "Sink",
     "find_outputs",
     "find_what_is_there",
+    "marks_of",
     "parse_outputs",
     "read_result",
     "send_outputs",
@@ -35,8 +39,14 @@ _PATTERN_NAME: Final = re.compile(r"(?:[A-Za-z_][A-Za-z0-9_]*)?\*[A-Za-z0-9_]*")
 _MAGIC: Final = re.compile(r"\*\*/|\*\*|\*|\?|\[!?[^\]]+\]")
 _SHOWN: Final = 20
 _FEW: Final = 4
+_UNTOUCHED: Final = "from before the command, which did not write it"
 _SMALL: Final = 8 << 20
 """Bytes: what larger files need of memory while they are sent is not to be needed sixteen times at once."""
+
+Mark = tuple[int, int, int, int]
+"""A file or folder as it was: device, inode, size, and when it last changed."""
+
+_NOTHING: Final[Mapping[Path, Mark]] = MappingProxyType({})
 
 
 class Sink(Protocol):
@@ -117,12 +127,40 @@ def _declared(text: str, option: str, *, folder: bool) -> Declared:
     return Declared(name, path, folder)
 
 
-def find_outputs(declared: Sequence[Declared], *, taken: Iterable[str] = ()) -> tuple[Found, ...]:
+def marks_of(declared: Sequence[Declared]) -> dict[Path, Mark]:
+    """Note what lies where outputs are to be, before the command runs: what it leaves untouched is none of its outputs.
+
+    Args:
+        declared: From ``parse_outputs``.
+    """
+    paths = {Path(name) for each in declared for name in (each.path, *_globbed(each.path))}
+    return {path: mark for path in paths if (mark := _mark(path)) is not None}
+
+
+def _mark(path: Path) -> Mark | None:
+    """What changes with every write: a change of any name or file in a folder has the latest time of all."""
+    try:
+        own = path.stat()
+    except OSError:
+        return None
+    latest = own.st_ctime_ns
+    if path.is_dir():
+        for folder, folders, files in os.walk(path):
+            for name in (*folders, *files):
+                with contextlib.suppress(OSError):
+                    latest = max(latest, os.lstat(os.path.join(folder, name)).st_ctime_ns)  # noqa: PTH118 - many
+    return own.st_dev, own.st_ino, own.st_size, latest
+
+
+def find_outputs(
+    declared: Sequence[Declared], *, taken: Iterable[str] = (), before: Mapping[Path, Mark] = _NOTHING
+) -> tuple[Found, ...]:
     """Find everything that was declared.
 
     Args:
         declared: From ``parse_outputs``.
         taken: Names that are artifacts already.
+        before: From ``marks_of``, before the command ran.
 
     Raises:
         OutputMissingError: Something is not there; the message lists all of it.
@@ -131,7 +169,7 @@ def find_outputs(declared: Sequence[Declared], *, taken: Iterable[str] = ()) -> 
     found: list[Found] = []
     missing: list[str] = []
     for each in declared:
-        matches, fault = _matches(each)
+        matches, fault = _matches(each, before)
         found += matches
         missing += [f"{each} ({fault})"] if fault else []
     if missing:
@@ -144,11 +182,13 @@ def find_outputs(declared: Sequence[Declared], *, taken: Iterable[str] = ()) -> 
     return tuple(found)
 
 
-def find_what_is_there(declared: Sequence[Declared], *, taken: Iterable[str] = ()) -> tuple[Found, ...]:
+def find_what_is_there(
+    declared: Sequence[Declared], *, taken: Iterable[str] = (), before: Mapping[Path, Mark] = _NOTHING
+) -> tuple[Found, ...]:
     """Find what there is of that, after a failure: nothing is missing, and of equal names the first counts."""
     found: dict[str, Found] = {}
     for each in declared:
-        for match in _matches(each)[0]:
+        for match in _matches(each, before)[0]:
             if match.name not in taken and _NAME.fullmatch(match.name):
                 found.setdefault(match.name, match)
     return tuple(found.values())
@@ -178,15 +218,16 @@ def send_outputs(found: Sequence[Found], sink: Sink) -> None:
             sink.put_file(each.name, each.path)
 
 
-def _matches(declared: Declared) -> tuple[list[Found], str]:
+def _matches(declared: Declared, before: Mapping[Path, Mark]) -> tuple[list[Found], str]:
     """What there is of a declared output, and what is wrong with that."""
     path = Path(declared.path)
     if not _is_glob(declared.path) or path.exists():
-        return _single(declared, path)
-    names = sorted(glob.glob(declared.path, recursive=True))  # noqa: PTH207 - Path.glob takes no absolute pattern
-    files = [Path(name) for name in names if Path(name).is_file()]
+        found, fault = _single(declared, path)
+        return ([], f"is {_UNTOUCHED}") if found and _untouched(path, before) else (found, fault)
+    there = [Path(name) for name in _globbed(declared.path) if Path(name).is_file()]
+    files = [file for file in there if not _untouched(file, before)]
     if not files:
-        return [], "matches no file"
+        return [], f"matches nothing but what is {_UNTOUCHED}" if there else "matches no file"
     if "*" in declared.name:
         return [Found(declared.name.replace("*", _matched(declared.path, file)), file) for file in files], ""
     if len(files) > 1:
@@ -203,6 +244,14 @@ def _single(declared: Declared, path: Path) -> tuple[list[Found], str]:
     if not os.access(path, os.R_OK):
         return [], "may not be read"
     return [Found(declared.name, path)], ""
+
+
+def _untouched(path: Path, before: Mapping[Path, Mark]) -> bool:
+    return path in before and before[path] == _mark(path)
+
+
+def _globbed(path: str) -> list[str]:
+    return sorted(glob.glob(path, recursive=True))  # noqa: PTH207 - Path.glob takes no absolute pattern
 
 
 def _is_glob(path: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import signal
@@ -12,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from stepout.callbacks.child import CommandProcess, forwarding, kill_after
+from stepout.callbacks.child import STOPS, CommandProcess, forwarding, kill_after
 from stepout.callbacks.exit_codes import NOT_EXECUTABLE, NOT_FOUND, ExitCodes, describe
 from stepout.callbacks.fate import Stop
 from stepout.callbacks.seclude import seclude
@@ -22,8 +23,10 @@ from stepout.callbacks.uncaught import exit_code_of
 from stepout.run_merge import MergedArtifacts, NestedTaskError, merged_result, read_reports
 from stepout.run_outputs import (
     Declared,
+    Mark,
     find_outputs,
     find_what_is_there,
+    marks_of,
     read_result,
     send_outputs,
 )
@@ -113,7 +116,11 @@ class CommandTask(OpenTask):
 
 
 def run_command(
-    plan: RunPlan | ConfigurationError, environ: MutableMapping[str, str], *, stop_timeout: float | None = None
+    plan: RunPlan | ConfigurationError,
+    environ: MutableMapping[str, str],
+    *,
+    stop_timeout: float | None = None,
+    asked: Sequence[int] = (),
 ) -> int:
     """Run a command as the task that the environment describes, and report its outcome.
 
@@ -121,6 +128,7 @@ def run_command(
         plan: What to run; an error is reported to whoever waits before it is raised.
         environ: ``os.environ``; the task token is taken out of it.
         stop_timeout: Seconds from SIGTERM to SIGKILL, instead of ``STEPOUT_STOP_TIMEOUT``.
+        asked: Signals that asked it to stop since the process began, noted until a task can hear them.
 
     Returns:
         0; the command's exit code; 3 when its outcome could not be delivered, 4 when nobody waits for it.
@@ -133,12 +141,19 @@ def run_command(
         raise ConfigurationError("stepout run needs process groups and POSIX signals; nothing was started")
     if isinstance(plan, ConfigurationError) and not _somebody_waits(environ):
         raise plan
+    if sys.stdout is None:
+        if not _somebody_waits(environ):
+            raise ConfigurationError(
+                "standard output is closed, where the outcome would go: redirect it; nothing was done"
+            )
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 - until the process ends
     with _spoken_logs():
         try:
-            _run(plan, environ, stop_timeout)
+            _run(plan, environ, stop_timeout, asked)
         except (CommandFailedError, TaskClosedError, OutcomeUndeliveredError) as error:
             if not isinstance(error, OutcomeUndeliveredError):  # That one was logged.
-                sys.stderr.write(f"stepout: {' '.join(str(error).split())}\n")
+                with contextlib.suppress(OSError):  # The exit code matters more than who reads this.
+                    sys.stderr.write(f"stepout: {' '.join(str(error).split())}\n")
             return error.code if isinstance(error, CommandFailedError) else exit_code_of(error)
     return 0
 
@@ -160,7 +175,12 @@ def _spoken_logs() -> Iterator[None]:
         logger.removeHandler(handler)
 
 
-def _run(plan: RunPlan | ConfigurationError, environ: MutableMapping[str, str], stop_timeout: float | None) -> None:
+def _run(
+    plan: RunPlan | ConfigurationError,
+    environ: MutableMapping[str, str],
+    stop_timeout: float | None,
+    asked: Sequence[int],
+) -> None:
     tokens = [environ[name] for name in _TOKENS if environ.get(name)]
     if tokens:
         seclude()
@@ -169,7 +189,15 @@ def _run(plan: RunPlan | ConfigurationError, environ: MutableMapping[str, str], 
     for name in _TOKENS:
         environ.pop(name, None)
     task = CommandTask.from_env(ours, artifacts=lambda: _artifacts(ours), stop_timeout=stop_timeout)
-    with task:
+    children: list[CommandProcess] = []
+
+    def pass_on(signum: int) -> None:
+        for child in children:
+            child.send(signum)
+
+    with forwarding(pass_on), task:  # From before it starts until it is reported: none of them ends this process.
+        if asked:
+            signal.raise_signal(asked[0])
         if isinstance(plan, ConfigurationError):
             raise plan
         if plan.outputs:
@@ -179,9 +207,18 @@ def _run(plan: RunPlan | ConfigurationError, environ: MutableMapping[str, str], 
             reports.mkdir()
             _made_empty(result)
             inherited = child_environ(environ, tokens=tokens, reports=reports, result=result, seconds=task.patience)
+            before = marks_of(plan.outputs)
             child = CommandProcess(plan.command, inherited, tail=plan.tail)
+            children.append(child)
             _supervise(task, child)
-            _settle(task, plan, child, reports, result)
+            if child.stdout.unfinished and _prints_outcome(ours, tokens):
+                sys.stdout.write("\n")
+            _settle(task, plan, child, reports, result, before)
+
+
+def _prints_outcome(environ: Mapping[str, str], tokens: Sequence[str]) -> bool:
+    """Whether the outcome goes to standard output, where it is a line of its own."""
+    return "stdout:" in environ.get("STEPOUT_TARGETS", "").split() or not (tokens or _somebody_waits(environ))
 
 
 def _artifacts(environ: Mapping[str, str]) -> Artifacts:
@@ -247,19 +284,20 @@ def child_environ(
 
 def _supervise(task: CommandTask, child: CommandProcess) -> None:
     """Start the command and wait for its end; a signal, or a closed token, ends it sooner."""
-    with forwarding(child.send):
-        try:
-            child.start()
-            child.ended.wait()
-        except TaskInterrupted as interrupted:
-            cancelled = task.nobody_waits
-            if cancelled:
-                _log.warning("nobody waits for this task any more: the command is stopped")
-            signum = signal.SIGTERM if cancelled else interrupted.signum
+    try:
+        child.start()
+        child.ended.wait()
+    except TaskInterrupted as interrupted:
+        cancelled = task.nobody_waits
+        if cancelled:
+            _log.warning("nobody waits for this task any more: the command is stopped")
+        signum = signal.SIGTERM if cancelled else interrupted.signum
+        task.cancelled.wait(1.0)  # Its watcher has taken note, too, and the handlers are free.
+        with forwarding(child.send, STOPS):  # Whoever asks twice means the command, which may then hurry.
             willing = child.stop(signum, task.patience)
-            how = describe(child.returncode) if willing else f"was killed after {task.patience:g} s"
-            message = f"the task was asked to stop by {signal.Signals(signum).name}; the command {how}"
-            raise CommandInterrupted(message, signum=interrupted.signum, members=_last_words(task, child)) from None
+        how = describe(child.returncode) if willing else f"was killed after {task.patience:g} s"
+        message = f"the task was asked to stop by {signal.Signals(signum).name}; the command {how}"
+        raise CommandInterrupted(message, signum=interrupted.signum, members=_last_words(task, child)) from None
 
 
 def _last_words(task: CommandTask, child: CommandProcess) -> dict[str, Any]:
@@ -267,16 +305,25 @@ def _last_words(task: CommandTask, child: CommandProcess) -> dict[str, Any]:
     return {name: text for name, text in words.items() if text}
 
 
-def _settle(task: CommandTask, plan: RunPlan, child: CommandProcess, reports: Path, result: Path) -> None:
+def _settle(  # noqa: PLR0913, PLR0917 - the task's parts, and what the command had to do with
+    task: CommandTask,
+    plan: RunPlan,
+    child: CommandProcess,
+    reports: Path,
+    result: Path,
+    before: Mapping[Path, Mark],
+) -> None:
     """Turn the command's end into the task's: outputs and result, or the error that says why not."""
+    if child.broken is not None:
+        raise RuntimeError("the command could not be started, or not be followed to its end") from child.broken
     if child.refused is not None:
         raise _not_started(plan, child.refused)
     nested = read_reports(reports, code=child.returncode)
     if child.returncode or isinstance(nested, NestedTaskError):
-        raise _failure(task, plan, child, nested)
+        raise _failure(task, plan, child, nested, before)
     pointers = dict(nested.artifacts or {}) if nested is not None else {}
     try:
-        found = find_outputs(plan.outputs, taken=pointers)
+        found = find_outputs(plan.outputs, taken=pointers, before=before)
     except OutputMissingError as missing:
         missing.cause_members = _last_words(task, child)
         raise
@@ -291,27 +338,37 @@ def _not_started(plan: RunPlan, refused: OSError) -> CommandFailedError:
     if isinstance(refused, FileNotFoundError):
         why = "was not found: neither the program, nor, for a script, the one that its #! line names"
         return plan.codes.failure(program, NOT_FOUND, {}, why=why)
-    advice = "" if not isinstance(refused, PermissionError) else " (chmod +x it in the image, or run it by its shell)"
+    advice = ""
+    if isinstance(refused, PermissionError):
+        advice = " (chmod +x it in the image, or run it by its shell)"
+    elif refused.errno == errno.ENOEXEC:
+        advice = " (made for another processor than this one, or a script without a #! line?)"
     return plan.codes.failure(program, NOT_EXECUTABLE, {}, why=f"could not be started: {refused.strerror}{advice}")
 
 
 def _failure(
-    task: CommandTask, plan: RunPlan, child: CommandProcess, nested: TaskOutput | NestedTaskError | None
+    task: CommandTask,
+    plan: RunPlan,
+    child: CommandProcess,
+    nested: TaskOutput | NestedTaskError | None,
+    before: Mapping[Path, Mark],
 ) -> CommandFailedError:
     if isinstance(nested, NestedTaskError):
         error: CommandFailedError = nested
     else:
         error = plan.codes.failure(Path(plan.command[0]).name, child.returncode, _last_words(task, child))
-    if plan.keep_on_failure and (kept := _kept(task, plan, nested)):
+    if plan.keep_on_failure and (kept := _kept(task, plan, nested, before)):
         error.cause_members = {**error.cause_members, "output": kept}
     return error
 
 
-def _kept(task: CommandTask, plan: RunPlan, nested: TaskOutput | NestedTaskError | None) -> dict[str, Any] | None:
+def _kept(
+    task: CommandTask, plan: RunPlan, nested: TaskOutput | NestedTaskError | None, before: Mapping[Path, Mark]
+) -> dict[str, Any] | None:
     """Keep the outputs that are there, and return a document of their pointers; whatever fails here is only logged."""
     if isinstance(nested, TaskOutput):
         task.merged.adopt(nested.artifacts or {})
-    for each in find_what_is_there(plan.outputs, taken=task.merged.pointers):
+    for each in find_what_is_there(plan.outputs, taken=task.merged.pointers, before=before):
         try:
             send_outputs([each], task.merged.writer)
         except (StepoutError, OSError) as error:

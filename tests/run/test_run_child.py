@@ -166,14 +166,13 @@ def test_a_failure_is_reported_even_if_its_outputs_cannot_be_kept(
         raise StoreUnavailableError("the store is away")
 
     monkeypatch.setattr(run_task, "send_outputs", refuse)
-    (tmp_path / "log").write_text("x")
     environ = {
         "STEPOUT_TARGETS": (tmp_path / "out.json").as_uri(),
         "STEPOUT_BUCKET": "none",
         "PATH": os.environ["PATH"],
     }
     plan = RunPlan(
-        command=["sh", "-c", "exit 3"],
+        command=["sh", "-c", 'echo x > "$0"; exit 3', str(tmp_path / "log")],
         outputs=parse_outputs([f"log={tmp_path / 'log'}"], []),
         keep_on_failure=True,
     )

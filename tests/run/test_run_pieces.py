@@ -345,4 +345,5 @@ def test_arguments_become_a_plan() -> None:
         parser.parse_args(["--stop-timeout", "60", "--retryable", "75", "job", "--output", "--"])
     )
     assert isinstance(plan, RunPlan)
-    assert (plan.command, stop_timeout, plan.codes.retryable) == (["job", "--output", "--"], 60.0, {75})
+    assert plan.command == ["job", "--output", "--"]
+    assert (stop_timeout, plan.codes.retryable) == (60.0, frozenset({75}))
