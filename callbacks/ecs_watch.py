@@ -259,10 +259,17 @@ class Watcher:
         return "queued"
 
     def _queue(self, case: _Case) -> str | None:
-        """The relay's queue; the override's own word counts where the watcher was told of none."""
+        """The relay's queue; the override's own word counts where the watcher was told of none, if it names a queue."""
         targets = case.environment.get("STEPOUT_TARGETS", "").split()
         named = next((url for url in targets if url.lower().startswith("sqs:")), None)
-        return self._settings.queue or named
+        if self._settings.queue is not None or named is None:
+            return self._settings.queue
+        try:
+            queue_place(named)
+        except ConfigurationError as error:
+            _log.warning("task %s: %s; nothing can have gone that way", case.task.arn, error)
+            return None
+        return named
 
     def _probe(self, target: StepFunctionsTarget) -> None:
         """Ask whether anybody still waits.

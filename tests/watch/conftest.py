@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def watched() -> Iterator[WatchedAws]:
-    """A local AWS where the watcher reports what dies silently, after a second of grace."""
+    """A local AWS where the watcher reports what dies silently, after a quarter of a second of grace."""
     events: list[dict[str, Any]] = []
     with LocalAws(stop_grace=1.0, on_task_state_change=events.append) as aws:
-        deploy_watcher(aws, "watcher", STEPOUT_WATCH_GRACE_SECONDS="1")
+        deploy_watcher(aws, "watcher", STEPOUT_WATCH_GRACE_SECONDS="0.25")
         yield WatchedAws(aws, events)

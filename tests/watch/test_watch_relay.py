@@ -144,6 +144,15 @@ def test_failure_through_the_queue_fails_the_state(watched: WatchedAws, sfn_stri
     assert (error, cause["containers"]) == ("Stepout.ContainerDied", [{"name": "job", "exitCode": 137}])
 
 
+@pytest.mark.parametrize("url", ["sqs:garbage", "sqs://user@sqs.eu-west-1.amazonaws.com/123456789012/reports"])
+def test_queue_that_cannot_be_one_is_no_obstacle(sfn_strict: StrictStepFunctions, url: str) -> None:
+    """A task whose targets were wrong died of that, and reported nothing: its state is failed all the same."""
+    token, clock = sfn_strict.issue(), Clock()
+    watcher = Watcher(WatchSettings(), states=sfn_strict.client(), clock=clock, sleep=clock.sleep)
+    assert watcher.handle(stopped_event(token, 2, STEPOUT_TARGETS=url)) == ["failed"]
+    assert sfn_strict.failure(token)[0] == "Stepout.ContainerDied"
+
+
 def test_queue_of_the_task_itself_counts(watched: WatchedAws, sfn_strict: StrictStepFunctions) -> None:
     """A watcher that was told of no queue never overtakes a task whose overrides name one."""
     queue, token = Queue(watched, sfn_strict), sfn_strict.issue()
