@@ -23,6 +23,8 @@ _log = logging.getLogger("stepout.callbacks.report")
 _PATIENCE = 200.0
 """Seconds; no target of this package tries for so long, so only one that hangs is given up."""
 _FIRST_BEAT = 2.0
+_SHARE = 0.8
+"""Of the seconds that a request to stop leaves: what the others have, so that the process still ends by itself."""
 
 
 class Reporter:
@@ -99,7 +101,7 @@ class Reporter:
 
         Callable from any thread.
         """
-        self._latest = min(self._latest, self._clock() + seconds)
+        self._latest = min(self._latest, self._clock() + seconds * _SHARE)
         for target in (self._primary, *self._others):
             if callable(limit := getattr(target, "limit", None)):
                 with contextlib.suppress(Exception):  # The watcher must live on.
