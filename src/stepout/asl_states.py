@@ -184,6 +184,17 @@ def state_warnings(kind: str, options: StateOptions) -> list[str]:
         kind: One of ``KINDS``.
         options: What the state is made of.
     """
+    found = _size_warnings(kind, options)
+    # A worker has its own bucket; a consumer writes nothing.
+    if kind not in ("sqs", "activity", "consumer") and not {
+        options.bucket,
+        options.environment.get("STEPOUT_BUCKET"),
+    } - {None}:
+        found.append("no --bucket: STEPOUT_BUCKET must be set where the job is defined, or a task with artifacts fails")
+    return found
+
+
+def _size_warnings(kind: str, options: StateOptions) -> list[str]:
     size = overrides_size(kind, options)
     if size is None:
         return []

@@ -198,7 +198,7 @@ def test_wrong_words_are_usage_errors(words: list[str], capsys: pytest.CaptureFi
 
 def test_placeholders_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     """What was not said becomes a placeholder, and standard error lists it; standard output is JSON alone."""
-    assert main(["asl", "ecs", "--no-input", "--task-definition", "mask"]) == 0
+    assert main(["asl", "ecs", "--no-input", "--task-definition", "mask", "--bucket", "results-bucket"]) == 0
     out, err = capsys.readouterr()
     assert json.loads(out)["Parameters"]["Cluster"] == "${Cluster}"
     assert err == "stepout: to be filled in: ${Cluster}, ${Subnet}\n"
@@ -208,7 +208,17 @@ def test_all_that_was_said_is_in_the_state(capsys: pytest.CaptureFixture[str]) -
     """Options arrive in the state; nothing is left to be said on standard error."""
     words = ["ecs", "--cluster", "jobs", "--task-definition", "mask", "--container", "main", "--launch-type", "FARGATE"]
     words += ["--subnets", "subnet-1", "subnet-2", "--security-groups", "sg-1", "--public-ip", "--no-input"]
-    words += ["--env", "STEPOUT_TARGETS=sqs://x/1/q", "--next", "Score", "--no-catch", "--retries", "0"]
+    words += [
+        "--env",
+        "STEPOUT_TARGETS=sqs://x/1/q",
+        "--bucket",
+        "results-bucket",
+        "--next",
+        "Score",
+        "--no-catch",
+        "--retries",
+        "0",
+    ]
     assert main(["asl", *words]) == 0
     out, err = capsys.readouterr()
     state = json.loads(out)
@@ -235,6 +245,16 @@ def test_lists_may_be_written_with_commas_and_spaces(capsys: pytest.CaptureFixtu
 def test_bucket_may_be_what_a_task_takes(bucket: str) -> None:
     """STEPOUT_BUCKET takes a folder's URL, too, and a placeholder is filled in later."""
     assert variables(task_state("ecs", StateOptions(bucket=bucket)))["STEPOUT_BUCKET"] == bucket
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_task_without_a_bucket_is_warned_of(kind: str) -> None:
+    """Where nothing in the state says STEPOUT_BUCKET, a note says so; workers have their own, consumers need none."""
+    bare: dict[str, Any] = {"input": None, "url": "$.url" if kind in PULL else None}
+    warned = [each for each in state_warnings(kind, StateOptions(**bare)) if "STEPOUT_BUCKET" in each]
+    assert len(warned) == (kind not in ("sqs", "activity", "consumer"))
+    assert state_warnings(kind, StateOptions(bucket="results-bucket", **bare)) == []
+    assert state_warnings(kind, StateOptions(environment={"STEPOUT_BUCKET": "results-bucket"}, **bare)) == []
 
 
 def test_ec2_needs_no_network_and_fifo_queues_get_a_group() -> None:
