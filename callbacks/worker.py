@@ -93,9 +93,9 @@ class Worker:
         self._clock = options.get("clock", time.monotonic)
         self._jitter = options.get("jitter", random.random)
         if self._concurrency < 1 or (self._limit is not None and self._limit < 1):
-            raise ConfigurationError(
-                "a worker runs at least one task at a time (concurrency), and at least one (limit)"
-            )
+            raise ConfigurationError("concurrency and limit of a worker are 1 at least")
+        if not 0 <= (self._idle_exit or 0) < float("inf"):
+            raise ConfigurationError("idle_exit must be a number of seconds, 0 or more")
         self._fresh_folder = options.get("fresh_folder", False)
         self._client = options.get("sfn_client")
         self._building = threading.Lock()
@@ -317,7 +317,8 @@ class Worker:
             pause = taken.every
             while not child.ended.wait(None if pause == float("inf") else pause):
                 pause = self._source.keep(taken)
-        _log.info("task %s %s after %.1f s", taken.name, describe(child.code), self._clock() - began)
+        how = "was killed by this worker" if child.killed else describe(child.code)
+        _log.info("task %s %s after %.1f s", taken.name, how, self._clock() - began)
         return self._referee.ended(job, child.code, stopping=running.asked, returnable=self._source.returnable)
 
     def _start(self, running: _Running, folder: str | None) -> Child:

@@ -101,7 +101,7 @@ class Tally:
     Attributes:
         reported: Tasks whose processes reported, success or failure.
         failed_here: Tasks for which the worker reported a failure, since their processes had not.
-        returned: Tasks that were given back unfinished.
+        returned: How many times a task was given back unfinished, or not begun.
         kept: Tasks that could not be settled; they come back by themselves.
         signum: The signal that ended the worker, if one did.
     """

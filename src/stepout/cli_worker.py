@@ -39,7 +39,8 @@ runs, and deleted once the outcome is reported. Of a process that dies without a
 What no worker can read is never deleted: give the queue a dead-letter queue.
 
 SIGTERM or SIGINT: nothing more is taken, running commands get SIGTERM, and what has not reported by the stop timeout
-is visible to other workers again. A second signal hurries.
+is visible to other workers again. A second signal hurries. A poll of an activity takes up to 60 seconds: give its
+worker, and its container, a stop timeout of 70 or more, else a task handed over meanwhile is lost until its heartbeat.
 
 exit codes: 0 ended by --once or --idle-exit, 1 failed, 2 usage, or the queue cannot be used, 130 and 143 stopped by
 SIGINT and SIGTERM

@@ -187,7 +187,9 @@ def test_a_second_signal_hurries(place: Place, tmp_path: Path, started: Any) -> 
     worker.process.send_signal(signal.SIGINT)
     worker.wait_for("1 are asked to stop")
     worker.process.send_signal(signal.SIGINT)
-    assert worker.finish()[0] == 130
+    code, printed = worker.finish()
+    assert code == 130
+    assert "was killed by this worker" in printed
     assert (place.left(), place.strict.accepted(token)) == ((1, 0), [])
 
 
