@@ -71,12 +71,22 @@ def _from_s3(url: str, access: Access, ours: Callable[[Failure], bool]) -> Any:
     except ValueError as error:
         raise invalid_document("the URL", [Problem("$", "pattern", "must be s3://bucket/key")]) from error
     try:
-        return load_json(_read(access, bucket, key, DOCUMENT_LIMIT))
+        return _opened(_read(access, bucket, key, DOCUMENT_LIMIT), url)
     except ArtifactNotFoundError as error:
         raise _no_success(access, bucket, key, ours, error) from error
     except AccessDeniedError as error:
         hint = "without s3:ListBucket on the bucket, a task that has not succeeded yet looks like this"
         raise AccessDeniedError(f"{error}. {hint}") from error
+
+
+def _opened(text: bytes, url: str) -> Any:
+    try:
+        value = load_json(text)
+    except InvalidDocumentError as error:
+        raise invalid_document(f"what lies at {url}", error.problems) from None
+    if not isinstance(value, dict | list):
+        raise invalid_document(f"what lies at {url}", [Problem("$", "type", "must be an object")])
+    return value
 
 
 def _read(access: Access, bucket: str, key: str, limit: int) -> bytes:

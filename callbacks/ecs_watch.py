@@ -222,6 +222,8 @@ class Watcher:
             lambda: ecs.describe_tasks(cluster=task.cluster or "default", tasks=[task.arn]),
         )
         found = answer.get("tasks") or []
+        if not found:
+            _log.warning("ECS knows the task %s no more (it does for about an hour): no token was found", task.arn)
         return replace(task, overrides=task_from_detail(found[0]).overrides) if found else task
 
     def _one(self, case: _Case, remaining: Callable[[], float]) -> str:

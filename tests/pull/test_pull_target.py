@@ -173,6 +173,14 @@ def test_a_failure_of_another_run_says_nothing_of_this_one(shelf: Shelf) -> None
             stepout.resolve(url, allow=allow, client=shelf.store, **asked)
 
 
+@pytest.mark.parametrize("body", [b"", b"no json", b"\xff", b'"s3://elsewhere/x"', b"null"])
+def test_what_is_no_output_is_named_by_its_url(shelf: Shelf, body: bytes) -> None:
+    """A document is untrusted: what cannot be one is refused, and the message says which object that is."""
+    shelf.put(body, "o.json")
+    with pytest.raises(stepout.InvalidDocumentError, match=r"at s3://results/runs/o\.json is not valid"):
+        stepout.resolve("s3://results/runs/o.json", allow=["s3://results/runs/"], client=shelf.store)
+
+
 def test_whatever_lies_at_the_url_is_not_read_whole(url: str, bucket: str, client: Any) -> None:
     """What stands in the way of a success may be of any size: it is no output, and the memory stays."""
     client.put_object(Bucket=bucket, Key="outputs/7f3c/Mask.json", Body=bytes(24 << 20))

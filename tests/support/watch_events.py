@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
 from stepout.demo_machine import lambda_zip
 from support.ministack import ROLE, wait_until
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from stepout.local import LocalAws
 
-__all__ = ["HALTED", "TASK", "Clock", "WatchedAws", "deploy_watcher", "stopped_event"]
+__all__ = ["HALTED", "KEYS", "TASK", "Clock", "WatchedAws", "deploy_watcher", "serving", "stopped_event"]
 
 HALTED = 1_795_000_000.0
+KEYS: dict[str, Any] = {"region_name": "us-east-1", "aws_access_key_id": "a", "aws_secret_access_key": "b"}
 TASK = "arn:aws:ecs:eu-west-1:123456789012:task/default/7f3c"
 
 
@@ -107,3 +113,17 @@ def deploy_watcher(aws: LocalAws, name: str, **environment: str) -> None:
     wait_until(lambda: client.get_function(FunctionName=name)["Configuration"]["State"] == "Active", what=name)
     events.put_rule(Name=name, EventPattern=json.dumps(PATTERN))
     events.put_targets(Rule=name, Targets=[{"Id": name, "Arn": function["FunctionArn"]}])
+
+
+@contextmanager
+def serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
+    """Serve on a loopback port; yield the endpoint."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

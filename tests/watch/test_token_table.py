@@ -6,15 +6,14 @@ import json
 import os
 import subprocess
 import sys
-import threading
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING, Any
 
 import boto3
 import pytest
 from support.ministack import unique
-from support.watch_events import HALTED, TASK, Clock, stopped_event
+from support.watch_events import HALTED, KEYS, TASK, Clock, serving, stopped_event
 
 from stepout.callbacks.ecs_watch import Watcher, WatchSettings
 from stepout.callbacks.targets import TargetContext, parse_targets
@@ -61,21 +60,6 @@ def metadata_endpoint(*answers: tuple[int, bytes]) -> Iterator[str]:
         yield f"{endpoint}/v4/1c4e"
 
 
-@contextmanager
-def serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
-    """Serve on a loopback port; yield the endpoint."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
-
-
-KEYS: dict[str, Any] = {"region_name": "us-east-1", "aws_access_key_id": "a", "aws_secret_access_key": "b"}
 OWN = (200, json.dumps({"DockerId": "1c4e", "Name": "job"}).encode())
 KNOWN = (200, json.dumps({"Cluster": "default", "TaskARN": TASK, "Family": "job"}).encode())
 

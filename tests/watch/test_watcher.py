@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import logging
-from typing import TYPE_CHECKING, Any
+from http.server import BaseHTTPRequestHandler
+from typing import TYPE_CHECKING, Any, ClassVar
 
+import boto3
 import pytest
 from support.ministack import register_job, run_task
-from support.watch_events import HALTED, Clock, stopped_event
+from support.watch_events import HALTED, KEYS, TASK, Clock, serving, stopped_event
 
 from stepout.callbacks.ecs_watch import Watcher, WatchSettings, make_handler
 from stepout.schemas.errors import ConfigurationError, TaskError
@@ -172,6 +175,41 @@ def test_token_that_the_event_does_not_carry_is_asked_of_ecs(
     assert watcher(sfn_strict).handle(bare) == []
     assert asking.handle(bare) == ["failed"]
     assert sfn_strict.failure(token)[1]["containers"] == [{"name": "job", "exitCode": 9}]
+
+
+class Ecs(BaseHTTPRequestHandler):
+    """Forbids DescribeTasks, and then knows the task no more."""
+
+    answers: ClassVar[list[tuple[int, dict[str, Any]]]] = []
+
+    def do_POST(self) -> None:
+        """Give the next answer."""
+        self.rfile.read(int(self.headers["Content-Length"]))
+        status, answer = self.answers.pop(0)
+        body = json.dumps(answer).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - as http.server has it
+        """Say nothing."""
+
+
+def test_ecs_that_does_not_answer_the_question_is_an_error_or_a_line_of_the_log(
+    sfn_strict: StrictStepFunctions, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A missing permission is named, for Lambda to try again; a task that ECS has forgotten cannot be helped."""
+    missing = {"tasks": [], "failures": [{"arn": TASK, "reason": "MISSING"}]}
+    Ecs.answers = [(400, {"__type": "AccessDeniedException", "message": "no"}), (200, missing)]
+    with serving(Ecs) as endpoint:
+        ecs = boto3.client("ecs", endpoint_url=endpoint, **KEYS)
+        asking = Watcher(WatchSettings(describe=True), states=sfn_strict.client(), ecs=ecs)
+        with pytest.raises(TaskError, match=r"DescribeTasks for arn.*Allow ecs:DescribeTasks"):
+            asking.handle(stopped_event(None, 137))
+        assert asking.handle(stopped_event(None, 137)) == []
+    assert f"ECS knows the task {TASK} no more" in caplog.text
+    assert sfn_strict.calls == []
 
 
 @pytest.mark.parametrize(
