@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,6 +16,9 @@ __all__ = ["redacted_logs"]
 
 # What these log is redacted by pattern, too (signatures, access keys); a job's own lines only where a secret is.
 _CLIENTS: Final = frozenset({"stepout", "boto3", "botocore", "s3transfer", "urllib3"})
+
+# Layers come and go in several threads; one that read the chain before another was set would leave that one out.
+_changing: Final = threading.Lock()
 
 
 class _RecordFactory:
@@ -64,13 +68,15 @@ def redacted_logs(redactor: Redactor) -> Iterator[None]:
     Args:
         redactor: Knows the secrets.
     """
-    factory = _RecordFactory(_active(logging.getLogRecordFactory()), redactor)
-    logging.setLogRecordFactory(factory)
+    with _changing:
+        factory = _RecordFactory(_active(logging.getLogRecordFactory()), redactor)
+        logging.setLogRecordFactory(factory)
     try:
         yield
     finally:
         factory.active = False
-        logging.setLogRecordFactory(_active(logging.getLogRecordFactory()))
+        with _changing:
+            logging.setLogRecordFactory(_active(logging.getLogRecordFactory()))
 
 
 def _active(factory: Callable[..., logging.LogRecord]) -> Callable[..., logging.LogRecord]:

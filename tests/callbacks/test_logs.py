@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import logging
+import sys
+import threading
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -97,3 +99,29 @@ def test_a_factory_that_came_later_stays() -> None:
         assert theirs("n", 20, "p", 1, TOKEN, (), None).getMessage() == TOKEN
     finally:
         logging.setLogRecordFactory(before)
+
+
+def test_blocks_of_several_threads_leave_each_others_redaction_in_place() -> None:
+    """Others are told from threads of their own, which begin and end while a task begins and ends."""
+    stop, before = threading.Event(), sys.getswitchinterval()
+
+    def churn() -> None:
+        while not stop.is_set():
+            with redacted_logs(Redactor(["another-secret-of-somebody"])):
+                pass
+
+    threads = [threading.Thread(target=churn, daemon=True) for _ in range(3)]
+    sys.setswitchinterval(1e-6)
+    try:
+        for thread in threads:
+            thread.start()
+        for number in range(300):
+            with redacted_logs(Redactor([f"secret-number-{number:08}"])):
+                for _ in range(5):
+                    made = logging.getLogRecordFactory()("n", 30, "p", 1, f"secret-number-{number:08}", (), None)
+                    assert made.getMessage() == "[redacted]"
+    finally:
+        stop.set()
+        sys.setswitchinterval(before)
+        for thread in threads:
+            thread.join()
