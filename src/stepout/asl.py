@@ -264,7 +264,9 @@ def output_url(options: StateOptions) -> Expression:
     if options.bucket is None:
         raise ConfigurationError("pull mode needs a place for the output document: pass --bucket (and --prefix)")
     if not _INTO_BUCKET.fullmatch(options.bucket):
-        raise ConfigurationError(f"--bucket {options.bucket!r} is no bucket's name")
+        raise ConfigurationError(
+            f"--bucket {options.bucket!r} is no bucket's name: in pull mode pass that alone, and the folder as --prefix"
+        )
     if options.prefix and not _INTO_PREFIX.fullmatch(options.prefix):
         raise ConfigurationError("--prefix: in pull mode, letters, digits, '.', '_', '-' and '/' between them alone")
     if not _INTO_URL.fullmatch(options.name):

@@ -185,11 +185,13 @@ def state_warnings(kind: str, options: StateOptions) -> list[str]:
         options: What the state is made of.
     """
     found = _size_warnings(kind, options)
-    # A worker has its own bucket; a consumer writes nothing.
-    if kind not in ("sqs", "activity", "consumer") and not {
-        options.bucket,
-        options.environment.get("STEPOUT_BUCKET"),
-    } - {None}:
+    alone = kind in ("sqs", "activity", "consumer")  # a worker has its own bucket, a consumer writes nothing
+    named = options.bucket or options.environment.get("STEPOUT_BUCKET")
+    if alone and (options.bucket or options.prefix):
+        found.append(
+            f"{kind} passes neither --bucket nor --prefix: set STEPOUT_BUCKET and STEPOUT_PREFIX for the program"
+        )
+    if not alone and not named:
         found.append("no --bucket: STEPOUT_BUCKET must be set where the job is defined, or a task with artifacts fails")
     return found
 

@@ -105,7 +105,10 @@ def _iam(arguments: argparse.Namespace) -> int:
 
 
 def _check_choice(arguments: argparse.Namespace) -> None:
-    """Refuse a name that the kind of state has no use for, and two sources of tasks."""
+    """Refuse an empty name, one that the kind of state has no use for, and two sources of tasks."""
+    for name in _NAMES:
+        if getattr(arguments, name) == "" and name != "prefix":
+            raise ConfigurationError(f"--{name.replace('_', '-')} is empty: leave it out for a placeholder")
     for name, kinds in _OF_KIND.items():
         if arguments.kind and getattr(arguments, name) and arguments.kind not in kinds:
             raise ConfigurationError(f"{arguments.kind} has no use for --{name.replace('_', '-')}")

@@ -22,6 +22,7 @@ _QUEUE_URL = re.compile(r"(?:sqs:)?(?:https?:)?//[^/]+/(?P<account>\d{12})/(?P<n
 _REGION_OF_URL = re.compile(r"//(?:[\w-]+\.)*sqs\.(?P<region>[a-z0-9-]+)\.")
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]|\$\{\w+\}")
 
+_ARN = re.compile(r"arn:[^:]*:(?P<service>[^:]*):.*|\$\{\w+\.Arn\}", re.DOTALL)
 _NAME = re.compile(r"(?:[\w./-]|\$\{[\w:]+\})+(?::\w+)?")  # a revision or an alias may follow
 _WHERE = {
     "partition": re.compile(r"aws(?:-[a-z]+)*"),
@@ -109,7 +110,7 @@ def _named(value: str | None, stand_in: str) -> str:
 def _resource(scope: Scope, service: str, folder: str, value: str | None, stand_in: str) -> str:
     """Return an ARN for a name, such as ``table`` and ``outcomes``; an ARN stays as it is."""
     name = _named(value, stand_in)
-    if name.startswith("arn:") and name.split(":")[2] == service:
+    if (found := _ARN.fullmatch(name)) and found["service"] in (service, None):
         return name
     if not _NAME.fullmatch(name) or (service != "events" and "/" in name):
         option = re.sub(r"(?<=[a-z])(?=[A-Z])", "-", stand_in).lower()

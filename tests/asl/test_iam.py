@@ -143,6 +143,13 @@ def test_queue_may_be_a_name_a_url_or_an_arn(queue: str) -> None:
     assert taken["Resource"] == "arn:aws:sqs:eu-west-1:123456789012:jobs.fifo"
 
 
+def test_an_arn_that_cloudformation_fills_in_stays() -> None:
+    """``${Name.Arn}`` is an ARN once CloudFormation has put it in: nothing is written around it."""
+    called = statements("machine", kind="lambda", function="${Read.Arn}", **WHERE)[0]
+    assert called["Resource"] == ["${Read.Arn}", "${Read.Arn}:*"]
+    assert statements("relay", queue="${Reports.Arn}", **WHERE)[0]["Resource"] == "${Reports.Arn}"
+
+
 def test_watching_states_get_what_step_functions_documents() -> None:
     """.sync needs the rule through which Step Functions learns of the end, and the right to stop what it started."""
     found = {
@@ -176,6 +183,7 @@ def test_watching_states_get_what_step_functions_documents() -> None:
         (["producer", "--token-table", "a table"], "--token-table"),
         (["relay", "--queue", "arn:aws:sns:eu-west-1:123456789012:done"], "--queue"),
         (["relay", "--queue", "a/b"], "--queue"),
+        (["watcher", "--cluster", ""], "--cluster is empty"),
         (["relay", "--account", "12"], "--account"),
         (["relay", "--region", "Ireland"], "--region"),
         (["relay", "--partition", "amazon"], "--partition"),
