@@ -22,6 +22,9 @@ _FEW = 4
 _SLOW_SECONDS = 0.01
 """Where a request takes less, more threads than a few only wait for Python's lock."""
 
+_STILL_SECONDS = 0.05
+"""Where nothing has ended for so long, requests are slow, or hang: all threads are needed."""
+
 _POLL_SECONDS = 1.0
 """Waits are cut into seconds, so that Ctrl-C is seen where a lock cannot be interrupted (Windows)."""
 
@@ -51,13 +54,16 @@ def work_through(
 
     Args:
         items: What to act on.
-        act: Called in a thread; its exceptions are caught.
+        act: Called in a thread; its exceptions are caught, but for those that are no ``Exception``.
         threads: How many; no more are started than there are items.
         weigh: The bytes that an item and its result hold until they have been yielded.
         memory: How many of them may be held.
 
     Yields:
         In the order in which they end.
+
+    Raises:
+        BaseException: What ``act`` raised that is no ``Exception``, such as ``SystemExit``.
     """
     crew: _Crew[Item, Result] = _Crew(act, threads)
     source = iter(items)
@@ -92,23 +98,33 @@ class _Crew(Generic[Item, Result]):
         self._act = act
         self._threads = threads
         self._started = 0
-        self._few = min(_FEW, threads)
+        self._slow = False
+        self._fatal: BaseException | None = None
         self._dismissed = False
         self._jobs: queue.SimpleQueue[tuple[int, Item] | None] = queue.SimpleQueue()
         self._done: deque[tuple[int, Done[Item, Result]]] = deque()
         self._short: queue.SimpleQueue[None] = queue.SimpleQueue()
 
     def begin(self, number: int, item: Item) -> None:
-        if self._started < self._few:
-            self._started += 1
-            threading.Thread(target=self._work, name=f"stepout-many-{self._started}", daemon=True).start()
         self._jobs.put((number, item))
+        if self._started < (self._threads if self._slow else min(_FEW, self._threads)):
+            self._start()
+
+    def _start(self) -> None:
+        self._started += 1
+        threading.Thread(target=self._work, name=f"stepout-many-{self._started}", daemon=True).start()
 
     def ended(self) -> Iterator[tuple[int, Done[Item, Result]]]:
         """Wait until work runs short, then yield everything that has ended."""
         while not self._done or self._jobs.qsize() > self._threads:
-            with contextlib.suppress(queue.Empty):
-                self._short.get(timeout=_POLL_SECONDS)
+            try:
+                self._short.get(timeout=_POLL_SECONDS if self._started == self._threads else _STILL_SECONDS)
+            except queue.Empty:
+                self._slow = True
+            if self._fatal is not None:
+                raise self._fatal
+            while self._slow and self._started < self._threads and self._jobs.qsize():
+                self._start()
         with contextlib.suppress(queue.Empty):
             while True:
                 self._short.get_nowait()
@@ -129,8 +145,12 @@ class _Crew(Generic[Item, Result]):
                 done = Done(item, self._act(item), None)
             except Exception as error:  # noqa: BLE001 - reported with all others
                 done = Done(item, None, error)
-            if self._few < self._threads and time.perf_counter() - start > _SLOW_SECONDS:
-                self._few = self._threads
+            except BaseException as error:  # noqa: BLE001 - raised in the caller's thread
+                self._fatal = error
+                self._short.put(None)
+                return
+            found_slow = not self._slow and time.perf_counter() - start > _SLOW_SECONDS
+            self._slow = self._slow or found_slow
             self._done.append((number, done))
-            if self._jobs.qsize() <= self._threads:
+            if found_slow or self._jobs.qsize() <= self._threads:
                 self._short.put(None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import threading
 from collections.abc import Iterable, Mapping
@@ -135,6 +136,8 @@ def _pair(item: Any) -> tuple[str, Any]:
 
 def _weight(item: tuple[str, Any]) -> int:
     value = item[1]
+    if isinstance(value, io.BytesIO):
+        value = value.getbuffer()
     if isinstance(value, memoryview):
         return value.nbytes
     return len(value) if isinstance(value, bytes | bytearray | str) else 0
@@ -150,6 +153,8 @@ def _is_large(value: object) -> bool:
         except OSError:
             return False  # the put says why
         return state.st_size > _LARGE or Path(value).is_dir()
+    if isinstance(value, io.BytesIO):
+        return value.getbuffer().nbytes > _LARGE
     return callable(getattr(value, "read", None)) or hasattr(value, "__arrow_c_stream__") or hasattr(value, "__next__")
 
 
@@ -164,6 +169,9 @@ def read_many(
     max_size: int | None = None,
 ) -> Iterator[tuple[str, bytes]]:
     """Read many artifacts into memory, verified, several at once.
+
+    Artifacts of one ``resolve…`` call share a client and its connections; those that were resolved one by one need
+    ``client=`` for that, or each of them makes its own, which costs more than the read.
 
     Everything is tried. What has been read is yielded as soon as it is there; what failed is raised in the end, all of
     it at once. A bucket that is missing or denied, and a store that does not answer 32 times in a row, end it early.

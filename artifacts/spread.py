@@ -14,10 +14,11 @@ import threading
 import time
 from collections import deque
 from contextlib import closing
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Final
 
 from stepout.artifacts.pipeline import BLOCK
-from stepout.schemas.errors import StepoutError
+from stepout.schemas.errors import StepoutError, StoreUnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -33,6 +34,7 @@ PART: Final = 5 << 20
 MOST: Final = 10
 """The most connections: with their buffers a download stays below 64 MiB, and boto3's clients keep as many open."""
 
+_POLL_SECONDS: Final = 1.0
 _SKIPPED: Final = 2 * BLOCK  # a connection begins slowly
 _MEASURED: Final = 16 * BLOCK
 _SURE: Final = 4 * BLOCK
@@ -134,27 +136,35 @@ class _Meter:
 class _Crew:
     """Fetches the rest of an object in ranges, side by side.
 
+    Its threads are daemons and are never waited for: a server that stalls keeps nobody from leaving. One that is
+    refused a connection gives its range to the others and goes; only what the last one meets ends the download.
+
     Args:
-        source: The object; pinned, so that all of them are of one version.
+        source: The object; pinned, so that all ranges are of one version.
         position: Where the rest begins.
         connections: How many ranges at once.
     """
 
     def __init__(self, source: Source, position: int, connections: int) -> None:
-        from concurrent.futures import ThreadPoolExecutor
+        from concurrent.futures import Future
 
+        self._future: type[Future[memoryview]] = Future
         self._source = source
         self._ended = threading.Event()
         self._free = [memoryview(bytearray(PART)) for _ in range(connections)]
         self._coming: deque[Future[memoryview]] = deque()
         self._starts = iter(range(position, source.pointer.size, PART))
-        self._pool = ThreadPoolExecutor(connections, thread_name_prefix="stepout-read")
+        self._ranges: SimpleQueue[tuple[int, memoryview, Future[memoryview]] | None] = SimpleQueue()
+        self._lock = threading.Lock()
+        self._members = connections
         self._begin()
+        for _ in range(connections):
+            threading.Thread(target=self._work, name="stepout-read", daemon=True).start()
 
     def works(self) -> bool:
         """Wait for the first range; where it fails, for whatever reason, the connection that is there still works."""
         try:
-            self._coming[0].result()
+            _result(self._coming[0])
         except BaseException as error:
             self._end()
             if isinstance(error, StepoutError):
@@ -166,7 +176,7 @@ class _Crew:
         """Yield everything in order; each view is valid until the next is asked for."""
         try:
             while self._coming:
-                yield (part := self._coming.popleft().result())
+                yield (part := _result(self._coming.popleft()))
                 self._free.append(memoryview(part.obj))
                 self._begin()
         finally:
@@ -174,11 +184,43 @@ class _Crew:
 
     def _begin(self) -> None:
         while self._free and (start := next(self._starts, None)) is not None:
-            self._coming.append(self._pool.submit(_fetch, self._source, start, self._free.pop(), self._ended))
+            self._coming.append(self._future())
+            self._ranges.put((start, self._free.pop(), self._coming[-1]))
 
     def _end(self) -> None:
         self._ended.set()
-        self._pool.shutdown(cancel_futures=True)
+        for _ in range(self._members):
+            self._ranges.put(None)
+
+    def _work(self) -> None:
+        while (item := self._ranges.get()) is not None and not self._ended.is_set():
+            start, buffer, future = item
+            try:
+                future.set_result(_fetch(self._source, start, buffer, self._ended))
+            except StoreUnavailableError as error:
+                if self._leave():
+                    self._ranges.put(item)
+                    return
+                future.set_exception(error)
+            except BaseException as error:  # noqa: BLE001 - raised where the range is waited for
+                future.set_exception(error)
+
+    def _leave(self) -> bool:
+        """Leave the range to the others, if there are any."""
+        with self._lock:
+            others = self._members > 1
+            self._members -= others
+            return others
+
+
+def _result(future: Future[memoryview]) -> memoryview:
+    """Wait for a range; in steps, so that Ctrl-C is seen where a lock cannot be interrupted (Windows)."""
+    while True:
+        try:
+            return future.result(_POLL_SECONDS)
+        except TimeoutError:
+            if future.done():
+                return future.result()
 
 
 def _fetch(source: Source, start: int, buffer: memoryview, ended: threading.Event) -> memoryview:

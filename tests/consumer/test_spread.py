@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import threading
+import time
 from contextlib import closing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
@@ -174,7 +175,7 @@ def test_an_object_that_changes_meanwhile_is_an_error_and_no_thread_is_left(shel
     with pytest.raises(ArtifactChangedError):
         artifact.download(tmp_path / "x")
     assert list(tmp_path.iterdir()) == []
-    assert threading.active_count() == before
+    _wait_for_threads(before)
 
 
 @pytest.mark.usefixtures("slow")
@@ -185,4 +186,83 @@ def test_a_reader_who_stops_ends_what_is_under_way(shelf: Shelf) -> None:
     buffer = memoryview(bytearray(MIB))
     with closing(spread.views(source, lambda: buffer)) as views:
         assert sum(len(next(views)) for _ in range(3)) == MIB + 2 * PART
-    assert threading.active_count() == before
+    _wait_for_threads(before)
+
+
+def _wait_for_threads(before: int) -> None:
+    """Wait until no more threads are there than before: those of ranges end by themselves."""
+    deadline = time.monotonic() + 60
+    while threading.active_count() > before:
+        assert time.monotonic() < deadline, threading.enumerate()
+        time.sleep(0.01)
+
+
+class _Stalling(BreakingStore):
+    """A store whose ranges never come."""
+
+    gate = threading.Event()
+
+    def get(self, key: str, *, start: int = 0, stop: int | None = None, **more: str | None) -> Download:
+        """Open it, or wait."""
+        if start > MIB:
+            self.gate.wait(60)
+        return super().get(key, start=start, stop=stop, **more)
+
+
+@pytest.mark.usefixtures("slow")
+def test_a_reader_who_is_interrupted_does_not_wait_for_a_server_that_stalls(shelf: Shelf) -> None:
+    """Threads that hang in a request are left behind, and end once it does."""
+    before = threading.active_count()
+    source = Source(Access(allowed=allowed_from(ALLOW), client=_Stalling(shelf.store, [])), shelf.put(BIG))
+    views = spread.views(source, lambda: memoryview(bytearray(MIB)))
+    assert sum(len(next(views)) for _ in range(2)) == MIB + PART
+    with pytest.raises(KeyboardInterrupt):
+        views.throw(KeyboardInterrupt())
+    assert threading.active_count() > before
+    _Stalling.gate.set()
+    _wait_for_threads(before)
+
+
+class _Crowded(BreakingStore):
+    """A store that serves so many readers at once and sends the others away."""
+
+    most = 1
+
+    def __init__(self, store: Any, breaks: list[int | None]) -> None:
+        super().__init__(store, breaks)
+        self._lock, self._now, self.refused = threading.Lock(), 0, 0
+
+    def get(self, key: str, *, start: int = 0, stop: int | None = None, **more: str | None) -> Download:
+        """Open it, if there is room for one more range."""
+        if not start:
+            return super().get(key, start=start, stop=stop, **more)
+        with self._lock:
+            if self._now >= self.most:
+                self.refused += 1
+                raise StoreUnavailableError("slow down")
+            self._now += 1
+        time.sleep(0.001)
+        try:
+            return super().get(key, start=start, stop=stop, **more)
+        finally:
+            with self._lock:
+                self._now -= 1
+
+
+@pytest.mark.usefixtures("slow")
+@pytest.mark.parametrize("most", [1, 2])
+def test_a_server_with_few_connections_is_read_with_those(shelf: Shelf, most: int) -> None:
+    """Whoever is sent away leaves the range to the others."""
+    store = _Crowded(shelf.store, [])
+    store.most = most
+    assert resolve_artifact(shelf.put(BIG), allow=ALLOW, client=store).read_bytes() == BIG
+    assert store.refused
+
+
+@pytest.mark.usefixtures("slow")
+def test_a_range_that_times_out_is_an_error(shelf: Shelf) -> None:
+    """And no reason to wait on: the wait for a range is cut into steps that end with the same kind of error."""
+    store = _Choosy(shelf.store, [])
+    store.error, store.failing = TimeoutError("the disk does not answer"), range(2 * MIB, len(BIG))  # type: ignore[assignment]
+    with pytest.raises(TimeoutError, match="the disk"):
+        resolve_artifact(shelf.put(BIG), allow=ALLOW, client=store).read_bytes()

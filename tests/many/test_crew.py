@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ import pytest
 from stepout.artifacts.crew import work_through
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 
 def test_every_item_is_acted_on_once() -> None:
@@ -106,3 +107,36 @@ def test_an_exception_of_the_items_leaves_unchanged() -> None:
 
     with pytest.raises(LookupError, match="no more rows"):
         list(work_through(items(), lambda number: number, threads=2, weigh=lambda _number: 1, memory=10))
+
+
+def _meeting(threads: int) -> Callable[[int], int]:
+    """Return what only returns once so many calls of it are under way at once."""
+    together = threading.Barrier(threads)
+
+    def act(number: int) -> int:
+        together.wait(60)
+        return number
+
+    return act
+
+
+@pytest.mark.parametrize("count", [16, 64, 200])
+def test_slow_requests_get_all_threads(count: int) -> None:
+    """Sixteen are under way at once, however few items there are, and though no first one has ended."""
+    act = _meeting(16)
+    items = range(count // 16 * 16)
+    done = list(work_through(items, act, threads=16, weigh=lambda _number: 1, memory=1 << 20))
+    assert sorted(each.item for each in done) == list(items)
+
+
+@pytest.mark.parametrize("raised", [SystemExit(3), asyncio.CancelledError(), GeneratorExit()])
+def test_what_is_no_exception_is_raised_by_the_caller(raised: BaseException) -> None:
+    """A thread that ended so would be waited for without an end."""
+
+    def act(number: int) -> int:
+        if number == 5:
+            raise raised
+        return number
+
+    with pytest.raises(type(raised)):
+        list(work_through(range(20), act, threads=3, weigh=lambda _number: 1, memory=100))
