@@ -173,13 +173,15 @@ def test_values_are_made_as_they_are_needed() -> None:
 
 def test_an_abort_from_another_thread_ends_it() -> None:
     """After ``abort`` nothing more is begun, and the report says that the rest was not tried."""
-    begun = 0
+    begun, lock = 0, threading.Lock()
 
     class Aborting(MemoryStore):
         def put(self, *args: Any, **options: Any) -> Written:
             nonlocal begun
-            begun += 1
-            if begun == 5:
+            with lock:
+                begun += 1
+                fifth = begun == 5
+            if fifth:
                 threading.Thread(target=aborted.abort).start()
                 while not aborted._outbox.ledger.ended:
                     time.sleep(0.001)
