@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pyarrow as pa
-
 import stepout
 
 
@@ -16,6 +14,8 @@ class NoRowsError(stepout.PermanentError):
 def main() -> None:
     """Run the task that the environment describes."""
     with stepout.open_task() as task:
+        import pyarrow as pa  # heavy, so inside: an import that fails is reported, too
+
         rows = task.input["rows"]
         if not rows:
             raise NoRowsError("the input asks for no rows")
