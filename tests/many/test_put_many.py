@@ -180,11 +180,11 @@ def test_an_abort_from_another_thread_ends_it() -> None:
             nonlocal begun
             with lock:
                 begun += 1
-                fifth = begun == 5
-            if fifth:
+                number = begun
+            if number == 5:
                 threading.Thread(target=aborted.abort).start()
-                while not aborted._outbox.ledger.ended:
-                    time.sleep(0.001)
+            while number >= 5 and not aborted._outbox.ledger.ended:
+                time.sleep(0.001)
             return super().put(*args, **options)
 
     aborted = stepout.ArtifactManager(Aborting("results"))
