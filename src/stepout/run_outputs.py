@@ -178,7 +178,7 @@ def find_outputs(
             f"{_listed(missing)}. Looked in {Path.cwd()}. Nothing was sent"
         )
     if problems := _clashes(found, set(taken)):
-        raise invalid_document("the command's outputs", problems, "Nothing was sent.")
+        raise invalid_document("what the command left", problems, "Nothing was sent.")
     return tuple(found)
 
 

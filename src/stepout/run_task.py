@@ -210,9 +210,11 @@ def _run(
             before = marks_of(plan.outputs)
             child = CommandProcess(plan.command, inherited, tail=plan.tail)
             children.append(child)
-            _supervise(task, child)
-            if child.stdout.unfinished and _prints_outcome(ours, tokens):
-                sys.stdout.write("\n")
+            try:
+                _supervise(task, child)
+            finally:
+                if child.stdout.unfinished and _prints_outcome(ours, tokens):
+                    sys.stdout.write("\n")
             _settle(task, plan, child, reports, result, before)
 
 

@@ -28,7 +28,7 @@ PYTHON = sys.executable
 
 @pytest.mark.parametrize(
     ("words", "told"),
-    [(["--outptu=x=y", "--", "true"], "unrecognized"), (["--tail"], "--tail"), (["--out", "x=y", "true"], "ambiguous")],
+    [(["--outptu=x=y", "--", "true"], "unrecognized"), (["--tail"], "--tail")],
 )
 def test_the_state_hears_of_options_that_cannot_be_read(run: Any, words: list[str], told: str) -> None:
     """It would wait for its heartbeat otherwise; people see the usage as ever, once."""
@@ -70,11 +70,12 @@ def test_the_exit_code_survives_that_nobody_reads_standard_error(run: Any) -> No
 def test_on_a_desk_the_document_is_a_line_of_its_own(tmp_path: Path) -> None:
     """Also after a command that does not end its last one."""
     environ = {name: value for name, value in os.environ.items() if not name.startswith(("STEPOUT_", "TASK_"))}
-    words = [PYTHON, "-m", "stepout", "run", "--", "printf", "hello"]
-    done = subprocess.run(words, cwd=tmp_path, env=environ, capture_output=True, check=True, text=True)
-    hello, document = done.stdout.splitlines()
-    assert hello == "hello"
-    assert json.loads(document)["result"] == {}
+    for script, code in (("printf hello", 0), ("printf hello; kill $PPID; sleep 60", 143)):
+        words = [PYTHON, "-m", "stepout", "run", "--", "sh", "-c", script]
+        done = subprocess.run(words, cwd=tmp_path, env=environ, capture_output=True, check=False, text=True)
+        hello, document = done.stdout.splitlines()
+        assert (hello, done.returncode) == ("hello", code)
+        assert ("error" in json.loads(document)) == (code != 0)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
