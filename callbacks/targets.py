@@ -51,6 +51,10 @@ _COPIES = frozenset({"stdout", "file"})
 """Where nobody waits: with STEPOUT_OUTPUT, somebody waits there."""
 
 
+_PULLED = frozenset({"s3", "dynamodb"})
+_INTERNAL = frozenset({"folder"})  # how commands under ``stepout run`` report to it
+
+
 @dataclass(frozen=True, kw_only=True)
 class TargetContext:
     """What a target may need to be made.
@@ -80,7 +84,8 @@ def target_urls(named: Sequence[str], *, pulled: str | None, token: bool) -> lis
         The URLs; empty where nothing says anything.
 
     Raises:
-        ConfigurationError: Only notifications are named, and nothing else says where the outcome goes.
+        ConfigurationError: Only notifications are named, and nothing else says where the outcome goes; or
+            ``STEPOUT_OUTPUT`` is no URL of an outcome.
 
     Examples:
         >>> target_urls([], pulled="s3://bucket/outputs/1.json", token=False)
@@ -90,6 +95,11 @@ def target_urls(named: Sequence[str], *, pulled: str | None, token: bool) -> lis
         >>> target_urls(["stdout:"], pulled="s3://bucket/outputs/1.json", token=False)
         ['s3://bucket/outputs/1.json', 'stdout:']
     """
+    if pulled and (len(pulled.split()) != 1 or _kind(pulled) not in _PULLED):
+        raise ConfigurationError(
+            "STEPOUT_OUTPUT must be one URL, s3://bucket/key or dynamodb://table/key; other targets go into "
+            "STEPOUT_TARGETS"
+        )
     usual = [*(["sfn:"] if token else []), *([pulled] if pulled else [])]
     if not named:
         return usual
@@ -145,7 +155,7 @@ def _kind(url: str) -> str:
 def _known(url: str) -> str:
     kind = _kind(url)
     if ":" not in url or kind not in SCHEMES:
-        known = ", ".join(f"{name}:" for name in SCHEMES)
+        known = ", ".join(f"{name}:" for name in SCHEMES if name not in _INTERNAL)
         raise ConfigurationError(
             f"STEPOUT_TARGETS: a target of the kind {kind[:20]!r} is not known here; known are {known}"
         )

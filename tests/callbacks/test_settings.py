@@ -64,6 +64,15 @@ def test_targets_that_cannot_be_used_are_refused_before_work_starts(targets: str
         Task.from_env({"STEPOUT_TARGETS": targets})
 
 
+@pytest.mark.parametrize(
+    "url", ["file:///tmp/x", "stdout:", "s3://bucket/key stdout:", "s3://bucket/key file:///tmp/x"]
+)
+def test_pull_mode_takes_one_url_and_no_other_target(url: str) -> None:
+    """Whoever may name where an outcome goes must not be able to name a file of the container."""
+    with pytest.raises(ConfigurationError, match="STEPOUT_OUTPUT must be one URL"):
+        Task.from_env({"STEPOUT_OUTPUT": url, "STEPOUT_EXECUTION": EXECUTION})
+
+
 def test_the_token_is_taken_out_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Both spellings, also when something else is wrong, and it is in no repr."""
     monkeypatch.setenv("STEPOUT_TASK_TOKEN", TOKEN)
