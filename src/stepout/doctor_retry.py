@@ -161,6 +161,8 @@ def _misspelt(rule: str, where: str, name: str, candidates: list[str]) -> Findin
     spelling = {each.lower(): each for each in candidates}
     near = difflib.get_close_matches(name.lower().removesuffix("error"), spelling, n=1, cutoff=0.5)
     meant = candidates[0] if len(candidates) == 1 else spelling[near[0]] if near else None
+    if (native := f"States.{name.rpartition('.')[2]}") in _STATES:
+        meant = native
     hint = f"; {meant} was probably meant" if meant else ""
     return find(
         rule, where, f"{shown(name)} is no error name{hint}", example={"ErrorEquals": [meant]} if meant else None

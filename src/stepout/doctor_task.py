@@ -6,6 +6,7 @@ import re
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+from stepout.callbacks.signals import grace_of
 from stepout.doctor_json import at, items, members, number, plain, shown, text
 from stepout.doctor_rules import find
 from stepout.doctor_states import TOKEN_NAMES
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["command_findings", "containers_of", "environment_of", "secret_findings", "task_findings", "task_of"]
 
 _DEFAULT_STOP = 30.0
+_REPORT = 10.0  # what a report takes that meets one connection that stalls
 _FARGATE_STOP = (2, 120)
 _SHELLS = frozenset({"sh", "bash", "ash", "dash", "zsh", "ksh"})
 _EXECS = re.compile(r"(^|[;&|\n({]|\bthen\b|\bdo\b|\belse\b)\s*exec\s")
@@ -130,14 +132,27 @@ def _names_secret(name: str) -> bool:
 
 def _job(where: str, container: dict[str, Any], expected: Expectations, *, fargate: bool) -> Iterator[Finding]:
     yield from _stop(where, container, expected, fargate=fargate)
-    yield from command_findings(where, container.get("entryPoint"), name="entryPoint")
-    yield from command_findings(where, container.get("command"), name="command")
+    yield from _shells(where, container)
     if not items(container.get("command")) and not items(container.get("entryPoint")):
         yield find("SO406", where, "neither command nor entryPoint", example={"command": ["python", "job.py"]})
     if members(container.get("linuxParameters")).get("initProcessEnabled") is True and _is_stepout_run(container):
         yield find("SO411", at(where, "linuxParameters", "initProcessEnabled"), "init, then stepout run")
     if members(container.get("restartPolicy")).get("enabled") is True:
         yield find("SO412", at(where, "restartPolicy"), "it is enabled", example={"restartPolicy": {"enabled": False}})
+
+
+def _shells(where: str, container: dict[str, Any]) -> Iterator[Finding]:
+    """Look at entry point and command as ECS runs them, one after the other: a script may stand apart from its shell.
+
+    Under ``stepout run`` a shell does no harm: signals go to its whole process group.
+    """
+    entry, command = items(container.get("entryPoint")), items(container.get("command"))
+    apart = bool(command) and any(re.fullmatch(r"-[a-z]*c", text(word)) for word in entry[-1:])
+    yield from command_findings(
+        where, [*entry, *command] if apart else entry, name="command" if apart else "entryPoint"
+    )
+    if not apart and not _is_stepout_run({"entryPoint": entry}):
+        yield from command_findings(where, command, name="command")
 
 
 def _is_stepout_run(container: dict[str, Any]) -> bool:
@@ -153,6 +168,10 @@ def _stop(where: str, container: dict[str, Any], expected: Expectations, *, farg
         what = f"{plain(stop)} s, and uploads need {plain(expected.stop_budget)} s"
         most = min(int(expected.stop_budget) + 1, _FARGATE_STOP[1]) if fargate else int(expected.stop_budget) + 1
         yield find("SO401", at(where, "stopTimeout"), what, example={"stopTimeout": most})
+    elif expected.stop_budget is None and stop - grace_of(stop) < _REPORT:
+        left = plain(stop - grace_of(stop))
+        what = f"of {plain(stop)} s, {left} s are left for the report, which may need {plain(_REPORT)}"
+        yield find("SO401", at(where, "stopTimeout"), what, example={"stopTimeout": 60}, severity="warning")
     elif given is None:
         yield find("SO402", where, "no stopTimeout", example={"stopTimeout": 120})
     told = environment_of(container).get("STEPOUT_STOP_TIMEOUT")

@@ -92,6 +92,8 @@ def test_path_of_a_deep_state() -> None:
         ("ChecksumMismatchError", "Stepout.ChecksumMismatch"),
         ("stepout.schemas.errors.TaskInterrupted", "Stepout.Interrupted"),
         ("STEPOUT.RETRYABLE", "Stepout.Retryable"),
+        ("Stepout.Timeout", "States.Timeout"),
+        ("Stepout.HeartbeatTimeout", "States.HeartbeatTimeout"),
     ],
 )
 def test_the_name_that_was_meant_is_told(written: str, meant: str) -> None:
@@ -101,6 +103,36 @@ def test_the_name_that_was_meant_is_told(written: str, meant: str) -> None:
     [found] = [finding for finding in _examine({"it": state}) if finding.rule == "SO201"]
     assert meant in found.what
     assert found.example == {"ErrorEquals": [meant]}
+
+
+@pytest.mark.parametrize(
+    ("entry", "command", "members"),
+    [
+        (["sh", "-c"], ["python job.py"], ["command"]),
+        (["/bin/bash", "-euc"], ["python job.py"], ["command"]),
+        (["sh", "-c"], ["exec python job.py"], []),
+        (["sh", "-c", "python job.py"], [], ["entryPoint"]),
+        (["tini", "--"], ["sh", "-c", "python job.py"], ["command"]),
+        (["stepout", "run", "--"], ["sh", "-c", "python job.py"], []),
+        ([], ["sh", "-c", "python job.py"], ["command"]),
+    ],
+)
+def test_a_shell_is_seen_where_ecs_would_run_it(entry: list[str], command: list[str], members: list[str]) -> None:
+    """Entry point and command are one line; under ``stepout run``, which signals the group, a shell is harmless."""
+    definition = task()
+    definition["containerDefinitions"][0] |= {"entryPoint": entry, "command": command}
+    found = [finding.where.rpartition(".")[2] for finding in _examine({"it": definition}) if finding.rule == "SO405"]
+    assert found == members
+
+
+@pytest.mark.parametrize(("stop", "severities"), [(5, ["warning"]), (19, ["warning"]), (20, []), (60, [])])
+def test_a_stop_timeout_leaves_time_for_the_report(stop: int, severities: list[str]) -> None:
+    """Without a budget, a stop timeout that leaves less than ten seconds for the report is warned of."""
+    definition = task()
+    definition["containerDefinitions"][0]["stopTimeout"] = stop
+    assert [each.severity for each in _examine({"it": definition}) if each.rule == "SO401"] == severities
+    told = _examine({"it": definition}, Expectations(stop_budget=3))
+    assert [each for each in told if each.rule == "SO401"] == []
 
 
 def test_names_of_jobs_are_left_alone() -> None:
