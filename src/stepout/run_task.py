@@ -58,6 +58,8 @@ _NOT_THE_CHILDS: Final = frozenset({*_TOKENS, "STEPOUT_OUTPUT", "STEPOUT_TARGETS
 _KEPT_BUDGET: Final = 2_048
 """Bytes for pointers in a failure's cause, half of what a cause holds."""
 
+_LOOK_SECONDS: Final = 0.2
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunPlan:
@@ -288,7 +290,8 @@ def _supervise(task: CommandTask, child: CommandProcess) -> None:
     """Start the command and wait for its end; a signal, or a closed token, ends it sooner."""
     try:
         child.start()
-        child.ended.wait()
+        while not child.ended.wait(_LOOK_SECONDS):
+            pass  # A signal that another thread got does not end a wait; its handler runs in between.
     except TaskInterrupted as interrupted:
         cancelled = task.nobody_waits
         if cancelled:
