@@ -38,11 +38,11 @@ def test_a_command_that_is_stopped_before_it_starts_never_does(tmp_path: Path) -
 def test_a_signal_that_comes_early_is_kept() -> None:
     """It is the command's, and it gets it; later there is nobody to get one."""
     child = command("sleep", "60")
-    child.send(signal.SIGHUP)
+    child.send(signal.SIGUSR1)
     child.start()
     assert child.ended.wait(30)
-    assert child.returncode == -signal.SIGHUP
-    child.send(signal.SIGHUP)
+    assert child.returncode == -signal.SIGUSR1
+    child.send(signal.SIGUSR1)
 
 
 def test_a_command_that_no_system_can_start_is_refused() -> None:

@@ -101,7 +101,7 @@ def test_a_signal_for_the_command_that_comes_while_its_end_is_reported_kills_nob
     sfn_strict.fault("SendTaskSuccess", "stall")
     job = run("--", "true")
     sfn_strict.wait_for("SendTaskSuccess")
-    for number in (signal.SIGHUP, signal.SIGUSR1):
+    for number in (signal.SIGUSR2, signal.SIGUSR1):
         job.process.send_signal(number)
     sfn_strict.release()
     assert job.finish()[0] == 0

@@ -240,10 +240,10 @@ def test_a_stop_while_outputs_are_sent_leaves_nothing_half_done(
 
 def test_other_signals_go_to_the_command_alone(run: Any) -> None:
     """The task goes on."""
-    trap = "trap 'echo one' USR1; trap 'echo two; exit 0' HUP; echo READY; while :; do sleep 0.05; done"
+    trap = "trap 'echo one' USR1; trap 'echo two; exit 0' USR2; echo READY; while :; do sleep 0.05; done"
     job = run("--", "sh", "-c", trap).until(b"READY")
     job.process.send_signal(signal.SIGUSR1)
-    job.until(b"one").process.send_signal(signal.SIGHUP)
+    job.until(b"one").process.send_signal(signal.SIGUSR2)
     assert job.finish()[:2] == (0, b"two\n")
     assert job.success["result"] == {}
 
