@@ -5,6 +5,8 @@ obstore. The rule is certainty: a variable, a file or a bucket's name that might
 known here closes the route, and so does anything but a plain success: the request is repeated on the ordinary way,
 whose errors and retries are the ones that callers see.
 
+obstore follows redirects (see ``native``), so only reads that are held against a checksum come this way.
+
 Importing botocore ends it as well. From then on a client costs little, and whoever imported it may have changed what it
 does (stubs of tests, tracing). So the route needs no memory of its failures: the first one loads botocore.
 """
@@ -20,7 +22,7 @@ import threading
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from stepout.artifacts.bodies import SMALL
-from stepout.artifacts.native import NativeRoute, may_wait_here
+from stepout.artifacts.native import NativeRoute, may_wait_here, own_obstore
 from stepout.artifacts.s3_body import Arrived
 from stepout.artifacts.sample import Sample, is_plain_key
 
@@ -167,7 +169,7 @@ class _Credentials:
 
 
 def cold_route(bucket: str, *, by_path: bool = False, environ: Mapping[str, str] | None = None) -> NativeRoute | None:
-    """Return obstore's route to a bucket, if the environment alone decides how it is reached and obstore is there.
+    """Return obstore's route to a bucket, if the environment alone decides how it is reached and obstore may be used.
 
     Args:
         bucket: Its name.
@@ -178,9 +180,8 @@ def cold_route(bucket: str, *, by_path: bool = False, environ: Mapping[str, str]
     place = place_of(bucket, found, by_path=by_path)
     if place is None:
         return None
-    try:
-        import obstore
-    except ImportError:
+    obstore = own_obstore()
+    if obstore is None:
         return None
     sample = Sample(
         base=place.base,
@@ -212,6 +213,7 @@ class ColdStore:
     ) -> None:
         self.bucket = bucket
         self._route, self._ordinary, self._cold = route, ordinary, cold
+        self._answered_in: int | None = None
 
     def __repr__(self) -> str:
         return f"ColdStore({self.bucket!r})"
@@ -222,7 +224,7 @@ class ColdStore:
     def get_small(self, key: str, *, size: int, version_id: str | None = None, if_match: str | None = None) -> Download:
         """Open a whole object that should have ``size`` bytes, as ``get`` does; small ones have arrived by then."""
         if size <= SMALL and is_plain_key(key) and self._cold():
-            found = _waited_for(lambda: self._read(key, size, version_id, if_match))
+            found = self._bounded(lambda: self._read(key, size, version_id, if_match))
             if found is not None:
                 return Arrived(*found)
         store = self._ordinary()
@@ -231,6 +233,20 @@ class ColdStore:
             return store.get(key, version_id=version_id, if_match=if_match)
         body: Download = small(key, size=size, version_id=version_id, if_match=if_match)
         return body
+
+    def _bounded(self, act: Callable[[], Any]) -> Any:
+        """Return what a read gives; ``None`` if it takes too long.
+
+        Where obstore has returned once in this process its own limits hold, and only the main thread goes on waiting
+        from outside: elsewhere a thread for each of many small reads would cost half as much as the read.
+        """
+        here = os.getpid()
+        if self._answered_in == here and threading.current_thread() is not threading.main_thread():
+            return act()
+        results = _waited_for(act)
+        if results:
+            self._answered_in = here
+        return results[0] if results else None
 
     def _read(
         self, key: str, size: int, version_id: str | None, if_match: str | None
@@ -246,15 +262,13 @@ class ColdStore:
         return found if found is not None and found[0].size == size else None
 
 
-def _waited_for(act: Callable[[], Any]) -> Any:
-    """Return what a call into obstore gives; ``None`` if it takes too long.
+def _waited_for(act: Callable[[], Any]) -> list[Any]:
+    """Return what a call into obstore gives, as a list of one; an empty one if it takes too long.
 
-    In the main thread, where no signal handler would run during the call, a thread makes it, and waiting for that is
-    something that signals interrupt. When a handler raises, the thread is left behind: it ends by itself, or with the
-    process.
+    A thread makes the call, because its end can be waited for with a limit, and in the main thread with signals heard:
+    no handler would run during the call. When time is up or a handler raises, the thread is left behind: it ends by
+    itself, or with the process.
     """
-    if threading.current_thread() is not threading.main_thread():
-        return act()
     results: list[Any] = []
     done = threading.Event()
 
@@ -268,4 +282,4 @@ def _waited_for(act: Callable[[], Any]) -> Any:
     for _ in range(round(_LONGEST_WAIT / _TICK)):
         if done.wait(_TICK):
             break
-    return results[0] if results else None
+    return results

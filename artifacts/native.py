@@ -5,14 +5,21 @@ server check its SHA-256. It never tries twice: what does not succeed at once is
 retries and errors are botocore's and ours alone.
 
 Where it is not used, because there it would wait without an end or without listening: in the main thread (its calls
-do not let Python's signal handlers run), and in a process that was forked off one which used it (its threads stay
-behind).
+do not let Python's signal handlers run), in a process that was forked off one which loaded it (its threads stay
+behind), and where it was loaded before this module needed it: whether, and in which process, somebody else has used it
+cannot be known. A process that imports obstore itself and wants this route too lets stepout come first.
+
+It follows redirects, up to ten of them, wherever they lead, and has no switch for that (0.12; botocore follows none but
+S3's own to another region). Where TLS was asked for it goes nowhere without; to another host it takes the session token
+along, not the signature. So a server that redirects chooses whose answer counts as its own. It could as well have given
+that answer itself, and the token and the bytes of a write it has already; what is read is held against the pointer's
+checksum. Reads that are not hashed (``verify="pinned"``) do not come this way (``reading``).
 """
 
 from __future__ import annotations
 
-import functools
 import os
+import sys
 import threading
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -26,7 +33,7 @@ if TYPE_CHECKING:
 
     from stepout.artifacts.sample import Sample
 
-__all__ = ["NativeRoute", "may_wait_here", "native_route"]
+__all__ = ["NativeRoute", "may_wait_here", "native_route", "own_obstore"]
 
 _CONNECT: Final = timedelta(seconds=20)
 _WHOLE: Final = timedelta(seconds=30)
@@ -61,10 +68,25 @@ _ITS_OWN_VARIABLES: Final = (
 )
 
 
-@functools.cache
+# Filled once, and kept by forks. A dict, because two threads that ask at once must get one answer.
+_HOME: Final[dict[str, int]] = {}
+
+
 def _home() -> int:
-    """The process in which obstore was first used: its threads live there, and a fork has none of them."""
-    return os.getpid()
+    """Return the process in which obstore was first needed here; 0 if somebody else had loaded it by then."""
+    others = sys.modules.get("obstore") is not None
+    return _HOME.setdefault("home", 0 if others else os.getpid())
+
+
+def own_obstore() -> Any:
+    """Return the module ``obstore`` if nobody else, and no process before a fork, has loaded it; else ``None``."""
+    if _home() != os.getpid():
+        return None
+    try:
+        import obstore
+    except ImportError:
+        return None
+    return obstore
 
 
 def may_wait_here() -> bool:
@@ -84,7 +106,7 @@ def native_route(
         environ: ``None``: ``os.environ``.
 
     Returns:
-        ``None`` where obstore is missing, or cannot do everything that the sample does.
+        ``None`` where obstore is missing or not to be used, or cannot do everything that the sample does.
     """
     found = os.environ if environ is None else environ
     place = _place(sample.base, bucket)
@@ -94,9 +116,8 @@ def native_route(
         return None
     if any(found.get(name) for name in _ITS_OWN_VARIABLES):
         return None
-    try:
-        import obstore
-    except ImportError:
+    obstore = own_obstore()
+    if obstore is None:
         return None
     route = NativeRoute(obstore, sample, credentials, bucket, place, attributes)
     return route if route.works() else None

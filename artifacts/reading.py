@@ -186,7 +186,9 @@ class Source:
 
     def _open(self, store: Store, start: int, stop: int | None) -> Download:
         pointer, etag = self.pointer, self._etag
-        small = getattr(store, "get_small", None) if start == 0 and stop is None else None
+        # The cheaper ways may follow redirects (native): only what is hashed may come by them.
+        hashed = self.access.verify not in {False, "pinned"} and any(name in pointer.checksum for name in ALGORITHMS)
+        small = getattr(store, "get_small", None) if hashed and start == 0 and stop is None else None
         if small is not None:  # a store that has a cheaper way for whole objects of a known size
             body: Download = small(pointer.key, size=pointer.size, version_id=pointer.version_id, if_match=etag)
             return body
