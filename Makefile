@@ -10,7 +10,7 @@ demo: $(VENV)/.demo  ## One run of the whole thing on a local AWS: container, st
 	@$(BIN)/stepout demo
 
 test: $(VENV)/.dev  ## Everything, with coverage
-	$(BIN)/python -m pytest -n 2 --dist worksteal --cov --cov-report=term-missing:skip-covered
+	$(BIN)/python -m pytest -n 3 --dist worksteal --cov --cov-report=term-missing:skip-covered
 	@rm -f .coverage.*  # broken ones, of processes that tests have killed
 	@for folder in artifacts callbacks schemas; do \
 		printf 'coverage of %s, in percent: ' $$folder; \

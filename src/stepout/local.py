@@ -91,6 +91,8 @@ class LocalAws:
         on_task_state_change: Callable[[dict[str, Any]], object] | None = None,
         stop_grace: float = 5.0,
     ) -> None:
+        if port is not None and not 1 <= port <= 65_535:  # noqa: PLR2004 - what TCP has
+            raise ConfigurationError(f"port {port} is none: it must be a number from 1 to 65535")
         self.region = region
         self.account_id = _ACCOUNT
         self._wanted_port = port

@@ -154,9 +154,10 @@ def test_a_worker_takes_tasks_from_a_queue(deployment: Deployment) -> None:
     executions = [deployment.start({"rows": rows}) for rows in (5, 7)]
     variables = {"STEPOUT_BUCKET": deployment.bucket, "STEPOUT_PREFIX": "runs", "QUEUE_URL": queue}
     variables["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # The container's python.
-    worker = subprocess.Popen(
-        _default_command(deployment), cwd=deployment.folder, env={**os.environ, **deployment.aws.environ, **variables}
-    )
+    # An idle worker ends with its poll, which nobody is to wait for here.
+    command = [word.replace("stepout worker", "stepout worker --poll 2") for word in _default_command(deployment)]
+    assert command != _default_command(deployment)
+    worker = subprocess.Popen(command, cwd=deployment.folder, env={**os.environ, **deployment.aws.environ, **variables})
     try:
         ended = [output_of(wait_execution(deployment.aws, execution)) for execution in executions]
     finally:

@@ -207,3 +207,10 @@ def test_a_daemon_that_hid_itself_does_not_keep_the_block_open() -> None:
         (pid,) = aws.tasks[0].containers[0].output
     os.kill(int(pid), signal.SIGKILL)
     assert aws.processes == []
+
+
+@pytest.mark.parametrize("port", [0, 65_536, 99_999_999])
+def test_a_port_that_is_none_is_refused(port: int) -> None:
+    """Before anything is started."""
+    with pytest.raises(ConfigurationError, match="from 1 to 65535"):
+        LocalAws(port=port)
