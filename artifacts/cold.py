@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from stepout.artifacts.bodies import SMALL
 from stepout.artifacts.native import NativeRoute, may_wait_here, own_obstore
-from stepout.artifacts.s3_body import Arrived
 from stepout.artifacts.sample import Sample, is_plain_key
+from stepout.artifacts.store import Arrived
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

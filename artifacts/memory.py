@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from stepout.artifacts.checksums import best_crc, combine_all, crc_of, sha256_of
 from stepout.artifacts.store import (
+    Arrived,
     Download,
     ObjectInfo,
     PartReceipt,
@@ -29,7 +30,7 @@ from stepout.schemas.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
 __all__ = ["MemoryStore", "StoredObject"]
 
@@ -48,26 +49,6 @@ class _OpenUpload:
     key: str
     options: WriteOptions
     parts: dict[int, tuple[PartReceipt, bytes]] = field(default_factory=dict)
-
-
-class _MemoryDownload:
-    def __init__(self, data: memoryview, info: ObjectInfo) -> None:
-        self._data = data
-        self.info = info
-
-    def __enter__(self) -> Download:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        return None
-
-    def blocks(
-        self,
-        size: int = 1 << 20,
-        lend: Callable[[], memoryview] | None = None,  # noqa: ARG002 - the bytes are in memory already
-    ) -> Iterator[memoryview]:
-        for start in range(0, len(self._data), size):
-            yield self._data[start : start + size]
 
 
 class MemoryStore:
@@ -234,7 +215,7 @@ class MemoryStore:
             raise ArtifactChangedError(f"{self._url(key)} has changed: expected ETag {if_match}, got {found.info.etag}")
         if start and start >= found.info.size:
             raise StoreError(f"{self._url(key)}: no bytes from {start:,} on, it has {found.info.size:,}")
-        return _MemoryDownload(memoryview(found.data)[start:stop], found.info)
+        return Arrived(found.info, memoryview(found.data)[start:stop])
 
     def listing(self, prefix: str) -> list[tuple[str, str]]:
         """Return the keys that begin with ``prefix`` and when each was written."""

@@ -26,9 +26,8 @@ from stepout.artifacts.bodies import SMALL
 from stepout.artifacts.light import light_route
 from stepout.artifacts.native import may_wait_here, native_route
 from stepout.artifacts.s3 import S3Store, info_of
-from stepout.artifacts.s3_body import Arrived
 from stepout.artifacts.sample import is_plain_key, sample_of
-from stepout.artifacts.store import Written
+from stepout.artifacts.store import Arrived, Written
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

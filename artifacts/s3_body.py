@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from stepout.artifacts.store import Download, ObjectInfo
 
-__all__ = ["Arrived", "EmptyDownload", "S3Download"]
+__all__ = ["EmptyDownload", "S3Download"]
 
 
 class EmptyDownload:
@@ -33,34 +33,6 @@ class EmptyDownload:
     ) -> Iterator[memoryview]:
         """Yield nothing."""
         yield from ()
-
-
-class Arrived:
-    """A whole small body that is in memory already.
-
-    Args:
-        info: What the answer's head says of the object.
-        data: The body.
-    """
-
-    def __init__(self, info: ObjectInfo, data: memoryview) -> None:
-        self.info = info
-        self._data = data
-
-    def __enter__(self) -> Download:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        return None
-
-    def blocks(
-        self,
-        size: int = 1 << 20,
-        lend: Callable[[], memoryview] | None = None,  # noqa: ARG002 - for bodies that are yet to arrive
-    ) -> Iterator[memoryview]:
-        """Yield the bytes in order; see ``Download.blocks``."""
-        for start in range(0, len(self._data), size):
-            yield self._data[start : start + size]
 
 
 class S3Download:

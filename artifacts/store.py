@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
 __all__ = [
+    "Arrived",
     "ConflictError",
     "Download",
     "Encryption",
@@ -153,6 +154,34 @@ class Download(Protocol):
             StoreUnavailableError: The connection broke before the announced length had arrived.
         """
         ...
+
+
+class Arrived:
+    """A whole small body that is in memory already.
+
+    Args:
+        info: What the answer's head says of the object.
+        data: The body.
+    """
+
+    def __init__(self, info: ObjectInfo, data: memoryview) -> None:
+        self.info = info
+        self._data = data
+
+    def __enter__(self) -> Download:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        return None
+
+    def blocks(
+        self,
+        size: int = 1 << 20,
+        lend: Callable[[], memoryview] | None = None,  # noqa: ARG002 - for bodies that are yet to arrive
+    ) -> Iterator[memoryview]:
+        """Yield the bytes in order; see ``Download.blocks``."""
+        for start in range(0, len(self._data), size):
+            yield self._data[start : start + size]
 
 
 class Store(Protocol):
