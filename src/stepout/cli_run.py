@@ -85,6 +85,10 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="keep the outputs that are there when the command fails, too; the failure's cause then points to them",
     )
+    _add_end(group)
+
+
+def _add_end(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--permanent",
         dest="run_permanent",
