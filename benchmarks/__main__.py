@@ -39,7 +39,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--quick", action="store_true", help="all of it small, in under three minutes")
     parser.add_argument(
-        "--minutes", type=float, help="no round begins that would end later (default 45; 3 with --quick)"
+        "--minutes", type=float, help="no round begins that would end later (default 60; 3 with --quick)"
     )
     parser.add_argument(
         "--output", type=Path, help="where the report goes (default docs/; build/benchmarks/ with --quick)"
@@ -60,7 +60,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     options.suites = options.suites or list(SUITES)
     options.size = options.size or (64 * MIB if quick else 1 << 30)
     options.rounds = options.rounds or (2 if quick else 5)
-    options.minutes = options.minutes or (3 if quick else 45)
+    options.minutes = options.minutes or (3 if quick else 60)
     options.output = options.output or ROOT / ("build/benchmarks" if quick else "docs")
     return options
 

@@ -24,6 +24,7 @@ TABLES = {
     "put": "benchmarks.small:SMALL",
     "get": "benchmarks.small:SMALL",
     "parquet": "benchmarks.parquet:TABLES",
+    "validate": "benchmarks.validation:VALIDATION",
 }
 
 

@@ -23,7 +23,7 @@ __all__ = ["SUITES", "Context", "Section"]
 
 SAME = ("stepout", "boto3", "boto3 tuned", "boto3 CRT", "s3fs", "pyarrow", "obstore", "obstore tuned", "s5cmd")
 LESS = ("boto3", "boto3 CRT", "obstore", "s5cmd")
-FEW = ("stepout", "boto3", "boto3 tuned", "boto3 CRT", "pyarrow", "obstore", "s5cmd")
+FEW = ("stepout", "boto3", "boto3 tuned", "boto3 CRT", "pyarrow", "obstore", "obstore tuned", "s5cmd")
 OBJECT = 10 * 1024
 
 
@@ -90,22 +90,12 @@ class Context:
             if job.operation != "download":
                 return run_job(job, timeout=self.timeout)
             path = self.data.folder / f"out-{next(self._number)}"
-            _warm(path, job.size)
             try:
                 return run_job(replace(job, path=str(path)), timeout=self.timeout)
             finally:
                 path.unlink(missing_ok=True)
 
         return Row(label, act, group)
-
-
-def _warm(path: Path, size: int) -> None:
-    """Write and remove a file of that size: on virtual machines a page of the cache is dear when first touched."""
-    block = bytes(MIB)
-    with path.open("wb") as file:
-        for _ in range(size // MIB):
-            file.write(block)
-    path.unlink()
 
 
 def _sinks(context: Context) -> Iterator[tuple[str, Server, float]]:
@@ -223,6 +213,16 @@ def cold(context: Context) -> Iterator[Section]:
         yield context.run(section, server, rounds=rounds)
 
 
+def validation(context: Context) -> Iterator[Section]:
+    """A document of 300 pointers, checked before it is sent or believed."""
+    from benchmarks.validation import POINTERS, VALIDATION
+
+    job = Job(peer="", operation="validate", size=OBJECT, count=POINTERS, sha256=context.data.sha256(OBJECT))
+    rows = [context.row(peer, replace(job, peer=peer)) for peer in VALIDATION]
+    name = f"validate an output of {POINTERS} pointers, one call"
+    yield context.run(Section("validation", name, 0, rows, baseline="jsonschema.validate"), None)
+
+
 def growth(context: Context) -> Iterator[Section]:
     """From 1 MiB up: time per byte and memory."""
     sizes = [1, 16, 64] if context.quick else [1, 16, 256, 2048, 8192]
@@ -313,6 +313,7 @@ SUITES: dict[str, tuple[Callable[[Context], Iterator[Section]], float]] = {
     "small": (small, 3.5),
     "parquet": (parquet, 2),
     "cold": (cold, 0.5),
+    "validation": (validation, 0.2),
     "growth": (growth, 1.5),
     "concurrency": (concurrency, 1.2),
     "latency": (latency, 2.5),

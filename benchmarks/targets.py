@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,11 +14,15 @@ if TYPE_CHECKING:
 __all__ = ["TARGETS", "Outcome", "Target", "outcomes"]
 
 MEMORY = "memory"
+SECONDS = "seconds"
 
 
 @dataclass(frozen=True)
 class Target:
-    """At most ``limit`` × another contender in every section whose name has all of ``words``."""
+    """At most ``limit`` × another contender in every section whose name has all of ``words``.
+
+    ``other`` may also be ``"best"``, ``MEMORY`` (the limit is in MiB) or ``SECONDS``.
+    """
 
     suite: str
     words: tuple[str, ...]
@@ -68,6 +73,8 @@ TARGETS = (
     Target("growth", ("Parquet",), MEMORY, 64, mine="stepout put_table, stream", beside="encode only, stream"),
     Target("cold", (), "boto3", 0.22),
     Target("cold", (), "boto3", 1.05, mine="stepout, no extra"),
+    Target("validation", (), SECONDS, 0.003, mine="stepout, as consumer"),
+    Target("validation", (), SECONDS, 0.1, mine="stepout, as producer"),
     Target("latency", (), "best", 1 / 0.9),
 )
 
@@ -93,6 +100,12 @@ def _outcomes(section: Section, target: Target) -> list[Outcome]:
             memory -= _memory(section, target.beside) or 0
             text += f" above {target.beside}"
         return [Outcome(section.name, text, f"{memory:.0f} MiB", memory <= target.limit)]
+    if target.other == SECONDS:
+        seconds = _seconds(section, target.mine)
+        if seconds is None:
+            return []
+        text = f"{target.mine}: at most {1000 * target.limit:g} ms"
+        return [Outcome(section.name, text, f"{1000 * seconds:.1f} ms", seconds <= target.limit)]
     found = []
     for metric in target.metrics:
         other = _best(section, target.mine) if target.other == "best" else target.other
@@ -107,6 +120,12 @@ def _outcomes(section: Section, target: Target) -> list[Outcome]:
 def _memory(section: Section, label: str) -> float | None:
     row = next((row for row in section.rows if row.label == label), None)
     return memory_of(row) if row else None
+
+
+def _seconds(section: Section, label: str) -> float | None:
+    row = next((row for row in section.rows if row.label == label), None)
+    walls = [result["wall"] for result in row.rounds if result] if row else []
+    return statistics.median(walls) if walls else None
 
 
 def _best(section: Section, mine: str) -> str | None:
