@@ -18,13 +18,14 @@ import logging
 import threading
 import time
 from collections import deque
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from stepout.artifacts.checksums import combine_all, crc_of
 from stepout.artifacts.commit import Content, commit, look_first
 from stepout.artifacts.hasher import Hasher
-from stepout.artifacts.plan import is_far
+from stepout.artifacts.plan import NEAR_SECONDS, is_far
 from stepout.artifacts.retries import Retries
 from stepout.schemas.errors import StepoutError, StoreError
 
@@ -107,6 +108,7 @@ class Multipart:
         self._senders = self._idle = self._in_flight = self._queued = 0
         self._receipts: dict[int, PartReceipt] = {}
         self._upload: str | None = None
+        self._started_at = 0.0
         self._starting = self._aborted = self._finished = False
         self._removing = False
         self._failure: BaseException | None = None
@@ -235,13 +237,19 @@ class Multipart:
         self._sent(part.size)
 
     def _begun(self) -> str:
-        """Return the upload's id; the first to ask begins it."""
+        """Return the upload's id; the first to ask begins it, the others connect meanwhile."""
         with self._condition:
-            self._condition.wait_for(lambda: not self._starting or self._over)
             self.check()
             if self._upload is not None:
                 return self._upload
-            self._starting = True
+            if first := not self._starting:
+                self._starting, self._started_at = True, time.perf_counter()
+        if first:
+            return self._start()
+        with getattr(self._store, "connection", nullcontext)():
+            return self._await_start()
+
+    def _start(self) -> str:
         try:
             start = self._clock()
             upload = self._retries.run(lambda: self._store.start_upload(self._key, options=self._options))
@@ -257,6 +265,16 @@ class Multipart:
             with self._condition:
                 self._starting = False
                 self._condition.notify_all()
+
+    def _await_start(self) -> str:
+        """Wait for the one who begins the upload; when that takes long, call in all who will be needed then."""
+        with self._condition:
+            soon = max(self._started_at + NEAR_SECONDS - time.perf_counter(), 0)
+            if not self._condition.wait_for(lambda: not self._starting or self._over, timeout=soon):
+                self._limit = max(self._limit, self._limit_for(True))
+                self._staff(self._limit)
+                self._condition.wait_for(lambda: not self._starting or self._over)
+        return self._begun()
 
     def _part_checksum(self, part: Part) -> str:
         wanted = self._store.profile.multipart_checksum

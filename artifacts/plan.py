@@ -19,6 +19,7 @@ __all__ = [
     "MIB",
     "MIN_MEMORY",
     "MIN_PART_SIZE",
+    "NEAR_SECONDS",
     "TransferSettings",
     "ceiling",
     "is_far",
@@ -40,6 +41,9 @@ BLOCK_SIZE = MIB
 
 MIN_MEMORY = 16 * MIB
 
+NEAR_SECONDS = 0.03
+"""A choice: above what loopback and local networks take, below what a server behind a wide network does."""
+
 _RESERVED = 4 * MIB
 """Of the memory that a transfer may use: what its connections and threads need beside the blocks."""
 
@@ -48,7 +52,6 @@ _SMALL_PARTS = 64
 _MIDDLE_PARTS = 5_000
 _NEAR_SENDERS = 8
 _FAR_SENDERS = 10  # as many connections as boto3's clients keep open
-_NEAR_SECONDS = 0.03
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,13 +176,12 @@ def ring_size(settings: TransferSettings) -> int:
 def is_far(waited: float) -> bool:
     """Say whether a server is far away, from the seconds that its first answer took, connecting included.
 
-    The limit is a choice: above what loopback and local networks take, below what a server behind a wide network does.
     A busy machine may take a near server for a far one; that costs some more requests, and nothing else.
 
     >>> is_far(0.003), is_far(0.06)
     (False, True)
     """
-    return waited > _NEAR_SECONDS
+    return waited > NEAR_SECONDS
 
 
 def sender_count(part_size: int, settings: TransferSettings, *, cores: int, far: bool = False) -> int:

@@ -16,7 +16,7 @@ import hashlib
 import logging
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from functools import cached_property
@@ -28,6 +28,7 @@ from stepout.artifacts.native import may_wait_here, native_route
 from stepout.artifacts.s3 import S3Store, info_of
 from stepout.artifacts.sample import is_plain_key, sample_of
 from stepout.artifacts.store import Arrived, Written
+from stepout.artifacts.warm import Warm
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -113,6 +114,7 @@ class QuickStore(S3Store):
         self._learning = threading.Lock()
         self._taught_by: Any = None
         self._kinds: dict[str, list[_Kind]] = {"PutObject": [], "GetObject": []}
+        self._warm: Warm | None = None
 
     def __repr__(self) -> str:
         return super().__repr__().replace("S3Store", "QuickStore", 1)
@@ -143,6 +145,18 @@ class QuickStore(S3Store):
                 return Arrived(*found)
         with self._taught("GetObject", kind, key, None):
             return self.get(key, version_id=version_id, if_match=if_match)
+
+    def start_upload(self, key: str, *, options: WriteOptions) -> str:
+        """Begin a multipart upload; see ``Store.start_upload``."""
+        if self._warm is None or self._warm.client is not self._client:
+            self._warm = Warm(self._client, "CreateMultipartUpload")
+        return super().start_upload(key, options=options)
+
+    @contextmanager
+    def connection(self) -> Iterator[None]:
+        """Hold an open connection while the block runs, for requests that follow ``start_upload``."""
+        with nullcontext() if self._warm is None else self._warm.connection():
+            yield
 
     # The routes --------------------------------------------------------------------------------------------------
 

@@ -28,8 +28,11 @@ if TYPE_CHECKING:
 
 __all__ = ["MOST", "PART", "connections_for", "views"]
 
-PART: Final = 5 << 20
+PART: Final = 4 << 20
 """What one request asks for, in bytes: several times what a usual connection brings while a request is on its way."""
+
+_SPARE: Final = 3
+"""Buffers beyond those that are being filled: a connection need not wait until its last range has been taken."""
 
 MOST: Final = 10
 """The most connections: with their buffers a download stays below 64 MiB, and boto3's clients keep as many open."""
@@ -54,7 +57,7 @@ def connections_for(left: int, rate: float) -> int:
         1 where it is fast or little is left, else up to ``MOST``, one for each two parts at most.
 
     >>> connections_for(1 << 30, 500e6), connections_for(1 << 30, 85e6), connections_for(32 << 20, 85e6)
-    (1, 10, 3)
+    (1, 10, 4)
     """
     if rate >= _ENOUGH:
         return 1
@@ -77,20 +80,35 @@ def views(
     Raises:
         StoreError: As for ``Source.get``.
     """
-    meter, position, decided = _Meter(lend, clock), 0, False
-    with closing(source.blocks(lend=meter.lend)) as blocks:
-        for view in meter.timed(blocks):
-            position += len(view)
-            yield view
-            if not decided and meter.knows():
-                decided = True
-                connections = connections_for(source.pointer.size - position, meter.rate())
-                crew = _Crew(source, position, connections) if connections > 1 and source.pinned else None
-                if crew is not None and crew.works():
-                    break
-        else:
-            return
-    yield from crew.views()
+    meter, position = _Meter(lend, clock), 0
+    decided, crew = False, None
+    try:
+        with closing(source.blocks(lend=meter.lend)) as blocks:
+            for view in meter.timed(blocks):
+                if crew is not None and position + len(view) >= crew.start:
+                    if crew.works():
+                        yield view[: crew.start - position]
+                        break
+                    crew = None
+                position += len(view)
+                yield view
+                if not decided and meter.knows():
+                    decided = True
+                    crew = _crew_for(source, position, meter.rate())
+            else:
+                return
+        if crew is not None:
+            yield from crew.views()
+    finally:
+        if crew is not None:
+            crew.end()
+
+
+def _crew_for(source: Source, position: int, rate: float) -> _Crew | None:
+    """Return the crew that fetches the rest, if one should; the one connection brings another part meanwhile."""
+    start = position + PART
+    connections = connections_for(source.pointer.size - start, rate)
+    return _Crew(source, start, connections) if connections > 1 and source.pinned else None
 
 
 class _Meter:
@@ -139,6 +157,9 @@ class _Crew:
     Its threads are daemons and are never waited for: a server that stalls keeps nobody from leaving. One that is
     refused a connection gives its range to the others and goes; only what the last one meets ends the download.
 
+    Attributes:
+        start: Where the rest begins.
+
     Args:
         source: The object; pinned, so that all ranges are of one version.
         position: Where the rest begins.
@@ -149,9 +170,9 @@ class _Crew:
         from concurrent.futures import Future
 
         self._future: type[Future[memoryview]] = Future
-        self._source = source
+        self._source, self.start = source, position
         self._ended = threading.Event()
-        self._free = [memoryview(bytearray(PART)) for _ in range(connections)]
+        self._free = [memoryview(bytearray(PART)) for _ in range(connections + _SPARE)]
         self._coming: deque[Future[memoryview]] = deque()
         self._starts = iter(range(position, source.pointer.size, PART))
         self._ranges: SimpleQueue[tuple[int, memoryview, Future[memoryview]] | None] = SimpleQueue()
@@ -166,7 +187,7 @@ class _Crew:
         try:
             _result(self._coming[0])
         except BaseException as error:
-            self._end()
+            self.end()
             if isinstance(error, StepoutError):
                 return False
             raise
@@ -174,20 +195,18 @@ class _Crew:
 
     def views(self) -> Iterator[memoryview]:
         """Yield everything in order; each view is valid until the next is asked for."""
-        try:
-            while self._coming:
-                yield (part := _result(self._coming.popleft()))
-                self._free.append(memoryview(part.obj))
-                self._begin()
-        finally:
-            self._end()
+        while self._coming:
+            yield (part := _result(self._coming.popleft()))
+            self._free.append(memoryview(part.obj))
+            self._begin()
 
     def _begin(self) -> None:
         while self._free and (start := next(self._starts, None)) is not None:
             self._coming.append(self._future())
             self._ranges.put((start, self._free.pop(), self._coming[-1]))
 
-    def _end(self) -> None:
+    def end(self) -> None:
+        """Let the threads go; what they are reading is given up."""
         self._ended.set()
         for _ in range(self._members):
             self._ranges.put(None)

@@ -2,7 +2,7 @@
 
 It understands just enough HTTP/1.1: request heads and bodies with ``Content-Length``, answers with ``Content-Length``
 or none. ``Wire.when`` arms a fault for requests whose line satisfies a predicate; each fault is spent after ``times``
-requests. ``Wire.lines`` remembers every request line.
+requests. ``Wire.lines`` remembers every request line, ``Wire.accepted`` counts connections.
 """
 
 from __future__ import annotations
@@ -65,9 +65,13 @@ class Fault:
 
 
 class Wire:
-    """A proxy in front of ``upstream``; a context manager. ``endpoint`` is where clients connect."""
+    """A proxy in front of ``upstream``; a context manager. ``endpoint`` is where clients connect.
 
-    def __init__(self, upstream: str) -> None:
+    A connection carries one exchange, unless ``keep_alive`` is set.
+    """
+
+    def __init__(self, upstream: str, *, keep_alive: bool = False) -> None:
+        self._keep_alive = keep_alive
         parts = urlsplit(upstream)
         self._upstream = (parts.hostname or "127.0.0.1", parts.port or 80)
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -76,6 +80,7 @@ class Wire:
         self._sockets: set[socket.socket] = set()
         self._closed = False
         self.lines: list[str] = []
+        self.accepted = 0
 
     @property
     def endpoint(self) -> str:
@@ -120,6 +125,7 @@ class Wire:
                 return
             with self._lock:
                 self._sockets.add(client)
+                self.accepted += 1
             threading.Thread(target=self._serve, args=(client,), daemon=True).start()
 
     def _serve(self, client: socket.socket) -> None:
@@ -175,8 +181,10 @@ class Wire:
         if kind == "truncate":
             client.sendall(answer_head + answer[: len(answer) // 2])
             return False
+        if self._keep_alive:
+            answer_head = _without(answer_head, b"connection")
         client.sendall(answer_head + (_flipped(answer) if kind == "flip_answer" else answer))
-        return length is not None or bodiless
+        return length is not None or bodiless or (chunked and self._keep_alive)
 
 
 def _refuse(client: socket.socket, fault: Fault) -> bool:

@@ -1,0 +1,83 @@
+"""Connections that are opened while an answer is waited for which must come before they are needed.
+
+The parts of an upload go over several connections, and none can be sent before the server has begun the upload. Behind
+a wide network a connection costs one round trip, with TLS two, and the beginning costs as many. Side by side they cost
+that once.
+"""
+
+from __future__ import annotations
+
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["Warm"]
+
+_LONGEST_WAIT: Final = 1.0
+
+
+class Warm:
+    """Connections to where a client sends requests of one kind.
+
+    Members of botocore and urllib3 that are not public are needed. Where a version has none, behind a proxy, and where
+    a server cannot be reached, nothing is opened beforehand, and the request that comes later does as it always did.
+
+    Args:
+        client: A boto3 S3 client.
+        operation: The kind of request; the first one to leave tells where they go, which no rule has to guess.
+    """
+
+    def __init__(self, client: Any, operation: str) -> None:
+        self.client = client
+        self._url: str | None = None
+        self._known = threading.Event()
+        client.meta.events.register(f"before-send.s3.{operation}", self._see)
+
+    def _see(self, request: Any, **_: Any) -> None:
+        self._url = request.url
+        self._known.set()
+
+    @contextmanager
+    def connection(self) -> Iterator[None]:
+        """Hold a connection of the client's pool, open, for as long as the block takes.
+
+        Held, because others who open one at the same time would else be given this one.
+        """
+        pool = self._pool()
+        held = None if pool is None else _opened(pool)
+        try:
+            yield
+        finally:
+            if pool is not None and held is not None:
+                pool._put_conn(held)  # noqa: SLF001 - checked by _pool
+
+    def _pool(self) -> Any:
+        if not self._known.wait(_LONGEST_WAIT):
+            return None
+        try:
+            session = self.client._endpoint.http_session  # noqa: SLF001 - there is no public way
+            if session._proxy_config.proxy_url_for(self._url):  # noqa: SLF001 - as above
+                return None
+            pool = session._manager.connection_from_url(self._url)  # noqa: SLF001 - as above
+            session._setup_ssl_cert(pool, self._url, session._verify)  # noqa: SLF001 - as above
+        except Exception:  # noqa: BLE001 - whatever another version raises, nothing is lost
+            return None
+        return pool if callable(getattr(pool, "_put_conn", None)) else None
+
+
+def _opened(pool: Any) -> Any:
+    """Return an open connection of the pool, or ``None``; the request itself will say why there is none."""
+    try:
+        connection = pool._get_conn()  # noqa: SLF001 - as above
+    except Exception:  # noqa: BLE001 - as above
+        return None
+    try:
+        if getattr(connection, "sock", None) is None:
+            connection.timeout = pool.timeout.connect_timeout
+            connection.connect()
+    except Exception:  # noqa: BLE001 - as above
+        connection.close()
+    return connection
