@@ -52,6 +52,11 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--folder", type=Path, help="where the files to send and fetch lie meanwhile (default: temporary)"
     )
+    parser.add_argument(
+        "--downloads",
+        type=Path,
+        help="where downloads are written, such as a file system in memory (default: there too)",
+    )
     options = parser.parse_args(arguments)
     unknown = set(options.suites) - set(SUITES)
     if unknown:
@@ -75,6 +80,7 @@ def _run(options: argparse.Namespace, folder: Path) -> list[Section]:
     context = Context(data, options.size, options.rounds, options.quick, make_certificate(folder), _say)
     context.timeout = 20 if options.quick else 120
     context.only = frozenset(options.only)
+    context.downloads = options.downloads or folder
     sections: list[Section] = []
     weights = {name: SUITES[name][1] for name in options.suites}
     for name in options.suites:
@@ -89,6 +95,16 @@ def _run(options: argparse.Namespace, folder: Path) -> list[Section]:
     return sections
 
 
+def _file_system(folder: Path) -> str | None:
+    """Return the kind of the file system that a folder is in, where the system says so."""
+    try:
+        mounts = [line.split() for line in Path("/proc/mounts").read_text(encoding="utf-8").splitlines()]
+    except OSError:
+        return None
+    above = [mount for mount in mounts if folder.resolve().is_relative_to(mount[1])]
+    return max(above, key=lambda mount: len(mount[1]))[2] if above else None
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the suites and write the report; 1 if stepout failed anywhere."""
     options = _options(arguments)
@@ -97,6 +113,7 @@ def main(arguments: list[str] | None = None) -> int:
         sections = _run(options, Path(folder))
     notes = {
         "suites": options.suites, "bytes": options.size, "rounds": options.rounds, "quick": options.quick,
+        "downloads": _file_system(options.downloads or options.folder or Path(tempfile.gettempdir())),
         "seconds": round(time.monotonic() - start),
     }  # fmt: skip
     if options.keep:

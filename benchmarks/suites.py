@@ -63,6 +63,7 @@ class Context:
     deadline: float = float("inf")
     timeout: float = 120
     only: frozenset[str] = frozenset()
+    downloads: Path | None = None
     _number: Iterator[int] = field(default_factory=lambda: iter(range(10**9)))
 
     def run(self, section: Section, server: Server | None, *, rounds: int | None = None, share: float = 1) -> Section:
@@ -89,7 +90,7 @@ class Context:
         def act() -> dict[str, Any]:
             if job.operation != "download":
                 return run_job(job, timeout=self.timeout)
-            path = self.data.folder / f"out-{next(self._number)}"
+            path = (self.downloads or self.data.folder) / f"out-{next(self._number)}"
             try:
                 return run_job(replace(job, path=str(path)), timeout=self.timeout)
             finally:
