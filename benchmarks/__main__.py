@@ -55,7 +55,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--downloads",
         type=Path,
-        help="where downloads are written, such as a file system in memory (default: there too)",
+        help="where downloads are written, for example in memory (default: there too)",
     )
     options = parser.parse_args(arguments)
     unknown = set(options.suites) - set(SUITES)
