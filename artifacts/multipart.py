@@ -18,7 +18,7 @@ import logging
 import threading
 import time
 from collections import deque
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -30,7 +30,7 @@ from stepout.artifacts.retries import Retries
 from stepout.schemas.errors import StepoutError, StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from stepout.artifacts.bodies import Views
     from stepout.artifacts.ring import Block
@@ -110,7 +110,7 @@ class Multipart:
         self._upload: str | None = None
         self._started_at = 0.0
         self._starting = self._aborted = self._finished = False
-        self._removing = False
+        self._removals = 0
         self._failure: BaseException | None = None
         self._written: Written | None = None
         self._hasher = Hasher()
@@ -132,7 +132,7 @@ class Multipart:
             if self._failure is None and not self._aborted:
                 self._waiting.append(part)
                 self._queued += 1
-                self._condition.notify()
+                self._condition.notify_all()
                 self._staff(1)
                 return
         part.release()
@@ -184,12 +184,12 @@ class Multipart:
             self._drain()
             self._condition.notify_all()
             remove = first and self._upload is not None
-            self._removing = self._removing or remove
+            self._removals += remove
         self._hasher.stop()
         if remove:
             threading.Thread(target=self._run_removal, name="stepout-abort", daemon=True).start()
         with self._condition:
-            self._condition.wait_for(lambda: self._in_flight == 0 and not self._removing, timeout=wait)
+            self._condition.wait_for(lambda: self._in_flight == 0 and not self._removals, timeout=wait)
 
     # Senders -----------------------------------------------------------------------------------------------------
 
@@ -208,15 +208,13 @@ class Multipart:
                 self._fail(error)
             finally:
                 part.release()
-                self._leave()
 
     def _next(self) -> Part | None:
         with self._condition:
             self._idle += 1
             self._condition.wait_for(lambda: self._waiting or self._over, timeout=_IDLE_SECONDS)
             self._idle -= 1
-            if self._waiting and not self._over:
-                self._in_flight += 1
+            if self._waiting and not self._over and self._senders <= self._limit:
                 return self._waiting.popleft()
             self._senders -= 1
             return None
@@ -227,10 +225,11 @@ class Multipart:
 
     def _deliver(self, part: Part) -> None:
         upload = self._begun()
-        checksum = self._part_checksum(part)
-        receipt = self._retries.run(
-            lambda: self._store.put_part(self._key, upload, part.number, part.views, checksum=checksum)
-        )
+        with self._flight():
+            checksum = self._part_checksum(part)
+            receipt = self._retries.run(
+                lambda: self._store.put_part(self._key, upload, part.number, part.views, checksum=checksum)
+            )
         with self._condition:
             self._receipts[part.number] = receipt
             self._condition.notify_all()
@@ -246,21 +245,25 @@ class Multipart:
                 self._starting, self._started_at = True, time.perf_counter()
         if first:
             return self._start()
-        with getattr(self._store, "connection", nullcontext)():
+        with getattr(self._store, "open_connection", nullcontext)():
             return self._await_start()
 
     def _start(self) -> str:
         try:
-            start = self._clock()
-            upload = self._retries.run(lambda: self._store.start_upload(self._key, options=self._options))
-            far = is_far(self._clock() - start)
-            with self._condition:
-                self._upload = upload
-                self.check()
-                self.far = far
-                self._limit = self._limit_for(far)
-                self._staff(self._limit)
-                return upload
+            with self._flight():
+                start = self._clock()
+                upload = self._retries.run(lambda: self._store.start_upload(self._key, options=self._options))
+                far = is_far(self._clock() - start)
+                with self._condition:
+                    self._upload = upload
+                    self.check()
+                    self.far = far
+                    self._limit = self._limit_for(far)
+                    self._staff(self._limit)
+                    return upload
+        except BaseException as error:
+            self._fail(error)  # before another one tries in vain
+            raise
         finally:
             with self._condition:
                 self._starting = False
@@ -352,21 +355,34 @@ class Multipart:
         while self._waiting:
             self._waiting.popleft().release()
 
+    @contextmanager
+    def _flight(self) -> Iterator[None]:
+        """Count a request that may leave something behind."""
+        with self._condition:
+            self.check()
+            self._in_flight += 1
+        try:
+            yield
+        finally:
+            self._leave()
+
     def _leave(self) -> None:
         """Note that a request has returned; after an abort the last one removes what the others may have stored."""
         with self._condition:
-            last = self._aborted and self._in_flight == 1 and not self._finished
-        if last and self._upload is not None:
-            self._remove()
-        with self._condition:
             self._in_flight -= 1
+            last = self._aborted and not self._in_flight and not self._finished and self._upload is not None
+            self._removals += last
             self._condition.notify_all()
+        if last:
+            self._run_removal()
 
     def _run_removal(self) -> None:
-        self._remove()
-        with self._condition:
-            self._removing = False
-            self._condition.notify_all()
+        try:
+            self._remove()
+        finally:
+            with self._condition:
+                self._removals -= 1
+                self._condition.notify_all()
 
     def _remove(self) -> None:
         try:

@@ -16,7 +16,7 @@ import hashlib
 import logging
 import threading
 import time
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from functools import cached_property
@@ -148,15 +148,23 @@ class QuickStore(S3Store):
 
     def start_upload(self, key: str, *, options: WriteOptions) -> str:
         """Begin a multipart upload; see ``Store.start_upload``."""
-        if self._warm is None or self._warm.client is not self._client:
-            self._warm = Warm(self._client, "CreateMultipartUpload")
-        return super().start_upload(key, options=options)
+        warm = self._warmed()
+        try:
+            return super().start_upload(key, options=options)
+        finally:
+            warm.settle()
 
     @contextmanager
-    def connection(self) -> Iterator[None]:
+    def open_connection(self) -> Iterator[None]:
         """Hold an open connection while the block runs, for requests that follow ``start_upload``."""
-        with nullcontext() if self._warm is None else self._warm.connection():
+        with self._warmed().connection():
             yield
+
+    def _warmed(self) -> Warm:
+        with self._learning:
+            if self._warm is None or self._warm.client is not self._client:
+                self._warm = Warm(self._client, self.bucket, "CreateMultipartUpload")
+            return self._warm
 
     # The routes --------------------------------------------------------------------------------------------------
 

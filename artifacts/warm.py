@@ -7,6 +7,7 @@ that once.
 
 from __future__ import annotations
 
+import ssl
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
@@ -27,18 +28,25 @@ class Warm:
 
     Args:
         client: A boto3 S3 client.
+        bucket: The bucket's name; requests to others are none of ours.
         operation: The kind of request; the first one to leave tells where they go, which no rule has to guess.
     """
 
-    def __init__(self, client: Any, operation: str) -> None:
+    def __init__(self, client: Any, bucket: str, operation: str) -> None:
         self.client = client
+        self._bucket = bucket
         self._url: str | None = None
-        self._known = threading.Event()
+        self._settled = threading.Event()
         client.meta.events.register(f"before-send.s3.{operation}", self._see)
 
     def _see(self, request: Any, **_: Any) -> None:
-        self._url = request.url
-        self._known.set()
+        if self._bucket in request.url:
+            self._url = request.url
+            self._settled.set()
+
+    def settle(self) -> None:
+        """Say that the request has left, or never will: nobody waits for it any more."""
+        self._settled.set()
 
     @contextmanager
     def connection(self) -> Iterator[None]:
@@ -52,10 +60,11 @@ class Warm:
             yield
         finally:
             if pool is not None and held is not None:
+                _take_tickets(held)
                 pool._put_conn(held)  # noqa: SLF001 - checked by _pool
 
     def _pool(self) -> Any:
-        if not self._known.wait(_LONGEST_WAIT):
+        if not self._settled.wait(_LONGEST_WAIT) or self._url is None:
             return None
         try:
             session = self.client._endpoint.http_session  # noqa: SLF001 - there is no public way
@@ -81,3 +90,23 @@ def _opened(pool: Any) -> Any:
     except Exception:  # noqa: BLE001 - as above
         connection.close()
     return connection
+
+
+def _take_tickets(connection: Any) -> None:
+    """Read what a TLS 1.3 server sends unasked after the handshake, a ticket or two.
+
+    A pool takes an idle connection that has something to read for one that the server has closed.
+    """
+    sock = getattr(connection, "sock", None)
+    if not isinstance(sock, ssl.SSLSocket):
+        return
+    patience = sock.gettimeout()
+    try:
+        sock.settimeout(0)
+        sock.recv(1)
+    except ssl.SSLWantReadError:
+        sock.settimeout(patience)
+    except OSError:
+        connection.close()
+    else:  # the end, or an answer to nothing
+        connection.close()

@@ -74,13 +74,13 @@ def _say(text: str) -> None:
     sys.stderr.write(f"{text}\n")
 
 
-def _run(options: argparse.Namespace, folder: Path) -> list[Section]:
+def _run(options: argparse.Namespace, folder: Path, downloads: Path) -> list[Section]:
     end = time.monotonic() + 60 * options.minutes
     data = Data(folder, options.size)
     context = Context(data, options.size, options.rounds, options.quick, make_certificate(folder), _say)
     context.timeout = 20 if options.quick else 120
     context.only = frozenset(options.only)
-    context.downloads = options.downloads or folder
+    context.downloads, context.downloads_kind = downloads, _file_system(downloads)
     sections: list[Section] = []
     weights = {name: SUITES[name][1] for name in options.suites}
     for name in options.suites:
@@ -109,11 +109,13 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the suites and write the report; 1 if stepout failed anywhere."""
     options = _options(arguments)
     start = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="stepout-bench-", dir=options.folder) as folder:
-        sections = _run(options, Path(folder))
+    with (
+        tempfile.TemporaryDirectory(prefix="stepout-bench-", dir=options.folder) as folder,
+        tempfile.TemporaryDirectory(prefix="stepout-bench-", dir=options.downloads or folder) as downloads,
+    ):
+        sections = _run(options, Path(folder).resolve(), Path(downloads).resolve())
     notes = {
         "suites": options.suites, "bytes": options.size, "rounds": options.rounds, "quick": options.quick,
-        "downloads": _file_system(options.downloads or options.folder or Path(tempfile.gettempdir())),
         "seconds": round(time.monotonic() - start),
     }  # fmt: skip
     if options.keep:

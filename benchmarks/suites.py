@@ -39,6 +39,7 @@ class Section:
         baseline: Whom the ratios are to.
         floor: The row that is the bill nobody escapes, if there is one.
         above: A row whose time is subtracted from all others before anything is compared (a bare interpreter).
+        downloads: The kind of file system that downloads were written to, where it is known.
     """
 
     suite: str
@@ -48,6 +49,7 @@ class Section:
     baseline: str = "boto3"
     floor: str | None = None
     above: str | None = None
+    downloads: str | None = None
 
 
 @dataclass
@@ -64,6 +66,7 @@ class Context:
     timeout: float = 120
     only: frozenset[str] = frozenset()
     downloads: Path | None = None
+    downloads_kind: str | None = None
     _number: Iterator[int] = field(default_factory=lambda: iter(range(10**9)))
 
     def run(self, section: Section, server: Server | None, *, rounds: int | None = None, share: float = 1) -> Section:
@@ -72,6 +75,8 @@ class Context:
             floors = {row.label for row in section.rows if row.group == "floor"}
             kept = {section.baseline, section.above, *floors, *self.only}
             section.rows = [row for row in section.rows if row.label in kept]
+        if section.name.startswith("download"):
+            section.downloads = self.downloads_kind
         self.say(f"{section.suite}: {section.name}")
         left = self.deadline - time.monotonic()
         counters = server.counters if server and server.name == "sink" else None
@@ -221,7 +226,7 @@ def validation(context: Context) -> Iterator[Section]:
     job = Job(peer="", operation="validate", size=OBJECT, count=POINTERS, sha256=context.data.sha256(OBJECT))
     rows = [context.row(peer, replace(job, peer=peer)) for peer in VALIDATION]
     name = f"validate an output of {POINTERS} pointers, one call"
-    yield context.run(Section("validation", name, 0, rows, baseline="jsonschema.validate"), None)
+    yield context.run(Section("validation", name, 0, rows, baseline="jsonschema, validator kept"), None)
 
 
 def growth(context: Context) -> Iterator[Section]:
@@ -264,10 +269,11 @@ def concurrency(context: Context) -> Iterator[Section]:
 
 
 CONDITIONS: dict[str, dict[str, float]] = {
-    "30 ms": {"latency": 0.03},
-    "100 ms": {"latency": 0.1},
-    "30 ms, 1 % stalls of 2 s": {"latency": 0.03, "stalls": 0.01},
-    "30 ms, 80 MB/s a connection": {"latency": 0.03, "rate": 80e6},
+    "HTTP, 30 ms": {"latency": 0.03},
+    "HTTPS, 30 ms": {"latency": 0.03},
+    "HTTP, 100 ms": {"latency": 0.1},
+    "HTTP, 30 ms, 1 % stalls of 2 s": {"latency": 0.03, "stalls": 0.01},
+    "HTTP, 30 ms, 80 MB/s a connection": {"latency": 0.03, "rate": 80e6},
 }
 
 
@@ -276,11 +282,12 @@ def latency(context: Context) -> Iterator[Section]:
     size = min(context.size, (16 if context.quick else 128) * MIB)
     chosen = list(CONDITIONS.items())[: 1 if context.quick else None]
     for number, (condition, options) in enumerate(chosen):
-        with servers.sink(context.data.pattern, **options) as server:
+        certificates = context.certificates if condition.startswith("HTTPS") else None
+        with servers.sink(context.data.pattern, certificates=certificates, **options) as server:
             for operation in ("upload", "download"):
                 rows = _contenders(context, _transfer(context, operation, server, size), FEW)
                 rows = [row for row in rows if row.label != "stepout, unsigned"]
-                name = f"{operation} {_human(size)}, sink, HTTP, {condition}"
+                name = f"{operation} {_human(size)}, sink, {condition}"
                 left = 2 * (len(chosen) - number) - (operation == "download")
                 yield context.run(Section("latency", name, size, rows), server, share=1 / left)
 

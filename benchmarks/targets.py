@@ -65,6 +65,7 @@ TARGETS = (
     Target("upload", (), MEMORY, 64),
     Target("download", (), MEMORY, 64),
     Target("growth", (), MEMORY, 64),
+    Target("latency", (), MEMORY, 64),
     Target("small", (), "boto3", 0.6),
     Target("small", (), "boto3", 0.6, mine="stepout many, no extra"),
     Target("small", (), "boto3", 0.15, mine="stepout many"),

@@ -32,7 +32,11 @@ def _folder_is_clean(folder: Path) -> bool:
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the sink serves from forked processes")
 def test_transfers_are_measured_and_reported(tmp_path: Path) -> None:
     """Both directions over both schemes: who ran, what the server saw, ratios to the baseline, a page and its JSON."""
-    values = _bench(tmp_path, "upload", "download", "--size", "12MiB", "--rounds", "1", "--quick", "--only", "stepout")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    sized = ("--size", "12MiB", "--rounds", "1", "--quick", "--only", "stepout", "--downloads", str(elsewhere))
+    values = _bench(tmp_path, "upload", "download", *sized)
+    elsewhere.rmdir()  # nothing is left there
     assert [section["name"] for section in values["sections"]] == [
         f"{operation} 12 MiB, sink, {scheme}" for operation in ("upload", "download") for scheme in ("HTTP", "HTTPS")
     ]
@@ -46,12 +50,21 @@ def test_transfers_are_measured_and_reported(tmp_path: Path) -> None:
         assert saw[moved] == 12 << 20
         assert "failed" not in saw
         assert "unchecked" not in saw
+        assert section["downloads"] is None or section["suite"] == "download"
     page = (tmp_path / "benchmarks.md").read_text(encoding="utf-8")
     assert "```" not in page
     assert str(tmp_path) not in page
     assert page.count("| **stepout** |") == 4
     assert {target["section"] for target in values["targets"]} == {section["name"] for section in values["sections"]}
     assert _folder_is_clean(tmp_path)
+
+
+def test_validation_is_measured_call_by_call(tmp_path: Path) -> None:
+    """Of a document of 300 pointers; the limits are in milliseconds, and nobody who failed is quoted."""
+    values = _bench(tmp_path, "validation", "--rounds", "1", "--quick")
+    (section,) = values["sections"]
+    assert all(row["wallSeconds"] > 0 and "reason" not in row for row in section["rows"])
+    assert [target["got"].endswith(" ms") for target in values["targets"]] == [True, True]
 
 
 def _script(text: str, *arguments: str) -> Any:

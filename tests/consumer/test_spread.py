@@ -126,6 +126,28 @@ def test_ranges_side_by_side_are_one_download(shelf: Shelf, tmp_path: Path) -> N
 
 
 @pytest.mark.usefixtures("slow")
+@pytest.mark.parametrize("part", [2 * MIB, 3 * MIB // 2])
+@pytest.mark.parametrize("works", [True, False])
+def test_the_one_connection_brings_a_part_while_the_others_start(
+    shelf: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: int, works: bool
+) -> None:
+    """Several blocks, up to the very byte at which the ranges begin; where none comes, it goes on to the end."""
+    monkeypatch.setattr(spread, "PART", part)
+    data = BIG * 3
+    pointer = shelf.put(data)
+    for read in ("read_bytes", "download"):
+        store = _Choosy(shelf.store, [])
+        store.error, store.failing = StoreError("no ranges here"), range(0) if works else range(1, len(data))
+        artifact = resolve_artifact(pointer, allow=ALLOW, client=store)
+        if read == "download":
+            assert artifact.download(tmp_path / "x").read_bytes() == data
+        else:
+            assert artifact.read_bytes() == data
+        starts = sorted(start for start, _, _ in store.requests)
+        assert starts == ([0, *range(MIB + part, len(data), part)] if works else [0])
+
+
+@pytest.mark.usefixtures("slow")
 def test_a_range_that_breaks_is_taken_up_where_it_ended(shelf: Shelf) -> None:
     """Its own rest is asked for, nothing else."""
     store = BreakingStore(shelf.store, [None, 1000, None, 5, 7])

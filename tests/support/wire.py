@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Literal, Self
 from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable
 
 Kind = Literal[
@@ -70,8 +71,8 @@ class Wire:
     A connection carries one exchange, unless ``keep_alive`` is set.
     """
 
-    def __init__(self, upstream: str, *, keep_alive: bool = False) -> None:
-        self._keep_alive = keep_alive
+    def __init__(self, upstream: str, *, keep_alive: bool = False, tls: ssl.SSLContext | None = None) -> None:
+        self._keep_alive, self._tls = keep_alive, tls
         parts = urlsplit(upstream)
         self._upstream = (parts.hostname or "127.0.0.1", parts.port or 80)
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -85,7 +86,7 @@ class Wire:
     @property
     def endpoint(self) -> str:
         """The URL for clients."""
-        return f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        return f"{'https' if self._tls else 'http'}://127.0.0.1:{self._listener.getsockname()[1]}"
 
     @property
     def operations(self) -> list[str]:
@@ -128,8 +129,9 @@ class Wire:
                 self.accepted += 1
             threading.Thread(target=self._serve, args=(client,), daemon=True).start()
 
-    def _serve(self, client: socket.socket) -> None:
+    def _serve(self, plain: socket.socket) -> None:
         try:
+            client = self._tls.wrap_socket(plain, server_side=True) if self._tls else plain
             with client, client.makefile("rb") as reader:
                 while not self._closed and self._exchange(client, reader):
                     pass
@@ -137,7 +139,7 @@ class Wire:
             pass
         finally:
             with self._lock:
-                self._sockets.discard(client)
+                self._sockets.discard(plain)
 
     def _exchange(self, client: socket.socket, reader: object) -> bool:
         head = _head(reader)
