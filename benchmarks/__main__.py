@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import subprocess
 import sys
 import tempfile
 import time
@@ -80,6 +81,7 @@ def _run(options: argparse.Namespace, folder: Path, downloads: Path) -> list[Sec
     context = Context(data, options.size, options.rounds, options.quick, make_certificate(folder), _say)
     context.timeout = 20 if options.quick else 120
     context.only = frozenset(options.only)
+    context.commit = _commit()
     context.downloads, context.downloads_kind = downloads, _file_system(downloads)
     sections: list[Section] = []
     weights = {name: SUITES[name][1] for name in options.suites}
@@ -93,6 +95,16 @@ def _run(options: argparse.Namespace, folder: Path, downloads: Path) -> list[Sec
             _say(f"{name} could not be run: {error}")
             sections.append(Section(name, name, 0, [Row(name, dict, reason=f"{type(error).__name__}: {error}")]))
     return sections
+
+
+def _commit() -> str | None:
+    """Return the commit of this checkout, marked where files differ from it; ``None`` outside of one."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=10", "--exclude=*"]
+    try:
+        run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return run.stdout.strip()
 
 
 def _file_system(folder: Path) -> str | None:

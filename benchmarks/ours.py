@@ -30,7 +30,7 @@ def manager(job: Job) -> Any:
     import stepout
 
     os.environ["AWS_ENDPOINT_URL"] = job.endpoint
-    settings = {name: job.options[name] for name in ("connections", "memory") if name in job.options}
+    settings = {name: job.options[name] for name in ("connections", "memory", "part_size") if name in job.options}
     client = _unsigned_client(job) if job.options.get("unsigned") else None
     return stepout.ArtifactManager(
         job.bucket, "runs", client=client, settings=stepout.TransferSettings(**settings) if settings else None

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 __all__ = ["TABLES"]
 
 ROW_BYTES = 48
-OPTIONS: dict[str, Any] = {"compression": "zstd", "row_group_size": 1 << 20}
+CODEC = "zstd"
+OPTIONS: dict[str, Any] = {"compression": CODEC, "row_group_size": 1 << 20}
 
 
 def _table(job: Job) -> Any:
@@ -167,7 +168,7 @@ def _ours(job: Job) -> Work:
     table, writer = _table(job), ours.manager(job)
 
     def work() -> dict[str, Any]:
-        writer.put_table("table", table)
+        writer.put_table("table", table, compression=CODEC)
         return {}
 
     return work
@@ -193,7 +194,7 @@ def _encode_stream(job: Job) -> Work:
     reader = _stream(job)
 
     def work() -> dict[str, Any]:
-        with pq.ParquetWriter(_Counting(), reader.schema, compression="zstd") as writer:
+        with pq.ParquetWriter(_Counting(), reader.schema, compression=CODEC) as writer:
             group: list[Any] = []
             for batch in reader:
                 group.append(batch)
@@ -213,7 +214,7 @@ def _our_stream(job: Job) -> Work:
     reader, writer = _stream(job), ours.manager(job)
 
     def work() -> dict[str, Any]:
-        writer.put_table("table", reader)
+        writer.put_table("table", reader, compression=CODEC)
         return {}
 
     return work

@@ -98,7 +98,7 @@ def kept_sections(folder: Path, suites: Sequence[str]) -> list[Section]:
                 Row(row["label"], dict, row["group"], row["rounds"], row.get("reason"), row.get("serverSaw"))
                 for row in found["rows"]
             ],
-            found["baseline"], found["floor"], found["above"], found["downloads"],
+            found["baseline"], found["floor"], found["above"], found["downloads"], found["commit"],
         )
         for found in known["sections"]
         if found["suite"] not in suites
@@ -181,7 +181,27 @@ def _table(section: Section) -> list[str]:
     shown = f"{min(counts)}" if len(counts) == 1 else f"{min(counts, default=0)} to {max(counts, default=0)}"
     above = f" Times are those above a {section.above}." if section.above else ""
     written = f" Files were written to {section.downloads}." if section.downloads else ""
-    return [*lines, "", f"Rounds: {shown}.{above}{written}"]
+    commit = f" Commit {section.commit}." if section.commit else ""
+    return [*lines, "", f"Rounds: {shown}.{above}{written}{commit}", *_profile(section)]
+
+
+def _profile(section: Section) -> list[str]:
+    """Say where the CPU time of an upload goes: each floor does one thing more than the one before."""
+    sending = "reading, encrypting and sending" if "HTTPS" in section.name else "reading and sending"
+    steps = [
+        ("SHA-256 alone", "SHA-256 of the whole"),
+        ("SHA-256 and CRC64NVME", "CRC64NVME of the parts"),
+        ("by hand", f"{sending} by hand"),
+        ("by hand, signed", "SHA-256 of the parts for the signature"),
+        ("stepout", "everything else of stepout"),
+    ]
+    found = [(ratio_between(section, label, "SHA-256 alone", "cpu"), text) for label, text in steps]
+    known = [(ratio.median, text) for ratio, text in found if ratio is not None]
+    if section.suite != "upload" or len(known) < 4:
+        return []
+    before = [0.0, *(total for total, _ in known)]
+    parts = [f"{text} {total - less:.2f}" for (total, text), less in zip(known, before, strict=False)]
+    return ["", f"CPU time, in units of SHA-256 alone: {', '.join(parts)}; together {known[-1][0]:.2f}."]
 
 
 def _cells(section: Section, row: Row, title: str, with_floor: bool) -> list[str]:

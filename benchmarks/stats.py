@@ -111,5 +111,6 @@ def section_values(section: Section) -> dict[str, Any]:
         rows.append(values)
     return {
         "suite": section.suite, "name": section.name, "bytes": section.size, "baseline": section.baseline,
-        "floor": section.floor, "above": section.above, "downloads": section.downloads, "rows": rows,
+        "floor": section.floor, "above": section.above, "downloads": section.downloads, "commit": section.commit,
+        "rows": rows,
     }  # fmt: skip

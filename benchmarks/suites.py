@@ -40,6 +40,7 @@ class Section:
         floor: The row that is the bill nobody escapes, if there is one.
         above: A row whose time is subtracted from all others before anything is compared (a bare interpreter).
         downloads: The kind of file system that downloads were written to, where it is known.
+        commit: What was measured, where git says so.
     """
 
     suite: str
@@ -50,6 +51,7 @@ class Section:
     floor: str | None = None
     above: str | None = None
     downloads: str | None = None
+    commit: str | None = None
 
 
 @dataclass
@@ -67,6 +69,7 @@ class Context:
     only: frozenset[str] = frozenset()
     downloads: Path | None = None
     downloads_kind: str | None = None
+    commit: str | None = None
     _number: Iterator[int] = field(default_factory=lambda: iter(range(10**9)))
 
     def run(self, section: Section, server: Server | None, *, rounds: int | None = None, share: float = 1) -> Section:
@@ -77,6 +80,7 @@ class Context:
             section.rows = [row for row in section.rows if row.label in kept]
         if section.name.startswith("download"):
             section.downloads = self.downloads_kind
+        section.commit = self.commit
         self.say(f"{section.suite}: {section.name}")
         left = self.deadline - time.monotonic()
         counters = server.counters if server and server.name == "sink" else None
@@ -249,7 +253,7 @@ def growth(context: Context) -> Iterator[Section]:
             ]
             section = Section("growth", f"Parquet, a stream of {_human(size)}, sink, HTTP", size, rows)
             section.baseline = "encode only, stream"
-            yield context.run(section, server, rounds=1)
+            yield context.run(section, server)
 
 
 def concurrency(context: Context) -> Iterator[Section]:
@@ -259,13 +263,20 @@ def concurrency(context: Context) -> Iterator[Section]:
     for scheme, server, share in _sinks(context):
         job = _transfer(context, "upload", server, size)
         rows = [
-            context.row(f"{peer}, {count}", replace(job, peer=peer, options={"connections": count}))
+            context.row(f"{peer}, {count}", replace(job, peer=peer, options=_connections(peer, count)))
             for count in steps
             for peer in ("stepout", "boto3", "obstore")
         ]
         name = f"upload {_human(size)} over n connections, sink, {scheme}"
         section = Section("concurrency", name, size, rows, baseline=f"boto3, {steps[-1]}")
         yield context.run(section, server, share=share)
+
+
+def _connections(peer: str, count: int) -> dict[str, int]:
+    """Name the settings with which a peer has that many parts on their way; ours needs memory for more than seven."""
+    if peer != "stepout":
+        return {"connections": count}
+    return {"connections": count, "part_size": 8 * MIB, "memory": max(64, (count + 2) * 8) * MIB}
 
 
 CONDITIONS: dict[str, dict[str, float]] = {
