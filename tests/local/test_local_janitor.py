@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -34,7 +35,9 @@ def test_owner_that_is_gone_is_cleaned_up_after(tmp_path: Path, sleeper: subproc
         env={**os.environ, MARKER: f"{mark}/task"},
         stdout=subprocess.DEVNULL,
     )
-    assert list(marked(mark)) == [stray.pid]
+    deadline = time.monotonic() + 30
+    while list(marked(mark)) != [stray.pid]:  # the kernel shows a program's environment a moment after its start
+        assert time.monotonic() < deadline
     folder = tmp_path / "folder"
     folder.mkdir()
     main(mark, str(folder), [f"+{sleeper.pid}\n"])
