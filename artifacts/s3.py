@@ -9,8 +9,9 @@ from urllib.parse import urlencode
 
 from stepout.artifacts.bodies import request_body
 from stepout.artifacts.checksums import best_crc, from_base64, to_base64
-from stepout.artifacts.s3_body import EmptyDownload, S3Download
+from stepout.artifacts.s3_body import S3Download
 from stepout.artifacts.store import (
+    Arrived,
     ObjectInfo,
     PartReceipt,
     StoreProfile,
@@ -187,7 +188,7 @@ class S3Store:
     ) -> Download:
         """Open a range of an object; see ``Store.get``."""
         if stop is not None and stop <= start:
-            return EmptyDownload(self.head(key, version_id=version_id))
+            return Arrived(self.head(key, version_id=version_id), memoryview(b""))  # no range that HTTP can ask for
         wanted = None if start == 0 and stop is None else f"bytes={start}-{'' if stop is None else stop - 1}"
         answer = self._call("GetObject", key, Range=wanted, VersionId=version_id, IfMatch=if_match)
         if wanted is not None and not str(answer.get("ContentRange", "")).startswith(f"bytes {start}-"):

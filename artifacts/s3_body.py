@@ -11,28 +11,7 @@ if TYPE_CHECKING:
 
     from stepout.artifacts.store import Download, ObjectInfo
 
-__all__ = ["EmptyDownload", "S3Download"]
-
-
-class EmptyDownload:
-    """No bytes: a range that HTTP cannot ask for."""
-
-    def __init__(self, info: ObjectInfo) -> None:
-        self.info = info
-
-    def __enter__(self) -> Download:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        return None
-
-    def blocks(
-        self,
-        size: int = 1 << 20,  # noqa: ARG002 - the protocol's signature
-        lend: Callable[[], memoryview] | None = None,  # noqa: ARG002 - as above
-    ) -> Iterator[memoryview]:
-        """Yield nothing."""
-        yield from ()
+__all__ = ["S3Download"]
 
 
 class S3Download:

@@ -157,7 +157,7 @@ class Download(Protocol):
 
 
 class Arrived:
-    """A whole small body that is in memory already.
+    """A body that is in memory already, or has no bytes.
 
     Args:
         info: What the answer's head says of the object.

@@ -11,6 +11,7 @@ import ssl
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,7 +41,8 @@ class Warm:
         client.meta.events.register(f"before-send.s3.{operation}", self._see)
 
     def _see(self, request: Any, **_: Any) -> None:
-        if self._bucket in request.url:
+        parts = urlsplit(request.url)
+        if parts.netloc.startswith(f"{self._bucket}.") or parts.path.startswith(f"/{self._bucket}/"):
             self._url = request.url
             self._settled.set()
 

@@ -124,8 +124,9 @@ def _warm_memory(job: Job) -> mmap.mmap:
     A virtual machine's host takes free pages back within seconds, and the first touch of such a page is dear: over two
     seconds a GiB on one machine, for whoever happens to get them.
     """
-    needed = job.size * 3 // 2 if job.operation == "download" else 0
-    free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
+    known = "SC_AVPHYS_PAGES" in os.sysconf_names  # not on macOS
+    needed = job.size * 3 // 2 if known and job.operation == "download" else 0
+    free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES") if known else 0
     size = max(min(needed, free // 4), mmap.PAGESIZE)
     memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     if hasattr(mmap, "MADV_HUGEPAGE"):

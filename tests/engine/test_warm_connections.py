@@ -283,6 +283,22 @@ def test_another_botocore_without_the_members_that_are_needed_is_used_as_ever() 
     assert reached
 
 
+@pytest.mark.parametrize(
+    ("url", "ours"),
+    [
+        ("http://127.0.0.1:9/bucket/key?uploads", True),
+        ("https://bucket.s3.eu-west-1.amazonaws.com/key?uploads", True),
+        ("https://bucket-two.s3.eu-west-1.amazonaws.com/key?uploads", False),
+        ("http://127.0.0.1:9/other/bucket/key?uploads", False),
+    ],
+)
+def test_the_requests_of_other_buckets_say_nothing(url: str, ours: bool) -> None:
+    """They may go to another host, by the same client."""
+    warm = Warm(_client("http://127.0.0.1:9"), "bucket", "Any")
+    warm._see(SimpleNamespace(url=url))
+    assert warm._settled.is_set() is ours
+
+
 def test_behind_a_proxy_nothing_is_opened(monkeypatch: pytest.MonkeyPatch) -> None:
     """A proxy's connections are its own."""
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
