@@ -17,8 +17,8 @@ SOURCES = [
 
 @pytest.mark.parametrize("file", SOURCES, ids=lambda file: file.name)
 def test_no_file_is_two_rooms_in_one(file: Path) -> None:
-    """No source file is longer than 400 lines."""
-    assert len(file.read_text(encoding="utf-8").splitlines()) <= 400
+    """No source file is longer than 500 lines."""
+    assert len(file.read_text(encoding="utf-8").splitlines()) <= 500
 
 
 @pytest.mark.parametrize("file", SOURCES, ids=lambda file: file.name)
