@@ -53,10 +53,10 @@ def environment_for(server: StrictStepFunctions, seaweed: Seaweed, *, endpoint: 
 class Container:
     """A process that runs a script as a container would; its token is in nothing that it prints."""
 
-    def __init__(self, script: str, token: str, environment: dict[str, str]) -> None:
+    def __init__(self, script: str, token: str, environment: dict[str, str], *arguments: str) -> None:
         self.token = token
         self.process = subprocess.Popen(
-            [sys.executable, "-c", PREAMBLE + textwrap.dedent(script)],
+            [sys.executable, "-c", PREAMBLE + textwrap.dedent(script), *arguments],
             env={
                 "STEPOUT_TASK_TOKEN": token,
                 "STEPOUT_EXECUTION": EXECUTION,
