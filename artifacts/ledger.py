@@ -35,7 +35,7 @@ class Ledger:
         self._lock = threading.RLock()  # a forgotten writer may be collected while this thread holds it
         self._pointers: dict[str, Pointer] = {}
         self._taken: set[str] = set()
-        self._forgotten: set[str] = set()
+        self._lost: set[str] = set()
         self._open: dict[int, Abortable] = {}
         self._ended: str | None = None
         self._aborted = False
@@ -48,9 +48,9 @@ class Ledger:
 
     @property
     def unfinished(self) -> list[str]:
-        """The names that are being written, or were opened, never closed, and not written since."""
+        """The names that are being written, or were opened, not committed, and neither written nor waived since."""
         with self._lock:
-            return sorted(self._taken | self._forgotten)
+            return sorted(self._taken | self._lost)
 
     @property
     def ended(self) -> bool:
@@ -80,16 +80,21 @@ class Ledger:
         with self._lock:
             self._taken.discard(name)
 
-    def forget(self, name: str) -> None:
-        """Record that what wrote an artifact was dropped without a word: no success should follow."""
+    def lose(self, name: str) -> None:
+        """Record that a write ended and nobody asked for that: no success should follow."""
         with self._lock:
-            self._forgotten.add(name)
+            self._lost.add(name)
+
+    def waive(self, name: str) -> None:
+        """Record that the job does without an artifact."""
+        with self._lock:
+            self._lost.discard(name)
 
     def commit(self, name: str, pointer: Pointer) -> None:
         """Record that an artifact is there."""
         with self._lock:
             self._taken.discard(name)
-            self._forgotten.discard(name)
+            self._lost.discard(name)
             self._pointers.pop(name, None)
             self._pointers[name] = pointer
 

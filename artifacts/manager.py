@@ -193,7 +193,7 @@ class ArtifactManager(Puts):
 
     @property
     def unfinished(self) -> list[str]:
-        """The names of artifacts that are being written, or were opened and never closed, sorted."""
+        """The names of artifacts that were opened and not committed, but for those whose writer was aborted, sorted."""
         return self._outbox.ledger.unfinished
 
     # What is there already, and what is no artifact --------------------------------------------------------------
@@ -250,7 +250,7 @@ class ArtifactManager(Puts):
         """Refuse new artifacts; idempotent.
 
         Raises:
-            StoreError: A writer was still open; it is aborted.
+            StoreError: A writer was still open, and is aborted; or one was lost, and its name not written since.
         """
         ledger = self._outbox.ledger
         unfinished = [] if ledger.ended else ledger.unfinished
@@ -258,8 +258,8 @@ class ArtifactManager(Puts):
         if unfinished:
             names = ", ".join(unfinished)
             raise StoreError(
-                f"still being written when the artifact manager was closed: {names}; nothing of it was kept. Open it "
-                "in a with block, or close it"
+                f"not committed when the artifact manager was closed: {names}; nothing of it was kept. Open it in a "
+                "with block, close it, or call its writer's abort() to do without it"
             )
 
     def __enter__(self) -> Self:

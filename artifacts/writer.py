@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 import logging
+import opcode
 import sys
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, Final
 
 from stepout.schemas.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from types import TracebackType
+    from types import FrameType, TracebackType
     from typing import Self
 
     from typing_extensions import Buffer
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 __all__ = ["ArtifactTextWriter", "ArtifactWriter"]
 
 _log = logging.getLogger("stepout.artifacts.writer")
+
+_LEAVING: Final = opcode.opmap.get("WITH_EXCEPT_START")
+"""What CPython (3.9 to 3.14) executes while an ``__exit__`` runs for an exception that leaves a ``with`` block."""
 
 
 if TYPE_CHECKING:
@@ -35,9 +39,13 @@ else:
 class ArtifactWriter(_BinaryFile):
     """Streams bytes into one artifact.
 
-    The artifact exists once the writer is closed without an exception under way; leaving the ``with`` block with an
-    exception, ``abort()``, or forgetting the writer leaves nothing. Inside its ``with`` block, a ``close()`` that
-    another object calls while an exception passes through (as ``TextIOWrapper`` does) commits nothing either.
+    The artifact exists once the writer is closed, also inside an ``except`` or ``finally`` clause. Leaving its ``with``
+    block with an exception, or that of an object that closes it then (``TextIOWrapper``, ``contextlib.closing``),
+    ``abort()``, or forgetting the writer leaves nothing. Inside its own ``with`` block a ``close()`` while an exception
+    is under way waits for the end of the block.
+
+    What was not committed counts as ``unfinished``, and fails the task, until the name is written or ``abort()`` says
+    that the job does without it.
     """
 
     def __init__(self, outbox: Outbox, target: Target) -> None:
@@ -106,7 +114,7 @@ class ArtifactWriter(_BinaryFile):
         except (TypeError, BufferError):
             raise  # not bytes: nothing was taken
         except BaseException:
-            self.abort()
+            self._lose("a write to it failed")
             raise
         self._position += taken
         return taken
@@ -117,30 +125,27 @@ class ArtifactWriter(_BinaryFile):
             raise ValueError(f"the writer of artifact {self.name!r} is closed")
 
     def close(self) -> None:
-        """Commit, unless an exception is under way; then nothing is kept. Idempotent.
+        """Commit, unless an exception is leaving a ``with`` block and closes the writer on its way. Idempotent.
 
         Raises:
             StoreError: The commit failed. Nothing is kept.
         """
+        error = sys.exc_info()[1]
         if self.closed or self._ended:
             self._mark_closed()
-        elif self._unwinding():
-            # __exit__ decides in a with block: the exception may yet be handled inside it.
-            if not self._entered:
-                _log.warning("artifact %s was closed while an exception passes through: nothing is kept", self.name)
-                self.abort()
+        elif error is None or error is self._seen:
+            self._commit()
+        elif self._entered:
+            pass  # __exit__ decides: the exception may yet be handled inside the block.
+        elif _leaves_a_block(error, sys._getframe(1)):  # noqa: SLF001 - documented, despite its name
+            self._lose(f"it was closed by a with block that {type(error).__name__} left")
         else:
             self._commit()
 
     def abort(self) -> None:
-        """End the write and leave nothing; idempotent, from any thread. The name is free again."""
-        if not self._ended:
-            self._ended = True
-            self._upload.abort()
-            self._outbox.ledger.untrack(self._upload)
-            self._outbox.release(self._target)
-        self._seen = None
-        self._mark_closed()
+        """End the write and leave nothing: the job does without it. Idempotent, from any thread; the name is free."""
+        self._outbox.ledger.waive(self.name)
+        self._abort()
 
     def __enter__(self) -> Self:
         super().__enter__()
@@ -151,10 +156,12 @@ class ArtifactWriter(_BinaryFile):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._entered = False
-        if kind is None:
-            self.close()
+        if kind is not None:
+            self._lose(f"its with block was left by {kind.__name__}")
+        elif self.closed or self._ended:
+            self._mark_closed()
         else:
-            self.abort()
+            self._commit()
 
     def __del__(self) -> None:
         self.forget()
@@ -162,24 +169,34 @@ class ArtifactWriter(_BinaryFile):
     def forget(self) -> None:
         """End a write that nobody closed; io.IOBase would close it when it is collected, that is commit a part."""
         if not getattr(self, "_ended", True):
-            _log.warning("artifact %s was opened and never closed: nothing of it is kept", self.name)
-            self._outbox.ledger.forget(self.name)
-            self.abort()
+            self._lose("it was opened and never closed")
 
     def _commit(self) -> None:
         try:
             pointer = self._outbox.record(self._target, self._upload.commit())
         except BaseException:
-            self.abort()
+            self._lose("its commit failed")
             raise
         self._ended, self._seen = True, None
         self._pointer = pointer
         self._outbox.ledger.untrack(self._upload)
         self._mark_closed()
 
-    def _unwinding(self) -> bool:
-        error = sys.exc_info()[1]
-        return error is not None and error is not self._seen
+    def _lose(self, why: str) -> None:
+        """End a write that the job did not abort: no success without it should follow."""
+        if not self._ended:
+            _log.warning("artifact %s: nothing is kept, since %s", self.name, why)
+            self._outbox.ledger.lose(self.name)
+        self._abort()
+
+    def _abort(self) -> None:
+        if not self._ended:
+            self._ended = True
+            self._upload.abort()
+            self._outbox.ledger.untrack(self._upload)
+            self._outbox.release(self._target)
+        self._seen = None
+        self._mark_closed()
 
     def _mark_closed(self) -> None:
         if not self.closed:
@@ -207,12 +224,28 @@ class ArtifactTextWriter(io.TextIOWrapper):
         self._writer.__enter__()
         return self
 
-    def __exit__(self, *exc: object) -> None:
-        if exc[0] is not None:
-            self._writer.abort()
-            return
-        self.flush()
-        self._writer.__exit__(None, None, None)
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.flush()
+        self._writer.__exit__(kind, error, trace)
 
     def __del__(self) -> None:
         self._writer.forget()
+
+
+def _leaves_a_block(error: BaseException, frame: FrameType | None) -> bool:
+    """Whether somebody's ``__exit__`` runs, between here and the frame that has the exception, since it leaves a block.
+
+    ``sys.exc_info`` is the same in an ``except`` clause, where ``close()`` is the job's word that all is written, and
+    in the exit of a wrapper's ``with`` block, where it is not; what the frames execute tells them apart.
+    """
+    caught = error.__traceback__.tb_frame if error.__traceback__ is not None else None
+    while frame is not None:
+        if frame.f_code.co_code[frame.f_lasti] == _LEAVING:
+            return True
+        if frame is caught:
+            return False
+        frame = frame.f_back
+    return False

@@ -97,8 +97,9 @@ def _refuse(what: str, problems: list[Problem]) -> None:
 
 def _unfinished(name: str) -> Problem:
     message = (
-        "is still being written, or its writer was never closed, and would be missing: open it in a with block, "
-        "or wait for its thread, before the task ends"
+        "was opened and is not committed, and would be missing: it is still being written, its writer was never "
+        "closed, or an exception ended the writing (the log says which). Open it in a with block, wait for its thread, "
+        "write it again, or call its writer's abort() if the output does without it"
     )
     return Problem(f"$.artifacts.{name}", "unfinished", message)
 

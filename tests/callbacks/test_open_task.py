@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import sys
 import threading
@@ -69,13 +70,28 @@ def test_a_writer_that_nobody_closed_is_no_success() -> None:
     """The artifact would be missing, and nobody would know; nothing of it is left."""
     store, target = MemoryStore("results"), RecordingTarget()
     task, writers = stepout.open_task(environ={}, bucket=store, targets=target), []
-    with pytest.raises(InvalidDocumentError, match=r"\$\.artifacts\.mask: is still being written"), task:
+    with pytest.raises(InvalidDocumentError, match=r"\$\.artifacts\.mask: was opened and is not committed"), task:
         writers.append(task.artifacts.open("mask", "wb"))
     assert [failure["error"] for failure in target.failures] == ["Stepout.InvalidDocument"]
     assert target.successes == []
     with pytest.raises(StoreError):
         writers[0].write(b"more")
     assert task.artifacts.pointers == {}
+
+
+@pytest.mark.parametrize("waived", [False, True])
+def test_what_an_exception_kept_from_its_commit_is_no_success_unless_the_job_says_so(*, waived: bool) -> None:
+    """The job handled the exception, and its output lacks the artifact: only ``abort()`` says that this is meant."""
+    target = RecordingTarget()
+    task = stepout.open_task(environ={}, bucket=MemoryStore("results"), targets=target)
+    expected = contextlib.nullcontext() if waived else pytest.raises(InvalidDocumentError, match=r"\.mask: .*abort\(\)")
+    with expected, task:
+        writer = task.artifacts.open("mask")
+        with contextlib.suppress(KeyError), writer:
+            raise KeyError
+        if waived:
+            writer.abort()
+    assert (len(target.successes), len(target.failures)) == ((1, 0) if waived else (0, 1))
 
 
 @pytest.mark.parametrize("mode", ["wb", "w"])

@@ -681,7 +681,7 @@ def test_an_exception_in_the_block_aborts_open_writers(manager: ArtifactManager,
 def test_a_writer_that_was_never_closed_is_no_silent_success(manager: ArtifactManager, store: MemoryStore) -> None:
     """Closing the manager with an open writer raises, and keeps nothing of it."""
     writer = manager.open("a")
-    with pytest.raises(StoreError, match=r"still being written.*: a;"), manager:
+    with pytest.raises(StoreError, match=r"not committed when.*: a;"), manager:
         writer.write(b"x")
     writer.abort()
     assert store.keys() == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import gc
 import io
@@ -16,7 +17,7 @@ from stepout.artifacts import ArtifactManager, MemoryStore, TransferSettings
 from stepout.schemas.errors import ArtifactExistsError, ConfigurationError, StoreError, StoreUnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
 
 LARGE = 30 << 20
 
@@ -228,6 +229,174 @@ def test_an_exception_leaves_no_text(manager: ArtifactManager, store: MemoryStor
 
 def _fail() -> None:
     raise JobError
+
+
+# Closed while an exception is under way ------------------------------------------------------------------------------
+
+
+def _closed_in_a_handler(writer: Any) -> None:
+    try:
+        _fail()
+    except JobError:
+        writer.close()
+
+
+def _closed_in_a_finally_clause(writer: Any) -> None:
+    with contextlib.suppress(JobError):
+        try:
+            _fail()
+        finally:
+            writer.close()
+
+
+def _block_in_a_handler(writer: Any) -> None:
+    try:
+        _fail()
+    except JobError:
+        with writer:
+            pass
+
+
+def _stack_closed_in_a_handler(writer: Any) -> None:
+    stack = contextlib.ExitStack()
+    stack.enter_context(writer)
+    try:
+        _fail()
+    except JobError:
+        stack.close()
+
+
+def _helper_in_a_handler(writer: Any) -> None:
+    try:
+        _fail()
+    except JobError:
+        with contextlib.closing(writer):
+            pass
+
+
+def _closed_in_a_group_handler(writer: Any) -> None:
+    try:
+        raise ExceptionGroup("", [JobError()])
+    except* JobError:
+        writer.close()
+
+
+def _closed_in_an_exit_that_handles(writer: Any) -> None:
+    class Handles:
+        def __enter__(self) -> None: ...
+
+        def __exit__(self, *_: object) -> bool:
+            _closed_in_a_handler(writer)
+            return True
+
+    with Handles():
+        _fail()
+
+
+COMMITS = [
+    _closed_in_a_handler,
+    _closed_in_a_finally_clause,
+    _block_in_a_handler,
+    _stack_closed_in_a_handler,
+    _helper_in_a_handler,
+    _closed_in_a_group_handler,
+    _closed_in_an_exit_that_handles,
+]
+
+
+@pytest.mark.parametrize("kind", ["wb", "w"])
+@pytest.mark.parametrize("close", COMMITS)
+def test_closing_is_committing_whatever_is_being_handled(
+    manager: ArtifactManager, store: MemoryStore, close: Callable[[Any], None], kind: Any
+) -> None:
+    """``close()`` and the clean end of a block commit inside ``except`` and ``finally`` as anywhere else."""
+    writer = manager.open("a", kind)
+    writer.write(b"x" if kind == "wb" else "x")
+    close(writer)
+    assert store.read(manager.pointers["a"].key) == b"x"
+    assert manager.unfinished == []
+
+
+def _own_block(writer: Any) -> None:
+    with contextlib.suppress(JobError), writer:
+        _fail()
+
+
+def _closing(writer: Any) -> None:
+    with contextlib.suppress(JobError), contextlib.closing(writer):
+        _fail()
+
+
+def _callback(writer: Any) -> None:
+    with contextlib.suppress(JobError), contextlib.ExitStack() as stack:
+        stack.callback(writer.close)
+        _fail()
+
+
+def _entered_by_a_stack(writer: Any) -> None:
+    with contextlib.suppress(JobError), contextlib.ExitStack() as stack:
+        stack.enter_context(writer)
+        _fail()
+
+
+def _buffered(writer: Any) -> None:
+    with contextlib.suppress(JobError), io.BufferedWriter(writer):
+        _fail()
+
+
+def _generator(writer: Any) -> None:
+    def rows() -> Generator[int, None, None]:
+        with writer:
+            yield 1
+            yield 2
+
+    for _ in (made := rows()):
+        break
+    made.close()
+
+
+def _generator_that_wraps(writer: Any) -> None:
+    def rows() -> Generator[int, None, None]:
+        with contextlib.closing(writer):
+            yield 1
+
+    next(made := rows())
+    made.close()
+
+
+LOSES = [_own_block, _closing, _callback, _entered_by_a_stack, _buffered, _generator, _generator_that_wraps]
+
+
+@pytest.mark.parametrize("leave", LOSES)
+def test_what_an_exception_kept_from_its_commit_stays_unfinished(
+    manager: ArtifactManager, store: MemoryStore, leave: Callable[[Any], None]
+) -> None:
+    """A handled exception that left the block makes no half file, and is not forgotten until the name is written."""
+    writer = manager.open("a")
+    writer.write(b"x")
+    leave(writer)
+    assert (store.keys(), store.open_uploads, manager.unfinished) == ([], [], ["a"])
+    manager.put("a", b"y")
+    assert manager.unfinished == []
+
+
+@pytest.mark.parametrize("leave", LOSES)
+def test_a_job_may_do_without_what_was_lost(manager: ArtifactManager, leave: Callable[[Any], None]) -> None:
+    """``abort()`` says so, before or after the writing ended."""
+    writer = manager.open("a")
+    leave(writer)
+    writer.abort()
+    assert manager.unfinished == []
+    manager.close()
+
+
+def test_text_in_a_block_that_an_exception_left_is_unfinished(manager: ArtifactManager, store: MemoryStore) -> None:
+    """The text writer says so as the binary one does, and its ``abort()`` waives it."""
+    writer = manager.open("a", "w")
+    _own_block(writer)
+    assert (store.keys(), manager.unfinished) == ([], ["a"])
+    writer.abort()
+    assert manager.unfinished == []
 
 
 # Other people's writers --------------------------------------------------------------------------------------------
