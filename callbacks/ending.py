@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from stepout.callbacks.abort import Aborter
 from stepout.callbacks.document import DocumentRules, keep, make_document
+from stepout.callbacks.exception_groups import interruption_in, leaves_of
 from stepout.callbacks.failure import cause_of, error_of
 from stepout.callbacks.fate import FateCell, Report, Stop
 from stepout.schemas import RunIdentity
@@ -190,12 +191,13 @@ class Ending:
             What is to be raised instead, if anything.
         """
         self.must_stop(noted)
-        if self.fate.now.stop is not None or isinstance(exception, TaskInterrupted):
-            return self._stopped(exception)
+        interruption = interruption_in(exception)
+        if self.fate.now.stop is not None or isinstance(interruption, TaskInterrupted):
+            return self._stopped(interruption if isinstance(interruption, TaskInterrupted) else exception)
         if exception is None or _exits_cleanly(exception):
             return self._succeed(exception, result)
         self._abort()
-        if isinstance(exception, KeyboardInterrupt):
+        if interruption is not None:
             reported = self._fail(TaskInterrupted("the task was interrupted from the keyboard", signum=_SIGINT))
         else:
             reported = self._fail(exception)
@@ -273,7 +275,7 @@ class Ending:
 
 
 def _exits_cleanly(exception: BaseException) -> bool:
-    return isinstance(exception, SystemExit) and exception.code in (None, 0)
+    return all(isinstance(each, SystemExit) and each.code in (None, 0) for each in leaves_of(exception))
 
 
 def _nobody_waits() -> TaskClosedError:

@@ -11,16 +11,19 @@ import traceback
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from stepout.callbacks.exception_groups import leaves_of, speaker_of
+
 if TYPE_CHECKING:
     from stepout.callbacks.redact import Redactor
 
-__all__ = ["CAUSE_BUDGET", "MAX_CAUSE", "MAX_ERROR", "at_most", "cause_of", "error_of", "fit_cause"]
+__all__ = ["CAUSE_BUDGET", "MAX_CAUSE", "MAX_ERROR", "at_most", "cause_of", "error_of", "fit_cause", "told_of"]
 
 _T = TypeVar("_T")
 
 MAX_ERROR = 256
 MAX_CAUSE = 32_768
 CAUSE_BUDGET = 4_096
+_SHOWN = 5
 
 
 def error_of(exception: BaseException) -> str:
@@ -31,12 +34,23 @@ def error_of(exception: BaseException) -> str:
 
     Returns:
         Its ``error_name`` (inherited, too) or its class's qualified name without module; at most 256 characters, never
-        one of the reserved ``States.*``.
+        one of the reserved ``States.*``. For an exception group, the name on which all its members agree.
 
-    Example:
-        >>> error_of(KeyError("id"))
-        'KeyError'
+    Examples:
+        >>> error_of(KeyError("id")), error_of(ExceptionGroup("", [KeyError("id"), KeyError("name")]))
+        ('KeyError', 'KeyError')
+        >>> error_of(ExceptionGroup("", [KeyError("id"), OSError()]))
+        'ExceptionGroup'
     """
+    return _name_of(told_of(exception))
+
+
+def told_of(exception: BaseException) -> BaseException:
+    """Return the exception that is told of: itself, or the first of a group whose members agree on their name."""
+    return speaker_of(exception, _name_of)
+
+
+def _name_of(exception: BaseException) -> str:
     kind = type(exception)
     named = _quietly(lambda: getattr(exception, "error_name", None), None)
     name = named if isinstance(named, str) and named.strip() else kind.__qualname__.rpartition("<locals>.")[2]
@@ -59,12 +73,14 @@ def cause_of(
 
     Returns:
         Valid JSON of at most ``budget`` bytes. An exception with ``cause_members`` (a mapping) says by them what the
-        cause holds instead of a traceback.
+        cause holds instead of a traceback. The message of a group whose members agree is the first one's, ``retryable``
+        theirs if each of them says it, and the traceback shows them all.
     """
-    own = _quietly(lambda: getattr(exception, "cause_members", None), None)
-    told = own if isinstance(own, Mapping) else {"traceback": _traceback(exception)}
-    document: dict[str, Any] = {"message": _message(exception), "run": dict(run), **told}
-    if isinstance(retryable := _quietly(lambda: getattr(exception, "retryable", None), None), bool):
+    told = told_of(exception)
+    own = _quietly(lambda: getattr(told, "cause_members", None), None)
+    members = own if isinstance(own, Mapping) else {"traceback": _traceback(exception)}
+    document: dict[str, Any] = {"message": _message(told), "run": dict(run), **members}
+    if (retryable := _retryable(exception)) is not None:
         document["retryable"] = retryable
     return fit_cause(redactor.json(_clean_json(document)), budget)
 
@@ -146,7 +162,28 @@ def _clean_json(value: Any) -> Any:
 def _message(exception: BaseException) -> str:
     if isinstance(exception, SystemExit):
         return f"the job exited with code {exception.code}"
+    if _is_group(exception):
+        return _message_of_group(exception)
     return _quietly(lambda: str(exception), f"a {type(exception).__name__} whose message cannot be printed")
+
+
+def _message_of_group(exception: BaseException) -> str:
+    """A group says how many exceptions it has; what they are is what helps."""
+    leaves = leaves_of(exception)
+    shown = "; ".join(f"{_name_of(each)}: {_message(each)}" for each in leaves[:_SHOWN])
+    more = f"; and {len(leaves) - _SHOWN:,} more" if len(leaves) > _SHOWN else ""
+    return f"{_quietly(lambda: str(exception), 'a group')}: {shown}{more}"
+
+
+def _retryable(exception: BaseException) -> bool | None:
+    """What an exception says of itself; of a group, whether every member says that trying again may help."""
+    asked = leaves_of(exception) if _is_group(exception) else [exception]
+    said = _quietly(lambda: [getattr(each, "retryable", None) for each in asked], [None])
+    return all(said) if all(isinstance(each, bool) for each in said) else None
+
+
+def _is_group(exception: BaseException) -> bool:
+    return type(exception) in (ExceptionGroup, BaseExceptionGroup)  # not a class of the job's, which speaks for itself
 
 
 def _traceback(exception: BaseException) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Final
 
+from stepout.callbacks.failure import told_of
 from stepout.callbacks.redact import Redactor
 from stepout.schemas.errors import OutcomeUndeliveredError, TaskClosedError
 
@@ -20,13 +21,14 @@ _CODES: Final = ((OutcomeUndeliveredError, 3), (TaskClosedError, 4))
 
 
 def exit_code_of(exception: BaseException) -> int:
-    """Return the exit code of a process that ends with this exception: 3, 4, or 1 for any other.
+    """Return the exit code of a process that ends with this exception, or a group of it: 3, 4, or 1 for any other.
 
     Example:
         >>> exit_code_of(TaskClosedError("nobody waits"))
         4
     """
-    return next((code for kind, code in _CODES if isinstance(exception, kind)), 1)
+    told = told_of(exception)
+    return next((code for kind, code in _CODES if isinstance(told, kind)), 1)
 
 
 class UncaughtHook:

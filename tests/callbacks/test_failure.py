@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
@@ -9,9 +10,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stepout.callbacks.exception_groups import leaves_of
 from stepout.callbacks.failure import MAX_CAUSE, cause_of, error_of, fit_cause
 from stepout.callbacks.redact import MARK, Redactor
-from stepout.schemas.errors import ChecksumMismatchError, PermanentError, TaskInterrupted
+from stepout.callbacks.uncaught import exit_code_of
+from stepout.schemas.errors import (
+    ChecksumMismatchError,
+    OutcomeUndeliveredError,
+    PermanentError,
+    RetryableError,
+    StoreUnavailableError,
+    TaskClosedError,
+    TaskInterrupted,
+)
 
 RUN = {"state": "Mask", "attempt": 0}
 
@@ -86,6 +97,93 @@ def local_class() -> type[Exception]:
 def test_the_error_is_a_name_that_a_catch_can_match(exception: Exception, error: str) -> None:
     """Inherited ``error_name``, else the qualified name without module; never ``States.*``, at most 256 characters."""
     assert error_of(exception) == error
+
+
+class BrokenBatchError(PermanentError):
+    """A job's own, under the name of its kind."""
+
+
+class BatchErrors(ExceptionGroup[Exception]):
+    """A group that the job has named."""
+
+
+UNAVAILABLE = StoreUnavailableError("S3 is away")
+
+
+@pytest.mark.parametrize(
+    ("group", "error", "message", "retryable"),
+    [
+        (ExceptionGroup("g", [UNAVAILABLE]), "Stepout.StoreUnavailable", "S3 is away", True),
+        (
+            ExceptionGroup("g", [UNAVAILABLE, StoreUnavailableError("2")]),
+            "Stepout.StoreUnavailable",
+            "S3 is away",
+            True,
+        ),
+        (
+            ExceptionGroup("g", [ExceptionGroup("h", [BrokenBatchError("a")]), PermanentError("b")]),
+            "Stepout.Permanent",
+            "a",
+            False,
+        ),
+        (ExceptionGroup("g", [RetryableError("a"), RetryableError("b")]), "Stepout.Retryable", "a", True),
+        (ExceptionGroup("g", [ValueError("a"), ValueError("b")]), "ValueError", "a", None),
+        (ExceptionGroup("g", [InheritingError("a"), NamedError("b")]), "Segment.NoMask", "a", None),
+        (
+            BaseExceptionGroup("g", [asyncio.CancelledError(), UNAVAILABLE]),
+            "Stepout.StoreUnavailable",
+            "S3 is away",
+            True,
+        ),
+        (BaseExceptionGroup("g", [asyncio.CancelledError()]), "CancelledError", "", None),
+        (BaseExceptionGroup("g", [SystemExit(3)]), "SystemExit", "the job exited with code 3", None),
+        (BaseExceptionGroup("g", [ValueError("a"), TaskInterrupted("stop")]), "Stepout.Interrupted", "stop", None),
+        (
+            ExceptionGroup("g", [KeyError("a"), UNAVAILABLE]),
+            "ExceptionGroup",
+            "g (2 sub-exceptions): KeyError: 'a'; Stepout.StoreUnavailable: S3 is away",
+            None,
+        ),
+        (
+            ExceptionGroup("g", [RetryableError("a"), UNAVAILABLE]),
+            "ExceptionGroup",
+            "g (2 sub-exceptions): Stepout.Retryable: a; Stepout.StoreUnavailable: S3 is away",
+            True,
+        ),
+        (BatchErrors("g", [ValueError("a")]), "BatchErrors", "g (1 sub-exception)", None),
+        (ExceptionGroup("g", [HostileError()]), "HostileError", "a HostileError whose message cannot be printed", None),
+    ],
+)
+def test_a_group_whose_members_agree_speaks_as_they_do(
+    group: BaseException, error: str, message: str, retryable: bool | None
+) -> None:
+    """Their name, the first one's message, ``retryable`` if all say it; one that disagrees lists what it holds."""
+    cause = json.loads(cause_of(raised(group), run={}, redactor=Redactor()))
+    assert (error_of(group), cause["message"], cause.get("retryable")) == (error, message, retryable)
+    assert "in raised" in cause["traceback"]
+
+
+_LEAVES = st.sampled_from([ValueError("v"), KeyError("k"), RetryableError("r"), asyncio.CancelledError()])
+_GROUPS = st.recursive(
+    st.lists(_LEAVES, min_size=1, max_size=3).map(lambda found: BaseExceptionGroup("g", found)),
+    lambda inner: st.lists(inner | _LEAVES, min_size=1, max_size=3).map(lambda found: BaseExceptionGroup("g", found)),
+    max_leaves=8,
+)
+
+
+@given(_GROUPS)
+def test_a_group_of_groups_is_named_like_its_leaves(group: BaseExceptionGroup[BaseException]) -> None:
+    """However deep: the one name of all leaves but cancellations, else the group's own."""
+    leaves = leaves_of(group)
+    names = {error_of(each) for each in leaves}
+    assert error_of(group) == (names.pop() if len(names) == 1 else type(group).__name__)
+    assert all(not isinstance(each, BaseExceptionGroup) for each in leaves)
+
+
+@pytest.mark.parametrize(("kind", "code"), [(OutcomeUndeliveredError, 3), (TaskClosedError, 4), (ValueError, 1)])
+def test_a_group_ends_the_process_with_its_members_code(kind: type[Exception], code: int) -> None:
+    """A task that was opened inside a ``TaskGroup`` leaves it in a group."""
+    assert exit_code_of(ExceptionGroup("g", [kind("x")])) == code
 
 
 def test_the_cause_says_what_where_and_which_run() -> None:

@@ -20,6 +20,7 @@ from stepout.schemas.errors import (
     InvalidTokenError,
     OutcomeUndeliveredError,
     OutputTooLargeError,
+    RetryableError,
     StoreUnavailableError,
     TaskClosedError,
     TaskError,
@@ -138,6 +139,48 @@ def test_an_interruption_from_elsewhere_ends_the_process_with_its_code() -> None
         raise TaskInterrupted(signum=2)
     assert caught.value.code == 130
     assert error(target) == "Stepout.Interrupted"
+
+
+@pytest.mark.parametrize(
+    ("stop", "leaves", "code"),
+    [(TaskInterrupted(signum=2), SystemExit, 130), (KeyboardInterrupt(), BaseExceptionGroup, None)],
+)
+def test_an_interruption_in_a_group_is_one(stop: BaseException, leaves: type[BaseException], code: int | None) -> None:
+    """Beside other failures too: they are what it broke."""
+    target, store = RecordingTarget(), Store()
+    with pytest.raises(leaves) as caught, Task(target, artifacts=store):
+        raise BaseExceptionGroup("g", [ValueError("broken"), BaseExceptionGroup("h", [stop])])
+    assert error(target) == "Stepout.Interrupted"
+    assert store.aborted.is_set()
+    assert getattr(caught.value, "code", None) == code
+
+
+@pytest.mark.parametrize(("others", "good"), [([], True), ([SystemExit(0)], True), ([SystemExit(1)], False)])
+def test_a_group_of_clean_exits_is_a_clean_exit(others: list[BaseException], *, good: bool) -> None:
+    """As ``trio`` wraps ``sys.exit(0)``; one that is not clean fails the task."""
+    target = RecordingTarget()
+    with pytest.raises(BaseExceptionGroup), Task(target):
+        raise BaseExceptionGroup("g", [SystemExit(None), *others])
+    assert (len(target.successes), len(target.failures)) == ((1, 0) if good else (0, 1))
+
+
+def test_what_a_task_group_raises_is_told_by_its_own_name() -> None:
+    """``asyncio.TaskGroup`` wraps even one failure; ``Retry`` and ``Catch`` see the failure, the caller the group."""
+    target = RecordingTarget()
+
+    async def fails() -> None:
+        raise RetryableError("try again")
+
+    @Task(target)
+    async def job() -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(fails())
+            group.create_task(asyncio.sleep(60))
+
+    with pytest.raises(ExceptionGroup):
+        asyncio.run(job())
+    assert error(target) == "Stepout.Retryable"
+    assert (cause(target)["message"], cause(target)["retryable"]) == ("try again", True)
 
 
 def test_closed_before_the_block_means_no_work() -> None:
