@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 from stepout.artifacts.checksums import best_crc
 from stepout.artifacts.store import StoreProfile
 from stepout.schemas.errors import ArtifactNotFoundError, ConfigurationError
+from stepout.schemas.regions import fallback_region
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -57,10 +58,11 @@ def profile_name(environ: Mapping[str, str] | None = None) -> str:
     return (os.environ if environ is None else environ).get(_VARIABLE) or "aws"
 
 
-def make_client(
+def make_client(  # noqa: PLR0913 - keyword-only, each with its own meaning
     *,
     endpoint_url: str | None = None,
     region: str | None = None,
+    near: str | None = None,
     connections: int = 16,
     profile: StoreProfile | None = None,
     sign_payload: bool | None = None,
@@ -76,7 +78,8 @@ def make_client(
 
     Args:
         endpoint_url: Where S3 is; ``None``: AWS, or what the environment says.
-        region: ``None``: what the environment says.
+        region: ``None``: what the environment says, ``AWS_REGION`` last.
+        near: The ARN of something in the region, for where the environment names none: an access point's, say.
         connections: How many stay open.
         profile: With ``compatible``, buckets are addressed by path.
         sign_payload: ``True`` signs over TLS too, ``False`` not even over plain HTTP, where nothing but the checksum
@@ -92,8 +95,9 @@ def make_client(
     from stepout.artifacts.signing import send_parts_at_once, sign_known_bodies
 
     session = get_session()
-    options = {**client_options, "endpoint_url": endpoint_url, "region_name": region}
     try:
+        region = region or session.get_config_variable("region") or fallback_region(os.environ, near=near)
+        options = {**client_options, "endpoint_url": endpoint_url, "region_name": region}
         signed = bool(sign_payload)
         client = session.create_client("s3", config=_config(connections, profile, signed=signed), **options)
         if sign_payload is None and client.meta.endpoint_url.startswith("http:"):
@@ -134,6 +138,7 @@ def store_for(  # noqa: PLR0913 - keyword-only, each with its own meaning
     expected_bucket_owner: str | None = None,
     request_payer: str | None = None,
     own: bool = False,
+    near: str | None = None,
 ) -> Store:
     """Say which store a ``client=`` argument means.
 
@@ -145,6 +150,7 @@ def store_for(  # noqa: PLR0913 - keyword-only, each with its own meaning
         expected_bucket_owner: The account that the bucket must belong to.
         request_payer: ``"requester"`` for buckets whose readers pay.
         own: The client is one of ``make_client``; small objects may then take quick routes, as they may with ``None``.
+        near: As for ``make_client``; the bucket's own, if it is an access point's ARN.
 
     Raises:
         ArtifactNotFoundError: A store was passed, and it holds another bucket.
@@ -161,9 +167,10 @@ def store_for(  # noqa: PLR0913 - keyword-only, each with its own meaning
     settled = profile or profile_from_env()
     make_signed, kind = None, QuickStore if own or client is None else S3Store
     if client is None:
-        client = make_client(profile=settled)
+        near = bucket if bucket.startswith("arn:") else near
+        client = make_client(profile=settled, near=near)
         if client.meta.endpoint_url.startswith("https:"):
-            make_signed = lambda: make_client(profile=settled, sign_payload=True)  # noqa: E731 - a factory of one line
+            make_signed = lambda: make_client(profile=settled, near=near, sign_payload=True)  # noqa: E731 - a factory of one line
     return kind(
         client,
         bucket,

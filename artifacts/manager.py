@@ -127,6 +127,7 @@ class ArtifactManager(Puts):
             "profile": check_profile(profile),
             "expected_bucket_owner": expected_bucket_owner,
             "request_payer": request_payer,
+            "near": self._run.execution,
         }
         store, prefix = self._store_of(bucket, prefix)
         self._outbox = Outbox(

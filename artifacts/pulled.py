@@ -5,6 +5,7 @@ Everything read here is untrusted input: bounded, held to one version, and asked
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from stepout.artifacts import allow as allow_list
@@ -13,6 +14,7 @@ from stepout.artifacts.reading import Source, check_cap, read_whole, verifier_fo
 from stepout.schemas.errors import (
     AccessDeniedError,
     ArtifactNotFoundError,
+    ConfigurationError,
     InvalidDocumentError,
     NotAllowedError,
     StoreError,
@@ -30,6 +32,7 @@ from stepout.schemas.pull import (
     read_failure,
     read_item,
 )
+from stepout.schemas.regions import NO_REGION, fallback_region
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -171,13 +174,18 @@ def _from_table(url: str, access: Access, ours: Callable[[Failure], bool]) -> An
 def _get_item(table: str, key: dict[str, Any], url: str) -> dict[str, Any] | None:
     import boto3
     from botocore.config import Config
-    from botocore.exceptions import BotoCoreError, ClientError
+    from botocore.exceptions import BotoCoreError, ClientError, NoRegionError
 
     from stepout.artifacts.s3_errors import translate
 
     try:
-        client: Any = boto3.client("dynamodb", config=Config(connect_timeout=5, read_timeout=20))
+        session = boto3.DEFAULT_SESSION or boto3.session.Session()
+        region = session.region_name or fallback_region(os.environ)
+        config = Config(connect_timeout=5, read_timeout=20)
+        client: Any = session.client("dynamodb", region_name=region, config=config)
         item: dict[str, Any] | None = client.get_item(TableName=table, Key=key, ConsistentRead=True).get("Item")
+    except NoRegionError:
+        raise ConfigurationError(f"{url} cannot be read: {NO_REGION}") from None
     except (BotoCoreError, ClientError, ValueError) as error:
         raise _table_error(error, translate(error, operation="GetItem", subject=url), table) from error
     return item

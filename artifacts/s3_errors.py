@@ -140,7 +140,7 @@ def _wrong_region(answer: Answer) -> StepoutError | None:
         return None
     where = f"in {answer.region}" if answer.region else "in another region"
     asked = f", the client asks {answer.client_region}" if answer.client_region else ""
-    advice = f"Set AWS_REGION={answer.region or '…'} or pass a client of that region"
+    advice = f"Set AWS_DEFAULT_REGION={answer.region or '…'} or pass a client of that region"
     return ConfigurationError(_say(answer, f"the bucket is {where}{asked} ({answer.code})", advice))
 
 

@@ -13,6 +13,7 @@ import re
 from typing import TYPE_CHECKING, Any, Unpack
 
 from stepout.callbacks.answers import answer_to, name_of
+from stepout.callbacks.clients import build_client
 from stepout.callbacks.job import read_job
 from stepout.callbacks.retry import Answer
 from stepout.callbacks.worker import Worker
@@ -136,17 +137,15 @@ class ActivityWorker(Worker):
         name = worker_name or f"{platform.node()}-{os.getpid()}"
         source = ActivitySource(
             arn,
-            client=lambda: client if client is not None else _make_client(arn.split(":")[3]),
+            client=lambda: client if client is not None else _make_client(arn),
             name=re.sub(r"[^A-Za-z0-9._-]", "-", name)[:_LONGEST_NAME],
         )
         super().__init__(source, command, patience=_PATIENCE, options=options)
 
 
-def _make_client(region: str) -> Any:
+def _make_client(arn: str) -> Any:
     """A client that outwaits a long poll."""
-    import boto3
     from botocore.config import Config
-    from botocore.exceptions import BotoCoreError
 
     config = Config(
         connect_timeout=5,
@@ -155,8 +154,4 @@ def _make_client(region: str) -> Any:
         user_agent_extra="stepout",
         tcp_keepalive=True,
     )
-    session = boto3.session.Session()
-    try:
-        return session.client("stepfunctions", region_name=session.region_name or region, config=config)
-    except (BotoCoreError, ValueError) as error:
-        raise ConfigurationError(f"no client for Step Functions could be built: {error}") from error
+    return build_client("stepfunctions", near=arn, config=config)

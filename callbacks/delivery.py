@@ -22,7 +22,7 @@ _Result = TypeVar("_Result")
 
 _ADVICE: Final = {
     Answer.MISSING: "Does it exist, by this name, in this account and region? See STEPOUT_TARGETS, STEPOUT_OUTPUT and "
-    "AWS_REGION.",
+    "AWS_DEFAULT_REGION.",
     Answer.UNSENT: "Is there a route to the service's endpoint in this region (NAT, or a VPC endpoint)?",
 }
 

@@ -12,9 +12,9 @@ import threading
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
+from stepout.callbacks.clients import service
 from stepout.callbacks.delivery import Delivery
 from stepout.callbacks.pull import check_run
-from stepout.callbacks.targets import service
 from stepout.schemas.errors import ConfigurationError, TaskClosedError
 from stepout.schemas.places import TablePlace, table_place
 from stepout.schemas.pull import ITEM_NAMES, SUCCEEDED, Failure, failure_item, place_key, success_item
@@ -43,7 +43,7 @@ def target_from_url(url: str, context: TargetContext) -> DynamoDbTarget:
         raise ConfigurationError(f"STEPOUT_TARGETS: {error}") from None
     if place.key is not None:
         check_run(url, context.run)
-    target = DynamoDbTarget(place.table, place.key, context.run, key_name=place.attribute)
+    target = DynamoDbTarget(place.table, place.key, context.run, key_name=place.attribute, environ=context.environ)
     target.connect()
     return target
 
@@ -59,6 +59,7 @@ class DynamoDbTarget:
         client: A boto3 DynamoDB client, used as it is; one with short timeouts and without hidden retries is built
             otherwise.
         key_name: The name of the partition key, a string; the table has no sort key.
+        environ: As for ``build_client``.
         now: The time of a report.
         delivery: Tries again while there is time.
 
@@ -74,6 +75,7 @@ class DynamoDbTarget:
         client: Any = None,
         *,
         key_name: str = "id",
+        environ: Mapping[str, str] | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         delivery: Delivery | None = None,
     ) -> None:
@@ -89,11 +91,11 @@ class DynamoDbTarget:
                 f"DynamoDB: the partition key cannot be called {key_name}: the item has its own {key_name}"
             )
         self._run = run
-        self._client = client
+        self._client, self._environ = client, environ
         self._now = now
         self._building = threading.Lock()
         self._delivery = delivery or Delivery(
-            f"Allow dynamodb:PutItem on the table {table} to the task's role, and set AWS_REGION."
+            f"Allow dynamodb:PutItem on the table {table} to the task's role; AWS_DEFAULT_REGION must be its region."
         )
 
     def __repr__(self) -> str:
@@ -130,7 +132,12 @@ class DynamoDbTarget:
         self._put(failure_item(self._place, Failure(error, cause), run=self._run, time=self._time()), _OPEN, {}, {})
 
     def heartbeat(self) -> None:
-        """Do nothing: whoever started the task watches it."""
+        """Send nothing, as whoever started the task watches it; but see that there is a client to report with.
+
+        Raises:
+            ConfigurationError: None could be built.
+        """
+        self.connect()
 
     def connect(self) -> Any:
         """Return the client, built now if need be.
@@ -140,7 +147,7 @@ class DynamoDbTarget:
         """
         with self._building:
             if self._client is None:
-                self._client = service("dynamodb")
+                self._client = service("dynamodb", environ=self._environ)
             return self._client
 
     def _time(self) -> str:

@@ -23,6 +23,7 @@ import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from stepout.callbacks.clients import service
 from stepout.callbacks.delivery import Delivery
 from stepout.callbacks.redact import Redactor
 from stepout.callbacks.sfn import StepFunctionsTarget, make_client
@@ -37,7 +38,6 @@ from stepout.callbacks.stopped import (
     stopped_task,
     task_from_detail,
 )
-from stepout.callbacks.targets import service
 from stepout.callbacks.token_table import TABLE, Row, TokenTable
 from stepout.schemas.errors import ConfigurationError, InvalidTokenError, TaskClosedError, TaskError
 

@@ -16,6 +16,7 @@ from stepout.callbacks.failure import cause_of, error_of
 from stepout.callbacks.fate import FateCell, Report, Stop
 from stepout.schemas import RunIdentity
 from stepout.schemas.errors import (
+    ConfigurationError,
     InvalidDocumentError,
     InvalidTokenError,
     OutcomeUndeliveredError,
@@ -174,6 +175,8 @@ class Ending:
         except (TaskClosedError, InvalidTokenError):
             self.fate.cancel()
             raise
+        except ConfigurationError:
+            raise  # The outcome could not be told either, after hours of work.
         except Exception as error:  # noqa: BLE001 - the work may well be worth doing; the last report has more patience
             _log.error("the first heartbeat was not delivered; the task goes on without: %s", error)
 

@@ -11,10 +11,10 @@ import threading
 import uuid
 from typing import TYPE_CHECKING, Any, Final
 
+from stepout.callbacks.clients import service
 from stepout.callbacks.delivery import Delivery
 from stepout.callbacks.messages import group_of
 from stepout.callbacks.places import failure_document
-from stepout.callbacks.targets import service
 from stepout.schemas import RunIdentity, dump_json
 from stepout.schemas.errors import ConfigurationError, TaskError
 
@@ -60,7 +60,7 @@ def events_from_url(url: str, context: TargetContext) -> EventBridgeTarget:
     Raises:
         ConfigurationError: It names no event bus, or no client could be built.
     """
-    target = EventBridgeTarget(url.partition(":")[2], run=context.run)
+    target = EventBridgeTarget(url.partition(":")[2], run=context.run, environ=context.environ)
     target.connect()
     return target
 
@@ -70,14 +70,14 @@ class _Notifier:
 
     Args:
         kind: The service, as boto3 calls it.
-        options: For boto3's client.
+        options: For ``service``.
         client: Used as it is; one is built when it is needed.
         run: Which run of which state reports.
         delivery: Tries again.
     """
 
     def __init__(
-        self, kind: str, options: dict[str, str], client: Any, run: RunIdentity | None, delivery: Delivery
+        self, kind: str, options: dict[str, Any], client: Any, run: RunIdentity | None, delivery: Delivery
     ) -> None:
         self._kind = kind
         self._options = options
@@ -184,6 +184,7 @@ class EventBridgeTarget(_Notifier):
         bus: The name of an event bus, or its ARN.
         client: A boto3 EventBridge client (``events``), used as it is; one is built when it is needed.
         run: Which run of which state reports.
+        environ: As for ``build_client``.
         delivery: Tries again, for 20 seconds unless given.
 
     Raises:
@@ -196,13 +197,15 @@ class EventBridgeTarget(_Notifier):
         client: Any = None,
         *,
         run: RunIdentity | None = None,
+        environ: Mapping[str, str] | None = None,
         delivery: Delivery | None = None,
     ) -> None:
         arn = _BUS_ARN.fullmatch(bus)
         if arn is None and not _BUS.fullmatch(bus):
             raise ConfigurationError("an event bus is written events:default, events:BUS or events: and the bus's ARN")
         ready = delivery or Delivery("Allow events:PutEvents on the event bus to the task's role.", patience=_PATIENCE)
-        super().__init__("events", {"region_name": arn["region"]} if arn else {}, client, run, ready)
+        where: dict[str, Any] = {"region_name": arn["region"]} if arn else {"environ": environ}
+        super().__init__("events", where, client, run, ready)
         self._bus = bus
 
     def __repr__(self) -> str:

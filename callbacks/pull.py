@@ -16,11 +16,11 @@ import threading
 from typing import TYPE_CHECKING, Any, Final
 
 from stepout.callbacks.answers import answer_to
+from stepout.callbacks.clients import service
 from stepout.callbacks.delivery import Delivery
 from stepout.callbacks.places import failure_document
 from stepout.callbacks.pull_reading import body_of
 from stepout.callbacks.retry import Answer
-from stepout.callbacks.targets import service
 from stepout.schemas.errors import ConfigurationError, InvalidDocumentError, TaskClosedError
 from stepout.schemas.json_text import dump_json, load_json
 from stepout.schemas.places import MAX_KEY_BYTES, key_fault, split_s3_url
@@ -55,7 +55,7 @@ def target_from_url(url: str, context: TargetContext) -> PullTarget:
     profile = context.environ.get("STEPOUT_S3_PROFILE") or "aws"
     if profile not in {"aws", "compatible"}:
         raise ConfigurationError("STEPOUT_S3_PROFILE must be aws or compatible")
-    target = PullTarget(url, context.run, path_style=profile == "compatible")
+    target = PullTarget(url, context.run, path_style=profile == "compatible", environ=context.environ)
     target.connect()
     return target
 
@@ -81,6 +81,7 @@ class PullTarget:
         run: Which run this is; its attempt is part of a failure's key.
         client: A boto3 S3 client, used as it is; one with short timeouts and without hidden retries is built otherwise.
         path_style: Whether a client that is built here addresses buckets by path, as servers beside AWS want it.
+        environ: As for ``build_client``.
         nonce: Part of a failure's key; the run's, or drawn, unless given.
         delivery: Tries again while there is time.
 
@@ -95,6 +96,7 @@ class PullTarget:
         client: S3Client | None = None,
         *,
         path_style: bool = False,
+        environ: Mapping[str, str] | None = None,
         nonce: str | None = None,
         delivery: Delivery | None = None,
     ) -> None:
@@ -102,11 +104,11 @@ class PullTarget:
         self.url = f"s3://{self._bucket}/{self._key}"
         self._attempt = run.attempt
         self._nonce = nonce or run.nonce or os.urandom(_NONCE_BYTES).hex()
-        self._client, self._path_style = client, path_style
+        self._client, self._path_style, self._environ = client, path_style, environ
         self._building = threading.Lock()
         self._delivery = delivery or Delivery(
             f"Allow s3:PutObject and s3:GetObject on {self.url}* to the task's role, under KMS also "
-            "kms:GenerateDataKey and kms:Decrypt, and set AWS_REGION."
+            "kms:GenerateDataKey and kms:Decrypt, and see that AWS_DEFAULT_REGION is its region."
         )
 
     def __repr__(self) -> str:
@@ -154,7 +156,12 @@ class PullTarget:
         self._delivery.run(f"PutObject {self.failure_url}", lambda: self._put(self._failure_key, body))
 
     def heartbeat(self) -> None:
-        """Do nothing: whoever started the task watches it."""
+        """Send nothing, as whoever started the task watches it; but see that there is a client to report with.
+
+        Raises:
+            ConfigurationError: None could be built.
+        """
+        self.connect()
 
     def connect(self) -> S3Client:
         """Return the client, built now if need be.
@@ -164,7 +171,8 @@ class PullTarget:
         """
         with self._building:
             if self._client is None:
-                self._client = service("s3", s3={"addressing_style": "path"} if self._path_style else None)
+                style = {"addressing_style": "path"} if self._path_style else None
+                self._client = service("s3", s3=style, environ=self._environ, near=self._bucket)
             return self._client
 
     @property

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from stepout.callbacks.clients import service
 from stepout.callbacks.delivery import Delivery
-from stepout.callbacks.targets import service
 from stepout.schemas.errors import ConfigurationError, InvalidDocumentError
 from stepout.schemas.json_text import load_json
 from stepout.schemas.places import key_fault, split_s3_url, table_place
@@ -69,7 +69,9 @@ def read_at(
         bucket, key = "", ""
     if key_fault(key) is not None:
         raise ConfigurationError("url: expected s3://bucket/key or dynamodb://table/key, as the task was given it")
-    objects = _Objects(service("s3", s3={"addressing_style": "path"} if path_style else None), bucket, delivery)
+    objects = _Objects(
+        service("s3", near=bucket, s3={"addressing_style": "path"} if path_style else None), bucket, delivery
+    )
     body = objects.get(key, _DOCUMENT_LIMIT)
     if body is not None:
         return load_json(body)

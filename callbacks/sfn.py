@@ -10,9 +10,10 @@ import logging
 import random
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from stepout.callbacks.answers import answer_to, name_of
+from stepout.callbacks.clients import build_client
 from stepout.callbacks.failure import MAX_CAUSE, MAX_ERROR, at_most
 from stepout.callbacks.redact import Redactor
 from stepout.callbacks.retry import Answer, Decision, backoff, decide
@@ -61,17 +62,27 @@ def check_token(token: str) -> str:
     return bare
 
 
-def make_client(*, connect_timeout: float = 5.0, read_timeout: float = 10.0) -> SFNClient:
+def make_client(
+    *,
+    connect_timeout: float = 5.0,
+    read_timeout: float = 10.0,
+    environ: Mapping[str, str] | None = None,
+    near: str | None = None,
+) -> SFNClient:
     """Build a Step Functions client with short timeouts and without botocore's hidden retries.
 
     Args:
         connect_timeout: Seconds.
         read_timeout: Seconds.
+        environ: As for ``build_client``.
+        near: As for ``build_client``.
 
     Returns:
         A client from boto3's default session, so region, credentials and endpoint come from its usual places.
+
+    Raises:
+        ConfigurationError: None could be built, e.g. for want of a region.
     """
-    import boto3
     from botocore.config import Config
 
     config = Config(
@@ -80,11 +91,11 @@ def make_client(*, connect_timeout: float = 5.0, read_timeout: float = 10.0) -> 
         retries={"total_max_attempts": 1},
         user_agent_extra="stepout",
     )
-    return boto3.client("stepfunctions", config=config)
+    return cast("SFNClient", build_client("stepfunctions", environ=environ, near=near, config=config))
 
 
 def target_from_url(url: str, context: TargetContext) -> StepFunctionsTarget:
-    """Make the target that ``sfn:`` means.
+    """Make the target that ``sfn:`` means; its client is built for the first heartbeat.
 
     Raises:
         ConfigurationError: Something follows it, or there is no task token.
@@ -92,7 +103,7 @@ def target_from_url(url: str, context: TargetContext) -> StepFunctionsTarget:
     nothing_more(url)
     if context.token is None:
         raise ConfigurationError("STEPOUT_TARGETS names sfn:, but there is no task token: set STEPOUT_TASK_TOKEN")
-    return StepFunctionsTarget(context.token, context.client)
+    return StepFunctionsTarget(context.token, context.client, environ=context.environ)
 
 
 class StepFunctionsTarget:
@@ -101,6 +112,7 @@ class StepFunctionsTarget:
     Args:
         token: The task token; kept out of ``repr``, logs and messages.
         client: A boto3 Step Functions client, used as it is; one without hidden retries is built when it is needed.
+        environ: As for ``build_client``.
         patience: Seconds for which a report is tried again while the service throttles, fails or cannot be reached.
         clock: Seconds, monotonic.
         sleep: Waits so many seconds.
@@ -115,6 +127,7 @@ class StepFunctionsTarget:
         token: str,
         client: SFNClient | None = None,
         *,
+        environ: Mapping[str, str] | None = None,
         patience: float = 180.0,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
@@ -122,7 +135,7 @@ class StepFunctionsTarget:
     ) -> None:
         self._token = _Secret(check_token(token))
         self._redactor = Redactor([self._token.reveal()])
-        self._client = client
+        self._client, self._environ = client, environ
         self._building = threading.Lock()
         self._patience = patience
         self._clock = clock
@@ -207,9 +220,9 @@ class StepFunctionsTarget:
 
     def _try(self, action: str, parameters: dict[str, str]) -> tuple[Answer, str]:
         """Send once; the second value names the error, for people."""
+        client = self.connect()  # outside: a setting that is wrong stays so, and is no answer
         hidden = _HiddenLosses()
         try:
-            client = self._connect()
             with hidden.watching(client, action):
                 _CALLS[action](client, taskToken=self._token.reveal(), **parameters)
         except Exception as error:  # noqa: BLE001 - boto3 raises classes of many origins; the table decides on each
@@ -219,10 +232,15 @@ class StepFunctionsTarget:
             return answer, self._redactor.text(name_of(error))
         return Answer.OK, "OK"
 
-    def _connect(self) -> SFNClient:
+    def connect(self) -> SFNClient:
+        """Return the client, built now if need be.
+
+        Raises:
+            ConfigurationError: None could be built, e.g. for want of a region.
+        """
         with self._building:
             if self._client is None:
-                self._client = make_client()
+                self._client = make_client(environ=self._environ)
             return self._client
 
     def _error(self, action: str, answer: Answer, name: str, made: int) -> TaskError | InvalidDocumentError:
@@ -242,7 +260,7 @@ class StepFunctionsTarget:
 _CLOCK = "This machine's clock is more than five minutes off: set it"
 _REMEDY = {
     Answer.DENIED: "Allow states:SendTaskSuccess, states:SendTaskFailure and states:SendTaskHeartbeat to the role that "
-    "reports (the task's, or the relay's), and set AWS_REGION",
+    "reports (the task's, or the relay's), in the state machine's region (AWS_DEFAULT_REGION)",
     Answer.KMS: "Allow kms:GenerateDataKey and kms:Decrypt on the state machine's key to the role that reports (the "
     "task's, or the relay's)",
     Answer.UNSENT: "Is there a route to the Step Functions endpoint of this region (NAT, or a VPC endpoint)?",

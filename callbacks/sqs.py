@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from stepout.callbacks.clients import service
 from stepout.callbacks.delivery import Delivery
 from stepout.callbacks.failure import MAX_CAUSE, MAX_ERROR, at_most
 from stepout.callbacks.messages import Kind, Report, group_of
 from stepout.callbacks.redact import Redactor
 from stepout.callbacks.sfn import MAX_OUTPUT, check_token
-from stepout.callbacks.targets import service
 from stepout.schemas import RunIdentity, dump_json
 from stepout.schemas.errors import ConfigurationError, OutputTooLargeError, TaskError
 
@@ -55,7 +55,7 @@ class QueuePlace:
 
     url: str
     name: str
-    options: Mapping[str, str]
+    options: Mapping[str, Any]
 
     @property
     def fifo(self) -> bool:
@@ -110,14 +110,14 @@ def target_from_url(url: str, context: TargetContext) -> SqsTarget:
     Raises:
         ConfigurationError: The URL names no queue, there is no task token, or no client could be built.
     """
-    queue_place(url)
+    place = queue_place(url)
     if context.token is None:
         raise ConfigurationError(
             "STEPOUT_TARGETS names an SQS relay, but there is no task token to relay for: set STEPOUT_TASK_TOKEN"
         )
-    target = SqsTarget(url, context.token, run=context.run)
-    target.connect()
-    return target
+    check_token(context.token)
+    client = service("sqs", environ=context.environ, **place.options)
+    return SqsTarget(url, context.token, client, run=context.run)
 
 
 class SqsTarget:
@@ -196,8 +196,10 @@ class SqsTarget:
         """Hand a heartbeat over to the queue, in three tries at most; it never learns that nobody waits.
 
         Raises:
+            ConfigurationError: No client could be built, e.g. for want of a region.
             TaskError: It could not be delivered.
         """
+        self.connect()
         self._send("heartbeat", tries=3)
 
     def connect(self) -> Any:

@@ -17,6 +17,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Unpack
 
 from stepout.callbacks.answers import answer_to, name_of
+from stepout.callbacks.clients import build_client
 from stepout.callbacks.delivery import Delivery
 from stepout.callbacks.heart import interval_of
 from stepout.callbacks.job import read_job
@@ -168,7 +169,7 @@ class SqsSource:
             if not self._worked and answer_to(error) is Answer.DENIED:
                 raise ConfigurationError(
                     f"{self!r} cannot be read: {name_of(error)}. Allow sqs:ReceiveMessage, sqs:DeleteMessage, "
-                    "sqs:ChangeMessageVisibility and sqs:GetQueueAttributes to the worker's role, and set AWS_REGION"
+                    "sqs:ChangeMessageVisibility and sqs:GetQueueAttributes to the worker's role, in the queue's region"
                 ) from error
             raise TaskError(name_of(error)) from error
         self._worked = True
@@ -320,9 +321,7 @@ class SqsWorker(Worker):
 
 def _make_client(place: QueuePlace, poll: int) -> Any:
     """A client that outwaits a long poll, in the queue's own region."""
-    import boto3
     from botocore.config import Config
-    from botocore.exceptions import BotoCoreError
 
     config = Config(
         connect_timeout=5,
@@ -332,8 +331,4 @@ def _make_client(place: QueuePlace, poll: int) -> Any:
         user_agent_extra="stepout",
         tcp_keepalive=True,
     )
-    make: Any = boto3.client  # Its type knows of no options in a mapping.
-    try:
-        return make("sqs", config=config, **place.options)
-    except (BotoCoreError, ValueError) as error:
-        raise ConfigurationError(f"no client for SQS could be built: {error}") from error
+    return build_client("sqs", config=config, **place.options)

@@ -77,7 +77,7 @@ def _reporter(
     context = TargetContext(token=token, run=_run(environ), environ=environ, client=client)
     named = _named(context) if targets is None else []
     if token is not None and not any(carries for carries, _ in named):
-        return Reporter(StepFunctionsTarget(token, client, patience=_PATIENCE))
+        return Reporter(StepFunctionsTarget(token, client, environ=environ, patience=_PATIENCE))
     # What carries the outcome to the state that waits comes first: the others are merely told.
     ordered = [target for _, target in sorted(named, key=lambda pair: not pair[0])]
     return Reporter(ordered) if ordered else None

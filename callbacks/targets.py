@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from stepout.schemas import RunIdentity
 from stepout.schemas.errors import ConfigurationError
@@ -23,7 +23,6 @@ __all__ = [
     "TargetContext",
     "nothing_more",
     "parse_targets",
-    "service",
     "target_urls",
 ]
 
@@ -171,31 +170,3 @@ def nothing_more(url: str) -> None:
     """Raise ``ConfigurationError`` unless a scheme stands alone, as in ``sfn:``."""
     if url.partition(":")[2].strip("/"):
         raise ConfigurationError(f"STEPOUT_TARGETS: {url.partition(':')[0]}: stands alone, nothing may follow it")
-
-
-def service(name: str, *, s3: Any = None, **options: Any) -> Any:
-    """Return a boto3 client for a target: short timeouts, few retries of its own, as reports have theirs.
-
-    Args:
-        name: For example ``"sqs"``.
-        s3: botocore's settings for S3, such as ``{"addressing_style": "path"}``.
-        options: Passed on to boto3, e.g. ``region_name``.
-
-    Raises:
-        ConfigurationError: None could be built, e.g. for want of a region.
-    """
-    import boto3
-    from botocore.config import Config
-    from botocore.exceptions import BotoCoreError
-
-    config = Config(
-        connect_timeout=5,
-        read_timeout=10,
-        retries={"mode": "standard", "total_max_attempts": 1},
-        tcp_keepalive=True,
-        s3=s3,
-    )
-    try:
-        return boto3.client(cast("Any", name), config=config, **options)
-    except (BotoCoreError, ValueError) as error:
-        raise ConfigurationError(f"no client for {name} could be built: {error}") from error

@@ -13,9 +13,9 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from stepout.callbacks.clients import service
 from stepout.callbacks.delivery import Delivery
 from stepout.callbacks.redact import Redactor
-from stepout.callbacks.targets import service
 from stepout.schemas.errors import TaskError
 
 if TYPE_CHECKING:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import sys
 from dataclasses import replace
@@ -184,8 +185,11 @@ class _Clients(dict[str, Any]):
         import boto3
         from botocore.exceptions import BotoCoreError
 
+        from stepout.schemas.regions import fallback_region
+
         try:
-            self[service] = boto3.client(service)  # type: ignore[call-overload] # the name is a variable
+            region = boto3.session.Session().region_name or fallback_region(os.environ)
+            self[service] = boto3.client(service, region_name=region)  # type: ignore[call-overload] # a variable
         except (BotoCoreError, ValueError) as error:
             why = f"doctor: no client for {service}: {str(error).removesuffix('.')}. Nothing was looked at"
             raise ConfigurationError(f"{why}. Set AWS_DEFAULT_REGION (and AWS_PROFILE), or give files") from None

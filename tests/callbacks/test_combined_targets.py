@@ -207,7 +207,7 @@ def test_a_target_that_lacks_a_region_is_refused_before_any_work(
     token = TOKEN if url.startswith("sqs") else None
     with pytest.raises(ConfigurationError, match="region"):
         read_settings(
-            {"STEPOUT_TARGETS": url if token else f"stdout: {url}", "STEPOUT_EXECUTION": EXECUTION}, token=token
+            {"STEPOUT_TARGETS": url if token else f"stdout: {url}", "STEPOUT_EXECUTION": "job-7"}, token=token
         )
 
 

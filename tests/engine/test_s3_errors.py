@@ -88,7 +88,7 @@ def test_the_region_is_named_when_s3_names_it() -> None:
     )
     assert isinstance(error, ConfigurationError)
     assert "in eu-west-1, the client asks us-east-1" in str(error)
-    assert "AWS_REGION=eu-west-1" in str(error)
+    assert "AWS_DEFAULT_REGION=eu-west-1" in str(error)
 
 
 def test_kms_is_recognised_in_the_text_of_an_access_denied() -> None:
