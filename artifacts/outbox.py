@@ -17,6 +17,7 @@ from stepout.artifacts.store import Mode
 from stepout.artifacts.upload import Upload
 from stepout.schemas import Pointer, invalid_document, json_problems
 from stepout.schemas.errors import ConfigurationError
+from stepout.schemas.json_value import plain_copy
 from stepout.schemas.pointer import pointer_problems
 from stepout.schemas.rules import POINTER_TEXTS
 
@@ -240,6 +241,10 @@ class Outbox:
 
     def _checked_anew(self, name: str | None, label: str, key: str, media_type: str, options: PutOptions) -> Target:
         annotations = options.get("annotations")
+        if annotations is not None:
+            if wrong := json_problems(annotations, "$.annotations", convertible=True):
+                raise invalid_document(f"the pointer of artifact {label!r}", wrong, "Nothing was read or sent.")
+            annotations = plain_copy(annotations)
         draft = Pointer(
             bucket=self.store.bucket,
             key=key,
@@ -249,7 +254,7 @@ class Outbox:
             bucket_owner=self.defaults.expected_bucket_owner,
             region=getattr(self.store, "region", None),
             expires_at=_time(options.get("expires_at")),
-            annotations=annotations if annotations is None else dict(annotations),
+            annotations=annotations,
         )
         document = draft.to_dict()
         problems = json_problems(document) or list(pointer_problems(document))

@@ -11,8 +11,9 @@ from stepout.artifacts import directory, images, many, tables, values
 from stepout.artifacts.media import DEFAULT, JSON, PARQUET, TEXT, extension_of, media_type_of
 from stepout.artifacts.outbox import PutOptions
 from stepout.artifacts.writer import ArtifactTextWriter, ArtifactWriter
-from stepout.schemas import dump_json, invalid_document, json_problems
+from stepout.schemas import invalid_document, json_problems
 from stepout.schemas.errors import ConfigurationError
+from stepout.schemas.json_text import dump_plain_json
 from stepout.schemas.problems import Problem
 
 if TYPE_CHECKING:
@@ -84,21 +85,21 @@ class Puts:
         return self._outbox.put(target, lambda upload: upload.send_buffer(data))
 
     def put_json(self, name: str, value: Any, **options: Unpack[PutOptions]) -> Pointer:
-        """Write JSON: compact, UTF-8.
+        """Write JSON: compact, UTF-8. Tuples become arrays, numpy's scalars numbers.
 
         Args:
             name: The artifact's name.
-            value: What ``stepout.schemas.json_problems`` finds nothing wrong with: no NaN, dates, bytes or tuples.
+            value: What ``stepout.schemas.json_problems`` finds nothing wrong with: no NaN, dates, bytes or sets.
             options: See ``PutOptions``.
 
         Raises:
             InvalidDocumentError: It is not JSON; ``problems`` says which members. Nothing was sent.
         """
         target = self._outbox.target(name, JSON, ".json", options)
-        problems = json_problems(value)
+        problems = json_problems(value, convertible=True)
         if problems:
             raise invalid_document(f"the value of artifact {name!r}", problems, "Nothing was sent.")
-        data = dump_json(value)
+        data = dump_plain_json(value)
         return self._outbox.put(target, lambda upload: upload.send_buffer(data))
 
     def put_file(self, name: str, path: str | os.PathLike[str] | Any, **options: Unpack[PutOptions]) -> Pointer:

@@ -12,6 +12,7 @@ from stepout.artifacts.keys import check_prefix
 from stepout.artifacts.plan import TransferSettings
 from stepout.artifacts.store import Encryption, StoreProfile, WriteOptions
 from stepout.schemas.errors import ConfigurationError
+from stepout.schemas.problems import member
 from stepout.schemas.rules import POINTER_TEXTS
 
 if TYPE_CHECKING:
@@ -217,10 +218,16 @@ def _tags(tags: Mapping[str, str]) -> dict[str, str]:
         raise ConfigurationError(f"tags: S3 takes {_TAGS} an object, got {len(tags)}")
     for name, value in tags.items():
         if not (isinstance(name, str) and isinstance(value, str)):
-            raise ConfigurationError("tags: names and values are text")
+            raise ConfigurationError(f"tags: names and values are text; {_not_text('tags', name, value)}")
         if not 1 <= len(name) <= _TAG_NAME or len(value) > _TAG_VALUE:
             raise ConfigurationError(f"tags: S3 takes names of 1 to {_TAG_NAME} characters, values of {_TAG_VALUE}")
     return dict(tags)
+
+
+def _not_text(what: str, name: object, value: object) -> str:
+    if not isinstance(name, str):
+        return f"{member(what, name)} has a name of type {type(name).__name__}"
+    return f"{member(what, name)} is of type {type(value).__name__}: write str() of it"
 
 
 def _metadata(metadata: Mapping[str, str]) -> dict[str, str]:
@@ -229,7 +236,7 @@ def _metadata(metadata: Mapping[str, str]) -> dict[str, str]:
     size = 0
     for name, value in metadata.items():
         if not (isinstance(name, str) and isinstance(value, str)):
-            raise ConfigurationError("metadata: names and values are text")
+            raise ConfigurationError(f"metadata: names and values are text; {_not_text('metadata', name, value)}")
         if not _HEADER_NAME.fullmatch(name) or not value.isascii() or not value.isprintable():
             raise ConfigurationError("metadata: they travel as HTTP headers, so names and values are printable ASCII")
         size += len(name) + len(value)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stepout.callbacks.places import write_atomically
+from stepout.callbacks.result import RESULT
 from stepout.schemas import Pointer, Problem, RunIdentity, TaskOutput, invalid_document, json_problems
 from stepout.schemas.errors import OutputTooLargeError
 from stepout.schemas.spill import DEFAULT_BUDGET, Spill, fit
@@ -67,7 +68,7 @@ def make_document(
     from stepout.schemas.validation import validate
 
     _refuse("the task's output", [_unfinished(name) for name in getattr(artifacts, "unfinished", ())])
-    _refuse("the task's result", json_problems(dict(result), "$.result"))
+    _refuse("the task's result", json_problems(dict(result), RESULT, convertible=True))
     output = TaskOutput(
         artifacts=dict(artifacts.pointers) if artifacts is not None else {},
         result=dict(result),

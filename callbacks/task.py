@@ -15,6 +15,7 @@ from stepout.callbacks.heart import Heart, interval_of
 from stepout.callbacks.logs import redacted_logs
 from stepout.callbacks.redact import Redactor
 from stepout.callbacks.report import Reporter
+from stepout.callbacks.result import TaskResult
 from stepout.callbacks.settings import parse_input, read_settings, take_token
 from stepout.callbacks.signals import Reactions, SignalGuard, grace_of
 from stepout.callbacks.stillborn import report_stillborn
@@ -105,7 +106,7 @@ class Task:
         budget = DEFAULT_BUDGET if budget is None else check_budget(budget)
         self._make_artifacts = artifacts
         self._input = input
-        self._result: dict[str, Any] = {}
+        self._result: dict[str, Any] = TaskResult()
         self._entered = False
         self._pid = -1
         self._redactor = redactor
@@ -204,7 +205,7 @@ class Task:
 
     @property
     def result(self) -> dict[str, Any]:
-        """Small inline JSON, reported with the pointers; a mapping may be assigned."""
+        """Small inline JSON, reported with the pointers; a mapping may be assigned. See ``TaskResult``."""
         return self._result
 
     @result.setter
@@ -213,7 +214,8 @@ class Task:
             raise InvalidDocumentError(
                 f"a task's result must be a mapping of names to JSON, not {type(value).__name__}"
             )
-        self._result = dict(value)
+        if value is not self._result:
+            self._result = TaskResult(value)
 
     @property
     def cancelled(self) -> Flag:

@@ -12,7 +12,7 @@ from stepout.schemas import rules
 from stepout.schemas.errors import ConfigurationError, InvalidDocumentError
 from stepout.schemas.json_text import load_json
 from stepout.schemas.json_value import json_problems, plain_copy
-from stepout.schemas.problems import Problem, member, tidy
+from stepout.schemas.problems import Problem, describe_problems, member, tidy
 from stepout.schemas.validation import location_of, registry
 
 if TYPE_CHECKING:
@@ -72,8 +72,8 @@ class Contract:
     def __post_init__(self) -> None:
         object.__setattr__(self, "artifacts", _required(self.artifacts))
         if self.result is not None:
-            object.__setattr__(self, "result", plain_copy(self.result))
             object.__setattr__(self, "_validator", _compiled(self.result))
+            object.__setattr__(self, "result", plain_copy(self.result))
 
     @classmethod
     def from_dict(cls, document: object) -> Contract:
@@ -169,9 +169,11 @@ def _compiled(schema: object) -> Validator:
     from jsonschema import Draft202012Validator, SchemaError
     from jsonschema.validators import validator_for
 
-    problems = json_problems(plain_copy(schema))
-    if problems or not isinstance(schema, Mapping):
+    if not isinstance(schema, Mapping):
         raise ConfigurationError("the contract's schema for result must be a JSON Schema: an object of JSON values")
+    if problems := json_problems(schema, convertible=True):
+        found = describe_problems(problems)
+        raise ConfigurationError(f"the contract's schema for result must be JSON, an object of JSON values: {found}")
     contents = plain_copy(schema)
     dialect = contents.get("$schema", Draft202012Validator.META_SCHEMA["$schema"])
     kind = validator_for({"$schema": str(dialect)}, default=Draft202012Validator)

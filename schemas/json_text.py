@@ -6,13 +6,14 @@ import json
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
-from stepout.schemas.json_value import DEPTH_LIMIT, json_problems
+from stepout.schemas.errors import InvalidDocumentError
+from stepout.schemas.json_value import DEPTH_LIMIT, json_problems, plain_copy
 from stepout.schemas.problems import Problem, invalid_document, item, member
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["SIZE_LIMIT", "dump_json", "load_json"]
+__all__ = ["SIZE_LIMIT", "dump_json", "dump_plain_json", "load_json"]
 
 SIZE_LIMIT: Final = 64 * 2**20
 """How many bytes of text are read unless the caller says otherwise."""
@@ -37,6 +38,18 @@ def dump_json(value: object) -> bytes:
     if problems:
         raise invalid_document("the value", problems, "Nothing was written.")
     return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+
+
+def dump_plain_json(value: object) -> bytes:
+    """Write a JSON value, or one that ``plain_copy`` makes JSON of, as ``dump_json`` does.
+
+    Raises:
+        InvalidDocumentError: As ``dump_json``.
+    """
+    try:
+        return dump_json(value)
+    except InvalidDocumentError:
+        return dump_json(plain_copy(value))
 
 
 def load_json(text: str | bytes | bytearray | memoryview, *, max_bytes: int | None = SIZE_LIMIT) -> Any:

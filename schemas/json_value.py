@@ -4,13 +4,18 @@ JSON here is what every reader of a document keeps exactly: ``dict`` with text n
 surrogates, ``bool``, ``None``, finite ``float``, and ``int`` up to 2**53 - 1 either way (beyond it, JavaScript, JSONata
 and every other reader that has only doubles round silently: RFC 8259, section 6). Subclasses of these types count
 (``numpy.float64`` is a ``float``, an ``IntEnum`` an ``int``); tuples, sets, bytes, dates and other scalars do not.
+
+What a program sets, as against what it has parsed, may also be *convertible*: tuples, other mappings, and the scalars
+of numpy (and of what is like it), which stand for a number, a boolean or text.
 """
 
 from __future__ import annotations
 
 import math
+import numbers
+import operator
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from stepout.schemas.problems import Problem, item, member
@@ -25,18 +30,20 @@ INTEGER_LIMIT: Final = 2**53 - 1
 
 _SURROGATE = re.compile(r"[\ud800-\udfff]").search
 _PLAIN = (str, float, int)
+_TIMES = ("m", "M")  # numpy's kinds of timedelta64 and datetime64
 
 
 class NotPlainError(ValueError):
     """The value holds something other than plain JSON; ``json_problems`` tells what, if anything, is wrong."""
 
 
-def json_problems(value: object, location: str = "$") -> list[Problem]:
+def json_problems(value: object, location: str = "$", *, convertible: bool = False) -> list[Problem]:
     """Find everything in a Python value that is not JSON.
 
     Args:
         value: Any Python value; cycles and any depth are fine.
         location: What to call the value itself.
+        convertible: Whether what ``plain_copy`` makes JSON of counts as JSON.
 
     Returns:
         A problem for each finding, in the order of the value, named by member. Kinds: ``"not-json"`` (a type that JSON
@@ -46,7 +53,7 @@ def json_problems(value: object, location: str = "$") -> list[Problem]:
     try:
         copy_json(value)
     except NotPlainError:
-        return list(_findings(value, location, ()))
+        return list(_findings(value, location, (), _plain_scalar if convertible else _same))
     return []
 
 
@@ -82,17 +89,20 @@ def copy_json(value: Any, room: int = DEPTH_LIMIT) -> Any:
 
 
 def plain_copy(value: Any) -> Any:
-    """Copy what is a mapping, a list or a subclass of JSON's scalars into the plain types; leave the rest as it is.
+    """Copy mappings, lists, tuples and scalars (also numpy's) into the plain types; leave the rest as it is.
 
     Args:
         value: A value in which nothing contains itself.
 
     Returns:
         The copy. What is not JSON stays, for ``json_problems`` to name.
+
+    >>> plain_copy({"shape": (3, 4)})
+    {'shape': [3, 4]}
     """
     if isinstance(value, Mapping):
         return {_plain_scalar(name): plain_copy(child) for name, child in value.items()}
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return [plain_copy(child) for child in value]
     return _plain_scalar(value)
 
@@ -111,14 +121,32 @@ def _plain_scalar(value: Any) -> Any:
         return str.__str__(value)
     if isinstance(value, float):
         return float.__float__(value)
-    return int.__int__(value) if isinstance(value, int) else value
+    return int.__int__(value) if isinstance(value, int) else _unwrapped(value)
 
 
-def _findings(value: object, location: str, above: tuple[int, ...]) -> Iterator[Problem]:
+def _same(value: Any) -> Any:
+    return value
+
+
+def _unwrapped(value: Any) -> Any:
+    """The number, boolean or text that a scalar of numpy stands for, without importing numpy; else the value itself."""
+    if getattr(getattr(value, "dtype", None), "kind", "") in _TIMES:
+        return value  # item() counts nanoseconds, and a timedelta64 calls itself an integer
+    shape = getattr(value, "shape", None)
+    if isinstance(shape, tuple) and not shape and callable(getattr(value, "item", None)):
+        found = value if getattr(value, "mask", False) else value.item()  # a masked value is no 0
+        return found if isinstance(found, _PLAIN) else value
+    return operator.index(value) if isinstance(value, numbers.Integral) else value
+
+
+def _findings(value: object, location: str, above: tuple[int, ...], scalar: Callable[[Any], Any]) -> Iterator[Problem]:
+    convertible = scalar is not _same
+    if isinstance(value, dict | list) or (convertible and isinstance(value, Mapping | tuple)):
+        yield from _container_findings(value, location, above, scalar)
+        return
+    value = scalar(value)
     if isinstance(value, str):
         yield from _text_findings(value, location)
-    elif isinstance(value, dict | list):
-        yield from _container_findings(value, location, above)
     elif isinstance(value, float):
         if not math.isfinite(value):
             yield Problem(
@@ -133,22 +161,27 @@ def _findings(value: object, location: str, above: tuple[int, ...]) -> Iterator[
         )
 
 
-def _container_findings(value: dict[Any, Any] | list[Any], location: str, above: tuple[int, ...]) -> Iterator[Problem]:
+def _container_findings(
+    value: Mapping[Any, Any] | list[Any] | tuple[Any, ...],
+    location: str,
+    above: tuple[int, ...],
+    scalar: Callable[[Any], Any],
+) -> Iterator[Problem]:
     if id(value) in above:
         yield Problem(location, "cycle", "contains itself, which JSON cannot hold")
     elif len(above) >= DEPTH_LIMIT:
         yield Problem(location, "depth", f"lies deeper than {DEPTH_LIMIT} objects and arrays; flatten it")
-    elif isinstance(value, dict):
+    elif isinstance(value, Mapping):
         for name, child in value.items():
             place = member(location, name)
             if isinstance(name, str):
                 yield from _text_findings(name, place)
             else:
                 yield Problem(place, "not-json", f"has a name of type {_type_name(name)}; names of members are text")
-            yield from _findings(child, place, (*above, id(value)))
+            yield from _findings(child, place, (*above, id(value)), scalar)
     else:
         for index, child in enumerate(value):
-            yield from _findings(child, item(location, index), (*above, id(value)))
+            yield from _findings(child, item(location, index), (*above, id(value)), scalar)
 
 
 def _text_findings(text: str, location: str) -> Iterator[Problem]:
@@ -166,8 +199,10 @@ def _remedy(value: object) -> str:
         return "make it a list"
     if isinstance(value, bytes | bytearray | memoryview):
         return "put it into an artifact, or encode it as text"
-    if hasattr(value, "isoformat"):
-        return "use .isoformat()"
-    if hasattr(value, "item"):
-        return "use .item(), or .tolist() for an array"
-    return "convert it first"
+    advice = {
+        "use .isoformat()": hasattr(value, "isoformat"),
+        "use float(), or str() to keep every digit": type(value).__name__ == "Decimal",
+        "use str()": getattr(getattr(value, "dtype", None), "kind", "") in _TIMES,
+        "use .item(), or .tolist() for an array": hasattr(value, "item"),
+    }
+    return next((each for each, fits in advice.items() if fits), "convert it first")
