@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, final
 
+from stepout.schemas.environment import meant_for, warn_of_unknown
 from stepout.schemas.errors import ConfigurationError, NotAllowedError
 from stepout.schemas.places import S3_ARN, TablePlace, key_fault, table_place
 from stepout.schemas.places import split_s3_url as split_url
@@ -155,11 +156,12 @@ def from_env(environ: Mapping[str, str] = os.environ) -> Allowed:
     Raises:
         ConfigurationError: It is not set, or an entry is no URL.
     """
+    warn_of_unknown(environ)
     text = environ.get(ENVIRONMENT_NAME)
     if text is None:
         msg = (
-            "which buckets may this document point into? Pass "
-            'allow=["s3://bucket/prefix/"] (or stepout.ANY_BUCKET), or set STEPOUT_ALLOW. Nothing was read.'
+            'which buckets may this document point into? Pass allow=["s3://bucket/prefix/"] (or stepout.ANY_BUCKET), '
+            f"or set STEPOUT_ALLOW{meant_for(environ, ENVIRONMENT_NAME)}. Nothing was read."
         )
         raise ConfigurationError(msg)
     return allowed_from(text)

@@ -23,6 +23,7 @@ from stepout.artifacts.settings import (
     write_options,
 )
 from stepout.schemas import RunIdentity, dump_json
+from stepout.schemas.environment import meant_for, warn_of_unknown
 from stepout.schemas.errors import ConfigurationError, StoreError
 
 if TYPE_CHECKING:
@@ -154,13 +155,14 @@ class ArtifactManager(Puts):
             ConfigurationError: There is no bucket, or a variable holds what it cannot.
         """
         found = os.environ if environ is None else environ
+        warn_of_unknown(found)
         bucket = overrides.pop("bucket", None) or found.get("STEPOUT_BUCKET")
         if not bucket:
             msg = (
                 "no bucket for artifacts: set STEPOUT_BUCKET to a bucket's name or to s3://bucket/prefix (in the task "
                 "definition, or in the state's container overrides), or pass bucket="
             )
-            raise ConfigurationError(msg)
+            raise ConfigurationError(msg + meant_for(found, "STEPOUT_BUCKET"))
         if overrides.get("prefix") is None:
             overrides["prefix"] = found.get("STEPOUT_PREFIX") or ""
         if overrides.get("run") is None:

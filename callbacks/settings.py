@@ -11,6 +11,7 @@ from stepout.callbacks.places import StdoutTarget
 from stepout.callbacks.sfn import check_token
 from stepout.callbacks.targets import TargetContext, parse_targets, target_urls
 from stepout.schemas import Pointer, RunIdentity, TaskOutput, describe_problems, load_json
+from stepout.schemas.environment import meant_for
 from stepout.schemas.errors import ConfigurationError, InvalidDocumentError
 
 if TYPE_CHECKING:
@@ -105,6 +106,7 @@ def _targets(environ: Mapping[str, str], context: TargetContext) -> tuple[Target
             "STEPOUT_EXECUTION is set, but neither STEPOUT_TASK_TOKEN nor STEPOUT_OUTPUT nor STEPOUT_TARGETS: the "
             "state machine would never hear of this task's outcome. Pass $$.Task.Token as STEPOUT_TASK_TOKEN (and call "
             "the state with .waitForTaskToken), pass an s3:// URL as STEPOUT_OUTPUT (pull mode), or name a target"
+            + meant_for(environ, "STEPOUT_TASK_TOKEN", "STEPOUT_OUTPUT", "STEPOUT_TARGETS")
         )
     return (StdoutTarget(),)
 

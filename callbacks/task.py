@@ -19,6 +19,7 @@ from stepout.callbacks.result import TaskResult
 from stepout.callbacks.settings import parse_input, read_settings, take_token
 from stepout.callbacks.signals import Reactions, SignalGuard, grace_of
 from stepout.callbacks.stillborn import report_stillborn
+from stepout.schemas.environment import warn_of_unknown
 from stepout.schemas.errors import ConfigurationError, InvalidDocumentError, TaskError
 from stepout.schemas.spill import DEFAULT_BUDGET, Spill, check_budget
 
@@ -162,6 +163,7 @@ class Task:
             InvalidTokenError: The token is empty, too long or damaged.
         """
         where = os.environ if environ is None else environ
+        warn_of_unknown(where)
         token = take_token(where, token)
         try:
             settings = read_settings(where, token=token, client=client, targeted=targets is not None)
@@ -197,6 +199,11 @@ class Task:
         Raises:
             ConfigurationError: The task has none.
         """
+        if not self._entered:
+            raise ConfigurationError(
+                "this task has not begun, and nothing is written or reported before it has: use it as "
+                "`with stepout.open_task() as task:`, and task.artifacts inside that block"
+            )
         if self._ending.artifacts is None:
             raise ConfigurationError(
                 "this task has no artifact manager (yet): give it one, and use it inside the block"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from stepout.callbacks.settings import InputUrl
 from stepout.schemas import find_documents
+from stepout.schemas.environment import meant_for
 from stepout.schemas.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -104,7 +105,8 @@ def _allowed(allow: Iterable[str | AnyBucket] | AnyBucket | Allowed | None, envi
         return allowed_from(allow)
     if environ.get("STEPOUT_ALLOW") is None:
         raise ConfigurationError(
-            "the task's input is a pointer, a task output or a URL, and nothing says where it may point to: set "
+            "the task's input is a pointer, a task output or a URL, and nothing says where it may point to"
+            f"{meant_for(environ, 'STEPOUT_ALLOW')}: set "
             'STEPOUT_ALLOW to "s3://bucket/prefix/", or pass allow=["s3://bucket/prefix/"] to open_task (allow=[] if '
             "the job does not read its input). Nothing was read"
         )

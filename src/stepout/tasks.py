@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, Unpack, cast, overload
+import warnings
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, Self, TypeVar, Unpack, cast, overload
 
 from stepout.callbacks.decorate import as_task
 from stepout.callbacks.task import Task, TaskOptions
 from stepout.callbacks.uncaught import UncaughtHook, watch_uncaught
 from stepout.inputs import TaskInput
 from stepout.schemas import RunIdentity
+from stepout.schemas.environment import meant_for
 from stepout.schemas.errors import ConfigurationError, StoreError
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ __all__ = ["OpenTask", "OpenTaskOptions", "open_task", "task"]
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
+_R_co = TypeVar("_R_co", covariant=True)
 
 
 class OpenTaskOptions(TaskOptions, total=False):
@@ -57,6 +60,7 @@ class OpenTask(Task):
     """
 
     _uncaught: UncaughtHook | None = None
+    _awaits_entry = False
     owns_artifacts = False
     """Whether the artifact manager ends with the task: what is written after the report would be in no document."""
 
@@ -93,10 +97,16 @@ class OpenTask(Task):
             StoreError: What it points to is missing, denied, changed, expired, over 64 MiB, or unreachable.
             IntegrityError: The bytes are not those that were written.
         """
+        self._awaits_entry = False  # somebody wanted this alone, as tests and tools do
         return self._read_input.read()
+
+    def __del__(self) -> None:
+        if self._awaits_entry:
+            _warn_never_entered()
 
     def __enter__(self) -> Self:
         """Send the first heartbeat, then start the others."""
+        self._awaits_entry = False
         self._uncaught = watch_uncaught(self._redactor)
         try:
             return super().__enter__()
@@ -180,7 +190,16 @@ def open_task(**options: Unpack[OpenTaskOptions]) -> OpenTask:
     given["read_input"] = functools.partial(TaskInput, allow=given.pop("allow", None), client=client, environ=environ)
     opened = OpenTask.from_env(environ, client=given.pop("sfn_client", None), artifacts=artifacts, **given)
     opened.owns_artifacts = ready is None
+    opened._awaits_entry = True  # noqa: SLF001 - this function is how the class is made
     return opened
+
+
+def _warn_never_entered() -> None:
+    warnings.warn(
+        "a task was opened and never entered, so nothing was reported: use `with stepout.open_task() as task:`",
+        RuntimeWarning,  # as for a coroutine that nobody awaited: Python shows it without any setting
+        stacklevel=2,
+    )
 
 
 def _store_in(bucket: Any) -> Any:
@@ -193,7 +212,7 @@ def _artifacts(environ: Mapping[str, str], place: dict[str, Any], run: RunIdenti
     from stepout.artifacts.run import resolve_run
 
     if place["bucket"] is None and not environ.get("STEPOUT_BUCKET"):
-        return _NoArtifacts(resolve_run(run or RunIdentity.from_env(environ)))
+        return _NoArtifacts(resolve_run(run or RunIdentity.from_env(environ)), meant_for(environ, "STEPOUT_BUCKET"))
     settings = {name: value for name, value in {**place, "run": run}.items() if value is not None}
     return ArtifactManager.from_env(environ, **settings)
 
@@ -201,8 +220,9 @@ def _artifacts(environ: Mapping[str, str], place: dict[str, Any], run: RunIdenti
 class _NoArtifacts:
     """Stands where an artifact manager would, in a task that was given no bucket."""
 
-    def __init__(self, run: RunIdentity) -> None:
+    def __init__(self, run: RunIdentity, hint: str) -> None:
         self.run = run
+        self._hint = hint
         self.pointers: Mapping[str, Pointer] = {}
         self.unfinished: Sequence[str] = ()
 
@@ -215,26 +235,41 @@ class _NoArtifacts:
         Raises:
             ConfigurationError: Always.
         """
-        raise _no_bucket(stem)
+        raise _no_bucket(stem, self._hint)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(name)
-        raise _no_bucket(name)
+        raise _no_bucket(name, self._hint)
 
 
-def _no_bucket(what: str) -> ConfigurationError:
-    return ConfigurationError(
-        f"artifacts ({what}) need a bucket, and this task has none: set STEPOUT_BUCKET, or pass bucket= to open_task"
-    )
+def _no_bucket(what: str, hint: str) -> ConfigurationError:
+    wanted = "set STEPOUT_BUCKET, or pass bucket= to open_task"
+    return ConfigurationError(f"artifacts ({what}) need a bucket, and this task has none: {wanted}{hint}")
+
+
+class TaskFunction(Protocol[_P, _R_co]):
+    """What ``@stepout.task`` makes of a function: each call is a task."""
+
+    def __call__(self, *args: _P.args, **kwargs: _P.kwargs) -> _R_co:
+        """Run the function as a task, and report its outcome."""
+        ...
+
+    def with_options(self, **options: Unpack[OpenTaskOptions]) -> TaskFunction[_P, _R_co]:
+        """Return the same function with other options; they come before the decorator's. For tests, for example.
+
+        Args:
+            options: As for ``open_task``.
+        """
+        ...
 
 
 @overload
-def task(function: Callable[Concatenate[OpenTask, _P], _R], /) -> Callable[_P, _R]: ...
+def task(function: Callable[Concatenate[OpenTask, _P], _R], /) -> TaskFunction[_P, _R]: ...
 @overload
 def task(
     **options: Unpack[OpenTaskOptions],
-) -> Callable[[Callable[Concatenate[OpenTask, _P], _R]], Callable[_P, _R]]: ...
+) -> Callable[[Callable[Concatenate[OpenTask, _P], _R]], TaskFunction[_P, _R]]: ...
 def task(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     """Decorate a function that is a whole task: ``@stepout.task``, or ``@stepout.task(bucket="…", …)``.
 
@@ -244,18 +279,19 @@ def task(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
         options: As for ``open_task``, which each call does.
 
     Returns:
-        The function without its first argument.
+        The function without its first argument. Its ``with_options(…)`` is the same function with other options, for
+        tests: ``main.with_options(targets=RecordingTarget(), client=MemoryStore("b"), bucket="b", environ={})()``.
 
     Raises:
         ConfigurationError: It is a generator function, whose body would run after the task was reported.
 
     Example:
         >>> from stepout.callbacks import RecordingTarget
-        >>> target = RecordingTarget()
-        >>> @task(environ={}, targets=target)
+        >>> @task
         ... def count(task, rows):
         ...     return {"rows": rows}
-        >>> count(3)
+        >>> target = RecordingTarget()
+        >>> count.with_options(environ={}, targets=target)(3)
         {'rows': 3}
         >>> target.successes[0]["result"]
         {'rows': 3}
@@ -265,5 +301,7 @@ def task(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     return _decorated(function, options=options)
 
 
-def _decorated(function: Callable[..., Any], *, options: Any) -> Callable[..., Any]:
-    return as_task(function, lambda: open_task(**options), passes_task=True)
+def _decorated(function: Callable[..., Any], *, options: Any) -> Any:
+    made: Any = as_task(function, lambda: open_task(**options), passes_task=True)
+    made.with_options = lambda **others: _decorated(function, options={**options, **others})
+    return made

@@ -19,6 +19,7 @@ from stepout.schemas.errors import (
     InvalidDocumentError,
     InvalidTokenError,
     OutcomeUndeliveredError,
+    PermanentError,
     StoreError,
     TaskClosedError,
     TaskError,
@@ -77,6 +78,41 @@ def test_a_writer_that_nobody_closed_is_no_success() -> None:
     with pytest.raises(StoreError):
         writers[0].write(b"more")
     assert task.artifacts.pointers == {}
+
+
+@stepout.task(bucket="never-used", targets=RecordingTarget(closed=True))
+def decorated(task: stepout.OpenTask, rows: int, *, name: str = "raw") -> dict[str, int]:
+    """A task as a module of a job has it."""
+    if task.input == "bad":
+        raise PermanentError("nothing to do")
+    task.artifacts.put_bytes(name, b"1,2,3")
+    return {"rows": rows}
+
+
+@stepout.task
+async def awaited(task: stepout.OpenTask) -> dict[str, int]:
+    """The same for a coroutine."""
+    await asyncio.sleep(0)
+    return {"run": task.run.attempt or 0}
+
+
+def test_a_decorated_task_runs_with_other_options() -> None:
+    """Without rewriting it: store, target and environment of a test, over what the decorator says."""
+    store, target = MemoryStore("results"), RecordingTarget()
+    testable = decorated.with_options(bucket=store, targets=target, environ={})
+    assert testable(3, name="csv") == {"rows": 3}
+    output = stepout.resolve_output(target.successes[0], allow=["s3://results/"], client=store)
+    assert (output["csv"].read_bytes(), output.result) == (b"1,2,3", {"rows": 3})
+    target = RecordingTarget()
+    with pytest.raises(PermanentError):
+        testable.with_options(targets=target, environ={"STEPOUT_INPUT": '"bad"'})(3)
+    assert target.failures[0]["error"] == "Stepout.Permanent"
+    with pytest.raises(TaskClosedError):
+        decorated.with_options(environ={})(3)
+    target = RecordingTarget()
+    asyncio.run(awaited.with_options(targets=target, environ={"STEPOUT_ATTEMPT": "2"})())
+    assert target.successes[0]["result"] == {"run": 2}
+    assert decorated.__doc__ == "A task as a module of a job has it."
 
 
 @pytest.mark.parametrize("waived", [False, True])
