@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import io
 import logging
-import opcode
 import sys
-from typing import TYPE_CHECKING, BinaryIO, Final
+from typing import TYPE_CHECKING, BinaryIO
 
 from stepout.schemas.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from types import FrameType, TracebackType
+    from types import TracebackType
     from typing import Self
 
     from typing_extensions import Buffer
@@ -22,9 +21,6 @@ if TYPE_CHECKING:
 __all__ = ["ArtifactTextWriter", "ArtifactWriter"]
 
 _log = logging.getLogger("stepout.artifacts.writer")
-
-_LEAVING: Final = opcode.opmap.get("WITH_EXCEPT_START")
-"""What CPython (3.9 to 3.14) executes while an ``__exit__`` runs for an exception that leaves a ``with`` block."""
 
 
 if TYPE_CHECKING:
@@ -39,13 +35,10 @@ else:
 class ArtifactWriter(_BinaryFile):
     """Streams bytes into one artifact.
 
-    The artifact exists once the writer is closed, also inside an ``except`` or ``finally`` clause. Leaving its ``with``
-    block with an exception, or that of an object that closes it then (``TextIOWrapper``, ``contextlib.closing``),
-    ``abort()``, or forgetting the writer leaves nothing. Inside its own ``with`` block a ``close()`` while an exception
-    is under way waits for the end of the block.
-
-    What was not committed counts as ``unfinished``, and fails the task, until the name is written or ``abort()`` says
-    that the job does without it.
+    The artifact exists once its ``with`` block ends, or once ``close()`` is called while no exception is handled.
+    Leaving the block with an exception, ``close()`` in an ``except`` or ``finally`` clause that an exception led to (it
+    may have cut the content short), or forgetting the writer leaves nothing, and fails the task: until the name is
+    written after all, or ``abort()`` says that the job does without it.
     """
 
     def __init__(self, outbox: Outbox, target: Target) -> None:
@@ -125,7 +118,10 @@ class ArtifactWriter(_BinaryFile):
             raise ValueError(f"the writer of artifact {self.name!r} is closed")
 
     def close(self) -> None:
-        """Commit, unless an exception is leaving a ``with`` block and closes the writer on its way. Idempotent.
+        """Commit, unless an exception is being handled that was not when the writer was opened. Idempotent.
+
+        ``io`` closes in the same words what is complete and what an exception cut short (``finally``,
+        ``contextlib.closing``, ``TextIOWrapper``): whoever handles the exception says which with a ``with`` block.
 
         Raises:
             StoreError: The commit failed. Nothing is kept.
@@ -135,12 +131,9 @@ class ArtifactWriter(_BinaryFile):
             self._mark_closed()
         elif error is None or error is self._seen:
             self._commit()
-        elif self._entered:
-            pass  # __exit__ decides: the exception may yet be handled inside the block.
-        elif _leaves_a_block(error, sys._getframe(1)):  # noqa: SLF001 - documented, despite its name
-            self._lose(f"it was closed by a with block that {type(error).__name__} left")
-        else:
-            self._commit()
+        elif not self._entered:  # in its own block __exit__ decides: the exception may yet be handled inside it
+            name = type(error).__name__
+            self._lose(f"it was closed while {name} was handled; to keep it, close it after the except clause")
 
     def abort(self) -> None:
         """End the write and leave nothing: the job does without it. Idempotent, from any thread; the name is free."""
@@ -233,19 +226,3 @@ class ArtifactTextWriter(io.TextIOWrapper):
 
     def __del__(self) -> None:
         self._writer.forget()
-
-
-def _leaves_a_block(error: BaseException, frame: FrameType | None) -> bool:
-    """Whether somebody's ``__exit__`` runs, between here and the frame that has the exception, since it leaves a block.
-
-    ``sys.exc_info`` is the same in an ``except`` clause, where ``close()`` is the job's word that all is written, and
-    in the exit of a wrapper's ``with`` block, where it is not; what the frames execute tells them apart.
-    """
-    caught = error.__traceback__.tb_frame if error.__traceback__ is not None else None
-    while frame is not None:
-        if frame.f_code.co_code[frame.f_lasti] == _LEAVING:
-            return True
-        if frame is caught:
-            return False
-        frame = frame.f_back
-    return False
