@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, final
 
 from stepout.schemas.environment import meant_for, warn_of_unknown
 from stepout.schemas.errors import ConfigurationError, NotAllowedError
+from stepout.schemas.foreign_text import shown
 from stepout.schemas.places import S3_ARN, TablePlace, key_fault, table_place
 from stepout.schemas.places import split_s3_url as split_url
 
@@ -25,7 +26,6 @@ ENVIRONMENT_NAME: Final = "STEPOUT_ALLOW"
 
 # Buckets from before 2018 may have capitals, underscores and up to 255 characters; anything else is no bucket.
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{2,254}")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 @final
@@ -94,7 +94,7 @@ class Allowed:
         """
         reason = self.refusal(bucket, key)
         if reason is not None:
-            msg = f"refused s3://{_shown(bucket)}/{_shown(key)} before any request: {reason}"
+            msg = f"refused s3://{shown(bucket)}/{shown(key)} before any request: {reason}"
             raise NotAllowedError(msg)
 
     def check_item(self, place: TablePlace) -> None:
@@ -104,7 +104,7 @@ class Allowed:
             NotAllowedError: The item is outside the list.
         """
         if not any(rule.permits(place) for rule in self.tables):
-            msg = f"refused {_shown(place.url)} before any request: it is outside the allow-list {self}"
+            msg = f"refused {shown(place.url)} before any request: it is outside the allow-list {self}"
             raise NotAllowedError(f"{msg}; add dynamodb://{place.table}/ to allow= if you trust it")
 
     def refusal(self, bucket: str, key: str) -> str | None:
@@ -175,7 +175,7 @@ def _rule(entry: object) -> _Rule:
     bare = prefix.removesuffix("/")
     named = S3_ARN.fullmatch(bucket) or _BUCKET.fullmatch(bucket)
     if not named or (bare and key_fault(bare)) or (prefix and not bare):
-        msg = f"allow: {_shown(str(entry))!r} is no s3://bucket/prefix/ (without empty, '.' or '..' segments)"
+        msg = f"allow: {shown(repr(entry))} is no s3://bucket/prefix/ (without empty, '.' or '..' segments)"
         raise ConfigurationError(msg)
     return _Rule(bucket, tuple(bare.split("/")) if bare else (), below=prefix.endswith("/"))
 
@@ -184,10 +184,4 @@ def _table_rule(entry: str) -> _TableRule:
     try:
         return _TableRule(table_place(entry))
     except ValueError as error:
-        raise ConfigurationError(f"allow: {_shown(entry)!r} is no dynamodb://table/ ({error})") from None
-
-
-def _shown(text: str, limit: int = 200) -> str:
-    """Make a text from a document fit for one line of a log."""
-    clean = _CONTROL.sub("?", text.encode("utf-8", "backslashreplace").decode())
-    return clean if len(clean) <= limit else clean[:limit] + "…"
+        raise ConfigurationError(f"allow: {shown(repr(entry))} is no dynamodb://table/ ({error})") from None

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from stepout.artifacts.access import DOCUMENT_LIMIT, Access, Verify, checked_limit, checked_verify
 from stepout.artifacts.reading import ALGORITHMS, Source, check_cap, drain, read_whole, verifier_for
 from stepout.schemas.errors import ArtifactTooLargeError, ConfigurationError, InvalidDocumentError
+from stepout.schemas.foreign_text import shown
 from stepout.schemas.json_text import load_json
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ class Artifact:
         self.name = name
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.pointer.url} {self.pointer.size:,} bytes>"
+        return f"<{type(self).__name__} {shown(self.pointer.url, None)} {self.pointer.size:,} bytes>"
 
     @property
     def url(self) -> str:

@@ -13,7 +13,6 @@ does (stubs of tests, tracing). So the route needs no memory of its failures: th
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 import stat
@@ -25,6 +24,7 @@ from stepout.artifacts.bodies import SMALL
 from stepout.artifacts.native import NativeRoute, may_wait_here, own_obstore
 from stepout.artifacts.sample import Sample, is_plain_key
 from stepout.artifacts.store import Arrived
+from stepout.schemas.foreign_text import logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ColdStore", "Place", "cold_route", "is_cold", "place_of"]
 
-_log = logging.getLogger("stepout.artifacts")
+_log = logger("stepout.artifacts")
 
 _LONGEST_WAIT: Final = 40.0  # seconds; obstore ends a request after 30
 _TICK: Final = 0.1  # waits are interrupted by signals everywhere but on Windows, which looks for them in between

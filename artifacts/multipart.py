@@ -14,7 +14,6 @@ process.
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections import deque
@@ -28,6 +27,7 @@ from stepout.artifacts.hasher import Hasher
 from stepout.artifacts.plan import NEAR_SECONDS, is_far
 from stepout.artifacts.retries import Retries
 from stepout.schemas.errors import StepoutError, StoreError
+from stepout.schemas.foreign_text import logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Multipart", "Part", "aborted_error"]
 
-_log = logging.getLogger("stepout.artifacts")
+_log = logger("stepout.artifacts")
 
 _POLL_SECONDS = 1.0
 _IDLE_SECONDS = 20.0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 import threading
 import time
@@ -10,6 +9,7 @@ from collections.abc import Callable
 from typing import Final, Literal, TextIO
 
 from stepout.schemas.errors import ConfigurationError
+from stepout.schemas.foreign_text import logger, shown
 
 __all__ = ["Progress", "ProgressSetting", "TerminalBar", "for_artifact", "progress_from"]
 
@@ -18,7 +18,7 @@ Progress = Callable[[str, int, int | None], None]
 
 ProgressSetting = Progress | Literal["auto"] | bool | None
 
-_log = logging.getLogger("stepout.artifacts.progress")
+_log = logger("stepout.artifacts.progress")
 _WIDTH: Final = 24
 _INTERVAL: Final = 0.1
 _UNIT: Final = 1024
@@ -90,6 +90,7 @@ class TerminalBar:
 
 
 def _line(name: str, done: int, total: int | None) -> str:
+    name = shown(name, 80)
     if total is None:
         return f"{name}  {_size(done)}"
     share = 1.0 if total == 0 else min(done / total, 1.0)

@@ -13,7 +13,6 @@ written by a request whose answer was lost is recognized as every other one is (
 from __future__ import annotations
 
 import hashlib
-import logging
 import threading
 import time
 from contextlib import contextmanager
@@ -29,6 +28,7 @@ from stepout.artifacts.s3 import S3Store, info_of
 from stepout.artifacts.sample import is_plain_key, sample_of
 from stepout.artifacts.store import Arrived, Written
 from stepout.artifacts.warm import Warm
+from stepout.schemas.foreign_text import logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 __all__ = ["QuickStore"]
 
-_log = logging.getLogger("stepout.artifacts")
+_log = logger("stepout.artifacts")
 
 _KINDS: Final = 8
 """More different settings than any manager has."""

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from typing import TYPE_CHECKING
+
+from stepout.schemas.foreign_text import logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 __all__ = ["Report"]
 
-_log = logging.getLogger("stepout.artifacts")
+_log = logger("stepout.artifacts")
 
 
 class Report:

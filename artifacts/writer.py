@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import io
-import logging
 import sys
 from typing import TYPE_CHECKING, BinaryIO
 
 from stepout.schemas.errors import ConfigurationError
+from stepout.schemas.foreign_text import logger
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ArtifactTextWriter", "ArtifactWriter"]
 
-_log = logging.getLogger("stepout.artifacts.writer")
+_log = logger("stepout.artifacts.writer")
 
 
 if TYPE_CHECKING:

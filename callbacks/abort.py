@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import threading
 from typing import TYPE_CHECKING
+
+from stepout.schemas.foreign_text import logger
 
 if TYPE_CHECKING:
     from stepout.callbacks.ports import Artifacts
 
 __all__ = ["Aborter"]
 
-_log = logging.getLogger("stepout.callbacks.task")
+_log = logger("stepout.callbacks.task")
 
 
 class Aborter:

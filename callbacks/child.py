@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import glob
-import logging
 import os
 import select
 import signal
@@ -21,13 +20,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from stepout.callbacks.tail import Tail, TailSize
+from stepout.schemas.foreign_text import logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 __all__ = ["FORWARDED", "STOPS", "CommandProcess", "forwarding", "kill_after"]
 
-_log = logging.getLogger("stepout.callbacks.child")
+_log = logger("stepout.callbacks.child")
 
 FORWARDED: Final = tuple(
     number

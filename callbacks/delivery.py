@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import random
 import time
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -10,13 +9,14 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from stepout.callbacks.answers import answer_to, name_of
 from stepout.callbacks.retry import Answer, Decision, backoff, decide
 from stepout.schemas.errors import TaskError
+from stepout.schemas.foreign_text import logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 __all__ = ["Delivery"]
 
-_log = logging.getLogger("stepout.callbacks.delivery")
+_log = logger("stepout.callbacks.delivery")
 
 _Result = TypeVar("_Result")
 

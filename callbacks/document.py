@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from stepout.callbacks.places import write_atomically
 from stepout.callbacks.result import RESULT
 from stepout.schemas import Pointer, Problem, RunIdentity, TaskOutput, invalid_document, json_problems
 from stepout.schemas.errors import OutputTooLargeError
+from stepout.schemas.foreign_text import logger
 from stepout.schemas.spill import DEFAULT_BUDGET, Spill, fit
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ __all__ = ["UNDELIVERED_STEM", "DocumentRules", "keep", "make_document"]
 
 UNDELIVERED_STEM = "stepout-undelivered"
 
-_log = logging.getLogger("stepout.callbacks.task")
+_log = logger("stepout.callbacks.task")
 
 
 @dataclass(frozen=True, kw_only=True)

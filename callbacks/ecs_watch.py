@@ -17,7 +17,6 @@ A failure must never overtake a success that is still on its way, so it waits fi
 from __future__ import annotations
 
 import json
-import logging
 import os
 import time
 from dataclasses import dataclass, field, replace
@@ -40,6 +39,7 @@ from stepout.callbacks.stopped import (
 )
 from stepout.callbacks.token_table import TABLE, Row, TokenTable
 from stepout.schemas.errors import ConfigurationError, InvalidTokenError, TaskClosedError, TaskError
+from stepout.schemas.foreign_text import logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
 __all__ = ["WatchSettings", "Watcher", "handler", "make_handler"]
 
-_log = logging.getLogger("stepout.callbacks.ecs_watch")
+_log = logger("stepout.callbacks.ecs_watch")
 
 _LATE = 6
 """How many times the grace a container gets that ended as if it had reported."""

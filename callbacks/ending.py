@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import logging
 import sys
 import threading
 import traceback
@@ -24,6 +23,7 @@ from stepout.schemas.errors import (
     TaskClosedError,
     TaskInterrupted,
 )
+from stepout.schemas.foreign_text import logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Ending", "Flag"]
 
-_log = logging.getLogger("stepout.callbacks.task")
+_log = logger("stepout.callbacks.task")
 
 _SIGINT = 2
 

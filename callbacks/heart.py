@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import logging
 import random
 import threading
 from typing import TYPE_CHECKING
 
 from stepout.schemas.errors import ConfigurationError, TaskClosedError
+from stepout.schemas.foreign_text import logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 __all__ = ["Heart", "interval_of"]
 
-_log = logging.getLogger("stepout.callbacks.heart")
+_log = logger("stepout.callbacks.heart")
 
 _DEFAULT_INTERVAL = 60.0
 

@@ -14,6 +14,7 @@ from urllib.request import url2pathname
 
 from stepout.callbacks.targets import nothing_more
 from stepout.schemas.errors import ConfigurationError, TaskError
+from stepout.schemas.foreign_text import shown_json
 from stepout.schemas.json_text import dump_json
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ class StdoutTarget:
     def _write(self, document: Mapping[str, Any]) -> None:
         stream = self._stream or sys.stdout
         # Escaped, so that no terminal's or container's encoding can lose a character.
-        line = json.dumps(document, allow_nan=False)
+        line = shown_json(json.dumps(document, allow_nan=False))
         try:
             stream.write(f"{line}\n")
             stream.flush()

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import logging
 import os
 import re
 import threading
@@ -22,6 +21,7 @@ from stepout.callbacks.places import failure_document
 from stepout.callbacks.pull_reading import body_of
 from stepout.callbacks.retry import Answer
 from stepout.schemas.errors import ConfigurationError, InvalidDocumentError, TaskClosedError
+from stepout.schemas.foreign_text import logger
 from stepout.schemas.json_text import dump_json, load_json
 from stepout.schemas.places import MAX_KEY_BYTES, key_fault, split_s3_url
 from stepout.schemas.pull import failure_key
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PullTarget", "check_run", "target_from_url", "winner_of"]
 
-_log = logging.getLogger("stepout.callbacks.pull")
+_log = logger("stepout.callbacks.pull")
 
 _TAKEN: Final = 412
 _BUCKET: Final = re.compile(r"[A-Za-z0-9._-]{3,255}|arn:aws[a-z0-9-]*:s3[a-z0-9:/._-]*|(?!.)")  # or it is missing

@@ -25,6 +25,7 @@ from stepout.schemas.errors import (
     OutputTooLargeError,
     TaskClosedError,
 )
+from stepout.schemas.foreign_text import logger
 from stepout.schemas.output import TaskOutput
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = ["handler", "make_handler", "relay"]
 
-_log = logging.getLogger("stepout.callbacks.relay")
+_log = logger("stepout.callbacks.relay")
 
 _WORKERS: Final = 8
 _CONNECT, _READ = 2.0, 5.0

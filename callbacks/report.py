@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -12,13 +11,14 @@ from stepout.callbacks.logs import redacted_logs
 from stepout.callbacks.ports import Target
 from stepout.callbacks.redact import Redactor
 from stepout.schemas.errors import ConfigurationError
+from stepout.schemas.foreign_text import logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
 __all__ = ["Reporter"]
 
-_log = logging.getLogger("stepout.callbacks.report")
+_log = logger("stepout.callbacks.report")
 
 _PATIENCE = 200.0
 """Seconds; no target of this package tries for so long, so only one that hangs is given up."""

@@ -6,7 +6,6 @@ maxima, so they are measured here.
 
 from __future__ import annotations
 
-import logging
 import random
 import threading
 import time
@@ -26,6 +25,7 @@ from stepout.schemas.errors import (
     TaskClosedError,
     TaskError,
 )
+from stepout.schemas.foreign_text import logger
 from stepout.schemas.json_text import dump_json
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ __all__ = ["MAX_OUTPUT", "MAX_TOKEN", "StepFunctionsTarget", "check_token", "mak
 MAX_TOKEN = 2_048
 MAX_OUTPUT = 262_144
 
-_log = logging.getLogger("stepout.callbacks.sfn")
+_log = logger("stepout.callbacks.sfn")
 
 
 def check_token(token: str) -> str:

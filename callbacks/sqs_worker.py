@@ -7,7 +7,6 @@ receipt; a queue moves a message to its dead-letter queue once it was received `
 
 from __future__ import annotations
 
-import logging
 import math
 import os
 import threading
@@ -26,6 +25,7 @@ from stepout.callbacks.sqs import QueuePlace, queue_place
 from stepout.callbacks.worker import Worker
 from stepout.callbacks.worker_ports import Taken, WorkerOptions
 from stepout.schemas.errors import ConfigurationError, InvalidDocumentError, InvalidTokenError, TaskError
+from stepout.schemas.foreign_text import logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CEILING", "SqsSource", "SqsWorker", "extension"]
 
-_log = logging.getLogger("stepout.callbacks.worker")
+_log = logger("stepout.callbacks.worker")
 
 CEILING = 43_200
 """Seconds after its receipt at which a message becomes visible again, whatever is extended."""

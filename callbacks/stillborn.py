@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -15,6 +14,7 @@ from stepout.callbacks.sfn import StepFunctionsTarget
 from stepout.callbacks.targets import CARRIERS, TargetContext, parse_targets, target_urls
 from stepout.schemas import RunIdentity
 from stepout.schemas.errors import ConfigurationError
+from stepout.schemas.foreign_text import logger
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["report_stillborn"]
 
-_log = logging.getLogger("stepout.callbacks.task")
+_log = logger("stepout.callbacks.task")
 
 _PATIENCE = 30.0
 """Seconds: there is nothing to lose but this one report."""

@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from stepout.schemas.errors import ConfigurationError
+from stepout.schemas.foreign_text import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -92,11 +93,11 @@ class Tail:
             redact: Takes secrets out.
         """
         text = self._redacted(redact)
-        shown = _last_bytes(text, self._bytes)
-        lines = _CONTROLS.sub("", _ESCAPES.sub("", shown)).rstrip().split("\n")
-        if len(lines) > 1 and shown != text:
+        last = _last_bytes(text, self._bytes)
+        lines = _CONTROLS.sub("", _ESCAPES.sub("", last)).rstrip().split("\n")
+        if len(lines) > 1 and last != text:
             lines = lines[1:]  # The first one lost its beginning.
-        return "\n".join(lines[-self._lines :]) if self._lines else ""
+        return shown("\n".join(lines[-self._lines :]), None, lines=True) if self._lines else ""
 
     def _redacted(self, redact: Callable[[str], str]) -> str:
         """What is kept, without secrets, and without what may be the end of one: no secret goes over a line's end."""

@@ -8,7 +8,6 @@ partition key ``task`` (a string) and the time-to-live attribute ``expires``.
 from __future__ import annotations
 
 import json
-import logging
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ from stepout.callbacks.clients import service
 from stepout.callbacks.delivery import Delivery
 from stepout.callbacks.redact import Redactor
 from stepout.schemas.errors import TaskError
+from stepout.schemas.foreign_text import logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Row", "TokenKeeper", "TokenTable", "keeper_from_env", "own_container", "own_task_arn"]
 
-_log = logging.getLogger("stepout.callbacks.token_table")
+_log = logger("stepout.callbacks.token_table")
 
 TABLE = "STEPOUT_TOKEN_TABLE"
 METADATA = "ECS_CONTAINER_METADATA_URI_V4"

@@ -12,6 +12,7 @@ from typing import Final
 from stepout.callbacks.failure import told_of
 from stepout.callbacks.redact import Redactor
 from stepout.schemas.errors import OutcomeUndeliveredError, TaskClosedError
+from stepout.schemas.foreign_text import shown
 
 __all__ = ["UncaughtHook", "exit_code_of", "watch_uncaught"]
 
@@ -57,7 +58,7 @@ class UncaughtHook:
         """
         if self._before is sys.__excepthook__ or self._leaks(exception):
             text = "".join(traceback.format_exception(kind, exception, trace))
-            print(self._redactor.text(text), end="", file=sys.stderr, flush=True)  # noqa: T201 - the interpreter's part
+            print(self._shown(text), end="", file=sys.stderr, flush=True)  # noqa: T201 - the interpreter's part
         else:
             self._before(kind, exception, trace)
         if (code := exit_code_of(exception)) != 1:
@@ -101,9 +102,12 @@ class UncaughtHook:
         """Print an exception in which there is a secret; return whether it was so."""
         if exception is None or not self._leaks(exception):
             return False
-        text = self._redactor.text("".join(traceback.format_exception(exception)))
+        text = self._shown("".join(traceback.format_exception(exception)))
         print(f"{heading}\n{text}", end="", file=sys.stderr, flush=True)  # noqa: T201 - the interpreter's part
         return True
+
+    def _shown(self, text: str) -> str:
+        return shown(self._redactor.text(text), None, lines=True)
 
     def _leaks(self, exception: BaseException) -> bool:
         text = "".join(traceback.format_exception(exception))

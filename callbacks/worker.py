@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import logging
 import os
 import random
 import re
@@ -31,6 +30,7 @@ from stepout.callbacks.worker_child import Child, reap_orphans
 from stepout.callbacks.worker_ports import Tally
 from stepout.callbacks.worker_settle import Fate, Referee
 from stepout.schemas.errors import ConfigurationError, TaskError
+from stepout.schemas.foreign_text import logger
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Worker", "child_grace"]
 
-_log = logging.getLogger("stepout.callbacks.worker")
+_log = logger("stepout.callbacks.worker")
 
 _TICK = 0.2
 """Seconds between two looks at what the main thread watches over; a signal ends such a wait at once."""

@@ -7,7 +7,6 @@ heartbeat runs out. Whether it had reported is answered by Step Functions: a clo
 from __future__ import annotations
 
 import errno
-import logging
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +24,7 @@ from stepout.schemas.errors import (
     TaskClosedError,
     TaskInterrupted,
 )
+from stepout.schemas.foreign_text import logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Fate", "Referee", "Step", "after", "relayed"]
 
-_log = logging.getLogger("stepout.callbacks.worker")
+_log = logger("stepout.callbacks.worker")
 
 # The names are those under which the ECS watcher reports the same of a container.
 DIED = "Stepout.ContainerDied"

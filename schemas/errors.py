@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
+from stepout.schemas.foreign_text import shown
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -51,6 +53,11 @@ class StepoutError(Exception):
 
     error_name: ClassVar[str] = "Stepout.Error"
     retryable: ClassVar[bool] = False
+    longest_message: ClassVar[int | None] = 4_000
+
+    def __str__(self) -> str:
+        """The message, as it may reach a terminal: what it quotes was written by others (``foreign_text``)."""
+        return shown(super().__str__(), self.longest_message, lines=True)
 
 
 # The caller's documents and settings -------------------------------------------------------------------------------
@@ -165,14 +172,15 @@ class ManyFailedError(StoreError):
 
 
 _SHOWN = 5
+_ONE = 700
 
 
 def _many_failed(what: str, failures: Mapping[str, Exception], done: int, *, stopped: bool) -> str:
-    shown = "; ".join(f"{name}: {type(error).__name__}: {error}" for name, error in list(failures.items())[:_SHOWN])
+    told = (f"{name}: {type(error).__name__}: {shown(error, _ONE)}" for name, error in list(failures.items())[:_SHOWN])
     more = len(failures) - _SHOWN
     rest = f"; and {more:,} more, in failures" if more > 0 else ""
     end = ". The rest was not tried: it would have failed alike" if stopped else ""
-    return f"{what}: {len(failures):,} failed, {done:,} done. {shown}{rest}{end}"
+    return f"{what}: {len(failures):,} failed, {done:,} done. {'; '.join(told)}{rest}{end}"
 
 
 def _many_again(
@@ -284,6 +292,7 @@ class PermanentError(StepoutError):
     """For jobs to raise: trying this task again cannot help."""
 
     error_name = "Stepout.Permanent"
+    longest_message = None
 
 
 class RetryableError(StepoutError):
@@ -291,6 +300,7 @@ class RetryableError(StepoutError):
 
     error_name = "Stepout.Retryable"
     retryable = True
+    longest_message = None
 
 
 class TaskInterrupted(BaseException):

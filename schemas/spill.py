@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from stepout.schemas.errors import ConfigurationError, OutputTooLargeError
+from stepout.schemas.foreign_text import logger
 from stepout.schemas.json_text import dump_json
 from stepout.schemas.output import TaskOutput
 from stepout.schemas.pointer import Pointer
@@ -26,7 +26,7 @@ OUTPUT_STEM: Final = "stepout-output"
 
 Spill = Literal["auto", "never"]
 
-_log = logging.getLogger("stepout.schemas.spill")
+_log = logger("stepout.schemas.spill")
 
 
 def measure(output: TaskOutput) -> int:

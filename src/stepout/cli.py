@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from stepout.schemas.errors import ConfigurationError, StepoutError
+from stepout.schemas.foreign_text import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -29,6 +30,7 @@ __all__ = ["COMMANDS", "DONE", "FAILED", "USAGE", "Command", "main"]
 
 DONE, FAILED, USAGE = 0, 1, 2
 _SIGNALLED = 128
+_LONGEST_COMPLAINT = 4_000
 
 
 @dataclass(frozen=True)
@@ -201,7 +203,7 @@ def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
 
 def _complain(error: Exception) -> int:
     """Say what went wrong in one line."""
-    text = " ".join(str(error).split())
+    text = shown(" ".join(str(error).split()), _LONGEST_COMPLAINT)
     if not isinstance(error, (StepoutError, OSError)):
         text = f"{type(error).__name__}: {text} (unexpected; --debug shows where)"
     sys.stderr.write(f"stepout: {text}\n")

@@ -20,6 +20,7 @@ from stepout.cli_common import (
     store_settings,
 )
 from stepout.schemas.errors import StepoutError
+from stepout.schemas.foreign_text import shown, shown_json
 from stepout.schemas.json_text import dump_json
 from stepout.schemas.locate import find_documents, the_document
 from stepout.schemas.output import TaskOutput
@@ -77,10 +78,10 @@ def _show(arguments: argparse.Namespace) -> int:
         print_json([{"name": name, "url": pointer.url, **pointer.to_dict()} for name, pointer in pointers.items()])
         return 0
     if output is not None and output.producer is not None:
-        sys.stdout.write(_producer(output.producer) + "\n")
+        sys.stdout.write(shown(_producer(output.producer), None) + "\n")
     print_table(("NAME", "SIZE", "TYPE", "CHECKSUM", "WHERE"), [_row(*item) for item in pointers.items()])
     if output is not None and output.result is not None and not isinstance(output.result, Pointer):
-        text = dump_json(output.result).decode()
+        text = shown_json(dump_json(output.result).decode())
         sys.stdout.write(f"result: {text if len(text) <= _RESULT_SHOWN else human_size(len(text.encode()))}\n")
     if note:
         sys.stderr.write(f"stepout: {note}\n")
@@ -149,5 +150,5 @@ def _verify(arguments: argparse.Namespace) -> int:
     else:
         rows = [(f["name"], human_size(f["size"]), "ok" if f["ok"] else f["error"], f["url"]) for f in findings]
         print_table(("NAME", "SIZE", "VERDICT", "WHERE"), rows)
-        sys.stderr.writelines(f"stepout: {finding['name']}: {finding['message']}\n" for finding in failed)
+        sys.stderr.writelines(f"stepout: {shown(finding['name'])}: {finding['message']}\n" for finding in failed)
     return 1 if failed else 0

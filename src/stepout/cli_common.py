@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from stepout.schemas.errors import ConfigurationError
+from stepout.schemas.foreign_text import shown, shown_json
 
 if TYPE_CHECKING:
     import argparse
@@ -32,6 +33,7 @@ __all__ = [
     "store_settings",
 ]
 
+_LONGEST_CELL = 2_000  # A URL of the longest bucket and key fits.
 DOCUMENT_HELP = "a file, - for standard input, JSON itself, s3://bucket/key or dynamodb://table/key of an outcome"
 
 
@@ -166,17 +168,13 @@ def short_checksum(checksum: dict[str, str]) -> str:
 
 def print_json(value: object, *, one_line: bool = True) -> None:
     """Print JSON: on one line for machines, indented for people."""
-    sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=None if one_line else 2) + "\n")
+    sys.stdout.write(shown_json(json.dumps(value, ensure_ascii=False, indent=None if one_line else 2)) + "\n")
 
 
 def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print columns, each as wide as its widest cell; control characters from a document are replaced."""
-    cells = [[_printable(cell) for cell in row] for row in (head, *rows)]
+    """Print columns, each as wide as its widest cell; what a document must not do to a terminal is escaped."""
+    cells = [[shown(cell, _LONGEST_CELL) for cell in row] for row in (head, *rows)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(head))]
     for row in cells:
         line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
         sys.stdout.write(line.rstrip() + "\n")
-
-
-def _printable(text: str) -> str:
-    return "".join(letter if letter.isprintable() else "?" for letter in text)

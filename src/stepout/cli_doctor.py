@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from stepout.cli_common import add_json, document_text, print_json
 from stepout.schemas.errors import ConfigurationError, InvalidDocumentError
+from stepout.schemas.foreign_text import shown, shown_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -51,6 +52,7 @@ exit codes: 0 nothing of --fail-on or worse, 1 something was found or could not 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw]?)")
 _FAIL_ON = ("error", "warning", "note", "never")
+_LONGEST_LINE = 4_000
 
 
 def configure_doctor(parser: argparse.ArgumentParser) -> None:
@@ -211,9 +213,9 @@ def _print(documents: Sequence[Document], findings: Sequence[Finding]) -> None:
         lines += ["", f"{finding.severity} {finding.rule}  {finding.source}  {finding.where}".rstrip()]
         lines += [f"  {finding.what}.", f"  Why: {finding.why}", f"  Do: {finding.do}"]
         if finding.example is not None:
-            lines.append(f"      {json.dumps(finding.example, ensure_ascii=False)}")
+            lines.append(f"      {shown_json(json.dumps(finding.example, ensure_ascii=False))}")
     for line in [*lines, "", _summary(findings)][0 if documents else 1 :]:
-        sys.stdout.write("".join(letter if letter.isprintable() else "?" for letter in line) + "\n")
+        sys.stdout.write(shown(line, _LONGEST_LINE) + "\n")
 
 
 def _summary(findings: Sequence[Finding]) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from stepout.cli_common import add_json, document_text, print_json
 from stepout.schemas.errors import ConfigurationError, InvalidDocumentError
+from stepout.schemas.foreign_text import shown
 from stepout.schemas.json_text import load_json
 
 if TYPE_CHECKING:
@@ -52,8 +53,8 @@ def _check(arguments: argparse.Namespace) -> int:
         print_json({source: [_as_dict(each) for each in problems] for source, problems in findings.items()})
     else:
         for source, problems in findings.items():
-            sys.stdout.write(f"{source}: {_verdict(len(problems))}\n")
-            sys.stdout.writelines(f"  {problem}\n" for problem in problems)
+            sys.stdout.write(f"{shown(source)}: {_verdict(len(problems))}\n")
+            sys.stdout.writelines(f"  {shown(problem, None)}\n" for problem in problems)
     return 1 if any(findings.values()) else 0
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+from stepout.schemas import foreign_text
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -45,13 +47,12 @@ def number(value: object) -> float | None:
 
 
 def shown(name: object) -> str:
-    """Return a name as a message shows it: printable and not too long.
+    r"""Return a name as a message shows it: printable and not too long.
 
     >>> shown("a" + chr(27) + "b")
-    'a?b'
+    'a\\x1bb'
     """
-    found = "".join(letter if letter.isprintable() else "?" for letter in str(name)[: _LONGEST + 1])
-    return found if len(found) <= _LONGEST else found[:_LONGEST] + "…"
+    return foreign_text.shown(name, _LONGEST)
 
 
 def at(where: str, *steps: str | int) -> str:

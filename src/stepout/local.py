@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import logging
 import os
 import secrets
 import shutil
@@ -26,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Self
 from stepout.local_events import TaskEvents, task_state_change
 from stepout.local_process import MARKER, end_group, end_marked, marked, spawn
 from stepout.schemas.errors import ConfigurationError, StoreUnavailableError
+from stepout.schemas.foreign_text import logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LocalAws", "clean_environment"]
 
-_logger = logging.getLogger("stepout.local")
+_logger = logger("stepout.local")
 
 _ACCOUNT = "000000000000"
 _START_SECONDS = 30.0

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from stepout.local_task import LocalTask, TaskRun, container_specs
+from stepout.schemas.foreign_text import logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["EcsAgent"]
 
-_logger = logging.getLogger("stepout.local")
+_logger = logger("stepout.local")
 
 _POLL_SECONDS = 0.15
 _REASON_CHARACTERS = 255

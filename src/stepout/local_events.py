@@ -8,12 +8,13 @@ Lambda functions (asynchronous, so with Lambda's retries and dead-letter queue) 
 from __future__ import annotations
 
 import json
-import logging
 import threading
 import time
 import uuid
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
+
+from stepout.schemas.foreign_text import logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["TaskEvents", "task_state_change"]
 
-_logger = logging.getLogger("stepout.local")
+_logger = logger("stepout.local")
 
 _NOT_IN_EVENTS = ("healthStatus", "tags", "containerInstanceArn", "taskArn")
 """DescribeTasks has them, the event has not (developer guide), or they are set here."""

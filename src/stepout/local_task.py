@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import shutil
 import subprocess
 import threading
@@ -12,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any, Literal
 
 from stepout.local_process import MARKER, end_marked, kill_group, spawn, terminate
+from stepout.schemas.foreign_text import logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ContainerSpec", "LocalContainer", "LocalTask", "TaskRun", "container_specs", "exit_code", "open_tokens"]
 
-_logger = logging.getLogger("stepout.local")
+_logger = logger("stepout.local")
 
 DEFAULT_STOP_TIMEOUT = 30.0
 """Seconds between SIGTERM and SIGKILL where a container definition has no ``stopTimeout`` (ECS documentation)."""

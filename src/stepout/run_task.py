@@ -40,6 +40,7 @@ from stepout.schemas.errors import (
     TaskClosedError,
     TaskInterrupted,
 )
+from stepout.schemas.foreign_text import logger
 from stepout.schemas.spill import MAX_BUDGET, fit
 from stepout.tasks import OpenTask
 
@@ -51,7 +52,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CommandInterrupted", "CommandTask", "RunPlan", "child_environ", "run_command"]
 
-_log = logging.getLogger("stepout.run")
+_log = logger("stepout.run")
 
 _TOKENS: Final = ("STEPOUT_TASK_TOKEN", "TASK_TOKEN")
 _NOT_THE_CHILDS: Final = frozenset({*_TOKENS, "STEPOUT_OUTPUT", "STEPOUT_TARGETS"})
