@@ -161,7 +161,8 @@ def load_foreign(text: str | bytes | bytearray | memoryview, *, max_bytes: int |
         if not {problem.kind for problem in error.problems} <= _THEIRS:
             raise
         try:
-            return json.loads(text if isinstance(text, str) else str(text, "utf-8"))
+            whole = text.tobytes() if isinstance(text, memoryview) else text
+            return json.loads(whole if isinstance(whole, str) else str(whole, "utf-8"))
         except ValueError:  # an integer of thousands of digits
             raise error from None
 

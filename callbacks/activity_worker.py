@@ -18,12 +18,15 @@ from stepout.callbacks.job import read_job
 from stepout.callbacks.retry import Answer
 from stepout.callbacks.worker import Worker
 from stepout.callbacks.worker_ports import Taken, WorkerOptions
-from stepout.schemas.errors import ConfigurationError, TaskError
+from stepout.schemas.errors import ConfigurationError, InvalidDocumentError, InvalidTokenError, TaskError
+from stepout.schemas.foreign_text import logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 __all__ = ["ActivitySource", "ActivityWorker"]
+
+_log = logger("stepout.callbacks.worker")
 
 _READ_TIMEOUT = 70
 _LONGEST_NAME = 80
@@ -76,7 +79,11 @@ class ActivitySource:
         if not token:
             return []
         name = hashlib.sha256(token.encode()).hexdigest()[:8]
-        return [Taken(job=read_job(answer.get("input") or "null", token), name=name)]
+        try:
+            return [Taken(job=read_job(answer.get("input") or "null", token), name=name)]
+        except (InvalidDocumentError, InvalidTokenError) as error:
+            _log.error("task %s cannot be read, and times out: %s", name, error)
+            return []
 
     def keep(self, taken: Taken) -> float:
         """Do nothing: the task's own heartbeats are all that an activity wants."""

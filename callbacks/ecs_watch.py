@@ -173,14 +173,21 @@ class Watcher:
         task = stopped_task(event)
         if task is None:
             return []
-        outcomes = []
+        outcomes: list[str] = []
+        failures: list[Exception] = []
         task, tokens = self._tokens(task)
         for token, container in tokens.items():
-            outcome = self._one(_Case(task=task, token=token, container=container), remaining)
+            try:
+                outcome = self._one(_Case(task=task, token=token, container=container), remaining)
+            except Exception as error:  # noqa: BLE001 - raised when the other tokens had their turn
+                failures.append(error)
+                continue
             _log.info("task %s stopped (%s): %s", task.arn, task.stop_code, outcome)
             if outcome in ("closed", "failed", "queued"):
                 self._note(task.arn)
             outcomes.append(outcome)
+        if failures:
+            raise failures[0]
         return outcomes
 
     def _tokens(self, task: StoppedTask) -> tuple[StoppedTask, Mapping[str, str | None]]:

@@ -86,11 +86,11 @@ class Job:
         return {**own, **self.variables}
 
 
-def read_job(text: str, token: str | None = None) -> Job:
+def read_job(text: Any, token: str | None = None) -> Job:
     """Read a message.
 
     Args:
-        text: JSON: the body of a queue's message, or the input of an activity.
+        text: JSON: the body of a queue's message, or the input of an activity; what is no text is refused.
         token: The task token, where it does not come in the message.
 
     Returns:
@@ -131,7 +131,7 @@ def _token_of(members: Any) -> str | None:
 def _leniently(text: str) -> Any:
     try:
         return json.loads(text, parse_int=str)  # Of an integer of any length.
-    except (ValueError, RecursionError):
+    except (ValueError, TypeError, RecursionError):
         return None
 
 

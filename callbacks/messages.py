@@ -73,11 +73,11 @@ class Report:
         return dump_json(document).decode().translate(_NOT_IN_SQS)
 
 
-def parse_report(text: str) -> Report:
+def parse_report(text: Any) -> Report:
     """Read a message strictly; members that it does not know are left alone.
 
     Args:
-        text: The body.
+        text: The body; what is no text is refused.
 
     Returns:
         The report. Its output is any JSON: whether that is a task output is for the relay to say.

@@ -25,13 +25,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from stepout.callbacks.failure import clean, fit_cause
 from stepout.callbacks.pull_reading import read_at
 from stepout.callbacks.stopped import cause_document, judge, task_from_detail
-from stepout.schemas import Problem, TaskOutput, invalid_document
+from stepout.schemas import Problem, TaskOutput, invalid_document, rules
 from stepout.schemas.errors import StepoutError
 from stepout.schemas.pull import Failure
 
@@ -42,6 +42,7 @@ NOTHING_REPORTED: Final = "Stepout.NothingReported"
 
 _WORDS: Final = ("Error", "StatusReason", "ErrorMessage", "cause")
 _MOST_TEXT: Final = 1_000
+_DEEPEST: Final = 20
 
 _MILLISECONDS: Final = 10**12  # as a time, 2001; in seconds, 33,658 years from now
 
@@ -80,9 +81,9 @@ def named(failure: Failure) -> Exception:
 
 
 def _outcome(event: Mapping[str, Any]) -> dict[str, Any] | Failure:
-    url = event.get("url")
-    if not isinstance(url, str):
-        raise invalid_document("the event", [Problem("$.url", "missing", "must be the URL that the task was given")])
+    if problems := list(_event_problems(event)):
+        raise invalid_document("the event", problems)
+    url = event["url"]
     caught = _caught(event)
     path_style = os.environ.get("STEPOUT_S3_PROFILE") == "compatible"
     found = read_at(url, **_asked(event), since=_began(caught), path_style=path_style)
@@ -93,6 +94,17 @@ def _outcome(event: Mapping[str, Any]) -> dict[str, Any] | Failure:
     _check(TaskOutput.from_dict(found), event)
     document: dict[str, Any] = found
     return document
+
+
+def _event_problems(event: object) -> Iterator[Problem]:
+    if not isinstance(event, Mapping):
+        yield rules.wrong_type("$", "object", event)
+        return
+    if not isinstance(event.get("url"), str):
+        yield Problem("$.url", "missing", "must be the URL that the task was given")
+    for name in ("execution", "state"):
+        if not isinstance(event.get(name), str | None):
+            yield rules.wrong_type(f"$.{name}", "string", event[name])
 
 
 def _asked(event: Mapping[str, Any]) -> dict[str, Any]:
@@ -115,7 +127,7 @@ def _caught(event: Mapping[str, Any]) -> dict[str, Any]:
     cause = caught.get("Cause")
     try:
         opened = json.loads(cause) if isinstance(cause, str) else cause
-    except ValueError:
+    except (ValueError, RecursionError):
         opened = None
     # A cause that was cut short is no JSON any more; it lists the task's overrides, which go nowhere.
     said = {} if isinstance(cause, str) and cause.lstrip()[:1] in ("{", "[") else {"cause": cause}
@@ -138,20 +150,23 @@ def _began(caught: Mapping[str, Any]) -> float | None:
 def _silence(url: str, caught: Mapping[str, Any]) -> Failure:
     """Return the failure of a task that ended without a word: what ECS says of its end, if it ran there."""
     detail = _lower_camel(caught)
-    if "taskArn" in detail:
+    if isinstance(detail.get("taskArn"), str) and detail["taskArn"]:
         task = task_from_detail(detail)
         name = next((each for each, variables in task.overrides.items() if "STEPOUT_OUTPUT" in variables), None)
         end = task.end_of(name)
         verdict = judge(task, end)
         document = {"traceback": "", **cause_document(task, end.name if end else name, verdict)}
         return Failure(verdict.error, fit_cause(document))
-    told = {name: str(caught[name])[:_MOST_TEXT] for name in _WORDS if caught.get(name)}
+    told = {name: clean(said[:_MOST_TEXT]) for name in _WORDS if isinstance(said := caught.get(name), str) and said}
     message = f"the task ended and reported nothing at {url}: {'; '.join(told.values()) or 'no reason is known'}"
     return Failure(NOTHING_REPORTED, fit_cause({"message": message, "traceback": "", **told}))
 
 
-def _lower_camel(value: Any) -> Any:
-    """Step Functions writes the members of ECS's answers with a capital; the events have none."""
+def _lower_camel(value: Any, room: int = _DEEPEST) -> Any:
+    """Step Functions writes the members of ECS's answers with a capital; the events have none.
+
+    What lies deeper than ``room`` is none of ECS's members, and is left out.
+    """
     if isinstance(value, dict):
-        return {name[:1].lower() + name[1:]: _lower_camel(member) for name, member in value.items()}
-    return [_lower_camel(each) for each in value] if isinstance(value, list) else value
+        return {name[:1].lower() + name[1:]: _lower_camel(member, room - 1) for name, member in value.items() if room}
+    return [_lower_camel(each, room - 1) for each in value if room] if isinstance(value, list) else value

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -29,13 +30,16 @@ from stepout.schemas.foreign_text import logger
 from stepout.schemas.output import TaskOutput
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable
 
     from mypy_boto3_stepfunctions import SFNClient
 
 __all__ = ["handler", "make_handler", "relay"]
 
 _log = logger("stepout.callbacks.relay")
+
+_MAP_IT: Final = "map its queue to it"
+_LONGEST_TIME: Final = 20
 
 _WORKERS: Final = 8
 _CONNECT, _READ = 2.0, 5.0
@@ -102,8 +106,27 @@ def relay(
     Returns:
         The ids of the messages that must stay in the queue, in order: unreadable ones, those of invalid tokens, those
         that Step Functions did not take in time, and in a first-in-first-out queue what comes after one of these.
+
+    Raises:
+        ConfigurationError: A record is no message of a queue: it has no id, so it cannot be listed. The others have
+            been passed on, and are done with when they come again.
     """
-    messages = [_message(record) for record in records]
+    read = [_message(record) for record in records]
+    messages = [message for message in read if message is not None]
+    failed = _relay_all(messages, client, seconds=seconds, clock=clock, sleep=sleep)
+    if strangers := len(read) - len(messages):
+        raise ConfigurationError(f"{strangers} of {len(read)} records are no messages of SQS: {_MAP_IT}")
+    return failed
+
+
+def _relay_all(
+    messages: list[_Message],
+    client: SFNClient | None,
+    *,
+    seconds: float,
+    clock: Callable[[], float],
+    sleep: Callable[[float], None],
+) -> list[str]:
     groups: dict[str, list[_Message]] = {}
     for message in messages:
         groups.setdefault(message.group, []).append(message)
@@ -162,11 +185,12 @@ def _superseded(report: Report, later: list[_Message]) -> bool:
 
 def _relay_one(report: Report, identifier: str, target_of: Callable[[str], StepFunctionsTarget | None]) -> bool:
     """Return whether the message is done with."""
-    what, target = f"the {report.kind} of {_whose(report)} (message {identifier})", target_of(report.token)
-    if target is None:
-        _log.warning("%s was not tried: the time is up", what)
-        return report.kind == "heartbeat"
+    what = f"the {report.kind} of {_whose(report)} (message {identifier})"
     try:
+        target = target_of(report.token)
+        if target is None:
+            _log.warning("%s was not tried: the time is up", what)
+            return report.kind == "heartbeat"
         _report(report, target)
     except TaskClosedError as closed:
         _log.info("%s is done with: %s", what, closed)
@@ -224,31 +248,35 @@ def _records(event: Any) -> list[Mapping[str, Any]]:
         ConfigurationError: It comes from elsewhere.
     """
     found = event.get("Records") if isinstance(event, dict) else event
-    if not isinstance(found, list) or not all(_is_message(each) for each in found):
-        raise ConfigurationError("the relay was called with something other than an event of SQS: map its queue to it")
-    return found
+    if not isinstance(found, list) or (found and not any(_is_message(each) for each in found)):
+        raise ConfigurationError(f"the relay was called with something other than an event of SQS: {_MAP_IT}")
+    # What is no message is left for ``relay`` to complain of, after the messages beside it.
+    return [each if _is_message(each) else {} for each in found]
 
 
 def _is_message(record: Any) -> bool:
-    return (
-        isinstance(record, dict) and {"messageId", "body"} <= record.keys() and record.get("eventSource") == "aws:sqs"
-    )
+    return isinstance(record, dict) and "messageId" in record and record.get("eventSource") == "aws:sqs"
 
 
-def _message(record: Mapping[str, Any]) -> _Message:
+def _message(record: Any) -> _Message | None:
+    """Read a record; ``None`` if it is no message. Whatever is wrong with it is its own affair, not its neighbours'."""
     # receive_message writes these names with capitals, Lambda's event without.
-    members = {name[:1].lower() + name[1:]: value for name, value in record.items()}
-    identifier, attributes = str(members["messageId"]), members.get("attributes") or {}
+    known = record.items() if isinstance(record, Mapping) else ()
+    members = {name[:1].lower() + name[1:]: value for name, value in known if isinstance(name, str)}
+    identifier, attributes = members.get("messageId"), members.get("attributes")
+    if not isinstance(identifier, str) or not identifier:
+        return None
+    attributes = attributes if isinstance(attributes, Mapping) else {}
     report = None
     try:
-        report = parse_report(str(members["body"]))
+        report = parse_report(members.get("body"))
     except InvalidDocumentError as error:
         where = "it stays in the queue, for the dead-letter queue in the end"
         _log.error("message %s cannot be read, %s: %s", identifier, where, error)
     group = attributes.get("MessageGroupId")
     fifo = "SequenceNumber" in attributes
     own = f"message {identifier}" if report is None else f"token {report.token}"
-    sent = str(attributes.get("SentTimestamp", ""))
+    sent = str(attributes.get("SentTimestamp", ""))[:_LONGEST_TIME]
     return _Message(
         id=identifier,
         report=report,

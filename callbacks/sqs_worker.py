@@ -25,7 +25,7 @@ from stepout.callbacks.sqs import QueuePlace, queue_place
 from stepout.callbacks.worker import Worker
 from stepout.callbacks.worker_ports import Taken, WorkerOptions
 from stepout.schemas.errors import ConfigurationError, InvalidDocumentError, InvalidTokenError, TaskError
-from stepout.schemas.foreign_text import logger
+from stepout.schemas.foreign_text import logger, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -173,19 +173,22 @@ class SqsSource:
                 ) from error
             raise TaskError(name_of(error)) from error
         self._worked = True
-        found = (self._read(message) for message in answer.get("Messages", []))
+        found = (self._read(message) for message in answer.get("Messages") or ())
         return [taken for taken in found if taken is not None]
 
     def _read(self, message: Mapping[str, Any]) -> Taken | None:
-        identity = str(message["MessageId"])
-        leases = _Leases(identity, _Lease(str(message["ReceiptHandle"]), self._clock()))
+        """Return a message's task; whatever is wrong with it, the tasks beside it are begun."""
+        identity, handle = shown(message.get("MessageId", "?")), shown(message.get("ReceiptHandle"), None)
+        leases = _Leases(identity, _Lease(handle, self._clock()))
         try:
-            job = read_job(str(message.get("Body", "")))
+            job = read_job(message.get("Body", ""))
+            return Taken(job=job, name=identity[:8], every=self._interval(job), ticket=leases)
         except (InvalidDocumentError, InvalidTokenError) as error:
             _log.error("message %s cannot be a task and is not deleted: %s", identity, error)
-            self._leave(leases)
-            return None
-        return Taken(job=job, name=identity[:8], every=self._interval(job), ticket=leases)
+        except Exception:  # noqa: BLE001 - a fault of ours, which the message brings out wherever it is read
+            _log.exception("message %s could not be read and is not deleted", identity)
+        self._leave(leases)
+        return None
 
     def keep(self, taken: Taken) -> float:
         """Extend the visibility of its messages, up to 12 hours after each was received."""

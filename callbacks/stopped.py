@@ -11,7 +11,8 @@ from datetime import datetime
 from enum import Enum
 from typing import Any
 
-from stepout.schemas import RunIdentity
+from stepout.callbacks.failure import clean
+from stepout.schemas import Problem, RunIdentity, invalid_document
 from stepout.schemas.errors import ConfigurationError
 
 __all__ = [
@@ -41,6 +42,8 @@ _FROM_OUTSIDE = {
 """The stop codes of a task that somebody or something else stopped, and whether trying again may help."""
 
 _NEVER_STARTS = ("CannotStartContainerError", "CannotCreateContainerError")
+_LONGEST_ARN = 2_048
+_NO_CODE = 2**31
 _UNDELIVERED = 3
 _SIGNALLED = 128
 
@@ -128,7 +131,10 @@ def stopped_task(event: Mapping[str, Any]) -> StoppedTask | None:
         event: As EventBridge delivers it.
 
     Returns:
-        The task; ``None`` unless ECS says that a task has stopped.
+        The task; ``None`` unless ECS says that a task has stopped. What is not of ECS's shape within it is left out.
+
+    Raises:
+        InvalidDocumentError: It is no JSON object, or names no task.
 
     Example:
         >>> detail = {"taskArn": "arn:task/1", "lastStatus": "STOPPED", "containers": [{"name": "job", "exitCode": 9}]}
@@ -136,6 +142,8 @@ def stopped_task(event: Mapping[str, Any]) -> StoppedTask | None:
         >>> task.containers
         (ContainerEnd(name='job', exit_code=9, reason=None),)
     """
+    if not isinstance(event, Mapping):
+        raise invalid_document("the event", [Problem("$", "type", f"must be an object, not {type(event).__name__}")])
     detail = event.get("detail")
     if event.get("source") != "aws.ecs" or event.get("detail-type") != "ECS Task State Change":
         return None
@@ -145,47 +153,61 @@ def stopped_task(event: Mapping[str, Any]) -> StoppedTask | None:
 
 
 def task_from_detail(detail: Mapping[str, Any], *, when: Any = None) -> StoppedTask:
-    """Read the event's detail, or a task of DescribeTasks: the two resemble each other."""
+    """Read the event's detail, or a task of DescribeTasks: the two resemble each other.
+
+    Raises:
+        InvalidDocumentError: It names no task.
+    """
+    arn = _text(detail.get("taskArn"), _LONGEST_ARN)
+    if arn is None:
+        raise invalid_document("the task", [Problem("$.taskArn", "missing", "must be the task's ARN")])
     return StoppedTask(
-        arn=str(detail["taskArn"]),
+        arn=arn,
         cluster=_text(detail.get("clusterArn")),
         definition=_text(detail.get("taskDefinitionArn")),
         stop_code=_text(detail.get("stopCode")),
         reason=_text(detail.get("stoppedReason")),
         stopped_at=_seconds(detail.get("stoppedAt") or when),
-        containers=tuple(_container(each) for each in detail.get("containers") or ()),
-        overrides=_overrides(detail.get("overrides") or {}),
+        containers=tuple(_container(each) for each in _objects(detail, "containers")),
+        overrides=_overrides(detail.get("overrides")),
     )
 
 
 def _container(each: Mapping[str, Any]) -> ContainerEnd:
     code = each.get("exitCode")
     return ContainerEnd(
-        name=str(each.get("name", "")),
-        exit_code=code if isinstance(code, int) else None,
+        name=_text(each.get("name")) or "",
+        exit_code=code if isinstance(code, int) and not isinstance(code, bool) and abs(code) < _NO_CODE else None,
         reason=_text(each.get("reason")),
     )
 
 
-def _overrides(overrides: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+def _overrides(overrides: Any) -> dict[str, dict[str, str]]:
     return {
-        str(each.get("name", "")): {
-            str(pair["name"]): str(pair.get("value", "")) for pair in each.get("environment") or () if "name" in pair
+        _text(each.get("name")) or "": {
+            clean(pair["name"]): clean(pair["value"])
+            for pair in _objects(each, "environment")
+            if isinstance(pair.get("name"), str) and isinstance(pair.get("value"), str)
         }
-        for each in overrides.get("containerOverrides") or ()
+        for each in _objects(overrides, "containerOverrides")
     }
 
 
-def _text(value: Any) -> str | None:
-    return str(value)[:_MOST_TEXT] if value else None
+def _objects(value: Any, name: str) -> list[Mapping[str, Any]]:
+    """The objects in a member that is a list; what is of another shape is left out, and harms nothing beside it."""
+    found = value.get(name) if isinstance(value, Mapping) else None
+    return [each for each in found if isinstance(each, Mapping)] if isinstance(found, list | tuple) else []
+
+
+def _text(value: Any, most: int = _MOST_TEXT) -> str | None:
+    return clean(value[:most]) if isinstance(value, str) and value else None
 
 
 def _seconds(value: Any) -> float | None:
-    if isinstance(value, datetime):
-        return value.timestamp()
     try:
-        return datetime.fromisoformat(str(value)).timestamp() if value else None
-    except ValueError:
+        found = value if isinstance(value, datetime) else datetime.fromisoformat(value) if _text(value) else None
+        return found.timestamp() if found is not None else None
+    except (ValueError, OverflowError, OSError):  # No time, or one that no clock has.
         return None
 
 

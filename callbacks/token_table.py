@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from stepout.callbacks.clients import service
 from stepout.callbacks.delivery import Delivery
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from stepout.callbacks.targets import TargetContext
 
 __all__ = ["Row", "TokenKeeper", "TokenTable", "keeper_from_env", "own_container", "own_task_arn"]
+
+_Value = TypeVar("_Value")
 
 _log = logger("stepout.callbacks.token_table")
 
@@ -124,11 +126,11 @@ class TokenTable:
             "GetItem",
             lambda client: client.get_item(TableName=self._name, Key={"task": {"S": task}}, ConsistentRead=True),
         )
-        item = answer.get("Item", {})
+        item = answer.get("Item")
         return Row(
-            token=item.get("token", {}).get("S"),
-            reported=bool(item.get("reported", {}).get("BOOL", False)),
-            container=item.get("container", {}).get("S"),
+            token=_typed(item, "token", "S", str),
+            reported=_typed(item, "reported", "BOOL", bool) or False,
+            container=_typed(item, "container", "S", str),
         )
 
     def _call(self, action: str, call: Callable[[Any], Any]) -> Any:
@@ -251,6 +253,13 @@ def _metadata(environ: Mapping[str, str], path: str, member: str) -> str:
         f"the ECS metadata endpoint did not say which task this is ({type(problem).__name__}): the task token was not "
         f"noted in the table of {TABLE}"
     ) from problem
+
+
+def _typed(item: Any, name: str, kind: str, expected: type[_Value]) -> _Value | None:
+    """An attribute's value; ``None`` where there is none, or one of another type that something else wrote."""
+    attribute = item.get(name) if isinstance(item, dict) else None
+    value = attribute.get(kind) if isinstance(attribute, dict) else None
+    return value if isinstance(value, expected) else None
 
 
 def _is_refusal(error: Exception) -> bool:

@@ -224,7 +224,7 @@ class Worker:
                     continue
                 failures = 0
                 for taken in found:
-                    self._begin(taken)
+                    self._begin_apart(taken)
                 if self._idle(found):
                     return
         finally:
@@ -255,6 +255,14 @@ class Worker:
         if found or self._running:
             self._busy = now
         return self._idle_exit is not None and now - self._busy >= self._idle_exit
+
+    def _begin_apart(self, taken: Taken) -> None:
+        """Begin a task; a fault in one keeps neither the others nor the worker from going on."""
+        try:
+            self._begin(taken)
+        except Exception:  # noqa: BLE001 - logged, and the message comes back
+            _log.exception("task %s could not be begun; its message comes back", taken.name)
+            self._count(taken, Fate.KEPT)
 
     def _begin(self, taken: Taken) -> None:
         with self._changed:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from stepout.schemas.errors import InvalidDocumentError
-from stepout.schemas.json_value import DEPTH_LIMIT, json_problems, plain_copy
+from stepout.schemas.json_value import DEPTH_LIMIT, MOST_PROBLEMS, json_problems, plain_copy
 from stepout.schemas.problems import Problem, invalid_document, item, member
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 __all__ = ["SIZE_LIMIT", "dump_json", "dump_plain_json", "load_json"]
 
@@ -63,10 +64,10 @@ def load_json(text: str | bytes | bytearray | memoryview, *, max_bytes: int | No
         The value: plain ``dict``, ``list``, ``str``, ``int``, ``float``, ``bool`` and ``None``.
 
     Raises:
-        InvalidDocumentError: ``problems`` holds one of the kinds ``"size"``, ``"encoding"``, ``"syntax"``, ``"depth"``,
-            ``"duplicate"`` (the same member twice) or everything that ``json_problems`` finds in the value.
+        InvalidDocumentError: ``problems`` holds one of the kinds ``"type"``, ``"size"``, ``"encoding"``, ``"syntax"``,
+            ``"depth"``, ``"duplicate"`` (a member twice) or everything that ``json_problems`` finds in the value.
     """
-    problems, value = _size_problems(text, max_bytes), None
+    problems, value = _text_problems(text, max_bytes), None
     if not problems:
         problems, value = _parsed(text)
     if problems:
@@ -74,7 +75,7 @@ def load_json(text: str | bytes | bytearray | memoryview, *, max_bytes: int | No
     return value
 
 
-class _DuplicateError(ValueError):
+class _DuplicateError(Exception):
     """An object has two members of one name."""
 
 
@@ -84,7 +85,9 @@ class _Doubled(dict[str, Any]):
     names: tuple[str, ...] = ()
 
 
-def _size_problems(text: str | bytes | bytearray | memoryview, max_bytes: int | None) -> list[Problem]:
+def _text_problems(text: object, max_bytes: int | None) -> list[Problem]:
+    if not isinstance(text, str | bytes | bytearray | memoryview):
+        return [Problem("$", "type", f"must be text or bytes, not of type {type(text).__name__}")]
     size = memoryview(text).nbytes if not isinstance(text, str) else len(text)
     if isinstance(text, str) and max_bytes is not None and size <= max_bytes < 4 * size and not text.isascii():
         size = len(text.encode("utf-8", "surrogatepass"))
@@ -95,19 +98,33 @@ def _size_problems(text: str | bytes | bytearray | memoryview, max_bytes: int | 
 
 def _parsed(text: str | bytes | bytearray | memoryview) -> tuple[list[Problem], Any]:
     try:
-        decoded = text if isinstance(text, str) else str(text, "utf-8")
-        value = json.loads(decoded, object_pairs_hook=_unique)
+        # A view may have gaps, which ``str`` refuses.
+        data = text.tobytes() if isinstance(text, memoryview) else text
+        decoded = data if isinstance(data, str) else str(data, "utf-8")
     except UnicodeDecodeError as error:
         return [Problem("$", "encoding", f"is not UTF-8 at byte {error.start}")], None
+    try:
+        problems, value = _read(decoded, _unique)
     except _DuplicateError:
-        return list(_duplicates(json.loads(decoded, object_pairs_hook=_doubled), "$")), None
+        # What follows the object may be wrong in another way, which comes first: it was not read yet.
+        problems, value = _read(decoded, _doubled)
+        return problems or list(islice(_duplicates(value, "$", DEPTH_LIMIT), MOST_PROBLEMS)), None
+    return problems or json_problems(value), value
+
+
+def _read(text: str, pairs_hook: Callable[[list[tuple[str, Any]]], dict[str, Any]]) -> tuple[list[Problem], Any]:
+    try:
+        return [], json.loads(text, object_pairs_hook=pairs_hook)
     except json.JSONDecodeError as error:
         return [Problem("$", "syntax", f"is not JSON at line {error.lineno}, column {error.colno}")], None
     except RecursionError:
-        return [Problem("$", "depth", f"is nested deeper than {DEPTH_LIMIT} objects and arrays")], None
+        return [_too_deep("$")], None
     except ValueError:
         return [Problem("$", "range", "holds an integer of thousands of digits")], None
-    return json_problems(value), value
+
+
+def _too_deep(location: str) -> Problem:
+    return Problem(location, "depth", f"is nested deeper than {DEPTH_LIMIT} objects and arrays")
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -123,12 +140,14 @@ def _doubled(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return members
 
 
-def _duplicates(value: object, location: str) -> Iterator[Problem]:
-    if isinstance(value, _Doubled):
+def _duplicates(value: object, location: str, room: int) -> Iterator[Problem]:
+    if not room and isinstance(value, dict | list):
+        yield _too_deep(location)
+    elif isinstance(value, _Doubled):
         for name in value.names:
             yield Problem(member(location, name), "duplicate", "occurs more than once; readers would disagree on which")
         for name, child in value.items():
-            yield from _duplicates(child, member(location, name))
+            yield from _duplicates(child, member(location, name), room - 1)
     elif isinstance(value, list):
         for index, child in enumerate(value):
-            yield from _duplicates(child, item(location, index))
+            yield from _duplicates(child, item(location, index), room - 1)

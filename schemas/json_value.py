@@ -16,14 +16,18 @@ import numbers
 import operator
 import re
 from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
 from typing import Any, Final
 
 from stepout.schemas.problems import Problem, item, member
 
-__all__ = ["DEPTH_LIMIT", "INTEGER_LIMIT", "NotPlainError", "copy_json", "json_problems", "plain_copy"]
+__all__ = ["DEPTH_LIMIT", "INTEGER_LIMIT", "MOST_PROBLEMS", "NotPlainError", "copy_json", "json_problems", "plain_copy"]
 
 DEPTH_LIMIT: Final = 100
 """How many objects and arrays may lie inside each other, the outermost included."""
+
+MOST_PROBLEMS: Final = 1_000
+"""How many findings are listed of one value: a text may hold a million NaN, each finding is larger."""
 
 INTEGER_LIMIT: Final = 2**53 - 1
 """The largest integer that every JSON reader keeps exactly."""
@@ -48,12 +52,13 @@ def json_problems(value: object, location: str = "$", *, convertible: bool = Fal
     Returns:
         A problem for each finding, in the order of the value, named by member. Kinds: ``"not-json"`` (a type that JSON
         does not have, or a member's name that is no text), ``"not-finite"``, ``"range"`` (an integer beyond 2**53 - 1),
-        ``"surrogate"``, ``"depth"``, ``"cycle"``. Empty for JSON.
+        ``"surrogate"``, ``"depth"``, ``"cycle"``; the first thousand. Empty for JSON.
     """
     try:
         copy_json(value)
     except NotPlainError:
-        return list(_findings(value, location, (), _plain_scalar if convertible else _same))
+        kept = _plain_scalar if convertible else _same
+        return list(islice(_findings(value, location, (), kept), MOST_PROBLEMS))
     return []
 
 

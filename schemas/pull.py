@@ -208,6 +208,8 @@ def read_item(item: Mapping[str, Any]) -> Any:
     Raises:
         InvalidDocumentError: It is no item of ours, or its text is not the one that was written.
     """
+    if not isinstance(item, dict):
+        raise invalid_document("the item", [Problem("$", "type", "must be an object")])
     status, text = _text(item, "status"), _text(item, "document")
     if status == FAILED:
         failure = _failure({"error": _text(item, "error"), "cause": _text(item, "cause") or ""})
@@ -217,7 +219,7 @@ def read_item(item: Mapping[str, Any]) -> Any:
         problem = Problem("$.status", "value", f"must be {SUCCEEDED} with a document, or {FAILED} with an error")
         raise invalid_document("the item", [problem])
     digest = _text(item, "sha256")
-    if digest is not None and hashlib.sha256(text.encode()).hexdigest() != digest:
+    if digest is not None and hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest() != digest:
         raise invalid_document("the item", [Problem("$.document", "checksum", "is not the text that was written")])
     return load_json(text)
 
