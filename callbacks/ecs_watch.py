@@ -12,6 +12,10 @@ A failure must never overtake a success that is still on its way, so it waits fi
 3. Where reports go through a queue, so does the failure: after the grace and behind what is there in a
    first-in-first-out queue, delayed in another one, and not at all after exit code 0, since then the report is in the
    queue and the relay answers for it.
+
+An event says only what happened. It names neither a place that is posted to nor an endpoint: whoever may run a task may
+write its overrides, and a message holds the task token. So a queue that they name is used if it is on the watcher's own
+list, by the URL that stands there; everything else goes to botocore's endpoints of the watcher's own region.
 """
 
 from __future__ import annotations
@@ -21,12 +25,13 @@ import os
 import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from stepout.callbacks.clients import service
 from stepout.callbacks.delivery import Delivery
 from stepout.callbacks.redact import Redactor
 from stepout.callbacks.sfn import StepFunctionsTarget, make_client
-from stepout.callbacks.sqs import SqsTarget, queue_place
+from stepout.callbacks.sqs import QueuePlace, SqsTarget, queue_place
 from stepout.callbacks.stopped import (
     Haste,
     StoppedTask,
@@ -68,7 +73,8 @@ class WatchSettings:
 
     Attributes:
         grace: Seconds from a container's end to the report of its failure.
-        queue: The URL of the relay's queue, where reports go through one.
+        queue: The URL of the relay's queue, where all reports go through one.
+        queues: The URLs of queues that a task's own ``STEPOUT_TARGETS`` may name, where not all reports go through one.
         delay: Seconds for which a failure is held back in that queue; more than the relay can lag.
         table: The DynamoDB table of task tokens.
         describe: Whether DescribeTasks is asked for what an event does not carry.
@@ -76,13 +82,14 @@ class WatchSettings:
 
     grace: float = 10.0
     queue: str | None = None
+    queues: tuple[str, ...] = ()
     delay: int = 300
     table: str | None = None
     describe: bool = False
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> WatchSettings:
-        """Read ``STEPOUT_WATCH_GRACE_SECONDS``, ``…_QUEUE``, ``…_DELAY_SECONDS``, ``…_DESCRIBE`` and the token table.
+        """Read ``STEPOUT_WATCH_…``: ``GRACE_SECONDS``, ``QUEUE``, ``QUEUES``, ``DELAY_SECONDS``, ``DESCRIBE``.
 
         Args:
             environ: ``os.environ``, or a mapping like it; empty means absent.
@@ -91,11 +98,13 @@ class WatchSettings:
             ConfigurationError: A setting cannot be understood.
         """
         queue = environ.get("STEPOUT_WATCH_QUEUE", "").strip() or None
-        if queue is not None:
-            queue_place(queue)
+        queues = tuple(environ.get("STEPOUT_WATCH_QUEUES", "").split())
+        for url in filter(None, (queue, *queues)):
+            queue_place(url)
         return cls(
             grace=_number(environ, "STEPOUT_WATCH_GRACE_SECONDS", 10.0, most=600),
             queue=queue,
+            queues=queues,
             delay=int(_number(environ, "STEPOUT_WATCH_DELAY_SECONDS", 300, most=_MOST_DELAY)),
             table=environ.get(TABLE, "").strip() or None,
             describe=environ.get("STEPOUT_WATCH_DESCRIBE", "").strip().lower() in ("1", "true", "yes"),
@@ -236,9 +245,9 @@ class Watcher:
     def _one(self, case: _Case, remaining: Callable[[], float]) -> str:
         try:
             target = StepFunctionsTarget(case.token, self._states_client(), patience=_PATIENCE)
-            if (queue := self._queue(case)) is not None:
+            if (named := self._named_queue(case)) is not None:
                 self._probe(target)
-                return self._through(queue, case, remaining)
+                return self._through(named, case, remaining)
             if case.verdict.haste is not Haste.AT_ONCE:
                 self._probe(target)
                 self._wait(case, remaining)
@@ -253,32 +262,47 @@ class Watcher:
         _log.warning("task %s: %s was reported: %s", case.task.arn, case.verdict.error, message)
         return "failed"
 
-    def _through(self, queue: str, case: _Case, remaining: Callable[[], float]) -> str:
+    def _through(self, named: QueuePlace, case: _Case, remaining: Callable[[], float]) -> str:
         """Send the failure the way that a success may have gone."""
-        place = queue_place(queue)
-        if not place.fifo and case.end is not None and case.end.exit_code == 0:
+        if not named.fifo and case.end is not None and case.end.exit_code == 0:
             return "left to the relay"
+        place = self._listed(named, case)
         if place.fifo and case.verdict.haste is not Haste.AT_ONCE:
             self._wait(case, remaining)  # order begins in the queue: what the network still holds goes first
         seconds = None if place.fifo else _MOST_DELAY if case.verdict.haste is Haste.LATE else self._settings.delay
         client = self._queues if self._queues is not None else service("sqs", **place.options)
         delayed, run = _Delayed(client, seconds), run_of(case.environment)
-        target = SqsTarget(queue, case.token, delayed, run=run, patience=_PATIENCE)
+        target = SqsTarget(place.url, case.token, delayed, run=run, patience=_PATIENCE)
         target.failure(case.verdict.error, case.cause)
         return "queued"
 
-    def _queue(self, case: _Case) -> str | None:
+    def _named_queue(self, case: _Case) -> QueuePlace | None:
         """The relay's queue; the override's own word counts where the watcher was told of none, if it names a queue."""
+        if self._settings.queue is not None:
+            return queue_place(self._settings.queue)
         targets = case.environment.get("STEPOUT_TARGETS", "").split()
         named = next((url for url in targets if url.lower().startswith("sqs:")), None)
-        if self._settings.queue is not None or named is None:
-            return self._settings.queue
         try:
-            queue_place(named)
+            return None if named is None else queue_place(named)
         except ConfigurationError as error:
             _log.warning("task %s: %s; nothing can have gone that way", case.task.arn, error)
             return None
-        return named
+
+    def _listed(self, named: QueuePlace, case: _Case) -> QueuePlace:
+        """The queue of the watcher's own list that an override means: by account and name, its host is not looked at.
+
+        Raises:
+            ConfigurationError: It is not on the list. A success may be in it, so the failure goes no other way either.
+        """
+        own = [queue_place(url) for url in filter(None, (self._settings.queue, *self._settings.queues))]
+        same = [place for place in own if _account_and_name(place) == _account_and_name(named)]
+        if not same:
+            raise ConfigurationError(
+                f"task {case.task.arn}: its overrides name a queue, {named.name}, that is not on the watcher's list, "
+                "so the failure was sent nowhere: the message would hold the task token. If reports of this task go "
+                "through that queue, add its URL to STEPOUT_WATCH_QUEUES"
+            )
+        return next((place for place in same if place.url == named.url), same[0])
 
     def _probe(self, target: StepFunctionsTarget) -> None:
         """Ask whether anybody still waits.
@@ -353,6 +377,10 @@ class _Case:
     def cause(self) -> str:
         document = cause_document(self.task, self.container, self.verdict)
         return json.dumps(Redactor([self.token]).json(document), ensure_ascii=False)
+
+
+def _account_and_name(place: QueuePlace) -> str:
+    return urlsplit(place.url).path.strip("/")
 
 
 def _remaining(context: Any) -> Callable[[], float]:

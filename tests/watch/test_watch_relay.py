@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from http.server import BaseHTTPRequestHandler
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 from support.ministack import unique
-from support.watch_events import Clock, stopped_event
+from support.watch_events import Clock, serving, stopped_event
 
 from stepout.callbacks.ecs_watch import Watcher, WatchSettings
 from stepout.callbacks.relay import relay
 from stepout.callbacks.sqs import SqsTarget
+from stepout.schemas.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from support.sfn_strict import StrictStepFunctions
     from support.watch_events import WatchedAws
 
@@ -154,9 +158,101 @@ def test_queue_that_cannot_be_one_is_no_obstacle(sfn_strict: StrictStepFunctions
 
 
 def test_queue_of_the_task_itself_counts(watched: WatchedAws, sfn_strict: StrictStepFunctions) -> None:
-    """A watcher that was told of no queue never overtakes a task whose overrides name one."""
+    """A queue on the watcher's list is used for tasks whose overrides name it: a failure never overtakes a success."""
     queue, token = Queue(watched, sfn_strict), sfn_strict.issue()
-    watcher = Watcher(WatchSettings(), states=sfn_strict.client(), queues=queue.client)
+    watcher = Watcher(WatchSettings(queues=(queue.url,)), states=sfn_strict.client(), queues=queue.client)
     event = stopped_event(token, 137, STEPOUT_TARGETS=f"sqs:{queue.url} stdout:")
     assert watcher.handle(event) == ["queued"]
     assert sfn_strict.count("SendTaskFailure") == 0
+
+
+class Stranger(BaseHTTPRequestHandler):
+    """Whoever hoped for a task token."""
+
+    heard: ClassVar[list[str]] = []
+
+    def do_POST(self) -> None:
+        """Take it."""
+        self.heard.append(self.path)
+        self.send_error(500)
+
+    do_GET = do_POST  # noqa: N815 - the name is http.server's
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def stranger(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A server of somebody else's; the watcher builds its own clients."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "test")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    Stranger.heard.clear()
+    with serving(Stranger) as endpoint:
+        yield endpoint
+
+
+OTHERS: dict[str, str] = {
+    "a host of its own": "sqs:{stranger}/000000000000/reports",
+    "a host of its own, first in, first out": "sqs:{stranger}/000000000000/reports.fifo",
+    "another's interface endpoint": "sqs://vpce-0a1b-2c3d.sqs.eu-west-1.vpce.amazonaws.com/123456789012/reports",
+    "another's load balancer": "sqs://mine.elb.eu-west-1.amazonaws.com/123456789012/reports",
+    "another account": "sqs://sqs.eu-west-1.amazonaws.com/999999999999/reports",
+    "another name": "sqs://sqs.us-east-1.amazonaws.com/123456789012/other",
+}
+
+
+@pytest.mark.parametrize("url", OTHERS.values(), ids=OTHERS)
+@pytest.mark.parametrize("listed", [(), ("https://sqs.us-east-1.amazonaws.com/123456789012/listed",)], ids=len)
+def test_no_queue_of_an_event_is_posted_to(
+    sfn_strict: StrictStepFunctions, stranger: str, url: str, listed: tuple[str, ...]
+) -> None:
+    """A queue that is not on the watcher's list gets no token, wherever it is, and Step Functions no failure."""
+    token, clock = sfn_strict.issue(), Clock()
+    watcher = Watcher(WatchSettings(queues=listed), states=sfn_strict.client(), clock=clock, sleep=clock.sleep)
+    with pytest.raises(ConfigurationError, match="STEPOUT_WATCH_QUEUES") as caught:
+        watcher.handle(stopped_event(token, 137, STEPOUT_TARGETS=url.format(stranger=stranger)))
+    assert token not in str(caught.value)
+    assert Stranger.heard == []
+    assert sfn_strict.count("SendTaskFailure") == 0
+
+
+def test_the_host_in_an_event_is_not_looked_at(
+    watched: WatchedAws, sfn_strict: StrictStepFunctions, stranger: str
+) -> None:
+    """A queue of the list that is named with another host is the one of the list."""
+    queue, token = Queue(watched, sfn_strict), sfn_strict.issue()
+    path = queue.url.partition("://")[2].partition("/")[2]
+    watcher = Watcher(WatchSettings(queues=(queue.url,)), states=sfn_strict.client())
+    assert watcher.handle(stopped_event(token, 137, STEPOUT_TARGETS=f"sqs:{stranger}/{path}")) == ["queued"]
+    assert queue.waiting() == 1
+    assert Stranger.heard == []
+
+
+def test_settings_of_an_event_are_not_the_watchers(sfn_strict: StrictStepFunctions, stranger: str) -> None:
+    """Endpoints, regions and tables among the overrides are the container's, and change nothing here."""
+    token, clock = sfn_strict.issue(), Clock()
+    watcher = Watcher(WatchSettings(), states=sfn_strict.client(), clock=clock, sleep=clock.sleep)
+    named = {"AWS_ENDPOINT_URL": stranger, "AWS_ENDPOINT_URL_SQS": stranger, "AWS_ENDPOINT_URL_STEPFUNCTIONS": stranger}
+    named |= {"STEPOUT_TOKEN_TABLE": "theirs", "STEPOUT_OUTPUT": "s3://theirs/key", "STEPOUT_BUCKET": "theirs"}
+    assert watcher.handle(stopped_event(token, 137, AWS_REGION="eu-north-1", **named)) == ["failed"]
+    assert sfn_strict.failure(token)[0] == "Stepout.ContainerDied"
+    assert Stranger.heard == []
+
+
+def test_an_orderly_end_needs_no_list(sfn_strict: StrictStepFunctions, stranger: str) -> None:
+    """Nothing is sent after exit code 0 where reports go through a standard queue, whichever it is."""
+    token, clock = sfn_strict.issue(), Clock()
+    watcher = Watcher(WatchSettings(), states=sfn_strict.client(), clock=clock, sleep=clock.sleep)
+    event = stopped_event(token, 0, STEPOUT_TARGETS=f"sqs:{stranger}/000000000000/reports")
+    assert watcher.handle(event) == ["left to the relay"]
+    assert Stranger.heard == []
+
+
+def test_the_list_is_read_from_the_environment() -> None:
+    """URLs separated by white space, each of which must name a queue."""
+    urls = ("https://sqs.eu-west-1.amazonaws.com/123456789012/a", "sqs://sqs.eu-west-1.amazonaws.com/123456789012/b")
+    assert WatchSettings.from_env({"STEPOUT_WATCH_QUEUES": f" {urls[0]}\n{urls[1]} "}).queues == urls
+    with pytest.raises(ConfigurationError, match="queue"):
+        WatchSettings.from_env({"STEPOUT_WATCH_QUEUES": f"{urls[0]} reports"})
