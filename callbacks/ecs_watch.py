@@ -29,6 +29,7 @@ from urllib.parse import urlsplit
 
 from stepout.callbacks.clients import service
 from stepout.callbacks.delivery import Delivery
+from stepout.callbacks.logs import redacted_logs
 from stepout.callbacks.redact import Redactor
 from stepout.callbacks.sfn import StepFunctionsTarget, make_client
 from stepout.callbacks.sqs import QueuePlace, SqsTarget, queue_place
@@ -184,10 +185,12 @@ class Watcher:
             return []
         outcomes: list[str] = []
         failures: list[Exception] = []
-        task, tokens = self._tokens(task)
+        with redacted_logs(Redactor(task.tokens)):
+            task, tokens = self._tokens(task)
         for token, container in tokens.items():
             try:
-                outcome = self._one(_Case(task=task, token=token, container=container), remaining)
+                with redacted_logs(Redactor([token])):
+                    outcome = self._one(_Case(task=task, token=token, container=container), remaining)
             except Exception as error:  # noqa: BLE001 - raised when the other tokens had their turn
                 failures.append(error)
                 continue

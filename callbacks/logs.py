@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["redacted_logs"]
 
 # What these log is redacted by pattern, too (signatures, access keys); a job's own lines only where a secret is.
-_CLIENTS: Final = frozenset({"stepout", "boto3", "botocore", "s3transfer", "urllib3"})
+_CLIENTS: Final = frozenset({"stepout", "boto3", "botocore", "s3transfer", "urllib3", "aiobotocore", "s3fs", "awscrt"})
 
 # Layers come and go in several threads; one that read the chain before another was set would leave that one out.
 _changing: Final = threading.Lock()
@@ -48,8 +48,9 @@ class _RecordFactory:
             record.msg, record.args = self._redactor.text(message), None
         if record.exc_info and record.exc_info[1] is not None:
             trace = logging.Formatter().formatException(record.exc_info)
-            if self._redactor.hits(trace):
-                record.exc_info, record.exc_text = None, self._redactor.text(trace)
+            told = self._redactor.text(trace) if always or self._redactor.hits(trace) else trace
+            if told != trace:
+                record.exc_info, record.exc_text = None, told
         if record.stack_info:
             record.stack_info = self._redactor.text(record.stack_info)
 

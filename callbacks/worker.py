@@ -10,7 +10,6 @@ import contextlib
 import errno
 import os
 import random
-import re
 import shutil
 import signal
 import tempfile
@@ -23,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from stepout.callbacks.exit_codes import describe
 from stepout.callbacks.logs import redacted_logs
-from stepout.callbacks.redact import MARK, Redactor
+from stepout.callbacks.redact import Redactor
 from stepout.callbacks.retry import backoff
 from stepout.callbacks.sfn import make_client
 from stepout.callbacks.worker_child import Child, reap_orphans
@@ -133,7 +132,7 @@ class Worker:
         """
         if self._polling or self._begun or self._error:
             raise TaskError("this worker ran before; make a new one")
-        with redacted_logs(_MessageRedactor()), self._signals_stop():
+        with redacted_logs(Redactor()), self._signals_stop():
             self._source.check()
             self._polling = True
             self._busy = self._clock()
@@ -394,13 +393,3 @@ def _stop_timeout(given: float | None, environ: Mapping[str, str]) -> float:
     if not 0 < value < float("inf"):
         raise ConfigurationError("STEPOUT_STOP_TIMEOUT (stop_timeout) must be a number of seconds above 0")
     return value
-
-
-class _MessageRedactor(Redactor):
-    """Takes tokens out of what a client logs of messages when it debugs, before anybody has read which they are."""
-
-    _TOKEN = re.compile(r"(task_?token\W{1,12})[A-Za-z0-9+/=_.-]{16,}", re.IGNORECASE)
-
-    def text(self, text: str) -> str:
-        """Return ``text`` without what looks like a token."""
-        return self._TOKEN.sub(rf"\g<1>{MARK}", super().text(text))
