@@ -20,7 +20,6 @@ list, by the URL that stands there; everything else goes to botocore's endpoints
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from dataclasses import dataclass, field, replace
@@ -29,6 +28,7 @@ from urllib.parse import urlsplit
 
 from stepout.callbacks.clients import service
 from stepout.callbacks.delivery import Delivery
+from stepout.callbacks.failure import MAX_CAUSE, fit_cause
 from stepout.callbacks.logs import redacted_logs
 from stepout.callbacks.redact import Redactor
 from stepout.callbacks.sfn import StepFunctionsTarget, make_client
@@ -379,7 +379,7 @@ class _Case:
     @property
     def cause(self) -> str:
         document = cause_document(self.task, self.container, self.verdict)
-        return json.dumps(Redactor([self.token]).json(document), ensure_ascii=False)
+        return fit_cause(Redactor([self.token]).json(document), MAX_CAUSE)
 
 
 def _account_and_name(place: QueuePlace) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from stepout.callbacks.exception_groups import leaves_of, speaker_of
+from stepout.schemas.foreign_text import shown_json
 
 if TYPE_CHECKING:
     from stepout.callbacks.redact import Redactor
@@ -132,7 +133,7 @@ _LONG = (("stdout", _keep_end), ("traceback", _keep_end), ("stderr", _keep_end),
 
 
 def _dump(document: Mapping[str, Any]) -> str:
-    return json.dumps(document, ensure_ascii=False, allow_nan=False, default=str)
+    return shown_json(json.dumps(document, ensure_ascii=False, allow_nan=False, default=str))
 
 
 def _size(document: Mapping[str, Any]) -> int:

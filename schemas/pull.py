@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from stepout.schemas.errors import ConfigurationError, InvalidDocumentError, OutputTooLargeError
+from stepout.schemas.foreign_text import shown
 from stepout.schemas.json_text import dump_json, load_json
 from stepout.schemas.places import PARTITION_KEY_BYTES
 from stepout.schemas.problems import Problem, invalid_document
@@ -57,7 +58,6 @@ FAILURES_READ: Final = 10
 _ITEM_BYTES: Final = 400 * 1024
 _ITEM_ROOM: Final = 8 * 1024  # for the key (at most 2,048 bytes) and the small attributes
 
-_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _FAILURE: Final = re.compile(r"\.([0-9]{1,9}|x)-[A-Za-z0-9]{1,64}\.failure\.json")
 
 
@@ -115,8 +115,9 @@ class Failure:
         except InvalidDocumentError:
             value = self.cause
         said = value.get("message", "") if isinstance(value, dict) else value
-        first = _CONTROL.sub(" ", str(said).partition("\n")[0])[:300]
-        return f"{_CONTROL.sub(' ', self.error)}: {first}" if first else _CONTROL.sub(" ", self.error)
+        first = shown(str(said).partition("\n")[0], 300)
+        error = shown(" ".join(self.error.split()), 256)
+        return f"{error}: {first}" if first else error
 
 
 def failure_prefix(key: str) -> str:

@@ -264,3 +264,12 @@ def test_an_exception_that_is_interrupted_while_it_says_its_name_is_reported() -
             raise KeyboardInterrupt
 
     assert "RudeError" in json.loads(cause_of(raised(RudeError()), run=RUN, redactor=Redactor()))["message"]
+
+
+def test_a_cause_drives_no_terminal() -> None:
+    """What a job quotes in its message is escaped as JSON escapes it, counts as it is sent, and keeps its value."""
+    said = "\x9b\u202e\u2028\x7f\U000e0041"
+    text = cause_of(ValueError(said * 200), run={}, redactor=Redactor(), budget=2_000)
+    assert not set(text) & set(said)
+    assert len(text.encode()) <= 2_000
+    assert json.loads(text)["message"].startswith(said)
