@@ -136,10 +136,13 @@ def _pair(item: Any) -> tuple[str, Any]:
 
 def _weight(item: tuple[str, Any]) -> int:
     value = item[1]
-    if isinstance(value, io.BytesIO):
-        value = value.getbuffer()
-    if isinstance(value, memoryview):
-        return value.nbytes
+    try:
+        if isinstance(value, io.BytesIO):
+            value = value.getbuffer()
+        if isinstance(value, memoryview):
+            return value.nbytes
+    except ValueError:  # closed, or released; the put says so
+        return 0
     return len(value) if isinstance(value, bytes | bytearray | str) else 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import pickle
 import threading
 import time
@@ -297,3 +298,15 @@ def test_pointers_of_one_kind_share_nothing_but_their_settings() -> None:
     assert [each.size for each in (first, second, third)] == [1, 2, 3]
     assert [each.annotations for each in (first, second, third)] == [None, {"rows": 2}, None]
     assert stepout.Pointer.from_dict(first.to_dict()) == first
+
+
+def test_a_closed_buffer_fails_alone() -> None:
+    """A value that cannot even be weighed is its own failure: those beside it are written."""
+    closed, released = io.BytesIO(b"x"), memoryview(b"x")
+    closed.close()
+    released.release()
+    manager = stepout.ArtifactManager(MemoryStore("memory"), "runs")
+    with pytest.raises(ManyFailedError) as caught:
+        manager.put_many({"a": b"1", "closed": closed, "released": released, "b": b"2"})
+    assert set(caught.value.failures) == {"closed", "released"}
+    assert set(caught.value.pointers) == {"a", "b"}
