@@ -20,7 +20,6 @@ from stepout.schemas.errors import (
     StoreError,
     TaskFailedError,
 )
-from stepout.schemas.foreign_text import logger
 from stepout.schemas.json_text import load_json
 from stepout.schemas.places import table_place
 from stepout.schemas.problems import Problem, invalid_document
@@ -41,8 +40,6 @@ if TYPE_CHECKING:
     from stepout.artifacts.access import Access
 
 __all__ = ["read_outcome"]
-
-_log = logger("stepout.artifacts")
 
 
 def read_outcome(url: str, access: Access, *, execution: str | None = None, state: str | None = None) -> Any:
@@ -110,10 +107,17 @@ def _no_success(
     url = f"s3://{bucket}/{key}"
     try:
         failures = _failures(access, bucket, key)
+        unread: InvalidDocumentError | None = None
         for count, name in list(enumerate(failures, 1))[: -FAILURES_READ - 1 : -1]:
-            failure = _readable(_read(access, bucket, name, FAILURE_LIMIT), name)
-            if failure is not None and ours(failure):
+            try:
+                failure = read_failure(_read(access, bucket, name, FAILURE_LIMIT))
+            except InvalidDocumentError as error:  # It says nothing of the others beside it.
+                unread = error
+                continue
+            if ours(failure):
                 return _failed(url, failure, count)
+        if unread is not None:
+            raise unread
         of = " of this run" if failures else ""
         beside = f"there is no failure{of} beside it ({key}.*.failure.json) either: the task has not reported yet, or "
         beside += "died"
@@ -126,15 +130,6 @@ def _no_success(
         f"there is no task output at {url}: the task has not succeeded yet, and {beside}; or the URL is another one "
         f"than the task was given ({missing})"
     )
-
-
-def _readable(text: bytes, key: str) -> Failure | None:
-    """The failure in a text, unless it is none: then it says nothing of the others beside it."""
-    try:
-        return read_failure(text)
-    except InvalidDocumentError as error:
-        _log.warning("%s is passed over: %s", key, error)
-        return None
 
 
 def _failures(access: Access, bucket: str, key: str) -> list[str]:

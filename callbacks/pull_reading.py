@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, Final
 from stepout.callbacks.clients import service
 from stepout.callbacks.delivery import Delivery
 from stepout.schemas.errors import ConfigurationError, InvalidDocumentError
-from stepout.schemas.foreign_text import logger
 from stepout.schemas.json_text import load_json
 from stepout.schemas.places import key_fault, split_s3_url, table_place
 from stepout.schemas.pull import (
@@ -24,8 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 __all__ = ["body_of", "read_at"]
-
-_log = logger("stepout.callbacks.pull")
 
 _DOCUMENT_LIMIT: Final = 262_144
 """Bytes: what a state can take."""
@@ -78,21 +75,17 @@ def read_at(
     body = objects.get(key, _DOCUMENT_LIMIT)
     if body is not None:
         return load_json(body)
+    unread: InvalidDocumentError | None = None
     for _, name in sorted(objects.failures(key, since), reverse=True)[:FAILURES_READ]:
         text = objects.get(name, FAILURE_LIMIT)
-        failure = _readable(text, name) if text is not None else None
-        if failure is not None and failure.is_of(execution, state):
-            return failure
+        try:
+            if text is not None and (failure := read_failure(text)).is_of(execution, state):
+                return failure
+        except InvalidDocumentError as error:  # It says nothing of the others beside it.
+            unread = error
+    if unread is not None:
+        raise unread
     return None
-
-
-def _readable(text: bytes, key: str) -> Failure | None:
-    """The failure in a text, unless it is none: then it says nothing of the others beside it."""
-    try:
-        return read_failure(text)
-    except InvalidDocumentError as error:
-        _log.warning("%s is passed over: %s", key, error)
-        return None
 
 
 class _Objects:

@@ -152,6 +152,14 @@ def test_failures_obey_the_allow_list_and_are_untrusted(shelf: Shelf) -> None:
         stepout.resolve(url, allow=["s3://results/runs/"], client=shelf.store)
 
 
+def test_a_failure_that_cannot_be_read_hides_no_other(shelf: Shelf) -> None:
+    """The newest document is rubbish: the one beside it says how the task failed."""
+    shelf.put(b'{"error": "Demo.Error", "cause": {"message": "m"}}', "o.json.0-aaaa.failure.json")
+    shelf.put(b'{"a":1,"a":2} x', "o.json.1-bbbb.failure.json")
+    with pytest.raises(stepout.TaskFailedError, match=r"Demo\.Error: m"):
+        stepout.resolve("s3://results/runs/o.json", allow=["s3://results/runs/"], client=shelf.store)
+
+
 def test_a_failure_of_another_run_says_nothing_of_this_one(shelf: Shelf) -> None:
     """The URL was used before, and yesterday's failure lies there: this task has not reported. Its own does count."""
     for number, run in enumerate(({"execution": "arn:today", "state": "Mask"}, {"execution": "arn:yesterday"})):
