@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import functools
-import logging
 from typing import TYPE_CHECKING, Final
+
+from stepout.schemas.foreign_text import logger
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 __all__ = ["INTERNAL", "VARIABLES", "meant_for", "warn_of_unknown"]
 
-_log = logging.getLogger("stepout.environment")
+_log = logger("stepout.environment")
 
 _PREFIX: Final = "STEPOUT_"
 _ALIKE: Final = 0.6
@@ -39,6 +40,7 @@ VARIABLES: Final = (
     "STEPOUT_WATCH_DESCRIBE",
     "STEPOUT_WATCH_GRACE_SECONDS",
     "STEPOUT_WATCH_QUEUE",
+    "STEPOUT_WATCH_QUEUES",
 )
 """What README and docs list."""
 

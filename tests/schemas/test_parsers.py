@@ -145,7 +145,9 @@ def test_what_is_no_json_is_refused(name: str, value: object) -> None:
 
 @pytest.mark.parametrize("name", ["load_json", "load_foreign", "parse_report", "read_job", "read_failure"])
 @pytest.mark.parametrize(
-    "value", [None, 3, [], {}, object(), memoryview(b"{}")[::-1], array.array("d", [1.5])], ids=repr
+    "value",
+    [None, 3, [], {}, object(), memoryview(b"{}")[::-1], array.array("d", [1.5])],
+    ids=lambda value: type(value).__name__,
 )
 def test_what_is_no_text_is_refused(name: str, value: object) -> None:
     """A reader of text that is given anything else says so by our error."""
