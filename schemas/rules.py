@@ -23,8 +23,9 @@ __all__ += ["missing", "unexpected", "wrong_length", "wrong_name", "wrong_patter
 __all__ += ["integer_problems", "no_checksum", "wrong_version"]
 
 _LINE: Final = r"[^\x00-\x1f\x7f-\x9f]*"
-_TCHAR: Final = r"[A-Za-z0-9!#$%&'*+.^_`|~-]+"
-_TYPE: Final = r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}"
+# A dollar sign in a class is spelled \x24: some validators put Python's end anchor in the place of every dollar sign.
+_TCHAR: Final = r"[A-Za-z0-9!#\x24%&'*+.^_`|~-]+"
+_TYPE: Final = r"[A-Za-z0-9][A-Za-z0-9!#\x24&^_.+-]{0,126}"
 _QUOTED: Final = r'"(?:[ !#-\[\]-~]|\\[ -~])*"'
 _BUCKET: Final = "[A-Za-z0-9._-]{3,255}"
 # Access points as botocore knows them: regional, multi-region (no region), object lambda, S3 Express, Outposts.
