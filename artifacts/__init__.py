@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from stepout.artifacts.allow import ANY_BUCKET as ANY_BUCKET
     from stepout.artifacts.artifact import Artifact as Artifact
+    from stepout.artifacts.budget import ReadBudget as ReadBudget
     from stepout.artifacts.manager import ArtifactManager as ArtifactManager
     from stepout.artifacts.memory import MemoryStore as MemoryStore
     from stepout.artifacts.output import Output as Output
@@ -56,6 +57,7 @@ _HOMES: Final = {
     "MemoryStore": "memory",
     "ObjectLock": "settings",
     "Output": "output",
+    "ReadBudget": "budget",
     "Store": "store",
     "StoreProfile": "store",
     "TransferSettings": "plan",

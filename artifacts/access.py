@@ -6,10 +6,11 @@ import re
 import sys
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
+from stepout.artifacts.budget import ReadBudget, Spending
 from stepout.artifacts.clients import make_client, profile_from_env, profile_name, store_for
 from stepout.schemas.errors import ConfigurationError
 
@@ -53,6 +54,8 @@ class Access:
         expected_bucket_owner: The account that must own every bucket, 12 digits.
         verify: What a whole read is held against.
         max_size: The most that a read into memory may take, in bytes.
+        budget: What may be fetched on a document's word; ``None``: the usual.
+        spending: What the resolve that made this has spent of it.
         now: The clock, for ``expiresAt``.
         sleep: Waits between tries to take up a broken download.
         jitter: A random number between 0 and 1 for those waits.
@@ -63,6 +66,8 @@ class Access:
     expected_bucket_owner: str | None = None
     verify: Verify = True
     max_size: int = DEFAULT_MAX_SIZE
+    budget: ReadBudget | None = None
+    spending: Spending = field(default_factory=lambda: Spending(ReadBudget()), compare=False)
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     sleep: Callable[[float], None] = time.sleep
     jitter: Callable[[], float] = _random
@@ -108,6 +113,14 @@ class Access:
         client = self._own[0] if self._own else self.client
         owner, own = self.expected_bucket_owner, bool(self._own)
         return store_for(client, bucket, profile=profile, expected_bucket_owner=owner, own=own)
+
+    def spending_of_directory(self) -> Spending:
+        """Return what counts one read of a directory: a listing may name one object thousands of times."""
+        if self.budget is not None:
+            return Spending(self.budget)
+        usual = ReadBudget()
+        told = self.max_size != DEFAULT_MAX_SIZE
+        return Spending(replace(usual, bytes=max(1, min(self.max_size, usual.bytes))) if told else usual)
 
     def check(self, pointer: Pointer) -> None:
         """Raise ``NotAllowedError`` unless the pointer's object may be read."""

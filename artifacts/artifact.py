@@ -226,13 +226,15 @@ class Artifact:
 
         Raises:
             NotAllowedError: A name in the document would leave the folder.
+            ReadBudgetError: The directory's files have more bytes than its budget, or than the ``max_size`` that
+                ``resolve`` was told; no file was requested.
             OSError: The file could not be written: no such folder, full disk, …
             StoreError: As for ``read_bytes``.
         """
         from stepout.artifacts.download import download_file, download_tree, target_of
 
         if self.is_directory:
-            return download_tree(self._entries(), Path(path), self._fetch)
+            return download_tree(self._entries(whole=True), Path(path), self._fetch)
         return download_file(self._source, self._verifier(), target_of(Path(path), self.pointer.key))
 
     def verify(self) -> Mapping[str, str]:
@@ -243,6 +245,7 @@ class Artifact:
 
         Raises:
             ConfigurationError: There is no checksum to compare with.
+            ReadBudgetError: As for ``download``.
             ChecksumMismatchError: The bytes are not those that were written.
             StoreError: As for ``read_bytes``.
         """
@@ -254,8 +257,8 @@ class Artifact:
         drain(self._source, verifier.update)
         verifier.finish()
         if self.is_directory:
-            for artifact in self.files().values():
-                artifact.verify()
+            for entry in self._entries(whole=True):
+                Artifact(entry.pointer, self._access, entry.path).verify()
         return {verifier.algorithm: verifier.actual()}
 
     def dataset(self, *, verify: Verify | None = None, max_size: int | None = None) -> ds.Dataset:
@@ -341,13 +344,16 @@ class Artifact:
     def _limit(self, max_size: int | None) -> int:
         return self._access.max_size if max_size is None else checked_limit("max_size", max_size)
 
-    def _entries(self) -> tuple[Entry, ...]:
+    def _entries(self, *, whole: bool = False) -> tuple[Entry, ...]:
+        """Read the listing; ``whole`` counts every file's bytes before the first of them is asked for."""
         from stepout.artifacts.listing import parse_listing
 
         check_cap(self.pointer, DOCUMENT_LIMIT, instead="a listing of this size is not read")
         entries = parse_listing(read_whole(self._source, self._verifier()), self.url)
         for entry in entries:
             self._access.check(entry.pointer)
+        size = sum(entry.pointer.size for entry in entries) if whole else 0
+        self._access.spending_of_directory().take(self.url, entries=len(entries), size=size)
         return entries
 
     def _fetch(self, entry: Entry, target: Path) -> None:

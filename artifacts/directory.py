@@ -11,9 +11,10 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from stepout.artifacts.keys import file_key
+from stepout.artifacts.listing import FILES_LIMIT, LISTING_VERSION
 from stepout.artifacts.media import DIRECTORY, media_type_of
 from stepout.artifacts.paths import path_fault
 from stepout.schemas import dump_json
@@ -23,12 +24,7 @@ if TYPE_CHECKING:
     from stepout.artifacts.outbox import Outbox, PutOptions, Target
     from stepout.schemas import Pointer
 
-__all__ = ["FILES_LIMIT", "FoundFile", "find_files", "put_directory"]
-
-FILES_LIMIT: Final = 10_000
-"""Files in one directory artifact: a listing is read whole, and each file is a request."""
-
-LISTING_VERSION: Final = "directory/1"
+__all__ = ["FoundFile", "find_files", "put_directory"]
 
 
 @dataclass(frozen=True)

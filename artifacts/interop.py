@@ -8,7 +8,10 @@ storage, not an object that was replaced before it was resolved.
 Shapes, from the tools' own sources:
 
 - middy-store: ``{"@middy-store": "s3://bucket/key" | "arn:aws:s3:::bucket/key" | {"store": "s3", "bucket": …,
-  "key": …}}``
+  "key": …}}``, and the nine URL formats of amazon-s3-url that it can be told to write, ``s3://`` or ``https://``, with
+  the bucket in the path behind S3's host or in front of it: ``s3://s3.eu-west-1.amazonaws.com/bucket/key``,
+  ``https://bucket.s3.eu-west-1.amazonaws.com/key``. The host is taken for no more than a form: it says neither region
+  nor endpoint. A presigned URL, which middy-store fetches as it stands, is refused.
 - SQS extended client: ``["software.amazon.payloadoffloading.PayloadS3Pointer", {"s3BucketName": …, "s3Key": …}]``
 - ResultWriter: a state's output ``{"MapRunArn": …, "ResultWriterDetails": {"Bucket": …, "Key": …/manifest.json}}``
 """
@@ -26,6 +29,8 @@ from stepout.schemas.json_text import SIZE_LIMIT, load_json
 from stepout.schemas.json_value import DEPTH_LIMIT
 from stepout.schemas.pointer import Pointer
 from stepout.schemas.problems import Problem, invalid_document, item, member
+from stepout.schemas.signed_urls import holds_signed_url
+from stepout.schemas.traversal import Part, called, looked_into
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,11 +52,14 @@ _SQS_CLASSES: Final = frozenset(
 )
 _PAIR: Final = 2  # a class and its members
 _OBJECT_ARN = re.compile(r"arn:[a-z0-9-]+:s3:::([^/]+)/(.+)", re.DOTALL)
+# https://docs.aws.amazon.com/AmazonS3/latest/userguide/VirtualHosting.html; a dash before the region is the older form.
+_S3_HOST = r"s3(?:\.dualstack)?(?:[.-][a-z]{2,4}(?:-[a-z]+)+-[0-9]+)?\.amazonaws\.com(?:\.cn)?"
+_BY_PATH = re.compile(rf"(?:s3|https)://{_S3_HOST}/([^/?#]+)/(.+)", re.DOTALL | re.IGNORECASE)
+_BY_HOST = re.compile(rf"(?:s3|https)://([^/?#:@]+)\.{_S3_HOST}/(.+)", re.DOTALL | re.IGNORECASE)
 _WORTH_OPENING = re.compile("stepout|@middy-store|ResultWriterDetails|S3Pointer")
 _TEXTS_IN_TEXTS: Final = 3  # SNS in SQS in a Lambda's event
-_THEIRS: Final = frozenset(
-    {"range", "surrogate", "not-finite"}
-)  # what others may have in values that we only look through
+_THEIRS: Final = frozenset({"range", "surrogate"})  # what others may have in values that we only look through
+_TOLD: Final = frozenset({"duplicate", "not-finite"})  # what keeps a text that holds a document from being read
 
 
 @dataclass(frozen=True)
@@ -71,12 +79,11 @@ class ForeignReference:
     location: str = "$"
 
 
-def find_references(value: object, skip: frozenset[int] = frozenset()) -> list[ForeignReference]:
-    """Find every reference of the three kinds, at any depth, in order.
+def find_references(value: object) -> list[ForeignReference]:
+    """Find every reference of the three kinds, at any depth, in order, wherever documents may lie (``traversal``).
 
     Args:
         value: Parsed JSON.
-        skip: ``id()`` of objects that are not looked into: stepout's own documents.
 
     >>> [(each.kind, each.key) for each in find_references({"a": {"@middy-store": "s3://bucket/key"}})]
     [('middy-store', 'key')]
@@ -84,27 +91,27 @@ def find_references(value: object, skip: frozenset[int] = frozenset()) -> list[F
     Raises:
         InvalidDocumentError: A reference has no bucket or no key.
     """
-    return list(_references(value, "$", DEPTH_LIMIT, skip))
+    return list(_references(value, "$", Part.FREE, 2 * DEPTH_LIMIT))
 
 
-def _references(value: object, location: str, room: int, skip: frozenset[int]) -> Iterator[ForeignReference]:
-    if room == 0 or id(value) in skip:
+def _references(value: object, location: str, part: Part, room: int) -> Iterator[ForeignReference]:
+    if room == 0:
         return
-    if isinstance(value, dict):
-        found = _named(value, location)
+    if part is Part.FREE and called(value) is None:
+        found = _named(value, location) if isinstance(value, dict) else _pair(value, location)
         if found is not None:
             yield found
             return
-        for name, child in value.items():
-            if isinstance(child, dict | list):
-                yield from _references(child, member(location, name), room - 1, skip)
-    elif isinstance(value, list):
-        if len(value) == _PAIR and isinstance(value[0], str) and value[0] in _SQS_CLASSES:
-            yield _members("sqs-extended-client", value[1], ("s3BucketName", "s3Key"), location)
-            return
-        for index, child in enumerate(value):
-            if isinstance(child, dict | list):
-                yield from _references(child, item(location, index), room - 1, skip)
+    place = item if isinstance(value, list) else member
+    for step, child, role in looked_into(value, part):
+        if isinstance(child, dict | list):
+            yield from _references(child, place(location, step), role, room - 1)
+
+
+def _pair(value: object, location: str) -> ForeignReference | None:
+    if isinstance(value, list) and len(value) == _PAIR and isinstance(value[0], str) and value[0] in _SQS_CLASSES:
+        return _members("sqs-extended-client", value[1], ("s3BucketName", "s3Key"), location)
+    return None
 
 
 def _named(value: dict[str, Any], location: str) -> ForeignReference | None:
@@ -119,9 +126,12 @@ def _middy(reference: object, location: str) -> ForeignReference:
     if isinstance(reference, dict):
         return _members("middy-store", reference, ("bucket", "key"), location)
     text = reference if isinstance(reference, str) else ""
-    arn = _OBJECT_ARN.fullmatch(text)
+    if holds_signed_url(text):
+        message = "is a presigned URL, a credential that is not followed: let middy-store write references"
+        raise invalid_document("the value", [Problem(location, "secret", message)], "Nothing was read.")
+    named = _OBJECT_ARN.fullmatch(text) or _BY_PATH.fullmatch(text) or _BY_HOST.fullmatch(text)
     try:
-        bucket, key = arn.groups() if arn else split_url(text)
+        bucket, key = named.groups() if named else split_url(text)
     except ValueError:
         bucket, key = "", ""
     return _made("middy-store", bucket, key, location)
@@ -168,33 +178,51 @@ def load_foreign(text: str | bytes | bytearray | memoryview, *, max_bytes: int |
 
 
 def opened_texts(value: object, level: int = _TEXTS_IN_TEXTS) -> Any:
-    """Return a copy of a JSON value in which texts that hold documents or references themselves are parsed.
+    """Return a JSON value in which texts that hold documents or references themselves are parsed.
 
-    An SQS record carries its message as text, and an SNS message in it is text once more. Text that is no JSON stays.
+    An SQS record carries its message as text, and an SNS message in it is text once more. Text that is no JSON stays,
+    and so does everything where no document may lie (``traversal``): a task's own result, and what a failure says.
+
+    Returns:
+        A copy as far as something was parsed in it, else ``value`` itself.
 
     Raises:
-        InvalidDocumentError: A text has two members of one name, of which readers before us may have taken the other.
+        InvalidDocumentError: A text has two members of one name, of which readers before us may have taken the other,
+            or a number that JSON does not have.
 
     >>> opened_texts({"body": '{"stepout": "output/1"}'})
     {'body': {'stepout': 'output/1'}}
     """
-    return _opened(value, level, DEPTH_LIMIT)
+    return _opened(value, "$", Part.FREE, level, 2 * DEPTH_LIMIT)
 
 
-def _opened(value: object, level: int, room: int) -> Any:
-    if isinstance(value, dict) and room:
-        return {name: _opened(child, level, room - 1) for name, child in value.items()}
-    if isinstance(value, list) and room:
-        return [_opened(child, level, room - 1) for child in value]
-    if isinstance(value, str) and level and value.lstrip()[:1] in {"{", "["} and _WORTH_OPENING.search(value):
-        try:
-            parsed = load_foreign(value)
-        except InvalidDocumentError as error:
-            if any(problem.kind == "duplicate" for problem in error.problems):
-                raise
-            return value
-        return _opened(parsed, level - 1, room)
-    return value
+def _opened(value: Any, location: str, part: Part, level: int, room: int) -> Any:
+    if isinstance(value, str):
+        parsed = _parsed(value, location) if level else value
+        return value if parsed is value else _opened(parsed, location, part, level - 1, room)
+    if not isinstance(value, dict | list) or not room:
+        return value
+    copy: Any = None
+    place = item if isinstance(value, list) else member
+    for step, child, role in looked_into(value, part):
+        if isinstance(child, str | dict | list):
+            opened = _opened(child, place(location, step), role, level, room - 1)
+            if opened is not child:
+                copy = value.copy() if copy is None else copy
+                copy[step] = opened
+    return value if copy is None else copy
+
+
+def _parsed(text: str, location: str) -> Any:
+    if text.lstrip()[:1] not in {"{", "["} or not _WORTH_OPENING.search(text):
+        return text
+    try:
+        return load_foreign(text)
+    except InvalidDocumentError as error:
+        if not any(problem.kind in _TOLD for problem in error.problems):
+            return text
+        problems = [Problem(location + each.location[1:], each.kind, each.message) for each in error.problems]
+        raise invalid_document("a text in the value", problems) from None
 
 
 def describe(access: Access, reference: ForeignReference) -> Pointer:
@@ -205,9 +233,11 @@ def describe(access: Access, reference: ForeignReference) -> Pointer:
 
     Raises:
         NotAllowedError: The allow-list does not hold it; nothing was requested.
+        ReadBudgetError: The resolve's budget of requests is spent.
         StoreError: Missing, denied, or unreachable.
     """
     access.allowed.check(reference.bucket, reference.key)
+    access.spending.take(f"s3://{reference.bucket}/{reference.key}", requests=1)
     info = access.store(reference.bucket).head(reference.key)
     return Pointer(
         bucket=reference.bucket,

@@ -13,9 +13,12 @@ from stepout.schemas.json_text import load_json
 from stepout.schemas.pointer import Pointer
 from stepout.schemas.problems import Problem, item, member
 
-__all__ = ["Entry", "is_directory", "parse_listing"]
+__all__ = ["FILES_LIMIT", "Entry", "is_directory", "parse_listing"]
 
 LISTING_VERSION: Final = "directory/1"
+
+FILES_LIMIT: Final = 10_000
+"""Files in one directory artifact: a listing is read whole, and each file is a request."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,8 @@ def parse_listing(data: bytes, url: str) -> tuple[Entry, ...]:
             "$", "version", f'must be an object with "stepout": "{LISTING_VERSION}" and the array "files"'
         )
         raise _invalid(url, [problem])
+    if len(files) > FILES_LIMIT:
+        raise _invalid(url, [Problem("$.files", "size", f"has {len(files):,} files; writers keep to {FILES_LIMIT:,}")])
     entries = tuple(_entry(file, item("$.files", index), url) for index, file in enumerate(files))
     problems = _collisions([entry.path for entry in entries])
     if problems:
@@ -64,11 +69,14 @@ def _entry(file: Any, location: str, url: str) -> Entry:
     if fault is not None:
         msg = f"refused the listing {url}: {member(location, 'path')} could leave the target folder: {fault}"
         raise NotAllowedError(msg)
+    place = member(location, "pointer")
     try:
-        return Entry(path, Pointer.from_dict(file.get("pointer")))
+        entry = Entry(path, Pointer.from_dict(file.get("pointer")))
     except InvalidDocumentError as error:
-        place = member(location, "pointer")
         raise _invalid(url, [Problem(place + p.location[1:], p.kind, p.message) for p in error.problems]) from error
+    if is_directory(entry.pointer):
+        raise _invalid(url, [Problem(place, "unexpected", "is a listing itself; no listing leads to another")])
+    return entry
 
 
 def _collisions(paths: list[str]) -> list[Problem]:

@@ -20,6 +20,7 @@ from stepout.schemas.errors import ConfigurationError
 from stepout.schemas.json_value import plain_copy
 from stepout.schemas.pointer import pointer_problems
 from stepout.schemas.rules import POINTER_TEXTS
+from stepout.schemas.signed_urls import signed_url_problems
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -258,6 +259,8 @@ class Outbox:
         )
         document = draft.to_dict()
         problems = json_problems(document) or list(pointer_problems(document))
+        if not problems and annotations:
+            problems = list(signed_url_problems(document["annotations"], "$.annotations"))
         if problems:
             raise invalid_document(f"the pointer of artifact {label!r}", problems, "Nothing was read or sent.")
         mode = check_mode(options.get("mode", self.defaults.mode))

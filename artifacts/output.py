@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from stepout.artifacts.access import DOCUMENT_LIMIT, Access
 from stepout.artifacts.artifact import Artifact
 from stepout.schemas.errors import InvalidDocumentError
+from stepout.schemas.locate import find_documents
 from stepout.schemas.output import TaskOutput
 from stepout.schemas.pointer import Pointer
 from stepout.schemas.problems import Problem, invalid_document, member
@@ -161,9 +162,26 @@ def make_output(value: object, access: Access, location: str = "$") -> Output:
         problems = [Problem(location + each.location[1:], each.kind, each.message) for each in error.problems]
         raise invalid_document("the task output", problems) from None
     if document.manifest is not None:
-        whole = TaskOutput.from_dict(_read_spilled(document.manifest, access), manifest_allowed=False)
-        document = replace(whole, producer=whole.producer or document.producer)
+        whole = _whole(document.manifest, access, location)
+        # What others merged beside a manifest is kept, as it is beside artifacts.
+        document = replace(whole, producer=whole.producer or document.producer, extra={**whole.extra, **document.extra})
     return Output(document, access)
+
+
+def _whole(pointer: Pointer, access: Access, location: str) -> TaskOutput:
+    """Read the document that a manifest stands for."""
+    access.check(pointer)
+    access.spending.take(pointer.url, requests=1, size=pointer.size)
+    value = _read_spilled(pointer, access)
+    whole = TaskOutput.from_dict(value, manifest_allowed=False)
+    inner = [each for each in find_documents(value) if each.kind == "output"][1:]
+    if inner:
+        problems = [
+            Problem(f"{location}.manifest", "unexpected", f"leads to a document with another output at {each.location}")
+            for each in inner
+        ]
+        raise invalid_document("the task output", problems, "No writer of ours spills such a document.")
+    return whole
 
 
 def _read_spilled(pointer: Pointer, access: Access) -> Any:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import re
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from stepout.artifacts.media import PARQUET
@@ -137,7 +137,11 @@ def dataset_of(sources: Sequence[Source], read: ParquetRead) -> Any:
     _pyarrow()
     import pyarrow.dataset as ds
 
-    inputs = [_dataset_input(source, read) for source in sources]
+    inputs = []
+    for source in sources:
+        inputs.append(_dataset_input(source, read))
+        if inputs[-1].reader is None:  # it was read whole, and stays in memory beside the others
+            read = replace(read, max_size=read.max_size - source.pointer.size)
     with _translated(sources[0].pointer, whole=False):
         fragments = [_format(file.checked).make_fragment(file.handle) for file in inputs]
         return ds.FileSystemDataset(fragments, fragments[0].physical_schema, _format(checked=True))

@@ -6,6 +6,7 @@ Lambda pays for every module when it starts.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
@@ -21,10 +22,18 @@ from stepout.artifacts.access import (
     checked_verify,
 )
 from stepout.artifacts.artifact import Artifact, ForeignArtifact
+from stepout.artifacts.budget import ReadBudget, Spending
 from stepout.artifacts.output import Output, make_output
-from stepout.schemas.errors import InvalidDocumentError
+from stepout.schemas.errors import ConfigurationError, InvalidDocumentError, NotAllowedError
 from stepout.schemas.json_value import plain_copy
-from stepout.schemas.locate import DocumentKind, find_documents, the_document
+from stepout.schemas.locate import (
+    DocumentKind,
+    check_version,
+    find_documents,
+    find_failures,
+    texts_in,
+    the_document,
+)
 from stepout.schemas.output import TaskOutput
 from stepout.schemas.pointer import Pointer
 from stepout.schemas.problems import Problem, invalid_document
@@ -34,11 +43,27 @@ if TYPE_CHECKING:
     from stepout.artifacts.interop import ForeignReference
     from stepout.artifacts.result_writer import ChildResult
     from stepout.schemas.contract import Contract
+    from stepout.schemas.pull import Failure
 
-__all__ = ["Output", "read_result_writer", "resolve", "resolve_all", "resolve_artifact", "resolve_output"]
+__all__ = ["Output", "ReadBudget", "Resolved", "read_result_writer", "resolve", "resolve_all", "resolve_artifact"]
+__all__ += ["resolve_output"]
 
-_NESTED_MAPS: Final = 4  # Distributed Maps whose children are Distributed Maps with a ResultWriter of their own
+_log = logging.getLogger("stepout.artifacts.resolve")
+
 _OTHER: Final = {"output": "a task output: use resolve_output", "pointer": "a pointer: use resolve_artifact"}
+
+
+class Resolved(dict[str, "Output | Artifact"]):
+    """What ``resolve_all`` found, by location, and the failures that it found beside.
+
+    Attributes:
+        failures: What each task that failed said (``error``, ``cause``), by location: what ``Catch`` kept, children of
+            a Map or of a ResultWriter that did not succeed. Nothing that a failure holds is an outcome.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.failures: dict[str, Failure] = {}
 
 
 def resolve_output(  # noqa: PLR0913 - keyword-only, each with its own meaning
@@ -49,6 +74,7 @@ def resolve_output(  # noqa: PLR0913 - keyword-only, each with its own meaning
     verify: Verify = True,
     max_size: int = DEFAULT_MAX_SIZE,
     expected_bucket_owner: str | None = None,
+    budget: ReadBudget | None = None,
     contract: Contract | None = None,
     execution: str | None = None,
     state: str | None = None,
@@ -69,6 +95,8 @@ def resolve_output(  # noqa: PLR0913 - keyword-only, each with its own meaning
             or not at all; ``"pinned"`` (or ``False``): to size and version only.
         max_size: Where reads into memory stop, in bytes.
         expected_bucket_owner: The account, 12 digits, that must own every bucket.
+        budget: What may be fetched because the document says so, before an artifact is read, and for each read of a
+            directory: ``ReadBudget(requests=1_000, entries=100_000, bytes=10 << 30)`` unless told otherwise.
         contract: Checked once more on this side.
         execution: The ARN that ``producer.execution`` must be; for pull mode, where the URL alone does not tell. A
             failure of another execution at the URL does not count either.
@@ -79,15 +107,16 @@ def resolve_output(  # noqa: PLR0913 - keyword-only, each with its own meaning
         for.
 
     Raises:
-        InvalidDocumentError: There is no output or there are several (``problems`` has their locations), it is invalid,
-            breaks the contract, or is another execution's.
+        InvalidDocumentError: There is no output or there are several (``problems`` has their locations; one may be
+            merged into another), it is invalid, breaks the contract, or is another execution's.
         ConfigurationError: No allow-list was given.
         NotAllowedError: It points outside the allow-list.
-        TaskFailedError: A URL was given, and its task has failed: ``error`` and ``cause`` are what it said.
+        TaskFailedError: There is a failure and no output, or a URL was given and its task has failed: ``error`` and
+            ``cause`` are what it said.
         StoreError: A spilled document, or that of the URL, is missing, denied, changed, or unreachable.
         IntegrityError: A spilled document is not what was written.
     """
-    access = _access(allow, client, verify, max_size, expected_bucket_owner)
+    access = _access(allow, client, verify, max_size, expected_bucket_owner, budget)
     value, kind, location = _one(document, access, follow=True, execution=execution, state=state)
     if kind != "output":
         raise _wrong_kind(kind, location)
@@ -106,6 +135,7 @@ def resolve_artifact(  # noqa: PLR0913 - as above
     verify: Verify = True,
     max_size: int = DEFAULT_MAX_SIZE,
     expected_bucket_owner: str | None = None,
+    budget: ReadBudget | None = None,
 ) -> Artifact:
     """Resolve a pointer to its artifact; nothing is requested before the first read.
 
@@ -117,13 +147,14 @@ def resolve_artifact(  # noqa: PLR0913 - as above
         verify: As for ``resolve_output``.
         max_size: As for ``resolve_output``.
         expected_bucket_owner: As for ``resolve_output``.
+        budget: As for ``resolve_output``.
 
     Raises:
         InvalidDocumentError: There is no pointer, there are several, it is invalid, or it is a task output.
         ConfigurationError: No allow-list was given.
         NotAllowedError: It points outside the allow-list.
     """
-    access = _access(allow, client, verify, max_size, expected_bucket_owner)
+    access = _access(allow, client, verify, max_size, expected_bucket_owner, budget)
     value, kind, location = _one(document, access, follow=False)
     if not isinstance(value, dict):
         return _foreign(access, value)
@@ -140,6 +171,7 @@ def resolve(  # noqa: PLR0913 - as above
     verify: Verify = True,
     max_size: int = DEFAULT_MAX_SIZE,
     expected_bucket_owner: str | None = None,
+    budget: ReadBudget | None = None,
     execution: str | None = None,
     state: str | None = None,
 ) -> Output | Artifact:
@@ -152,6 +184,7 @@ def resolve(  # noqa: PLR0913 - as above
         verify: As for ``resolve_output``.
         max_size: As for ``resolve_output``.
         expected_bucket_owner: As for ``resolve_output``.
+        budget: As for ``resolve_output``.
         execution: As for ``resolve_output``; a lone pointer does not say who made it, and is refused.
         state: As for ``execution``.
 
@@ -160,7 +193,7 @@ def resolve(  # noqa: PLR0913 - as above
         TaskFailedError: As for ``resolve_output``.
         StoreError: As for ``resolve_output``.
     """
-    access = _access(allow, client, verify, max_size, expected_bucket_owner)
+    access = _access(allow, client, verify, max_size, expected_bucket_owner, budget)
     value, kind, location = _one(document, access, follow=False, execution=execution, state=state)
     if kind != "output" and (execution is not None or state is not None):
         raise _wrong_kind(kind, location, "a pointer, which does not say whose it is: leave out execution= and state=")
@@ -180,11 +213,15 @@ def resolve_all(  # noqa: PLR0913 - as above
     verify: Verify = True,
     max_size: int = DEFAULT_MAX_SIZE,
     expected_bucket_owner: str | None = None,
-) -> dict[str, Output | Artifact]:
+    budget: ReadBudget | None = None,
+) -> Resolved:
     """Resolve every task output, pointer and foreign reference in a document, such as the results of a Map state.
 
-    A ``ResultWriter``'s manifest is followed: the outputs of its children that succeeded are found as if they stood
-    in its place, at ``$.ResultWriterDetails.SUCCEEDED[0]`` and so on.
+    What a state machine merged into another document (``ResultPath: "$.score"``) is found too, and so is what a task
+    put into its own result; ``stepout.schemas.traversal`` has the rule. A ``ResultWriter``'s manifest is followed: the
+    outputs of its children that succeeded are found as if they stood in its place, at
+    ``$.ResultWriterDetails.SUCCEEDED[0]`` and so on. A manifest never leads to another: what a child names in its
+    turn is refused, and resolved by itself.
 
     Args:
         document: JSON (a value, text or bytes), or the URL of a task's outcome.
@@ -193,26 +230,35 @@ def resolve_all(  # noqa: PLR0913 - as above
         verify: As for ``resolve_output``.
         max_size: As for ``resolve_output``.
         expected_bucket_owner: As for ``resolve_output``.
+        budget: As for ``resolve_output``.
 
     Returns:
-        What was found by location, such as ``$.results[3]``, in the document's order; empty if there is nothing.
+        What was found by location, such as ``$.results[3]``, in the document's order; empty if there is nothing. Its
+        ``failures`` are the tasks that failed, which are no outcome and not among its values.
 
     Raises:
         InvalidDocumentError: One of them is invalid.
+        ReadBudgetError: It leads to more requests, entries or bytes than the budget.
         NotAllowedError: One of them points outside the allow-list.
         StoreError: As for ``resolve_output``.
     """
-    access = _access(allow, client, verify, max_size, expected_bucket_owner)
-    return dict(_every(_value(document, access), access))
+    access = _access(allow, client, verify, max_size, expected_bucket_owner, budget)
+    resolved = Resolved()
+    for location, each in _every(_value(document, access), access, resolved.failures):
+        resolved[location] = each
+    if resolved.failures:
+        _log.warning("resolve_all: %d tasks of the document failed; .failures has them", len(resolved.failures))
+    return resolved
 
 
-def read_result_writer(
+def read_result_writer(  # noqa: PLR0913 - as above
     document: object,
     *,
     allow: Iterable[str | AnyBucket] | AnyBucket | Allowed | None = None,
     client: Any = None,
     max_size: int = DEFAULT_MAX_SIZE,
     expected_bucket_owner: str | None = None,
+    budget: ReadBudget | None = None,
 ) -> Iterator[ChildResult]:
     """Read the results of a Distributed Map's children, failed ones included, one result file at a time.
 
@@ -222,6 +268,7 @@ def read_result_writer(
         client: As for ``resolve_output``.
         max_size: The largest result file that is read, in bytes.
         expected_bucket_owner: As for ``resolve_output``.
+        budget: As for ``resolve_output``.
 
     Yields:
         Each child, whose ``output`` can be resolved in its turn.
@@ -234,7 +281,7 @@ def read_result_writer(
     from stepout.artifacts.interop import find_references, opened_texts
     from stepout.artifacts.result_writer import children_of
 
-    access = _access(allow, client, True, max_size, expected_bucket_owner)
+    access = _access(allow, client, True, max_size, expected_bucket_owner, budget)
     value = opened_texts(_value(document, access))
     found = [each for each in find_references(value) if each.kind == "result-writer"]
     if len(found) != 1:
@@ -245,13 +292,19 @@ def read_result_writer(
 # Inside -----------------------------------------------------------------------------------------------------------
 
 
-def _access(allow: Any, client: Any, verify: Verify, max_size: int, owner: str | None) -> Access:
+def _access(  # noqa: PLR0913, PLR0917 - the settings that every function here takes
+    allow: Any, client: Any, verify: Verify, max_size: int, owner: str | None, budget: ReadBudget | None
+) -> Access:
+    if not isinstance(budget, ReadBudget | None):
+        raise ConfigurationError(f"budget= is a {type(budget).__name__}: expected a ReadBudget, or None")
     return Access(
         allowed=allow_list.from_env() if allow is None else allow_list.allowed_from(allow),
         client=checked_client(client),
         verify=checked_verify(verify),
         max_size=checked_limit("max_size", max_size),
         expected_bucket_owner=checked_owner(owner),
+        budget=budget,
+        spending=Spending(budget or ReadBudget()),
     )
 
 
@@ -273,42 +326,79 @@ def _value(document: object, access: Access, **run: str | None) -> Any:
 def _one(document: object, access: Access, *, follow: bool, **run: str | None) -> tuple[Any, DocumentKind, str]:
     """Return the one document: parsed JSON, or a foreign reference if there is nothing else and it was not followed."""
     value = _value(document, access, **run)
+    if texts_in(value):
+        from stepout.artifacts.interop import opened_texts
+
+        value = opened_texts(value)
     if not find_documents(value):
         from stepout.artifacts.interop import find_references, load_foreign, opened_texts
 
         value = opened_texts(value)
-        references = [] if find_documents(value) else find_references(value)
+        references = find_references(value)
         if len(references) == 1 and references[0].kind != "result-writer":
             if not follow:
                 return references[0], "pointer", references[0].location
-            value = opened_texts(load_foreign(_foreign(access, references[0]).read_bytes(max_size=DOCUMENT_LIMIT)))
+            value = opened_texts(load_foreign(_read_foreign(access, references[0])))
     found = the_document(value)
     return found.document, found.kind, found.location
 
 
 def _every(
-    value: Any, access: Access, above: tuple[tuple[str, str], ...] = ()
+    value: Any, access: Access, failures: dict[str, Failure], *, inside: bool = False
 ) -> Iterator[tuple[str, Output | Artifact]]:
-    """Yield everything in a value by location; ``above`` are the ResultWriter manifests that led to it."""
+    """Yield everything in a value by location, and put what failed into ``failures``."""
     from stepout.artifacts.interop import find_references, opened_texts
-    from stepout.artifacts.result_writer import children_of
 
     value = opened_texts(value)
-    found = find_documents(value)
-    for each in found:
-        # Called by itself, a document of another version is refused with a message that says so.
-        only = the_document(each.document)
-        yield each.location, _made(only.document, each.kind, each.location, access)
-    for reference in find_references(value, frozenset(id(each.document) for each in found)):
+    failures.update(find_failures(value))
+    for each in find_documents(value):
+        check_version(each)
+        made = _made(each.document, each.kind, each.location, access)
+        yield each.location, made
+        if isinstance(made, Output):
+            yield from _of_result(made, each.location, access)
+    for reference in find_references(value):
         if reference.kind != "result-writer":
             yield reference.location, _foreign(access, reference)
-            continue
-        place = (reference.bucket, reference.key)
-        if place in above or len(above) == _NESTED_MAPS:
+        elif inside:
             raise _endless(reference)
-        for index, child in enumerate(children_of(access, reference, ("SUCCEEDED",))):
-            for location, inner in _every(child.output, access, (*above, place)):
-                yield f"{reference.location}.SUCCEEDED[{index}]{location[1:]}", inner
+        else:
+            yield from _of_children(reference, access, failures)
+
+
+def _of_result(output: Output, location: str, access: Access) -> Iterator[tuple[str, Output | Artifact]]:
+    """Yield the documents that a task put into its result, which may hold whatever it likes otherwise."""
+    result = output.document.result
+    if not isinstance(result, Mapping):
+        return
+    for each in find_documents(result):
+        try:
+            check_version(each)
+            made = _made(each.document, each.kind, each.location, access)
+        except (InvalidDocumentError, NotAllowedError) as error:
+            _log.info("%s.result: left as data: %s", location, error)
+            continue
+        yield f"{location}.result{each.location[1:]}", made
+
+
+def _of_children(
+    reference: ForeignReference, access: Access, failures: dict[str, Failure]
+) -> Iterator[tuple[str, Output | Artifact]]:
+    from stepout.artifacts.result_writer import children_of
+    from stepout.schemas.pull import Failure
+
+    counts: dict[str, int] = {}
+    for child in children_of(access, reference):
+        index = counts.setdefault(child.status, 0)
+        counts[child.status] += 1
+        location = f"{reference.location}.{child.status}[{index}]"
+        if child.status != "SUCCEEDED":
+            failures[location] = Failure(child.error or child.status, child.cause or "", execution=child.execution)
+            continue
+        told: dict[str, Failure] = {}
+        for place, inner in _every(child.output, access, told, inside=True):
+            yield location + place[1:], inner
+        failures.update((location + place[1:], failure) for place, failure in told.items())
 
 
 def _made(value: Any, kind: DocumentKind, location: str, access: Access) -> Output | Artifact:
@@ -331,14 +421,21 @@ def _foreign(access: Access, reference: ForeignReference) -> ForeignArtifact:
     return ForeignArtifact(describe(access, reference), access, reference.kind)
 
 
+def _read_foreign(access: Access, reference: ForeignReference) -> bytes:
+    found = _foreign(access, reference)
+    access.spending.take(found.url, requests=1, size=found.size)
+    return found.read_bytes(max_size=DOCUMENT_LIMIT)
+
+
 def _wrong_kind(kind: DocumentKind, location: str, what: str | None = None) -> InvalidDocumentError:
     problem = Problem(location, "version", f"is {what or _OTHER[kind]}")
     return invalid_document("the document", [problem])
 
 
 def _endless(reference: ForeignReference) -> InvalidDocumentError:
-    message = f"leads back to a manifest that led here, or is the {_NESTED_MAPS + 1}th inside each other"
-    return invalid_document("a child's output", [Problem(reference.location, "cycle", message)], "It was not followed.")
+    message = "is a ResultWriter's manifest that another one led to, and no manifest is followed to the next"
+    advice = "Pass the child's output to resolve_all by itself (read_result_writer has it)."
+    return invalid_document("a child's output", [Problem(reference.location, "cycle", message)], advice)
 
 
 def _not_one(what: str, found: list[ForeignReference]) -> InvalidDocumentError:

@@ -3,10 +3,14 @@
 Format: https://docs.aws.amazon.com/step-functions/latest/dg/input-output-resultwriter.html. ``manifest.json`` holds
 ``DestinationBucket`` and ``ResultFiles.{SUCCEEDED,FAILED,PENDING}[{Key, Size}]``. A result file is a JSON array or JSON
 lines, of executions (``Output`` is JSON text then) or, with the transformations COMPACT and FLATTEN, of plain outputs.
+Which of the two a file is, its content says, whatever it is called: lines if its first line is JSON by itself. One line
+alone is one result, unless it is an array: then it is the array of results, but in a file that is called ``.jsonl``.
 """
 
 from __future__ import annotations
 
+import codecs
+import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -53,6 +57,7 @@ def children_of(
     """Read the children that a ResultWriter's manifest leads to, file by file, each held to the allow-list.
 
     Raises:
+        ReadBudgetError: The manifest leads to more than the resolve's budget.
         NotAllowedError: The manifest or a result file lies outside the allow-list.
         InvalidDocumentError: The manifest or a result file has another shape.
         SizeMismatchError: A result file has another size than the manifest says.
@@ -71,7 +76,9 @@ def children_of(
     for _status, file, _size in listed:
         access.allowed.check(file.bucket, file.key)
     for status, file, size in listed:
-        for row in _rows(file, _read(access, file, size, access.max_size)):
+        rows = _rows(file, _read(access, file, size, access.max_size))
+        access.spending.take(f"s3://{file.bucket}/{file.key}", entries=len(rows))
+        for row in rows:
             yield _child(status, row)
 
 
@@ -96,16 +103,40 @@ def _read(access: Access, reference: ForeignReference, size: int | None, limit: 
         msg = f"{pointer.url}: the manifest says {size:,} bytes, the object has {pointer.size:,}; it was not read"
         raise SizeMismatchError(msg)
     check_cap(pointer, limit, instead="pass max_size=")
+    access.spending.take(pointer.url, requests=1, size=pointer.size)
     return read_whole(Source(access, pointer), verifier_for(pointer, access.verify is not False))
 
 
 def _rows(file: ForeignReference, data: bytes) -> list[Any]:
-    if file.key.endswith((".jsonl", ".JSONL")):
-        return [load_foreign(line, max_bytes=None) for line in data.splitlines() if line.strip()]
-    rows = load_foreign(data, max_bytes=None)
+    data = data.removeprefix(codecs.BOM_UTF8)
+    lines = [(number, line) for number, line in enumerate(data.splitlines(), 1) if line.strip()]
+    if not lines:
+        return []
+    if len(lines) == 1:
+        only = _loaded(file, data)
+        return only if isinstance(only, list) and not file.key.lower().endswith((".jsonl", ".ndjson")) else [only]
+    if _is_json(lines[0][1]):
+        return [_loaded(file, line, f"line {number}: ") for number, line in lines]
+    rows = _loaded(file, data)
     if not isinstance(rows, list):
-        raise _invalid(file, "$", "must be an array of results")
+        raise _invalid(file, "$", "must be an array of results, or one result a line")
     return rows
+
+
+def _is_json(line: bytes) -> bool:
+    """Tell whether a line is JSON by itself, valid or not in the eyes of a stricter reader."""
+    try:
+        json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _loaded(file: ForeignReference, text: bytes | str, place: str = "") -> Any:
+    try:
+        return load_foreign(text, max_bytes=None)
+    except InvalidDocumentError as error:
+        raise InvalidDocumentError(f"s3://{file.bucket}/{file.key}: {place}{error}", error.problems) from None
 
 
 def _child(status: ChildStatus, row: Any) -> ChildResult:
@@ -113,7 +144,7 @@ def _child(status: ChildStatus, row: Any) -> ChildResult:
         return ChildResult(status=status, output=row)
     output = row.get("Output")
     return ChildResult(
-        status=status,
+        status=status if row["Status"] == "SUCCEEDED" or status == "PENDING" else "FAILED",
         output=load_foreign(output, max_bytes=None) if isinstance(output, str) else output,
         **{name: _text(row.get(member_name)) for name, member_name in _MEMBERS.items()},
     )

@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 from stepout.artifacts.bodies import request_body
 from stepout.artifacts.checksums import best_crc, from_base64, to_base64
 from stepout.artifacts.s3_body import S3Download
+from stepout.artifacts.signing import presigned
 from stepout.artifacts.store import (
     Arrived,
     ObjectInfo,
@@ -211,11 +212,10 @@ class S3Store:
         return [(each["Key"], each["LastModified"].isoformat()) for each in answer.get("Contents", ())]
 
     def presign(self, key: str, *, version_id: str | None = None, seconds: int) -> str:
-        """Return a URL that gives anyone the object for ``seconds``; see ``Store.presign``."""
+        """Return a URL that gives anyone the object for ``seconds``, by Signature Version 4; see ``Store.presign``."""
         parameters = {"Bucket": self._bucket, "Key": key, "VersionId": version_id}
         known = {name: value for name, value in parameters.items() if value is not None}
-        url: str = self._client.generate_presigned_url("get_object", Params=known, ExpiresIn=seconds)
-        return url
+        return presigned(self._client, known, seconds)
 
     # Inside ------------------------------------------------------------------------------------------------------
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 from stepout.artifacts.bodies import ViewBody
 
-__all__ = ["send_parts_at_once", "sign_known_bodies"]
+__all__ = ["presigned", "send_parts_at_once", "sign_known_bodies"]
+
+_presigning = threading.local()
 
 
 def sign_known_bodies(client: Any) -> None:
@@ -62,3 +65,36 @@ def send_parts_at_once(client: Any) -> None:
 
 def _forget_expect(request: Any, **_: Any) -> None:
     del request.headers["Expect"]  # no error where there is none
+
+
+def presigned(client: Any, parameters: dict[str, Any], seconds: int) -> str:
+    """Return a presigned URL of a GET, by Signature Version 4.
+
+    botocore presigns for S3 with Version 2 wherever a region still takes that, and only a client's configuration says
+    otherwise. So the signer is chosen here, for this call alone: what else presigns with the client is left as it is,
+    and so are Multi-Region Access Points, directory buckets and clients without credentials, which sign otherwise.
+
+    Args:
+        client: A boto3 S3 client, perhaps another's.
+        parameters: Of ``GetObject``.
+        seconds: How long the URL is to be valid.
+    """
+    events = client.meta.events
+    events.register_first("choose-signer.s3.GetObject", _choose_version_4, unique_id="stepout-presigned")
+    events.register_first("before-endpoint-resolution.s3", _name_the_region, unique_id="stepout-presigned-region")
+    _presigning.on = True
+    try:
+        return str(client.generate_presigned_url("get_object", Params=parameters, ExpiresIn=seconds))
+    finally:
+        _presigning.on = False
+
+
+def _name_the_region(context: dict[str, Any], **_: Any) -> None:
+    # The global endpoint redirects to the region of a new bucket, and the host is part of what Version 4 signs.
+    if getattr(_presigning, "on", False):
+        context["use_global_endpoint"] = False
+
+
+def _choose_version_4(signature_version: Any, **_: Any) -> str | None:
+    usual = ("s3-query", "s3v4-query", "v4-query", "v2-query")
+    return "s3v4-query" if getattr(_presigning, "on", False) and signature_version in usual else None

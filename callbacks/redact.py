@@ -13,6 +13,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 from urllib.parse import quote, quote_plus
 
+from stepout.schemas.signed_urls import form_secrets, holds_signed_url, is_signed_form, without_signed_urls
+
 __all__ = ["MARK", "Redactor"]
 
 MARK = "[redacted]"
@@ -121,14 +123,18 @@ class Redactor:
         for needles, pattern in _PATTERNS:
             if any(needle in lower for needle in needles):
                 text = pattern.sub(_marked, text)
-        return text
+        return without_signed_urls(text, MARK)  # in whatever spelling the patterns do not know
 
     def json(self, value: Any) -> Any:
         """Return a copy of a JSON value without secrets, neither in strings nor in names."""
         if isinstance(value, str):
             return self.text(value)
         if isinstance(value, Mapping):
-            return {self.text(str(name)): self._member(str(name), member) for name, member in value.items()}
+            signed = form_secrets(value)
+            return {
+                self.text(str(name)): MARK if name in signed else self._member(str(name), member)
+                for name, member in value.items()
+            }
         if isinstance(value, (list, tuple)):
             return [self.json(member) for member in value]
         return value
@@ -139,7 +145,7 @@ class Redactor:
         return self.json(value)
 
     def found(self, value: Any) -> list[str]:
-        """Return the JSON paths of the members that hold one of the exact secrets, or a presigned URL's signature."""
+        """Return the JSON paths of the members that hold one of the exact secrets, or a presigned URL."""
         return list(self._find(value, "$"))
 
     def hits(self, text: str) -> bool:
@@ -150,6 +156,8 @@ class Redactor:
         if isinstance(value, str) and self._holds_secret(value):
             yield path
         elif isinstance(value, Mapping):
+            if is_signed_form(value):
+                yield path
             for name, member in value.items():
                 if self._holds_secret(str(name)):
                     yield f"{path}.{MARK}"
@@ -161,7 +169,7 @@ class Redactor:
     def _holds_secret(self, text: str) -> bool:
         if self.hits(text) and any(form in text for form in self._spellings):
             return True
-        return re.search(r"[?&]X-Amz-Signature=[0-9a-f]{64}", text) is not None
+        return holds_signed_url(text)
 
 
 def _forms(secret: str) -> Iterator[str]:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from stepout.schemas.locate import Found as Found
     from stepout.schemas.locate import TheDocument as TheDocument
     from stepout.schemas.locate import find_documents as find_documents
+    from stepout.schemas.locate import find_failures as find_failures
     from stepout.schemas.locate import the_document as the_document
     from stepout.schemas.output import TaskOutput as TaskOutput
     from stepout.schemas.pointer import Pointer as Pointer
@@ -39,6 +40,7 @@ _HOMES: Final = {
     "describe_problems": "problems",
     "dump_json": "json_text",
     "find_documents": "locate",
+    "find_failures": "locate",
     "fit": "spill",
     "invalid_document": "problems",
     "json_problems": "json_value",

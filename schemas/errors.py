@@ -36,6 +36,7 @@ __all__ = [
     "OutputMissingError",
     "OutputTooLargeError",
     "PermanentError",
+    "ReadBudgetError",
     "RetryableError",
     "SizeMismatchError",
     "StepoutError",
@@ -128,6 +129,12 @@ class ArtifactTooLargeError(StoreError, ValueError):
     """The object is larger than the caller's cap; nothing was downloaded."""
 
     error_name = "Stepout.ArtifactTooLarge"
+
+
+class ReadBudgetError(ArtifactTooLargeError):
+    """What a document leads to is more requests, entries or bytes than the caller's budget; no more was fetched."""
+
+    error_name = "Stepout.ReadBudget"
 
 
 class StoreUnavailableError(StoreError):

@@ -1,22 +1,25 @@
-"""Find task outputs and pointers inside other JSON, such as a Lambda's event."""
+"""Find task outputs, pointers and failures inside other JSON, such as a Lambda's event; ``traversal`` has the rule."""
 
 from __future__ import annotations
 
+import math
 import re
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from stepout.schemas.json_text import load_json
+from stepout.schemas.errors import TaskFailedError
+from stepout.schemas.json_text import dump_json, load_json
 from stepout.schemas.json_value import DEPTH_LIMIT
 from stepout.schemas.output import OUTPUT_VERSION
 from stepout.schemas.pointer import POINTER_VERSION
 from stepout.schemas.problems import Problem, invalid_document, item, member
+from stepout.schemas.traversal import CALLED, DocumentKind, Part, called, failure_in, looked_into
 
 if TYPE_CHECKING:
     from stepout.schemas.errors import InvalidDocumentError
+    from stepout.schemas.pull import Failure
 
-__all__ = ["DocumentKind", "Found", "TheDocument", "find_documents", "the_document"]
-
-DocumentKind = Literal["output", "pointer"]
+__all__ = ["DocumentKind", "Found", "TheDocument", "check_version", "find_documents", "find_failures", "the_document"]
+__all__ += ["texts_in"]
 
 
 class Found(NamedTuple):
@@ -47,9 +50,11 @@ class TheDocument(NamedTuple):
     location: str
 
 
+_Waiting = tuple[str, object, Part, tuple[int, ...], int]  # what lies above it, and how many levels may lie below
+
 _VERSIONS: Final = {"output": OUTPUT_VERSION, "pointer": POINTER_VERSION}
-_CALLED: Final = re.compile(r"(output|pointer)/([0-9]{1,9}\Z)?")
 _NONE: Final = "no task output and no pointer in it; each is an object with the member stepout"
+_STEP: Final = re.compile(r"\.\w+|\[[0-9]+\]|\[[^\]]*\]?")
 
 
 def find_documents(value: object) -> list[Found]:
@@ -59,32 +64,41 @@ def find_documents(value: object) -> list[Found]:
         value: Parsed JSON; or JSON as text, which is parsed first. Text inside it is not looked into.
 
     Returns:
-        What was found, in the value's order. What lies inside a found document is not listed apart.
+        What was found, in the value's order: also what was merged into another document. What belongs to a found
+        document (its artifacts, its manifest) is not listed apart.
 
     Raises:
-        InvalidDocumentError: The text is not JSON, or the value is nested too deep to search.
+        InvalidDocumentError: The text is not JSON, or the value is nested too deep to search, or holds NaN.
 
     >>> find_documents({"steps": [{"stepout": "output/1", "artifacts": {}}]})[0].location
     '$.steps[0]'
     """
-    if isinstance(value, str | bytes | bytearray):
-        value = load_json(value)
-    found: list[Found] = []
-    waiting: list[tuple[str, object, tuple[int, ...]]] = [("$", value, ())]
-    while waiting:
-        location, current, above = waiting.pop()
-        kind = _kind(current)
-        if kind is not None and isinstance(current, dict):
-            found.append(Found(location, kind, current))
-        elif isinstance(current, dict | list) and current and id(current) not in above:
-            if len(above) >= DEPTH_LIMIT:
-                raise invalid_document("the value", [_too_deep(location)], "It was not searched.")
-            waiting.extend(reversed(_children(location, current, (*above, id(current)))))
-    return found
+    return _search(value)[0]
+
+
+def find_failures(value: object) -> dict[str, Failure]:
+    """Find every failure that JSON tells of, at any depth: what ``Catch`` keeps, failed children, causes.
+
+    Args:
+        value: As for ``find_documents``.
+
+    Returns:
+        Each by its location, in the value's order.
+
+    Raises:
+        InvalidDocumentError: As for ``find_documents``.
+
+    >>> find_failures([{"Error": "Demo.Error", "Cause": "dark"}])["$[0]"].error
+    'Demo.Error'
+    """
+    return {location: _failure(*told) for location, told in _search(value)[1]}
 
 
 def the_document(value: object) -> TheDocument:
     """Return the one document that a value contains: its only task output, or else its only pointer.
+
+    A failure beside it is the state machine's affair, but for the items of one array, which stand for tasks of equal
+    rank: an output beside a failure there is one of several.
 
     Args:
         value: Parsed JSON, or JSON as text.
@@ -95,50 +109,124 @@ def the_document(value: object) -> TheDocument:
     Raises:
         InvalidDocumentError: There is none, there are several (``problems`` has their locations), or its version is
             unknown.
+        TaskFailedError: There is none, but a failure.
     """
-    found = find_documents(value)
+    found, failures = _search(value)
     outputs = [each for each in found if each.kind == "output"]
     candidates = outputs or found
     if not candidates:
-        raise invalid_document("the value", [Problem("$", "missing", f"has {_NONE}")])
-    if len(candidates) > 1:
-        raise _several(candidates)
+        raise _none(failures)
+    rivals = [location for location, _ in failures if _beside(location, candidates[0].location)]
+    if len(candidates) > 1 or rivals:
+        raise _several(candidates, rivals)
+    check_version(candidates[0])
     location, kind, document = candidates[0]
-    if document["stepout"] != _VERSIONS[kind]:
-        raise _unknown_version(location, kind, document)
     return TheDocument(kind, document, location)
 
 
-def _kind(value: object) -> DocumentKind | None:
-    called = value.get("stepout") if isinstance(value, dict) else None
-    match = _CALLED.match(called) if isinstance(called, str) else None
-    if match is None:
-        return None
-    return "output" if match[1] == "output" else "pointer"
+def check_version(found: Found) -> None:
+    """Raise ``InvalidDocumentError`` unless a document is of a version that this stepout reads."""
+    if found.document["stepout"] != _VERSIONS[found.kind]:
+        raise _unknown_version(*found)
+
+
+def texts_in(value: object) -> bool:
+    """Tell whether a text, where documents may lie, may hold one."""
+    waiting: list[tuple[object, Part, int]] = [(value, Part.FREE, 0)]
+    while waiting:
+        current, part, depth = waiting.pop()
+        for _, child, role in looked_into(current, part):
+            if isinstance(child, str):
+                if "stepout" in child and child.lstrip()[:1] in {"{", "["}:
+                    return True
+            elif isinstance(child, dict | list) and depth < DEPTH_LIMIT:
+                waiting.append((child, role, depth + 1))
+    return False
+
+
+def _search(value: object) -> tuple[list[Found], list[tuple[str, tuple[str, Any]]]]:
+    """Return the documents and the failures (error and cause) in a value."""
+    if isinstance(value, str | bytes | bytearray):
+        value = load_json(value)
+    found: list[Found] = []
+    failures: list[tuple[str, tuple[str, Any]]] = []
+    numbers: list[Problem] = []
+    waiting: list[_Waiting] = [("$", value, Part.FREE, (), DEPTH_LIMIT)]
+    while waiting:
+        location, current, part, above, room = waiting.pop()
+        if part is Part.FREE and isinstance(current, dict):
+            if (kind := called(current)) is not None:
+                found.append(Found(location, kind, current))
+                room = DEPTH_LIMIT  # a document has its own levels
+            if (told := failure_in(current)) is not None:
+                failures.append((location, told))
+        if isinstance(current, dict | list) and current and id(current) not in above:
+            if room == 0 or len(above) >= 2 * DEPTH_LIMIT:
+                raise invalid_document("the value", [_too_deep(location)], "It was not searched.")
+            below = _children(location, current, part, numbers)
+            waiting.extend((*child, (*above, id(current)), room - 1) for child in reversed(below))
+    if numbers:
+        raise invalid_document("the value", numbers, "It was not searched further.")
+    return found, failures
 
 
 def _children(
-    location: str, value: dict[Any, Any] | list[Any], above: tuple[int, ...]
-) -> list[tuple[str, object, tuple[int, ...]]]:
+    location: str, value: dict[Any, Any] | list[Any], part: Part, numbers: list[Problem]
+) -> list[tuple[str, object, Part]]:
     # Only what can hold a document gets a location: an event may hold a million numbers.
-    if isinstance(value, list):
-        pairs = ((index, child) for index, child in enumerate(value) if isinstance(child, dict | list))
-        return [(item(location, index), child, above) for index, child in pairs]
-    return [(member(location, name), child, above) for name, child in value.items() if isinstance(child, dict | list)]
+    place = item if isinstance(value, list) else member
+    children: list[tuple[str, object, Part]] = []
+    for step, child, role in looked_into(value, part):
+        if isinstance(child, dict | list):
+            children.append((place(location, step), child, role))
+        elif isinstance(child, float) and not math.isfinite(child):
+            message = "is NaN or infinite, which JSON cannot hold; leave it out or use null"
+            numbers.append(Problem(place(location, step), "not-finite", message))
+    return children
+
+
+def _failure(error: str, cause: Any) -> Failure:
+    from stepout.schemas.pull import Failure
+
+    if isinstance(cause, str):
+        return Failure(error[:256], cause[:32_768])
+    try:
+        return Failure(error[:256], dump_json(cause).decode()[:32_768])
+    except ValueError:  # it is not JSON, and nobody was to read it
+        return Failure(error[:256])
+
+
+def _beside(one: str, other: str) -> bool:
+    """Tell whether two locations part at the items of one array."""
+    steps = zip(_STEP.findall(one), _STEP.findall(other), strict=False)
+    parting = next(((a, b) for a, b in steps if a != b), ("", ""))
+    return all(step[:1] == "[" and step[1:2].isdigit() for step in parting)
+
+
+def _none(failures: list[tuple[str, tuple[str, Any]]]) -> Exception:
+    if not failures:
+        return invalid_document("the value", [Problem("$", "missing", f"has {_NONE}")])
+    location, told = failures[0]
+    failure = _failure(*told)
+    more = f" (the first of {len(failures)} failures)" if len(failures) > 1 else ""
+    message = f"{location} is a failure and no output: {failure}{more}; what its cause holds is no outcome"
+    return TaskFailedError(message, error=failure.error, cause=failure.cause)
 
 
 def _too_deep(location: str) -> Problem:
     return Problem(location, "depth", f"lies deeper than {DEPTH_LIMIT} objects and arrays")
 
 
-def _several(candidates: list[Found]) -> InvalidDocumentError:
+def _several(candidates: list[Found], rivals: list[str]) -> InvalidDocumentError:
     kind = "task output" if candidates[0].kind == "output" else "pointer"
     problems = [Problem(each.location, "several", f"is one {kind} of {len(candidates)}") for each in candidates]
-    return invalid_document("the value", problems, "Pass the one that is meant, or use resolve_all.")
+    problems += [Problem(location, "failed", "is the failure of another task beside it") for location in rivals]
+    advice = 'Pass the one that is meant, or use resolve_all, which gives each by its location: resolve_all(…)["$"].'
+    return invalid_document("the value", problems, advice)
 
 
 def _unknown_version(location: str, kind: DocumentKind, document: dict[str, Any]) -> InvalidDocumentError:
-    match = _CALLED.match(document["stepout"])
+    match = CALLED.match(document["stepout"])
     # Only what looks like a version is quoted: anything else may be anything.
     called = f'"{kind}/{match[2]}"' if match and match[2] else f"of no version of {kind}"
     message = f'is {called}, this stepout reads "{_VERSIONS[kind]}"; a newer stepout may read it: upgrade'

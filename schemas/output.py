@@ -13,7 +13,7 @@ from stepout.schemas.json_value import DEPTH_LIMIT, NotPlainError, copy_json, js
 from stepout.schemas.pointer import Pointer, pointer_problems, read_pointer
 from stepout.schemas.problems import Problem, invalid_document, member
 
-__all__ = ["OUTPUT_VERSION", "TaskOutput", "is_pointer", "output_problems"]
+__all__ = ["OUTPUT_MEMBERS", "OUTPUT_VERSION", "TaskOutput", "is_pointer", "output_problems"]
 
 OUTPUT_VERSION = "output/1"
 
@@ -54,7 +54,7 @@ class TaskOutput:
             document["manifest"] = self.manifest.to_dict()
         if self.producer is not None:
             document["producer"] = self.producer.to_dict()
-        document.update((name, plain_copy(value)) for name, value in self.extra.items() if name not in _KNOWN)
+        document.update((name, plain_copy(value)) for name, value in self.extra.items() if name not in OUTPUT_MEMBERS)
         return document
 
     def to_json(self) -> str:
@@ -92,7 +92,7 @@ class TaskOutput:
         return output
 
 
-_KNOWN: Final = frozenset(("stepout", "artifacts", "result", "manifest", "producer"))
+OUTPUT_MEMBERS: Final = frozenset(("stepout", "artifacts", "result", "manifest", "producer"))
 
 
 def is_pointer(value: object) -> bool:
@@ -115,7 +115,7 @@ def _read_output(document: Any) -> TaskOutput:
         result=_read_result(document["result"], room) if "result" in document else None,
         manifest=manifest,
         producer=read_producer(document["producer"], room) if "producer" in document else None,
-        extra=copy_json({name: value for name, value in document.items() if name not in _KNOWN}),
+        extra=copy_json({name: value for name, value in document.items() if name not in OUTPUT_MEMBERS}),
     )
 
 

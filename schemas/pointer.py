@@ -11,7 +11,7 @@ from stepout.schemas.json_text import dump_json
 from stepout.schemas.json_value import DEPTH_LIMIT, INTEGER_LIMIT, NotPlainError, copy_json, json_problems, plain_copy
 from stepout.schemas.problems import Problem, invalid_document, member
 
-__all__ = ["POINTER_VERSION", "Pointer", "pointer_problems", "read_pointer"]
+__all__ = ["POINTER_MEMBERS", "POINTER_VERSION", "Pointer", "pointer_problems", "read_pointer"]
 
 POINTER_VERSION = "pointer/1"
 
@@ -68,7 +68,7 @@ class Pointer:
             value = getattr(self, attribute)
             if value is not None:
                 document[name] = plain_copy(value)
-        document.update((name, plain_copy(value)) for name, value in self.extra.items() if name not in _KNOWN)
+        document.update((name, plain_copy(value)) for name, value in self.extra.items() if name not in POINTER_MEMBERS)
         return document
 
     def to_json(self) -> str:
@@ -115,7 +115,7 @@ _ATTRIBUTES: Final = {
     "expiresAt": "expires_at",
     "annotations": "annotations",
 }
-_KNOWN: Final = frozenset(("stepout", *_ATTRIBUTES))
+POINTER_MEMBERS: Final = frozenset(("stepout", *_ATTRIBUTES))
 _REQUIRED: Final = ("stepout", "bucket", "key", "size", "checksum", "mediaType")
 _NEEDED: Final = frozenset(_ATTRIBUTES[name] for name in _REQUIRED[1:])
 _ABSENT: Final = dict.fromkeys((attribute for attribute in _ATTRIBUTES.values() if attribute not in _NEEDED), None)
@@ -147,7 +147,7 @@ def read_pointer(document: Any, room: int = DEPTH_LIMIT) -> Pointer:
             if type(value) is not str or not rule.accepts(value):
                 raise NotPlainError
             found[attribute] = value
-        elif name in _KNOWN:
+        elif name in POINTER_MEMBERS:
             found[name] = value
         else:
             extra[name] = value

@@ -116,7 +116,7 @@ class Failure:
             value = self.cause
         said = value.get("message", "") if isinstance(value, dict) else value
         first = shown(str(said).partition("\n")[0], 300)
-        error = shown(" ".join(self.error.split()), 256)
+        error = shown(" ".join(self.error.split()), 256) or "no name"
         return f"{error}: {first}" if first else error
 
 

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from stepout.artifacts.allow import ANY_BUCKET
     from stepout.artifacts.artifact import Artifact
+    from stepout.artifacts.budget import ReadBudget
     from stepout.artifacts.manager import ArtifactManager
     from stepout.artifacts.many import read_many
     from stepout.artifacts.output import Output
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
         OutputMissingError,
         OutputTooLargeError,
         PermanentError,
+        ReadBudgetError,
         RetryableError,
         SizeMismatchError,
         StepoutError,
@@ -104,6 +106,8 @@ __all__ = [
     "PermanentError",
     "Pointer",
     "Problem",
+    "ReadBudget",
+    "ReadBudgetError",
     "RetryableError",
     "RunIdentity",
     "SizeMismatchError",
@@ -132,6 +136,7 @@ __all__ = [
 _HOMES = {
     "stepout.artifacts.allow": ("ANY_BUCKET",),
     "stepout.artifacts.artifact": ("Artifact",),
+    "stepout.artifacts.budget": ("ReadBudget",),
     "stepout.artifacts.manager": ("ArtifactManager",),
     "stepout.artifacts.many": ("read_many",),
     "stepout.artifacts.plan": ("TransferSettings",),

@@ -33,6 +33,7 @@ __all__ = [
     "store_settings",
 ]
 
+_LARGEST_DIRECTORY = 1 << 40  # a person asked for it; requests and entries keep their bounds
 _LONGEST_CELL = 2_000  # A URL of the longest bucket and key fits.
 DOCUMENT_HELP = "a file, - for standard input, JSON itself, s3://bucket/key or dynamodb://table/key of an outcome"
 
@@ -122,7 +123,7 @@ def artifacts_of(arguments: argparse.Namespace, *, spilled: bool = False) -> dic
         ConfigurationError: Nothing says what may be read.
         StepoutError: The document is invalid, or what it leads through cannot be read.
     """
-    from stepout import ANY_BUCKET, Output, resolve
+    from stepout import ANY_BUCKET, Output, ReadBudget, resolve
 
     if arguments.allow is None and not arguments.allow_any and os.environ.get("STEPOUT_ALLOW") is None:
         raise ConfigurationError(
@@ -132,7 +133,8 @@ def artifacts_of(arguments: argparse.Namespace, *, spilled: bool = False) -> dic
     allow: Any = ANY_BUCKET if arguments.allow_any else arguments.allow
     text = document_text(arguments.document)
     document = text if isinstance(text, str) else text.decode("utf-8", "surrogateescape")
-    found = resolve(document, allow=allow, expected_bucket_owner=arguments.expected_bucket_owner)
+    owner = arguments.expected_bucket_owner
+    found = resolve(document, allow=allow, expected_bucket_owner=owner, budget=ReadBudget(bytes=_LARGEST_DIRECTORY))
     if isinstance(found, Output):
         return {**found, "(result)": found.spilled} if spilled and found.spilled else dict(found)
     last = PurePosixPath(found.pointer.key)

@@ -86,3 +86,16 @@ def test_a_redactor_does_not_show_its_secrets() -> None:
     both = Redactor([TOKEN]) | Redactor(["second secret"])
     assert repr(both) == "Redactor(2 secrets)"
     assert both.text(f"{TOKEN} second secret") == f"{MARK} {MARK}"
+
+
+def test_presigned_urls_are_found_and_taken_out_in_every_form() -> None:
+    """The rule is the schemas' own; a form of a presigned POST loses its signature and keeps the rest."""
+    url = "https%3A%2F%2Fb%2Fk%3FAWSACCESSKEYID%3DAKIA%26Signature%3Dabc%26Expires%3D1"
+    form = {"key": "k", "policy": "e30=", "X-Amz-Signature": "abc"}
+    value = {"a": url, "b": [form], "c": "X-Amz-Signature is a header", f"x {url}": 1}
+    redactor = Redactor()
+    assert redactor.found(value) == ["$.a", "$.b[0]", f"$.{MARK}"]
+    redacted = redactor.json(value)
+    assert redacted["b"] == [{**form, "X-Amz-Signature": MARK}]
+    assert "abc" not in json.dumps(redacted)
+    assert redactor.json(redacted) == redacted

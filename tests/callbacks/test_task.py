@@ -258,6 +258,27 @@ def test_a_secret_in_the_result_is_refused_by_location() -> None:
     assert TOKEN not in json.dumps(target.failures)
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://b/k?X-Amz-Signature=abab",
+        "https://b/k?AWSAccessKeyId=AKIA&Expires=1&signature=abab",
+        "https://d/k?Policy=e&Signature=abab&Key-Pair-Id=K",
+        "https%3A%2F%2Fb%2Fk%3Fx-amz-signature%3Dabab",
+    ],
+)
+def test_a_presigned_url_is_refused_in_a_result_and_taken_out_of_a_cause(url: str) -> None:
+    """In every form: it is a credential of whoever reads the execution's history."""
+    target, other = RecordingTarget(), RecordingTarget()
+    with pytest.raises(InvalidDocumentError, match=r"\$\.result\.deep\[0\]") as caught, Task(target) as task:
+        task.result["deep"] = [url]
+    with pytest.raises(ValueError, match="abab"), Task(other):
+        raise ValueError(f"cannot fetch {url}")
+    assert "abab" not in str(caught.value)
+    assert "abab" not in json.dumps([target.failures, other.failures])
+    assert "cannot fetch" in other.failures[0]["cause"]["message"]
+
+
 def test_a_large_result_spills_and_a_small_one_does_not() -> None:
     """Exactly at the budget it stays."""
     for spare, spilled in ((0, False), (-1, True)):

@@ -258,7 +258,7 @@ def test_what_is_no_manifest_or_no_results_is_invalid(shelf: Shelf) -> None:
     with pytest.raises(InvalidDocumentError, match="no ResultWriter manifest"):
         resolve_all(_written(shelf, {}, bucket=3), allow=ALLOW, client=shelf.store)
     with pytest.raises(InvalidDocumentError, match="array of results"):
-        resolve_all(_written(shelf, {"SUCCEEDED": {"a.json": b"{}"}}), allow=ALLOW, client=shelf.store)
+        resolve_all(_written(shelf, {"SUCCEEDED": {"a.json": b'{\n"a": 1\n}'}}), allow=ALLOW, client=shelf.store)
     event = _written(shelf, {})
     for wrong, told in (({}, "no ResultWriterDetails"), ([event, event], "one ResultWriterDetails of 2")):
         with pytest.raises(InvalidDocumentError, match=told):
@@ -278,29 +278,21 @@ def _mapped(shelf: Shelf, name: str, output: str) -> dict[str, Any]:
     return {"ResultWriterDetails": {"Bucket": "results", "Key": f"runs/{name}"}}
 
 
-def test_results_that_lead_back_to_themselves_are_refused(shelf: Shelf) -> None:
-    """A child's output may name a Distributed Map's manifest in its turn, but not the one that led to it."""
+def test_no_manifest_leads_to_another(shelf: Shelf) -> None:
+    """A child that names a manifest in its turn is refused with the way to resolve it, be it a new one or its own."""
     inner = _mapped(shelf, "inner.json", json.dumps(_output(shelf)))
     outer = _mapped(shelf, "outer.json", json.dumps(inner))
-    assert len(resolve_all(outer, allow=ALLOW, client=shelf.store)) == 1
-
-    event = _mapped(shelf, "loop.json", json.dumps(outer))
-    _mapped(shelf, "inner.json", json.dumps(event))
-    with pytest.raises(InvalidDocumentError) as caught:
-        resolve_all(event, allow=ALLOW, client=shelf.store)
-    assert [problem.kind for problem in caught.value.problems] == ["cycle"]
-
-
-def test_a_chain_of_manifests_ends(shelf: Shelf) -> None:
-    """However many manifests lead to each other, only some are followed."""
-    event: dict[str, Any] = {"rows": 1}
-    for number in range(6):
-        event = _mapped(shelf, f"{number}.json", json.dumps(event))
-    with pytest.raises(InvalidDocumentError, match="inside each other"):
-        resolve_all(event, allow=ALLOW, client=shelf.store)
+    assert len(resolve_all(inner, allow=ALLOW, client=shelf.store)) == 1
+    own = _mapped(shelf, "own.json", json.dumps(outer))
+    for event in (outer, own):
+        with pytest.raises(InvalidDocumentError, match="read_result_writer has it") as caught:
+            resolve_all(event, allow=ALLOW, client=shelf.store)
+        assert [problem.kind for problem in caught.value.problems] == ["cycle"]
+    (child,) = read_result_writer(outer, allow=ALLOW, client=shelf.store)
+    assert len(resolve_all(child.output, allow=ALLOW, client=shelf.store)) == 1
 
 
-@pytest.mark.parametrize("value", ["12345678901234567890", "NaN", r'"\ud800"'])
+@pytest.mark.parametrize("value", ["12345678901234567890", r'"\ud800"'])
 def test_values_beside_a_document_are_their_writers_affair(shelf: Shelf, value: str) -> None:
     """What we would not write ourselves does not keep us from the document beside it, in whatever form it comes."""
     text = f'{{"theirs": {value}, "output": {json.dumps(_output(shelf))}}}'
@@ -331,3 +323,145 @@ def test_a_member_twice_is_refused_in_text_within_too(shelf: Shelf) -> None:
 
 def _output(shelf: Shelf, **members: Any) -> dict[str, Any]:
     return {"stepout": "output/1", "artifacts": {"a": shelf.put(b"bytes").to_dict()}, **members}
+
+
+# Formats ----------------------------------------------------------------------------------------------------------
+
+ROWS: list[Any] = [{"rows": 1}, [1, 2], "text", None]
+
+
+def _lines(rows: list[Any], end: str = "\n") -> bytes:
+    return "".join(json.dumps(row) + end for row in rows).encode()
+
+
+@pytest.mark.parametrize("name", ["f.json", "f.jsonl", "f", "f.JSONL", "f.ndjson"])
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+@pytest.mark.parametrize(
+    ("data", "rows"),
+    [
+        (json.dumps(ROWS, indent=1).encode(), ROWS),
+        (_lines(ROWS), ROWS),
+        (_lines(ROWS).rstrip(), ROWS),
+        (_lines(ROWS, "\r\n"), ROWS),
+        (_lines(ROWS, "\n\n"), ROWS),
+        (_lines([[1], [2]]), [[1], [2]]),
+        (_lines(ROWS[:1]), ROWS[:1]),
+        (b"3", [3]),
+        (b"", []),
+        (b" \n\n", []),
+        (b"[\n]", []),
+    ],
+)
+def test_a_result_file_is_json_or_lines_by_its_content(
+    shelf: Shelf, data: bytes, rows: list[Any], mark: bytes, name: str
+) -> None:
+    """Whatever it is called, with a byte-order mark or without, empty, or of one line."""
+    event = _written(shelf, {"SUCCEEDED": {name: mark + data}})
+    assert [child.output for child in read_result_writer(event, allow=ALLOW, client=shelf.store)] == rows
+
+
+@pytest.mark.parametrize(("name", "rows"), [("f.json", [1, 2]), ("f.jsonl", [[1, 2]]), ("f", [1, 2])])
+def test_one_line_that_is_an_array_goes_by_the_name(shelf: Shelf, name: str, rows: list[Any]) -> None:
+    """All results in one array, or one result that is an array: only the name tells."""
+    event = _written(shelf, {"SUCCEEDED": {name: b"[1, 2]"}})
+    assert [child.output for child in read_result_writer(event, allow=ALLOW, client=shelf.store)] == rows
+
+
+@pytest.mark.parametrize("lines", [False, True])
+@pytest.mark.parametrize("transformation", ["NONE", "COMPACT", "FLATTEN"])
+def test_every_writer_config_is_read(shelf: Shelf, lines: bool, transformation: str) -> None:
+    """Executions with their output as text, outputs alone, and arrays taken apart, as JSON and as lines."""
+    children = _children(shelf)
+    outputs = [json.loads(child["Output"]) for child in children]
+    rows: list[Any] = {"NONE": children, "COMPACT": [outputs[:2], outputs[2]], "FLATTEN": outputs}[transformation]
+    data = _lines(rows) if lines else _json(rows)
+    event = _written(shelf, {"SUCCEEDED": {"SUCCEEDED_0.json": data}})
+    assert len(resolve_all(event, allow=ALLOW, client=shelf.store)) == 3
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        (b'{"a": 1}\n{"a": }\n', "line 2"),
+        (b'{"a": 1}\n{"a": NaN}\n', r"line 2: .*\$\.a: is NaN"),
+        (b'{"a": 1}\n{"a": 1, "a": 2}\n', r"line 2: .*\$\.a: occurs more than once"),
+        (b'{"a": 1}\n\xff\n', "line 2: .*UTF-8"),
+        (b'[{"a": 1},\n{"a": }]', "line 2"),
+        (b"{", "not JSON"),
+        ('{"a": 1}'.encode("utf-16"), "UTF-8"),
+    ],
+)
+def test_a_result_file_that_is_neither_is_told_with_its_line(shelf: Shelf, data: bytes, told: str) -> None:
+    """The error names the file and the place in it."""
+    event = _written(shelf, {"SUCCEEDED": {"f.json": data}})
+    with pytest.raises(InvalidDocumentError, match=told) as caught:
+        list(read_result_writer(event, allow=ALLOW, client=shelf.store))
+    assert "s3://results/runs/map/f.json" in str(caught.value)
+
+
+PLACES = [
+    "s3://results/",
+    "s3://s3.amazonaws.com/results/",
+    "s3://results.s3.amazonaws.com/",
+    "https://s3.amazonaws.com/results/",
+    "https://results.s3.amazonaws.com/",
+    "s3://s3.us-west-1.amazonaws.com/results/",
+    "s3://results.s3.us-west-1.amazonaws.com/",
+    "https://s3.us-gov-west-1.amazonaws.com/results/",
+    "https://results.s3.ap-southeast-2.amazonaws.com/",
+    "https://s3-eu-west-1.amazonaws.com/results/",
+    "https://results.s3-eu-west-1.amazonaws.com/",
+    "https://results.s3.cn-north-1.amazonaws.com.cn/",
+    "https://results.s3.dualstack.eu-west-1.amazonaws.com/",
+]
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_every_url_format_of_middy_store_names_the_bucket(shelf: Shelf, place: str) -> None:
+    """The host of S3 is a form of writing, never a bucket, a region or an endpoint; the allow-list sees the bucket."""
+    shelf.put(b'{"a": 1}', "payload.json")
+    reference = {"@middy-store": place + KEY}
+    artifact = resolve_artifact(reference, allow=ALLOW, client=shelf.store)
+    assert (artifact.url, artifact.read_json()) == (f"s3://results/{KEY}", {"a": 1})
+    with pytest.raises(NotAllowedError):
+        resolve_artifact(reference, allow=["s3://s3.us-west-1.amazonaws.com/"], client=shelf.store)
+
+
+@pytest.mark.parametrize(
+    "reference",
+    [
+        "https://results.s3.eu-west-1.amazonaws.com/k?X-Amz-Algorithm=a&X-Amz-Signature=" + "ab" * 32,
+        "https://results.s3.amazonaws.com/k?AWSAccessKeyId=AKIA&Expires=1&Signature=a%3D",
+    ],
+)
+def test_a_presigned_reference_is_refused_without_being_shown(shelf: Shelf, reference: str) -> None:
+    """middy-store would fetch it as it stands, from wherever it leads to."""
+    with pytest.raises(InvalidDocumentError, match="presigned URL") as caught:
+        resolve_artifact({"@middy-store": reference}, allow=ALLOW, client=shelf.store)
+    assert "abab" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "https://results.s3.eu-west-1.amazonaws.com.evil.example/",
+        "https://s3.evil.example/results/",
+        "https://x@s3.amazonaws.com/",
+    ],
+)
+def test_another_host_is_no_reference(shelf: Shelf, place: str) -> None:
+    """Only S3's own hosts are known."""
+    with pytest.raises(InvalidDocumentError, match="reference without an S3 bucket"):
+        resolve_artifact({"@middy-store": place + KEY}, allow=ALLOW, client=shelf.store)
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999"])
+def test_numbers_that_json_does_not_have_are_refused_with_their_place(shelf: Shelf, number: str) -> None:
+    """Beside a document, in whatever form it comes, and in a text inside it."""
+    text = f'{{"theirs": [{number}], "output": {json.dumps(_output(shelf))}}}'
+    forms: list[object] = [text, text.encode(), json.loads(text), {"Records": [{"body": text}]}]
+    for form, place in zip(forms, ["$", "$", "$", "$.Records[0].body"], strict=True):
+        for resolved in (resolve, resolve_output, resolve_all, resolve_artifact):
+            with pytest.raises(InvalidDocumentError) as caught:
+                resolved(form, allow=ALLOW, client=shelf.store)
+            assert [(p.location, p.kind) for p in caught.value.problems] == [(f"{place}.theirs[0]", "not-finite")]

@@ -6,9 +6,11 @@ import hashlib
 import os
 from typing import TYPE_CHECKING, Any
 
+import boto3
 import pytest
 from botocore.awsrequest import AWSResponse
 from botocore.compat import HTTPHeaders
+from botocore.config import Config
 from support.seaweed import READER
 from support.wire import Wire
 
@@ -238,6 +240,24 @@ def test_a_presigned_url_reads_the_object(seaweed: Seaweed, seaweed_client: Any,
     assert url.startswith(seaweed.endpoint)
     with urlopen(url) as answer:
         assert answer.read() == b"data"
+
+
+@pytest.mark.parametrize("region", ["us-east-1", "eu-west-1", "eu-central-1", "us-gov-west-1", "cn-north-1"])
+@pytest.mark.parametrize("version", [None, "s3", "s3v4"])
+def test_a_presigned_url_is_always_signed_by_version_4(region: str, version: str | None) -> None:
+    """In its own region, whatever the client's usual version, which stays what it was for others."""
+    config = Config(signature_version=version) if version else None
+    keys = {name: value for name, value in KEYS.items() if name != "region"}
+    client = boto3.client("s3", region_name=region, config=config, **keys)
+    before = client.generate_presigned_url("get_object", Params={"Bucket": "results", "Key": "k"})
+    url = S3Store(client, "results").presign("k", version_id="v1", seconds=60)
+    assert f"s3.{region}.amazonaws.com" in url or region == "us-east-1"
+    assert "X-Amz-Algorithm=AWS4-HMAC-SHA256" in url
+    assert "X-Amz-Signature=" in url
+    assert "versionId=v1" in url
+    assert "AWSAccessKeyId" not in url
+    after = client.generate_presigned_url("get_object", Params={"Bucket": "results", "Key": "k"})
+    assert ("AWSAccessKeyId" in after, after[:30]) == ("AWSAccessKeyId" in before, before[:30])
 
 
 def test_versions_come_from_the_write_itself(seaweed_client: Any, bucket: str) -> None:

@@ -35,6 +35,27 @@ def manager(store: MemoryStore) -> ArtifactManager:
 
 
 @pytest.mark.parametrize(
+    "annotations",
+    [
+        {"link": "https://b/k?X-Amz-Signature=" + "ab" * 32},
+        {"link": "https://b/k?awsaccesskeyid=AKIA&Signature=abab&Expires=1"},
+        {"deep": [{"fields": {"policy": "e30=", "x-amz-signature": "abab"}}]},
+        {"https://d/k?Policy=e&Signature=abab&Key-Pair-Id=K": 1},
+    ],
+)
+def test_a_presigned_url_in_annotations_is_refused(
+    store: MemoryStore, manager: ArtifactManager, annotations: dict[str, Any]
+) -> None:
+    """A pointer is a document: its place is named, its value is not, and nothing was sent."""
+    with pytest.raises(InvalidDocumentError, match=r"\$\.annotations.*presigned URL") as caught:
+        manager.put("a", b"1", annotations=annotations)
+    with pytest.raises(InvalidDocumentError), manager.open("b", annotations=annotations):
+        pass
+    assert "abab" not in str(caught.value)
+    assert store.keys() == []
+
+
+@pytest.mark.parametrize(
     ("arguments", "match"),
     [
         ({"tags": [("team", "maps")]}, "tags are of type list: expected a dict"),

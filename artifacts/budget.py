@@ -1,0 +1,81 @@
+"""What one resolve, or one read of a directory, may cost: a document is small, and what it leads to need not be.
+
+An allow-list says where a document may lead, not how often: a manifest of a few bytes can name one object a thousand
+times. So what is fetched on a document's word is counted, duplicates too, and refused beyond a budget.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from stepout.schemas.errors import ConfigurationError, ReadBudgetError
+
+__all__ = ["ReadBudget", "Spending"]
+
+_REQUESTS: Final = 1_000
+_ENTRIES: Final = 100_000
+_BYTES: Final = 10 << 30  # what fits the largest disk of a Lambda
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadBudget:
+    """What may be fetched because a document says so, before anybody asks for an artifact's own bytes.
+
+    One ``resolve…`` call has one budget for everything that it follows: manifests, ResultWriter files, references of
+    others. Each ``download``, ``verify``, ``files`` and ``dataset`` of a directory artifact has one of its own.
+
+    Attributes:
+        requests: Requests that a resolve may send.
+        entries: Children of a ResultWriter, or files of a directory (of which the writer allows 10,000).
+        bytes: What may be fetched, by the sizes that pointers and manifests name. Where no budget was passed, a
+            directory may have no more than the ``max_size`` that was.
+
+    Raises:
+        ConfigurationError: One of them is no whole number from 1 on.
+    """
+
+    requests: int = _REQUESTS
+    entries: int = _ENTRIES
+    bytes: int = _BYTES
+
+    def __post_init__(self) -> None:
+        for name in ("requests", "entries", "bytes"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ConfigurationError(f"ReadBudget({name}={value!r}): expected a whole number, 1 or more")
+
+
+class Spending:
+    """How much of a budget one resolve, or one read of a directory, has spent.
+
+    Args:
+        budget: What may be spent.
+    """
+
+    def __init__(self, budget: ReadBudget) -> None:
+        self._budget = budget
+        self._spent = {"requests": 0, "entries": 0, "bytes": 0}
+
+    def take(self, url: str, *, requests: int = 0, entries: int = 0, size: int = 0) -> None:
+        """Count what is about to be fetched.
+
+        Args:
+            url: What leads there, for the message.
+            requests: How many will be sent.
+            entries: How many children or files there are.
+            size: How many bytes will be fetched.
+
+        Raises:
+            ReadBudgetError: It is more than is left; nothing of it was fetched.
+        """
+        for name, more in (("requests", requests), ("entries", entries), ("bytes", size)):
+            self._spent[name] += more
+            limit: int = getattr(self._budget, name)
+            if self._spent[name] > limit:
+                msg = (
+                    f"{url} leads to more than this read may cost: {self._spent[name]:,} {name}, its budget is "
+                    f"{limit:,}. Nothing more was fetched. If you trust the document, pass "
+                    f"budget=ReadBudget({name}={self._spent[name]:_}) or more to resolve"
+                )
+                raise ReadBudgetError(msg)
