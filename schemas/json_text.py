@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 from collections import Counter
 from itertools import islice
@@ -71,8 +72,25 @@ def load_json(text: str | bytes | bytearray | memoryview, *, max_bytes: int | No
     if not problems:
         problems, value = _parsed(text)
     if problems:
-        raise invalid_document("the JSON text", problems)
+        raise invalid_document("the JSON text", _marked(text) or problems)
     return value
+
+
+def _marked(text: object) -> list[Problem]:
+    """Name a byte-order mark, which parsers only call bad syntax."""
+    if isinstance(text, str):
+        start = b"" if not text.startswith("\ufeff") else codecs.BOM_UTF8
+    elif isinstance(text, bytes | bytearray | memoryview):
+        start = bytes(text.tobytes() if isinstance(text, memoryview) else text[:4])
+    else:
+        return []
+    kind, advice = "syntax", 'take it off, in Python by decoding with "utf-8-sig"'
+    if not start.startswith(codecs.BOM_UTF8):
+        kind, advice = "encoding", "it is UTF-16 or UTF-32: write UTF-8"
+    if not start.startswith((codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)):
+        return []
+    message = f"begins with a byte-order mark, which JSON must not have (RFC 8259, section 8.1): {advice}"
+    return [Problem("$", kind, message)]
 
 
 class _DuplicateError(Exception):
