@@ -31,8 +31,7 @@ from stepout.schemas.locate import (
     check_version,
     find_documents,
     find_failures,
-    texts_in,
-    the_document,
+    survey,
 )
 from stepout.schemas.output import TaskOutput
 from stepout.schemas.pointer import Pointer
@@ -326,11 +325,13 @@ def _value(document: object, access: Access, **run: str | None) -> Any:
 def _one(document: object, access: Access, *, follow: bool, **run: str | None) -> tuple[Any, DocumentKind, str]:
     """Return the one document: parsed JSON, or a foreign reference if there is nothing else and it was not followed."""
     value = _value(document, access, **run)
-    if texts_in(value):
+    seen = survey(value)
+    if seen.texts:
         from stepout.artifacts.interop import opened_texts
 
         value = opened_texts(value)
-    if not find_documents(value):
+        seen = survey(value)
+    if not seen.found:
         from stepout.artifacts.interop import find_references, load_foreign, opened_texts
 
         value = opened_texts(value)
@@ -339,7 +340,8 @@ def _one(document: object, access: Access, *, follow: bool, **run: str | None) -
             if not follow:
                 return references[0], "pointer", references[0].location
             value = opened_texts(load_foreign(_read_foreign(access, references[0])))
-    found = the_document(value)
+        seen = survey(value)
+    found = seen.the_document()
     return found.document, found.kind, found.location
 
 

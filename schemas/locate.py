@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from stepout.schemas.pull import Failure
 
 __all__ = ["DocumentKind", "Found", "TheDocument", "check_version", "find_documents", "find_failures", "the_document"]
-__all__ += ["texts_in"]
+__all__ += ["Survey", "survey"]
 
 
 class Found(NamedTuple):
@@ -73,7 +73,7 @@ def find_documents(value: object) -> list[Found]:
     >>> find_documents({"steps": [{"stepout": "output/1", "artifacts": {}}]})[0].location
     '$.steps[0]'
     """
-    return _search(value)[0]
+    return survey(value).found
 
 
 def find_failures(value: object) -> dict[str, Failure]:
@@ -91,7 +91,7 @@ def find_failures(value: object) -> dict[str, Failure]:
     >>> find_failures([{"Error": "Demo.Error", "Cause": "dark"}])["$[0]"].error
     'Demo.Error'
     """
-    return {location: _failure(*told) for location, told in _search(value)[1]}
+    return {location: _failure(*told) for location, told in survey(value).failures}
 
 
 def the_document(value: object) -> TheDocument:
@@ -111,7 +111,29 @@ def the_document(value: object) -> TheDocument:
             unknown.
         TaskFailedError: There is none, but a failure.
     """
-    found, failures = _search(value)
+    return survey(value).the_document()
+
+
+class Survey:
+    """What lies in a value, from one walk through it.
+
+    Attributes:
+        found: The documents, in order.
+        failures: Where the failures are, with error and cause.
+        texts: Whether a text, where documents may lie, may hold one.
+    """
+
+    def __init__(self) -> None:
+        self.found: list[Found] = []
+        self.failures: list[tuple[str, tuple[str, Any]]] = []
+        self.texts = False
+
+    def the_document(self) -> TheDocument:
+        """Return the one document; see ``the_document``."""
+        return _the_one(self.found, self.failures)
+
+
+def _the_one(found: list[Found], failures: list[tuple[str, tuple[str, Any]]]) -> TheDocument:
     outputs = [each for each in found if each.kind == "output"]
     candidates = outputs or found
     if not candidates:
@@ -130,48 +152,35 @@ def check_version(found: Found) -> None:
         raise _unknown_version(*found)
 
 
-def texts_in(value: object) -> bool:
-    """Tell whether a text, where documents may lie, may hold one."""
-    waiting: list[tuple[object, Part, int]] = [(value, Part.FREE, 0)]
-    while waiting:
-        current, part, depth = waiting.pop()
-        for _, child, role in looked_into(current, part):
-            if isinstance(child, str):
-                if "stepout" in child and child.lstrip()[:1] in {"{", "["}:
-                    return True
-            elif isinstance(child, dict | list) and depth < DEPTH_LIMIT:
-                waiting.append((child, role, depth + 1))
-    return False
-
-
-def _search(value: object) -> tuple[list[Found], list[tuple[str, tuple[str, Any]]]]:
-    """Return the documents and the failures (error and cause) in a value."""
+def survey(value: object) -> Survey:
+    """Find the documents and the failures in a value; as ``find_documents``."""
     if isinstance(value, str | bytes | bytearray):
         value = load_json(value)
-    found: list[Found] = []
-    failures: list[tuple[str, tuple[str, Any]]] = []
+    seen = Survey()
     numbers: list[Problem] = []
     waiting: list[_Waiting] = [("$", value, Part.FREE, (), DEPTH_LIMIT)]
     while waiting:
         location, current, part, above, room = waiting.pop()
         if part is Part.FREE and isinstance(current, dict):
             if (kind := called(current)) is not None:
-                found.append(Found(location, kind, current))
+                seen.found.append(Found(location, kind, current))
                 room = DEPTH_LIMIT  # a document has its own levels
             if (told := failure_in(current)) is not None:
-                failures.append((location, told))
+                seen.failures.append((location, told))
         if isinstance(current, dict | list) and current and id(current) not in above:
             if room == 0 or len(above) >= 2 * DEPTH_LIMIT:
                 raise invalid_document("the value", [_too_deep(location)], "It was not searched.")
-            below = _children(location, current, part, numbers)
-            waiting.extend((*child, (*above, id(current)), room - 1) for child in reversed(below))
+            below = _children(location, current, part, numbers, seen)
+            if below:
+                above = (*above, id(current))
+                waiting.extend((*child, above, room - 1) for child in reversed(below))
     if numbers:
         raise invalid_document("the value", numbers, "It was not searched further.")
-    return found, failures
+    return seen
 
 
 def _children(
-    location: str, value: dict[Any, Any] | list[Any], part: Part, numbers: list[Problem]
+    location: str, value: dict[Any, Any] | list[Any], part: Part, numbers: list[Problem], seen: Survey
 ) -> list[tuple[str, object, Part]]:
     # Only what can hold a document gets a location: an event may hold a million numbers.
     place = item if isinstance(value, list) else member
@@ -179,6 +188,9 @@ def _children(
     for step, child, role in looked_into(value, part):
         if isinstance(child, dict | list):
             children.append((place(location, step), child, role))
+        elif isinstance(child, str):
+            if not seen.texts and "stepout" in child and child.lstrip()[:1] in {"{", "["}:
+                seen.texts = True
         elif isinstance(child, float) and not math.isfinite(child):
             message = "is NaN or infinite, which JSON cannot hold; leave it out or use null"
             numbers.append(Problem(place(location, step), "not-finite", message))

@@ -23,7 +23,7 @@ from stepout.schemas.output import OUTPUT_MEMBERS
 from stepout.schemas.pointer import POINTER_MEMBERS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable
 
 __all__ = ["CALLED", "DocumentKind", "Part", "called", "failure_in", "is_opaque", "looked_into"]
 
@@ -32,6 +32,7 @@ DocumentKind = Literal["output", "pointer"]
 CALLED: Final = re.compile(r"(output|pointer)/([0-9]{1,9}\Z)?")
 _UNSUCCESSFUL: Final = frozenset({"FAILED", "TIMED_OUT", "ABORTED", "PENDING_REDRIVE"})
 _CAUSE: Final = frozenset({"traceback", "retryable", "exitCode", "stderr", "stdout"})
+_TELLING: Final = frozenset({"Error", "Cause", "cause", "run", "Status", "status"})  # whatever tells of one has one
 _EXECUTION: Final = (("ExecutionArn", "Status"), ("executionArn", "status"))
 
 
@@ -61,6 +62,8 @@ def failure_in(value: dict[Any, Any]) -> tuple[str, Any] | None:
     >>> failure_in({"Error": "Demo.Error", "Cause": "dark"}), failure_in({"error": "none"})
     (('Demo.Error', 'dark'), None)
     """
+    if _TELLING.isdisjoint(value):
+        return None
     for error, cause in (("Error", "Cause"), ("error", "cause")):
         if (name := _text(value.get(error))) is not None and cause in value:
             told = value[cause]
@@ -76,53 +79,60 @@ def failure_in(value: dict[Any, Any]) -> tuple[str, Any] | None:
 
 def is_opaque(value: dict[Any, Any]) -> bool:
     """Tell whether nothing in an object is an outcome: a parsed cause of ours, or an execution that did not succeed."""
+    if _TELLING.isdisjoint(value):
+        return False
     if isinstance(value.get("message"), str) and isinstance(value.get("run"), dict) and _CAUSE & value.keys():
         return True
     return _unsuccessful(value)
 
 
-def looked_into(value: object, part: Part = Part.FREE) -> Iterator[tuple[Any, Any, Part]]:
-    """Yield the members and items that documents may lie in, each with its name or index and its part.
+def looked_into(value: object, part: Part = Part.FREE) -> Iterable[tuple[Any, Any, Part]]:
+    """Return the members and items that documents may lie in, each with its name or index and its part.
 
     Args:
         value: A JSON value; what is neither object nor array has none.
         part: What it is to the document around it.
     """
     if isinstance(value, list):
-        yield from ((index, child, Part.FREE) for index, child in enumerate(value))
-    elif isinstance(value, dict):
-        if part is Part.ARTIFACTS:
-            yield from ((name, child, _pointer_or_free(child)) for name, child in value.items())
-        elif part is Part.POINTER:
-            yield from _unknown(value, POINTER_MEMBERS)
-        else:
-            yield from _of_object(value)
+        return [(index, child, Part.FREE) for index, child in enumerate(value)]
+    if not isinstance(value, dict):
+        return ()
+    if part is Part.ARTIFACTS:
+        # Most pointers have no member but their own.
+        others = ((name, child) for name, child in value.items() if not _is_bare(child))
+        return [(name, child, _pointer_or_free(child)) for name, child in others]
+    if part is Part.POINTER:
+        return _unknown(value, POINTER_MEMBERS)
+    return _of_object(value)
 
 
-def _of_object(value: dict[Any, Any]) -> Iterator[tuple[Any, Any, Part]]:
+def _of_object(value: dict[Any, Any]) -> list[tuple[Any, Any, Part]]:
     kind = called(value)
-    if kind is None and is_opaque(value):
-        return
-    if kind == "output":
-        if isinstance(value.get("artifacts"), dict):
-            yield "artifacts", value["artifacts"], Part.ARTIFACTS
-        for name in ("result", "manifest"):
-            if called(value.get(name)) == "pointer":
-                yield name, value[name], Part.POINTER
-        if isinstance(value.get("producer"), dict):
-            yield "producer", value["producer"], Part.FREE
-        yield from _unknown(value, OUTPUT_MEMBERS)
-    elif kind == "pointer":
-        yield from _unknown(value, POINTER_MEMBERS)
-    else:
-        yield from _unknown(value, frozenset())
+    if kind is None:
+        return [] if is_opaque(value) else _unknown(value, frozenset())
+    if kind == "pointer":
+        return _unknown(value, POINTER_MEMBERS)
+    parts: list[tuple[Any, Any, Part]] = []
+    if isinstance(value.get("artifacts"), dict):
+        parts.append(("artifacts", value["artifacts"], Part.ARTIFACTS))
+    parts += [
+        (name, value[name], Part.POINTER) for name in ("result", "manifest") if called(value.get(name)) == "pointer"
+    ]
+    if isinstance(value.get("producer"), dict):
+        parts.append(("producer", value["producer"], Part.FREE))
+    return parts + _unknown(value, OUTPUT_MEMBERS)
 
 
-def _unknown(value: dict[Any, Any], known: frozenset[str]) -> Iterator[tuple[Any, Any, Part]]:
-    for name, child in value.items():
-        if name in known or name == "Cause" or (name == "cause" and _text(value.get("error")) is not None):
-            continue
-        yield name, child, Part.FREE
+def _unknown(value: dict[Any, Any], known: frozenset[str]) -> list[tuple[Any, Any, Part]]:
+    found = [(name, child, Part.FREE) for name, child in value.items() if name not in known]
+    if "Cause" in value or "cause" in value:
+        said = {"Cause", "cause"} if _text(value.get("error")) is not None else {"Cause"}
+        return [each for each in found if each[0] not in said]
+    return found
+
+
+def _is_bare(value: object) -> bool:
+    return isinstance(value, dict) and value.keys() <= POINTER_MEMBERS and called(value) == "pointer"
 
 
 def _pointer_or_free(value: object) -> Part:

@@ -13,7 +13,7 @@ from support.schema_cases import base
 
 from stepout.schemas import TaskOutput, find_documents, find_failures, the_document
 from stepout.schemas.errors import InvalidDocumentError, TaskFailedError
-from stepout.schemas.locate import texts_in
+from stepout.schemas.locate import survey
 
 OUTPUT, POINTER = base("output"), base("pointer")
 MANIFEST = {"stepout": "output/1", "manifest": POINTER}
@@ -81,7 +81,7 @@ def test_what_a_task_says_itself_is_data(member: str) -> None:
         value = {**POINTER, "annotations": said}
     assert the_document([value]).location == "$[0]"
     assert find_failures(value) == {}
-    assert not texts_in(value)
+    assert not survey(value).texts
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_nothing_of_a_failure_is_an_outcome(failure: dict[str, Any], around: str
     """Its partial output is not found, as text or parsed; alone it raises with its own error and cause."""
     value = json.loads(around % json.dumps(failure))
     assert find_documents(value) == []
-    assert not texts_in(value)
+    assert not survey(value).texts
     assert len(find_failures(value)) == 1
     with pytest.raises(TaskFailedError) as caught:
         the_document(value)
