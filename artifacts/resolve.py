@@ -6,7 +6,6 @@ Lambda pays for every module when it starts.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
@@ -25,6 +24,7 @@ from stepout.artifacts.artifact import Artifact, ForeignArtifact
 from stepout.artifacts.budget import ReadBudget, Spending
 from stepout.artifacts.output import Output, make_output
 from stepout.schemas.errors import ConfigurationError, InvalidDocumentError, NotAllowedError
+from stepout.schemas.foreign_text import logger
 from stepout.schemas.json_value import plain_copy
 from stepout.schemas.locate import (
     DocumentKind,
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 __all__ = ["Output", "ReadBudget", "Resolved", "read_result_writer", "resolve", "resolve_all", "resolve_artifact"]
 __all__ += ["resolve_output"]
 
-_log = logging.getLogger("stepout.artifacts.resolve")
+_log = logger("stepout.artifacts.resolve")
 
 _OTHER: Final = {"output": "a task output: use resolve_output", "pointer": "a pointer: use resolve_artifact"}
 
