@@ -46,6 +46,7 @@ __all__ = [
     "TaskError",
     "TaskFailedError",
     "TaskInterrupted",
+    "UndecodableError",
 ]
 
 
@@ -214,6 +215,15 @@ class ChecksumMismatchError(IntegrityError):
     """The bytes have another checksum than the pointer says."""
 
     error_name = "Stepout.ChecksumMismatch"
+
+
+class UndecodableError(StepoutError, ValueError):
+    """The bytes are those that were written, but they cannot be decoded; trying again cannot help.
+
+    One class for every format: Parquet, images, JSON, text.
+    """
+
+    error_name = "Stepout.Undecodable"
 
 
 # The task ----------------------------------------------------------------------------------------------------------

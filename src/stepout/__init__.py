@@ -68,6 +68,7 @@ if TYPE_CHECKING:
         TaskError,
         TaskFailedError,
         TaskInterrupted,
+        UndecodableError,
     )
     from stepout.schemas.identity import RunIdentity
     from stepout.schemas.output import TaskOutput
@@ -123,6 +124,7 @@ __all__ = [
     "TaskInterrupted",
     "TaskOutput",
     "TransferSettings",
+    "UndecodableError",
     "open_task",
     "read_many",
     "read_result_writer",

@@ -39,6 +39,7 @@ PERMANENT_NAMES = tuple(
         errors.InvalidTokenError,
         errors.OutputTooLargeError,
         errors.TaskClosedError,
+        errors.UndecodableError,
     )
 )
 RETRYABLE_NAMES = tuple(
