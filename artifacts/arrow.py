@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from itertools import chain
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol, runtime_checkable
 
+from stepout.artifacts.chunks import Labelled, chained, labelled
+from stepout.artifacts.duckdb_relation import check_relation, checked_values
+from stepout.artifacts.pandas_frame import frame_table, is_frame
 from stepout.schemas.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -19,16 +21,33 @@ _STREAM: Final = "__arrow_c_stream__"
 _ARRAY: Final = "__arrow_c_array__"
 _BATCH_ROWS: Final = 1 << 17
 
-# What pandas adds to a failed conversion: the column's name, and no value.
-_FAILED_COLUMN = re.compile(r"Conversion failed for column (.+) with type (\w+)")
+
+@runtime_checkable
+class Closable(Protocol):
+    """An iterator that holds something: a generator, or what pandas reads a file with."""
+
+    def close(self) -> object:
+        """Let go of it."""
+        ...
+
+
+def _nothing() -> None:
+    return None
 
 
 @dataclass(frozen=True)
 class Batches:
-    """A schema and the batches that follow it, to be read once."""
+    """A schema and the batches that follow it, to be read once.
+
+    Attributes:
+        schema: The columns.
+        batches: What messages call a batch, and the batch.
+        close: Lets go of what the batches come from: a query, a file, a generator. Safe to call at any time.
+    """
 
     schema: pa.Schema
-    batches: Iterator[pa.RecordBatch]
+    batches: Iterator[Labelled]
+    close: Callable[[], object] = _nothing
 
 
 def is_table(value: object) -> bool:
@@ -51,16 +70,15 @@ def batches_of(table: object) -> Batches:
         msg = "tables need pyarrow, which is not installed: pip install 'stepout[parquet]'"
         raise ConfigurationError(msg) from error
 
-    special = _SPECIAL.get(_kind(table))
-    if special is not None:
+    if is_frame(table):
+        return _whole(frame_table(table))
+    if (special := _SPECIAL.get(_kind(table))) is not None:
         return special(table)
     if isinstance(table, pa.RecordBatchReader):
         # As it is: through the C interface, an exception of its source would lose its type.
-        return Batches(table.schema, iter(table))
-    if isinstance(table, pa.Table):
-        return Batches(table.schema, iter(table.to_batches()))
-    if isinstance(table, pa.RecordBatch):
-        return Batches(table.schema, iter((table,)))
+        return _read(table)
+    if isinstance(table, pa.Table | pa.RecordBatch):
+        return _whole(table)
     if hasattr(table, _STREAM) or hasattr(table, _ARRAY):
         return _through_interface(table)
     if isinstance(table, Iterable) and not isinstance(table, str | bytes | bytearray | memoryview | Mapping):
@@ -74,6 +92,17 @@ def _kind(value: object) -> tuple[str, str]:
     return kind.__module__.partition(".")[0], kind.__name__
 
 
+def _whole(table: pa.Table | pa.RecordBatch) -> Batches:
+    import pyarrow as pa
+
+    batches = table.to_batches() if isinstance(table, pa.Table) else [table]
+    return Batches(table.schema, labelled(iter(batches)))
+
+
+def _read(reader: pa.RecordBatchReader) -> Batches:
+    return Batches(reader.schema, labelled(iter(reader)), reader.close)
+
+
 def _lazy_frame(_: object) -> Batches:
     msg = "a polars LazyFrame is a query, not a table: pass frame.collect(), or stream it with frame.collect_batches()"
     raise ConfigurationError(f"{msg}. Nothing was sent")
@@ -85,6 +114,9 @@ def _polars(table: Any) -> Batches:
         if str(kind) == "Object":
             msg = f"column {name!r} holds Python objects, which Arrow has no type for: cast or drop it"
             raise ConfigurationError(f"{msg}. Nothing was sent")
+        if "Int128" in str(kind):
+            msg = f"column {name!r} is of type {str(kind)[:200]}, which Arrow has no type for: cast it to a"
+            raise ConfigurationError(f"{msg} pl.Decimal(38, 0) or to pl.String. Nothing was sent")
     return _through_interface(table)
 
 
@@ -94,19 +126,27 @@ def _dataset(table: Any) -> Batches:
 
 
 def _scanner(table: Any) -> Batches:
-    reader = table.to_reader()
-    return Batches(reader.schema, iter(reader))
+    return _read(table.to_reader())
 
 
 def _duckdb(table: Any) -> Batches:
-    # A reader pulls rows as they are needed; other ways out would hold the whole result.
+    check_relation(table)
+    # A reader pulls rows as they are needed; other ways out would hold the whole result. Until it is closed, its
+    # connection takes no other query.
     reader = (getattr(table, "to_arrow_reader", None) or table.fetch_arrow_reader)(_BATCH_ROWS)
-    return Batches(reader.schema, iter(reader))
+    return Batches(reader.schema, labelled(checked_values(iter(reader), reader.schema)), reader.close)
+
+
+def _duckdb_connection(_: object) -> Batches:
+    msg = "a duckdb connection is not a table: pass a relation, connection.sql('select …') or connection.table('name')"
+    raise ConfigurationError(f"{msg}. Nothing was sent")
 
 
 _SPECIAL: Final[Mapping[tuple[str, str], Callable[[Any], Batches]]] = {
     ("_duckdb", "DuckDBPyRelation"): _duckdb,
     ("duckdb", "DuckDBPyRelation"): _duckdb,
+    ("_duckdb", "DuckDBPyConnection"): _duckdb_connection,
+    ("duckdb", "DuckDBPyConnection"): _duckdb_connection,
     ("polars", "DataFrame"): _polars,
     ("polars", "LazyFrame"): _lazy_frame,
     ("pyarrow", "FileSystemDataset"): _dataset,
@@ -121,42 +161,66 @@ def _through_interface(table: object) -> Batches:
 
     try:
         if hasattr(table, _STREAM):
-            reader = pa.RecordBatchReader.from_stream(table)
-            return Batches(reader.schema, iter(reader))
+            return _read(pa.RecordBatchReader.from_stream(table))
         batch = pa.record_batch(table)
-        return Batches(batch.schema, iter((batch,)))
+        return Batches(batch.schema, labelled(iter((batch,))))
     except (pa.ArrowException, ValueError, TypeError) as error:
-        # Their messages may quote values: nothing of them is repeated but a column's name.
+        # Their messages may quote values: nothing of them is repeated.
         raise ConfigurationError(_failed_conversion(table, error)) from None
 
 
 def _failed_conversion(table: object, error: Exception) -> str:
-    where = next((found for text in error.args if (found := _FAILED_COLUMN.fullmatch(str(text)))), None)
-    column = f": column {where[1]!r} of type {where[2]} holds what Arrow has no one type for" if where else ""
-    names = getattr(table, "columns", None)
-    twice = "" if names is None or len(set(names)) == len(names) else ": it has more than one column of one name"
-    column = column or (": it is one column; pass its .to_frame()" if hasattr(table, "to_frame") else "")
+    where = ": it is one column; pass its .to_frame()" if hasattr(table, "to_frame") else ""
     what = f"a {type(table).__module__.partition('.')[0]} {type(table).__name__}"
-    return f"{what} could not be turned into an Arrow table ({type(error).__name__}){column or twice}. Nothing was sent"
+    return f"{what} could not be turned into an Arrow table ({type(error).__name__}){where}. Nothing was sent"
 
 
 def _chained(items: Iterator[Any]) -> Batches:
-    """Read the first item for its schema; the rest as they come."""
-    first = next(items, None)
-    if first is None:
-        msg = "the iterator of batches has none, so the columns are unknown: pass an empty table with a schema instead"
-        raise ConfigurationError(f"{msg}. Nothing was sent")
-    if not is_table(first):
-        raise ConfigurationError(_no_table(first, "an iterator of "))
-    opened = batches_of(first)
-    rest = chain.from_iterable(_each(item, number) for number, item in enumerate(items, start=1))
-    return Batches(opened.schema, chain(opened.batches, rest))
+    inner: list[Batches] = []
+
+    def opened(item: object, label: str) -> tuple[pa.Schema, Iterator[Labelled], int | None]:
+        if not is_table(item):
+            raise ConfigurationError(_no_item(item, label))
+        try:
+            found = batches_of(item)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"{label}: {error}") from error
+        inner[:] = [found]
+        return found.schema, ((label, batch) for _, batch in found.batches), _size(item)
+
+    def close() -> None:
+        for each in inner:
+            each.close()
+        if isinstance(items, Closable):
+            items.close()
+
+    try:
+        schema, batches = chained(items, opened)
+    except BaseException:
+        with suppress(Exception):
+            close()
+        raise
+    return Batches(schema, batches, close)
 
 
-def _each(item: object, number: int) -> Iterator[pa.RecordBatch]:
-    if not is_table(item):
-        raise ConfigurationError(f"item {number} of the iterator is of type {type(item).__name__}, not a record batch")
-    return batches_of(item).batches
+def _size(item: Any) -> int | None:
+    """Return how many bytes of memory a table takes; ``None`` where it is still to be read."""
+    import pyarrow as pa
+
+    if isinstance(item, pa.Table | pa.RecordBatch):
+        return int(item.nbytes)
+    return int(item.estimated_size()) if _kind(item) == ("polars", "DataFrame") else None
+
+
+def _no_item(item: object, label: str) -> str:
+    kind, number = type(item), label.rpartition(" ")[2]
+    if isinstance(item, Mapping):
+        advice = "for rows as dictionaries, pass pyarrow.Table.from_pylist(rows)"
+    else:
+        advice = "expected a record batch or a table"
+    if number == "0":
+        return f"{_no_table(item, 'an iterator of ')[: -len('. Nothing was sent')]}: {advice}. Nothing was sent"
+    return f"item {number} of the iterator is of type {kind.__name__}, not a record batch: {advice}"
 
 
 def _no_table(value: object, prefix: str = "") -> str:

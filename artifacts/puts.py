@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -183,20 +184,21 @@ class Puts:
             name: The artifact's name.
             table: Anything with the Arrow C stream or array interface (pyarrow, pandas, polars, duckdb), a pyarrow
                 dataset or scanner, or an iterator of such things. A stream takes one row group of memory, a ring of
-                parts and the footer, however long it is.
+                parts and the footer, however long it is. The first item of an iterator decides what the columns are,
+                and whether pandas' index is one (row numbers are not); a later one that could not follow without loss
+                is refused. Whatever is read once is closed, whether this succeeds or not.
             compression: ``"snappy"``, ``"zstd"``, ``"gzip"``, ``"lz4"``, ``"brotli"`` or ``"none"``.
             row_group_bytes: Arrow memory that is gathered into one row group, about, in bytes.
             options: See ``PutOptions``.
 
         Raises:
-            ConfigurationError: Duplicate column names, rows without columns, a type that Parquet cannot hold (before
-                anything is sent), or batches that differ in their columns. Nothing was kept.
+            ConfigurationError: Duplicate column names, rows without columns, a type that Arrow or Parquet cannot hold
+                as what it is (before anything is sent), or batches that differ in their columns. Nothing was kept.
         """
         target = self._outbox.target(name, PARQUET, ".parquet", options, ("parquet", "rows", "columns"))
         if not isinstance(row_group_bytes, int) or row_group_bytes < 1:
             raise ConfigurationError(f"row_group_bytes is {row_group_bytes!r}: expected a whole number, 1 or more")
-        with self._outbox.reserved(target):
-            source = tables.table_source(table)
+        with self._outbox.reserved(target), closing(tables.table_source(table)) as source:
             codec = tables.check_compression(compression)
             with self._outbox.upload(target) as upload:
                 own = tables.encode_table(source, upload, compression=codec, row_group_bytes=row_group_bytes)

@@ -8,9 +8,10 @@ What the pointer's ``annotations.parquet`` says, and a reader builds on:
 - ``footerSha256``: the SHA-256, lower-case hex, over exactly these ``footerSize`` bytes.
 
 What changes on the way, because Parquet or its readers could not give it back: dictionary indices become 32-bit (row
-groups may need more values than the index type of one batch counts), view types become large text and binary, run-end
-encoded columns are decoded. Compression is Snappy unless asked otherwise: every reader of Parquet has it, and on a
-network inside AWS a stronger one costs more time than it saves.
+groups may need more values than the index type of one batch counts), unsigned ones stay unsigned (polars panics on a
+file whose metadata says otherwise), view types become large text and binary, run-end encoded columns are decoded.
+Compression is Snappy unless asked otherwise: every reader of Parquet has it, and on a network inside AWS a stronger one
+costs more time than it saves.
 """
 
 from __future__ import annotations
@@ -23,12 +24,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
 from stepout.artifacts.arrow import Batches, batches_of, is_table
+from stepout.artifacts.conform import Conformer
 from stepout.schemas.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     import pyarrow as pa
+
+    from stepout.artifacts.chunks import Labelled
 
 __all__ = ["ROW_GROUP_BYTES", "Sink", "TableSource", "check_compression", "encode_table", "is_table", "table_source"]
 
@@ -55,10 +59,12 @@ class TableSource:
     Attributes:
         schema: What is written.
         batches: What is read, once.
+        close: Lets go of what the batches come from, whether they were read or not.
     """
 
     schema: pa.Schema
-    batches: Iterator[pa.RecordBatch]
+    batches: Iterator[Labelled]
+    close: Callable[[], object]
 
 
 def table_source(table: object) -> TableSource:
@@ -69,19 +75,26 @@ def table_source(table: object) -> TableSource:
             of such things.
 
     Returns:
-        What ``encode_table`` takes. Of a one-shot source, nothing but its first batch was read.
+        What ``encode_table`` takes; close it. Of a one-shot source, nothing but its first batch was read, or as many as
+        it takes to know every column's type.
 
     Raises:
         ConfigurationError: It is no table, has two columns of one name, has rows but no columns, or has a column of a
             type that Parquet cannot hold.
     """
     source: Batches = batches_of(table)
-    _check_names(source.schema)
-    if len(source.schema) == 0:
-        return TableSource(source.schema, _no_rows(source.batches))
-    target = _storable_schema(source.schema)
-    _check_storable(target)
-    return TableSource(target, source.batches)
+    try:
+        _check_names(source.schema)
+        if len(source.schema) == 0:
+            return TableSource(source.schema, _no_rows(source.batches), source.close)
+        _check_known(source.schema)
+        target = _storable_schema(source.schema)
+        _check_storable(target)
+    except BaseException:
+        with suppress(Exception):  # a refused query would keep its connection busy
+            source.close()
+        raise
+    return TableSource(target, source.batches, source.close)
 
 
 def encode_table(
@@ -154,12 +167,27 @@ def _check_names(schema: pa.Schema) -> None:
         raise ConfigurationError(f"{msg}. Nothing was sent")
 
 
-def _no_rows(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    rows = sum(batch.num_rows for batch in batches)
+def _no_rows(batches: Iterable[Labelled]) -> Iterator[Labelled]:
+    rows = sum(batch.num_rows for _, batch in batches)
     if rows:
         msg = f"the table has {rows:,} rows but no columns: Parquet could not give the rows back. Nothing was sent"
         raise ConfigurationError(msg)
     return iter(())
+
+
+def _check_known(schema: pa.Schema) -> None:
+    """Refuse what only DuckDB can read, and DuckDB only from Arrow: Parquet would give it back as bytes."""
+    for column in schema:
+        own = next((kind for kind in _types_in(column.type) if getattr(kind, "vendor_name", "") == "DuckDB"), None)
+        if own is not None:
+            msg = f"column {column.name!r} holds DuckDB's type {own.type_name}, which Parquet would give back as bytes"
+            raise ConfigurationError(f"{msg}: cast it in the query, CAST(… AS VARCHAR). Nothing was sent")
+
+
+def _types_in(kind: pa.DataType) -> Iterator[pa.DataType]:
+    yield kind
+    for index in range(kind.num_fields):
+        yield from _types_in(kind.field(index).type)
 
 
 def _check_storable(schema: pa.Schema) -> None:
@@ -198,7 +226,8 @@ def _storable(kind: pa.DataType) -> pa.DataType:
     import pyarrow as pa
 
     if pa.types.is_dictionary(kind):
-        return pa.dictionary(pa.int32(), _storable(kind.value_type), kind.ordered)
+        unsigned = str(kind.index_type).startswith("u")
+        return pa.dictionary(pa.uint32() if unsigned else pa.int32(), _storable(kind.value_type), kind.ordered)
     if pa.types.is_run_end_encoded(kind):
         return _storable(kind.value_type)
     if pa.types.is_string_view(kind):
@@ -247,46 +276,13 @@ def _row_groups(source: TableSource, limit: int) -> Iterator[pa.Table]:
 
 def _pieces(source: TableSource, limit: int) -> Iterator[pa.RecordBatch]:
     """Cut batches that are larger than a row group, and give every piece the schema that is written."""
-    for number, batch in enumerate(source.batches):
+    conformer = Conformer(source.schema)
+    for label, batch in source.batches:
         if batch.num_rows == 0:
             continue
         rows = max(1, min(_MAX_ROWS, batch.num_rows * limit // max(1, _weight(batch, dictionaries=False))))
         for start in range(0, batch.num_rows, rows):
-            yield _as_stored(batch.slice(start, rows), source.schema, number)
-
-
-def _as_stored(batch: pa.RecordBatch, schema: pa.Schema, number: int) -> pa.RecordBatch:
-    import pyarrow as pa
-
-    if batch.schema.equals(schema):
-        return batch
-    if batch.schema.names != schema.names:
-        got, expected = ", ".join(batch.schema.names[:20]), ", ".join(schema.names[:20])
-        raise ConfigurationError(f"batch {number} has the columns {got}; the first one had {expected}")
-    columns = []
-    for field_, column in zip(schema, batch.columns, strict=True):
-        # A batch in which a column has only nulls may not know its type.
-        wanted = field_.type if pa.types.is_null(column.type) else _storable(column.type)
-        if wanted != field_.type:
-            msg = f"column {field_.name!r} of batch {number} is of type {column.type}, in the first batch it was of"
-            raise ConfigurationError(f"{msg} {field_.type}; give all batches one schema")
-        if not field_.nullable and column.null_count:
-            raise ConfigurationError(f"column {field_.name!r} of batch {number} has nulls; its schema says it has none")
-        try:
-            columns.append(column if column.type == wanted else _cast(column, wanted))
-        except pa.ArrowException as error:
-            msg = f"column {field_.name!r} of batch {number} could not become {wanted} ({type(error).__name__})"
-            raise ConfigurationError(msg) from None
-    return pa.RecordBatch.from_arrays(columns, schema=schema)
-
-
-def _cast(column: pa.Array, wanted: pa.DataType) -> pa.Array:
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    if pa.types.is_run_end_encoded(column.type):
-        column = pc.run_end_decode(column)
-    return column.cast(wanted)
+            yield conformer.conform(batch.slice(start, rows), label)
 
 
 def _weight(batch: pa.RecordBatch, *, dictionaries: bool = True) -> int:
