@@ -185,11 +185,14 @@ class Artifact:
             filters: As for ``pyarrow.parquet.read_table``: ``[("score", ">", 0.5)]`` or an expression.
             verify: ``None``: what ``resolve`` was told. ``"pinned"``: ranges are held to the version, not verified.
                 ``"sha256"``: the whole file is read and verified.
-            max_size: The most to take, in bytes: fetched before decoding, and of Arrow memory after it. A table is
-                measured once it is decoded, so a hostile file can take more meanwhile: bound the process too.
+            max_size: The most to take, in bytes: of what is fetched, and of Arrow memory. What would be more is not
+                decoded: page headers are read before, and what they leave open is counted. The file itself and what
+                is being decoded come on top: four times this at most.
 
         Raises:
-            InvalidDocumentError: It is no Parquet file.
+            ArtifactTooLargeError: The file, or the table that it unfolds into, is larger.
+            InvalidDocumentError: Its media type is another format's.
+            UndecodableError: It is no Parquet file that pyarrow can read, though its bytes are those written.
             ConfigurationError: pyarrow is missing, or a column or filter does not fit the table.
             StoreError: As for ``read_bytes``.
         """
@@ -266,13 +269,15 @@ class Artifact:
 
         It fetches what a scan needs: the footer's digest is compared here, page checksums as pages are read
         (pyarrow then raises its own ``OSError``). Files without page checksums are read and verified whole first.
+        It cannot be pickled: send the pointer instead. How much a scan takes is for the caller to bound.
 
         Args:
             verify: As for ``read_table``.
             max_size: The most to take for a file that has to be read whole, in bytes.
 
         Raises:
-            InvalidDocumentError: It is no Parquet file, or a directory without any.
+            InvalidDocumentError: Its media type is another format's, or it is a directory without Parquet files.
+            UndecodableError: It is no Parquet file that pyarrow can read.
             StoreError: As for ``read_bytes``.
         """
         from stepout.artifacts import parquet

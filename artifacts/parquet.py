@@ -13,23 +13,28 @@ from __future__ import annotations
 
 import hashlib
 import re
-from contextlib import contextmanager
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
+from stepout.artifacts.dataset_files import file_system
 from stepout.artifacts.media import PARQUET
-from stepout.artifacts.reader import ArtifactReader
-from stepout.artifacts.reading import Source, Verifier, check_cap, read_whole, verifier_for
+from stepout.artifacts.parquet_decoding import GroupDecoder, TooMuchError
+from stepout.artifacts.parquet_ranges import FetchedRanges
+from stepout.artifacts.reading import Source, check_cap, drain, read_whole, verifier_for
 from stepout.schemas.errors import (
     ArtifactTooLargeError,
     ChecksumMismatchError,
     ConfigurationError,
     InvalidDocumentError,
     StepoutError,
+    UndecodableError,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
+
+    import pyarrow as pa
 
     from stepout.artifacts.access import Verify
     from stepout.schemas.pointer import Pointer
@@ -118,68 +123,153 @@ def read_table(source: Source, read: ParquetRead) -> Any:
 
     Raises:
         ChecksumMismatchError: The bytes are not those that were written.
-        InvalidDocumentError: It is no Parquet file, though its bytes are those that were written.
+        UndecodableError: The bytes are those that were written, but no Parquet that pyarrow can read.
+        InvalidDocumentError: Its media type is another format's.
         ConfigurationError: pyarrow is missing, a column does not exist, or a filter does not fit its columns.
-        ArtifactTooLargeError: It is larger than ``max_size``.
+        ArtifactTooLargeError: It is larger than ``max_size``, or would be, decoded.
         StoreError: Missing, expired, denied, changed, or unreachable.
     """
     _require_parquet(source.pointer)
     _pyarrow()
-    if _by_columns(source.pointer, read):
-        return _read(_ranges(source, read), source.pointer, read)
-    return _read(_whole(source, read), source.pointer, read)
+    file = _ranges(source, read) if _by_columns(source.pointer, read) else _whole(source, read)
+    with closing(file):
+        try:
+            return _read(file, source.pointer, read)
+        except (StepoutError, MemoryError):  # pyarrow's own want of memory is a MemoryError: no damage
+            raise
+        except Exception as error:
+            if file.failure is not None:
+                raise file.failure from error
+            failed = error
+    if file.verified:
+        raise _undecodable(source.pointer, failed) from failed
+    return _second_look(source, read, failed)
+
+
+def _second_look(source: Source, read: ParquetRead, failed: Exception) -> Any:
+    """Tell damage from what the decoder does not like, by the checksum of the whole; decode again what was verified."""
+    pointer = source.pointer
+    verifier = verifier_for(pointer, verify=True)
+    try:
+        if pointer.size > read.max_size:
+            drain(source, verifier.update)
+            verifier.finish()
+            raise _undecodable(pointer, failed) from failed
+        data = read_whole(source, verifier)
+    except ChecksumMismatchError as error:
+        msg = (
+            f"{pointer.url}: a page or the footer is not what was written ({_told(failed)}; {error}). Nothing was "
+            "returned. Read again; if it persists, the stored object is damaged"
+        )
+        raise ChecksumMismatchError(msg) from failed
+    try:
+        return _read(_File(data, verified=True), pointer, read)
+    except (StepoutError, MemoryError):
+        raise
+    except Exception as error:
+        raise _undecodable(pointer, error) from error
+
+
+def _told(error: Exception) -> str:
+    return str(error).partition("\n")[0][:200] or type(error).__name__
+
+
+def _undecodable(pointer: Pointer, error: Exception) -> UndecodableError:
+    msg = f"{pointer.url} is no Parquet file that can be read, though its bytes are those written: {_told(error)}"
+    return UndecodableError(msg)
 
 
 def dataset_of(sources: Sequence[Source], read: ParquetRead) -> Any:
-    """Return a ``pyarrow.dataset.Dataset`` over Parquet files, read in verified or pinned ranges as it is scanned."""
+    """Return a ``pyarrow.dataset.Dataset`` over Parquet files, read in verified or pinned ranges as it is scanned.
+
+    Its file system opens these files, as ``bucket/key``, and nothing else; neither of them can be pickled.
+    """
     for source in sources:
         _require_parquet(source.pointer)
     _pyarrow()
     import pyarrow.dataset as ds
 
-    inputs = []
-    for source in sources:
-        inputs.append(_dataset_input(source, read))
-        if inputs[-1].reader is None:  # it was read whole, and stays in memory beside the others
-            read = replace(read, max_size=read.max_size - source.pointer.size)
-    with _translated(sources[0].pointer, whole=False):
-        fragments = [_format(file.checked).make_fragment(file.handle) for file in inputs]
-        return ds.FileSystemDataset(fragments, fragments[0].physical_schema, _format(checked=True))
+    opened: dict[str, _File] = {}
+    for each in sources:
+        file = opened[f"{each.pointer.bucket}/{each.pointer.key}"] = _dataset_file(each, read)
+        if file.ranges is None:  # it was read whole, and stays in memory beside the others
+            read = replace(read, max_size=read.max_size - each.pointer.size)
+    sizes = {f"{each.pointer.bucket}/{each.pointer.key}": each.pointer.size for each in sources}
+    files = file_system({path: (sizes[path], file.handle) for path, file in opened.items()})
+    try:
+        # By handle, not through the file system: Arrow's threads would call Python, and abort a process that is ending.
+        fragments = [_format(file.checked).make_fragment(file.handle()) for file in opened.values()]
+        return ds.FileSystemDataset(fragments, fragments[0].physical_schema, _format(checked=True), files)
+    except (StepoutError, MemoryError):
+        raise
+    except Exception as error:
+        file = next(iter(opened.values()))
+        if file.failure is not None:
+            raise file.failure from error
+        raise _undecodable(sources[0].pointer, error) from error
+
+
+def _dataset_file(source: Source, read: ParquetRead) -> _File:
+    by_ranges = read.pinned or (footer_of(source.pointer) is not None and read.verify != "sha256")
+    return _ranges(source, read) if by_ranges and source.pointer.size > WHOLE_BELOW else _whole(source, read)
 
 
 @dataclass(frozen=True)
-class _Input:
-    """A file for pyarrow: what it reads from, whether pages are to be compared, and whether all was verified before."""
+class _File:
+    """A file for pyarrow, in memory or read in ranges; what ``GroupDecoder`` decodes.
 
-    handle: Any
-    checked: bool
-    whole: bool
-    reader: ArtifactReader | None = None
+    Attributes:
+        data: All of it; empty where ranges are read.
+        ranges: Reads them, or has them.
+        checked: Whether the CRC of every page is compared.
+        verified: Whether all was verified before.
+    """
+
+    data: bytes = b""
+    ranges: FetchedRanges | None = None
+    checked: bool = False
+    verified: bool = False
+
+    def handle(self) -> Any:
+        """Return what pyarrow reads from, anew."""
+        import pyarrow as pa
+
+        return pa.BufferReader(self.data) if self.ranges is None else pa.PythonFile(self.ranges.again(), mode="r")
+
+    def opened(self, **options: Any) -> Any:
+        """Return a ``pyarrow.parquet.ParquetFile``."""
+        import pyarrow.parquet as pq
+
+        return pq.ParquetFile(self.handle(), page_checksum_verification=self.checked, pre_buffer=False, **options)
+
+    def fetch(self, spans: Sequence[tuple[int, int]]) -> list[memoryview]:
+        """Return the bytes of each span."""
+        if self.ranges is not None:
+            return self.ranges.fetch(spans)
+        whole = memoryview(self.data)
+        return [whole[start:stop] for start, stop in spans]
+
+    @property
+    def failure(self) -> StepoutError | None:
+        """What the store said, where pyarrow only said that it could not read."""
+        return None if self.ranges is None else self.ranges.failure
+
+    def close(self) -> None:
+        """End what is being downloaded."""
+        if self.ranges is not None:
+            self.ranges.close()
 
 
-def _dataset_input(source: Source, read: ParquetRead) -> _Input:
-    by_ranges = read.pinned or (footer_of(source.pointer) is not None and read.verify != "sha256")
-    if by_ranges and source.pointer.size > WHOLE_BELOW:
-        return _ranges(source, read)
-    return _whole(source, read)
-
-
-def _whole(source: Source, read: ParquetRead) -> _Input:
-    import pyarrow as pa
-
+def _whole(source: Source, read: ParquetRead) -> _File:
     instead = 'download it, pass max_size=, or verify="pinned" to read ranges that are not verified'
     check_cap(source.pointer, read.max_size, instead=instead)
-    data = read_whole(source, verifier_for(source.pointer, read.verify))
-    return _Input(pa.BufferReader(data), checked=False, whole=not read.pinned)
+    return _File(read_whole(source, verifier_for(source.pointer, read.verify)), verified=not read.pinned)
 
 
-def _ranges(source: Source, read: ParquetRead) -> _Input:
-    import pyarrow as pa
-
+def _ranges(source: Source, read: ParquetRead) -> _File:
     footer = None if read.pinned else footer_of(source.pointer)
     tail = b"" if read.pinned and footer is None else _tail(source, footer)
-    reader = ArtifactReader(source, Verifier(source.pointer, None), exact=True, tail=tail)
-    return _Input(pa.PythonFile(reader, mode="r"), checked=footer is not None, whole=False, reader=reader)
+    return _File(ranges=FetchedRanges(source, tail), checked=footer is not None)
 
 
 def _tail(source: Source, footer: Footer | None) -> bytes:
@@ -198,80 +288,101 @@ def _tail(source: Source, footer: Footer | None) -> bytes:
     return tail
 
 
-def _read(file: _Input, pointer: Pointer, read: ParquetRead) -> Any:
-    import pyarrow.parquet as pq
-
-    with _translated(pointer, whole=file.whole, reader=file.reader):
-        parquet = pq.ParquetFile(file.handle, page_checksum_verification=file.checked, pre_buffer=True)
-    columns = _checked_columns(parquet, read, pointer)
-    if read.filters is not None:
-        return _filtered(file, pointer, read)
-    _check_decoded(pointer, read, parquet, columns)
-    with _translated(pointer, whole=file.whole, reader=file.reader):
-        table = parquet.read(columns=columns)
-        _check_rows(table.num_rows, parquet.metadata.num_rows)
-    if table.nbytes > read.max_size:
-        raise _too_large(pointer, table.nbytes, read.max_size)
-    return table
-
-
-def _filtered(file: _Input, pointer: Pointer, read: ParquetRead) -> Any:
-    """Read the row groups that may match, batch by batch, and keep the rows that do.
-
-    The condition is computed as a column of its own, so that every row comes and can be counted: a damaged page header
-    can make a lone column shorter without any other sign.
-    """
+def _read(file: _File, pointer: Pointer, read: ParquetRead) -> Any:
     import pyarrow as pa
-    import pyarrow.compute as pc
+
+    parquet = file.opened()
+    sifting = _Sifting(parquet.schema_arrow, _checked_columns(parquet, read, pointer), None)
+    groups = list(range(parquet.metadata.num_row_groups))
+    if read.filters is not None:
+        sifting, groups = _sifting(file, parquet, pointer, read)
+    else:
+        _check_decoded(pointer, read, parquet, sifting.names)
+    if not groups or sifting.names == []:
+        return parquet.read_row_groups(groups, columns=sifting.names)
+    decoder = GroupDecoder(file, sifting.wanted, read.max_size, sifted=sifting.condition is not None)
+    tables = []
+    try:
+        for group in groups:
+            rows = 0
+            for table in decoder.tables(group):
+                rows += table.num_rows
+                tables.append(decoder.keep(sifting.kept(table)))
+            _check_rows(rows, parquet.metadata.row_group(group).num_rows)
+    except TooMuchError as error:
+        raise _too_large(pointer, error.size, read.max_size) from None
+    return pa.concat_tables(tables)
+
+
+@dataclass(frozen=True)
+class _Sifting:
+    """Which columns and rows are kept.
+
+    Attributes:
+        schema: The file's.
+        names: The columns that are kept; ``None`` for all.
+        condition: What a row must meet.
+        wanted: The columns that are decoded: those that are kept, and those that the condition is about.
+    """
+
+    schema: pa.Schema
+    names: list[str] | None
+    condition: Any
+
+    @property
+    def wanted(self) -> list[str] | None:
+        if self.condition is None or self.names is None:
+            return self.names
+        return [name for name in self.schema.names if name in self.names or self._asked(name)]
+
+    def kept(self, table: pa.Table) -> pa.Table:
+        """Return the rows and columns of a table that are kept, in their order."""
+        import pyarrow.dataset as ds
+
+        if self.condition is None:
+            return table
+        return ds.dataset(table).to_table(columns=self.names, filter=self.condition)
+
+    def _asked(self, name: str) -> bool:
+        """Return whether the condition is about a column: without it, it has no meaning."""
+        import pyarrow.dataset as ds
+
+        rest = self.schema.remove(self.schema.get_field_index(name)).empty_table()
+        try:
+            ds.dataset(rest).scanner(filter=self.condition)
+        except Exception:  # noqa: BLE001 - whatever it does not like
+            return True
+        return False
+
+
+def _sifting(file: _File, parquet: Any, pointer: Pointer, read: ParquetRead) -> tuple[_Sifting, list[int]]:
+    """Return what is kept, and the row groups that may have some of it."""
+    import pyarrow.dataset as ds
     import pyarrow.parquet as pq
 
-    with _translated(pointer, whole=file.whole, reader=file.reader):
-        fragment = _format(file.checked).make_fragment(file.handle)
-        schema = fragment.physical_schema
-    names = schema.names if read.columns is None else list(read.columns)
-    keep = _unused_name(names)
+    schema = parquet.schema_arrow
+    names = None if read.columns is None else list(read.columns)
     try:
         condition = pq.filters_to_expression(read.filters)
-        found = fragment.subset(condition)
-        fields = [schema.field(name) for name in names]
+        for name in names or []:
+            schema.field(name)
+        ds.dataset(schema.empty_table()).to_table(columns=names, filter=condition)
+        fragment = _format(file.checked).make_fragment(file.handle()).subset(condition)
     except Exception as error:
+        if file.failure is not None:
+            raise file.failure from error
         msg = (
             f"{pointer.url}: the filter or the columns do not fit the table ({type(error).__name__}); nothing was "
             "read. With filters, columns are named whole, not by a nested path"
         )
         raise ConfigurationError(msg) from error
-    expected = sum(group.num_rows for group in found.row_groups)
-    with _translated(pointer, whole=file.whole, reader=file.reader):
-        wanted = {**{name: pc.field(name) for name in names}, keep: condition}
-        batches = _kept(found.scanner(columns=wanted).to_batches(), expected, pointer, read)
-        return pa.Table.from_batches(list(batches), pa.schema(fields, metadata=schema.metadata))
-
-
-def _kept(batches: Iterator[Any], expected: int, pointer: Pointer, read: ParquetRead) -> Iterator[Any]:
-    """Yield the rows for which the last column is true, without that column."""
-    rows = size = 0
-    for batch in batches:
-        rows += batch.num_rows
-        *names, keep = batch.schema.names
-        kept = batch.filter(batch.column(keep)).select(names)
-        size += kept.nbytes
-        if size > read.max_size:
-            raise _too_large(pointer, size, read.max_size)
-        yield kept
-    _check_rows(rows, expected)
+    return _Sifting(schema, names, condition), [group.id for group in fragment.row_groups]
 
 
 def _check_rows(rows: int, expected: int) -> None:
     if rows != expected:
-        msg = f"{rows:,} rows came, the footer says {expected:,}"
+        msg = f"{rows:,} rows came of a row group, the footer says {expected:,}"
         raise ValueError(msg)
-
-
-def _unused_name(names: Sequence[str]) -> str:
-    name = "keep"
-    while name in names:
-        name += "_"
-    return name
 
 
 def _checked_columns(parquet: Any, read: ParquetRead, pointer: Pointer) -> list[str] | None:
@@ -358,24 +469,3 @@ def _require_parquet(pointer: Pointer) -> None:
             "open() and a reader for that format, e.g. pyarrow.csv.read_csv(artifact.open())"
         )
         raise InvalidDocumentError(msg)
-
-
-@contextmanager
-def _translated(pointer: Pointer, *, whole: bool, reader: ArtifactReader | None = None) -> Iterator[None]:
-    """Turn what pyarrow raises into an error of ours: damage where not all was verified, else no Parquet file."""
-    try:
-        yield
-    except (StepoutError, MemoryError):  # pyarrow's own want of memory is a MemoryError: no damage
-        raise
-    except Exception as error:
-        if reader is not None and reader.failure is not None:
-            raise reader.failure from error
-        told = str(error).partition("\n")[0][:200]
-        if whole:
-            msg = f"{pointer.url} is no Parquet file that can be read, though its bytes are those written: {told}"
-            raise InvalidDocumentError(msg) from error
-        msg = (
-            f"{pointer.url}: a page or the footer is not what was written, or it is no Parquet file: {told}. "
-            "Nothing was returned. Read again; if it persists, the stored object is damaged"
-        )
-        raise ChecksumMismatchError(msg) from error

@@ -26,6 +26,7 @@ from stepout.schemas.errors import (
     ConfigurationError,
     IntegrityError,
     InvalidDocumentError,
+    UndecodableError,
 )
 
 if TYPE_CHECKING:
@@ -278,7 +279,7 @@ def test_what_is_no_parquet_is_told(shelf: Shelf) -> None:
     """Another media type, and a file that only claims to be one."""
     with pytest.raises(InvalidDocumentError, match=r"text/csv.*Parquet only"):
         shelf.artifact(b"id\n1\n", "t.csv", media_type="text/csv").read_table()
-    with pytest.raises(InvalidDocumentError, match="no Parquet file that can be read, though"):
+    with pytest.raises(UndecodableError, match="no Parquet file that can be read, though"):
         _resolved(_put(shelf, b"PAR1 nothing PAR1", annotations=None), shelf.store).read_table()
     unspecific = shelf.artifact(_file(_table(3)), "t.parquet", media_type="application/octet-stream")
     assert unspecific.read_table().num_rows == 3
@@ -343,7 +344,7 @@ def test_want_of_memory_is_no_damage(shelf: Shelf, monkeypatch: pytest.MonkeyPat
     def exhausted(*_: Any, **__: Any) -> None:
         raise pa.ArrowMemoryError("realloc of size 409600000 failed")
 
-    monkeypatch.setattr(pq.ParquetFile, "read", exhausted)
+    monkeypatch.setattr(pq.ParquetFile, "read_row_group", exhausted)
     with pytest.raises(MemoryError):
         artifact.read_table()
 
