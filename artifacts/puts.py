@@ -8,7 +8,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from stepout.artifacts import directory, images, many, tables, values
+from stepout.artifacts import directory, file_objects, images, many, tables, values
 from stepout.artifacts.media import DEFAULT, JSON, PARQUET, TEXT, extension_of, media_type_of
 from stepout.artifacts.outbox import PutOptions
 from stepout.artifacts.writer import ArtifactTextWriter, ArtifactWriter
@@ -39,11 +39,15 @@ class Puts:
 
         Args:
             name: The artifact's name.
-            value: Bytes; text (content, never a path); a ``pathlib.Path`` of a file or a directory, or a binary file
-                object; a PIL image or a numpy array (an image); a table, or an iterator of record batches; anything
-                that is JSON.
+            value: Bytes; text (content; what names a file or a folder that is there is refused); a ``pathlib.Path`` of
+                a file or a directory, or a binary file object; a PIL image or a numpy array (an image); a table, or an
+                iterator of record batches; anything that is JSON.
             options: See ``PutOptions``, and the put that the value calls for.
+
+        Raises:
+            ConfigurationError: Text, or bytes, that name a file or a folder: say ``put_file`` or ``put_text``.
         """
+        values.check_no_path(name, value)
         kind = values.kind_of(value)
         pointer: Pointer = getattr(self, f"put_{kind}")(name, value, **options)
         return pointer
@@ -60,7 +64,7 @@ class Puts:
         try:
             view = memoryview(data)
         except TypeError as error:
-            msg = f"artifact {name!r}: expected bytes, got {type(data).__name__}; nothing was sent"
+            msg = f"artifact {name!r}: expected bytes, got {type(data).__name__}; {_instead(data)}. Nothing was sent"
             raise ConfigurationError(msg) from error
         return self._outbox.put(target, lambda upload: upload.send_buffer(view))
 
@@ -77,7 +81,8 @@ class Puts:
         if str(encoding).lower().replace("_", "-") not in ("utf-8", "utf8"):
             raise ConfigurationError(f"encoding is {encoding!r}: text artifacts are UTF-8; use put_bytes for others")
         if not isinstance(text, str):
-            raise ConfigurationError(f"artifact {name!r}: expected text, got {type(text).__name__}; nothing was sent")
+            msg = f"artifact {name!r}: expected text, got {type(text).__name__}; {_instead(text)}. Nothing was sent"
+            raise ConfigurationError(msg)
         try:
             data = text.encode()
         except UnicodeEncodeError as error:
@@ -106,7 +111,8 @@ class Puts:
     def put_file(self, name: str, path: str | os.PathLike[str] | Any, **options: Unpack[PutOptions]) -> Pointer:
         """Write a file that nobody changes meanwhile, or a binary file object from where it stands to its end.
 
-        The media type follows from the file's name, and the key keeps its extension.
+        Media type and extension follow from the name of the bytes that are read: of ``gzip.open("rows.csv.gz")`` they
+        are those of ``rows.csv``. Where nobody knows that name, they are ``application/octet-stream`` and none.
 
         Args:
             name: The artifact's name.
@@ -115,6 +121,8 @@ class Puts:
 
         Raises:
             ArtifactChangedError: The file changed while it was read. Nothing was kept.
+            ConfigurationError: The file object is closed, gives text, or stands at its end behind bytes that it holds
+                (``seek(0)`` goes back). Nothing was sent.
             OSError: The file cannot be read.
         """
         if hasattr(path, "read"):
@@ -126,12 +134,8 @@ class Puts:
         return self._outbox.put(target, lambda upload: upload.send_file(source))
 
     def _put_stream(self, name: str, source: Any, options: PutOptions) -> Pointer:
-        if isinstance(source, io.TextIOBase):
-            raise ConfigurationError(
-                f"artifact {name!r}: the file is open as text; open it with 'rb'. Nothing was sent"
-            )
-        label = getattr(source, "name", "")
-        origin = Path(label if isinstance(label, str) else "")
+        file_objects.check_binary(name, source)
+        origin = file_objects.name_of(source)
         target = self._outbox.target(name, media_type_of(origin), extension_of(origin), options)
         return self._outbox.put(target, lambda upload: upload.send_stream(source))
 
@@ -275,6 +279,17 @@ class Puts:
             media_type = media_type_of(Path(f"x{suffix_wanted}"))
         writer = ArtifactWriter(self._outbox, self._outbox.target(name, media_type, suffix, options))
         return ArtifactTextWriter(writer) if kind == "w" else writer
+
+
+def _instead(value: object) -> str:
+    """Say which put takes what put_bytes and put_text do not."""
+    if isinstance(value, io.StringIO):
+        return "use put_text with its getvalue()"
+    if isinstance(value, str):
+        return "use put_text for text, put_file for a path"
+    if hasattr(value, "read") or isinstance(value, os.PathLike):
+        return "use put_file"
+    return "put picks by type"
 
 
 def _path(name: str, path: object) -> Path:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from stepout.artifacts.bodies import SMALL, Views
 from stepout.artifacts.checksums import Digest, has_native_crc64nvme
 from stepout.artifacts.commit import Content, Uploaded, commit, look_first
+from stepout.artifacts.file_objects import check_not_spent
 from stepout.artifacts.multipart import Multipart, Part, aborted_error
 from stepout.artifacts.plan import (
     BLOCK_SIZE,
@@ -170,10 +171,12 @@ class Upload:
 
         Raises:
             ArtifactExistsError: Other content is there, and ``mode`` is ``"create"``.
+            ConfigurationError: It gives nothing, and stands behind bytes that were read or written before.
             StoreUnavailableError: The store did not take it; what was read cannot be read again.
         """
         with self._or_abort():
-            self._drain(source)
+            if self._drain(source) == 0:
+                check_not_spent(source)
             return self._finish()
 
     # Inside: filling ---------------------------------------------------------------------------------------------

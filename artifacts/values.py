@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
@@ -12,7 +14,10 @@ from stepout.artifacts.images import is_image
 from stepout.schemas import Pointer
 from stepout.schemas.errors import ConfigurationError
 
-__all__ = ["Kind", "kind_of"]
+__all__ = ["Kind", "check_no_path", "kind_of"]
+
+_NAME = re.compile(r"\w")
+_LONGEST_PATH = 4_096  # bytes; Linux takes no longer one, others less
 
 Kind = Literal["bytes", "text", "json", "file", "directory", "image", "table"]
 
@@ -43,6 +48,32 @@ def kind_of(value: object) -> Kind:  # noqa: PLR0911 - one return for each kind
     if value is None or isinstance(value, bool | int | float | dict | list):
         return "json"
     return _kind_of_stream(value)
+
+
+def check_no_path(name: str, value: object) -> None:
+    """Refuse text, or bytes, that name a file or a folder which is there: meant is most likely what lies in it.
+
+    Args:
+        name: The artifact's name.
+        value: What ``put`` was given.
+
+    Raises:
+        ConfigurationError: It does; the message has both ways to say it.
+    """
+    if not isinstance(value, str | bytes) or len(value) > _LONGEST_PATH:
+        return
+    text = os.fsdecode(value)
+    if not _NAME.search(text):
+        return  # "." and "/" name folders everywhere, and are meant as they stand
+    try:
+        # os.stat and not pathlib, which takes five times as long: every small put pays.
+        found = os.stat(os.path.expanduser(text) if text.startswith("~") else text)  # noqa: PTH111, PTH116
+    except (OSError, ValueError):  # no such file, too long a name, a character that no path has
+        return
+    what, put = ("folder", "put_directory") if stat.S_ISDIR(found.st_mode) else ("file", "put_file")
+    kind, plain = ("text", "put_text") if isinstance(value, str) else ("bytes", "put_bytes")
+    msg = f"artifact {name!r}: the {kind} to put is the name of a {what} that is there. To put the {what}, use"
+    raise ConfigurationError(f"{msg} {put} or pass a pathlib.Path; to put the {kind}, use {plain}. Nothing was sent")
 
 
 def _kind_of_stream(value: object) -> Kind:
