@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 from stepout.artifacts.budget import ReadBudget, Spending
 from stepout.artifacts.clients import make_client, profile_from_env, profile_name, store_for
+from stepout.artifacts.read_limit import read_limit
 from stepout.schemas.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -21,15 +22,12 @@ if TYPE_CHECKING:
     from stepout.artifacts.store import Store
     from stepout.schemas.pointer import Pointer
 
-__all__ = ["DEFAULT_MAX_SIZE", "DOCUMENT_LIMIT", "Access", "Verify"]
+__all__ = ["DOCUMENT_LIMIT", "Access", "Verify"]
 __all__ += ["checked_client", "checked_limit", "checked_owner", "checked_verify"]
 
 Verify = bool | Literal["sha256", "pinned"]
 """``True``: by the best checksum there is; ``"sha256"``: by SHA-256 or not at all; ``"pinned"`` or ``False``: the
 object is held to its size and version, its bytes are not hashed."""
-
-DEFAULT_MAX_SIZE: Final = 1 << 30
-"""Where a read into memory stops unless told otherwise, in bytes."""
 
 DOCUMENT_LIMIT: Final = 64 << 20
 """The most that is read of a document that stands behind a pointer or a URL, in bytes."""
@@ -53,7 +51,7 @@ class Access:
         client: A boto3 S3 client, a ``Store``, or ``None`` for a client of our own.
         expected_bucket_owner: The account that must own every bucket, 12 digits.
         verify: What a whole read is held against.
-        max_size: The most that a read into memory may take, in bytes.
+        max_size: The most that a read into memory may take, in bytes; ``None``: what ``read_limit`` says.
         budget: What may be fetched on a document's word; ``None``: the usual.
         spending: What the resolve that made this has spent of it.
         now: The clock, for ``expiresAt``.
@@ -65,12 +63,13 @@ class Access:
     client: Any = None
     expected_bucket_owner: str | None = None
     verify: Verify = True
-    max_size: int = DEFAULT_MAX_SIZE
+    max_size: int | None = None
     budget: ReadBudget | None = None
     spending: Spending = field(default_factory=lambda: Spending(ReadBudget()), compare=False)
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     sleep: Callable[[float], None] = time.sleep
     jitter: Callable[[], float] = _random
+    _limits: list[int] = field(default_factory=list, repr=False, compare=False)
     _own: list[Any] = field(default_factory=list, repr=False, compare=False)
     _stores: dict[str, Store] = field(default_factory=dict, repr=False, compare=False)
     _settled: dict[str, Store] = field(default_factory=dict, repr=False, compare=False)
@@ -119,8 +118,18 @@ class Access:
         if self.budget is not None:
             return Spending(self.budget)
         usual = ReadBudget()
-        told = self.max_size != DEFAULT_MAX_SIZE
-        return Spending(replace(usual, bytes=max(1, min(self.max_size, usual.bytes))) if told else usual)
+        if self.max_size is None:
+            return Spending(usual)
+        return Spending(replace(usual, bytes=max(1, min(self.max_size, usual.bytes))))
+
+    @property
+    def limit(self) -> int:
+        """Where a read into memory stops, in bytes; the memory granted is looked up once, and only if it is asked."""
+        if self.max_size is not None:
+            return self.max_size
+        if not self._limits:
+            self._limits.append(read_limit())
+        return self._limits[0]
 
     def check(self, pointer: Pointer) -> None:
         """Raise ``NotAllowedError`` unless the pointer's object may be read."""

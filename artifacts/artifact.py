@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from stepout.artifacts.access import DOCUMENT_LIMIT, Access, Verify, checked_limit, checked_verify
 from stepout.artifacts.reading import ALGORITHMS, Source, check_cap, drain, read_whole, verifier_for
-from stepout.schemas.errors import ArtifactTooLargeError, ConfigurationError, InvalidDocumentError
+from stepout.schemas.errors import ArtifactTooLargeError, ConfigurationError, InvalidDocumentError, UndecodableError
 from stepout.schemas.foreign_text import shown
-from stepout.schemas.json_text import load_json
+from stepout.schemas.json_text import json_memory, load_json
 
 if TYPE_CHECKING:
     import io
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Artifact", "ForeignArtifact"]
 
+_SMALL: Final = 1 << 20  # what is smaller takes no memory that matters, however it is written: not worth counting
+_BEYOND_16_BITS: Final = re.compile(rb"[\xf0-\xff]")
+_BEYOND_8_BITS: Final = re.compile(rb"[\xc4-\xff]")
 LONGEST_PRESIGN: Final = 7 * 24 * 3600  # Signature Version 4 allows no more
 
 
@@ -90,7 +94,8 @@ class Artifact:
         """Read all bytes, verified.
 
         Args:
-            max_size: The most to take, in bytes; ``None``: what ``resolve`` was told, 1 GiB by default.
+            max_size: The most to take, in bytes; ``None``: what ``resolve`` was told, or else a quarter of the memory
+                that the process was granted, at most 1 GiB.
 
         Raises:
             ArtifactTooLargeError: It is larger; nothing was requested.
@@ -118,7 +123,9 @@ class Artifact:
             msg = f"encoding={encoding!r}: there is no such encoding of text; nothing was read"
             raise ConfigurationError(msg) from error
         try:
-            return str(self.read_bytes(max_size=max_size), encoding)
+            data = self.read_bytes(max_size=max_size)
+            self._check_decoded(_text_memory(data, encoding) if len(data) > _SMALL else 0, "read as text", max_size)
+            return str(data, encoding)
         except UnicodeError as error:
             where = f"byte {error.start:,} does" if isinstance(error, UnicodeDecodeError) else "they do"
             msg = f"{self.url} is no {encoding} text: {where} not fit; the bytes are those written"
@@ -130,13 +137,16 @@ class Artifact:
         Integers beyond 2**53 - 1, which other readers round, are refused as well: ``json.loads(read_text())`` has them.
 
         Args:
-            max_size: As for ``read_bytes``.
+            max_size: As for ``read_bytes``; what its values take is held against the limit of ``resolve``, or this one
+                if it is higher.
 
         Raises:
+            ArtifactTooLargeError: It is larger, or its values take more memory; they were not decoded.
             InvalidDocumentError: The bytes are those that were written, but no such JSON.
             StoreError: As for ``read_bytes``.
         """
         data = self.read_bytes(max_size=max_size)
+        self._check_decoded(json_memory(data) if len(data) > _SMALL else 0, "read as JSON", max_size)
         try:
             return load_json(data, max_bytes=None)
         except InvalidDocumentError as error:
@@ -144,26 +154,26 @@ class Artifact:
             raise InvalidDocumentError(msg, error.problems) from error
 
     def read_image(self, *, max_size: int | None = None, max_pixels: int | None = None) -> Image.Image:
-        """Read and decode an image, verified.
+        """Read and decode an image, verified; a photograph stands upright, as its EXIF says.
 
         Args:
-            max_size: As for ``read_bytes``.
+            max_size: The most to take, in bytes: of the file, and of memory for decoding, by what the file declares.
             max_pixels: The most pixels to decode; ``None``: Pillow's own limit, 179 million.
 
         Returns:
             A ``PIL.Image.Image``, loaded.
 
         Raises:
-            ArtifactTooLargeError: It has more bytes or pixels.
-            InvalidDocumentError: The bytes are those that were written, but no image.
+            ArtifactTooLargeError: It has more bytes or pixels, or takes more memory; nothing was decoded.
+            UndecodableError: The bytes are those that were written, but no image.
             StoreError: As for ``read_bytes``.
         """
         from stepout.artifacts.images import decode_image
 
         data = self.read_bytes(max_size=max_size)
         try:
-            return decode_image(data, max_pixels=max_pixels)
-        except (ArtifactTooLargeError, InvalidDocumentError) as error:
+            return decode_image(data, max_pixels=max_pixels, max_size=self._limit(max_size))
+        except (ArtifactTooLargeError, UndecodableError) as error:
             raise type(error)(f"{self.url}: {error}") from error
 
     def read_table(
@@ -347,7 +357,13 @@ class Artifact:
         return verifier_for(self.pointer, self._access.verify)
 
     def _limit(self, max_size: int | None) -> int:
-        return self._access.max_size if max_size is None else checked_limit("max_size", max_size)
+        return self._access.limit if max_size is None else checked_limit("max_size", max_size)
+
+    def _check_decoded(self, need: int, how: str, max_size: int | None) -> None:
+        limit = max(self._limit(max_size), self._access.limit) if need else 0
+        if need > limit:
+            msg = f"{self.url}: {how}, it takes up to {need:,} bytes of memory, the limit here is {limit:,}; it was not"
+            raise ArtifactTooLargeError(f"{msg} decoded: use download(path) or open(), or pass max_size=")
 
     def _entries(self, *, whole: bool = False) -> tuple[Entry, ...]:
         """Read the listing; ``whole`` counts every file's bytes before the first of them is asked for."""
@@ -378,6 +394,15 @@ class Artifact:
             verify=self._access.verify if verify is None else checked_verify(verify),
             max_size=self._limit(max_size),
         )
+
+
+def _text_memory(data: bytes, encoding: str) -> int:
+    """Return what text takes: Python keeps as many bytes for each character as the widest of them needs."""
+    if data.isascii():
+        return len(data)
+    if encoding.lower().replace("_", "-") not in ("utf-8", "utf8"):
+        return 2 * len(data)
+    return len(data) * (4 if _BEYOND_16_BITS.search(data) else 2 if _BEYOND_8_BITS.search(data) else 1)
 
 
 class ForeignArtifact(Artifact):

@@ -18,14 +18,13 @@ Shapes, from the tools' own sources:
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from stepout.artifacts.allow import split_url
 from stepout.schemas.errors import InvalidDocumentError
-from stepout.schemas.json_text import SIZE_LIMIT, load_json
+from stepout.schemas.json_text import SIZE_LIMIT, parse_json
 from stepout.schemas.json_value import DEPTH_LIMIT
 from stepout.schemas.pointer import Pointer
 from stepout.schemas.problems import Problem, invalid_document, item, member
@@ -60,6 +59,10 @@ _WORTH_OPENING = re.compile("stepout|@middy-store|ResultWriterDetails|S3Pointer"
 _TEXTS_IN_TEXTS: Final = 3  # SNS in SQS in a Lambda's event
 _THEIRS: Final = frozenset({"range", "surrogate"})  # what others may have in values that we only look through
 _TOLD: Final = frozenset({"duplicate", "not-finite"})  # what keeps a text that holds a document from being read
+_TEXT_BUDGET: Final = 12 << 20
+"""How many characters of texts inside JSON are parsed, in all: a Lambda's event (6 MB) of SNS in SQS."""
+
+_TEXT_COST: Final = 64  # what a text, an object or an array costs besides its characters, in characters
 
 
 @dataclass(frozen=True)
@@ -165,64 +168,88 @@ def load_foreign(text: str | bytes | bytearray | memoryview, *, max_bytes: int |
     Raises:
         InvalidDocumentError: It is not JSON, is too long or too deep, or an object has two members of one name.
     """
-    try:
-        return load_json(text, max_bytes=max_bytes)
-    except InvalidDocumentError as error:
-        if not {problem.kind for problem in error.problems} <= _THEIRS:
-            raise
-        try:
-            whole = text.tobytes() if isinstance(text, memoryview) else text
-            return json.loads(whole if isinstance(whole, str) else str(whole, "utf-8"))
-        except ValueError:  # an integer of thousands of digits
-            raise error from None
+    value = parse_json(text, max_bytes=max_bytes)
+    _check_depth(value)
+    return value
+
+
+def _check_depth(value: object) -> None:
+    """Refuse what is nested deeper than anything here looks; a level at a time, so that no stack is used up."""
+    level = [value]
+    for _ in range(DEPTH_LIMIT):
+        level = [
+            child
+            for each in level
+            for child in (each.values() if isinstance(each, dict) else each if isinstance(each, list) else ())
+            if isinstance(child, dict | list)
+        ]
+        if not level:
+            return
+    problem = Problem("$", "depth", f"is nested deeper than {DEPTH_LIMIT} objects and arrays")
+    raise invalid_document("the JSON text", [problem])
 
 
 def opened_texts(value: object, level: int = _TEXTS_IN_TEXTS) -> Any:
     """Return a JSON value in which texts that hold documents or references themselves are parsed.
 
     An SQS record carries its message as text, and an SNS message in it is text once more. Text that is no JSON stays,
-    and so does everything where no document may lie (``traversal``): a task's own result, and what a failure says.
+    and so does everything where no document may lie (``traversal``): a task's own result, and what a failure says. The
+    work is counted, whether it leads to anything or not.
 
     Returns:
         A copy as far as something was parsed in it, else ``value`` itself.
 
     Raises:
         InvalidDocumentError: A text has two members of one name, of which readers before us may have taken the other,
-            or a number that JSON does not have.
+            or a number that JSON does not have; or there is more text than 12 MiB, an object or an array in it counting
+            as 64 bytes.
 
     >>> opened_texts({"body": '{"stepout": "output/1"}'})
     {'body': {'stepout': 'output/1'}}
     """
-    return _opened(value, "$", Part.FREE, level, 2 * DEPTH_LIMIT)
+    return _Opening().opened(value, "$", Part.FREE, level, 2 * DEPTH_LIMIT)
 
 
-def _opened(value: Any, location: str, part: Part, level: int, room: int) -> Any:
-    if isinstance(value, str):
-        parsed = _parsed(value, location) if level else value
-        return value if parsed is value else _opened(parsed, location, part, level - 1, room)
-    if not isinstance(value, dict | list) or not room:
-        return value
-    copy: Any = None
-    place = item if isinstance(value, list) else member
-    for step, child, role in looked_into(value, part):
-        if isinstance(child, str | dict | list):
-            opened = _opened(child, place(location, step), role, level, room - 1)
-            if opened is not child:
-                copy = value.copy() if copy is None else copy
-                copy[step] = opened
-    return value if copy is None else copy
+class _Opening:
+    """One pass through a value; what all of its texts may cost."""
 
+    def __init__(self) -> None:
+        self._left = _TEXT_BUDGET
 
-def _parsed(text: str, location: str) -> Any:
-    if text.lstrip()[:1] not in {"{", "["} or not _WORTH_OPENING.search(text):
-        return text
-    try:
-        return load_foreign(text)
-    except InvalidDocumentError as error:
-        if not any(problem.kind in _TOLD for problem in error.problems):
+    def opened(self, value: Any, location: str, part: Part, level: int, room: int) -> Any:
+        """Return the value with its texts parsed; itself where none was."""
+        if isinstance(value, str):
+            parsed = self._parsed(value, location) if level else value
+            return value if parsed is value else self.opened(parsed, location, part, level - 1, room)
+        if not isinstance(value, dict | list) or not room:
+            return value
+        copy: Any = None
+        place = item if isinstance(value, list) else member
+        for step, child, role in looked_into(value, part):
+            if isinstance(child, str | dict | list):
+                opened = self.opened(child, place(location, step), role, level, room - 1)
+                if opened is not child:
+                    copy = value.copy() if copy is None else copy
+                    copy[step] = opened
+        return value if copy is None else copy
+
+    def _parsed(self, text: str, location: str) -> Any:
+        if text.lstrip()[:1] not in {"{", "["} or not _WORTH_OPENING.search(text):
             return text
-        problems = [Problem(location + each.location[1:], each.kind, each.message) for each in error.problems]
-        raise invalid_document("a text in the value", problems) from None
+        self._charge(text, location)
+        try:
+            return load_foreign(text)
+        except InvalidDocumentError as error:
+            if not any(problem.kind in _TOLD for problem in error.problems):
+                return text
+            problems = [Problem(location + each.location[1:], each.kind, each.message) for each in error.problems]
+            raise invalid_document("a text in the value", problems) from None
+
+    def _charge(self, text: str, location: str) -> None:
+        self._left -= len(text) + _TEXT_COST * (1 + text.count("{") + text.count("["))
+        if self._left < 0:
+            message = "holds more JSON as text inside of JSON than is parsed here; pass the document itself"
+            raise invalid_document("the value", [Problem(location, "size", message)], "It was not searched.")
 
 
 def describe(access: Access, reference: ForeignReference) -> Pointer:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from stepout.artifacts import allow as allow_list
 from stepout.artifacts.access import (
-    DEFAULT_MAX_SIZE,
     DOCUMENT_LIMIT,
     Access,
     Verify,
@@ -71,7 +70,7 @@ def resolve_output(  # noqa: PLR0913 - keyword-only, each with its own meaning
     allow: Iterable[str | AnyBucket] | AnyBucket | Allowed | None = None,
     client: Any = None,
     verify: Verify = True,
-    max_size: int = DEFAULT_MAX_SIZE,
+    max_size: int | None = None,
     expected_bucket_owner: str | None = None,
     budget: ReadBudget | None = None,
     contract: Contract | None = None,
@@ -92,7 +91,8 @@ def resolve_output(  # noqa: PLR0913 - keyword-only, each with its own meaning
             Outcomes in DynamoDB are read with the environment's region and credentials.
         verify: ``True``: whole reads are held to the best checksum that the pointer has; ``"sha256"``: to SHA-256
             or not at all; ``"pinned"`` (or ``False``): to size and version only.
-        max_size: Where reads into memory stop, in bytes.
+        max_size: Where reads into memory stop, in bytes; ``None``: at a quarter of the memory that the process was
+            granted (Lambda's setting, control groups, resource limits, physical memory), at most 1 GiB.
         expected_bucket_owner: The account, 12 digits, that must own every bucket.
         budget: What may be fetched because the document says so, before an artifact is read, and for each read of a
             directory: ``ReadBudget(requests=1_000, entries=100_000, bytes=10 << 30)`` unless told otherwise.
@@ -132,7 +132,7 @@ def resolve_artifact(  # noqa: PLR0913 - as above
     allow: Iterable[str | AnyBucket] | AnyBucket | Allowed | None = None,
     client: Any = None,
     verify: Verify = True,
-    max_size: int = DEFAULT_MAX_SIZE,
+    max_size: int | None = None,
     expected_bucket_owner: str | None = None,
     budget: ReadBudget | None = None,
 ) -> Artifact:
@@ -168,7 +168,7 @@ def resolve(  # noqa: PLR0913 - as above
     allow: Iterable[str | AnyBucket] | AnyBucket | Allowed | None = None,
     client: Any = None,
     verify: Verify = True,
-    max_size: int = DEFAULT_MAX_SIZE,
+    max_size: int | None = None,
     expected_bucket_owner: str | None = None,
     budget: ReadBudget | None = None,
     execution: str | None = None,
@@ -210,7 +210,7 @@ def resolve_all(  # noqa: PLR0913 - as above
     allow: Iterable[str | AnyBucket] | AnyBucket | Allowed | None = None,
     client: Any = None,
     verify: Verify = True,
-    max_size: int = DEFAULT_MAX_SIZE,
+    max_size: int | None = None,
     expected_bucket_owner: str | None = None,
     budget: ReadBudget | None = None,
 ) -> Resolved:
@@ -255,7 +255,7 @@ def read_result_writer(  # noqa: PLR0913 - as above
     *,
     allow: Iterable[str | AnyBucket] | AnyBucket | Allowed | None = None,
     client: Any = None,
-    max_size: int = DEFAULT_MAX_SIZE,
+    max_size: int | None = None,
     expected_bucket_owner: str | None = None,
     budget: ReadBudget | None = None,
 ) -> Iterator[ChildResult]:
@@ -292,7 +292,7 @@ def read_result_writer(  # noqa: PLR0913 - as above
 
 
 def _access(  # noqa: PLR0913, PLR0917 - the settings that every function here takes
-    allow: Any, client: Any, verify: Verify, max_size: int, owner: str | None, budget: ReadBudget | None
+    allow: Any, client: Any, verify: Verify, max_size: int | None, owner: str | None, budget: ReadBudget | None
 ) -> Access:
     if not isinstance(budget, ReadBudget | None):
         raise ConfigurationError(f"budget= is a {type(budget).__name__}: expected a ReadBudget, or None")
@@ -300,7 +300,7 @@ def _access(  # noqa: PLR0913, PLR0917 - the settings that every function here t
         allowed=allow_list.from_env() if allow is None else allow_list.allowed_from(allow),
         client=checked_client(client),
         verify=checked_verify(verify),
-        max_size=checked_limit("max_size", max_size),
+        max_size=None if max_size is None else checked_limit("max_size", max_size),
         expected_bucket_owner=checked_owner(owner),
         budget=budget,
         spending=Spending(budget or ReadBudget()),

@@ -76,7 +76,7 @@ def children_of(
     for _status, file, _size in listed:
         access.allowed.check(file.bucket, file.key)
     for status, file, size in listed:
-        rows = _rows(file, _read(access, file, size, access.max_size))
+        rows = _rows(file, _read(access, file, size, access.limit))
         access.spending.take(f"s3://{file.bucket}/{file.key}", entries=len(rows))
         for row in rows:
             yield _child(status, row)

@@ -15,10 +15,13 @@ from stepout.schemas.problems import Problem, invalid_document, item, member
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["SIZE_LIMIT", "dump_json", "dump_plain_json", "load_json"]
+__all__ = ["SIZE_LIMIT", "dump_json", "dump_plain_json", "json_memory", "load_json", "parse_json"]
 
 SIZE_LIMIT: Final = 64 * 2**20
 """How many bytes of text are read unless the caller says otherwise."""
+
+# What CPython takes for a container and its copy while it is checked, and for a value and its place in both, in bytes.
+_OBJECT, _ARRAY, _MEMBER, _ITEM = 320, 150, 64, 48
 
 
 def dump_json(value: object) -> bytes:
@@ -68,6 +71,24 @@ def load_json(text: str | bytes | bytearray | memoryview, *, max_bytes: int | No
         InvalidDocumentError: ``problems`` holds one of the kinds ``"type"``, ``"size"``, ``"encoding"``, ``"syntax"``,
             ``"depth"``, ``"duplicate"`` (a member twice) or everything that ``json_problems`` finds in the value.
     """
+    value = parse_json(text, max_bytes=max_bytes)
+    problems = json_problems(value)
+    if problems:
+        raise invalid_document("the JSON text", problems)
+    return value
+
+
+def parse_json(text: str | bytes | bytearray | memoryview, *, max_bytes: int | None = SIZE_LIMIT) -> Any:
+    """Read JSON text whose values are somebody else's to judge: any integer, lone surrogates, any depth.
+
+    Args:
+        text: JSON, as text or as UTF-8.
+        max_bytes: As for ``load_json``.
+
+    Raises:
+        InvalidDocumentError: It is no JSON (NaN and infinity are none), is too long or too deep, or an object has two
+            members of one name.
+    """
     problems, value = _text_problems(text, max_bytes), None
     if not problems:
         problems, value = _parsed(text)
@@ -91,6 +112,19 @@ def _marked(text: object) -> list[Problem]:
         return []
     message = f"begins with a byte-order mark, which JSON must not have (RFC 8259, section 8.1): {advice}"
     return [Problem("$", kind, message)]
+
+
+def json_memory(text: bytes | bytearray) -> int:
+    """Return what reading JSON text takes in memory at most, about, in bytes: counted, not parsed.
+
+    Args:
+        text: JSON as UTF-8. Marks inside of its strings are counted as well.
+
+    >>> json_memory(b'[1, {"a": []}]') < 1_000
+    True
+    """
+    containers = text.count(b"{") * _OBJECT + text.count(b"[") * _ARRAY
+    return len(text) * 2 + containers + text.count(b":") * _MEMBER + text.count(b",") * _ITEM
 
 
 class _DuplicateError(Exception):
@@ -127,12 +161,20 @@ def _parsed(text: str | bytes | bytearray | memoryview) -> tuple[list[Problem], 
         # What follows the object may be wrong in another way, which comes first: it was not read yet.
         problems, value = _read(decoded, _doubled)
         return problems or list(islice(_duplicates(value, "$", DEPTH_LIMIT), MOST_PROBLEMS)), None
-    return problems or json_problems(value), value
+    return problems, value
 
 
 def _read(text: str, pairs_hook: Callable[[list[tuple[str, Any]]], dict[str, Any]]) -> tuple[list[Problem], Any]:
+    constants: list[str] = []
+
+    def constant(name: str) -> float:
+        constants.append(name)
+        return float(name)
+
     try:
-        return [], json.loads(text, object_pairs_hook=pairs_hook)
+        value = json.loads(text, object_pairs_hook=pairs_hook, parse_constant=constant)
+        # Where they are is looked up only if there are any: the search takes longer than the reading.
+        return [each for each in json_problems(value) if each.kind == "not-finite"] if constants else [], value
     except json.JSONDecodeError as error:
         return [Problem("$", "syntax", f"is not JSON at line {error.lineno}, column {error.colno}")], None
     except RecursionError:
@@ -165,7 +207,11 @@ def _duplicates(value: object, location: str, room: int) -> Iterator[Problem]:
         for name in value.names:
             yield Problem(member(location, name), "duplicate", "occurs more than once; readers would disagree on which")
         for name, child in value.items():
+            if not isinstance(child, dict | list):
+                continue  # a location for each of a million numbers would take seconds
             yield from _duplicates(child, member(location, name), room - 1)
     elif isinstance(value, list):
         for index, child in enumerate(value):
+            if not isinstance(child, dict | list):
+                continue
             yield from _duplicates(child, item(location, index), room - 1)

@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from stepout.schemas.errors import TaskFailedError
 from stepout.schemas.json_text import dump_json, load_json
-from stepout.schemas.json_value import DEPTH_LIMIT
+from stepout.schemas.json_value import DEPTH_LIMIT, MOST_PROBLEMS
 from stepout.schemas.output import OUTPUT_VERSION
 from stepout.schemas.pointer import POINTER_VERSION
 from stepout.schemas.problems import Problem, invalid_document, item, member
 from stepout.schemas.traversal import CALLED, DocumentKind, Part, called, failure_in, looked_into
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from stepout.schemas.errors import InvalidDocumentError
     from stepout.schemas.pull import Failure
 
@@ -50,7 +52,8 @@ class TheDocument(NamedTuple):
     location: str
 
 
-_Waiting = tuple[str, object, Part, tuple[int, ...], int]  # what lies above it, and how many levels may lie below
+_Child = tuple[str, object, Part]
+_NO_CHILD: Final[_Child] = ("", None, Part.FREE)
 
 _VERSIONS: Final = {"output": OUTPUT_VERSION, "pointer": POINTER_VERSION}
 _NONE: Final = "no task output and no pointer in it; each is an object with the member stepout"
@@ -158,9 +161,15 @@ def survey(value: object) -> Survey:
         value = load_json(value)
     seen = Survey()
     numbers: list[Problem] = []
-    waiting: list[_Waiting] = [("$", value, Part.FREE, (), DEPTH_LIMIT)]
+    # Children are taken one by one: a list of a million would need a million locations at once.
+    # Each with what lies above it, and how many levels may lie below.
+    waiting: list[tuple[Iterator[_Child], tuple[int, ...], int]] = [(iter([("$", value, Part.FREE)]), (), DEPTH_LIMIT)]
     while waiting:
-        location, current, part, above, room = waiting.pop()
+        children, above, room = waiting[-1]
+        location, current, part = next(children, _NO_CHILD)
+        if not location:
+            waiting.pop()
+            continue
         if part is Part.FREE and isinstance(current, dict):
             if (kind := called(current)) is not None:
                 seen.found.append(Found(location, kind, current))
@@ -171,9 +180,7 @@ def survey(value: object) -> Survey:
             if room == 0 or len(above) >= 2 * DEPTH_LIMIT:
                 raise invalid_document("the value", [_too_deep(location)], "It was not searched.")
             below = _children(location, current, part, numbers, seen)
-            if below:
-                above = (*above, id(current))
-                waiting.extend((*child, above, room - 1) for child in reversed(below))
+            waiting.append((below, (*above, id(current)), room - 1))
     if numbers:
         raise invalid_document("the value", numbers, "It was not searched further.")
     return seen
@@ -181,20 +188,18 @@ def survey(value: object) -> Survey:
 
 def _children(
     location: str, value: dict[Any, Any] | list[Any], part: Part, numbers: list[Problem], seen: Survey
-) -> list[tuple[str, object, Part]]:
+) -> Iterator[_Child]:
     # Only what can hold a document gets a location: an event may hold a million numbers.
     place = item if isinstance(value, list) else member
-    children: list[tuple[str, object, Part]] = []
     for step, child, role in looked_into(value, part):
         if isinstance(child, dict | list):
-            children.append((place(location, step), child, role))
+            yield place(location, step), child, role
         elif isinstance(child, str):
             if not seen.texts and "stepout" in child and child.lstrip()[:1] in {"{", "["}:
                 seen.texts = True
-        elif isinstance(child, float) and not math.isfinite(child):
+        elif isinstance(child, float) and not math.isfinite(child) and len(numbers) < MOST_PROBLEMS:
             message = "is NaN or infinite, which JSON cannot hold; leave it out or use null"
             numbers.append(Problem(place(location, step), "not-finite", message))
-    return children
 
 
 def _failure(error: str, cause: Any) -> Failure:

@@ -94,7 +94,7 @@ def looked_into(value: object, part: Part = Part.FREE) -> Iterable[tuple[Any, An
         part: What it is to the document around it.
     """
     if isinstance(value, list):
-        return [(index, child, Part.FREE) for index, child in enumerate(value)]
+        return ((index, child, Part.FREE) for index, child in enumerate(value))
     if not isinstance(value, dict):
         return ()
     if part is Part.ARTIFACTS:

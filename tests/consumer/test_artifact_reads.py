@@ -33,6 +33,7 @@ from stepout.schemas.errors import (
     InvalidDocumentError,
     SizeMismatchError,
     StoreUnavailableError,
+    UndecodableError,
 )
 
 if TYPE_CHECKING:
@@ -229,7 +230,7 @@ def test_images_are_decoded_within_bounds(shelf: Shelf) -> None:
     assert (image.size, image.getpixel((5, 5))) == ((30, 20), (1, 2, 3))
     with pytest.raises(ArtifactTooLargeError, match=r"s3://results/runs/p\.png"):
         artifact.read_image(max_pixels=599)
-    with pytest.raises(InvalidDocumentError, match=r"s3://results/runs/a\.bin"):
+    with pytest.raises(UndecodableError, match=r"s3://results/runs/a\.bin"):
         shelf.artifact(b"no image").read_image()
 
 

@@ -16,7 +16,7 @@ from PIL import Image
 
 from stepout.artifacts import ArtifactManager, MemoryStore
 from stepout.artifacts.images import decode_image, encode_image
-from stepout.schemas.errors import ArtifactTooLargeError, ConfigurationError, InvalidDocumentError
+from stepout.schemas.errors import ArtifactTooLargeError, ConfigurationError, UndecodableError
 
 
 def gradient(mode: str, size: tuple[int, int] = (7, 5)) -> Image.Image:
@@ -185,8 +185,8 @@ def test_a_caller_may_allow_less() -> None:
 
 @given(st.binary(max_size=200))
 def test_what_is_no_image_is_an_error_of_ours(data: bytes) -> None:
-    """Any bytes give an image or an InvalidDocumentError, never something else."""
-    with pytest.raises(InvalidDocumentError, match="no image that can be decoded"):
+    """Any bytes give an image or an UndecodableError, never something else."""
+    with pytest.raises(UndecodableError, match="no image that can be decoded"):
         decode_image(data)
 
 
@@ -204,7 +204,7 @@ def test_a_damaged_image_is_decoded_or_an_error_of_ours(form: str, place: int, b
         del data[place:]
     else:
         data[place] ^= 1 << bit
-    with suppress(InvalidDocumentError, ArtifactTooLargeError):
+    with suppress(UndecodableError, ArtifactTooLargeError):
         assert decode_image(data).size
 
 
@@ -212,5 +212,5 @@ def test_only_known_formats_are_decoded() -> None:
     """Decoders that nobody asked for stay shut."""
     buffer = io.BytesIO()
     gradient("L").save(buffer, format="PPM")
-    with pytest.raises(InvalidDocumentError):
+    with pytest.raises(UndecodableError):
         decode_image(buffer.getvalue())
