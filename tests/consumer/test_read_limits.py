@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from support.shelf import ALLOW, Shelf
 
-from stepout.artifacts import access, images
+from stepout.artifacts import access, images, interop
 from stepout.artifacts.image_sizes import metadata_bytes, tag_bytes
 from stepout.artifacts.images import decode_image
 from stepout.artifacts.interop import load_foreign, opened_texts
@@ -217,7 +217,7 @@ def test_json_that_unfolds_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """Empty arrays take fifty times their text: what the values take is counted before they are made."""
     monkeypatch.setattr(access, "read_limit", lambda: 20 * MIB)
     shelf = Shelf()
-    bomb = b"[" + b"[]," * 500_000 + b"[]]"
+    bomb = b"[" + b"[]," * 350_000 + b"[]]"
     with pytest.raises(ArtifactTooLargeError, match=r"read as JSON, .*was not decoded"):
         shelf.artifact(bomb).read_json()
     text = json.dumps(["x" * 4_000_000]).encode()
@@ -239,18 +239,19 @@ def test_text_that_widens_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
 BIG = "12345678901234567890"
 NESTED: dict[str, Callable[[], object]] = {
-    "numbers": lambda: '{"stepout":[' + "1," * (7 * MIB) + BIG + "]}",
-    "arrays": lambda: '{"stepout":[' + "[]," * 500_000 + BIG + "]}",
-    "many texts": lambda: ['{"stepout":1}'] * 120_000,
-    "many texts that are no JSON": lambda: ['{"stepout":1x'] * 120_000,
-    "text in text": lambda: json.dumps({"stepout": json.dumps({"stepout": json.dumps({"stepout": [1] * (3 * MIB)})})}),
-    "members twice": lambda: '{"stepout":1,"stepout":1,"a":[' + "{}," * 500_000 + "{}]}",
+    "numbers": lambda: '{"stepout":[' + "1," * 600_000 + BIG + "]}",
+    "arrays": lambda: '{"stepout":[' + "[]," * 50_000 + BIG + "]}",
+    "many texts": lambda: ['{"stepout":1}'] * 12_000,
+    "many texts that are no JSON": lambda: ['{"stepout":1x'] * 12_000,
+    "text in text": lambda: json.dumps({"stepout": json.dumps({"stepout": json.dumps({"stepout": [1] * 200_000})})}),
+    "members twice": lambda: '{"stepout":1,"stepout":1,"a":[' + "{}," * 50_000 + "{}]}",
 }
 
 
 @pytest.mark.parametrize("case", NESTED)
-def test_text_inside_json_is_parsed_within_a_budget(case: str) -> None:
-    """What would take long is refused by counted work, whatever it is made of."""
+def test_text_inside_json_is_parsed_within_a_budget(monkeypatch: pytest.MonkeyPatch, case: str) -> None:
+    """What would take long is refused by counted work, whatever it is made of; a twelfth of the budget is shown here."""
+    monkeypatch.setattr(interop, "_TEXT_BUDGET", MIB)
     with pytest.raises(InvalidDocumentError, match="more JSON as text inside of JSON") as caught:
         opened_texts({"body": NESTED[case]()})
     assert [problem.kind for problem in caught.value.problems] == ["size"]
