@@ -250,7 +250,7 @@ NESTED: dict[str, Callable[[], object]] = {
 
 @pytest.mark.parametrize("case", NESTED)
 def test_text_inside_json_is_parsed_within_a_budget(monkeypatch: pytest.MonkeyPatch, case: str) -> None:
-    """What would take long is refused by counted work, whatever it is made of; a twelfth of the budget is shown here."""
+    """What would take long is refused by counted work, whatever it is made of, here by a twelfth of it."""
     monkeypatch.setattr(interop, "_TEXT_BUDGET", MIB)
     with pytest.raises(InvalidDocumentError, match="more JSON as text inside of JSON") as caught:
         opened_texts({"body": NESTED[case]()})
