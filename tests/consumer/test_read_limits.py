@@ -99,20 +99,20 @@ def test_a_resource_limit_says_what_was_granted() -> None:
 
 def test_every_read_into_memory_uses_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """Unless ``resolve`` or the read is told otherwise, nothing larger is requested."""
-    monkeypatch.setattr(access, "read_limit", lambda: 10)
+    monkeypatch.setattr(access, "read_limit", lambda: 100_000)
     shelf = Shelf()
-    document = shelf.put(b"x" * 11).to_dict()
+    document = shelf.put(b"x" * 100_001).to_dict()
 
     def artifact(max_size: int | None = None) -> object:
         return resolve_artifact(document, allow=ALLOW, client=shelf.store, max_size=max_size)
 
     found: object = artifact()
     for read in ("read_bytes", "read_text", "read_json", "read_image"):
-        with pytest.raises(ArtifactTooLargeError, match="the limit here is 10"):
+        with pytest.raises(ArtifactTooLargeError, match="the limit here is 100,000"):
             getattr(found, read)()
-    with pytest.raises(ManyFailedError, match="the limit here is 10"):
+    with pytest.raises(ManyFailedError, match="the limit here is 100,000"):
         dict(read_many([found]))  # type: ignore[list-item]  # an Artifact
-    assert artifact(11).read_bytes() == found.read_bytes(max_size=11) == b"x" * 11  # type: ignore[attr-defined]
+    assert artifact(100_001).read_bytes() == found.read_bytes(max_size=100_001) == b"x" * 100_001  # type: ignore[attr-defined]
 
 
 # Images ------------------------------------------------------------------------------------------------------------
