@@ -22,6 +22,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 from stepout.artifacts.bodies import SMALL
+from stepout.artifacts.job_signals import from_handler
 from stepout.artifacts.light import light_route
 from stepout.artifacts.native import may_wait_here, native_route
 from stepout.artifacts.s3 import S3Store, info_of
@@ -207,6 +208,8 @@ class QuickStore(S3Store):
         try:
             done = act()
         except Exception as error:  # noqa: BLE001 - of three libraries; the request is repeated by the one we know
+            if (own := from_handler(error)) is not None:
+                raise own from None
             _log.debug("a quick request to s3://%s failed (%s); it is repeated", self.bucket, type(error).__name__)
             done = None
         self._patience.note(success=done is not None)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from stepout.artifacts.job_signals import from_handler
 from stepout.artifacts.store import ConflictError, UploadGoneError
 from stepout.schemas.errors import (
     AccessDeniedError,
@@ -202,11 +203,16 @@ def _busy(answer: Answer) -> StepoutError | None:
 
 
 def translate(error: Exception, *, operation: str, subject: str, client_region: str | None = None) -> StepoutError:
-    """Turn whatever botocore raised into one of ours; the caller raises it from the original."""
+    """Turn whatever botocore raised into one of ours; the caller raises it from the original.
+
+    What a signal's handler of the job's raised meanwhile is raised as it is: it is no answer of S3's.
+    """
     from botocore import exceptions
 
     if isinstance(error, exceptions.ClientError):
         return classify(_answer(error.response, operation, subject, client_region))
+    if (own := from_handler(error)) is not None:
+        raise own
     again = "Trying again later may help"
     rules: tuple[tuple[tuple[type[Exception], ...], type[StepoutError], str], ...] = (
         (
