@@ -20,12 +20,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from stepout.callbacks.tail import Tail, TailSize
+from stepout.callbacks.wakeup import WakeUp, watch_forks
 from stepout.schemas.foreign_text import logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-__all__ = ["FORWARDED", "STOPS", "CommandProcess", "forwarding", "kill_after"]
+__all__ = ["FORWARDED", "CommandProcess", "forwarding", "kill_after", "noting"]
 
 _log = logger("stepout.callbacks.child")
 
@@ -35,9 +36,6 @@ FORWARDED: Final = tuple(
     if (number := getattr(signal, name, None)) is not None
 )
 """What the command is told beside ``STOPS``, which a task hears first."""
-
-STOPS: Final = (signal.SIGTERM, signal.SIGINT)
-"""What asks a task to stop."""
 
 _CHUNK: Final = 1 << 16
 _REST_SECONDS: Final = 2.0
@@ -87,7 +85,7 @@ class CommandProcess:
         self._process: subprocess.Popen[bytes] | None = None
         self._gone = False
         self._early: list[int] = []
-        self._never = False
+        self._begun = self._never = False
         self._hushed = threading.Event()
         self.ended = threading.Event()
         self.returncode = 0
@@ -97,6 +95,7 @@ class CommandProcess:
 
     def start(self) -> None:
         """Start it, in the thread that owns it from then on."""
+        self._begun = True
         threading.Thread(target=self._run, name="stepout-command", daemon=True).start()
 
     def send(self, signum: int) -> None:
@@ -108,11 +107,11 @@ class CommandProcess:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.killpg(self._process.pid, signum)
 
-    def stop(self, signum: int, seconds: float) -> bool:
+    def stop(self, signum: int | None, seconds: float) -> bool:
         """Ask it to end, wait, and end it.
 
         Args:
-            signum: What to ask it with.
+            signum: What to ask it with; ``None`` if it was sent already.
             seconds: From then to SIGKILL.
 
         Returns:
@@ -120,10 +119,11 @@ class CommandProcess:
         """
         with self._lock:
             self._never = self._process is None
-        self.send(signum)
-        if self.ended.wait(seconds):
+        if signum is not None:
+            self.send(signum)
+        if not self._begun or self.ended.wait(seconds):
             return True
-        _log.warning("the command did not end within %.1f s of signal %d: it is killed", seconds, signum)
+        _log.warning("the command did not end within %.1f s of a signal: it is killed", seconds)
         self.send(signal.SIGKILL)
         self.ended.wait(min(1.0, seconds / 6))
         return False
@@ -284,24 +284,89 @@ def _is_terminal(fd: int) -> bool:
         return False
 
 
+class _Forwarding:
+    """Reads signals from the wake-up descriptor, in a thread of its own, and passes each on as often as it came."""
+
+    def __init__(self, send: Callable[[int], object]) -> None:
+        self._send = send
+        self._wake_up = WakeUp()
+        self._closing = False
+        self._numbers: frozenset[int] = frozenset()
+        self._thread = threading.Thread(target=self._run, name="stepout-forward", daemon=True)
+
+    def begin(self, numbers: Iterable[int]) -> None:
+        self._numbers = frozenset(numbers)
+        if self._wake_up.take():
+            watch_forks(self)
+            self._thread.start()
+
+    def end(self) -> None:
+        if self._thread.ident is not None:
+            self._closing = True
+            self._wake_up.note()
+            self._thread.join()
+            self._pass_on(self._wake_up.give_back())
+            self._wake_up.close()
+
+    def forget(self) -> None:
+        """In a forked child: its signals are not the command's."""
+        self._wake_up.abandon()
+
+    def _run(self) -> None:
+        while not self._closing:
+            self._wake_up.wait(None)
+            self._pass_on(self._wake_up.read())
+
+    def _pass_on(self, came: Iterable[int]) -> None:
+        for signum in came:
+            if signum in self._numbers:
+                self._send(signum)
+
+
 @contextlib.contextmanager
-def forwarding(send: Callable[[int], object], numbers: Iterable[int] = FORWARDED) -> Iterator[None]:
-    """While the block runs, pass these signals on; by default those that end no task by themselves.
-
-    Args:
-        send: Is called with a signal's number, in the main thread.
-        numbers: The signals; one that is ignored stays so.
-    """
-
-    def handle(signum: int, _frame: object) -> None:
-        send(signum)
-
+def _handled(numbers: Iterable[int], handle: Callable[[int, Any], object]) -> Iterator[list[int]]:
+    """Handle these signals while the block runs; one that is ignored stays so."""
     before: dict[int, Any] = {}
     for number in numbers:
         if signal.getsignal(number) is not signal.SIG_IGN:  # nohup means it.
             before[number] = signal.signal(number, handle)
     try:
-        yield
+        yield list(before)
     finally:
         for number, handler in before.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+
+@contextlib.contextmanager
+def forwarding(
+    send: Callable[[int], object], numbers: Iterable[int] = FORWARDED, *, also: Iterable[int] = ()
+) -> Iterator[None]:
+    """While the block runs, pass these signals on, each as often as it comes; by default those that end no task.
+
+    A handler in Python would run once for two that came while the main thread was busy, and not at all before the end
+    of a wait that began in that very moment.
+
+    Args:
+        send: Is called with a signal's number, in a thread of its own; at the latest when the block is left.
+        numbers: The signals; one that is ignored stays so.
+        also: Further ones, that somebody else handles as well.
+    """
+    passing = _Forwarding(send)
+    with _handled(numbers, lambda *_: None) as handled:
+        passing.begin([*handled, *also])
+        try:
+            yield
+        finally:
+            passing.end()
+
+
+@contextlib.contextmanager
+def noting(came: list[int], numbers: Iterable[int]) -> Iterator[None]:
+    """While the block runs, note these signals, unless somebody else handles them meanwhile.
+
+    Args:
+        came: What they are added to, in the main thread.
+        numbers: The signals; one that is ignored stays so.
+    """
+    with _handled(numbers, lambda number, _frame: came.append(number)):
+        yield

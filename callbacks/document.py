@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from stepout.callbacks.places import write_atomically
 from stepout.callbacks.result import RESULT
 from stepout.schemas import Pointer, Problem, RunIdentity, TaskOutput, invalid_document, json_problems
-from stepout.schemas.errors import OutputTooLargeError
+from stepout.schemas.errors import ConfigurationError, OutputTooLargeError
 from stepout.schemas.foreign_text import logger
 from stepout.schemas.spill import DEFAULT_BUDGET, Spill, fit
 
@@ -123,7 +123,9 @@ def keep(document: Mapping[str, Any], artifacts: Artifacts | None) -> str:
         try:
             return f"the output document is kept at {artifacts.put_document(UNDELIVERED_STEM, document).url}"
         except Exception as error:  # noqa: BLE001 - whatever is wrong there, a local copy is better than none
-            _log.warning("the undelivered output document could not be kept beside the artifacts: %s", error)
+            # Without a bucket there was nothing to try.
+            tell = _log.info if isinstance(error, ConfigurationError) else _log.warning
+            tell("the undelivered output document could not be kept beside the artifacts: %s", error)
     try:
         path = Path(tempfile.mkdtemp(prefix=f"{UNDELIVERED_STEM}-")) / "output.json"
         write_atomically(path, document)

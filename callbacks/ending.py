@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import signal
 import sys
 import threading
 import traceback
@@ -13,6 +14,7 @@ from stepout.callbacks.document import DocumentRules, keep, make_document
 from stepout.callbacks.exception_groups import interruption_in, leaves_of
 from stepout.callbacks.failure import cause_of, error_of
 from stepout.callbacks.fate import FateCell, Report, Stop
+from stepout.callbacks.signals import STOPS
 from stepout.schemas import RunIdentity
 from stepout.schemas.errors import (
     ConfigurationError,
@@ -168,6 +170,15 @@ class Ending:
         signum = self.fate.now.signum or noted
         return None if signum is None else SystemExit(128 + signum)
 
+    def instead_of_late(
+        self, own: BaseException, exception: BaseException | None, instead: BaseException | None
+    ) -> BaseException | None:
+        """Return what is raised after the job's own handler, whose signal waited for the report, has raised."""
+        if exception is None and instead is None:
+            return own
+        _log.warning("a signal's handler raised %s once the outcome was reported", type(own).__name__)
+        return instead
+
     def first_beat(self) -> None:
         """Send the first heartbeat, before any work: the clock started when the state did."""
         try:
@@ -181,7 +192,13 @@ class Ending:
             _log.error("the first heartbeat was not delivered; the task goes on without: %s", error)
 
     def conclude(
-        self, exception: BaseException | None, result: Mapping[str, Any], *, noted: int | None
+        self,
+        exception: BaseException | None,
+        result: Mapping[str, Any],
+        *,
+        noted: int | None,
+        missed: bool = False,
+        ran: bool = True,
     ) -> BaseException | None:
         """Make the terminal report that follows from what left the block.
 
@@ -189,15 +206,17 @@ class Ending:
             exception: What left the block, if anything did.
             result: The inline result.
             noted: A signal that arrived while the block was being left.
+            missed: Whether a signal may have come that only the job's own event loop heard.
+            ran: Whether the block was entered.
 
         Returns:
             What is to be raised instead, if anything.
         """
-        self.must_stop(noted)
+        self.must_stop(noted or (_stop_behind(exception) if missed else None))
         interruption = interruption_in(exception)
         if self.fate.now.stop is not None or isinstance(interruption, TaskInterrupted):
             return self._stopped(interruption if isinstance(interruption, TaskInterrupted) else exception)
-        if exception is None or _exits_cleanly(exception):
+        if exception is None or (ran and _exits_cleanly(exception)):
             return self._succeed(exception, result)
         self._abort()
         if interruption is not None:
@@ -250,9 +269,7 @@ class Ending:
     def _undelivered(self, document: dict[str, Any], error: Exception) -> OutcomeUndeliveredError:
         where = keep(document, self.artifacts)
         told = self._rules.redactor.text(f"{type(error).__name__}: {error}")
-        undelivered = OutcomeUndeliveredError(f"the work is done, but its outcome was not delivered; {where}. {told}")
-        _log.error("%s", undelivered)
-        return undelivered
+        return OutcomeUndeliveredError(f"the work is done, but its outcome was not delivered; {where}. {told}")
 
     def _fail(self, exception: BaseException) -> bool:
         """Report a failure, unless a request to stop or the watcher came first; return whether it was reported here."""
@@ -275,6 +292,15 @@ class Ending:
             _log.warning("the failure %s was not reported: %s", error, closed)
         except Exception as unreported:  # noqa: BLE001 - the job's own exception is what must be seen
             _log.error("the failure %s could not be reported: %s", error, unreported)
+
+
+def _stop_behind(exception: BaseException | None) -> int | None:
+    """The signal that what left the block speaks of: a cancelled event loop, or the exit code after a signal."""
+    asyncio = sys.modules.get("asyncio")
+    if asyncio is not None and isinstance(exception, asyncio.CancelledError):
+        return signal.SIGTERM
+    code = exception.code if isinstance(exception, SystemExit) else None
+    return next((signum for signum in STOPS if code == 128 + signum), None)
 
 
 def _exits_cleanly(exception: BaseException) -> bool:

@@ -21,6 +21,7 @@ __all__ = [
     "code_of",
     "describe",
     "parse_codes",
+    "passed_on",
 ]
 
 NOT_EXECUTABLE: Final = 126
@@ -28,6 +29,8 @@ NOT_FOUND: Final = 127
 _SIGNALLED: Final = 128
 _MOST: Final = 255
 _SIGKILL: Final = 9
+_OURS: Final = frozenset({0, 3, 4})
+"""What a process of ours ends with when it has not failed; when its outcome was undelivered; when nobody waits."""
 
 
 class PermanentCommandError(CommandFailedError, PermanentError):
@@ -77,6 +80,22 @@ def code_of(returncode: int) -> int:
         (3, 137)
     """
     return returncode if returncode >= 0 else _SIGNALLED - returncode
+
+
+def passed_on(code: int) -> int:
+    """Return the exit code with which a failed task's process ends: the job's own, but for those that mean something.
+
+    3 says that the work is done and its outcome undelivered, and 4 that nobody waits, to whoever started the process.
+    A job that ends with one of them has failed, and that was reported: 1. So does 256, of which a system keeps 0.
+
+    Args:
+        code: The job's own.
+
+    Example:
+        >>> passed_on(7), passed_on(3), passed_on(4)
+        (7, 1, 1)
+    """
+    return 1 if code & _MOST in _OURS else code
 
 
 def describe(returncode: int) -> str:

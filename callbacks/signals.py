@@ -8,36 +8,43 @@ and a thread that reads it can act meanwhile. So:
   ``__enter__`` and ``__exit__`` it leaves the matter to them;
 - the *watcher* thread notes the signal, wakes the main thread again if a wait swallowed the signal, and calls
   ``overdue`` if the block has not been left in time.
+
+A job that handles the signal itself, or has an event loop do so, is not interrupted: it leaves the block in its own
+way. The watcher notes the signal all the same. An event loop that closes takes the descriptor away and sets the signal
+back to its default; the watcher sees that, and has the main thread, where alone this can be done, set both again. Of
+the ways to run something there, a signal that we send to it (``SIGURG``) is the one that also ends a wait: a pending
+call (``Py_AddPendingCall``) would come after a sleep of an hour.
 """
 
 from __future__ import annotations
 
+import _thread
 import contextlib
-import os
 import signal
-import socket
 import threading
 import time
-import weakref
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from stepout.callbacks.fate import FateCell, Stop
+from stepout.callbacks.wakeup import HOOK_CODE, POKE, WakeUp, watch_forks
 from stepout.schemas.errors import TaskInterrupted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import CodeType, FrameType
 
-__all__ = ["Reactions", "SignalGuard", "grace_of"]
+__all__ = ["STOPS", "Reactions", "SignalGuard", "grace_of", "is_guarded"]
 
-_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+STOPS: Final = (signal.SIGTERM, signal.SIGINT)
+"""What asks a task to stop."""
+
 _POKE_EVERY: Final = 0.2
-_WAKE: Final = b"\0"
+_LOOK_EVERY: Final = 0.05
+_PROBE_EVERY: Final = 1.0
 
-_guards: weakref.WeakSet[SignalGuard] = weakref.WeakSet()
-_fork_hook = threading.Lock()
-_held = threading.local()
+_guards: Final[list[SignalGuard]] = []
+"""Those of the tasks around the code that runs, the innermost last."""
 
 
 def grace_of(stop_timeout: float) -> float:
@@ -87,20 +94,21 @@ class SignalGuard:
     ) -> None:
         self._fate = fate
         self._reactions = reactions
-        self._own = own | {SignalGuard._handle.__code__} | _HOOK_CODE
+        self._own = own | {SignalGuard._handle.__code__, _on_poke.__code__} | HOOK_CODE
         self._grace = grace
         self._clock = clock
         self._noted: int | None = None
         self._raised = False
+        self._left_to_job = False
         self._closing = False
         self._deadline: float | None = None
-        self._next_poke = 0.0
+        self._next_poke = self._next_probe = 0.0
         self._before: dict[int, Any] = {}
-        self._fd_before = -1
+        self._seen: list[Any] = []
         self._outer: SignalGuard | None = None
         self._watcher: threading.Thread | None = None
-        self._receiver: socket.socket | None = None
-        self._sender: socket.socket | None = None
+        self._wake_up: WakeUp | None = None
+        self._hearing = threading.Lock()
 
     @property
     def noted(self) -> int | None:
@@ -116,46 +124,60 @@ class SignalGuard:
         """Take over both signals and start the watcher; off the main thread, do nothing."""
         if threading.current_thread() is not threading.main_thread():
             return
-        self._receiver, self._sender = socket.socketpair()
-        self._sender.setblocking(False)
-        try:
-            self._fd_before = signal.set_wakeup_fd(self._sender.fileno(), warn_on_full_buffer=False)
-        except ValueError:  # A subinterpreter: its main thread gets no signals.
-            self._close_sockets()
+        wake_up = WakeUp()
+        if not wake_up.take():
             return
-        self._watcher = threading.Thread(target=self._watch, name="stepout-signals", daemon=True)
-        self._watcher.start()
-        for number in _SIGNALS:
+        self._wake_up = wake_up
+        watch_forks(self)
+        for number in STOPS:
             before = signal.getsignal(number)
             # A shell starts background jobs with SIGINT ignored, and means it.
             if not (number == signal.SIGINT and before is signal.SIG_IGN):
                 self._before[number] = before
                 signal.signal(number, self._handle)
-        _guards.add(self)
-        _watch_forks()
+        if POKE is not None and signal.getsignal(POKE) is signal.SIG_DFL:
+            signal.signal(POKE, _on_poke)
+        self._seen = self._handlers()
         self._outer = next((guard for h in self._before.values() if (guard := _guard_of(h)) is not None), None)
+        _guards.append(self)
+        self._watcher = threading.Thread(target=self._watch, args=(wake_up,), name="stepout-signals", daemon=True)
+        self._watcher.start()
         if self._outer is not None and (signum := self._outer.heard):
             self._wake(signum)  # It arrived while this task was being entered.
 
+    def settle(self) -> bool:
+        """As the block is left, in the main thread: take note of what has come so far.
+
+        Returns:
+            Whether a signal may have come unheard: an event loop had taken both the handler and the descriptor.
+        """
+        if self._watcher is None or self._wake_up is None:
+            return False
+        elsewhere = any(handler != self._handle for handler in self._handlers())
+        taken = self._rearm()
+        self._hear_all(self._wake_up)
+        return elsewhere and taken
+
     def remove(self) -> None:
         """Stop the watcher and put back every handler and the wake-up descriptor as they were."""
-        if self._watcher is None:
+        if self._watcher is None or self._wake_up is None:
             return
         self._closing = True
         self._wake()
         # The watcher first: a wake-up call of its own must not meet the handlers of before.
         self._watcher.join(timeout=5)
         for number, before in self._before.items():
-            if signal.getsignal(number) == self._handle:
+            if (current := signal.getsignal(number)) == self._handle or _is_default(number, current):
                 signal.signal(number, signal.SIG_DFL if before is None else before)
-        if (current := signal.set_wakeup_fd(self._fd_before)) not in (-1, self._fileno()):
-            signal.set_wakeup_fd(current)  # Someone else's by now, an event loop's for instance.
+        _guards.remove(self)
+        if POKE is not None and not _guards and signal.getsignal(POKE) is _on_poke:
+            signal.signal(POKE, signal.SIG_DFL)
         self._watcher = None
-        _guards.discard(self)
-        self._close_sockets()
+        self._wake_up.give_back()
+        self._wake_up.close()
 
     def interrupt_main(self) -> None:
-        """From any thread: have the handler run in the main thread, since the task was cancelled."""
+        """From any thread: have the main thread leave the block, since the task was cancelled."""
         self._wake()
 
     # In the main thread ---------------------------------------------------------------------------------------------
@@ -175,6 +197,28 @@ class SignalGuard:
             self._raised = True
             raise TaskInterrupted(_why(stop, signum), signum=signum)
 
+    def poked(self, frame: FrameType | None) -> None:
+        """The watcher's signal has come: see to the handlers, and leave the block if that is what it wants."""
+        if self._closing or self._in_own_code(frame):
+            return
+        self._rearm()
+        stop = self._fate.now.stop
+        if stop is not None and not self._raised and not self._left_to_job:
+            self._raised = True
+            signum = self._fate.now.signum or signal.SIGTERM
+            raise TaskInterrupted(_why(stop, signum), signum=signum)
+
+    def _rearm(self) -> bool:
+        """Take back what an event loop has set to its default on closing, and the descriptor if somebody has it."""
+        for number in self._before:
+            if _is_default(number, signal.getsignal(number)):
+                signal.signal(number, self._handle)
+        self._seen = self._handlers()
+        return self._wake_up is not None and self._wake_up.retake()
+
+    def _handlers(self) -> list[Any]:
+        return [signal.getsignal(number) for number in self._before]
+
     def _in_own_code(self, frame: FrameType | None) -> bool:
         while frame is not None:
             if frame.f_code in self._own:
@@ -184,26 +228,24 @@ class SignalGuard:
 
     # In the watcher -------------------------------------------------------------------------------------------------
 
-    def _watch(self) -> None:
-        receiver = self._receiver
-        while receiver is not None and not self._closing:
-            with contextlib.suppress(TimeoutError):
-                receiver.settimeout(self._patience())
-                data = receiver.recv(4096)
-                self._forward(data)
-                for signum in data:
-                    self._hear(signum)
+    def _watch(self, wake_up: WakeUp) -> None:
+        while not self._closing:
+            wake_up.wait(_LOOK_EVERY)
+            self._hear_all(wake_up)
             self._follow_up()
 
-    def _patience(self) -> float | None:
-        """Seconds to the next thing to do, if any."""
-        if self._fate.now.stop is None and self._deadline is None:
-            return None
-        return _POKE_EVERY
+    def _hear_all(self, wake_up: WakeUp) -> None:
+        with self._hearing:  # What was read has been taken note of, too, once somebody else gets hold of this.
+            for signum in wake_up.read():
+                self._hear(signum)
 
     def _hear(self, signum: int) -> None:
-        if signum not in self._before or signal.getsignal(signum) != self._handle:
-            return  # A wake-up call of our own, or a signal that the job handles itself.
+        if signum not in self._before:
+            return
+        if (handler := signal.getsignal(signum)) != self._handle:
+            if _guard_of(handler) is not None:
+                return  # A task inside this one's block hears it as well, and tells.
+            self._left_to_job = True
         self._alarm(signum)
 
     def _alarm(self, signum: int) -> None:
@@ -221,62 +263,73 @@ class SignalGuard:
         self._alarm(signum)
 
     def _follow_up(self) -> None:
-        if self._closing or self._fate.now.stop is None:
+        if self._closing:
             return
         now = self._clock()
-        if not self._raised and now >= self._next_poke:
+        stopping, innermost = self._fate.now.stop is not None, _guards[-1:] == [self]
+        wanted = (stopping and not self._raised and not self._left_to_job) or self._handlers() != self._seen
+        if wanted and innermost and now >= self._next_poke:
             self._next_poke = now + _POKE_EVERY
             self._poke()
-        if self._deadline is not None and now >= self._deadline:
+        elif innermost and now >= self._next_probe:
+            self._next_probe = now + _PROBE_EVERY
+            self._probe()
+        if stopping and self._deadline is not None and now >= self._deadline:
             self._deadline = float("inf")
             self._reactions.overdue(self._fate.now.signum or signal.SIGTERM)
 
     def _poke(self) -> None:
-        """Make the main thread run the handler, also out of a wait; by a signal whose handler is surely ours."""
-        mine = [signum for signum in self._before if signal.getsignal(signum) == self._handle]
-        if not mine:
+        """Make the main thread run a handler of ours, also out of a wait; by a signal whose handler is surely ours."""
+        ours = [number for number in self._before if signal.getsignal(number) == self._handle]
+        if POKE is not None and signal.getsignal(POKE) is _on_poke:
+            ours = [POKE]
+        elif self._fate.now.stop is None:
+            return  # Only SIGTERM itself is left, and would be taken for one.
+        if not ours:
             return
         if (kill := getattr(signal, "pthread_kill", None)) is not None:
             main = threading.main_thread().ident
             with contextlib.suppress(ProcessLookupError):
-                kill(main, mine[0])
+                kill(main, ours[0])
         else:  # Windows: the handler runs when the main thread next executes Python code.
-            import _thread
+            _thread.interrupt_main(signal.Signals(ours[0]))
 
-            _thread.interrupt_main(signal.Signals(mine[0]))
-
-    def _forward(self, data: bytes) -> None:
-        """Pass the bytes on to whoever listened before."""
-        if self._fd_before != -1:
-            with contextlib.suppress(OSError):
-                os.write(self._fd_before, data.replace(_WAKE, b""))
+    def _probe(self) -> None:
+        """Have the main thread see to the descriptor when it comes by; nobody can tell from here whose it is."""
+        if POKE is not None and signal.getsignal(POKE) is _on_poke:
+            _thread.interrupt_main(POKE)
 
     def _wake(self, signum: int = 0) -> None:
-        """Write to the watcher's socket, as the interpreter itself does unless someone else took the descriptor."""
-        if self._sender is not None:
-            with contextlib.suppress(OSError):
-                self._sender.send(bytes([signum]))
-
-    def _fileno(self) -> int:
-        return self._sender.fileno() if self._sender is not None else -1
-
-    def _close_sockets(self) -> None:
-        for end in (self._sender, self._receiver):
-            if end is not None:
-                end.close()
-        self._sender = self._receiver = None
+        """Tell the watcher, as the interpreter itself does unless someone else took the descriptor."""
+        if self._wake_up is not None:
+            self._wake_up.note(signum)
 
     def forget(self) -> None:
-        """In a forked child: it is not this task's process, so its signals are none of the task's business.
-
-        The child shares the socket: a byte that it wrote would interrupt the parent.
-        """
-        signal.set_wakeup_fd(-1)
+        """In a forked child: it is not this task's process, so its signals are none of the task's business."""
         for signum, before in self._before.items():
             if signal.getsignal(signum) == self._handle:
-                signal.signal(signum, signal.SIG_DFL if before is None or _guard_of(before) else before)
+                signal.signal(signum, signal.SIG_DFL if before is None or is_guarded(before) else before)
+        if POKE is not None and signal.getsignal(POKE) is _on_poke:
+            signal.signal(POKE, signal.SIG_DFL)
         self._watcher = None
-        self._close_sockets()
+        _guards.clear()
+        if self._wake_up is not None:
+            self._wake_up.abandon()
+
+
+def _on_poke(_signum: int, frame: FrameType | None) -> None:
+    if _guards:
+        _guards[-1].poked(frame)
+
+
+def is_guarded(handler: object) -> bool:
+    """Whether a signal's handler is that of a task."""
+    return _guard_of(handler) is not None or handler is _on_poke
+
+
+def _is_default(number: int, handler: object) -> bool:
+    """Whether a handler is what an event loop leaves behind for this signal."""
+    return handler is signal.SIG_DFL or (number == signal.SIGINT and handler is signal.default_int_handler)
 
 
 def _guard_of(handler: object) -> SignalGuard | None:
@@ -288,33 +341,3 @@ def _why(stop: Stop, signum: int) -> str:
     if stop is Stop.CANCELLED:
         return "nobody waits for this task any more"
     return f"the task was asked to stop by {signal.Signals(signum).name}"
-
-
-def _watch_forks() -> None:
-    """Once a process: fork hooks cannot be taken back, so they look at the guards that exist then."""
-    register = getattr(os, "register_at_fork", None)
-    if register is not None and _fork_hook.acquire(blocking=False):  # Never released: registered for good.
-        register(before=_before_fork, after_in_parent=_after_in_parent, after_in_child=_after_in_child)
-
-
-def _before_fork() -> None:
-    """Hold signals back: one that reached the child before it let go of the socket would be taken for the parent's.
-
-    CPython forgets signals that arrive in the child before its own hooks have run; one that is held back is kept.
-    """
-    _held.mask = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS) if _guards else None
-
-
-def _after_in_parent() -> None:
-    if (mask := getattr(_held, "mask", None)) is not None:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-
-
-def _after_in_child() -> None:
-    for guard in list(_guards):
-        guard.forget()
-    _after_in_parent()
-
-
-# An exception in a fork hook would be printed and lost.
-_HOOK_CODE: Final = frozenset({_before_fork.__code__, _after_in_parent.__code__, _after_in_child.__code__})

@@ -12,12 +12,13 @@ from stepout.callbacks.decorate import as_task
 from stepout.callbacks.document import DocumentRules
 from stepout.callbacks.ending import Ending, Flag
 from stepout.callbacks.heart import Heart, interval_of
+from stepout.callbacks.held_signals import HeldSignals, held_signals
 from stepout.callbacks.logs import redacted_logs
 from stepout.callbacks.redact import Redactor
 from stepout.callbacks.report import Reporter
 from stepout.callbacks.result import TaskResult
 from stepout.callbacks.settings import parse_input, read_settings, take_token
-from stepout.callbacks.signals import Reactions, SignalGuard, grace_of
+from stepout.callbacks.signals import STOPS, Reactions, SignalGuard, grace_of
 from stepout.callbacks.stillborn import report_stillborn
 from stepout.schemas.environment import warn_of_unknown
 from stepout.schemas.errors import ConfigurationError, InvalidDocumentError, TaskError
@@ -182,7 +183,8 @@ class Task:
             own["redact"] = [*secrets, *([token] if token else [])]
             task = cls(settings.targets if targets is None else targets, artifacts=artifacts, **own)
         except Exception as error:
-            report_stillborn(error, environ=where, token=token, client=client, targets=targets)
+            with held_signals():
+                report_stillborn(error, environ=where, token=token, client=client, targets=targets)
             raise
         task._ending.known_run = settings.run
         return task
@@ -274,14 +276,17 @@ class Task:
         instead: BaseException | None = None
         try:
             self._guard.install()
-            self._ending.first_beat()
+            with held_signals():
+                self._ending.first_beat()
             self._ending.artifacts = self._built_artifacts()
             self._heart.start()
         except BaseException as error:  # noqa: BLE001 - raised again below, once it is reported
-            instead = self._ending.conclude(error, self._result, noted=self._guard.noted) or error
+            with held_signals():
+                instead = self._ending.conclude(error, self._result, noted=self._guard.noted, ran=False) or error
         else:
             if self._ending.must_stop(self._guard.noted):
-                instead = self._ending.conclude(None, self._result, noted=self._guard.noted)
+                with held_signals():
+                    instead = self._ending.conclude(None, self._result, noted=self._guard.noted)
         if instead is not None:
             self._tear_down()
             raise instead
@@ -300,12 +305,20 @@ class Task:
         """
         if os.getpid() != self._pid:
             return  # A forked child: the outcome is its parent's to report.
+        held = HeldSignals()  # Signals wait for the report, also those that the job handles itself.
         try:
-            instead = self._ending.conclude(exception, self._result, noted=self._guard.noted)
+            missed = self._guard.settle()
+            instead = self._ending.conclude(exception, self._result, noted=self._guard.noted, missed=missed)
         finally:
             self._tear_down()
+            held.restore()
+        late = held.stop or self._guard.noted
         if instead is None and exception is None:
-            instead = self._ending.exit_for_late_signal(self._guard.noted)
+            instead = self._ending.exit_for_late_signal(late)
+        try:
+            held.deliver(but=STOPS)
+        except BaseException as own:  # noqa: BLE001 - of the job's own handler
+            instead = self._ending.instead_of_late(own, exception, instead)
         if instead is not None and instead is not exception:
             raise instead
 

@@ -11,7 +11,6 @@ import errno
 import os
 import random
 import shutil
-import signal
 import tempfile
 import threading
 import time
@@ -20,11 +19,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from stepout.callbacks.child import forwarding
 from stepout.callbacks.exit_codes import describe
 from stepout.callbacks.logs import redacted_logs
 from stepout.callbacks.redact import Redactor
 from stepout.callbacks.retry import backoff
 from stepout.callbacks.sfn import make_client
+from stepout.callbacks.signals import STOPS
 from stepout.callbacks.worker_child import Child, reap_orphans
 from stepout.callbacks.worker_ports import Tally
 from stepout.callbacks.worker_settle import Fate, Referee
@@ -156,17 +157,12 @@ class Worker:
             yield
             return
 
-        def heard(signum: int, _frame: object) -> None:
-            self._signals.append(signum)  # No lock and no log here: the main thread may be holding theirs.
+        def heard(signum: int) -> None:
+            self._signals.append(signum)
             self._stopping.set()
 
-        watched = [each for each in (signal.SIGTERM, signal.SIGINT) if signal.getsignal(each) is not signal.SIG_IGN]
-        before = [signal.signal(each, heard) for each in watched]
-        try:
+        with forwarding(heard, STOPS):
             yield
-        finally:
-            for each, handler in zip(watched, before, strict=True):
-                signal.signal(each, signal.SIG_DFL if handler is None else handler)
 
     def _watch(self) -> None:
         """Wait until everything is done; once the worker is to stop, see to it that this happens in time."""

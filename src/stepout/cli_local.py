@@ -7,6 +7,7 @@ import logging
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -108,7 +109,8 @@ def _announce(aws: LocalAws, *, as_json: bool) -> None:
 
 
 def _run(aws: LocalAws, command: list[str]) -> int:
-    """Run the command in the foreground; it gets Ctrl-C from the terminal, and SIGTERM from us."""
+    """Run the command in the foreground; it gets Ctrl-C from the terminal, and every SIGTERM from us."""
+    from stepout.callbacks.child import forwarding
     from stepout.local import clean_environment
 
     program = shutil.which(command[0])
@@ -121,12 +123,16 @@ def _run(aws: LocalAws, command: list[str]) -> int:
         return exit_code(child.wait())
     finally:
         if child.poll() is None:
-            child.terminate()
-            try:
-                child.wait(_CHILD_GRACE_SECONDS)
-            except subprocess.TimeoutExpired:
-                child.kill()
-                child.wait()
+            signal.signal(
+                signal.SIGTERM, signal.SIG_DFL
+            )  # The command line ignores a second one, the command need not.
+            with forwarding(child.send_signal, [signal.SIGTERM]):
+                child.terminate()
+                try:
+                    child.wait(_CHILD_GRACE_SECONDS)
+                except subprocess.TimeoutExpired:
+                    child.kill()
+                    child.wait()
 
 
 def _demo(arguments: argparse.Namespace) -> int:

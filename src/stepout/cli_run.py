@@ -41,9 +41,9 @@ artifacts, its result and its failure go into the one report.
 stopping: SIGTERM is passed on, each time; shortly before the stop timeout what is left is killed, and
 Stepout.Interrupted is reported.
 
-exit codes: the command's own, if it failed (128+n if signal n killed it; 127 not found, 126 not executable); 0 when the
-outcome is delivered, 1 the outputs or the result were at fault, 2 usage, 3 work done but outcome undelivered, 4 nobody
-waits any more, 143 and 130 after SIGTERM and SIGINT.
+exit codes: the command's own, if it failed (128+n if signal n killed it; 127 not found, 126 not executable; 1 for its
+own 3 and 4, which the cause holds); 0 when the outcome is delivered, 1 the outputs or the result were at fault, 2
+usage, 3 work done but outcome undelivered, 4 nobody waits any more, 143 and 130 after SIGTERM and SIGINT.
 """
 
 _REPEATED = {"--output": "run_output", "--dir": "run_dir"}
@@ -150,10 +150,11 @@ def configure_run(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from stepout.callbacks.child import STOPS, forwarding
+    from stepout.callbacks.child import noting
+    from stepout.callbacks.signals import STOPS
 
     asked: list[int] = []
-    with forwarding(asked.append, STOPS):
+    with noting(asked, STOPS):
         from stepout.run_task import run_command
 
         plan, stop_timeout = _plan(arguments)

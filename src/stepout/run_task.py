@@ -8,16 +8,16 @@ import logging
 import os
 import signal
 import sys
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from stepout.callbacks.child import STOPS, CommandProcess, forwarding, kill_after
-from stepout.callbacks.exit_codes import NOT_EXECUTABLE, NOT_FOUND, ExitCodes, describe
+from stepout.callbacks.child import CommandProcess, forwarding, kill_after
+from stepout.callbacks.exit_codes import NOT_EXECUTABLE, NOT_FOUND, ExitCodes, describe, passed_on
 from stepout.callbacks.fate import Stop
+from stepout.callbacks.owned_folder import owned_folder
 from stepout.callbacks.seclude import seclude
-from stepout.callbacks.signals import grace_of
+from stepout.callbacks.signals import STOPS, grace_of
 from stepout.callbacks.tail import DEFAULT_SIZE, TailSize
 from stepout.callbacks.uncaught import exit_code_of
 from stepout.run_merge import MergedArtifacts, NestedTaskError, merged_result, read_reports
@@ -134,7 +134,8 @@ def run_command(
         asked: Signals that asked it to stop since the process began, noted until a task can hear them.
 
     Returns:
-        0; the command's exit code; 3 when its outcome could not be delivered, 4 when nobody waits for it.
+        0; the command's exit code, 1 for its own 3 and 4; 3 when its outcome could not be delivered, 4 when nobody
+        waits for it.
 
     Raises:
         StepoutError: The command succeeded, but its outputs, its result or its report did not.
@@ -154,11 +155,22 @@ def run_command(
         try:
             _run(plan, environ, stop_timeout, asked)
         except (CommandFailedError, TaskClosedError, OutcomeUndeliveredError) as error:
-            if not isinstance(error, OutcomeUndeliveredError):  # That one was logged.
-                with contextlib.suppress(OSError):  # The exit code matters more than who reads this.
-                    sys.stderr.write(f"stepout: {' '.join(str(error).split())}\n")
-            return error.code if isinstance(error, CommandFailedError) else exit_code_of(error)
+            with contextlib.suppress(OSError):  # The exit code matters more than who reads this.
+                sys.stderr.write(f"stepout: {' '.join(_said_of(error).split())}\n")
+            return passed_on(error.code) if isinstance(error, CommandFailedError) else exit_code_of(error)
     return 0
+
+
+def _said_of(error: StepoutError) -> str:
+    """What is printed of a failure: what the command has not printed itself."""
+    if not isinstance(error, CommandFailedError):
+        return str(error)
+    text = str(error)
+    if isinstance(error, NestedTaskError):
+        text = f"the command ended with exit code {error.code}; its own task failed, and reported {error.error_name}"
+    if (shown := passed_on(error.code)) != error.code:
+        text += f" (stepout run ends with {shown}: its own {error.code} would mean something else)"
+    return text
 
 
 def _somebody_waits(environ: Mapping[str, str]) -> bool:
@@ -198,7 +210,8 @@ def _run(
         for child in children:
             child.send(signum)
 
-    with forwarding(pass_on), task:  # From before it starts until it is reported: none of them ends this process.
+    # From before it starts until it is reported: none of them ends this process.
+    with forwarding(pass_on, also=STOPS), task:
         if asked:
             signal.raise_signal(asked[0])
         if isinstance(plan, ConfigurationError):
@@ -239,13 +252,13 @@ def _artifacts(environ: Mapping[str, str]) -> Artifacts:
 def _workplace() -> Iterator[Path]:
     """A new folder that only we may read; in memory where the container's file system is read-only."""
     for place in (None, "/dev/shm"):  # noqa: S108 - the folder made in it is our user's alone
-        try:
-            made = tempfile.TemporaryDirectory(prefix="stepout-run-", dir=place, ignore_cleanup_errors=True)
-        except OSError:
-            continue
-        with made as folder:
-            yield Path(folder)
-        return
+        with contextlib.ExitStack() as stack:
+            try:
+                folder = stack.enter_context(owned_folder("stepout-run-", place))
+            except OSError:
+                continue
+            yield folder
+            return
     raise ConfigurationError(
         "stepout run needs a folder for the command's result and reports, and may write nowhere: mount a volume at "
         "/tmp, or set TMPDIR"
@@ -297,12 +310,12 @@ def _supervise(task: CommandTask, child: CommandProcess) -> None:
         cancelled = task.nobody_waits
         if cancelled:
             _log.warning("nobody waits for this task any more: the command is stopped")
-        signum = signal.SIGTERM if cancelled else interrupted.signum
-        task.cancelled.wait(1.0)  # Its watcher has taken note, too, and the handlers are free.
-        with forwarding(child.send, STOPS):  # Whoever asks twice means the command, which may then hurry.
-            willing = child.stop(signum, task.patience)
+        task.cancelled.wait(1.0)  # Its watcher has taken note, too.
+        # A signal has reached the command by itself, and so will every further one.
+        willing = child.stop(signal.SIGTERM if cancelled else None, task.patience)
         how = describe(child.returncode) if willing else f"was killed after {task.patience:g} s"
-        message = f"the task was asked to stop by {signal.Signals(signum).name}; the command {how}"
+        asked = signal.SIGTERM if cancelled else signal.Signals(interrupted.signum)
+        message = f"the task was asked to stop by {asked.name}; the command {how}"
         raise CommandInterrupted(message, signum=interrupted.signum, members=_last_words(task, child)) from None
 
 

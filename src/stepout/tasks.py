@@ -9,6 +9,7 @@ import warnings
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, Self, TypeVar, Unpack, cast, overload
 
 from stepout.callbacks.decorate import as_task
+from stepout.callbacks.exit_codes import passed_on
 from stepout.callbacks.task import Task, TaskOptions
 from stepout.callbacks.uncaught import UncaughtHook, watch_uncaught
 from stepout.inputs import TaskInput
@@ -117,11 +118,18 @@ class OpenTask(Task):
     def __exit__(
         self, kind: type[BaseException] | None, exception: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Report the outcome."""
+        """Report the outcome.
+
+        Raises:
+            SystemExit: As ``Task`` does; and with 1 for a job's own exit codes 3 and 4, which mean something else.
+        """
         well = False
         try:
             super().__exit__(kind, exception, traceback)
             well = exception is None
+            code = exception.code if isinstance(exception, SystemExit) else None
+            if isinstance(code, int) and code and passed_on(code) != code:
+                raise SystemExit(passed_on(code)) from exception
         finally:
             self._close_artifacts()
             if self._uncaught is not None:

@@ -2,112 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
 import sys
-import textwrap
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from support.sfn_strict import StrictStepFunctions
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
-
-PREAMBLE = """
-import logging, os, sys, threading, time
-logging.basicConfig(level=logging.DEBUG, stream=sys.stderr)
-import stepout
-def ready():
-    print("READY", flush=True)
-def ready_in(function, busy=False):
-    # Say so once the main thread is inside that function; native code begins a moment later, at the latest when the
-    # thread has used more time of a processor than Python code before it could.
-    def names(frame):
-        while frame is not None:
-            yield frame.f_code.co_name
-            yield os.path.basename(frame.f_code.co_filename) + ":" + frame.f_code.co_name
-            frame = frame.f_back
-    def watch():
-        main = threading.main_thread().ident
-        while function not in names(sys._current_frames()[main]):
-            time.sleep(0.01)
-        if busy and hasattr(time, "pthread_getcpuclockid"):
-            clock = time.pthread_getcpuclockid(main)
-            enough = time.clock_gettime(clock) + 0.5
-            while time.clock_gettime(clock) < enough:
-                time.sleep(0.01)
-        else:
-            time.sleep(0.2)
-        ready()
-    threading.Thread(target=watch, daemon=True).start()
-"""
-
-
-class Job:
-    """A process that runs a script as a container would, with a token of the strict Step Functions."""
-
-    def __init__(self, server: StrictStepFunctions, script: str, *, measured: bool = True, **environment: str) -> None:
-        self.server = server
-        self.token = server.issue()
-        left_out = ("AWS_", "STEPOUT_") if measured else ("AWS_", "STEPOUT_", "COVERAGE_")
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith(left_out)}
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", PREAMBLE + textwrap.dedent(script)],
-            env={
-                **inherited,
-                **server.environment,
-                "STEPOUT_TASK_TOKEN": self.token,
-                "STEPOUT_EXECUTION": "arn:aws:states:eu-west-1:123456789012:execution:Segment:one",
-                "STEPOUT_STATE": "Mask",
-                "STEPOUT_ATTEMPT": "0",
-                **environment,
-            },
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    def ready(self) -> Job:
-        """Wait until the script says so."""
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            if "READY" in line:
-                return self
-        raise AssertionError(self.finish())
-
-    def send(self, *signals: signal.Signals) -> Job:
-        """Send signals, one after the other."""
-        for number in signals:
-            self.process.send_signal(number)
-        return self
-
-    def finish(self) -> tuple[int, str]:
-        """Wait for the end; the token is in nothing that the process printed, not even at debug level."""
-        stdout, stderr = self.process.communicate(timeout=60)
-        assert self.token[:24] not in stdout + stderr
-        return self.process.returncode, stdout + stderr
-
-
-@pytest.fixture
-def jobs(sfn_strict: StrictStepFunctions) -> Iterator[Any]:
-    """Starts jobs; none outlives its test."""
-    started: list[Job] = []
-
-    def start(script: str, *, measured: bool = True, **environment: str) -> Job:
-        started.append(Job(sfn_strict, script, measured=measured, **environment))
-        return started[-1]
-
-    yield start
-    for job in started:
-        job.process.kill()
-        job.process.communicate()
-
 
 SLEEPING = """
     with stepout.open_task() as task:
@@ -310,7 +214,7 @@ def test_an_undelivered_outcome_ends_the_process_with_3(
     ended, printed = job.finish()
     assert ended == 3, printed
     (path,) = tmp_path.glob("stepout-undelivered-*/output.json")
-    assert str(path) in printed
+    assert printed.count(str(path)) == 1  # Not logged and raised.
 
 
 def test_an_uncaught_traceback_is_printed_without_the_token(sfn_strict: StrictStepFunctions, jobs: Any) -> None:
@@ -369,6 +273,17 @@ def test_asyncio_jobs_are_interrupted_too(sfn_strict: StrictStepFunctions, jobs:
     ended, printed = job.send(signal.SIGUSR1, signal.SIGTERM).finish()
     assert ended == 143, printed
     assert sfn_strict.failure(job.token)[0] == "Stepout.Interrupted"
+
+
+@pytest.mark.parametrize(("code", "shown"), [(3, 1), (4, 1), (256, 1), (7, 7)])
+def test_a_jobs_own_exit_code_is_not_taken_for_ours(
+    sfn_strict: StrictStepFunctions, jobs: Any, code: int, shown: int
+) -> None:
+    """3 and 4 say what became of the outcome; a job that ends with them has failed, and that was reported."""
+    job = jobs(f"with stepout.open_task() as task: sys.exit({code})")
+    assert job.finish()[0] == shown
+    error, cause = sfn_strict.failure(job.token)
+    assert (error, cause["message"]) == ("SystemExit", f"the job exited with code {code}")
 
 
 def test_a_task_in_a_task_tells_both_states(sfn_strict: StrictStepFunctions, jobs: Any) -> None:

@@ -281,24 +281,102 @@ def test_an_ignored_keyboard_interrupt_stays_ignored() -> None:
     assert len(target.successes) == 1
 
 
-def test_a_handler_that_the_job_installs_is_the_jobs_business(handlers: list[int]) -> None:
-    """It is called, nothing is interrupted, and it stays."""
+@pytest.mark.parametrize("end", ["goes on", "exits with 0", "exits with 143", "fails"])
+def test_a_stop_that_the_job_handles_itself_is_no_success(end: str, handlers: list[int]) -> None:
+    """Its handler is called, once, and stays; nothing is raised in the block, and the state hears of it."""
     target, seen = RecordingTarget(), []
 
     def mine(number: int, _frame: object) -> None:
         seen.append(number)
+        if end.startswith("exits"):
+            sys.exit(int(end.removeprefix("exits with ")))
+        if end == "fails":
+            raise ValueError("mine")
 
-    with pytest.raises(TaskClosedError), Task(target, heartbeat=0.06) as task:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, mine)
+    with pytest.raises(SystemExit) as caught, Task(target) as task:
+        signal.signal(signal.SIGTERM, mine)
         send()
-        target.close()
         assert task.cancelled.wait(30)
-        assert seen == [signal.SIGTERM]
-        time.sleep(0.5)  # Time for the watcher to wake the main thread, which it must not do by a foreign handler.
-        task.check()
+        time.sleep(0.5)  # Time for the watcher to wake the main thread, which it must not do.
+    assert caught.value.code == 143
     assert seen == [signal.SIGTERM]
+    assert signal.getsignal(signal.SIGTERM) is mine
+    assert error(target) == "Stepout.Interrupted"
     assert handlers == []
+
+
+def test_a_job_that_handles_its_signals_is_told_that_nobody_waits() -> None:
+    """Its own handlers are not called for that."""
+    target, seen = RecordingTarget(), []
+    with pytest.raises(TaskClosedError), Task(target, heartbeat=0.06):
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: seen.append(1))
+        target.close()
+        time.sleep(60)
+    assert seen == []
+
+
+def test_a_handler_of_the_jobs_that_calls_ours_interrupts_the_block() -> None:
+    """As handlers are chained."""
+    target = RecordingTarget()
+    with pytest.raises(SystemExit), Task(target):
+        ours: Any = signal.getsignal(signal.SIGTERM)
+
+        def mine(number: int, frame: object) -> None:
+            ours(number, frame)
+
+        signal.signal(signal.SIGTERM, mine)
+        send()
+        time.sleep(60)
+    assert error(target) == "Stepout.Interrupted"
+    assert "TaskInterrupted" in target.failures[0]["cause"]["traceback"]
+
+
+@pytest.mark.parametrize("wait", [lambda: time.sleep(60), lambda: threading.Event().wait(60)])
+def test_what_a_closing_event_loop_takes_away_is_set_again(wait: Any) -> None:
+    """Handler and descriptor, also while the main thread waits for something."""
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    target = RecordingTarget()
+
+    def send_once_armed() -> None:
+        deadline = time.monotonic() + 30
+        while signal.getsignal(signal.SIGTERM) is signal.SIG_DFL and time.monotonic() < deadline:
+            time.sleep(0.01)
+        send()
+
+    with pytest.raises(SystemExit), Task(target):
+        # As asyncio does it, without its noise.
+        signal.set_wakeup_fd(ours.fileno())
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.set_wakeup_fd(-1)
+        threading.Thread(target=send_once_armed).start()
+        wait()
+    assert error(target) == "Stepout.Interrupted"
+    ours.close()
+    theirs.close()
+
+
+def test_a_loop_that_takes_the_descriptor_still_hears_and_so_do_we() -> None:
+    """Its descriptor is told all that comes, is given back in the end, and is not written to once it is closed."""
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    theirs.settimeout(30)
+    target = RecordingTarget()
+    before = signal.set_wakeup_fd(-1)
+    with pytest.raises(SystemExit), Task(target) as task:
+        signal.signal(signal.SIGTERM, lambda *_: None)
+        signal.set_wakeup_fd(ours.fileno())
+        deadline = time.monotonic() + 30
+        while ours.fileno() not in task._guard._wake_up._copies and time.monotonic() < deadline:  # type: ignore[union-attr]
+            time.sleep(0.01)
+        send()
+        assert theirs.recv(16) == bytes([signal.SIGTERM])
+        assert task.cancelled.wait(30)
+    assert error(target) == "Stepout.Interrupted"
+    assert signal.set_wakeup_fd(before) == ours.fileno()
+    ours.close()
+    theirs.close()
 
 
 def test_without_pthread_kill_the_next_python_code_is_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -131,6 +131,52 @@ def test_ignored_signals_stay_ignored() -> None:
         signal.signal(signal.SIGHUP, before)
 
 
+def test_no_signal_is_lost_while_another_is_passed_on() -> None:
+    """Thousands, each sent in the moment in which the one before was heard, while the main thread waits."""
+    heard: list[int] = []
+    numbers = [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1]
+    sent = [numbers[turn % 3] for turn in range(3_000)]
+    done, more = threading.Event(), threading.Semaphore(0)
+
+    def hear(number: int) -> None:
+        heard.append(number)
+        more.release()
+
+    def send() -> None:
+        for number in sent:
+            os.kill(os.getpid(), number)
+            if not more.acquire(timeout=30):
+                break
+        done.set()
+
+    with forwarding(hear, numbers):
+        threading.Thread(target=send).start()
+        done.wait(100)
+    assert heard == sent
+
+
+def test_signals_that_come_at_once_are_all_passed_on() -> None:
+    """Also those that come last, before the block is left."""
+    numbers = [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP]
+    for _ in range(100):
+        heard: list[int] = []
+        with forwarding(heard.append, numbers):
+            for number in numbers:
+                os.kill(os.getpid(), number)
+        assert sorted(heard) == sorted(numbers)
+
+
+def test_a_forked_childs_signals_are_not_passed_on() -> None:
+    """It shares the descriptor with its parent until it lets go of it."""
+    heard: list[int] = []
+    with forwarding(heard.append, [signal.SIGUSR1]):
+        if (pid := os.fork()) == 0:
+            os.kill(os.getpid(), signal.SIGUSR1)
+            os._exit(0)
+        os.waitpid(pid, 0)
+    assert heard == []
+
+
 def test_without_a_folder_to_write_the_state_hears_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A read-only file system without memory to write to either."""
 
@@ -176,6 +222,6 @@ def test_a_failure_is_reported_even_if_its_outputs_cannot_be_kept(
         outputs=parse_outputs([f"log={tmp_path / 'log'}"], []),
         keep_on_failure=True,
     )
-    assert run_command(plan, environ) == 3
+    assert run_command(plan, environ) == 1
     assert "the store is away" in capfd.readouterr().err
     assert "Stepout.CommandFailed" in (tmp_path / "out.json").read_text()

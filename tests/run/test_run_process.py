@@ -142,6 +142,8 @@ def test_outputs_that_are_missing_fail_the_task(run: Any, place: dict[str, str],
     [
         (["--", "sh", "-c", "exit 7"], 7, "Stepout.CommandFailed"),
         (["--permanent", "7", "--", "sh", "-c", "exit 7"], 7, "Stepout.Permanent"),
+        (["--", "sh", "-c", "exit 3"], 1, "Stepout.CommandFailed"),  # 3 and 4 would mean something else
+        (["--permanent", "4", "--", "sh", "-c", "exit 4"], 1, "Stepout.Permanent"),
         (["--", "sh", "-c", "kill -KILL $$"], 137, "Stepout.CommandFailed"),
         (["--", "no-such-program"], 127, "Stepout.CommandFailed"),
         (["--", "/"], 126, "Stepout.CommandFailed"),
