@@ -266,13 +266,15 @@ class SignalGuard:
         if self._closing:
             return
         now = self._clock()
-        stopping, innermost = self._fate.now.stop is not None, _guards[-1:] == [self]
-        wanted = (stopping and not self._raised and not self._left_to_job) or self._handlers() != self._seen
+        stopping, innermost, handlers = self._fate.now.stop is not None, _guards[-1:] == [self], self._handlers()
+        wanted = (stopping and not self._raised and not self._left_to_job) or handlers != self._seen
         if wanted and innermost and now >= self._next_poke:
             self._next_poke = now + _POKE_EVERY
             self._poke()
         elif innermost and now >= self._next_probe:
-            self._next_probe = now + _PROBE_EVERY
+            # Where somebody else handles a signal, one event loop may follow another, both with the same handler.
+            elsewhere = any(handler != self._handle for handler in handlers)
+            self._next_probe = now + (_POKE_EVERY if elsewhere else _PROBE_EVERY)
             self._probe()
         if stopping and self._deadline is not None and now >= self._deadline:
             self._deadline = float("inf")

@@ -40,7 +40,7 @@ from stepout.schemas.errors import (
     TaskClosedError,
     TaskInterrupted,
 )
-from stepout.schemas.foreign_text import logger
+from stepout.schemas.foreign_text import logger, shown
 from stepout.schemas.spill import MAX_BUDGET, fit
 from stepout.tasks import OpenTask
 
@@ -156,7 +156,7 @@ def run_command(
             _run(plan, environ, stop_timeout, asked)
         except (CommandFailedError, TaskClosedError, OutcomeUndeliveredError) as error:
             with contextlib.suppress(OSError):  # The exit code matters more than who reads this.
-                sys.stderr.write(f"stepout: {' '.join(_said_of(error).split())}\n")
+                sys.stderr.write(f"stepout: {shown(' '.join(_said_of(error).split()))}\n")
             return passed_on(error.code) if isinstance(error, CommandFailedError) else exit_code_of(error)
     return 0
 

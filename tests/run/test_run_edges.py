@@ -78,6 +78,19 @@ def test_on_a_desk_the_document_is_a_line_of_its_own(tmp_path: Path) -> None:
         assert ("error" in json.loads(document)) == (code != 0)
 
 
+def test_a_failure_is_printed_once(run: Any) -> None:
+    """By the command's own task, if it opened one; by us, if only we know; whose exit code is not passed on is said."""
+    script = "import stepout\nwith stepout.open_task(): raise ValueError('no such mask')"
+    job = run("--", PYTHON, "-c", script)
+    code, _, err = job.finish()
+    assert (code, err.count("no such mask"), err.count("ValueError")) == (1, 1, 2)
+    assert job.failure[1]["message"] == "no such mask"
+    job = run("--", "sh", "-c", "exit 3")
+    code, _, err = job.finish()
+    assert (code, err.count("exit code 3"), err.count("\n")) == (1, 1, 1)
+    assert job.failure[1]["exitCode"] == 3
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_second_stop_is_passed_on_too(run: Any, number: signal.Signals) -> None:
     """Many programs clean up after the first, and give up after the second."""
