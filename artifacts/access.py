@@ -14,6 +14,7 @@ from stepout.artifacts.budget import ReadBudget, Spending
 from stepout.artifacts.clients import make_client, profile_from_env, profile_name, store_for
 from stepout.artifacts.read_limit import read_limit
 from stepout.schemas.errors import ConfigurationError
+from stepout.schemas.process import PerProcess, renew_after_fork
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -70,10 +71,17 @@ class Access:
     sleep: Callable[[float], None] = time.sleep
     jitter: Callable[[], float] = _random
     _limits: list[int] = field(default_factory=list, repr=False, compare=False)
-    _own: list[Any] = field(default_factory=list, repr=False, compare=False)
+    _own: list[PerProcess[Any]] = field(default_factory=list, repr=False, compare=False)
     _stores: dict[str, Store] = field(default_factory=dict, repr=False, compare=False)
     _settled: dict[str, Store] = field(default_factory=dict, repr=False, compare=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        renew_after_fork(self)
+
+    def renew(self) -> None:
+        """In a forked child, take a new lock; what is connected renews itself."""
+        object.__setattr__(self, "_lock", threading.Lock())
 
     def store(self, bucket: str) -> Store:
         """Return the store for a bucket; each is made once, so that its client and connections are shared.
@@ -108,7 +116,9 @@ class Access:
         profile = profile_from_env()
         if self.client is None and not self._own:
             # Readers send no payload. Said so, no client is built only to learn whether its endpoint has TLS.
-            self._own.append(make_client(profile=profile, sign_payload=True))
+            own_client = PerProcess(lambda: make_client(profile=profile, sign_payload=True), name="S3 client")
+            own_client.get()
+            self._own.append(own_client)
         client = self._own[0] if self._own else self.client
         owner, own = self.expected_bucket_owner, bool(self._own)
         return store_for(client, bucket, profile=profile, expected_bucket_owner=owner, own=own)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 from stepout.artifacts.checksums import best_crc
 from stepout.artifacts.store import StoreProfile
 from stepout.schemas.errors import ArtifactNotFoundError, ConfigurationError
+from stepout.schemas.process import PerProcess
 from stepout.schemas.regions import fallback_region
 
 if TYPE_CHECKING:
@@ -92,6 +93,7 @@ def make_client(  # noqa: PLR0913 - keyword-only, each with its own meaning
     from botocore.exceptions import BotoCoreError
     from botocore.session import get_session
 
+    from stepout.artifacts.connections import close_half_used
     from stepout.artifacts.signing import send_parts_at_once, sign_known_bodies
 
     session = get_session()
@@ -105,6 +107,7 @@ def make_client(  # noqa: PLR0913 - keyword-only, each with its own meaning
             client = session.create_client("s3", config=_config(connections, profile, signed=True), **options)
     except (BotoCoreError, ValueError) as error:
         raise ConfigurationError(f"no S3 client could be built: {error}") from error
+    close_half_used(client)
     send_parts_at_once(client)
     if signed:
         sign_known_bodies(client)
@@ -149,7 +152,8 @@ def store_for(  # noqa: PLR0913 - keyword-only, each with its own meaning
         profile: What the server can do; ``None``: what ``STEPOUT_S3_PROFILE`` says.
         expected_bucket_owner: The account that the bucket must belong to.
         request_payer: ``"requester"`` for buckets whose readers pay.
-        own: The client is one of ``make_client``; small objects may then take quick routes, as they may with ``None``.
+        own: The client is a ``PerProcess`` of ``make_client``'s; small objects may then take quick routes, as they may
+            with ``None``.
         near: As for ``make_client``; the bucket's own, if it is an access point's ARN.
 
     Raises:
@@ -168,8 +172,8 @@ def store_for(  # noqa: PLR0913 - keyword-only, each with its own meaning
     make_signed, kind = None, QuickStore if own or client is None else S3Store
     if client is None:
         near = bucket if bucket.startswith("arn:") else near
-        client = make_client(profile=settled, near=near)
-        if client.meta.endpoint_url.startswith("https:"):
+        client = PerProcess(lambda: make_client(profile=settled, near=near), name="S3 client")
+        if client.get().meta.endpoint_url.startswith("https:"):
             make_signed = lambda: make_client(profile=settled, near=near, sign_payload=True)  # noqa: E731 - a factory of one line
     return kind(
         client,

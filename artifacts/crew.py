@@ -10,6 +10,9 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from stepout.schemas.errors import OtherProcessError
+from stepout.schemas.process import Home
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
@@ -97,6 +100,7 @@ class _Crew(Generic[Item, Result]):
     def __init__(self, act: Callable[[Item], Result], threads: int) -> None:
         self._act = act
         self._threads = threads
+        self._home = Home()
         self._started = 0
         self._slow = False
         self._fatal: BaseException | None = None
@@ -117,6 +121,11 @@ class _Crew(Generic[Item, Result]):
     def ended(self) -> Iterator[tuple[int, Done[Item, Result]]]:
         """Wait until work runs short, then yield everything that has ended."""
         while not self._done or self._jobs.qsize() > self._threads:
+            if not self._home.here:
+                raise OtherProcessError(
+                    "an iterator over many artifacts was begun in the process that this one was forked off, where its "
+                    "threads are: begin one in this process"
+                )
             try:
                 self._short.get(timeout=_POLL_SECONDS if self._started == self._threads else _STILL_SECONDS)
             except queue.Empty:

@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Protocol
 
 from stepout.schemas.errors import ArtifactExistsError, StoreError
+from stepout.schemas.process import renew_after_fork
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,6 +40,12 @@ class Ledger:
         self._open: dict[int, Abortable] = {}
         self._ended: str | None = None
         self._aborted = False
+        renew_after_fork(self)
+
+    def renew(self) -> None:
+        """In a forked child, take a new lock, which another thread may have held; what is under way is the parent's."""
+        self._lock = threading.RLock()
+        self._taken, self._lost, self._open = set(), set(), {}
 
     @property
     def pointers(self) -> Mapping[str, Pointer]:

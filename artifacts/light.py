@@ -63,10 +63,11 @@ class LightRoute:
         self._sample, self._send, self._credentials, self._config = sample, send, credentials, config
 
     def put(self, key: str, data: bytes, *, sha256: str, media_type: str) -> dict[str, str] | None:
-        """Store an object; return the answer's headers, or ``None`` if it is not a plain 200."""
+        """Store an object; return the answer's headers, or ``None`` if it is not a plain 200 with an ETag."""
         extra = {"content-type": media_type, "x-amz-checksum-sha256": to_base64(sha256)}
         response = self._send(self._signed("PUT", key, extra, data).prepare())
-        return _lower(response.headers) if response.status_code == _OK and not response.content else None
+        headers = _lower(response.headers) if response.status_code == _OK and not response.content else {}
+        return headers if headers.get("etag") else None
 
     def get(self, key: str, *, version_id: str | None, if_match: str | None, limit: int) -> Answer | None:
         """Return an object of at most ``limit`` bytes, whole, or ``None``."""

@@ -25,11 +25,12 @@ from stepout.artifacts.settings import (
 from stepout.schemas import RunIdentity, dump_json
 from stepout.schemas.environment import meant_for, warn_of_unknown
 from stepout.schemas.errors import ConfigurationError, StoreError
+from stepout.schemas.process import not_picklable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from types import TracebackType
-    from typing import Self, Unpack
+    from typing import NoReturn, Self, Unpack
 
     from stepout.artifacts.keys import Layout
     from stepout.artifacts.outbox import PutOptions
@@ -54,7 +55,11 @@ class ArtifactManager(Puts):
     - ``ArtifactExistsError`` for a name that this manager wrote already, before anything is read, and for a key that
       holds other content;
     - ``ConfigurationError`` (a ``ValueError``) for a value that the format cannot hold, before anything is sent;
-    - ``StoreError`` and its subclasses where the store refuses or fails. A put that failed frees its name.
+    - ``StoreError`` and its subclasses where the store refuses or fails. A put that failed frees its name;
+    - ``OtherProcessError`` where the manager is a task's and this process was forked off the task's, before anything is
+      read: the report would not have it. Such a process makes a manager of its own, and the task's ``adopt``s what that
+      wrote. Without a task, a forked process may go on with its copy of a manager, under other names, and pass on the
+      pointers that it gets: ``pointers`` of the parent does not have them. A manager is not pickled.
 
     Signals are a task's matter (``stepout.open_task``). Without one, SIGTERM ends the process as it ends any other:
     nothing is committed, and parts that were sent wait for the bucket's ``AbortIncompleteMultipartUpload`` rule.
@@ -171,6 +176,9 @@ class ArtifactManager(Puts):
             overrides["profile"] = profile_from_env(found)
         return cls(bucket, **overrides)
 
+    def __reduce__(self) -> NoReturn:
+        not_picklable("artifact manager")
+
     def __repr__(self) -> str:
         return f"ArtifactManager('{self.url}', {len(self.pointers)} artifacts)"
 
@@ -243,10 +251,17 @@ class ArtifactManager(Puts):
         data = dump_json(dict(document))
         return self._outbox.put(target, lambda upload: upload.send_buffer(data))
 
+    def keep_to_this_process(self) -> None:
+        """Refuse to write in every process that is forked off this one: a task does this, which reports from here."""
+        self._outbox.home.claim()
+
     # The end -----------------------------------------------------------------------------------------------------
 
     def abort(self) -> None:
-        """Refuse new writes and abort every open one, at once; from any thread, idempotent."""
+        """Refuse new writes and abort every open one, at once; from any thread, idempotent.
+
+        What a process that this one was forked off is writing goes on.
+        """
         self._outbox.ledger.end("was aborted", aborted=True)
 
     def close(self) -> None:

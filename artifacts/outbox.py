@@ -19,6 +19,7 @@ from stepout.schemas import Pointer, invalid_document, json_problems
 from stepout.schemas.errors import ConfigurationError
 from stepout.schemas.json_value import plain_copy
 from stepout.schemas.pointer import pointer_problems
+from stepout.schemas.process import Home
 from stepout.schemas.rules import POINTER_TEXTS
 from stepout.schemas.signed_urls import signed_url_problems
 
@@ -87,6 +88,7 @@ class Outbox:
         ledger: Names, pointers and open uploads.
         clock: Where ``createdAt`` comes from.
         progress: Called as bytes go out.
+        home: The process that a task reports from; any, as long as there is no task.
     """
 
     store: Store
@@ -96,6 +98,7 @@ class Outbox:
     ledger: Ledger
     clock: Clock
     progress: Progress | None = None
+    home: Home = field(default_factory=lambda: Home(claimed=False), repr=False, compare=False)
     _alike: dict[tuple[str, str, str], Target] = field(default_factory=dict, repr=False, compare=False)
 
     def target(self, name: str, media_type: str, suffix: str, options: PutOptions, own: tuple[str, ...] = ()) -> Target:
@@ -111,7 +114,9 @@ class Outbox:
         Raises:
             InvalidDocumentError: The name, the media type, an annotation or a time is not what a pointer can hold.
             ConfigurationError: The suffix, the mode or an option is none.
+            OtherProcessError: This process was forked off the task's.
         """
+        self.check_process(f"writing artifact {name!r}")
         if options:
             options = _known(options)
         key = artifact_key(self.folder, check_name(name), check_suffix(_suffix(options, suffix)))
@@ -126,12 +131,21 @@ class Outbox:
             )
         return self._checked(name, name, key, options.get("media_type", media_type), options)
 
+    def check_process(self, action: str) -> None:
+        """Raise in a process that was forked off the task's: its pointers would be lost there.
+
+        Raises:
+            OtherProcessError: It was. Nothing was read or sent.
+        """
+        self.home.check(action, "task and its artifact manager")
+
     def document_target(self, stem: str, media_type: str) -> Target:
         """Check a document beside the artifacts.
 
         Raises:
             ConfigurationError: The stem could be an artifact's name.
         """
+        self.check_process(f"writing the document {stem!r}")
         if not _STEM.fullmatch(stem):
             msg = f"document stem {stem!r}: expected words joined by hyphens, which no artifact name has"
             raise ConfigurationError(msg)

@@ -238,6 +238,7 @@ class Puts:
                 failures are.
             ConfigurationError: ``items`` or ``connections`` is none.
         """
+        self._outbox.check_process("put_many")
         ledger = self._outbox.ledger
         ledger.check_open()
         return many.put_many(

@@ -22,6 +22,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 from stepout.artifacts.bodies import SMALL
+from stepout.artifacts.correlation import foreign_download, foreign_put, is_md5_of
 from stepout.artifacts.job_signals import from_handler
 from stepout.artifacts.light import light_route
 from stepout.artifacts.native import may_wait_here, native_route
@@ -58,6 +59,8 @@ class _Kind:
     sample: Sample | None
     client: Any
     bucket: str
+    etags_are_md5: bool = False
+    """Whether the one that was looked at got the MD5 of its body for an ETag, as without KMS."""
 
     @cached_property
     def light(self) -> LightRoute | None:
@@ -117,6 +120,11 @@ class QuickStore(S3Store):
         self._kinds: dict[str, list[_Kind]] = {"PutObject": [], "GetObject": []}
         self._warm: Warm | None = None
 
+    def renew(self) -> None:
+        """In a forked child, take new locks; it learns anew, since its client is another one."""
+        super().renew()
+        self._learning = threading.Lock()
+
     def __repr__(self) -> str:
         return super().__repr__().replace("S3Store", "QuickStore", 1)
 
@@ -133,7 +141,10 @@ class QuickStore(S3Store):
             if written is not None:
                 return written
         with self._taught("PutObject", kind, key, options):
-            return super().put(key, body, checksum=checksum, options=options)
+            ordinary = super().put(key, body, checksum=checksum, options=options)
+        if kind is None and (learned := self._kind("PutObject", options)) is not None:
+            learned.etags_are_md5 = is_md5_of(ordinary.etag, body)
+        return ordinary
 
     def get_small(self, key: str, *, size: int, version_id: str | None = None, if_match: str | None = None) -> Download:
         """Open a whole object that should have ``size`` bytes, as ``get`` does; small ones have arrived by then."""
@@ -178,13 +189,24 @@ class QuickStore(S3Store):
         # obstore computes the checksum that the server checks by itself: it has to be that of the same bytes.
         if native is not None and (fixed or hashlib.sha256(data).hexdigest() == sha256):
             done = native.put(key, data, media_type=options.media_type)
-            return Written(etag=done["etag"], version_id=_version(done["version_id"]))
-        if light is None:
+            answer = {"ETag": done["etag"], "VersionId": done["version_id"]}
+        elif light is not None:
+            headers = light.put(key, data, sha256=sha256, media_type=options.media_type)
+            if headers is None:
+                return None
+            names = {"ETag": "etag", "VersionId": "x-amz-version-id", "ChecksumSHA256": "x-amz-checksum-sha256"}
+            answer = {member: headers.get(name) for member, name in names.items()}
+        else:
             return None
-        headers = light.put(key, data, sha256=sha256, media_type=options.media_type)
-        if headers is None or not headers.get("etag"):
+        why = foreign_put(answer, checksum={"sha256": sha256})
+        # obstore repeats nothing; its connections are its own, and no child uses them: no MD5 is paid for there.
+        unsure = native is None and kind.etags_are_md5 and not answer.get("ChecksumSHA256")
+        if why is None and unsure and not is_md5_of(answer["ETag"], (memoryview(data),)):
+            why = "its ETag is not the MD5 of what was sent"
+        if why is not None:
+            self.drop_idle(f"PutObject s3://{self.bucket}/{key}", why)
             return None
-        return Written(etag=headers["etag"], version_id=_version(headers.get("x-amz-version-id")))
+        return Written(etag=answer["ETag"], version_id=_version(answer["VersionId"]))
 
     def _routes(self, kind: _Kind) -> tuple[NativeRoute | None, LightRoute | None]:
         native = kind.native if self._with_obstore and may_wait_here() else None
@@ -194,12 +216,20 @@ class QuickStore(S3Store):
         self, kind: _Kind, key: str, version_id: str | None, if_match: str | None
     ) -> tuple[ObjectInfo, memoryview] | None:
         native, light = self._routes(kind)
+        found: tuple[ObjectInfo, memoryview] | None = None
         if native is not None:
-            return native.get(key, version_id=version_id, if_match=if_match, limit=SMALL)
-        if light is None:
+            found = native.get(key, version_id=version_id, if_match=if_match, limit=SMALL)
+        elif light is not None:
+            answer = light.get(key, version_id=version_id, if_match=if_match, limit=SMALL)
+            found = None if answer is None else (_described(*answer), memoryview(answer[1]))
+        if found is None:
             return None
-        answer = light.get(key, version_id=version_id, if_match=if_match, limit=SMALL)
-        return None if answer is None else (_described(*answer), memoryview(answer[1]))
+        said = {"ETag": found[0].etag, "VersionId": found[0].version_id}
+        why = foreign_download(said, start=0, stop=None, version_id=version_id, if_match=if_match)
+        if why is not None:
+            self.drop_idle(f"GetObject s3://{self.bucket}/{key}", why)
+            return None
+        return found
 
     def _try(self, act: Callable[[], Any]) -> Any:
         """Return what a route has achieved, or ``None``: a route's errors say no more than the ordinary way's."""

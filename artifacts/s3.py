@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from stepout.artifacts.bodies import request_body
 from stepout.artifacts.checksums import best_crc, from_base64, to_base64
+from stepout.artifacts.correlation import (
+    CHECKSUM_MEMBERS,
+    foreign_completion,
+    foreign_download,
+    foreign_part,
+    foreign_put,
+    foreign_start,
+    other_etag,
+)
 from stepout.artifacts.s3_body import S3Download
 from stepout.artifacts.signing import presigned
 from stepout.artifacts.store import (
@@ -20,7 +30,8 @@ from stepout.artifacts.store import (
     WriteOptions,
     Written,
 )
-from stepout.schemas.errors import AccessDeniedError, StoreError
+from stepout.schemas.errors import AccessDeniedError, StoreError, StoreUnavailableError
+from stepout.schemas.process import PerProcess, renew_after_fork
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -29,7 +40,8 @@ if TYPE_CHECKING:
 
 __all__ = ["S3Store", "info_of"]
 
-_MEMBER = {"sha256": "ChecksumSHA256", "crc64nvme": "ChecksumCRC64NVME", "crc32": "ChecksumCRC32"}
+_log = logging.getLogger("stepout.artifacts")
+
 _PAYLOADS = frozenset({"PutObject", "UploadPart"})
 _METHOD = {
     "PutObject": "put_object",
@@ -46,7 +58,7 @@ class S3Store:
     """One bucket, spoken to through a boto3 S3 client that is used as it is.
 
     Args:
-        client: A boto3 S3 client.
+        client: A boto3 S3 client; or a ``PerProcess`` of one, which is made anew in a process that was forked.
         bucket: A bucket's name, or the ARN of an access point.
         profile: What the server can do; ``None``: everything that S3 can.
         expected_bucket_owner: An account id; S3 refuses every request if the bucket belongs to another one.
@@ -65,15 +77,25 @@ class S3Store:
         request_payer: str | None = None,
         signed_client: Callable[[], Any] | None = None,
     ) -> None:
-        self._client = client
+        self._connection = client if isinstance(client, PerProcess) else PerProcess(None, client, name="S3 client")
         self._bucket = bucket
         self._profile = profile or StoreProfile(multipart_checksum=best_crc())
         self._signed_client = signed_client
         self._lock = threading.Lock()
         self._common = {"ExpectedBucketOwner": expected_bucket_owner, "RequestPayer": request_payer}
+        self._etags_are_md5 = True
+        renew_after_fork(self)
+
+    def renew(self) -> None:
+        """In a forked child, take new locks; its client is renewed by itself."""
+        self._lock = threading.Lock()
 
     def __repr__(self) -> str:
         return f"S3Store({self._bucket!r}, profile={self._profile.name!r})"
+
+    @property
+    def _client(self) -> Any:
+        return self._connection.get()
 
     @property
     def bucket(self) -> str:
@@ -111,10 +133,14 @@ class S3Store:
             "PutObject",
             key,
             Body=request_body(body, sha256=checksum.get("sha256")),
-            **{_MEMBER[algorithm]: to_base64(checksum[algorithm])},
+            **{CHECKSUM_MEMBERS[algorithm]: to_base64(checksum[algorithm])},
             **self._condition(options),
             **_describe(options),
         )
+        sent = {algorithm: checksum[algorithm]}
+        self._believe("PutObject", key, foreign_put(answer, checksum=sent))
+        if self._etags_are_md5 and (why := other_etag(answer, checksum=sent, body=body, bucket=self._bucket)):
+            self._look(key, answer["ETag"], why)
         return _written(answer)
 
     def start_upload(self, key: str, *, options: WriteOptions) -> str:
@@ -123,7 +149,14 @@ class S3Store:
         kind = {"ChecksumAlgorithm": "SHA256"}
         if wanted != "parts":
             kind = {"ChecksumAlgorithm": wanted.upper(), "ChecksumType": "FULL_OBJECT"}
-        upload: str = self._call("CreateMultipartUpload", key, **kind, **_describe(options))["UploadId"]
+        answer = self._call("CreateMultipartUpload", key, **kind, **_describe(options))
+        if (why := foreign_start(answer, key=key)) is not None:
+            self.drop_idle(f"CreateMultipartUpload {self._subject(key)}", why)
+            if answer.get("UploadId"):  # of this key after all, or none of anybody's
+                self.abort_upload(key, answer["UploadId"])
+            answer = self._call("CreateMultipartUpload", key, **kind, **_describe(options))
+        self._believe("CreateMultipartUpload", key, None if answer.get("UploadId") else "it has no UploadId")
+        upload: str = answer["UploadId"]
         return upload
 
     def put_part(self, key: str, upload: str, number: int, body: Sequence[memoryview], *, checksum: str) -> PartReceipt:
@@ -133,9 +166,10 @@ class S3Store:
             key,
             UploadId=upload,
             PartNumber=number,
-            Body=request_body(body, sha256=checksum if self._part_member == _MEMBER["sha256"] else None),
+            Body=request_body(body, sha256=checksum if self._part_member == CHECKSUM_MEMBERS["sha256"] else None),
             **{self._part_member: to_base64(checksum)},
         )
+        self._believe("UploadPart", key, foreign_part(answer, checksum={self._part_algorithm: checksum}))
         return PartReceipt(number=number, etag=answer["ETag"], size=sum(map(len, body)), checksum=checksum)
 
     def complete_upload(  # noqa: PLR0913 - the protocol's signature
@@ -165,6 +199,8 @@ class S3Store:
             **whole,
             **self._condition(options),
         )
+        sent = {} if checksum is None else {self._part_algorithm: checksum}
+        self._believe("CompleteMultipartUpload", key, foreign_completion(answer, key=key, checksum=sent))
         return _written(answer)
 
     def abort_upload(self, key: str, upload: str) -> None:
@@ -192,7 +228,12 @@ class S3Store:
             return Arrived(self.head(key, version_id=version_id), memoryview(b""))  # no range that HTTP can ask for
         wanted = None if start == 0 and stop is None else f"bytes={start}-{'' if stop is None else stop - 1}"
         answer = self._call("GetObject", key, Range=wanted, VersionId=version_id, IfMatch=if_match)
-        if wanted is not None and not str(answer.get("ContentRange", "")).startswith(f"bytes {start}-"):
+        why = foreign_download(answer, start=start, stop=stop, version_id=version_id, if_match=if_match)
+        if why is not None:  # said twice, on connections of its own, it is what the server means
+            answer["Body"].close()
+            self.drop_idle(f"GetObject {self._subject(key)}", why)
+            answer = self._call("GetObject", key, Range=wanted, VersionId=version_id, IfMatch=if_match)
+        if foreign_download(answer, start=start, stop=stop) is not None:
             answer["Body"].close()
             raise StoreError(
                 f"{self._subject(key)}: bytes from {start:,} on were asked for, and the server answered with others; "
@@ -219,10 +260,33 @@ class S3Store:
 
     # Inside ------------------------------------------------------------------------------------------------------
 
+    def drop_idle(self, what: str, why: str) -> None:
+        """Give up idle connections: one of them may be ahead of its answers, or behind."""
+        _log.warning("%s: this answer cannot be that of the request, %s; connections are opened anew", what, why)
+        _close_idle(self._client)
+
+    def _believe(self, operation: str, key: str, why: str | None) -> None:
+        """Raise what a lost answer raises, if this one is another request's: what became of ours is not known."""
+        if why is not None:
+            what = f"{operation} {self._subject(key)}"
+            self.drop_idle(what, why)
+            raise StoreUnavailableError(f"{what}: the answer cannot be that of this request, {why}. Trying again helps")
+
+    def _look(self, key: str, etag: str, why: str) -> None:
+        """Find out whether an ETag that is no MD5 is the server's way, or another object's."""
+        self.drop_idle(f"PutObject {self._subject(key)}", why)
+        if self.head(key).etag != etag:
+            self._believe("PutObject", key, why)
+        self._etags_are_md5 = False
+
+    @property
+    def _part_algorithm(self) -> str:
+        wanted = self._profile.multipart_checksum
+        return "sha256" if wanted == "parts" else wanted
+
     @property
     def _part_member(self) -> str:
-        wanted = self._profile.multipart_checksum
-        return _MEMBER["sha256" if wanted == "parts" else wanted]
+        return CHECKSUM_MEMBERS[self._part_algorithm]
 
     def _subject(self, key: str) -> str:
         return f"s3://{self._bucket}/{key}"
@@ -249,6 +313,9 @@ class S3Store:
             from stepout.artifacts.s3_errors import translate
 
             region = client.meta.region_name
+            # An answer that came before the body was sent leaves a connection half-used; ours are closed by then.
+            if operation in _PAYLOADS and self._connection.passed_in:
+                _close_idle(client)
             raise translate(error, operation=operation, subject=self._subject(key), client_region=region) from error
 
     def _send_signed(self, operation: str, key: str, known: Mapping[str, Any]) -> Any:
@@ -258,8 +325,16 @@ class S3Store:
             return self._send(self._client, operation, key, known)
         signed = make()
         answer = self._send(signed, operation, key, known)
-        self._client = signed
+        self._connection.become(make, signed)
         return answer
+
+
+def _close_idle(client: Any) -> None:
+    """Close the connections of a client that nobody uses at the moment; it opens others when it needs them."""
+    close = getattr(client, "close", None)
+    if callable(close):
+        with contextlib.suppress(Exception):
+            close()
 
 
 def _describe(options: WriteOptions) -> dict[str, Any]:
@@ -291,7 +366,7 @@ def _checksums(answer: Mapping[str, Any]) -> dict[str, str]:
     if answer.get("ChecksumType") == "COMPOSITE":
         return {}
     found = {}
-    for algorithm, member in _MEMBER.items():
+    for algorithm, member in CHECKSUM_MEMBERS.items():
         value = answer.get(member)
         if value and "-" not in value:  # a checksum of checksums ends in the number of parts
             found[algorithm] = from_base64(value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 from stepout.schemas.errors import StoreError, StoreUnavailableError
+from stepout.schemas.process import Home
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -34,6 +35,7 @@ class S3Download:
         self._length: int = answer["ContentLength"]
         self._wire = _wire_below(self._body, self._length) or self._body
         self._subject = subject
+        self._home = Home()
         self.info = info
 
     def __enter__(self) -> Download:
@@ -58,6 +60,8 @@ class S3Download:
         self._read_into(memoryview(bytearray(1)), received)  # the end: connections go back, botocore's checks run
 
     def _read_into(self, buffer: memoryview, received: int) -> int:
+        if not self._home.here:  # the rest belongs to the process that asked; whoever reads here asks for it anew
+            raise self._broken(received)
         try:
             count: int = self._wire.readinto(buffer)
         except Exception as error:

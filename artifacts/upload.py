@@ -39,6 +39,7 @@ from stepout.artifacts.sources import (
 )
 from stepout.artifacts.store import ConflictError
 from stepout.schemas.errors import ConfigurationError, StoreError
+from stepout.schemas.process import Home
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -80,6 +81,7 @@ class Upload:
         self._settings = settings or TransferSettings()
         self._report = Report(progress)
         self._url = f"s3://{store.bucket}/{key}"
+        self._home = Home()
         self._pausing: threading.Condition | None = None
         self._aborted = False
         self._committed = False
@@ -88,6 +90,11 @@ class Upload:
 
     def __repr__(self) -> str:
         return f"Upload({self._url!r}, {self._size:,} bytes)"
+
+    @property
+    def here(self) -> bool:
+        """Whether this process began it, and was not forked off the one that did."""
+        return self._home.here
 
     # Push --------------------------------------------------------------------------------------------------------
 
@@ -124,9 +131,10 @@ class Upload:
     def abort(self) -> None:
         """End the upload from any thread, at any time; a second time, or after the commit, it does nothing.
 
-        Waits a few seconds at most, for requests in flight to return, so that nothing of the upload is left.
+        Waits a few seconds at most, for requests in flight to return, so that nothing of the upload is left. In a
+        process that was forked off the upload's, where it lives on, nothing is ended.
         """
-        if self._committed:
+        if self._committed or not self._home.here:
             return
         self._aborted = True
         if self._pausing is not None:
@@ -211,6 +219,8 @@ class Upload:
         return sender_count(self._part_size(), self._settings, cores=os.cpu_count() or 1, far=far)
 
     def _check(self) -> None:
+        if not self._home.here:
+            self._home.check(f"writing to {self._url}", "upload")
         if self._aborted:
             raise aborted_error(self._url)
         if self._multipart is not None:

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from stepout.schemas.errors import ConfigurationError
 from stepout.schemas.foreign_text import logger
+from stepout.schemas.process import not_picklable
 
 if TYPE_CHECKING:
     from types import TracebackType
-    from typing import Self
+    from typing import NoReturn, Self
 
     from typing_extensions import Buffer
 
@@ -57,6 +58,9 @@ class ArtifactWriter(_BinaryFile):
             outbox.release(target)
             raise
         self._ended = False
+
+    def __reduce__(self) -> NoReturn:
+        not_picklable("artifact writer")
 
     def __repr__(self) -> str:
         state = "committed" if self._pointer else "aborted" if self._ended else "open"
@@ -161,8 +165,12 @@ class ArtifactWriter(_BinaryFile):
 
     def forget(self) -> None:
         """End a write that nobody closed; io.IOBase would close it when it is collected, that is commit a part."""
-        if not getattr(self, "_ended", True):
+        if getattr(self, "_ended", True):
+            return
+        if self._upload.here:
             self._lose("it was opened and never closed")
+        else:
+            self._abort()  # a forked process's copy, which ends alone
 
     def _commit(self) -> None:
         try:
@@ -203,6 +211,9 @@ class ArtifactTextWriter(io.TextIOWrapper):
         # Newlines as they are written, on every system: the same text gives the same bytes.
         super().__init__(writer, encoding="utf-8", newline="", write_through=False)
         self._writer = writer
+
+    def __reduce__(self) -> NoReturn:
+        not_picklable("artifact writer")
 
     @property
     def pointer(self) -> Pointer:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from stepout.callbacks.answers import answer_to, name_of
 from stepout.callbacks.retry import Answer, Decision, backoff, decide
-from stepout.schemas.errors import TaskError
+from stepout.schemas.errors import OtherProcessError, TaskError
 from stepout.schemas.foreign_text import logger
 
 if TYPE_CHECKING:
@@ -75,6 +75,7 @@ class Delivery:
 
         Raises:
             TaskError: It could not be delivered.
+            OtherProcessError: The client belongs to the process that this one was forked off.
         """
         began, made = self._clock(), 0
         while True:
@@ -82,7 +83,7 @@ class Delivery:
             try:
                 return call()
             except Exception as error:
-                if final(error):
+                if final(error) or isinstance(error, OtherProcessError):
                     raise
                 answer, wait = answer_to(error), backoff(made, self._jitter())
                 in_time = self._clock() + wait < min(began + self._patience, self._latest)

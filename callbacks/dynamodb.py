@@ -8,7 +8,6 @@ Text, so that an ASL state can open it with ``States.StringToJson`` or ``$parse`
 
 from __future__ import annotations
 
-import threading
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,6 +16,7 @@ from stepout.callbacks.delivery import Delivery
 from stepout.callbacks.pull import check_run
 from stepout.schemas.errors import ConfigurationError, TaskClosedError
 from stepout.schemas.places import TablePlace, table_place
+from stepout.schemas.process import PerProcess
 from stepout.schemas.pull import ITEM_NAMES, SUCCEEDED, Failure, failure_item, place_key, success_item
 
 if TYPE_CHECKING:
@@ -91,9 +91,8 @@ class DynamoDbTarget:
                 f"DynamoDB: the partition key cannot be called {key_name}: the item has its own {key_name}"
             )
         self._run = run
-        self._client, self._environ = client, environ
+        self._client = PerProcess(lambda: service("dynamodb", environ=environ), client, name="DynamoDB client")
         self._now = now
-        self._building = threading.Lock()
         self._delivery = delivery or Delivery(
             f"Allow dynamodb:PutItem on the table {table} to the task's role; AWS_DEFAULT_REGION must be its region."
         )
@@ -145,10 +144,7 @@ class DynamoDbTarget:
         Raises:
             ConfigurationError: None could be built, e.g. for want of a region.
         """
-        with self._building:
-            if self._client is None:
-                self._client = service("dynamodb", environ=self._environ)
-            return self._client
+        return self._client.get()
 
     def _time(self) -> str:
         return self._now().astimezone(UTC).replace(tzinfo=None).isoformat(timespec="seconds") + "Z"

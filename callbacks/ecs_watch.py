@@ -46,6 +46,7 @@ from stepout.callbacks.stopped import (
 from stepout.callbacks.token_table import TABLE, Row, TokenTable
 from stepout.schemas.errors import ConfigurationError, InvalidTokenError, TaskClosedError, TaskError
 from stepout.schemas.foreign_text import logger
+from stepout.schemas.process import PerProcess
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -162,7 +163,8 @@ class Watcher:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._settings = settings or WatchSettings()
-        self._states, self._queues, self._ecs = states, queues, ecs
+        self._states = PerProcess(make_client, states, name="Step Functions client")
+        self._queues, self._ecs = queues, ecs
         self._table = TokenTable(self._settings.table, tables) if self._settings.table else None
         self._clock = clock
         self._sleep = sleep
@@ -247,7 +249,7 @@ class Watcher:
 
     def _one(self, case: _Case, remaining: Callable[[], float]) -> str:
         try:
-            target = StepFunctionsTarget(case.token, self._states_client(), patience=_PATIENCE)
+            target = StepFunctionsTarget(case.token, self._states.get(), patience=_PATIENCE)
             if (named := self._named_queue(case)) is not None:
                 self._probe(target)
                 return self._through(named, case, remaining)
@@ -334,11 +336,6 @@ class Watcher:
                 "STEPOUT_WATCH_GRACE_SECONDS)"
             )
         self._sleep(seconds)
-
-    def _states_client(self) -> Any:
-        if self._states is None:
-            self._states = make_client()
-        return self._states
 
 
 handler = make_handler()

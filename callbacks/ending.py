@@ -26,9 +26,11 @@ from stepout.schemas.errors import (
     TaskInterrupted,
 )
 from stepout.schemas.foreign_text import logger
+from stepout.schemas.process import not_picklable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from typing import NoReturn
 
     from stepout.callbacks.ports import Artifacts
     from stepout.callbacks.report import Reporter
@@ -42,6 +44,9 @@ _SIGINT = 2
 
 class Flag(threading.Event):
     """An event that is true when it is set."""
+
+    def __reduce__(self) -> NoReturn:
+        not_picklable("task's flag")
 
     def __bool__(self) -> bool:
         return self.is_set()

@@ -7,7 +7,6 @@ Both carry ``{"stepout": "notification/1", "outcome": "success", "run": {…}, "
 from __future__ import annotations
 
 import re
-import threading
 import uuid
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,6 +16,7 @@ from stepout.callbacks.messages import group_of
 from stepout.callbacks.places import failure_document
 from stepout.schemas import RunIdentity, dump_json
 from stepout.schemas.errors import ConfigurationError, TaskError
+from stepout.schemas.process import PerProcess
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -79,10 +79,7 @@ class _Notifier:
     def __init__(
         self, kind: str, options: dict[str, Any], client: Any, run: RunIdentity | None, delivery: Delivery
     ) -> None:
-        self._kind = kind
-        self._options = options
-        self._client = client
-        self._building = threading.Lock()
+        self._client = PerProcess(lambda: service(kind, **options), client, name=f"{kind} client")
         self._run = run or RunIdentity()
         self._delivery = delivery
 
@@ -115,10 +112,7 @@ class _Notifier:
         Raises:
             ConfigurationError: None could be built, e.g. for want of a region.
         """
-        with self._building:
-            if self._client is None:
-                self._client = service(self._kind, **self._options)
-            return self._client
+        return self._client.get()
 
     def _tell(self, outcome: str, more: dict[str, Any]) -> None:
         call = self._call(outcome, _text(outcome, self._run, more))

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from stepout.schemas import Pointer, RunIdentity
 
-__all__ = ["Artifacts", "Target"]
+__all__ = ["Artifacts", "KeptToProcess", "Target"]
 
 
 @runtime_checkable
@@ -63,4 +63,13 @@ class Artifacts(Protocol):
 
     def abort(self) -> None:
         """From any thread, at once: refuse new writes, abort every open upload. Idempotent."""
+        ...
+
+
+@runtime_checkable
+class KeptToProcess(Protocol):
+    """Artifacts that can refuse to be written in a process which is not the task's, and so not the one that reports."""
+
+    def keep_to_this_process(self) -> None:
+        """Refuse to write in every process that is forked off this one."""
         ...

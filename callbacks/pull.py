@@ -11,7 +11,6 @@ import base64
 import hashlib
 import os
 import re
-import threading
 from typing import TYPE_CHECKING, Any, Final
 
 from stepout.callbacks.answers import answer_to
@@ -24,6 +23,7 @@ from stepout.schemas.errors import ConfigurationError, InvalidDocumentError, Tas
 from stepout.schemas.foreign_text import logger
 from stepout.schemas.json_text import dump_json, load_json
 from stepout.schemas.places import MAX_KEY_BYTES, key_fault, split_s3_url
+from stepout.schemas.process import PerProcess
 from stepout.schemas.pull import failure_key
 
 if TYPE_CHECKING:
@@ -104,8 +104,10 @@ class PullTarget:
         self.url = f"s3://{self._bucket}/{self._key}"
         self._attempt = run.attempt
         self._nonce = nonce or run.nonce or os.urandom(_NONCE_BYTES).hex()
-        self._client, self._path_style, self._environ = client, path_style, environ
-        self._building = threading.Lock()
+        style = {"addressing_style": "path"} if path_style else None
+        self._client = PerProcess(
+            lambda: service("s3", s3=style, environ=environ, near=self._bucket), client, name="S3 client"
+        )
         self._delivery = delivery or Delivery(
             f"Allow s3:PutObject and s3:GetObject on {self.url}* to the task's role, under KMS also "
             "kms:GenerateDataKey and kms:Decrypt, and see that AWS_DEFAULT_REGION is its region."
@@ -169,11 +171,7 @@ class PullTarget:
         Raises:
             ConfigurationError: None could be built, e.g. for want of a region.
         """
-        with self._building:
-            if self._client is None:
-                style = {"addressing_style": "path"} if self._path_style else None
-                self._client = service("s3", s3=style, environ=self._environ, near=self._bucket)
-            return self._client
+        return self._client.get()
 
     @property
     def _failure_key(self) -> str:
@@ -181,7 +179,7 @@ class PullTarget:
 
     def _put(self, key: str, body: bytes, **condition: Any) -> None:
         checksum = base64.b64encode(hashlib.sha256(body).digest()).decode()
-        self.connect().put_object(
+        answer = self.connect().put_object(
             Bucket=self._bucket,
             Key=key,
             Body=body,
@@ -189,6 +187,8 @@ class PullTarget:
             ChecksumSHA256=checksum,
             **condition,
         )
+        if answer.get("ChecksumSHA256", checksum) != checksum:  # what became of this request is not known
+            raise ConnectionError("the answer is another request's: it repeats another checksum than was sent")
 
     def _settle(self, body: bytes, *, ours_perhaps: bool) -> None:
         """Something is there: a try of this very report whose answer was lost, or another attempt's success."""

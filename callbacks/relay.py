@@ -28,6 +28,7 @@ from stepout.schemas.errors import (
 )
 from stepout.schemas.foreign_text import logger
 from stepout.schemas.output import TaskOutput
+from stepout.schemas.process import PerProcess
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -67,13 +68,13 @@ def make_handler(client: SFNClient | None = None) -> Callable[[Any, Any], dict[s
     Returns:
         A function of an SQS event (or a pipe's list of records) and Lambda's context.
     """
-    kept = [client] if client is not None else []
+    kept = [PerProcess(None, client, name="Step Functions client")] if client is not None else []
 
     def handle(event: Any, context: Any) -> dict[str, Any]:
         records = _records(event)
         if not kept:
-            kept.append(make_client(connect_timeout=_CONNECT, read_timeout=_READ))
-        failed = relay(records, kept[0], seconds=_seconds(context))
+            kept.append(PerProcess(lambda: make_client(connect_timeout=_CONNECT, read_timeout=_READ)))
+        failed = relay(records, kept[0].get(), seconds=_seconds(context))
         return {"batchItemFailures": [{"itemIdentifier": identifier} for identifier in failed]}
 
     return handle

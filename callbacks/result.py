@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any, Final
 
 from stepout.schemas import invalid_document, json_problems
 from stepout.schemas.json_value import plain_copy
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from typing import Self
+
+    from stepout.schemas.process import Home
 
 __all__ = ["RESULT", "TaskResult"]
 
@@ -25,6 +28,7 @@ class TaskResult(dict[str, Any]):
 
     Args:
         members: What it begins with.
+        home: The task's process. In one that was forked off it, every change raises ``OtherProcessError``.
 
     Raises:
         InvalidDocumentError: A member is not JSON, is named by something other than text, or is too large a number;
@@ -36,9 +40,22 @@ class TaskResult(dict[str, Any]):
     {'rows': 3, 'shape': (3, 4)}
     """
 
-    def __init__(self, members: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, members: Mapping[str, Any] | None = None, *, home: Home | None = None) -> None:
         super().__init__()
+        self._home = home
         self.update(members or {})
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return dict, (dict(self),)  # data, like any other dictionary's
+
+    def check_process(self) -> None:
+        """Raise in a process that was forked off the task's, which would never see what is set there.
+
+        Raises:
+            OtherProcessError: This is one.
+        """
+        if self._home is not None:
+            self._home.check("task.result", "task")
 
     def __setitem__(self, name: str, value: Any) -> None:
         self.update({name: value})
@@ -63,3 +80,16 @@ class TaskResult(dict[str, Any]):
 
 def _scalar(value: Any) -> Any:
     return value if isinstance(value, (dict, list, tuple)) else plain_copy(value)
+
+
+def _here_only(change: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(change)
+    def checked(self: TaskResult, *args: Any, **named: Any) -> Any:
+        self.check_process()
+        return change(self, *args, **named)
+
+    return checked
+
+
+for _name in ("__setitem__", "__delitem__", "__ior__", "clear", "pop", "popitem", "setdefault", "update"):
+    setattr(TaskResult, _name, _here_only(getattr(TaskResult, _name)))

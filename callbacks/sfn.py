@@ -27,6 +27,7 @@ from stepout.schemas.errors import (
 )
 from stepout.schemas.foreign_text import logger
 from stepout.schemas.json_text import dump_json
+from stepout.schemas.process import PerProcess
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -135,8 +136,7 @@ class StepFunctionsTarget:
     ) -> None:
         self._token = _Secret(check_token(token))
         self._redactor = Redactor([self._token.reveal()])
-        self._client, self._environ = client, environ
-        self._building = threading.Lock()
+        self._client = PerProcess(lambda: make_client(environ=environ), client, name="Step Functions client")
         self._patience = patience
         self._clock = clock
         self._sleep = sleep
@@ -238,10 +238,7 @@ class StepFunctionsTarget:
         Raises:
             ConfigurationError: None could be built, e.g. for want of a region.
         """
-        with self._building:
-            if self._client is None:
-                self._client = make_client(environ=self._environ)
-            return self._client
+        return self._client.get()
 
     def _error(self, action: str, answer: Answer, name: str, made: int) -> TaskError | InvalidDocumentError:
         what = f"{action}: {answer.value} ({name})"

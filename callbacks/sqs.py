@@ -6,9 +6,10 @@ as delivered once SQS has it, and a heartbeat never finds out that nobody waits 
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import random
 import re
-import threading
 import time
 import uuid
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from stepout.callbacks.redact import Redactor
 from stepout.callbacks.sfn import MAX_OUTPUT, check_token
 from stepout.schemas import RunIdentity, dump_json
 from stepout.schemas.errors import ConfigurationError, OutputTooLargeError, TaskError
+from stepout.schemas.process import PerProcess
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -116,7 +118,8 @@ def target_from_url(url: str, context: TargetContext) -> SqsTarget:
             "STEPOUT_TARGETS names an SQS relay, but there is no task token to relay for: set STEPOUT_TASK_TOKEN"
         )
     check_token(context.token)
-    client = service("sqs", environ=context.environ, **place.options)
+    client = PerProcess(lambda: service("sqs", environ=context.environ, **place.options), name="SQS client")
+    client.get()
     return SqsTarget(url, context.token, client, run=context.run)
 
 
@@ -128,7 +131,7 @@ class SqsTarget:
     Args:
         queue_url: The queue's URL; see ``queue_place``.
         token: The task token; kept out of ``repr``, logs and messages.
-        client: A boto3 SQS client, used as it is; one is built when it is needed.
+        client: A boto3 SQS client, used as it is; one is built when it is needed. Or a ``PerProcess`` of one.
         run: Which run of which state reports; for people who look at the queue.
         patience: Seconds for which a report is tried again while the service throttles, fails or cannot be reached.
         clock: Seconds, monotonic.
@@ -156,8 +159,8 @@ class SqsTarget:
         self._redactor = Redactor([check_token(token)])
         # In a closure: tools that print local variables and attributes do not print it.
         self._report_of = _maker(check_token(token), run or RunIdentity())
-        self._client = client
-        self._building = threading.Lock()
+        made = PerProcess(lambda: service("sqs", **self._place.options), client, name="SQS client")
+        self._client = client if isinstance(client, PerProcess) else made
         self._delivery = Delivery(_REMEDY, patience=patience, clock=clock, sleep=sleep, jitter=jitter)
 
     def __repr__(self) -> str:
@@ -208,10 +211,7 @@ class SqsTarget:
         Raises:
             ConfigurationError: None could be built, e.g. for want of a region.
         """
-        with self._building:
-            if self._client is None:
-                self._client = service("sqs", **self._place.options)
-            return self._client
+        return self._client.get()
 
     def _send(self, kind: Kind, *, tries: int | None = None, **members: Any) -> None:
         report: Report = self._report_of(kind, **members)
@@ -221,7 +221,7 @@ class SqsTarget:
             parameters |= {"MessageGroupId": group_of(report.token), "MessageDeduplicationId": report.id}
         what = f"the {kind}, to the queue {self._place.name}"
         try:
-            self._delivery.run(what, lambda: self.connect().send_message(**parameters), final=_too_long, tries=tries)
+            self._delivery.run(what, lambda: _send(self.connect(), parameters), final=_too_long, tries=tries)
         except TaskError as error:
             raise TaskError(self._redactor.text(str(error))) from None
         except Exception as error:
@@ -230,6 +230,15 @@ class SqsTarget:
             size = len(parameters["MessageBody"].encode())
             sizes = f"{what}: {size:,} bytes are more than its MaximumMessageSize"
             raise OutputTooLargeError(f"{sizes}. Nothing was sent; the attribute may be 1,048,576") from None
+
+
+def _send(client: Any, parameters: Mapping[str, str]) -> None:
+    """Send once; SQS repeats the MD5 of what it took, so that another request's answer is not taken for this one's."""
+    said = client.send_message(**parameters).get("MD5OfMessageBody")
+    with contextlib.suppress(ValueError):  # a Python that computes no MD5 (FIPS) cannot compare
+        sent = hashlib.md5(parameters["MessageBody"].encode(), usedforsecurity=False).hexdigest()
+        if said is not None and said != sent:
+            raise ConnectionError("the answer is another request's: it repeats another MD5 than was sent")
 
 
 def _maker(token: str, run: RunIdentity) -> Callable[..., Report]:

@@ -14,6 +14,7 @@ from stepout.callbacks.ending import Ending, Flag
 from stepout.callbacks.heart import Heart, interval_of
 from stepout.callbacks.held_signals import HeldSignals, held_signals
 from stepout.callbacks.logs import redacted_logs
+from stepout.callbacks.ports import KeptToProcess
 from stepout.callbacks.redact import Redactor
 from stepout.callbacks.report import Reporter
 from stepout.callbacks.result import TaskResult
@@ -22,10 +23,12 @@ from stepout.callbacks.signals import STOPS, Reactions, SignalGuard, grace_of
 from stepout.callbacks.stillborn import report_stillborn
 from stepout.schemas.environment import warn_of_unknown
 from stepout.schemas.errors import ConfigurationError, InvalidDocumentError, TaskError
+from stepout.schemas.process import Home, not_picklable
 from stepout.schemas.spill import DEFAULT_BUDGET, Spill, check_budget
 
 if TYPE_CHECKING:
     from types import CodeType, TracebackType
+    from typing import NoReturn
 
     from mypy_boto3_stepfunctions import SFNClient
 
@@ -108,9 +111,9 @@ class Task:
         budget = DEFAULT_BUDGET if budget is None else check_budget(budget)
         self._make_artifacts = artifacts
         self._input = input
-        self._result: dict[str, Any] = TaskResult()
+        self._home = Home()
+        self._result = TaskResult(home=self._home)
         self._entered = False
-        self._pid = -1
         self._redactor = redactor
         self._logs = redacted_logs(redactor)
         self._ending = Ending(
@@ -189,6 +192,9 @@ class Task:
         task._ending.known_run = settings.run
         return task
 
+    def __reduce__(self) -> NoReturn:
+        not_picklable("task")
+
     def __repr__(self) -> str:
         fate = self._ending.fate.now
         state = fate.report or fate.stop
@@ -214,17 +220,23 @@ class Task:
 
     @property
     def result(self) -> dict[str, Any]:
-        """Small inline JSON, reported with the pointers; a mapping may be assigned. See ``TaskResult``."""
+        """Small inline JSON, reported with the pointers; a mapping may be assigned. See ``TaskResult``.
+
+        Raises:
+            OtherProcessError: This process was forked off the task's, which would not see what is set here.
+        """
+        self._result.check_process()
         return self._result
 
     @result.setter
     def result(self, value: Mapping[str, Any]) -> None:
+        self._result.check_process()
         if not isinstance(value, Mapping):
             raise InvalidDocumentError(
                 f"a task's result must be a mapping of names to JSON, not {type(value).__name__}"
             )
         if value is not self._result:
-            self._result = TaskResult(value)
+            self._result = TaskResult(value, home=self._home)
 
     @property
     def cancelled(self) -> Flag:
@@ -271,7 +283,7 @@ class Task:
         if self._entered:
             raise TaskError("this task was entered before; each task token has one outcome: make a new task")
         self._entered = True
-        self._pid = os.getpid()
+        self._home.claim()
         self._logs.__enter__()
         instead: BaseException | None = None
         try:
@@ -303,7 +315,7 @@ class Task:
             OutcomeUndeliveredError: No target took the success; the message says where the document is.
             SystemExit: The task was interrupted by a signal.
         """
-        if os.getpid() != self._pid:
+        if not self._home.here:
             return  # A forked child: the outcome is its parent's to report.
         held = HeldSignals()  # Signals wait for the report, also those that the job handles itself.
         try:
@@ -329,7 +341,10 @@ class Task:
 
     def _built_artifacts(self) -> Artifacts | None:
         made = self._make_artifacts
-        return made() if callable(made) else made
+        artifacts = made() if callable(made) else made
+        if isinstance(artifacts, KeptToProcess):
+            artifacts.keep_to_this_process()
+        return artifacts
 
 
 def _code_of(kind: type[Task]) -> frozenset[CodeType]:

@@ -17,6 +17,7 @@ from stepout.callbacks.delivery import Delivery
 from stepout.callbacks.redact import Redactor
 from stepout.schemas.errors import TaskError
 from stepout.schemas.foreign_text import logger
+from stepout.schemas.process import PerProcess
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -69,7 +70,7 @@ class TokenTable:
 
     def __init__(self, name: str, client: Any = None, *, clock: Callable[[], float] = time.time) -> None:
         self._name = name
-        self._client = client
+        self._client = PerProcess(lambda: service("dynamodb"), client, name="DynamoDB client")
         self._clock = clock
         self._delivery = Delivery(_REMEDY, patience=_PATIENCE)
 
@@ -134,9 +135,8 @@ class TokenTable:
         )
 
     def _call(self, action: str, call: Callable[[Any], Any]) -> Any:
-        if self._client is None:
-            self._client = service("dynamodb")
-        return self._delivery.run(f"{action} on {self!r}", lambda: call(self._client), final=_is_refusal)
+        client = self._client.get()
+        return self._delivery.run(f"{action} on {self!r}", lambda: call(client), final=_is_refusal)
 
     def _expiry(self) -> dict[str, str]:
         return {"N": str(int(self._clock() + _LASTS))}

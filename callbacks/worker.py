@@ -31,6 +31,7 @@ from stepout.callbacks.worker_ports import Tally
 from stepout.callbacks.worker_settle import Fate, Referee
 from stepout.schemas.errors import ConfigurationError, TaskError
 from stepout.schemas.foreign_text import logger
+from stepout.schemas.process import PerProcess
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -97,8 +98,7 @@ class Worker:
         if not 0 <= (self._idle_exit or 0) < float("inf"):
             raise ConfigurationError("idle_exit must be a number of seconds, 0 or more")
         self._fresh_folder = options.get("fresh_folder", False)
-        self._client = options.get("sfn_client")
-        self._building = threading.Lock()
+        self._client = PerProcess(make_client, options.get("sfn_client"), name="Step Functions client")
         self._referee = Referee(self._environ, self._sfn, patience=patience)
         self._changed = threading.Condition()
         self._starting = threading.Lock()
@@ -359,10 +359,7 @@ class Worker:
             self._source.refuse(taken)
 
     def _sfn(self) -> SFNClient:
-        with self._building:
-            if self._client is None:
-                self._client = make_client()
-            return self._client
+        return self._client.get()
 
 
 def child_grace(stop_timeout: float) -> float:

@@ -32,6 +32,7 @@ __all__ = [
     "InvalidTokenError",
     "ManyFailedError",
     "NotAllowedError",
+    "OtherProcessError",
     "OutcomeUndeliveredError",
     "OutputMissingError",
     "OutputTooLargeError",
@@ -79,6 +80,12 @@ class ConfigurationError(StepoutError, ValueError):
     """A setting is missing or contradicts another one; nothing was done."""
 
     error_name = "Stepout.Configuration"
+
+
+class OtherProcessError(StepoutError, RuntimeError):
+    """Something belongs to another process: the one that this was forked off, or that it would be pickled in."""
+
+    error_name = "Stepout.OtherProcess"
 
 
 class NotAllowedError(StepoutError, PermissionError):

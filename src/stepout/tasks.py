@@ -138,7 +138,7 @@ class OpenTask(Task):
     def _close_artifacts(self) -> None:
         manager = self._ending.artifacts
         close = getattr(type(manager), "close", None)
-        if self.owns_artifacts and close is not None and os.getpid() == self._pid:
+        if self.owns_artifacts and close is not None and self._home.here:
             with contextlib.suppress(StoreError):  # it was aborted: the task has said why
                 close(manager)
 
@@ -236,6 +236,9 @@ class _NoArtifacts:
 
     def abort(self) -> None:
         """Do nothing: there is nothing to abort."""
+
+    def keep_to_this_process(self) -> None:
+        """Do nothing: nothing is written."""
 
     def put_document(self, stem: str, document: Mapping[str, Any]) -> Pointer:  # noqa: ARG002 - a protocol's
         """Refuse: there is no bucket.

@@ -2,7 +2,8 @@
 
 It understands just enough HTTP/1.1: request heads and bodies with ``Content-Length``, answers with ``Content-Length``
 or none. ``Wire.when`` arms a fault for requests whose line satisfies a predicate; each fault is spent after ``times``
-requests. ``Wire.lines`` remembers every request line, ``Wire.accepted`` counts connections.
+requests. ``Wire.lines`` remembers every request line, ``Wire.connections`` those of each connection, and
+``Wire.accepted`` counts connections.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ Kind = Literal[
     "flip_answer",  # one bit of the answer's body is flipped
     "flip_request",  # one bit of the request's body is flipped
     "late_error",  # 200, with an error document in the body
+    "rewrite",  # the server's answer, changed by ``rewrite``
 ]
 _REASON = {403: "Forbidden", 409: "Conflict", 500: "Internal Server Error", 503: "Slow Down"}
 _BLOCK = 1 << 16
@@ -57,6 +59,7 @@ class Fault:
     code: str = "SlowDown"
     hits: int = 0
     before: Callable[[], None] | None = None
+    rewrite: Callable[[bytes], bytes] | None = None
     released: threading.Event = field(default_factory=threading.Event)
     struck: threading.Event = field(default_factory=threading.Event)
 
@@ -81,6 +84,7 @@ class Wire:
         self._sockets: set[socket.socket] = set()
         self._closed = False
         self.lines: list[str] = []
+        self.connections: list[list[str]] = []
         self.accepted = 0
 
     @property
@@ -93,6 +97,10 @@ class Wire:
         """The S3 operations seen so far, in order."""
         with self._lock:
             return [operation(line) for line in self.lines]
+
+    def rewrite(self, wanted: str, change: Callable[[bytes], bytes], *, times: int = 1) -> Fault:
+        """Change the server's next answers, head and body, to an S3 operation."""
+        return self.arm(Fault(lambda line: operation(line) == wanted, "rewrite", times, rewrite=change))
 
     def when(self, wanted: str, kind: Kind, *, times: int = 1, status: int = 503, code: str = "SlowDown") -> Fault:
         """Arm a fault for an S3 operation (``operation`` names them)."""
@@ -130,10 +138,13 @@ class Wire:
             threading.Thread(target=self._serve, args=(client,), daemon=True).start()
 
     def _serve(self, plain: socket.socket) -> None:
+        lines: list[str] = []
+        with self._lock:
+            self.connections.append(lines)
         try:
             client = self._tls.wrap_socket(plain, server_side=True) if self._tls else plain
             with client, client.makefile("rb") as reader:
-                while not self._closed and self._exchange(client, reader):
+                while not self._closed and self._exchange(client, reader, lines):
                     pass
         except (OSError, ValueError):
             pass
@@ -141,13 +152,14 @@ class Wire:
             with self._lock:
                 self._sockets.discard(plain)
 
-    def _exchange(self, client: socket.socket, reader: object) -> bool:
+    def _exchange(self, client: socket.socket, reader: object, lines: list[str]) -> bool:
         head = _head(reader)
         if not head:
             return False
         line = head.split(b"\r\n", 1)[0].decode()
         with self._lock:
             self.lines.append(line)
+            lines.append(line)
             fault = next((each for each in self._faults if each.hits < each.times and each.wanted(line)), None)
             if fault:
                 fault.hits += 1
@@ -166,9 +178,10 @@ class Wire:
             return _refuse(client, fault)
         if kind == "flip_request":
             body = _flipped(body)
-        return self._forward(client, head, body, kind)
+        return self._forward(client, head, body, fault)
 
-    def _forward(self, client: socket.socket, head: bytes, body: bytes, kind: Kind | None) -> bool:
+    def _forward(self, client: socket.socket, head: bytes, body: bytes, fault: Fault | None) -> bool:
+        kind = fault.kind if fault else None
         with socket.create_connection(self._upstream) as server, server.makefile("rb") as answers:
             server.sendall(_without(head, b"connection")[:-2] + b"Connection: close\r\n\r\n")
             server.sendall(body)
@@ -185,6 +198,8 @@ class Wire:
             return False
         if self._keep_alive:
             answer_head = _without(answer_head, b"connection")
+        if fault and fault.rewrite:
+            answer_head, answer = fault.rewrite(answer_head + answer), b""
         client.sendall(answer_head + (_flipped(answer) if kind == "flip_answer" else answer))
         return length is not None or bodiless or (chunked and self._keep_alive)
 

@@ -1,0 +1,72 @@
+"""HTTP connections that are never used again half-used.
+
+A server may answer before it has read a request's body: with a denial instead of ``100 Continue``, or while the body is
+on its way. botocore then sends no body, or not all of it, and its pool takes the connection back; a server that goes on
+reading takes the head of the next request for the body that it waits for, and answers that one with nonsense (RFC 9112,
+section 9.6, has the client close such a connection). Here the socket is closed once the answer's head has arrived; the
+answer itself can still be read to its end.
+
+The classes are made from botocore's own, once they are needed.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+__all__ = ["close_half_used"]
+
+_FIRST_ERROR = 300
+
+
+def close_half_used(client: Any) -> None:
+    """Let a client close every connection on which an answer came before the request was sent.
+
+    Members of botocore that are not public are needed. Where a version has none, connections are used as it uses them.
+
+    Args:
+        client: A boto3 S3 client that nobody else uses yet.
+    """
+    session = getattr(getattr(client, "_endpoint", None), "http_session", None)
+    pools = getattr(session, "_pool_classes_by_scheme", None)  # the session's own, also behind proxies
+    if isinstance(pools, dict):
+        pools.update({scheme: _pool_of(pool) for scheme, pool in pools.items()})
+
+
+@functools.cache
+def _pool_of(pool: Any) -> Any:
+    """Return a class of pools like ``pool``, whose connections look at when an answer comes."""
+    from urllib3.util import wait_for_read
+
+    class Connection(pool.ConnectionCls):  # type: ignore[misc] # botocore's, with the scheme's TLS or none
+        sock: Any
+        _whole = True
+        _early = False
+        _sends = 0
+
+        def request(self, *args: Any, **kwargs: Any) -> Any:
+            self._whole, self._early, self._sends = False, False, 0
+            done = super().request(*args, **kwargs)  # a broken pipe leaves it here, and its answer is read all the same
+            self._whole = not self._response_received
+            return done
+
+        def send(self, data: Any) -> Any:
+            # Head, first piece, and only then a look: bodies of one piece are sent before there is a choice.
+            self._sends += 1
+            if self._sends > 2 and not self._early:  # noqa: PLR2004 - as said above
+                self._early = wait_for_read(self.sock, 0)
+            return super().send(data)
+
+        def getresponse(self) -> Any:
+            response = super().getresponse()
+            # Under TLS there are other things to read than answers: an early success is none.
+            well = self._whole and not (self._early and response.status >= _FIRST_ERROR)
+            if not well and self.sock is not None:
+                sock, self.sock = self.sock, None
+                sock.close()  # the answer holds a file over it, and closes that at its end
+            return response
+
+    class Pool(pool):  # type: ignore[misc] # as above
+        ConnectionCls = Connection
+
+    return Pool
