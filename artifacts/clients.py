@@ -160,11 +160,12 @@ def store_for(  # noqa: PLR0913 - keyword-only, each with its own meaning
         ArtifactNotFoundError: A store was passed, and it holds another bucket.
         ConfigurationError: There is no such profile, or no client could be built.
     """
-    if hasattr(client, "start_upload"):
-        if client.bucket != bucket:
-            message = f"s3://{bucket}: no such bucket, the store that was passed as client holds {client.bucket!r} only"
+    held = client.get() if isinstance(client, PerProcess) else client
+    if hasattr(held, "start_upload"):
+        if held.bucket != bucket:
+            message = f"s3://{bucket}: no such bucket, the store that was passed as client holds {held.bucket!r} only"
             raise ArtifactNotFoundError(message)
-        return cast("Store", client)
+        return cast("Store", held)
     from stepout.artifacts.quick import QuickStore
     from stepout.artifacts.s3 import S3Store
 

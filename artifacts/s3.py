@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import threading
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
@@ -31,6 +30,7 @@ from stepout.artifacts.store import (
     Written,
 )
 from stepout.schemas.errors import AccessDeniedError, StoreError, StoreUnavailableError
+from stepout.schemas.foreign_text import logger
 from stepout.schemas.process import PerProcess, renew_after_fork
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 __all__ = ["S3Store", "info_of"]
 
-_log = logging.getLogger("stepout.artifacts")
+_log = logger("stepout.artifacts")
 
 _PAYLOADS = frozenset({"PutObject", "UploadPart"})
 _METHOD = {
