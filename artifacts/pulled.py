@@ -5,12 +5,15 @@ Everything read here is untrusted input: bounded, held to one version, and asked
 
 from __future__ import annotations
 
+import contextlib
 import os
-from typing import TYPE_CHECKING, Any
+import threading
+from typing import TYPE_CHECKING, Any, Final
 
 from stepout.artifacts import allow as allow_list
 from stepout.artifacts.access import DOCUMENT_LIMIT
 from stepout.artifacts.reading import Source, check_cap, read_whole, verifier_for
+from stepout.schemas.array import child_in, child_url, is_of_array, unfilled
 from stepout.schemas.errors import (
     AccessDeniedError,
     ArtifactNotFoundError,
@@ -38,31 +41,62 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from stepout.artifacts.access import Access
+    from stepout.schemas.places import TablePlace
 
-__all__ = ["read_outcome"]
+__all__ = ["CONNECTIONS", "Outcomes"]
+
+CONNECTIONS: Final = 16
+"""Children of an array job that are read at once."""
+
+_CHILDREN_TRIED: Final = 2
 
 
-def read_outcome(url: str, access: Access, *, execution: str | None = None, state: str | None = None) -> Any:
-    """Read what a task in pull mode reported.
+class Outcomes:
+    """Reads what tasks in pull mode reported; safe to share between threads.
 
     Args:
-        url: ``s3://bucket/key`` or ``dynamodb://table/key``.
-        access: How to read.
         execution: Whose failures count; the output document is the caller's to check.
         state: As for ``execution``.
-
-    Returns:
-        JSON: the output document.
-
-    Raises:
-        TaskFailedError: The task failed, and no attempt has succeeded.
-        ArtifactNotFoundError: The task has reported nothing.
-        NotAllowedError: The URL lies outside the allow-list.
-        InvalidDocumentError: It is no such URL, or what is there is no outcome.
-        StoreError: Denied, or unreachable.
     """
-    read = _from_table if url.strip().startswith("dynamodb://") else _from_s3
-    return read(url.strip(), access, lambda failure: failure.is_of(execution, state))
+
+    def __init__(self, *, execution: str | None = None, state: str | None = None) -> None:
+        self._execution, self._state = execution, state
+        self._tables: list[Any] = []
+        self._making = threading.Lock()
+
+    def read(self, url: str, access: Access) -> Any:
+        """Read what one task reported.
+
+        Args:
+            url: ``s3://bucket/key`` or ``dynamodb://table/key``.
+            access: How to read.
+
+        Returns:
+            JSON: the output document.
+
+        Raises:
+            TaskFailedError: The task failed, and no attempt has succeeded.
+            ArtifactNotFoundError: The task has reported nothing.
+            ConfigurationError: The URL is that of an array job, whose children have outcomes of their own.
+            NotAllowedError: The URL lies outside the allow-list.
+            InvalidDocumentError: It is no such URL, or what is there is no outcome.
+            StoreError: Denied, or unreachable.
+        """
+        url = url.strip()
+        if is_of_array(url):
+            raise ConfigurationError(unfilled(url))
+        if url.startswith("dynamodb://"):
+            return _from_table(url, access, self._is_ours, self._table_client)
+        return _from_s3(url, access, self._is_ours)
+
+    def _is_ours(self, failure: Failure) -> bool:
+        return failure.is_of(self._execution, self._state)
+
+    def _table_client(self) -> Any:
+        with self._making:
+            if not self._tables:
+                self._tables.append(_make_table_client())
+            return self._tables[0]
 
 
 # S3 ---------------------------------------------------------------------------------------------------------------
@@ -118,6 +152,9 @@ def _no_success(
                 return _failed(url, failure, count)
         if unread is not None:
             raise unread
+        children = _children(access, bucket, key)
+        if children:
+            return ConfigurationError(unfilled(url, seen=children))
         of = " of this run" if failures else ""
         beside = f"there is no failure{of} beside it ({key}.*.failure.json) either: the task has not reported yet, or "
         beside += "died"
@@ -128,7 +165,7 @@ def _no_success(
         )
     return ArtifactNotFoundError(
         f"there is no task output at {url}: the task has not succeeded yet, and {beside}; or the URL is another one "
-        f"than the task was given ({missing})"
+        f"than the task was given, or an array job's, which wants count= ({missing})"
     )
 
 
@@ -144,6 +181,12 @@ def _failures(access: Access, bucket: str, key: str) -> list[str]:
     return [name for _, name in sorted(found)]
 
 
+def _children(access: Access, bucket: str, key: str) -> int:
+    """Return how many children of an array job are seen to have reported below a URL; only keys are looked at."""
+    found = (child_in(name[len(key) :]) for name, _ in access.store(bucket).listing(f"{key}/"))
+    return len({index for index in found if index is not None})
+
+
 def _failed(url: str, failure: Failure, count: int) -> TaskFailedError:
     several = f" (the newest of {count} failures)" if count > 1 else ""
     return TaskFailedError(
@@ -154,7 +197,7 @@ def _failed(url: str, failure: Failure, count: int) -> TaskFailedError:
 # DynamoDB ---------------------------------------------------------------------------------------------------------
 
 
-def _from_table(url: str, access: Access, ours: Callable[[Failure], bool]) -> Any:
+def _from_table(url: str, access: Access, ours: Callable[[Failure], bool], client: Callable[[], Any]) -> Any:
     try:
         place = table_place(url)
     except ValueError as error:
@@ -162,11 +205,13 @@ def _from_table(url: str, access: Access, ours: Callable[[Failure], bool]) -> An
     if place.key is None:
         raise invalid_document("the URL", [Problem("$", "missing", "has no key: expected dynamodb://table/key")])
     access.allowed.check_item(place)
-    item = _get_item(place.table, {place.attribute: {"S": place.key}}, url)
+    item = _get_item(place, client)
     if item is None:
+        if _has_child(place, access, client):
+            raise ConfigurationError(unfilled(url, seen=1))
         raise ArtifactNotFoundError(
             f"there is no item {url}: the task has not reported yet, or died, or the URL is another one than the task "
-            "was given"
+            "was given, or an array job's, which wants count="
         )
     outcome = read_item(item)
     if not isinstance(outcome, Failure):
@@ -178,23 +223,39 @@ def _from_table(url: str, access: Access, ours: Callable[[Failure], bool]) -> An
     )
 
 
-def _get_item(table: str, key: dict[str, Any], url: str) -> dict[str, Any] | None:
+def _has_child(place: TablePlace, access: Access, client: Callable[[], Any]) -> bool:
+    """Tell whether the first children of an array job have items: no partition key is found by how it begins."""
+    for index in range(_CHILDREN_TRIED):
+        with contextlib.suppress(ValueError, NotAllowedError, StoreError):
+            child = table_place(child_url(place.url, index))
+            access.allowed.check_item(child)
+            if _get_item(child, client) is not None:
+                return True
+    return False
+
+
+def _make_table_client() -> Any:
     import boto3
     from botocore.config import Config
+
+    session = boto3.DEFAULT_SESSION or boto3.session.Session()
+    region = session.region_name or fallback_region(os.environ)
+    config = Config(connect_timeout=5, read_timeout=20, max_pool_connections=CONNECTIONS)
+    return session.client("dynamodb", region_name=region, config=config)
+
+
+def _get_item(place: TablePlace, client: Callable[[], Any]) -> dict[str, Any] | None:
     from botocore.exceptions import BotoCoreError, ClientError, NoRegionError
 
     from stepout.artifacts.s3_errors import translate
 
+    key = {place.attribute: {"S": place.key}}
     try:
-        session = boto3.DEFAULT_SESSION or boto3.session.Session()
-        region = session.region_name or fallback_region(os.environ)
-        config = Config(connect_timeout=5, read_timeout=20)
-        client: Any = session.client("dynamodb", region_name=region, config=config)
-        item: dict[str, Any] | None = client.get_item(TableName=table, Key=key, ConsistentRead=True).get("Item")
+        item: dict[str, Any] | None = client().get_item(TableName=place.table, Key=key, ConsistentRead=True).get("Item")
     except NoRegionError:
-        raise ConfigurationError(f"{url} cannot be read: {NO_REGION}") from None
+        raise ConfigurationError(f"{place.url} cannot be read: {NO_REGION}") from None
     except (BotoCoreError, ClientError, ValueError) as error:
-        raise _table_error(error, translate(error, operation="GetItem", subject=url), table) from error
+        raise _table_error(error, translate(error, operation="GetItem", subject=place.url), place.table) from error
     return item
 
 

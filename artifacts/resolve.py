@@ -7,7 +7,8 @@ Lambda pays for every module when it starts.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final, TypeGuard
 
 from stepout.artifacts import allow as allow_list
 from stepout.artifacts.access import (
@@ -22,6 +23,7 @@ from stepout.artifacts.access import (
 from stepout.artifacts.artifact import Artifact, ForeignArtifact
 from stepout.artifacts.budget import ReadBudget, Spending
 from stepout.artifacts.output import Output, make_output
+from stepout.schemas.array import checked_count
 from stepout.schemas.errors import ConfigurationError, InvalidDocumentError, NotAllowedError
 from stepout.schemas.foreign_text import logger
 from stepout.schemas.json_value import plain_copy
@@ -213,6 +215,9 @@ def resolve_all(  # noqa: PLR0913 - as above
     max_size: int | None = None,
     expected_bucket_owner: str | None = None,
     budget: ReadBudget | None = None,
+    count: int | None = None,
+    execution: str | None = None,
+    state: str | None = None,
 ) -> Resolved:
     """Resolve every task output, pointer and foreign reference in a document, such as the results of a Map state.
 
@@ -223,28 +228,35 @@ def resolve_all(  # noqa: PLR0913 - as above
     turn is refused, and resolved by itself.
 
     Args:
-        document: JSON (a value, text or bytes), or the URL of a task's outcome.
+        document: JSON (a value, text or bytes), or the URL of a task's outcome; with ``count``, the URL that an array
+            job was given, whose children wrote to ``{index}`` in it, or behind a slash at its end.
         allow: As for ``resolve_output``.
         client: As for ``resolve_output``.
         verify: As for ``resolve_output``.
         max_size: As for ``resolve_output``.
         expected_bucket_owner: As for ``resolve_output``.
-        budget: As for ``resolve_output``.
+        budget: As for ``resolve_output``; each child of an array job is a document with a budget of its own.
+        count: How many children an array job has (Batch's ``ArrayProperties.Size``, Kubernetes' ``completions``). Their
+            outputs are at ``$[0]``, ``$[1]`` and so on, all of them, or it is an error.
+        execution: As for ``resolve_output``; for a URL only.
+        state: As for ``resolve_output``; for a URL only.
 
     Returns:
         What was found by location, such as ``$.results[3]``, in the document's order; empty if there is nothing. Its
         ``failures`` are the tasks that failed, which are no outcome and not among its values.
 
     Raises:
+        ArrayIncompleteError: Some children of an array job are missing, failed, or left no output of this run.
         InvalidDocumentError: One of them is invalid.
         ReadBudgetError: It leads to more requests, entries or bytes than the budget.
         NotAllowedError: One of them points outside the allow-list.
         StoreError: As for ``resolve_output``.
     """
     access = _access(allow, client, verify, max_size, expected_bucket_owner, budget)
-    resolved = Resolved()
-    for location, each in _every(_value(document, access), access, resolved.failures):
-        resolved[location] = each
+    if count is not None or execution is not None or state is not None:
+        resolved = _of_url(document, count, access, execution, state)
+    else:
+        resolved = _gathered(_value(document, access), access)
     if resolved.failures:
         _log.warning("resolve_all: %d tasks of the document failed; .failures has them", len(resolved.failures))
     return resolved
@@ -311,15 +323,57 @@ def _value(document: object, access: Access, **run: str | None) -> Any:
     """Return the JSON value of a document, whatever form it came in."""
     if isinstance(document, Pointer | TaskOutput):
         return document.to_dict()
-    if isinstance(document, str) and document.strip().startswith(("s3://", "dynamodb://")):
-        from stepout.artifacts.pulled import read_outcome
+    if _is_url(document):
+        from stepout.artifacts.pulled import Outcomes
 
-        return read_outcome(document, access, **run)
+        return Outcomes(**run).read(document, access)
     if isinstance(document, str | bytes | bytearray | memoryview):
         from stepout.artifacts.interop import load_foreign
 
         return load_foreign(document)
     return plain_copy(document) if isinstance(document, Mapping) and not isinstance(document, dict) else document
+
+
+def _is_url(document: object) -> TypeGuard[str]:
+    return isinstance(document, str) and document.strip().startswith(("s3://", "dynamodb://"))
+
+
+def _gathered(value: Any, access: Access) -> Resolved:
+    resolved = Resolved()
+    for location, each in _every(value, access, resolved.failures):
+        resolved[location] = each
+    return resolved
+
+
+def _of_url(document: object, count: int | None, access: Access, execution: str | None, state: str | None) -> Resolved:
+    """Resolve what lies at the URL of an outcome, or at those of all children of an array job."""
+    from stepout.artifacts.array_job import incomplete, read_children
+    from stepout.artifacts.pulled import Outcomes
+
+    if not _is_url(document):
+        msg = "count=, execution= and state= are for the URL of an outcome, s3://… or dynamodb://…: this is a document"
+        raise ConfigurationError(f"{msg}. Nothing was read")
+    outcomes = Outcomes(execution=execution, state=state)
+
+    def resolve_one(url: str) -> Resolved:
+        own = replace(access, spending=Spending(access.budget or ReadBudget()))
+        found = _gathered(outcomes.read(url, own), own)
+        output = found.get("$")
+        if not isinstance(output, Output):
+            raise invalid_document(f"what lies at {url}", [Problem("$", "type", "must be a task output")])
+        output.check_producer(execution, state)
+        return found
+
+    if count is None:
+        return resolve_one(document)
+    children, missing, failures = read_children(document.strip(), checked_count(count), resolve_one)
+    resolved = Resolved()
+    for index, child in children.items():
+        resolved.update((f"$[{index}]{location[1:]}", each) for location, each in child.items())
+        resolved.failures.update((f"$[{index}]{location[1:]}", each) for location, each in child.failures.items())
+    if missing or failures:
+        raise incomplete(document.strip(), count, missing, failures, resolved)
+    return resolved
 
 
 def _one(document: object, access: Access, *, follow: bool, **run: str | None) -> tuple[Any, DocumentKind, str]:

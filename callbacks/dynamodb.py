@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from stepout.callbacks.clients import service
 from stepout.callbacks.delivery import Delivery
 from stepout.callbacks.pull import check_run
+from stepout.schemas.array import own_url
 from stepout.schemas.errors import ConfigurationError, TaskClosedError
 from stepout.schemas.places import TablePlace, table_place
 from stepout.schemas.process import PerProcess
@@ -32,13 +33,13 @@ _REFUSED: Final = "ConditionalCheckFailedException"
 
 
 def target_from_url(url: str, context: TargetContext) -> DynamoDbTarget:
-    """Make the target that ``dynamodb://table`` or ``dynamodb://table/key`` means.
+    """Make the target that ``dynamodb://table`` or ``dynamodb://table/key`` means: in an array job, the child's own.
 
     Raises:
         ConfigurationError: It is no such URL, no client could be built, or nothing says which execution this is.
     """
     try:
-        place = table_place(url)
+        place = table_place(own_url(url, context.environ))
     except ValueError as error:
         raise ConfigurationError(f"STEPOUT_TARGETS: {error}") from None
     if place.key is not None:

@@ -15,6 +15,7 @@ from typing import Any
 from stepout.callbacks.settings import parse_input
 from stepout.callbacks.sfn import check_token
 from stepout.schemas import Problem, RunIdentity, invalid_document, load_json
+from stepout.schemas.array import INDEX_VARIABLES
 from stepout.schemas.errors import ConfigurationError, InvalidDocumentError
 
 __all__ = ["JOB_VARIABLES", "Job", "read_job"]
@@ -75,14 +76,11 @@ class Job:
         """Return the whole environment of the job's process.
 
         Args:
-            worker: The worker's own. What it says of a job of its own is left out; its
+            worker: The worker's own. What it says of a job of its own is left out, an array job's index included; its
                 ``STEPOUT_HEARTBEAT_SECONDS`` holds for messages that have none.
         """
-        own = {
-            name: value
-            for name, value in worker.items()
-            if name == _HEARTBEAT or name not in (*JOB_VARIABLES, "TASK_TOKEN")
-        }
+        of_a_job = {*JOB_VARIABLES, "TASK_TOKEN", *INDEX_VARIABLES} - {_HEARTBEAT}
+        own = {name: value for name, value in worker.items() if name not in of_a_job}
         return {**own, **self.variables}
 
 

@@ -17,6 +17,12 @@ knowing whether there was a ``Catch``.
   ``Stepout.OutOfMemory``, ``Stepout.ContainerDied``, ``Stepout.TaskFailedToStart``, …; ``Stepout.NothingReported``
   where it knows nothing.
 
+Of an array job, ``url`` is the one that the job was given, and ``"count"`` says how many children it has. If all of
+them succeeded, ``{"url": …, "count": …}`` is returned, with ``execution`` and ``state`` where given: what a consumer
+passes to ``stepout.resolve_all``. Else the failure of the first child that reported one is raised by its name, and
+where none did, ``Stepout.NothingReported``; the cause's ``array`` has the indices of all that failed and of all that
+are missing.
+
 With ``"raise": false`` failures are returned, ``{"failure": {"error": …, "cause": …}}``, for a ``Choice`` and a
 ``Fail`` state with ``ErrorPath``. What goes wrong with the reading itself is always raised, by our error names.
 """
@@ -25,14 +31,16 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from stepout.callbacks.failure import clean, fit_cause
-from stepout.callbacks.pull_reading import read_at
+from stepout.callbacks.pull_reading import read_array_at, read_at
 from stepout.callbacks.stopped import cause_document, judge, task_from_detail
 from stepout.schemas import Problem, TaskOutput, invalid_document, rules
-from stepout.schemas.errors import StepoutError
+from stepout.schemas.array import checked_count, index_ranges
+from stepout.schemas.errors import InvalidDocumentError, StepoutError
+from stepout.schemas.json_text import load_json
 from stepout.schemas.pull import Failure
 
 __all__ = ["NOTHING_REPORTED", "handler", "named"]
@@ -86,7 +94,11 @@ def _outcome(event: Mapping[str, Any]) -> dict[str, Any] | Failure:
     url = event["url"]
     caught = _caught(event)
     path_style = os.environ.get("STEPOUT_S3_PROFILE") == "compatible"
-    found = read_at(url, **_asked(event), since=_began(caught), path_style=path_style)
+    how: dict[str, Any] = {**_asked(event), "since": _began(caught), "path_style": path_style}
+    if event.get("count") is not None:
+        count = checked_count(event["count"])
+        return _of_array(url, read_array_at(url, count, **how), event, caught)
+    found = read_at(url, **how)
     if found is None:
         return _silence(url, caught)
     if isinstance(found, Failure):
@@ -105,6 +117,40 @@ def _event_problems(event: object) -> Iterator[Problem]:
     for name in ("execution", "state"):
         if not isinstance(event.get(name), str | None):
             yield rules.wrong_type(f"$.{name}", "string", event[name])
+
+
+def _of_array(
+    url: str, outcomes: Sequence[Any], event: Mapping[str, Any], caught: Mapping[str, Any]
+) -> dict[str, Any] | Failure:
+    judged = [_judged(each, event) for each in outcomes]
+    failed = {index: each for index, each in enumerate(judged) if isinstance(each, Failure)}
+    missing = [index for index, each in enumerate(judged) if each is None]
+    if not failed and not missing:
+        return {"url": url, "count": len(outcomes), **_asked(event)}
+    first = next(iter(failed.values()), None) or _silence(url, caught)
+    array = {"count": len(outcomes), "failed": index_ranges(failed), "missing": index_ranges(missing)}
+    told = [f"{name}: {array[name]}" for name in ("failed", "missing") if array[name]]
+    message = f"of the array job's {len(outcomes):,} children {'; '.join(told)}. {first}"
+    return Failure(first.error, fit_cause({**_members(first.cause), "message": message, "array": array}))
+
+
+def _judged(outcome: Any, event: Mapping[str, Any]) -> Any:
+    """Return one child's outcome; a failure if it is no output of the run that was asked for."""
+    if outcome is not None and not isinstance(outcome, Failure):
+        try:
+            _check(TaskOutput.from_dict(outcome), event)
+        except InvalidDocumentError as error:
+            return Failure(error.error_name, str(error))
+    return outcome
+
+
+def _members(cause: str) -> dict[str, Any]:
+    """Return the members of a cause, where it is a JSON object; a traceback among them, which is what is cut first."""
+    try:
+        opened = load_json(cause)
+    except InvalidDocumentError:
+        opened = None
+    return {"traceback": "", **(opened if isinstance(opened, dict) else {})}
 
 
 def _asked(event: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from stepout.callbacks.targets import nothing_more
+from stepout.schemas.array import own_url
 from stepout.schemas.errors import ConfigurationError, TaskError
 from stepout.schemas.foreign_text import shown_json
 from stepout.schemas.json_text import dump_json
@@ -51,16 +52,21 @@ def stdout_from_url(url: str, _context: TargetContext) -> StdoutTarget:
     return StdoutTarget()
 
 
-def file_from_url(url: str, _context: TargetContext) -> FileTarget:
-    """Make the target that ``file:///path`` means.
+def file_from_url(url: str, context: TargetContext) -> FileTarget:
+    """Make the target that ``file:///path`` means; in an array job, whose children may share a volume, the child's own.
 
     Raises:
         ConfigurationError: It names no local file, or its folder may not be written to.
     """
-    parts = urlsplit(url)
+    own = own_url(url, context.environ)
+    parts = urlsplit(own)
     if parts.netloc not in ("", "localhost") or not parts.path or parts.query or parts.fragment:
         raise ConfigurationError("STEPOUT_TARGETS: a file target is written file:///path/to/outcome.json")
-    return FileTarget(url2pathname(parts.path))
+    path = Path(url2pathname(parts.path))
+    if own != url:
+        with contextlib.suppress(OSError):  # Said below.
+            path.parent.mkdir(exist_ok=True)
+    return FileTarget(path)
 
 
 class StdoutTarget:

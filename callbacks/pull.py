@@ -19,6 +19,7 @@ from stepout.callbacks.delivery import Delivery
 from stepout.callbacks.places import failure_document
 from stepout.callbacks.pull_reading import body_of
 from stepout.callbacks.retry import Answer
+from stepout.schemas.array import own_url
 from stepout.schemas.errors import ConfigurationError, InvalidDocumentError, TaskClosedError
 from stepout.schemas.foreign_text import logger
 from stepout.schemas.json_text import dump_json, load_json
@@ -46,7 +47,7 @@ _FAILURE_ROOM: Final = 64  # for what a failure's key has more than the output's
 
 
 def target_from_url(url: str, context: TargetContext) -> PullTarget:
-    """Make the target that ``s3://bucket/key`` means.
+    """Make the target that ``s3://bucket/key`` means: in a child of an array job, the child's own place.
 
     Raises:
         ConfigurationError: It is no such URL, no client could be built, or nothing says which execution this is.
@@ -55,7 +56,8 @@ def target_from_url(url: str, context: TargetContext) -> PullTarget:
     profile = context.environ.get("STEPOUT_S3_PROFILE") or "aws"
     if profile not in {"aws", "compatible"}:
         raise ConfigurationError("STEPOUT_S3_PROFILE must be aws or compatible")
-    target = PullTarget(url, context.run, path_style=profile == "compatible", environ=context.environ)
+    own, path_style = own_url(url, context.environ), profile == "compatible"
+    target = PullTarget(own, context.run, path_style=path_style, environ=context.environ)
     target.connect()
     return target
 

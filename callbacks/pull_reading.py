@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final
 
 from stepout.callbacks.clients import service
 from stepout.callbacks.delivery import Delivery
-from stepout.schemas.errors import ConfigurationError, InvalidDocumentError
+from stepout.schemas.array import child_in, child_url, is_of_array, unfilled
+from stepout.schemas.errors import ConfigurationError, InvalidDocumentError, TaskError
 from stepout.schemas.json_text import load_json
 from stepout.schemas.places import key_fault, split_s3_url, table_place
 from stepout.schemas.pull import (
@@ -20,14 +23,18 @@ from stepout.schemas.pull import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
-__all__ = ["body_of", "read_at"]
+    from stepout.schemas.places import TablePlace
+
+__all__ = ["body_of", "read_array_at", "read_at"]
 
 _DOCUMENT_LIMIT: Final = 262_144
 """Bytes: what a state can take."""
 
 _PATIENCE: Final = 20.0
+_CONNECTIONS: Final = 10  # as many as botocore keeps
+_HOW: Final = 'give the function "count"'
 _REMEDY: Final = (
     "Allow s3:GetObject on the outcome and what begins like it, and s3:ListBucket on the bucket, or dynamodb:GetItem "
     "on the table, to the function's role."
@@ -55,46 +62,104 @@ def read_at(
         The output document, unchecked; a ``Failure``; or ``None`` if there is nothing.
 
     Raises:
-        ConfigurationError: It is no such URL.
+        ConfigurationError: It is no such URL, or that of an array job, whose children have outcomes of their own.
         InvalidDocumentError: What is there is no outcome.
         TaskError: It could not be read.
     """
+    if is_of_array(url):
+        raise ConfigurationError(unfilled(url, how=_HOW))
+    place = _place(url, execution=execution, state=state, since=since, path_style=path_style)
+    found = place.read(url)
+    if found is None and (seen := place.children(url)):
+        raise ConfigurationError(unfilled(url, seen=seen, how=_HOW))
+    return found
+
+
+def read_array_at(  # noqa: PLR0913 - as above
+    url: str,
+    count: int,
+    *,
+    execution: str | None = None,
+    state: str | None = None,
+    since: float | None = None,
+    path_style: bool = False,
+) -> list[Any]:
+    """Return what lies at the URLs of all children of an array job, by index; as ``read_at`` does for one task.
+
+    What is no outcome is that child's failure, ``Stepout.InvalidDocument``, and keeps nobody from seeing the others.
+
+    Args:
+        url: The URL that the whole array was given.
+        count: How many children it has.
+        execution: See there.
+        state: See there.
+        since: See there.
+        path_style: See there.
+    """
+    place = _place(child_url(url, 0), execution=execution, state=state, since=since, path_style=path_style)
+
+    def one(index: int) -> Any:
+        try:
+            return place.read(child_url(url, index))
+        except InvalidDocumentError as error:
+            return Failure(error.error_name, str(error))
+
+    with ThreadPoolExecutor(_CONNECTIONS) as pool:
+        return list(pool.map(one, range(count)))
+
+
+def _place(
+    url: str, *, execution: str | None, state: str | None, since: float | None, path_style: bool
+) -> _Objects | _Items:
+    """Return what reads a URL, and others beside it."""
+
+    def ours(failure: Failure) -> bool:
+        return failure.is_of(execution, state)
+
     delivery = Delivery(_REMEDY, patience=_PATIENCE)
     if url.startswith("dynamodb://"):
-        found = _from_table(url, delivery)
-        return None if isinstance(found, Failure) and not found.is_of(execution, state) else found
-    try:
-        bucket, key = split_s3_url(url)
-    except ValueError:
-        bucket, key = "", ""
-    if key_fault(key) is not None:
-        raise ConfigurationError("url: expected s3://bucket/key or dynamodb://table/key, as the task was given it")
-    objects = _Objects(
-        service("s3", near=bucket, s3={"addressing_style": "path"} if path_style else None), bucket, delivery
-    )
-    body = objects.get(key, _DOCUMENT_LIMIT)
-    if body is not None:
-        return load_json(body)
-    unread: InvalidDocumentError | None = None
-    for _, name in sorted(objects.failures(key, since), reverse=True)[:FAILURES_READ]:
-        text = objects.get(name, FAILURE_LIMIT)
-        try:
-            if text is not None and (failure := read_failure(text)).is_of(execution, state):
-                return failure
-        except InvalidDocumentError as error:  # It says nothing of the others beside it.
-            unread = error
-    if unread is not None:
-        raise unread
-    return None
+        _item_place(url)
+        return _Items(service("dynamodb"), delivery, ours)
+    bucket, _ = _object_place(url)
+    style = {"addressing_style": "path"} if path_style else None
+    client = service("s3", near=bucket, s3=style)
+    return _Objects(client, bucket, delivery, ours, since)
 
 
 class _Objects:
-    """The objects of one bucket."""
+    """The outcomes in one bucket."""
 
-    def __init__(self, client: Any, bucket: str, delivery: Delivery) -> None:
+    def __init__(
+        self, client: Any, bucket: str, delivery: Delivery, ours: Callable[[Failure], bool], since: float | None
+    ) -> None:
         self._client, self._bucket, self._delivery = client, bucket, delivery
+        self._ours, self._since = ours, since
 
-    def get(self, key: str, limit: int) -> bytes | None:
+    def read(self, url: str) -> Any:
+        """Return the document or the failure at a URL; ``None`` if there is nothing."""
+        _, key = _object_place(url)
+        body = self._get(key, _DOCUMENT_LIMIT)
+        if body is not None:
+            return load_json(body)
+        unread: InvalidDocumentError | None = None
+        for _, name in sorted(self._failures(key), reverse=True)[:FAILURES_READ]:
+            text = self._get(name, FAILURE_LIMIT)
+            try:
+                if text is not None and self._ours(failure := read_failure(text)):
+                    return failure
+            except InvalidDocumentError as error:  # It says nothing of the others beside it.
+                unread = error
+        if unread is not None:
+            raise unread
+        return None
+
+    def children(self, url: str) -> int:
+        """Return how many children of an array job are seen to have reported below a URL."""
+        _, key = _object_place(url)
+        found = (child_in(each["Key"][len(key) :]) for each in self._listing(f"{key}/"))
+        return len({index for index in found if index is not None})
+
+    def _get(self, key: str, limit: int) -> bytes | None:
         """Return an object's bytes; ``None`` if there is none.
 
         Raises:
@@ -114,18 +179,21 @@ class _Objects:
             raise _too_large(f"s3://{self._bucket}/{key}", limit)
         return body
 
-    def failures(self, key: str, since: float | None) -> list[tuple[float, str]]:
+    def _failures(self, key: str) -> list[tuple[float, str]]:
         """Return when each failure beside an output was written, and its key."""
-        prefix = failure_prefix(key)
+        found = self._listing(failure_prefix(key))
+        times = [(each["LastModified"].timestamp(), each["Key"]) for each in found if is_failure_key(each["Key"], key)]
+        # S3 gives whole seconds.
+        return [each for each in times if self._since is None or each[0] >= int(self._since)]
 
+    def _listing(self, prefix: str) -> Sequence[Mapping[str, Any]]:
         def listing() -> Mapping[str, Any]:
             answer: Mapping[str, Any] = self._client.list_objects_v2(Bucket=self._bucket, Prefix=prefix)
             return answer
 
-        found = self._delivery.run(f"ListObjectsV2 s3://{self._bucket}/{prefix}", listing).get("Contents", ())
-        times = [(each["LastModified"].timestamp(), each["Key"]) for each in found if is_failure_key(each["Key"], key)]
-        # S3 gives whole seconds.
-        return [each for each in times if since is None or each[0] >= int(since)]
+        what = f"ListObjectsV2 s3://{self._bucket}/{prefix}"
+        found: Sequence[Mapping[str, Any]] = self._delivery.run(what, listing).get("Contents", ())
+        return found
 
 
 def body_of(answer: Mapping[str, Any], limit: int) -> bytes | None:
@@ -137,25 +205,56 @@ def body_of(answer: Mapping[str, Any], limit: int) -> bytes | None:
     return body
 
 
-def _from_table(url: str, delivery: Delivery) -> Any:
+def _object_place(url: str) -> tuple[str, str]:
+    try:
+        bucket, key = split_s3_url(url)
+    except ValueError:
+        bucket, key = "", ""
+    if key_fault(key) is not None:
+        raise ConfigurationError("url: expected s3://bucket/key or dynamodb://table/key, as the task was given it")
+    return bucket, key
+
+
+class _Items:
+    """The outcomes in DynamoDB."""
+
+    def __init__(self, client: Any, delivery: Delivery, ours: Callable[[Failure], bool]) -> None:
+        self._client, self._delivery, self._ours = client, delivery, ours
+
+    def read(self, url: str) -> Any:
+        """Return the document or the failure at a URL; ``None`` if there is nothing."""
+        item = self._get(url)
+        if item is None:
+            return None
+        if len(item.get("document", {}).get("S", "").encode()) > _DOCUMENT_LIMIT:
+            raise _too_large(url, _DOCUMENT_LIMIT)
+        found = read_item(item)
+        return None if isinstance(found, Failure) and not self._ours(found) else found
+
+    def children(self, url: str) -> int:
+        """Return whether an array job's first child has reported: no partition key is found by how it begins."""
+        with contextlib.suppress(TaskError, ConfigurationError):  # It may not be looked at, or be no key.
+            return int(self._get(child_url(url, 0)) is not None)
+        return 0
+
+    def _get(self, url: str) -> Mapping[str, Any] | None:
+        place, key = _item_place(url)
+
+        def get() -> Mapping[str, Any]:
+            answer: Mapping[str, Any] = self._client.get_item(TableName=place.table, Key=key, ConsistentRead=True)
+            return answer
+
+        return self._delivery.run(f"GetItem {url}", get).get("Item")
+
+
+def _item_place(url: str) -> tuple[TablePlace, dict[str, Any]]:
     try:
         place = table_place(url)
     except ValueError as error:
         raise ConfigurationError(f"url: {error}") from None
     if place.key is None:
         raise ConfigurationError("url: expected dynamodb://table/key, with the key")
-    client, key = service("dynamodb"), {place.attribute: {"S": place.key}}
-
-    def get() -> Mapping[str, Any]:
-        answer: Mapping[str, Any] = client.get_item(TableName=place.table, Key=key, ConsistentRead=True)
-        return answer
-
-    item = delivery.run(f"GetItem {url}", get).get("Item")
-    if item is None:
-        return None
-    if len(item.get("document", {}).get("S", "").encode()) > _DOCUMENT_LIMIT:
-        raise _too_large(url, _DOCUMENT_LIMIT)
-    return read_item(item)
+    return place, {place.attribute: {"S": place.key}}
 
 
 def _too_large(url: str, limit: int) -> InvalidDocumentError:

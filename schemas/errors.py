@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AccessDeniedError",
+    "ArrayIncompleteError",
     "ArtifactChangedError",
     "ArtifactExistsError",
     "ArtifactExpiredError",
@@ -310,6 +311,35 @@ class TaskFailedError(TaskError):
         super().__init__(message)
         self.error = error
         self.cause = cause
+
+
+class ArrayIncompleteError(TaskError):
+    """In pull mode: not every child of an array job has an output that can be read.
+
+    Attributes:
+        count: How many children there are to be.
+        missing: The indices of those that have reported nothing.
+        failures: What happened to the others, by index: ``TaskFailedError`` where the child failed,
+            ``InvalidDocumentError`` where what lies there is no output of this run.
+        resolved: What was found of those that succeeded, as ``resolve_all`` would return it.
+    """
+
+    error_name = "Stepout.ArrayIncomplete"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        count: int = 0,
+        missing: Sequence[int] = (),
+        failures: Mapping[int, Exception] | None = None,
+        resolved: Mapping[str, object] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.count = count
+        self.missing: tuple[int, ...] = tuple(missing)
+        self.failures: Mapping[int, Exception] = dict(failures or {})
+        self.resolved: Mapping[str, object] = {} if resolved is None else resolved
 
 
 class PermanentError(StepoutError):

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from stepout.schemas import rules
+from stepout.schemas.array import array_index
 from stepout.schemas.errors import ConfigurationError
 from stepout.schemas.json_value import DEPTH_LIMIT, NotPlainError, copy_json, json_problems, plain_copy
 from stepout.schemas.problems import Problem, invalid_document, member
@@ -28,7 +29,8 @@ class RunIdentity:
         execution: ``$$.Execution.Id``, an ARN; ``None`` outside Step Functions.
         state: ``$$.State.Name``.
         attempt: ``$$.State.RetryCount``.
-        map_index: ``$$.Map.Item.Index``, or a path of them from the outside in (``"3-0"``).
+        map_index: ``$$.Map.Item.Index``, or a path of them from the outside in (``"3-0"``). The index of an array
+            job's child is the innermost.
         redrive: ``$$.Execution.RedriveCount``.
         version: The version of stepout that wrote the document.
         nonce: Drawn once per process, since an attempt number does not name one process.
@@ -61,6 +63,9 @@ class RunIdentity:
     def from_env(cls, environ: Mapping[str, str]) -> RunIdentity:
         """Read ``STEPOUT_EXECUTION``, ``_STATE``, ``_ATTEMPT``, ``_MAP_INDEX`` and ``_REDRIVE``; empty means absent.
 
+        In a child of an array job, ``AWS_BATCH_JOB_ARRAY_INDEX`` or ``JOB_COMPLETION_INDEX`` follows the Map's index:
+        all children of one item are given the same ``STEPOUT_MAP_INDEX``, so neither of both could stand alone.
+
         Args:
             environ: ``os.environ``, or a mapping like it.
 
@@ -72,16 +77,17 @@ class RunIdentity:
 
         >>> RunIdentity.from_env({"STEPOUT_STATE": "Mask", "STEPOUT_ATTEMPT": "2"}).to_dict()
         {'state': 'Mask', 'attempt': 2}
+        >>> RunIdentity.from_env({"STEPOUT_MAP_INDEX": "3", "AWS_BATCH_JOB_ARRAY_INDEX": "0"}).map_index
+        '3-0'
         """
         attempt = _variable(environ, "STEPOUT_ATTEMPT", _COUNT, "a whole number, 0 or more: $$.State.RetryCount")
         redrive = _variable(environ, "STEPOUT_REDRIVE", _COUNT, "a whole number, 0 or more: $$.Execution.RedriveCount")
+        item = _variable(environ, "STEPOUT_MAP_INDEX", MAP_INDEX, "$$.Map.Item.Index, or a path of them such as '3-0'")
         return cls(
             execution=environ.get("STEPOUT_EXECUTION") or None,
             state=environ.get("STEPOUT_STATE") or None,
             attempt=None if attempt is None else int(attempt),
-            map_index=_variable(
-                environ, "STEPOUT_MAP_INDEX", MAP_INDEX, "$$.Map.Item.Index, or a path of them such as '3-0'"
-            ),
+            map_index="-".join(filter(None, (item, array_index(environ)))) or None,
             redrive=None if redrive is None else int(redrive),
         )
 

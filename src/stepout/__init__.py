@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from stepout.schemas.contract import Contract
     from stepout.schemas.errors import (
         AccessDeniedError,
+        ArrayIncompleteError,
         ArtifactChangedError,
         ArtifactExistsError,
         ArtifactExpiredError,
@@ -82,6 +83,7 @@ __version__ = "0.1.0"
 __all__ = [
     "ANY_BUCKET",
     "AccessDeniedError",
+    "ArrayIncompleteError",
     "Artifact",
     "ArtifactChangedError",
     "ArtifactExistsError",
