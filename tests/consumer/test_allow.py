@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from stepout.artifacts.allow import ANY_BUCKET, allowed_from, from_env, key_fault, split_url
@@ -27,7 +27,6 @@ segments = st.lists(
 
 
 @given(segments, segments)
-@settings(deadline=None)
 def test_a_prefix_permits_exactly_what_lies_below_it_by_segment(prefix: list[str], key: list[str]) -> None:
     """`s3://b/p` permits a key if and only if its segments begin with those of `p`."""
     allowed = allowed_from([f"s3://bucket/{'/'.join(prefix)}"])
@@ -37,7 +36,6 @@ def test_a_prefix_permits_exactly_what_lies_below_it_by_segment(prefix: list[str
 
 
 @given(segments, st.text(min_size=1, max_size=5))
-@settings(deadline=None)
 def test_a_longer_last_segment_is_another_one(prefix: list[str], more: str) -> None:
     """`s3://b/runs` does not permit `runs2/x`."""
     allowed = allowed_from([f"s3://bucket/{'/'.join(prefix)}"])
@@ -46,14 +44,12 @@ def test_a_longer_last_segment_is_another_one(prefix: list[str], more: str) -> N
 
 
 @given(st.text(max_size=30))
-@settings(deadline=None)
 def test_an_empty_list_permits_nothing(key: str) -> None:
     """`[]` refuses every key."""
     assert not allowed_from([]).permits("bucket", key)
 
 
 @given(st.lists(st.sampled_from(["a", "", ".", "..", "b"]), min_size=1, max_size=6))
-@settings(deadline=None)
 def test_keys_that_could_walk_are_refused_whatever_is_allowed(parts: list[str]) -> None:
     """Empty, `.` and `..` segments are refused even under ANY_BUCKET."""
     walks = any(part in {"", ".", ".."} for part in parts)

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from support.shelf import ALLOW, BreakingStore, Shelf
@@ -52,7 +52,6 @@ def test_bytes_come_back_as_they_were_written(shelf: Shelf, data: bytes) -> None
 
 
 @given(data=st.binary(min_size=1, max_size=300), choice=st.data())
-@settings(deadline=None)
 def test_any_flipped_bit_is_caught(data: bytes, choice: st.DataObject) -> None:
     """A whole read of bytes with one bit changed raises, whichever bit it is."""
     position = choice.draw(st.integers(0, len(data) - 1))
@@ -255,7 +254,6 @@ def _access(store: Any, waits: list[float]) -> Access:
 
 
 @given(lengths=st.lists(st.one_of(st.integers(0, 400), st.just(-1)), max_size=4))
-@settings(deadline=None)
 def test_a_broken_download_is_taken_up_where_it_ended(lengths: list[int]) -> None:
     """However often it breaks (within bounds), the bytes are whole and verified, and the rest is asked for, pinned."""
     shelf, data = Shelf(), bytes(range(256)) * 4

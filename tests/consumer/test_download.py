@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from support.shelf import ALLOW, Shelf
 
@@ -175,7 +175,6 @@ def test_no_path_can_leave_the_folder(shelf: Shelf, tmp_path: Path, path: str) -
 
 
 @given(st.text(max_size=20))
-@settings(deadline=None)
 def test_a_path_without_a_fault_stays_inside(path: str) -> None:
     """Whatever passes the check, joined to a folder, lies in it: on POSIX and on Windows."""
     from pathlib import PurePosixPath, PureWindowsPath

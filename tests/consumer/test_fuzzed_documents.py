@@ -7,7 +7,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.schema_cases import base
 from support.shelf import ALLOW, Shelf
@@ -82,7 +82,7 @@ def quietly(call: Callable[..., Any], *arguments: Any, **named: Any) -> None:
         assert str(error)  # noqa: PT017 - that it has words is what is asked here
 
 
-@settings(deadline=None, max_examples=150, suppress_health_check=list(HealthCheck))
+@settings(max_examples=150)
 @given(value=mutated(), form=FORMS, cut=st.integers(0, 400), byte=st.binary(min_size=1, max_size=3))
 def test_nothing_but_our_errors_leaves_a_reader(value: Any, form: str, cut: int, byte: bytes) -> None:
     """As a value, as text and as bytes, whole and broken, in front of S3 and behind a pointer."""

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 import support
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.shelf import ALLOW, Shelf
 
@@ -196,7 +196,7 @@ def test_damage_is_still_told_from_that(shelf: Shelf, monkeypatch: pytest.Monkey
         artifact.read_table(verify="pinned")
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=200)
 @given(st.binary(max_size=64), st.integers(0, 1 << 40))
 def test_page_headers_of_any_bytes_end_in_numbers_or_a_value_error(data: bytes, values: int) -> None:
     """Nothing else leaves the parser, and it ends."""

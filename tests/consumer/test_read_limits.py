@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from support.shelf import ALLOW, Shelf
@@ -37,7 +37,6 @@ MIB = 1 << 20
 # The default limit -------------------------------------------------------------------------------------------------
 
 
-@settings(deadline=None)
 @given(st.lists(st.none() | st.integers(-5, 1 << 64)))
 def test_the_limit_is_a_quarter_of_the_least_grant(grants: list[int | None]) -> None:
     """At most 1 GiB, also where nobody says anything."""
@@ -193,7 +192,6 @@ def test_what_fits_is_decoded(form: str) -> None:
         decode_image(data, max_size=9_999)
 
 
-@settings(deadline=None)
 @given(
     st.binary(max_size=200),
     st.sampled_from([b"", b"II*\0", b"MM\0*", b"II+\0\b\0\0\0", b"\xff\xd8", b"\x89PNG\r\n\x1a\n"]),

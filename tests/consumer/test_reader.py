@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.csv
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from support.shelf import ALLOW, BreakingStore, Shelf
@@ -51,7 +51,6 @@ def _do(file: Any, step: str, number: int) -> Any:
 
 
 @given(data=st.binary(max_size=SIZE), steps=steps, buffered=st.booleans(), window=st.sampled_from([1, 64, 1 << 20]))
-@settings(deadline=None)
 def test_any_sequence_of_reads_and_seeks_equals_bytesio(
     data: bytes, steps: list[tuple[str, int]], buffered: bool, window: int
 ) -> None:
@@ -69,7 +68,6 @@ def test_any_sequence_of_reads_and_seeks_equals_bytesio(
 
 
 @given(data=st.binary(min_size=1, max_size=SIZE), choice=st.data(), size=st.integers(1, SIZE))
-@settings(deadline=None)
 def test_the_read_that_reaches_the_end_raises(data: bytes, choice: st.DataObject, size: int) -> None:
     """In-order reads of a damaged object raise at the end, and go on raising."""
     artifact = Shelf().damage(data, choice.draw(st.integers(0, len(data) - 1)))

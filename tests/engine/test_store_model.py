@@ -88,7 +88,7 @@ class StoreModel(RuleBasedStateMachine):
         assert self.store.open_uploads == []
 
 
-StoreModel.TestCase.settings = settings(max_examples=25, stateful_step_count=15, deadline=None)
+StoreModel.TestCase.settings = settings(max_examples=25, stateful_step_count=15)
 TestStoreModel = StoreModel.TestCase
 
 

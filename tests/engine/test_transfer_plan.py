@@ -78,7 +78,7 @@ def test_parts_of_streams_grow_within_bounds(transfer: TransferSettings, number:
 
 
 @given(transfer=settings_)
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 def test_the_ceiling_is_what_the_parts_add_up_to(transfer: TransferSettings) -> None:
     """The documented ceiling is the sum over all 10,000 parts."""
     assert ceiling(transfer) == sum(part_size_at(number, transfer) for number in range(1, MAX_PARTS + 1))

@@ -16,7 +16,7 @@ import zipfile
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -208,7 +208,6 @@ def test_a_source_at_its_end_is_refused(
     source.close()
 
 
-@settings(deadline=None)
 @given(content=st.binary(max_size=50), start=st.integers(0, 60))
 def test_a_source_is_read_from_where_it_stands(content: bytes, start: int) -> None:
     """The rest is stored, and an empty rest is refused unless there is nothing in front of it either."""

@@ -12,7 +12,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stepout.artifacts import ArtifactManager, MemoryStore
@@ -183,7 +183,7 @@ def test_columns_in_another_order_are_the_same_columns() -> None:
             _back(both, other)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60)
 @given(
     st.lists(
         st.lists(st.none() | st.integers(-(2**53), 2**53), max_size=4)

@@ -10,7 +10,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from support.ministack import unique
 from support.outcomes import make_table
@@ -299,7 +299,6 @@ KEYS = st.builds(
 )
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(KEYS, INDICES, INDICES)
 def test_no_two_children_share_a_place(key: str, one: int, other: int) -> None:
     """Different indices make different URLs, whose failures are those of one child alone."""
@@ -313,7 +312,6 @@ def test_no_two_children_share_a_place(key: str, one: int, other: int) -> None:
     assert array_index({KUBERNETES: str(one)}) == str(one)
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.sets(INDICES, max_size=60))
 def test_indices_are_named_in_bounded_messages(indices: set[int]) -> None:
     """Runs as ranges, a dozen at most, and a count of the rest; nothing is lost."""

@@ -309,7 +309,7 @@ assert not set(heavy) & set(sys.modules)"""
     assert [sfn_strict.failure(token)[0] for token in tokens[1:]] == ["Stepout.InvalidDocument", "E"]
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     sent=st.lists(st.tuples(st.integers(0, 2), st.sampled_from(["success", "failure", "heartbeat"])), max_size=9),
     shuffled=st.randoms(use_true_random=False),

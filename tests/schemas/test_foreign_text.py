@@ -20,7 +20,7 @@ from stepout.testing import MemoryStore
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-MANY = settings(max_examples=200, deadline=None)
+MANY = settings(max_examples=200)
 
 
 def _span(*ranges: tuple[int, int]) -> Iterable[str]:

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from support.schema_cases import base
 
@@ -115,7 +115,6 @@ def test_an_unknown_version_asks_for_an_upgrade(version: str, words: str) -> Non
     assert "hunter2" not in str(failure.value)
 
 
-@settings(deadline=None)
 @given(
     value=st.recursive(
         st.none() | st.integers() | st.just(POINTER) | st.just(OUTPUT),

@@ -7,7 +7,7 @@ from copy import deepcopy
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from support.schema_cases import base
 
@@ -33,7 +33,6 @@ def merged(outer: dict[str, Any], path: list[str], value: Any) -> dict[str, Any]
     return whole
 
 
-@settings(deadline=None)
 @given(
     outer=st.sampled_from([OUTPUT, MANIFEST, POINTER]),
     path=st.lists(NAMES, min_size=1, max_size=4),

@@ -6,7 +6,7 @@ from copy import deepcopy
 from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
-from hypothesis import HealthCheck, event, given, settings
+from hypothesis import event, given, settings
 from hypothesis import strategies as st
 from support.schema_cases import base, document_cases
 
@@ -17,7 +17,7 @@ from stepout.schemas.json_value import plain_copy
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-MANY = settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+MANY = settings(max_examples=250)
 PARSE: dict[str, Callable[[Any], Pointer | TaskOutput]] = {"pointer": Pointer.from_dict, "output": TaskOutput.from_dict}
 
 ODD_TEXTS = [

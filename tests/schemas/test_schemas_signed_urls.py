@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from stepout.schemas.signed_urls import (
@@ -110,7 +110,6 @@ def test_places_are_named_and_never_quoted() -> None:
     assert SECRET not in "".join(map(str, problems))
 
 
-@settings(deadline=None)
 @given(before=st.text(max_size=40), after=st.text(max_size=40), url=st.sampled_from(SIGNED))
 def test_whatever_stands_around_it_a_presigned_url_is_taken_out(before: str, after: str, url: str) -> None:
     """Nothing around hides it, once white space sets it apart."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 
 __all__ = ["ANY_BYTES", "ANY_TEXT", "MANY", "POISON", "POISON_BYTES", "VALUES"]
 
-MANY = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+MANY = settings(max_examples=40)
 
 DIGITS = "9" * 5_000
 DEEP = "[" * 100_000
