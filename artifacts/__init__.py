@@ -12,8 +12,8 @@ Where to look:
   ``report`` tell how far it is; ``correlation`` says whether an answer can be that of its request;
 - many at once: ``many`` (``put_many``, ``read_many``) over ``crew`` (threads, lazily); small objects cost less by
   ``quick``, which learns a ``sample`` and takes a cheaper route, ``native`` (obstore) or ``light`` (botocore's parts);
-- the store: ``store`` (the protocol), ``s3`` with ``clients``, ``connections``, ``signing``, ``bodies``, ``s3_body`` and
-  ``s3_errors``, and ``memory``;
+- the store: ``store`` (the protocol), ``s3`` with ``clients``, ``connections``, ``signing``, ``bodies``, ``s3_body``
+  and ``s3_errors``, and ``memory``;
 - reading: ``resolve`` and ``output`` (documents), ``access`` (what a reader may do; ``cold``: first small reads without
   botocore), ``artifact`` (one artifact) over
   ``reading`` (verified, pinned; large objects through ``pipeline``, on as many connections as ``spread`` decides),
