@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = {"stepout": "src/stepout", "stepout/artifacts": "artifacts", "stepout/callbacks": "callbacks"}
 FOLDERS["stepout/schemas"] = "schemas"
-BUILD_FILES = ("pyproject.toml", "README.md", "LICENSE")
+BUILD_FILES = ("pyproject.toml", "setup.py", "README.md", "LICENSE")
 
 
 def _expected() -> set[str]:
@@ -40,15 +41,36 @@ def _checkout(target: Path) -> Path:
     return target
 
 
+def _build(source: Path, out: Path, *options: str, umask: int = -1) -> None:
+    command = [sys.executable, "-m", "build", "--no-isolation", *options, "--outdir", str(out), str(source)]
+    subprocess.run(command, check=True, capture_output=True, umask=umask)
+
+
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Build the sdist, and the wheel from the sdist."""
-    source = _checkout(tmp_path_factory.mktemp("checkout") / "src")
     out = tmp_path_factory.mktemp("dist")
     # Without -w or -s, build makes the sdist first and then the wheel from it.
-    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(out), str(source)]
-    subprocess.run(command, check=True, capture_output=True)
-    return next(out.glob("*.whl"))
+    _build(_checkout(tmp_path_factory.mktemp("checkout") / "src"), out)
+    return out
+
+
+@pytest.fixture(scope="module")
+def wheel(built: Path) -> Path:
+    """The wheel."""
+    return next(built.glob("*.whl"))
+
+
+def test_two_sdists_of_one_tree_are_the_same_bytes(built: Path, tmp_path: Path) -> None:
+    """Another checkout, with other times and modes, built later and under another umask, gives the same archive."""
+    source = _checkout(tmp_path / "elsewhere")
+    for path in source.rglob("*"):
+        os.utime(path, (1_700_000_000, 1_700_000_000))
+        path.chmod(0o700 if path.is_dir() else 0o600)
+    _build(source, tmp_path / "dist", "--sdist", umask=0o077)
+    [first], [second] = built.glob("*.tar.gz"), (tmp_path / "dist").glob("*.tar.gz")
+    assert first.name == second.name
+    assert first.read_bytes() == second.read_bytes()
 
 
 def test_wheel_holds_exactly_the_tree(wheel: Path) -> None:
