@@ -6,9 +6,13 @@ import argparse
 import json
 import os
 import re
+import shlex
 import sys
+import tempfile
+import time
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stepout.cli_common import add_json, document_text, print_json
@@ -41,18 +45,30 @@ What a file is, its content says:
                     their names: {"GetBucketVersioning": {…}, …}
   network           the answers of describe-subnets, describe-route-tables and describe-vpc-endpoints, in one file or
                     in several
-Files are held against each other: containers that a state names, heartbeats, timeouts, prefixes.
+Files are held against each other: containers that a state names, heartbeats, timeouts, prefixes. Other JSON is skipped.
+Outcomes that could not be delivered and are kept in this machine's temporary folder are listed.
 
 error: it fails, hangs or loses data. warning: it will hurt some day. note: know it. Values of environment variables are
 never shown.
 
-exit codes: 0 nothing of --fail-on or worse, 1 something was found or could not be read, 2 usage
+exit codes: 0 nothing of --fail-on or worse, 1 something was found or could not be read, or all was skipped, 2 usage
 """
 
+_NO_KIND = "skipped, it is neither a state machine, a task definition, a bucket's configuration nor a network"
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw]?)")
 _FAIL_ON = ("error", "warning", "note", "never")
 _LONGEST_LINE = 4_000
+_SKIPPED, _UNDELIVERED = "SO902", "SO903"
+_APART = (_SKIPPED, _UNDELIVERED)
+"""Notes that say nothing of the documents that were looked at, and so fail nothing."""
+
+_YAML = re.compile(r"\s*(?:- |[\w\"'.$-][\w \"'.$/-]*:(?:\s|$))")
+_OURS_IN_YAML = re.compile(
+    r"^[\s\"'-]*(?:StartAt|States|[Cc]ontainerDefinitions|Rules|Subnets|RouteTables|VpcEndpoints)[\"']?\s*:",
+    re.MULTILINE,
+)
+_FROM_YAML = "python -c 'import json, sys, yaml; json.dump(yaml.safe_load(sys.stdin), sys.stdout)'"
 
 
 def configure_doctor(parser: argparse.ArgumentParser) -> None:
@@ -95,16 +111,17 @@ def _doctor(arguments: argparse.Namespace) -> int:
     if arguments.rules:
         return _print_rules(as_json=arguments.json)
     documents, unread = _gather(arguments)
-    if not documents and not unread:
+    kept = _undelivered()
+    if not documents and not unread and not kept:
         raise ConfigurationError(
             "doctor: nothing to look at. Name a file, --state-machine, --task-definition, --bucket …"
         )
-    findings = [*unread, *examine(documents, _expectations(arguments))]
+    findings = [*unread, *examine(documents, _expectations(arguments)), *kept]
     if arguments.json:
         print_json({"checked": _checked(documents), "findings": [finding.to_dict() for finding in findings]})
     else:
         _print(documents, findings)
-    return 1 if _fails(findings, arguments.fail_on) else 0
+    return 1 if _fails(documents, findings, arguments.fail_on) else 0
 
 
 def _expectations(arguments: argparse.Namespace) -> Expectations:
@@ -118,12 +135,26 @@ def _expectations(arguments: argparse.Namespace) -> Expectations:
     )
 
 
-def _fails(findings: Sequence[Finding], least: str) -> bool:
-    """Whether something is bad enough; what could not be read is, whatever was asked."""
+def _fails(documents: Sequence[Document], findings: Sequence[Finding], least: str) -> bool:
+    """Whether something is bad enough; what could not be read is, whatever was asked, and that all was skipped."""
     from stepout.doctor_findings import SEVERITIES
 
     bad = SEVERITIES[: _FAIL_ON.index(least) + 1] if least != "never" else ()
-    return any(finding.severity in bad or finding.rule == "SO900" for finding in findings)
+    skipped = sum(finding.rule == _SKIPPED for finding in findings)
+    if documents and skipped == len(documents):
+        return True
+    told = [finding for finding in findings if finding.rule not in _APART]
+    return any(finding.severity in bad or finding.rule == "SO900" for finding in told)
+
+
+def _undelivered() -> list[Finding]:
+    from stepout.doctor_undelivered import undelivered_findings
+
+    try:
+        folder = Path(tempfile.gettempdir())
+    except OSError:  # there is none, so nothing is kept there
+        return []
+    return undelivered_findings(folder, time.time())
 
 
 # What is looked at -------------------------------------------------------------------------------------------------
@@ -149,13 +180,41 @@ def _read(file: str) -> Looked:
     from stepout.schemas.json_text import load_json
 
     source = "standard input" if file == "-" else "(argument)" if file.lstrip().startswith(("{", "[")) else file
+    text: str | bytes = ""
+    do = ""
     try:
-        return [Document(source, load_json(document_text(file)))], []
+        text = document_text(file)
+        return [Document(source, load_json(text))], []
     except OSError as error:
         what = f"the file cannot be read: {error.strerror or type(error).__name__}"
     except InvalidDocumentError as error:
         what = f"this is no JSON: {error.problems[0] if error.problems else 'it cannot be parsed'}"
-    return [], [replace(find("SO900", "", what), source=source)]
+        if _is_yaml(text):
+            if not _OURS_IN_YAML.search(_decoded(text)):
+                return [Document(source, None)], []  # somebody else's: skipped as such JSON is
+            what, do = "this is YAML, and only JSON is read", _conversion(file)
+    return [], [replace(find("SO900", "", what, do=do), source=source)]
+
+
+def _decoded(text: str | bytes) -> str:
+    return text if isinstance(text, str) else text.decode("utf-8", "replace")
+
+
+def _is_yaml(text: str | bytes) -> bool:
+    """Whether the first line that says something is a member or an item of YAML."""
+    lines = _decoded(text).removeprefix("\ufeff").splitlines()
+    told = next((line for line in lines if line.strip() and not line.lstrip().startswith(("#", "---", "%YAML"))), "")
+    return _YAML.match(told) is not None
+
+
+def _conversion(file: str) -> str:
+    """Say how YAML becomes JSON."""
+    name = "" if file == "-" else shlex.quote(file)
+    given = f" < {name}" if name else ""
+    return (
+        f"Convert it: yq -o=json . {name or '-'} | stepout doctor -, or, with PyYAML: {_FROM_YAML}{given} | "
+        "stepout doctor -. What CloudFormation fills in (!Sub, !GetAtt) must be filled in before."
+    )
 
 
 def _live(arguments: argparse.Namespace) -> list[Callable[[], Looked]]:
@@ -208,22 +267,38 @@ def _checked(documents: Sequence[Document]) -> list[dict[str, str | None]]:
 
 
 def _print(documents: Sequence[Document], findings: Sequence[Finding]) -> None:
-    lines = [f"{each['source']}: {each['kind'] or 'unknown'}" for each in _checked(documents)]
+    from stepout.doctor_rules import RULES
+
+    checked = _checked(documents)
+    lines = [f"{each['source']}: {each['kind'] or _NO_KIND}" for each in checked]
+    kept = [finding for finding in findings if finding.rule == _UNDELIVERED]
     for finding in findings:
+        if finding.rule in _APART:
+            continue
         lines += ["", f"{finding.severity} {finding.rule}  {finding.source}  {finding.where}".rstrip()]
         lines += [f"  {finding.what}.", f"  Why: {finding.why}", f"  Do: {finding.do}"]
         if finding.example is not None:
             lines.append(f"      {shown_json(json.dumps(finding.example, ensure_ascii=False))}")
-    for line in [*lines, "", _summary(findings)][0 if documents else 1 :]:
+    if kept:  # there may be many: what they have in common is said once
+        lines += ["", f"{kept[0].severity} {_UNDELIVERED}  outcomes that were not delivered, on this machine"]
+        lines += [f"  {finding.source}: {finding.what}" for finding in kept]
+        lines += [f"  Why: {kept[0].why}", f"  Do: {RULES[_UNDELIVERED].do}"]
+    lines += ["", _summary([each for each in findings if each.rule != _SKIPPED], checked)]
+    for line in lines[0 if documents else 1 :]:
         sys.stdout.write(shown(line, _LONGEST_LINE) + "\n")
 
 
-def _summary(findings: Sequence[Finding]) -> str:
+def _summary(findings: Sequence[Finding], checked: Sequence[dict[str, str | None]]) -> str:
     from stepout.doctor_findings import SEVERITIES
 
     counts = {severity: sum(finding.severity == severity for finding in findings) for severity in SEVERITIES}
     said = [f"{count} {severity}{'' if count == 1 else 's'}" for severity, count in counts.items() if count]
-    return ", ".join(said) if said else "nothing found"
+    skipped = sum(each["kind"] is None for each in checked)
+    if skipped and skipped == len(checked):
+        said.append("nothing was looked at")
+    elif not said:
+        said.append("nothing found")
+    return ", ".join([*said, f"{skipped} skipped"] if skipped else said)
 
 
 def _print_rules(*, as_json: bool) -> int:

@@ -37,15 +37,38 @@ def recognise(value: object) -> str | None:
     ('state machine', 'bucket', None)
     """
     found = members(value)
-    if "containerDefinitions" in found or isinstance(found.get("taskDefinition"), dict):
+    if _is_task(found) or _is_task(members(found.get("taskDefinition"))):
         return "task definition"
-    if "definition" in found or "States" in found or _is_state(found):
+    if _is_answer(found) or _is_machine(found) or _is_state(found):
         return "state machine"
-    if any(isinstance(found.get(name), list) for name in NETWORK):
+    if any(_is_list_of_objects(found.get(name)) for name in NETWORK):
         return "network"
     if answers_of(found):
         return "bucket"
     return "state machine" if found and all(_is_state(members(each)) for each in found.values()) else None
+
+
+def _is_task(value: dict[str, Any]) -> bool:
+    return "containerDefinitions" in value
+
+
+def _is_answer(value: dict[str, Any]) -> bool:
+    """Whether it is DescribeStateMachine's answer, or what CreateStateMachine takes; others have definitions, too."""
+    definition = value.get("definition")
+    if isinstance(definition, str):
+        return "stateMachineArn" in value or value.get("type") in ("STANDARD", "EXPRESS") or '"States"' in definition
+    return _is_machine(members(definition))
+
+
+def _is_machine(value: dict[str, Any]) -> bool:
+    if "States" not in value:
+        return False
+    states = members(value["States"])
+    return "StartAt" in value or any(_is_state(members(each)) for each in states.values())
+
+
+def _is_list_of_objects(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(each, dict) for each in value)
 
 
 def _is_state(value: dict[str, Any]) -> bool:
@@ -92,7 +115,7 @@ def _about(
     elif kind == "bucket":
         yield from bucket_findings(value, expected)
     elif kind is None:
-        yield find("SO900", "", f"this JSON is neither a {', a '.join(KINDS[:-1])} nor a {KINDS[-1]}")
+        yield find("SO902", "", f"this JSON is neither a {', a '.join(KINDS[:-1])} nor a {KINDS[-1]}")
 
 
 def _about_network(

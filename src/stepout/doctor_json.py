@@ -10,7 +10,7 @@ from stepout.schemas import foreign_text
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["at", "items", "members", "number", "plain", "shown", "text", "walk"]
+__all__ = ["at", "inside", "items", "members", "number", "plain", "shown", "text", "walk"]
 
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_.$-]*")
 _LONGEST = 80
@@ -69,6 +69,21 @@ def at(where: str, *steps: str | int) -> str:
         else:
             where += '["' + shown(step).replace('"', "'") + '"]'
     return where
+
+
+def inside(value: object, where: str, *names: str) -> tuple[str, Any]:
+    """Return what lies within a value at a path of members, after its own path; ``None`` where nothing does.
+
+    The members' case does not matter: what is written in the wrong one is looked at all the same.
+
+    >>> inside({"overrides": {"Cpu": 1}}, "States.A", "Overrides", "Cpu")
+    ('States.A.overrides.Cpu', 1)
+    """
+    for name in names:
+        found = members(value)
+        key = name if name in found else next((str(each) for each in found if str(each).lower() == name.lower()), name)
+        where, value = at(where, key), found.get(key)
+    return where, value
 
 
 def walk(value: object, where: str) -> Iterator[tuple[str, Any]]:

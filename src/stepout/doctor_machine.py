@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from stepout.doctor_json import at, members, number, plain, shown, text, walk
+from stepout.doctor_language import language_findings
 from stepout.doctor_overrides import overrides_findings
-from stepout.doctor_retry import retry_findings
+from stepout.doctor_retry import raised_names, retry_findings
 from stepout.doctor_rules import find
 from stepout.doctor_states import State, read_reference, states_of
+from stepout.doctor_waiting import pattern_findings, reporter_of, unsupported, unwaited_token_findings
+from stepout.doctor_writers import writers_findings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,6 +24,14 @@ _START_SECONDS = 120
 _DEFAULT_BEAT = 60.0
 _BEATS_IN_HEARTBEAT = 3
 _QUOTA_SMALL, _QUOTA_LARGE = 300, 500
+_IF_IT_BEATS = (
+    "Set HeartbeatSeconds if a program of yours reports and beats. A person or a foreign service never beats: leave it "
+    "out."
+)
+_LONGEST_ANSWER = (
+    "Set TimeoutSeconds above the longest answer you would wait for. Whoever never beats needs no HeartbeatSeconds."
+)
+_ANSWERED = {"TimeoutSeconds": 604_800}
 _LONG = {"HeartbeatSeconds": 300, "TimeoutSeconds": 21600}
 _TOKEN_JSONPATH = {"Name": "STEPOUT_TASK_TOKEN", "Value.$": "$$.Task.Token"}
 _TOKEN_JSONATA = {"Name": "STEPOUT_TASK_TOKEN", "Value": "{% $states.context.Task.Token %}"}
@@ -73,10 +84,13 @@ def machine_findings(document: object, tasks: list[dict[str, Any]]) -> Iterator[
         return
     states = machine_states(document)
     yield from _logging(document, states)
+    raised = raised_names(states)
     for state in states:
+        yield from language_findings(state)
         yield from _waiting(state)
         yield from _places(state)
-        yield from retry_findings(state)
+        yield from writers_findings(state)
+        yield from retry_findings(state, raised)
         yield from overrides_findings(state, tasks)
 
 
@@ -97,8 +111,10 @@ def _waiting(state: State) -> Iterator[Finding]:
     if state.express and (state.waits or state.pattern):
         how = "an activity" if state.is_activity else f".{state.pattern}"
         yield find("SO107", at(state.where, "Resource"), f"an Express workflow cannot run {how}")
-    if state.integration == "eks:runJob" and state.pattern == "waitForTaskToken":
-        yield find("SO108", at(state.where, "Resource"), "eks:runJob with .waitForTaskToken")
+    yield from pattern_findings(state)
+    yield from unwaited_token_findings(state)
+    if unsupported(state):
+        return
     if state.waits:
         yield from _timing(state)
     elif state.pattern == "sync" and not _has(state, "TimeoutSeconds") and not state.bounded:
@@ -109,10 +125,16 @@ def _waiting(state: State) -> Iterator[Finding]:
 
 def _timing(state: State) -> Iterator[Finding]:
     heartbeat, timeout = state.heartbeat, number(state.body.get("TimeoutSeconds"))
+    reporter = reporter_of(state)
     if not _has(state, "HeartbeatSeconds"):
-        yield find("SO101", state.where, "no HeartbeatSeconds", example=_LONG)
+        if reporter == "program":
+            yield find("SO101", state.where, "no HeartbeatSeconds", example=_LONG)
+        elif reporter == "unknown":
+            what = "no HeartbeatSeconds, which is right if nobody beats"
+            yield find("SO101", state.where, what, do=_IF_IT_BEATS, severity="note")
     if not _has(state, "TimeoutSeconds") and not state.bounded:
-        yield find("SO102", state.where, "no TimeoutSeconds", example=_LONG)
+        do, example = ("", _LONG) if reporter == "program" else (_LONGEST_ANSWER, _ANSWERED)
+        yield find("SO102", state.where, "no TimeoutSeconds", do=do, example=example)
     if heartbeat is not None and timeout is not None and heartbeat >= timeout:
         what = f"HeartbeatSeconds is {plain(heartbeat)}, TimeoutSeconds {plain(timeout)}"
         yield find("SO104", at(state.where, "HeartbeatSeconds"), what, example=_LONG)
@@ -149,9 +171,11 @@ def _is_list(value: object) -> bool:
 
 def _places(state: State) -> Iterator[Finding]:
     """What becomes of the output, and how often all copies of the state beat."""
-    if state.waits and not state.jsonata and "ResultPath" in state.body and state.body["ResultPath"] is None:
+    if not state.waits or unsupported(state) or reporter_of(state) != "program":
+        return
+    if not state.jsonata and "ResultPath" in state.body and state.body["ResultPath"] is None:
         yield find("SO110", at(state.where, "ResultPath"), "ResultPath is null", example={"ResultPath": "$.output"})
-    if not state.waits or state.copies == 1:
+    if state.copies == 1:
         return
     every = (state.heartbeat or _DEFAULT_BEAT * _BEATS_IN_HEARTBEAT) / _BEATS_IN_HEARTBEAT
     rate = state.copies / max(every, 1.0)

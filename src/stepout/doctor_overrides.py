@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 from typing import TYPE_CHECKING, Any
 
-from stepout.doctor_json import at, items, members, number, plain, shown, text, walk
+from stepout.asl_services import OVERRIDES_LIMIT
+from stepout.doctor_json import at, inside, items, members, number, plain, shown, text, walk
+from stepout.doctor_lengths import OVERRIDES, overrides_length
 from stepout.doctor_rules import find
 from stepout.doctor_states import TOKEN_NAMES, Override, State, read_reference
 from stepout.doctor_task import command_findings, containers_of, secret_findings
@@ -14,24 +15,10 @@ from stepout.doctor_task import command_findings, containers_of, secret_findings
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from stepout.doctor_findings import Finding
+    from stepout.doctor_findings import Finding, Severity
 
 __all__ = ["overrides_findings", "tasks_of"]
 
-_OVERRIDES_MOST = 8192
-_UNKNOWN_LENGTH = 32
-_LENGTHS = {
-    "Task.Token": 700,
-    "Execution.Id": 210,  # an ARN with both names at their longest, 80 characters each
-    "Execution.Name": 80,
-    "StateMachine.Id": 140,
-    "StateMachine.Name": 80,
-    "State.RetryCount": 2,
-    "Map.Item.Index": 5,
-    "Execution.RedriveCount": 2,
-    "State.EnteredTime": 24,
-    "Execution.StartTime": 24,
-}
 _NUMBERS = ("State.RetryCount", "Map.Item.Index", "Execution.RedriveCount")
 _PATH = re.compile(r"\$\$\.(Execution|State|StateMachine|Task|Map)\b.*|\$states\.(context|input)\b.*", re.DOTALL)
 _ANY_PATH = re.compile(r"\$\.[A-Za-z_].*|States\.(Format|JsonToString|Array)\(.*", re.DOTALL)
@@ -39,6 +26,14 @@ _CONTEXT = re.compile(r"(?:\$\$|\$states\.context)\.((?:Execution|State|StateMac
 _EXPRESSION = re.compile(r"\s*\{%.*%\}\s*", re.DOTALL)
 _RUN = ("STEPOUT_EXECUTION", "STEPOUT_STATE", "STEPOUT_ATTEMPT")
 _HEARTBEAT = "STEPOUT_HEARTBEAT_SECONDS"
+_INPUT, _ALLOW = "STEPOUT_INPUT", "STEPOUT_ALLOW"
+_CONTAINERS = ("ecs:runTask", "batch:submitJob", "eks:runJob")
+_OUTSIDE = re.compile(r"\$")
+_FIXED = re.compile(
+    r"(\$\$|\$states\.context)\.(Execution\.(Id|Name|StartTime|RedriveCount)|State|StateMachine|Task|Map\.Item\.Index)\b[\w.]*"
+    r"|'[^']*'|\"[^\"]*\"|\$\w+(?=\()"
+)
+"""What no input changes: names of the run, literals, functions of JSONata."""
 _VERSION = re.compile(r":\d+")
 
 
@@ -53,8 +48,11 @@ def overrides_findings(state: State, tasks: list[dict[str, Any]]) -> Iterator[Fi
     yield from _literal_paths(state)
     yield from _variables(state, variables)
     yield from secret_findings((each.name, each.where, each.reference.value) for each in _literals(variables))
-    if state.integration == "ecs:runTask":
+    if state.integration in OVERRIDES:
         yield from _length(state)
+    if state.integration in _CONTAINERS:
+        yield from _allowed(variables, tasks_of(state, tasks))
+    if state.integration == "ecs:runTask":
         mine = tasks_of(state, tasks)
         yield from _containers(state, mine)
         if {each.name for each in variables} & set(TOKEN_NAMES):
@@ -63,8 +61,9 @@ def overrides_findings(state: State, tasks: list[dict[str, Any]]) -> Iterator[Fi
 
 def tasks_of(state: State, tasks: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the task definitions that a state may run: those of the family that it names, all if that is looked up."""
-    arguments = members(state.arguments[1])
-    wanted = arguments.get("TaskDefinition")
+    if state.integration != "ecs:runTask":
+        return []
+    wanted = inside(state.arguments[1], "", "TaskDefinition")[1]
     if not isinstance(wanted, str) or read_reference("TaskDefinition", wanted, jsonata=state.jsonata).dynamic:
         return tasks
     family = _VERSION.sub("", wanted.rpartition("/")[2])
@@ -147,47 +146,49 @@ def _is_number(each: Override) -> bool:
 
 
 def _length(state: State) -> Iterator[Finding]:
-    where, arguments = state.arguments
-    overrides = members(arguments).get("Overrides")
-    if not isinstance(overrides, dict):
+    found = overrides_length(state)
+    if found is None:
         return
-    place = at(where, "Overrides")
-    unknown: list[str] = []
-    length = len(json.dumps(_rendered(overrides, state, unknown, place), ensure_ascii=False, separators=(",", ":")))
-    if length > _OVERRIDES_MOST:
-        what = f"about {length:,} characters with a token of 700, over {_OVERRIDES_MOST:,}"
-        yield find("SO301", place, what)
-    elif unknown:
-        left = f"about {_OVERRIDES_MOST - length:,} characters are left for it, where quotation marks count twice"
-        yield find("SO302", unknown[0], f"its length is the input's; {left}")
+    if found.characters > OVERRIDES_LIMIT:
+        what = f"they may take {found.characters:,} characters with a token of 700, over {OVERRIDES_LIMIT:,}"
+        yield find("SO301", found.where, what)
+    elif found.unknown:
+        room = (OVERRIDES_LIMIT - found.characters) // 2  # inside JSON, a quotation mark takes two
+        yield find("SO302", found.unknown[0], f"its length is the input's; {room:,} characters of JSON are sure to fit")
 
 
-def _rendered(value: object, state: State, unknown: list[str], where: str) -> Any:
-    """Return the overrides as RunTask gets them, with letters for what is looked up."""
-    if isinstance(value, list):
-        return [_rendered(each, state, unknown, at(where, index)) for index, each in enumerate(value)]
-    if not isinstance(value, dict):
-        found = read_reference("", value, jsonata=state.jsonata)
-        return _letters(found.value, state, unknown, where) if found.dynamic else value
-    done = {}
-    for key, each in value.items():
-        found, place = read_reference(str(key), each, jsonata=state.jsonata), at(where, str(key))
-        done[str(key).removesuffix(".$")] = (
-            _letters(found.value, state, unknown, place) if found.dynamic else _rendered(each, state, unknown, place)
-        )
-    return done
+# The input ---------------------------------------------------------------------------------------------------------
 
 
-def _letters(expression: str, state: State, unknown: list[str], where: str) -> str:
-    bare = expression.removeprefix("$$.").removeprefix("$states.context.")
-    if bare == "State.Name":
-        return "x" * len(state.name)
-    if bare in _LENGTHS:
-        return "x" * _LENGTHS[bare]
-    held = [length for path, length in _LENGTHS.items() if path in expression]
-    if not held and re.search(r"\$(?!\w)|\$states\.input", expression):
-        unknown.append(where)
-    return "x" * (sum(held) or _UNKNOWN_LENGTH)
+def _allowed(variables: list[Override], tasks: list[dict[str, Any]]) -> Iterator[Finding]:
+    """A task whose input is a document does not start without STEPOUT_ALLOW; code may say it as well."""
+    inputs = [each for each in variables if each.name == _INPUT and _may_be_document(each)]
+    if not inputs or any(each.name == _ALLOW for each in variables):
+        return
+    containers = [container for task in tasks for _, container in containers_of(task)]
+    if any(_ALLOW in _names(container) for container in containers):
+        return
+    certain = containers and not any(container.get("environmentFiles") for container in containers)
+    what = "neither the state nor the task definition sets it" if certain else "the state does not set it"
+    more = "" if certain else "; it may be set where the job is defined"
+    found = [text(each.reference.value) for each in _literals(variables) if each.name == "STEPOUT_BUCKET"]
+    example = {"Name": _ALLOW, "Value": f"s3://{shown(found[0]) if found else 'results-bucket'}/"}
+    severity: Severity | None = None if certain else "note"
+    yield find("SO310", inputs[0].where, what + more, example=example, severity=severity)
+
+
+def _may_be_document(variable: Override) -> bool:
+    told = variable.reference.value
+    if not isinstance(told, str):
+        return False
+    if variable.reference.dynamic:
+        return _OUTSIDE.search(_FIXED.sub("", told)) is not None
+    return told.strip().startswith(("s3://", "dynamodb://")) or '"stepout"' in told
+
+
+def _names(container: dict[str, Any]) -> set[str]:
+    pairs = [*items(container.get("environment")), *items(container.get("secrets"))]
+    return {text(members(pair).get("name")) for pair in pairs}
 
 
 # The task definition's part ----------------------------------------------------------------------------------------
@@ -196,15 +197,15 @@ def _letters(expression: str, state: State, unknown: list[str], where: str) -> s
 def _containers(state: State, tasks: list[dict[str, Any]]) -> Iterator[Finding]:
     where, arguments = state.arguments
     known = {text(container.get("name")) for task in tasks for _, container in containers_of(task)}
-    overrides = members(members(arguments).get("Overrides"))
-    for index, each in enumerate(items(overrides.get("ContainerOverrides"))):
-        place, name = at(where, "Overrides", "ContainerOverrides", index), members(each).get("Name")
-        yield from command_findings(place, members(each).get("Command"), name="Command")
+    where, overrides = inside(arguments, where, "Overrides", "ContainerOverrides")
+    for index, each in enumerate(items(overrides)):
+        place, name = inside(each, at(where, index), "Name")
+        yield from command_findings(at(where, index), inside(each, "", "Command")[1], name="Command")
         if not isinstance(name, str) or read_reference("Name", name, jsonata=state.jsonata).dynamic:
             continue
         if known and name not in known:
             has = ", ".join(sorted(shown(each) for each in known))
-            yield find("SO304", at(place, "Name"), f"{shown(name)} is none of its containers: {has}")
+            yield find("SO304", place, f"{shown(name)} is none of its containers: {has}")
 
 
 def _heartbeat(state: State, variables: list[Override], tasks: list[dict[str, Any]]) -> Iterator[Finding]:

@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 import difflib
+import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from stepout.doctor_json import at, items, members, number, shown
 from stepout.doctor_rules import find
+from stepout.doctor_states import read_reference
+from stepout.doctor_waiting import reporter_of
 from stepout.schemas import errors
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
-    from stepout.doctor_findings import Finding
+    from stepout.doctor_findings import Finding, Severity
     from stepout.doctor_states import State
 
-__all__ = ["OTHER_NAMES", "PERMANENT_NAMES", "RETRYABLE_NAMES", "known_names", "retry_findings"]
+__all__ = [
+    "OTHER_NAMES",
+    "PERMANENT_NAMES",
+    "RETRYABLE_NAMES",
+    "Raised",
+    "known_names",
+    "raised_names",
+    "retry_findings",
+]
 
 OTHER_NAMES = (
     "Stepout.ContainerDied",
@@ -68,6 +80,7 @@ _STATES = frozenset(
         "States.Runtime",
     }
 )
+_QUOTED = re.compile(r"'([^']*)'|\"([^\"]*)\"")
 _OPEN_FAMILY = "States.Http."  # HTTP tasks name the status in it
 _NEVER_AGAIN = {"ErrorEquals": [errors.PermanentError.error_name], "MaxAttempts": 0}
 _AGAIN = {"ErrorEquals": list(RETRYABLE_NAMES), "IntervalSeconds": 30, "BackoffRate": 2, "MaxAttempts": 3}
@@ -79,17 +92,55 @@ def known_names() -> dict[str, str]:
     return {name: kind.error_name for name, kind in kinds.items()} | {name: name for name in OTHER_NAMES}
 
 
-def retry_findings(state: State) -> Iterator[Finding]:
+@dataclass(frozen=True)
+class Raised:
+    """What the Fail states of a state machine raise.
+
+    Attributes:
+        names: Names that are written there, wherever that is.
+        elsewhere: The paths of those that take the name from somewhere else.
+    """
+
+    names: frozenset[str] = frozenset()
+    elsewhere: tuple[str, ...] = ()
+
+    def unknown_within(self, state: State) -> bool:
+        """Whether a Fail state within a state may raise any name."""
+        return any(where.startswith(f"{state.where}.") for where in self.elsewhere)
+
+
+def raised_names(states: Sequence[State]) -> Raised:
+    """Return the names that a state machine's own Fail states raise: a Map or Parallel state around them catches these.
+
+    Args:
+        states: All its states.
+    """
+    names, elsewhere = set(), []
+    for state in states:
+        if state.body.get("Type") != "Fail":
+            continue
+        found = read_reference("Error", state.body.get("Error"), jsonata=state.jsonata)
+        if not found.dynamic and isinstance(found.value, str):
+            names.add(found.value)
+        elif found.dynamic:
+            names.update(first or second for first, second in _QUOTED.findall(found.value))
+        if found.dynamic or "ErrorPath" in state.body:
+            elsewhere.append(state.where)
+    return Raised(frozenset(names), tuple(elsewhere))
+
+
+def retry_findings(state: State, raised: Raised) -> Iterator[Finding]:
     """Look at a state's Retry and Catch.
 
     Args:
         state: Any state.
+        raised: What the state machine's Fail states raise.
     """
     for kind in ("Retry", "Catch"):
         entries = [members(entry) for entry in items(state.body.get(kind))]
         yield from _shape(state, kind, entries)
         for index, entry in enumerate(entries):
-            yield from _names(at(state.where, kind, index), entry, by_token=_by_token(state))
+            yield from _names(state, at(state.where, kind, index, "ErrorEquals"), entry, raised)
         yield from _timeouts(state, kind, entries)
     yield from _retries(state)
     for index, entry in enumerate(items(state.body.get("Catch"))):
@@ -131,17 +182,19 @@ def _shadowed(where: str, names: list[str], seen: set[str]) -> Iterator[Finding]
             yield find("SO207", where, f"an entry before it has States.TaskFailed, which matches {shown(name)}, too")
 
 
-def _names(where: str, entry: dict[str, Any], *, by_token: bool) -> Iterator[Finding]:
-    """Names that match nothing."""
-    place = at(where, "ErrorEquals")
+def _names(state: State, where: str, entry: dict[str, Any], raised: Raised) -> Iterator[Finding]:
+    """Names that match nothing: neither Step Functions nor stepout nor a Fail state of this state machine has them."""
+    milder: Severity | None = "note" if raised.unknown_within(state) else None
     for name in _listed(entry):
         if name == "States.Runtime":
-            yield find("SO212", place, "States.Runtime is named")
+            yield find("SO212", where, "States.Runtime is named")
+        elif name in raised.names:
+            continue
         elif name.startswith("States."):
             if name not in _STATES and not name.startswith(_OPEN_FAMILY):
-                yield _misspelt("SO202", place, name, sorted(_STATES))
-        elif (ours := _meant(name, by_token=by_token)) is not None:
-            yield _misspelt("SO201", place, name, ours)
+                yield _misspelt("SO202", where, name, sorted(_STATES), milder)
+        elif (ours := _meant(name, by_token=_by_token(state))) is not None:
+            yield _misspelt("SO201", where, name, ours, milder)
 
 
 def _meant(name: str, *, by_token: bool) -> list[str] | None:
@@ -158,16 +211,15 @@ def _meant(name: str, *, by_token: bool) -> list[str] | None:
     return sorted(known.values()) if name.lower().startswith(("stepout.", "stepout:")) else None
 
 
-def _misspelt(rule: str, where: str, name: str, candidates: list[str]) -> Finding:
+def _misspelt(rule: str, where: str, name: str, candidates: list[str], severity: Severity | None) -> Finding:
     spelling = {each.lower(): each for each in candidates}
     near = difflib.get_close_matches(name.lower().removesuffix("error"), spelling, n=1, cutoff=0.5)
     meant = candidates[0] if len(candidates) == 1 else spelling[near[0]] if near else None
     if (native := f"States.{name.rpartition('.')[2]}") in _STATES:
         meant = native
     hint = f"; {meant} was probably meant" if meant else ""
-    return find(
-        rule, where, f"{shown(name)} is no error name{hint}", example={"ErrorEquals": [meant]} if meant else None
-    )
+    example = {"ErrorEquals": [meant]} if meant else None
+    return find(rule, where, f"{shown(name)} is no error name{hint}", example=example, severity=severity)
 
 
 def _timeouts(state: State, kind: str, entries: list[dict[str, Any]]) -> Iterator[Finding]:
@@ -179,21 +231,27 @@ def _timeouts(state: State, kind: str, entries: list[dict[str, Any]]) -> Iterato
     named = listed & {_TIMEOUT, _HEARTBEAT}
     if kind == "Catch" and _FAILED in listed and _TIMEOUT not in listed:
         yield find("SO205", at(state.where, kind), "it has States.TaskFailed and not States.Timeout", example=both)
-    elif len(named) == 1 and not (_TIMEOUT in named and _FAILED in listed):
+    elif len(named) == 1 and not (_TIMEOUT in named and (_FAILED in listed or not _beats(state))):
         yield find("SO206", at(state.where, kind), f"it has {named.pop()} alone", example=both)
+
+
+def _beats(state: State) -> bool:
+    """Whether a heartbeat can be missed."""
+    return any(name in state.body for name in ("HeartbeatSeconds", "HeartbeatSecondsPath"))
 
 
 def _retries(state: State) -> Iterator[Finding]:
     """What is tried again in vain, and what is not tried again."""
     handled: set[str] = set()
+    ours = state.waits and reporter_of(state) == "program"
     for index, entry in enumerate(items(state.body.get("Retry"))):
         names, where = set(_listed(members(entry))), at(state.where, "Retry", index)
         if number(members(entry).get("MaxAttempts")) != 0:
             for name in sorted(names & set(PERMANENT_NAMES)):
                 what = f"{name} is retried; it is reported where another try ends alike"
                 yield find("SO208", at(where, "ErrorEquals"), what, example=_NEVER_AGAIN)
-            if state.waits and names & {_ALL, _FAILED} and errors.PermanentError.error_name not in handled:
+            if ours and names & {_ALL, _FAILED} and errors.PermanentError.error_name not in handled:
                 yield find("SO209", where, "nothing before it excepts Stepout.Permanent", example=_NEVER_AGAIN)
         handled |= names
-    if state.waits and not handled & {_ALL, _FAILED, *RETRYABLE_NAMES}:
+    if ours and not handled & {_ALL, _FAILED, *RETRYABLE_NAMES}:
         yield find("SO210", state.where, "no Retry names them", example={"Retry": [_AGAIN]})

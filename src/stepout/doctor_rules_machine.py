@@ -89,6 +89,43 @@ MACHINE = (
         "Throttled beats are retried, but past the quota healthy tasks miss their heartbeat.",
         "Lower MaxConcurrency or raise HeartbeatSeconds: a task beats three times in HeartbeatSeconds.",
     ),
+    Rule(
+        "SO112",
+        "error",
+        "A task token is passed on where nothing waits for it",
+        "Step Functions makes a token for .waitForTaskToken alone: elsewhere the path leads to nothing, and the state "
+        "fails or its task reports to nobody.",
+        "Use .waitForTaskToken; or leave the token out, and report by pull mode (STEPOUT_OUTPUT) beside .sync.",
+    ),
+    Rule(
+        "SO113",
+        "error",
+        "Several containers share one task token or one output",
+        "The first report closes the token, and the first success is the output: what the others have done is lost.",
+        "Set Count to 1, and start one state for each container with a Map.",
+    ),
+    Rule(
+        "SO114",
+        "error",
+        "The service does not support how the state waits",
+        "Step Functions refuses a Resource with a pattern that its integration does not have.",
+        "Use .sync with pull mode (STEPOUT_OUTPUT), or hand the token out through ECS, SQS or Lambda.",
+    ),
+    Rule(
+        "SO115",
+        "warning",
+        "The containers of an array job write to one output",
+        "Each writes its own document, its index behind the URL: nobody finds an output at the URL itself, and the "
+        "reader must be told how many there are.",
+        "Write {index} where the index belongs in the URL, and read all of them with their count.",
+    ),
+    Rule(
+        "SO116",
+        "error",
+        "A state has fields of the other query language",
+        "Step Functions refuses the state machine: a state is written in JSONPath or in JSONata, not in both.",
+        "Use the language's own fields, or change QueryLanguage.",
+    ),
 )
 
 RETRY = (
@@ -191,16 +228,17 @@ OVERRIDES = (
     Rule(
         "SO301",
         "error",
-        "The ECS overrides are too long",
-        "RunTask takes 8,192 characters of overrides, JSON included; a token takes about 700. The state fails before a "
-        "container starts.",
+        "The overrides are too long",
+        "RunTask and SubmitJob take 8,192 characters of overrides, JSON included; a token takes about 700. The state "
+        "fails before a container starts.",
         "Move constants into the task definition, and pass the input as a pointer (STEPOUT_INPUT).",
     ),
     Rule(
         "SO302",
         "note",
         "An override's length depends on the execution's input",
-        "RunTask takes 8,192 characters of overrides; an input that grows fails the state before a container starts.",
+        "RunTask and SubmitJob take 8,192 characters of overrides; an input that grows fails the state before a "
+        "container starts.",
         "Pass a pointer instead of the data (STEPOUT_INPUT takes both).",
     ),
     Rule(
@@ -253,5 +291,20 @@ OVERRIDES = (
         "Without execution, state and attempt the artifacts' keys and the failure's cause do not say which run they "
         "are of.",
         "Pass STEPOUT_EXECUTION, STEPOUT_STATE and STEPOUT_ATTEMPT.",
+    ),
+    Rule(
+        "SO310",
+        "warning",
+        "STEPOUT_ALLOW is missing where the input can be a pointer",
+        "A task whose input is a pointer, a task output or a URL does not start without a list of what it may read.",
+        'Set STEPOUT_ALLOW to "s3://bucket/prefix/", or pass allow=[…] to open_task.',
+    ),
+    Rule(
+        "SO311",
+        "error",
+        "Members of a service's parameters begin with a small letter",
+        "Step Functions wants PascalCase, however deep, where the service's own API has camelCase: it refuses or "
+        "ignores what it does not know.",
+        "Write ContainerOverrides, Environment, Name, Value.",
     ),
 )

@@ -233,4 +233,19 @@ LOOKING = (
         "A permission is missing, so this part was not checked.",
         "Grant the permission, or give the answer as a file.",
     ),
+    Rule(
+        "SO902",
+        "note",
+        "Skipped: not a document of these kinds",
+        "Nothing in it was looked at.",
+        "Give a state machine, a task definition, a bucket's configuration or a network (see --help).",
+    ),
+    Rule(
+        "SO903",
+        "note",
+        "An outcome that was not delivered is kept on this machine",
+        "It may be the only copy: nothing removes such a folder, and with the machine or the container it is gone.",
+        "Read it with stepout show. If the state still waits, send it with send-task-success; else hand it to whoever "
+        "needs it. Then remove the folder.",
+    ),
 )

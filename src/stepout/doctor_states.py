@@ -20,6 +20,8 @@ _ACTIVITY = re.compile(r"arn:[\w-]+:states:[\w-]+:\w+:activity:.+")
 _JSONATA = re.compile(r"\s*\{%(.*)%\}\s*", re.DOTALL)
 _TOKEN = re.compile(r"\$\$(\.Task(\.Token)?)?|\$states\.context(\.Task(\.Token)?)?")
 _WITHIN = re.compile(r"\$\$\.Task\.Token\b|\$states\.context(\.Task\.Token\b|\.Task\s*$|\s*$)")
+_NAMED = re.compile(r"(\$\$|\$states\.context)\.Task\.Token\b")
+_MACHINES = ("Branches", "ItemProcessor", "Iterator")
 
 DISTRIBUTED_MOST = 10_000  # child executions at once, where MaxConcurrency is 0 or absent [Distributed Map's guide]
 INLINE_MOST = 40  # iterations at once of an inline Map [Map's guide]
@@ -44,6 +46,11 @@ class Reference:
             return False
         return bool(_TOKEN.fullmatch(self.value.strip()) or _WITHIN.search(self.value))
 
+    @property
+    def names_token(self) -> bool:
+        """Whether it names the task token itself, not the whole context object."""
+        return self.dynamic and isinstance(self.value, str) and _NAMED.search(self.value) is not None
+
 
 @dataclass(frozen=True, slots=True)
 class Override:
@@ -62,7 +69,8 @@ class State:
         name: Its own.
         where: Its path.
         body: Its members.
-        jsonata: Whether its query language is JSONata, not JSONPath.
+        jsonata: Whether it is read as JSONata, not as JSONPath.
+        language: What it or its state machine says of the query language; empty where neither is seen.
         express: Whether it runs in an Express workflow.
         bounded: Whether its state machine has a TimeoutSeconds.
         copies: How many of it may run at once, by the Maps around it.
@@ -72,6 +80,7 @@ class State:
     where: str
     body: dict[str, Any]
     jsonata: bool = False
+    language: str = ""
     express: bool = False
     bounded: bool = False
     copies: int = 1
@@ -81,6 +90,11 @@ class State:
         """The service and its action, such as ``ecs:runTask``; empty if the state is no task."""
         found = _SERVICE.fullmatch(self._resource)
         return found.group(1) if found and not self.is_activity else ""
+
+    @property
+    def is_sdk_call(self) -> bool:
+        """Whether it calls a service as the SDKs do, not by an optimized integration."""
+        return ":aws-sdk:" in self._resource
 
     @property
     def pattern(self) -> str:
@@ -105,9 +119,22 @@ class State:
 
     @property
     def arguments(self) -> tuple[str, Any]:
-        """What it passes to the service, after the path of it."""
-        name = "Arguments" if self.jsonata else "Parameters"
+        """What it passes to the service, after the path of it; the other language's member where its own is missing."""
+        name, other = ("Arguments", "Parameters") if self.jsonata else ("Parameters", "Arguments")
+        if name not in self.body and other in self.body:
+            name = other
         return at(self.where, name), self.body.get(name)
+
+    @property
+    def looked_up(self) -> list[tuple[str, Reference]]:
+        """Everything of its own that is looked up, whatever the member; not what the machines within it hold."""
+        own = {name: value for name, value in self.body.items() if name not in _MACHINES}
+        pairs = [
+            (at(place, key), read_reference(str(key), each, jsonata=self.jsonata))
+            for place, value in walk(own, self.where)
+            for key, each in _pairs(value)
+        ]
+        return [(place, found) for place, found in pairs if found.dynamic]
 
     @property
     def overrides(self) -> list[Override]:
@@ -127,6 +154,10 @@ class State:
                 found = read_reference(lower[key], members(value)[lower[key]], jsonata=self.jsonata)
                 return Override(name, at(where, lower[key]), found)
         return None
+
+
+def _pairs(value: object) -> list[tuple[str | int, Any]]:
+    return list(members(value).items()) or list(enumerate(items(value)))
 
 
 def read_reference(key: str, value: object, *, jsonata: bool) -> Reference:
@@ -159,6 +190,7 @@ def states_of(machine: object, where: str = "", *, express: bool = False) -> Ite
         where=where,
         body=top,
         jsonata=top.get("QueryLanguage") == "JSONata",
+        language=text(top.get("QueryLanguage")) or ("JSONPath" if "StartAt" in top else ""),
         express=express,
         bounded="TimeoutSeconds" in top,
     )
@@ -172,27 +204,35 @@ def states_of(machine: object, where: str = "", *, express: bool = False) -> Ite
 def _inner(machine: State) -> Iterator[State]:
     """Yield the states of one machine, which is passed as if it were a state."""
     for name, body in members(machine.body.get("States")).items():
+        said = text(members(body).get("QueryLanguage")) or machine.language
         yield replace(
             machine,
             name=str(name),
             where=at(machine.where, "States", str(name)),
             body=members(body),
-            jsonata=_is_jsonata(members(body), inherited=machine.jsonata),
+            jsonata=_is_jsonata(members(body), said == "JSONata" if said else machine.jsonata),
+            language=said,
         )
 
 
-def _is_jsonata(body: dict[str, Any], *, inherited: bool) -> bool:
-    """Whether a state is written in JSONata: it says so, or has a member that only one of the two languages has."""
-    if body.get("QueryLanguage") is not None:
-        return bool(body["QueryLanguage"] == "JSONata")
-    return "Arguments" in body or (inherited and "Parameters" not in body)
+def _is_jsonata(body: dict[str, Any], announced: bool) -> bool:
+    """Whether a state is read as JSONata: it is said of it, or it has members that only one of the languages has.
+
+    Where both are the case and do not agree, it is read by what it looks like, so that nothing else is found wrong.
+    """
+    if "Arguments" in body:
+        return body.get("QueryLanguage") in (None, "JSONata")
+    keys = [str(key) for _, value in walk(body.get("Parameters"), "") for key in members(value)]
+    return announced and not any(key.endswith(".$") for key in keys)
 
 
 def _machines(state: State) -> Iterator[State]:
     """Yield the machines within a state."""
+    if "QueryLanguage" in state.body:  # it is the state's alone; what it is for states inside is not documented
+        state = replace(state, language="")
     for index, branch in enumerate(items(state.body.get("Branches"))):
         yield replace(state, where=at(state.where, "Branches", index), body=members(branch))
-    for name in ("ItemProcessor", "Iterator"):
+    for name in _MACHINES[1:]:
         if isinstance(inner := state.body.get(name), dict):
             settings = members(inner.get("ProcessorConfig"))
             distributed = settings.get("Mode") == "DISTRIBUTED"

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from botocore.config import Config
 from support.doctor_cases import bucket, machine, network, sound, task
 from support.ministack import ROLE, unique
 
+from stepout.callbacks.document import keep
 from stepout.cli import main
 from stepout.doctor_live import look_bucket, look_network, look_state_machine
 from stepout.doctor_rules import RULES
@@ -26,6 +28,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from stepout.local import LocalAws
+
+
+@pytest.fixture(autouse=True)
+def temporary(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A temporary folder in which no other test keeps its outcomes."""
+    folder = tmp_path_factory.mktemp("temporary")
+    monkeypatch.setattr("tempfile.tempdir", str(folder))
+    return folder
 
 
 def _written(folder: Path, **documents: Any) -> list[str]:
@@ -105,7 +115,7 @@ def test_the_exit_code_is_chosen(severity: str, codes: dict[str, int], tmp_path:
 
 
 def test_unreadable_files_do_not_hide_the_others(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A missing file, text that is no JSON and JSON of no kind are errors; the file beside them is checked."""
+    """A missing file and text that is no JSON are errors, JSON of no kind is skipped; the others are checked."""
     (tmp_path / "broken.json").write_text("{ not json", encoding="utf-8")
     bad = machine()
     del bad["definition"]["States"]["Job"]["HeartbeatSeconds"]
@@ -114,7 +124,92 @@ def test_unreadable_files_do_not_hide_the_others(tmp_path: Path, capsys: pytest.
     words = ["doctor", missing, str(tmp_path / "broken.json"), *files, "--json", "--fail-on", "never"]
     assert main(words) == 1
     rules = {(Path(each["source"]).name, each["rule"]) for each in _json(capsys)["findings"]}
-    assert rules == {(f"{name}.json", "SO900") for name in ("missing", "broken", "other")} | {("machine.json", "SO101")}
+    expected = {("missing.json", "SO900"), ("broken.json", "SO900"), ("other.json", "SO902"), ("machine.json", "SO101")}
+    assert rules == expected
+
+
+def test_what_is_no_document_of_these_kinds_is_skipped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Other JSON and YAML beside a state machine have a line each, and fail nothing, whatever --fail-on says."""
+    (tmp_path / "compose.yml").write_text("services:\n  db: {image: postgres}\n", encoding="utf-8")
+    files = [*_written(tmp_path, machine=machine(), package={"name": "x"}), str(tmp_path / "compose.yml")]
+    assert main(["doctor", *files, "--fail-on", "note"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.partition(": ")[2][:7] for line in lines[:3]] == ["state m", "skipped", "skipped"]
+    assert lines[3:] == ["", "nothing found, 2 skipped"]
+    assert main(["doctor", *files, "--json"]) == 0
+    assert [each["kind"] for each in _json(capsys)["checked"]] == ["state machine", None, None]
+
+
+@pytest.mark.parametrize("fail_on", ["error", "never"])
+def test_that_everything_was_skipped_is_no_success(
+    fail_on: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A wrong path in a pipeline must not look as if all were well."""
+    assert main(["doctor", *_written(tmp_path, package={"name": "x"}), "--fail-on", fail_on]) == 1
+    assert capsys.readouterr().out.endswith("\nnothing was looked at, 1 skipped\n")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "StartAt: Job\nStates:\n  Job:\n    Type: Pass\n",
+        "---\n# a machine\n\nComment: it\nStartAt: Job\nStates: {}\n",
+        "\ufeffResources:\n  Machine:\n    Definition:\n      StartAt: Job\n",
+        "family: job\ncontainerDefinitions:\n- name: job\n",
+        '"StartAt": Job\n"States": {}\n',
+    ],
+)
+def test_yaml_is_told_how_it_becomes_json(text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """YAML of a kind that the doctor knows is an error that names the commands, with the file's name quoted."""
+    file = tmp_path / "my machine.yaml"
+    file.write_text(text, encoding="utf-8")
+    assert main(["doctor", str(file), "--json"]) == 1
+    [found] = _json(capsys)["findings"]
+    assert (found["rule"], found["what"]) == ("SO900", "this is YAML, and only JSON is read")
+    assert f"yq -o=json . '{file}' | stepout doctor -" in found["do"]
+    assert f"yaml.safe_load(sys.stdin), sys.stdout)' < '{file}' | stepout doctor -" in found["do"]
+
+
+@pytest.mark.parametrize(
+    "text", ["hello", "{ StartAt: Job }", "[1, 2", "", "a note: of mine, with no states", "\n" * 9999]
+)
+def test_what_is_neither_is_not_taken_for_yaml(text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Text of another kind is not said to be a state machine in YAML."""
+    (tmp_path / "x").write_text(text, encoding="utf-8")
+    assert main(["doctor", str(tmp_path / "x")]) == 1
+    assert "YAML" not in capsys.readouterr().out
+
+
+def test_outcomes_that_were_not_delivered_are_listed(
+    temporary: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A folder with the only copy of an outcome is named with age and size, and fails nothing; the oldest is first."""
+    outcome = {"stepout": "output/1", "artifacts": {}, "result": {"secret": 7}}
+    old, new = (keep(outcome, None).rpartition(" ")[2] for _ in range(2))
+    os.utime(Path(old).parent, (time.time() - 3 * 86_400 - 60,) * 2)
+    (temporary / "stepout-undelivered-file").write_text("no folder")
+    (temporary / "stepout-undelivered-link").symlink_to(Path(old).parent)
+    assert main(["doctor"]) == 0
+    out = capsys.readouterr().out
+    size = Path(old).stat().st_size
+    assert f"  {Path(old).parent}: the outcome of a task, {size} bytes, 3 days old\n  {Path(new).parent}: " in out
+    assert out.count("Why: ") == 1
+    assert out.endswith("2 notes\n")
+    assert "secret" not in out
+    assert main(["doctor", *_written(tmp_path, machine=machine()), "--fail-on", "note", "--json"]) == 0
+    found = _json(capsys)["findings"]
+    assert [each["source"] for each in found] == [str(Path(old).parent), str(Path(new).parent)]
+    assert Path(old).is_file()
+
+
+def test_a_folder_without_an_outcome_may_go(temporary: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A folder whose outcome could not be written is empty, and the advice is to remove it."""
+    (temporary / "stepout-undelivered-abc\x1b").mkdir()
+    assert main(["doctor"]) == 0
+    out = capsys.readouterr().out
+    assert "no output.json in it" in out
+    assert "remove the folder" in out
+    assert "\x1b" not in out
 
 
 def test_standard_input_and_json_itself(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

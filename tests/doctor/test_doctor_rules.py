@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.doctor_cases import CASES, Case, bucket, jsonata_machine, machine, network, sound, task
+from support.doctor_cases import CASES as FIRST_CASES
+from support.doctor_cases import Case, bucket, jsonata_machine, machine, network, sound, task
+from support.doctor_state_cases import STATE_CASES
 
 from stepout.cli import main
 from stepout.demo_machine import definition
@@ -21,6 +23,7 @@ from stepout.doctor_retry import known_names
 from stepout.doctor_rules import RULES, rules_markdown
 
 ROOT = Path(__file__).resolve().parents[2]
+CASES = [*FIRST_CASES, *STATE_CASES]
 
 
 def _examine(documents: dict[str, Any], expected: Expectations | None = None) -> list[Finding]:
@@ -38,8 +41,8 @@ def test_a_rule_finds_what_is_broken_and_not_what_is_right(case: Case) -> None:
 
 
 def test_every_rule_has_a_case() -> None:
-    """No rule is without an example that breaks it; that of SO901 is with the live looks."""
-    assert {case.rule for case in CASES} | {"SO901"} == set(RULES)
+    """No rule is without an example that breaks it; those of SO901 and SO903 are with the command's tests."""
+    assert {case.rule for case in CASES} | {"SO901", "SO903"} == set(RULES)
 
 
 @pytest.mark.parametrize("documents", [sound(), {**sound(), "machine": jsonata_machine()}], ids=["JSONPath", "JSONata"])

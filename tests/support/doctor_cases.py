@@ -497,6 +497,5 @@ CASES = [
             put(*TASK_STATE, "Parameters", "NetworkConfiguration", "AwsvpcConfiguration", "AssignPublicIp", "ENABLED"),
         ),
     ),
-    Case("SO900", "an unknown kind", put("task", {"hello": "world"})),
     Case("SO900", "a definition that is no JSON", put("machine", "definition", "{")),
 ]

@@ -1,0 +1,94 @@
+"""The doctor's look at states that start several containers: one token, or one output, for all of them (SO1)."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from stepout.doctor_json import inside, number, plain
+from stepout.doctor_rules import find
+from stepout.doctor_states import TOKEN_NAMES, read_reference
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from stepout.doctor_findings import Finding, Severity
+    from stepout.doctor_states import Override, State
+
+__all__ = ["writers_findings"]
+
+_SIZES = {"ecs:runTask": ("Count",), "batch:submitJob": ("ArrayProperties", "Size")}
+_INDEX = re.compile(r"\{index\\*\}")
+_PLACES = ("s3://", "dynamodb://")
+
+
+@dataclass(frozen=True)
+class _Containers:
+    """How many containers a state starts: ``None`` for what is looked up; whether each has an index of its own."""
+
+    where: str
+    number: float | None
+    indexed: bool
+
+
+def writers_findings(state: State) -> Iterator[Finding]:
+    """Find what several containers share and only one can use.
+
+    Args:
+        state: Any state.
+    """
+    started = _started(state)
+    if started is None or (started.number is not None and started.number <= 1):
+        return
+    many = "as many containers as are looked up" if started.number is None else f"{plain(started.number)} containers"
+    milder: Severity | None = "note" if started.number is None else None
+    variables = state.overrides
+    token = state.pattern == "waitForTaskToken" and any(found.is_token for _, found in state.looked_up)
+    if token or any(each.name in TOKEN_NAMES for each in variables):
+        do = "" if state.integration == "ecs:runTask" else "Leave the token out, and use pull mode (STEPOUT_OUTPUT)."
+        yield find("SO113", started.where, f"{many} get one task token", do=do, severity=milder)
+    outputs = [each for each in variables if _is_output(each)]
+    if outputs and not started.indexed:
+        yield find("SO113", started.where, f"{many} write to one {outputs[0].name}", severity=milder)
+    elif outputs and not _INDEX.search(str(outputs[0].reference.value)):
+        what = f"{many} write to one {outputs[0].name}, each to its own index behind it"
+        yield find("SO115", outputs[0].where, what, severity=milder)
+
+
+def _is_output(variable: Override) -> bool:
+    if variable.name == "STEPOUT_OUTPUT":
+        return True
+    told = variable.reference.value
+    return variable.name == "STEPOUT_TARGETS" and isinstance(told, str) and any(each in told for each in _PLACES)
+
+
+def _started(state: State) -> _Containers | None:
+    where, arguments = state.arguments
+    if state.integration in _SIZES:
+        path = _SIZES[state.integration]
+        return _sized(state, arguments, where, path, indexed=state.integration == "batch:submitJob")
+    if state.integration != "eks:runJob":
+        return None
+    where, spec = inside(arguments, where, "Job", "spec")
+    indexed = inside(spec, where, "completionMode")[1] == "Indexed"
+    found = [_sized(state, spec, where, (name,), indexed=indexed) for name in ("completions", "parallelism")]
+    told = [each for each in found if each is not None]
+    return max(told, key=lambda each: each.number or 0, default=None)
+
+
+def _sized(state: State, value: object, where: str, path: tuple[str, ...], *, indexed: bool) -> _Containers | None:
+    for last in (path[-1], f"{path[-1]}.$"):
+        place, told = inside(value, where, *path[:-1], last)
+        if told is not None:
+            found = read_reference(last, told, jsonata=state.jsonata)
+            return _Containers(place, _constant(found.value), indexed)
+    return None
+
+
+def _constant(value: Any) -> float | None:
+    """Return a number, also where it is written as text; ``None`` for what only the run knows."""
+    if isinstance(value, str):
+        return float(value) if re.fullmatch(r"\s*\d{1,9}\s*", value) else None
+    found = number(value)
+    return 1 if found is None else found
