@@ -89,7 +89,7 @@ def machine_findings(document: object, tasks: list[dict[str, Any]]) -> Iterator[
         yield from language_findings(state)
         yield from _waiting(state)
         yield from _places(state)
-        yield from writers_findings(state)
+        yield from writers_findings(state, states)
         yield from retry_findings(state, raised)
         yield from overrides_findings(state, tasks)
 

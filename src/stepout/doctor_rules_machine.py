@@ -114,10 +114,10 @@ MACHINE = (
     Rule(
         "SO115",
         "warning",
-        "The containers of an array job write to one output",
-        "Each writes its own document, its index behind the URL: nobody finds an output at the URL itself, and the "
-        "reader must be told how many there are.",
-        "Write {index} where the index belongs in the URL, and read all of them with their count.",
+        "The outputs of an array job are read without their count",
+        "Each child writes its own document, at {index} in the URL or behind it: without the count nobody can tell that "
+        "all are there, and the URL itself leads to none.",
+        "Pass the count beside the URL, and read all of them: resolve_all(url, count=…).",
     ),
     Rule(
         "SO116",
@@ -125,6 +125,14 @@ MACHINE = (
         "A state has fields of the other query language",
         "Step Functions refuses the state machine: a state is written in JSONPath or in JSONata, not in both.",
         "Use the language's own fields, or change QueryLanguage.",
+    ),
+    Rule(
+        "SO117",
+        "error",
+        "The output has {index}, and the task has none",
+        "Batch gives an index to the children of array jobs, Kubernetes to the Pods of Indexed Jobs: any other task ends "
+        "before its work.",
+        "Leave {index} out, or make it an array job.",
     ),
 )
 

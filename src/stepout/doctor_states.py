@@ -11,17 +11,21 @@ from stepout.doctor_json import at, items, members, number, text, walk
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["TOKEN_NAMES", "Override", "Reference", "State", "read_reference", "states_of"]
+__all__ = ["MACHINES", "TOKEN_NAMES", "Override", "Reference", "State", "read_reference", "states_of"]
 
+MACHINES = ("Branches", "ItemProcessor", "Iterator")
+"""The members of a state that hold state machines."""
 TOKEN_NAMES = ("STEPOUT_TASK_TOKEN", "TASK_TOKEN")
 
-_SERVICE = re.compile(r"arn:[\w-]+:states:[\w-]*:\d*:(?:aws-sdk:)?([\w:-]+?)(?:\.(sync(?::2)?|waitForTaskToken))?")
-_ACTIVITY = re.compile(r"arn:[\w-]+:states:[\w-]+:\w+:activity:.+")
+_PART = r"(?:[\w-]*|\$\{[^}]*\})"  # ${AWS::Partition} and the like are filled in later
+_SERVICE = re.compile(
+    rf"arn:{_PART}:states:{_PART}:{_PART}:(?:aws-sdk:)?([\w:-]+?)(?:\.(sync(?::2)?|waitForTaskToken))?"
+)
+_ACTIVITY = re.compile(rf"arn:{_PART}:states:{_PART}:{_PART}:activity:.+")
 _JSONATA = re.compile(r"\s*\{%(.*)%\}\s*", re.DOTALL)
 _TOKEN = re.compile(r"\$\$(\.Task(\.Token)?)?|\$states\.context(\.Task(\.Token)?)?")
 _WITHIN = re.compile(r"\$\$\.Task\.Token\b|\$states\.context(\.Task\.Token\b|\.Task\s*$|\s*$)")
 _NAMED = re.compile(r"(\$\$|\$states\.context)\.Task\.Token\b")
-_MACHINES = ("Branches", "ItemProcessor", "Iterator")
 
 DISTRIBUTED_MOST = 10_000  # child executions at once, where MaxConcurrency is 0 or absent [Distributed Map's guide]
 INLINE_MOST = 40  # iterations at once of an inline Map [Map's guide]
@@ -128,7 +132,7 @@ class State:
     @property
     def looked_up(self) -> list[tuple[str, Reference]]:
         """Everything of its own that is looked up, whatever the member; not what the machines within it hold."""
-        own = {name: value for name, value in self.body.items() if name not in _MACHINES}
+        own = {name: value for name, value in self.body.items() if name not in MACHINES}
         pairs = [
             (at(place, key), read_reference(str(key), each, jsonata=self.jsonata))
             for place, value in walk(own, self.where)
@@ -232,7 +236,7 @@ def _machines(state: State) -> Iterator[State]:
         state = replace(state, language="")
     for index, branch in enumerate(items(state.body.get("Branches"))):
         yield replace(state, where=at(state.where, "Branches", index), body=members(branch))
-    for name in _MACHINES[1:]:
+    for name in MACHINES[1:]:
         if isinstance(inner := state.body.get(name), dict):
             settings = members(inner.get("ProcessorConfig"))
             distributed = settings.get("Mode") == "DISTRIBUTED"

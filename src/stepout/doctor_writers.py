@@ -6,12 +6,12 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from stepout.doctor_json import inside, number, plain
+from stepout.doctor_json import at, inside, members, number, plain, walk
 from stepout.doctor_rules import find
-from stepout.doctor_states import TOKEN_NAMES, read_reference
+from stepout.doctor_states import MACHINES, TOKEN_NAMES, read_reference
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from stepout.doctor_findings import Finding, Severity
     from stepout.doctor_states import Override, State
@@ -20,6 +20,7 @@ __all__ = ["writers_findings"]
 
 _SIZES = {"ecs:runTask": ("Count",), "batch:submitJob": ("ArrayProperties", "Size")}
 _INDEX = re.compile(r"\{index\\*\}")
+_RUNS_CONTAINERS = (*_SIZES, "eks:runJob")
 _PLACES = ("s3://", "dynamodb://")
 
 
@@ -32,28 +33,59 @@ class _Containers:
     indexed: bool
 
 
-def writers_findings(state: State) -> Iterator[Finding]:
-    """Find what several containers share and only one can use.
+def writers_findings(state: State, states: Sequence[State]) -> Iterator[Finding]:
+    """Find what several containers share and only one can use, and who reads their outputs as if they were one.
 
     Args:
         state: Any state.
+        states: All states of its state machine.
     """
+    variables = state.overrides
+    outputs = [each for each in variables if _is_output(each)]
     started = _started(state)
     if started is None or (started.number is not None and started.number <= 1):
+        if outputs and state.integration in _RUNS_CONTAINERS and _INDEX.search(str(outputs[0].reference.value)):
+            yield find("SO117", outputs[0].where, f"{outputs[0].name} has {{index}}, and this is no array job")
         return
     many = "as many containers as are looked up" if started.number is None else f"{plain(started.number)} containers"
     milder: Severity | None = "note" if started.number is None else None
-    variables = state.overrides
     token = state.pattern == "waitForTaskToken" and any(found.is_token for _, found in state.looked_up)
     if token or any(each.name in TOKEN_NAMES for each in variables):
         do = "" if state.integration == "ecs:runTask" else "Leave the token out, and use pull mode (STEPOUT_OUTPUT)."
         yield find("SO113", started.where, f"{many} get one task token", do=do, severity=milder)
-    outputs = [each for each in variables if _is_output(each)]
     if outputs and not started.indexed:
         yield find("SO113", started.where, f"{many} write to one {outputs[0].name}", severity=milder)
-    elif outputs and not _INDEX.search(str(outputs[0].reference.value)):
-        what = f"{many} write to one {outputs[0].name}, each to its own index behind it"
-        yield find("SO115", outputs[0].where, what, severity=milder)
+    elif outputs:
+        yield from _read(outputs[0], started, many, states)
+
+
+def _read(output: Override, started: _Containers, many: str, states: Sequence[State]) -> Iterator[Finding]:
+    """Look at everybody who is given the URL of an array job: without the count it leads to nothing."""
+    size = None if started.number is None else int(started.number)
+    readers = [found for each in states for found in _given(each, output)]
+    if not readers:
+        what = f"{many} write to places of their own at {output.name}, and nobody is seen who reads them"
+        yield find("SO115", output.where, what, severity="note")
+    example = {"url": "…", "count": size} if size is not None else None
+    for where, told, count in readers:
+        if not told:
+            yield find("SO115", where, f"the URL of {many} is passed on without their count", example=example)
+        elif size is not None and count is not None and count != size:
+            yield find("SO115", where, f"count is {plain(count)}, and the array has {size}", example=example)
+
+
+def _given(state: State, output: Override) -> Iterator[tuple[str, bool, float | None]]:
+    """Yield where a state passes an output's URL on, whether a count stands beside it, and which if it is a number."""
+    url = str(output.reference.value)
+    own = {name: value for name, value in state.body.items() if name not in MACHINES}
+    for place, value in walk(own, state.where):
+        for key, each in members(value).items():
+            found = read_reference(key, each, jsonata=state.jsonata)
+            if at(place, key) == output.where or not isinstance(found.value, str) or url not in found.value:
+                continue
+            counts = [other for name, other in members(value).items() if name.removesuffix(".$").lower() == "count"]
+            told = bool(counts) or (url != found.value and "count" in found.value)
+            yield at(place, key), told, number(counts[0]) if counts else None
 
 
 def _is_output(variable: Override) -> bool:

@@ -73,6 +73,14 @@ def test_a_placeholder_may_wait_for_the_token(resource: str) -> None:
     assert "SO112" not in {each.rule for each in _found(state)}
 
 
+@pytest.mark.parametrize("partition", ["aws", "aws-cn", "${AWS::Partition}", "${partition}", "${var.partition}"])
+def test_the_partition_may_be_filled_in_later(partition: str) -> None:
+    """A service is recognised whatever stands in front of it."""
+    resource = f"arn:{partition}:states:::ecs:runTask.waitForTaskToken"
+    rules = {each.rule for each in _found({"Type": "Task", "Resource": resource, "End": True})}
+    assert {"SO101", "SO102", "SO106"} <= rules
+
+
 def test_a_fail_state_that_passes_a_name_on_makes_the_name_possible() -> None:
     """Where a Fail state within takes its error from data, a name that nothing has is a note."""
     fail = {"Type": "Fail", "ErrorPath": "$.error.Error"}

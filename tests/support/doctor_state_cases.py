@@ -97,6 +97,18 @@ def given(*variables: dict[str, Any]) -> Any:
     return change
 
 
+INDEXED = {**URL, "Value.$": r"States.Format('s3://results-bucket/{}-\\{index\\}.json', $$.Execution.Name)"}
+TABLE = {"Name": "STEPOUT_OUTPUT", "Value": "dynamodb://outcomes/job"}
+
+
+def reader(output: dict[str, Any], **told: Any) -> Any:
+    """Let a function read an output."""
+    key, value = next((name.replace("Value", "url"), each) for name, each in output.items() if name != "Name")
+    call = {"FunctionName": "reader", "Payload": {key: value, **told}}
+    lambda_state = {"Type": "Task", "Resource": "arn:aws:states:::lambda:invoke", "Parameters": call, "End": True}
+    return put("machine", "definition", "States", "Read", lambda_state)
+
+
 STATE_CASES = [
     Case("SO112", "with .sync", resource("ecs:runTask.sync"), fixed=no_token("ecs:runTask.sync")),
     Case("SO112", "with a plain call", resource("ecs:runTask"), fixed=no_token("ecs:runTask")),
@@ -159,22 +171,41 @@ STATE_CASES = [
     ),
     Case("SO114", "Lambda with .sync", resource("lambda:invoke.sync"), fixed=resource("lambda:invoke")),
     Case("SO114", "an SDK's call with .sync", resource("aws-sdk:ecs:runTask.sync"), fixed=resource("ecs:runTask.sync")),
-    Case(
-        "SO115",
-        "an array of ten",
-        batch(10, URL),
-        fixed=batch(
-            10, {**URL, "Value.$": r"States.Format('s3://results-bucket/{}-\\{index\\}.json', $$.Execution.Name)"}
-        ),
-    ),
+    Case("SO115", "nobody reads", batch(10, URL), fixed=both(batch(10, URL), reader(URL, count=10))),
     Case("SO115", "an array of one", batch(10, URL), fixed=batch(1, URL)),
     Case(
         "SO115",
-        "a table",
-        batch(10, {"Name": "STEPOUT_OUTPUT", "Value": "dynamodb://outcomes/job"}),
-        fixed=batch(10, {"Name": "STEPOUT_OUTPUT", "Value": "dynamodb://outcomes/job-{index}"}),
+        "without the count",
+        both(batch(10, URL), reader(URL)),
+        fixed=both(batch(10, URL), reader(URL, count=10)),
     ),
-    Case("SO115", "an indexed job", eks(URL, completions=5, completionMode="Indexed")),
+    Case("SO115", "another count", both(batch(10, URL), reader(URL, count=9))),
+    Case(
+        "SO115",
+        "with an index",
+        both(batch(10, INDEXED), reader(INDEXED)),
+        fixed=both(batch(10, URL), reader(URL, count=10)),
+    ),
+    Case(
+        "SO115",
+        "a table",
+        both(batch(10, TABLE), reader(TABLE)),
+        fixed=both(batch(10, TABLE), reader(TABLE, **{"count.$": "$.n"})),
+    ),
+    Case(
+        "SO115",
+        "handed on as the state's output",
+        both(batch(10, URL), put(*TASK_STATE, "ResultSelector", {"url.$": URL["Value.$"]})),
+        fixed=both(batch(10, URL), put(*TASK_STATE, "ResultSelector", {"url.$": URL["Value.$"], "count": 10})),
+    ),
+    Case(
+        "SO115",
+        "an indexed job",
+        both(eks(URL, completions=5, completionMode="Indexed"), reader(URL, count=10)),
+        fixed=both(eks(URL, completions=5, completionMode="Indexed"), reader(URL, count=5)),
+    ),
+    Case("SO117", "no array", batch(None, INDEXED), fixed=batch(10, INDEXED)),
+    Case("SO117", "a task of ECS", both(no_token("ecs:runTask.sync"), only(INDEXED))),
     Case(
         "SO116",
         "Parameters in JSONata",
