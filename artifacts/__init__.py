@@ -14,8 +14,8 @@ Where to look:
   ``quick``, which learns a ``sample`` and takes a cheaper route, ``native`` (obstore) or ``light`` (botocore's parts);
 - the store: ``store`` (the protocol), ``s3`` with ``clients``, ``connections``, ``signing``, ``bodies``, ``s3_body``
   and ``s3_errors``, and ``memory``;
-- reading: ``resolve`` and ``output`` (documents), ``access`` (what a reader may do; ``cold``: first small reads without
-  botocore), ``artifact`` (one artifact) over
+- reading: ``resolve``, ``resolved`` and ``output`` (documents), ``access`` (what a reader may do; ``cold``: first small
+  reads without botocore), ``artifact`` (one artifact) over
   ``reading`` (verified, pinned; large objects through ``pipeline``, on as many connections as ``spread`` decides),
   ``reader`` (``open``), ``download`` (with ``reserve``), ``listing``, ``parquet``, ``fsspec_path``;
   ``interop`` and ``result_writer`` for what others wrote.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 import threading
@@ -11,10 +12,11 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 from stepout.artifacts.budget import ReadBudget, Spending
-from stepout.artifacts.clients import make_client, profile_from_env, profile_name, store_for
+from stepout.artifacts.clients import make_client, profile_from_env, store_for
 from stepout.artifacts.read_limit import read_limit
 from stepout.schemas.errors import ConfigurationError
 from stepout.schemas.process import PerProcess, renew_after_fork
+from stepout.schemas.s3_profile import profile_words_from
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,6 +53,7 @@ class Access:
         allowed: The allow-list.
         client: A boto3 S3 client, a ``Store``, or ``None`` for a client of our own.
         expected_bucket_owner: The account that must own every bucket, 12 digits.
+        request_payer: ``"requester"`` for buckets whose readers pay.
         verify: What a whole read is held against.
         max_size: The most that a read into memory may take, in bytes; ``None``: what ``read_limit`` says.
         budget: What may be fetched on a document's word; ``None``: the usual.
@@ -63,6 +66,7 @@ class Access:
     allowed: Allowed
     client: Any = None
     expected_bucket_owner: str | None = None
+    request_payer: str | None = None
     verify: Verify = True
     max_size: int | None = None
     budget: ReadBudget | None = None
@@ -94,15 +98,14 @@ class Access:
             return self._stores[bucket]
 
     def _cold_store(self, bucket: str) -> Store | None:
-        # obstore cannot say whose bucket it expects.
-        if self.client is not None or self.expected_bucket_owner is not None or "botocore" in sys.modules:
+        # The route cannot say whose bucket is expected, nor who pays.
+        told = self.client is not None or self.expected_bucket_owner is not None or self.request_payer is not None
+        if told or "botocore" in sys.modules:
             return None
-        profile = profile_name()
-        if profile not in {"aws", "compatible"}:
-            return None
+        by_path = profile_words_from(os.environ) != {"aws"}
         from stepout.artifacts.cold import ColdStore, cold_route
 
-        route = cold_route(bucket, by_path=profile == "compatible")
+        route = cold_route(bucket, by_path=by_path)
         return None if route is None else cast("Store", ColdStore(bucket, route, lambda: self._settled_store(bucket)))
 
     def _settled_store(self, bucket: str) -> Store:
@@ -120,8 +123,14 @@ class Access:
             own_client.get()
             self._own.append(own_client)
         client = self._own[0] if self._own else self.client
-        owner, own = self.expected_bucket_owner, bool(self._own)
-        return store_for(client, bucket, profile=profile, expected_bucket_owner=owner, own=own)
+        return store_for(
+            client,
+            bucket,
+            profile=profile,
+            expected_bucket_owner=self.expected_bucket_owner,
+            request_payer=self.request_payer,
+            own=bool(self._own),
+        )
 
     def spending_of_directory(self) -> Spending:
         """Return what counts one read of a directory: a listing may name one object thousands of times."""

@@ -9,9 +9,12 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Final, Literal, get_args
 
 from stepout.artifacts.allow import key_fault, split_url
+from stepout.artifacts.commit import takes_its_word
 from stepout.artifacts.media import DEFAULT, media_type_of
 from stepout.artifacts.run import rfc3339
-from stepout.schemas.errors import ChecksumMismatchError, ConfigurationError, SizeMismatchError
+from stepout.artifacts.store import etag_for_pointer, version_for_pointer
+from stepout.schemas.errors import ChecksumMismatchError, ConfigurationError, SizeMismatchError, StoreError
+from stepout.schemas.rules import POINTER_TEXTS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -65,19 +68,37 @@ def inspect(store: Store, key: str, *, verify: str, version_id: str | None) -> t
         What the store says of it, and its checksums.
 
     Raises:
-        ConfigurationError: S3 keeps no full-object checksum of it that a pointer can hold.
+        ConfigurationError: S3 keeps no full-object checksum of it that a pointer can hold, or HEAD and GET contradict
+            each other.
         ArtifactNotFoundError: There is no such object.
+        StoreError: It is archived, and cannot be read before it is restored.
         IntegrityError: What was read is not what S3 says is there.
     """
     if verify == "read":
         return _read(store, key, version_id)
     info = store.head(key, version_id=version_id)
+    url = f"s3://{store.bucket}/{key}"
+    if info.archived is not None:
+        msg = f"{url} is archived ({info.archived}), so the next state could not read it; nothing was adopted"
+        raise StoreError(f"{msg}. Restore it first, or copy it to another storage class")
     known = {name: info.checksum[name] for name in _POINTER_ALGORITHMS if name in info.checksum}
     if not known:
         has = f"only {', '.join(sorted(info.checksum))}" if info.checksum else "none"
-        msg = f"S3 keeps no full-object SHA-256 or CRC64NVME of s3://{store.bucket}/{key} ({has})"
+        msg = f"S3 keeps no full-object SHA-256 or CRC64NVME of {url} ({has})"
         raise ConfigurationError(f'{msg}; use verify="read", which reads it once. Nothing was adopted')
+    if info.size and not takes_its_word(store):
+        _check_get(store, key, info, url)
     return info, known
+
+
+def _check_get(store: Store, key: str, info: ObjectInfo, url: str) -> None:
+    """Ask for a byte, as a reader will: a pointer that nobody can read is worse than none."""
+    with store.get(key, start=0, stop=1, version_id=info.version_id) as download:
+        found = download.info
+    for name, head, get in (("ETag", info.etag, found.etag), ("size", f"{info.size:,}", f"{found.size:,}")):
+        if head != get:
+            msg = f"{url}: the server answers HEAD with the {name} {head} and GET with {get}"
+            raise ConfigurationError(f'{msg}; use verify="read", which reads it once. Nothing was adopted')
 
 
 def of_object(draft: Pointer, key: str, bucket: str, info: ObjectInfo, checksum: Mapping[str, str]) -> Pointer:
@@ -85,7 +106,9 @@ def of_object(draft: Pointer, key: str, bucket: str, info: ObjectInfo, checksum:
     media_type = draft.media_type
     if media_type == DEFAULT:
         guessed = media_type_of(PurePosixPath(key))
-        media_type = info.media_type if info.media_type not in (None, "", "binary/octet-stream", DEFAULT) else guessed
+        said = info.media_type or ""
+        known = said not in ("", "binary/octet-stream", DEFAULT) and POINTER_TEXTS["mediaType"].accepts(said)
+        media_type = said if known else guessed
     return replace(
         draft,
         bucket=bucket,
@@ -93,8 +116,8 @@ def of_object(draft: Pointer, key: str, bucket: str, info: ObjectInfo, checksum:
         size=info.size,
         checksum=dict(checksum),
         media_type=media_type or DEFAULT,
-        etag=info.etag,
-        version_id=info.version_id,
+        etag=etag_for_pointer(info.etag),
+        version_id=version_for_pointer(info.version_id),
         created_at=_moment(info.last_modified),
     )
 

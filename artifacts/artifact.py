@@ -336,6 +336,8 @@ class Artifact:
 
         store = self._access.store(self.pointer.bucket)
         place = {name: getattr(store, name, None) for name in ("endpoint_url", "region")}
+        if self._access.request_payer is not None:
+            place["requester_pays"] = True
         return fsspec_path(self.pointer, **{**place, **options})
 
     def presign(self, seconds: int = 300) -> str:

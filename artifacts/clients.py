@@ -13,15 +13,14 @@ from stepout.artifacts.store import StoreProfile
 from stepout.schemas.errors import ArtifactNotFoundError, ConfigurationError
 from stepout.schemas.process import PerProcess
 from stepout.schemas.regions import fallback_region
+from stepout.schemas.s3_profile import payer_of, profile_words, profile_words_from
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from stepout.artifacts.store import Store
 
-__all__ = ["make_client", "profile_from_env", "profile_name", "profile_named", "store_for"]
-
-_VARIABLE = "STEPOUT_S3_PROFILE"
+__all__ = ["checked_payer", "make_client", "payer_from_env", "profile_from_env", "profile_named", "store_for"]
 
 # A send of one block must fit in the connect timeout: urllib3 sets it on the socket until the request is out.
 _CONNECT_SECONDS = 20
@@ -29,20 +28,25 @@ _READ_SECONDS = 60
 
 
 def profile_named(name: str) -> StoreProfile:
-    """Return the profile of that name.
+    """Return the profile that these words make.
 
     ``aws``: full-object checksums of multipart uploads (CRC64NVME with awscrt, else CRC32) and conditional writes.
     ``compatible``: a checksum per part only; conditional writes as well, which MinIO, Ceph, SeaweedFS and ministack
-    honour.
+    honour. ``unconditional``: the same for servers that ignore conditions: a look, then a write. ``no-checksums``: for
+    servers that refuse checksum headers. The last two can stand together; ``docs/s3-servers.md`` has the whole story.
 
     Raises:
         ConfigurationError: There is no such profile.
     """
-    if name == "compatible":
-        return StoreProfile(name="compatible", multipart_checksum="parts")
-    if name == "aws":
+    words = profile_words(name)
+    if words == {"aws"}:
         return StoreProfile(name="aws", multipart_checksum=best_crc())
-    raise ConfigurationError(f"S3 profile {name!r} is not known: expected 'aws' or 'compatible' ({_VARIABLE})")
+    return StoreProfile(
+        name=" ".join(sorted(words - {"compatible"}, reverse=True)) or "compatible",
+        multipart_checksum="parts",
+        conditional_writes="unconditional" not in words,
+        checksum_headers="no-checksums" not in words,
+    )
 
 
 def profile_from_env(environ: Mapping[str, str] | None = None) -> StoreProfile:
@@ -51,12 +55,27 @@ def profile_from_env(environ: Mapping[str, str] | None = None) -> StoreProfile:
     Raises:
         ConfigurationError: It names no profile.
     """
-    return profile_named(profile_name(environ))
+    return profile_named(" ".join(profile_words_from(os.environ if environ is None else environ)))
 
 
-def profile_name(environ: Mapping[str, str] | None = None) -> str:
-    """Return what ``STEPOUT_S3_PROFILE`` says, be it a profile or not; to make one, awscrt is imported, slowly."""
-    return (os.environ if environ is None else environ).get(_VARIABLE) or "aws"
+def checked_payer(payer: object) -> str | None:
+    """Return ``request_payer`` if it is one of its values.
+
+    Raises:
+        ConfigurationError: It is not.
+    """
+    if payer is None or payer == "requester":
+        return "requester" if payer else None
+    raise ConfigurationError(f"request_payer is {payer!r}: expected 'requester' or None")
+
+
+def payer_from_env(environ: Mapping[str, str] | None = None) -> str | None:
+    """Return what ``STEPOUT_REQUEST_PAYER`` says: ``"requester"``, or ``None`` where it is unset or empty.
+
+    Raises:
+        ConfigurationError: It says something else.
+    """
+    return payer_of(os.environ if environ is None else environ)
 
 
 def make_client(  # noqa: PLR0913 - keyword-only, each with its own meaning
@@ -82,7 +101,7 @@ def make_client(  # noqa: PLR0913 - keyword-only, each with its own meaning
         region: ``None``: what the environment says, ``AWS_REGION`` last.
         near: The ARN of something in the region, for where the environment names none: an access point's, say.
         connections: How many stay open.
-        profile: With ``compatible``, buckets are addressed by path.
+        profile: With any but ``aws``, buckets are addressed by path.
         sign_payload: ``True`` signs over TLS too, ``False`` not even over plain HTTP, where nothing but the checksum
             then ties the bytes to the request.
         client_options: Passed on to botocore, e.g. ``aws_access_key_id``.
@@ -118,7 +137,7 @@ def _config(connections: int, profile: StoreProfile | None, *, signed: bool) -> 
     from botocore.config import Config
 
     s3: dict[str, Any] = {} if signed else {"payload_signing_enabled": False}
-    if profile is not None and profile.name == "compatible":
+    if profile is not None and profile.name != "aws":
         s3["addressing_style"] = "path"
     return Config(
         connect_timeout=_CONNECT_SECONDS,
@@ -151,7 +170,7 @@ def store_for(  # noqa: PLR0913 - keyword-only, each with its own meaning
         bucket: The bucket that is wanted.
         profile: What the server can do; ``None``: what ``STEPOUT_S3_PROFILE`` says.
         expected_bucket_owner: The account that the bucket must belong to.
-        request_payer: ``"requester"`` for buckets whose readers pay.
+        request_payer: ``"requester"`` for buckets whose readers pay; ``None``: what ``STEPOUT_REQUEST_PAYER`` says.
         own: The client is a ``PerProcess`` of ``make_client``'s; small objects may then take quick routes, as they may
             with ``None``.
         near: As for ``make_client``; the bucket's own, if it is an access point's ARN.
@@ -181,6 +200,6 @@ def store_for(  # noqa: PLR0913 - keyword-only, each with its own meaning
         bucket,
         profile=settled,
         expected_bucket_owner=expected_bucket_owner,
-        request_payer=request_payer,
+        request_payer=request_payer or payer_from_env(),
         signed_client=make_signed,
     )

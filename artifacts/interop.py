@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from stepout.artifacts.allow import split_url
+from stepout.artifacts.store import etag_for_pointer
 from stepout.schemas.errors import InvalidDocumentError
 from stepout.schemas.json_text import SIZE_LIMIT, parse_json
 from stepout.schemas.json_value import DEPTH_LIMIT
@@ -272,5 +273,5 @@ def describe(access: Access, reference: ForeignReference) -> Pointer:
         size=info.size,
         checksum=dict(info.checksum),
         media_type=info.media_type or "application/octet-stream",
-        etag=info.etag,
+        etag=etag_for_pointer(info.etag),
     )

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from stepout.artifacts import adopt as adoption
-from stepout.artifacts.clients import profile_from_env, store_for
+from stepout.artifacts.clients import payer_from_env, profile_from_env, store_for
 from stepout.artifacts.keys import check_prefix, run_folder
 from stepout.artifacts.ledger import Ledger
 from stepout.artifacts.media import DEFAULT, JSON
@@ -74,13 +74,14 @@ class ArtifactManager(Puts):
         tags: At most 10.
         metadata: At most 2,048 bytes of printable ASCII.
         expected_bucket_owner: An account id; S3 refuses the writes if the bucket belongs to another one.
-        storage_class: For example ``"STANDARD_IA"``.
+        storage_class: For example ``"STANDARD_IA"``; none whose objects have to be restored before they can be read.
         object_lock: Retention and legal hold of every object.
-        request_payer: ``"requester"`` where the requester pays.
+        request_payer: ``"requester"`` where the requester pays; ``None``: what ``STEPOUT_REQUEST_PAYER`` says.
         layout: ``"run"``: keys that no other process has. ``"fixed"``: the same without the nonce, so that keys can be
             computed beforehand; a second process of the same attempt (a redrive, a retry of Batch or EKS, a redelivered
             message, a loop in the state machine) then collides with the first and gets ``ArtifactExistsError``.
-        profile: ``"aws"``, ``"compatible"`` or a ``StoreProfile``; ``None``: what ``STEPOUT_S3_PROFILE`` says.
+        profile: ``"aws"``, ``"compatible"``, ``"unconditional"``, ``"no-checksums"`` (the last two also together, with
+            a space) or a ``StoreProfile``; ``None``: what ``STEPOUT_S3_PROFILE`` says.
         settings: Memory and connections of one transfer.
         progress: A callable ``(name, done, total)``; ``"auto"`` or ``True`` for a bar on a terminal.
         clock: Returns the time, with its zone.
@@ -111,7 +112,7 @@ class ArtifactManager(Puts):
         object_lock: ObjectLock | None = None,
         request_payer: str | None = None,
         layout: Layout = "run",
-        profile: StoreProfile | Literal["aws", "compatible"] | None = None,
+        profile: StoreProfile | str | None = None,
         settings: TransferSettings | None = None,
         progress: ProgressSetting = None,
         clock: Clock = utc_now,
@@ -152,8 +153,8 @@ class ArtifactManager(Puts):
 
         Args:
             environ: ``None``: ``os.environ``. Read are ``STEPOUT_BUCKET`` (a name or ``s3://bucket/prefix``),
-                ``STEPOUT_PREFIX``, ``STEPOUT_EXECUTION``, ``_STATE``, ``_ATTEMPT``, ``_MAP_INDEX``, ``_REDRIVE`` and
-                ``STEPOUT_S3_PROFILE``; an empty variable counts as absent.
+                ``STEPOUT_PREFIX``, ``STEPOUT_EXECUTION``, ``_STATE``, ``_ATTEMPT``, ``_MAP_INDEX``, ``_REDRIVE``,
+                ``STEPOUT_S3_PROFILE`` and ``STEPOUT_REQUEST_PAYER``; an empty variable counts as absent.
             overrides: Arguments of ``ArtifactManager`` that win over the environment.
 
         Raises:
@@ -174,6 +175,8 @@ class ArtifactManager(Puts):
             overrides["run"] = RunIdentity.from_env(found)
         if overrides.get("profile") is None:
             overrides["profile"] = profile_from_env(found)
+        if overrides.get("request_payer") is None:
+            overrides["request_payer"] = payer_from_env(found)
         return cls(bucket, **overrides)
 
     def __reduce__(self) -> NoReturn:

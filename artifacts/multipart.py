@@ -22,10 +22,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from stepout.artifacts.checksums import combine_all, crc_of
-from stepout.artifacts.commit import Content, commit, look_first
+from stepout.artifacts.commit import Content, commit, confirmed, look_first
 from stepout.artifacts.hasher import Hasher
 from stepout.artifacts.plan import NEAR_SECONDS, is_far
 from stepout.artifacts.retries import Retries
+from stepout.artifacts.store import TriesCompletion
 from stepout.schemas.errors import StepoutError, StoreError
 from stepout.schemas.foreign_text import logger
 
@@ -251,6 +252,8 @@ class Multipart:
     def _start(self) -> str:
         try:
             with self._flight():
+                if isinstance(self._store, TriesCompletion):
+                    self._store.try_completion(self._key, options=self._options)
                 start = self._clock()
                 upload = self._retries.run(lambda: self._store.start_upload(self._key, options=self._options))
                 far = is_far(self._clock() - start)
@@ -315,8 +318,9 @@ class Multipart:
 
         if found is None:
             found = commit(self._store, self._key, content, self._options, complete)
-        if not answered:  # the same content was there already: these parts are not needed
-            self._remove()
+        if answered:
+            return confirmed(self._store, self._key, content, self._options, found)
+        self._remove()  # the same content was there already: these parts are not needed
         return found
 
     def _complete(self, content: Content, receipts: Sequence[PartReceipt]) -> Written:

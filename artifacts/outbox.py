@@ -13,7 +13,7 @@ from stepout.artifacts.keys import artifact_key, check_name, check_suffix
 from stepout.artifacts.media import suffix_for
 from stepout.artifacts.progress import for_artifact
 from stepout.artifacts.run import rfc3339
-from stepout.artifacts.store import Mode
+from stepout.artifacts.store import Mode, etag_for_pointer, version_for_pointer
 from stepout.artifacts.upload import Upload
 from stepout.schemas import Pointer, invalid_document, json_problems
 from stepout.schemas.errors import ConfigurationError
@@ -232,8 +232,8 @@ class Outbox:
             target.draft,
             size=uploaded.size,
             checksum=dict(uploaded.checksum),
-            etag=uploaded.etag,
-            version_id=uploaded.version_id,
+            etag=etag_for_pointer(uploaded.etag),
+            version_id=version_for_pointer(uploaded.version_id),
             created_at=rfc3339(self.clock()),
             annotations=merged or None,
         )

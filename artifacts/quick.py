@@ -135,7 +135,7 @@ class QuickStore(S3Store):
         if "sha256" not in checksum or sum(map(len, body)) > SMALL or not is_plain_key(key):
             return super().put(key, body, checksum=checksum, options=options)
         kind = self._kind("PutObject", options)
-        if kind is not None:
+        if kind is not None and not self._on_trial(options):
             written: Written | None
             written = self._try(lambda: self._put(kind, key, body, checksum["sha256"], options))
             if written is not None:

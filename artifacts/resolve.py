@@ -20,18 +20,17 @@ from stepout.artifacts.access import (
     checked_owner,
     checked_verify,
 )
-from stepout.artifacts.artifact import Artifact, ForeignArtifact
+from stepout.artifacts.artifact import Artifact
 from stepout.artifacts.budget import ReadBudget, Spending
+from stepout.artifacts.clients import checked_payer, payer_from_env
 from stepout.artifacts.output import Output, make_output
+from stepout.artifacts.resolved import Resolved, gathered, make_foreign, make_one, read_pointer
 from stepout.schemas.array import checked_count
-from stepout.schemas.errors import ConfigurationError, InvalidDocumentError, NotAllowedError
+from stepout.schemas.errors import ConfigurationError, InvalidDocumentError
 from stepout.schemas.foreign_text import logger
 from stepout.schemas.json_value import plain_copy
 from stepout.schemas.locate import (
     DocumentKind,
-    check_version,
-    find_documents,
-    find_failures,
     survey,
 )
 from stepout.schemas.output import TaskOutput
@@ -43,7 +42,6 @@ if TYPE_CHECKING:
     from stepout.artifacts.interop import ForeignReference
     from stepout.artifacts.result_writer import ChildResult
     from stepout.schemas.contract import Contract
-    from stepout.schemas.pull import Failure
 
 __all__ = ["Output", "ReadBudget", "Resolved", "read_result_writer", "resolve", "resolve_all", "resolve_artifact"]
 __all__ += ["resolve_output"]
@@ -51,19 +49,6 @@ __all__ += ["resolve_output"]
 _log = logger("stepout.artifacts.resolve")
 
 _OTHER: Final = {"output": "a task output: use resolve_output", "pointer": "a pointer: use resolve_artifact"}
-
-
-class Resolved(dict[str, "Output | Artifact"]):
-    """What ``resolve_all`` found, by location, and the failures that it found beside.
-
-    Attributes:
-        failures: What each task that failed said (``error``, ``cause``), by location: what ``Catch`` kept, children of
-            a Map or of a ResultWriter that did not succeed. Nothing that a failure holds is an outcome.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.failures: dict[str, Failure] = {}
 
 
 def resolve_output(  # noqa: PLR0913 - keyword-only, each with its own meaning
@@ -74,6 +59,7 @@ def resolve_output(  # noqa: PLR0913 - keyword-only, each with its own meaning
     verify: Verify = True,
     max_size: int | None = None,
     expected_bucket_owner: str | None = None,
+    request_payer: str | None = None,
     budget: ReadBudget | None = None,
     contract: Contract | None = None,
     execution: str | None = None,
@@ -96,6 +82,7 @@ def resolve_output(  # noqa: PLR0913 - keyword-only, each with its own meaning
         max_size: Where reads into memory stop, in bytes; ``None``: at a quarter of the memory that the process was
             granted (Lambda's setting, control groups, resource limits, physical memory), at most 1 GiB.
         expected_bucket_owner: The account, 12 digits, that must own every bucket.
+        request_payer: ``"requester"`` for buckets whose readers pay; ``None``: what ``STEPOUT_REQUEST_PAYER`` says.
         budget: What may be fetched because the document says so, before an artifact is read, and for each read of a
             directory: ``ReadBudget(requests=1_000, entries=100_000, bytes=10 << 30)`` unless told otherwise.
         contract: Checked once more on this side.
@@ -117,7 +104,7 @@ def resolve_output(  # noqa: PLR0913 - keyword-only, each with its own meaning
         StoreError: A spilled document, or that of the URL, is missing, denied, changed, or unreachable.
         IntegrityError: A spilled document is not what was written.
     """
-    access = _access(allow, client, verify, max_size, expected_bucket_owner, budget)
+    access = _access(allow, client, verify, max_size, expected_bucket_owner, request_payer, budget)
     value, kind, location = _one(document, access, follow=True, execution=execution, state=state)
     if kind != "output":
         raise _wrong_kind(kind, location)
@@ -136,6 +123,7 @@ def resolve_artifact(  # noqa: PLR0913 - as above
     verify: Verify = True,
     max_size: int | None = None,
     expected_bucket_owner: str | None = None,
+    request_payer: str | None = None,
     budget: ReadBudget | None = None,
 ) -> Artifact:
     """Resolve a pointer to its artifact; nothing is requested before the first read.
@@ -148,6 +136,7 @@ def resolve_artifact(  # noqa: PLR0913 - as above
         verify: As for ``resolve_output``.
         max_size: As for ``resolve_output``.
         expected_bucket_owner: As for ``resolve_output``.
+        request_payer: As for ``resolve_output``.
         budget: As for ``resolve_output``.
 
     Raises:
@@ -155,13 +144,13 @@ def resolve_artifact(  # noqa: PLR0913 - as above
         ConfigurationError: No allow-list was given.
         NotAllowedError: It points outside the allow-list.
     """
-    access = _access(allow, client, verify, max_size, expected_bucket_owner, budget)
+    access = _access(allow, client, verify, max_size, expected_bucket_owner, request_payer, budget)
     value, kind, location = _one(document, access, follow=False)
     if not isinstance(value, dict):
-        return _foreign(access, value)
+        return make_foreign(access, value)
     if kind != "pointer":
         raise _wrong_kind(kind, location)
-    return Artifact(_read_pointer(value, location), access)
+    return Artifact(read_pointer(value, location), access)
 
 
 def resolve(  # noqa: PLR0913 - as above
@@ -172,6 +161,7 @@ def resolve(  # noqa: PLR0913 - as above
     verify: Verify = True,
     max_size: int | None = None,
     expected_bucket_owner: str | None = None,
+    request_payer: str | None = None,
     budget: ReadBudget | None = None,
     execution: str | None = None,
     state: str | None = None,
@@ -185,6 +175,7 @@ def resolve(  # noqa: PLR0913 - as above
         verify: As for ``resolve_output``.
         max_size: As for ``resolve_output``.
         expected_bucket_owner: As for ``resolve_output``.
+        request_payer: As for ``resolve_output``.
         budget: As for ``resolve_output``.
         execution: As for ``resolve_output``; a lone pointer does not say who made it, and is refused.
         state: As for ``execution``.
@@ -194,13 +185,13 @@ def resolve(  # noqa: PLR0913 - as above
         TaskFailedError: As for ``resolve_output``.
         StoreError: As for ``resolve_output``.
     """
-    access = _access(allow, client, verify, max_size, expected_bucket_owner, budget)
+    access = _access(allow, client, verify, max_size, expected_bucket_owner, request_payer, budget)
     value, kind, location = _one(document, access, follow=False, execution=execution, state=state)
     if kind != "output" and (execution is not None or state is not None):
         raise _wrong_kind(kind, location, "a pointer, which does not say whose it is: leave out execution= and state=")
     if not isinstance(value, dict):
-        return _foreign(access, value)
-    made = _made(value, kind, location, access)
+        return make_foreign(access, value)
+    made = make_one(value, kind, location, access)
     if isinstance(made, Output):
         made.check_producer(execution, state)
     return made
@@ -214,6 +205,7 @@ def resolve_all(  # noqa: PLR0913 - as above
     verify: Verify = True,
     max_size: int | None = None,
     expected_bucket_owner: str | None = None,
+    request_payer: str | None = None,
     budget: ReadBudget | None = None,
     count: int | None = None,
     execution: str | None = None,
@@ -235,6 +227,7 @@ def resolve_all(  # noqa: PLR0913 - as above
         verify: As for ``resolve_output``.
         max_size: As for ``resolve_output``.
         expected_bucket_owner: As for ``resolve_output``.
+        request_payer: As for ``resolve_output``.
         budget: As for ``resolve_output``; each child of an array job is a document with a budget of its own.
         count: How many children an array job has (Batch's ``ArrayProperties.Size``, Kubernetes' ``completions``). Their
             outputs are at ``$[0]``, ``$[1]`` and so on, all of them, or it is an error.
@@ -252,11 +245,11 @@ def resolve_all(  # noqa: PLR0913 - as above
         NotAllowedError: One of them points outside the allow-list.
         StoreError: As for ``resolve_output``.
     """
-    access = _access(allow, client, verify, max_size, expected_bucket_owner, budget)
+    access = _access(allow, client, verify, max_size, expected_bucket_owner, request_payer, budget)
     if count is not None or execution is not None or state is not None:
         resolved = _of_url(document, count, access, execution, state)
     else:
-        resolved = _gathered(_value(document, access), access)
+        resolved = gathered(_value(document, access), access)
     if resolved.failures:
         _log.warning("resolve_all: %d tasks of the document failed; .failures has them", len(resolved.failures))
     return resolved
@@ -269,6 +262,7 @@ def read_result_writer(  # noqa: PLR0913 - as above
     client: Any = None,
     max_size: int | None = None,
     expected_bucket_owner: str | None = None,
+    request_payer: str | None = None,
     budget: ReadBudget | None = None,
 ) -> Iterator[ChildResult]:
     """Read the results of a Distributed Map's children, failed ones included, one result file at a time.
@@ -279,6 +273,7 @@ def read_result_writer(  # noqa: PLR0913 - as above
         client: As for ``resolve_output``.
         max_size: The largest result file that is read, in bytes.
         expected_bucket_owner: As for ``resolve_output``.
+        request_payer: As for ``resolve_output``.
         budget: As for ``resolve_output``.
 
     Yields:
@@ -292,7 +287,7 @@ def read_result_writer(  # noqa: PLR0913 - as above
     from stepout.artifacts.interop import find_references, opened_texts
     from stepout.artifacts.result_writer import children_of
 
-    access = _access(allow, client, True, max_size, expected_bucket_owner, budget)
+    access = _access(allow, client, True, max_size, expected_bucket_owner, request_payer, budget)
     value = opened_texts(_value(document, access))
     found = [each for each in find_references(value) if each.kind == "result-writer"]
     if len(found) != 1:
@@ -304,7 +299,13 @@ def read_result_writer(  # noqa: PLR0913 - as above
 
 
 def _access(  # noqa: PLR0913, PLR0917 - the settings that every function here takes
-    allow: Any, client: Any, verify: Verify, max_size: int | None, owner: str | None, budget: ReadBudget | None
+    allow: Any,
+    client: Any,
+    verify: Verify,
+    max_size: int | None,
+    owner: str | None,
+    payer: str | None,
+    budget: ReadBudget | None,
 ) -> Access:
     if not isinstance(budget, ReadBudget | None):
         raise ConfigurationError(f"budget= is a {type(budget).__name__}: expected a ReadBudget, or None")
@@ -314,6 +315,7 @@ def _access(  # noqa: PLR0913, PLR0917 - the settings that every function here t
         verify=checked_verify(verify),
         max_size=None if max_size is None else checked_limit("max_size", max_size),
         expected_bucket_owner=checked_owner(owner),
+        request_payer=checked_payer(payer) or payer_from_env(),
         budget=budget,
         spending=Spending(budget or ReadBudget()),
     )
@@ -338,13 +340,6 @@ def _is_url(document: object) -> TypeGuard[str]:
     return isinstance(document, str) and document.strip().startswith(("s3://", "dynamodb://"))
 
 
-def _gathered(value: Any, access: Access) -> Resolved:
-    resolved = Resolved()
-    for location, each in _every(value, access, resolved.failures):
-        resolved[location] = each
-    return resolved
-
-
 def _of_url(document: object, count: int | None, access: Access, execution: str | None, state: str | None) -> Resolved:
     """Resolve what lies at the URL of an outcome, or at those of all children of an array job."""
     from stepout.artifacts.array_job import incomplete, read_children
@@ -357,7 +352,7 @@ def _of_url(document: object, count: int | None, access: Access, execution: str 
 
     def resolve_one(url: str) -> Resolved:
         own = replace(access, spending=Spending(access.budget or ReadBudget()))
-        found = _gathered(outcomes.read(url, own), own)
+        found = gathered(outcomes.read(url, own), own)
         output = found.get("$")
         if not isinstance(output, Output):
             raise invalid_document(f"what lies at {url}", [Problem("$", "type", "must be a task output")])
@@ -399,86 +394,8 @@ def _one(document: object, access: Access, *, follow: bool, **run: str | None) -
     return found.document, found.kind, found.location
 
 
-def _every(
-    value: Any, access: Access, failures: dict[str, Failure], *, inside: bool = False
-) -> Iterator[tuple[str, Output | Artifact]]:
-    """Yield everything in a value by location, and put what failed into ``failures``."""
-    from stepout.artifacts.interop import find_references, opened_texts
-
-    value = opened_texts(value)
-    failures.update(find_failures(value))
-    for each in find_documents(value):
-        check_version(each)
-        made = _made(each.document, each.kind, each.location, access)
-        yield each.location, made
-        if isinstance(made, Output):
-            yield from _of_result(made, each.location, access)
-    for reference in find_references(value):
-        if reference.kind != "result-writer":
-            yield reference.location, _foreign(access, reference)
-        elif inside:
-            raise _endless(reference)
-        else:
-            yield from _of_children(reference, access, failures)
-
-
-def _of_result(output: Output, location: str, access: Access) -> Iterator[tuple[str, Output | Artifact]]:
-    """Yield the documents that a task put into its result, which may hold whatever it likes otherwise."""
-    result = output.document.result
-    if not isinstance(result, Mapping):
-        return
-    for each in find_documents(result):
-        try:
-            check_version(each)
-            made = _made(each.document, each.kind, each.location, access)
-        except (InvalidDocumentError, NotAllowedError) as error:
-            _log.info("%s.result: left as data: %s", location, error)
-            continue
-        yield f"{location}.result{each.location[1:]}", made
-
-
-def _of_children(
-    reference: ForeignReference, access: Access, failures: dict[str, Failure]
-) -> Iterator[tuple[str, Output | Artifact]]:
-    from stepout.artifacts.result_writer import children_of
-    from stepout.schemas.pull import Failure
-
-    counts: dict[str, int] = {}
-    for child in children_of(access, reference):
-        index = counts.setdefault(child.status, 0)
-        counts[child.status] += 1
-        location = f"{reference.location}.{child.status}[{index}]"
-        if child.status != "SUCCEEDED":
-            failures[location] = Failure(child.error or child.status, child.cause or "", execution=child.execution)
-            continue
-        told: dict[str, Failure] = {}
-        for place, inner in _every(child.output, access, told, inside=True):
-            yield location + place[1:], inner
-        failures.update((location + place[1:], failure) for place, failure in told.items())
-
-
-def _made(value: Any, kind: DocumentKind, location: str, access: Access) -> Output | Artifact:
-    if kind == "output":
-        return make_output(value, access, location)
-    return Artifact(_read_pointer(value, location), access)
-
-
-def _read_pointer(value: Any, location: str) -> Pointer:
-    try:
-        return Pointer.from_dict(value)
-    except InvalidDocumentError as error:
-        problems = [Problem(location + each.location[1:], each.kind, each.message) for each in error.problems]
-        raise invalid_document("the pointer", problems) from None
-
-
-def _foreign(access: Access, reference: ForeignReference) -> ForeignArtifact:
-    from stepout.artifacts.interop import describe
-
-    return ForeignArtifact(describe(access, reference), access, reference.kind)
-
-
 def _read_foreign(access: Access, reference: ForeignReference) -> bytes:
-    found = _foreign(access, reference)
+    found = make_foreign(access, reference)
     access.spending.take(found.url, requests=1, size=found.size)
     return found.read_bytes(max_size=DOCUMENT_LIMIT)
 
@@ -486,12 +403,6 @@ def _read_foreign(access: Access, reference: ForeignReference) -> bytes:
 def _wrong_kind(kind: DocumentKind, location: str, what: str | None = None) -> InvalidDocumentError:
     problem = Problem(location, "version", f"is {what or _OTHER[kind]}")
     return invalid_document("the document", [problem])
-
-
-def _endless(reference: ForeignReference) -> InvalidDocumentError:
-    message = "is a ResultWriter's manifest that another one led to, and no manifest is followed to the next"
-    advice = "Pass the child's output to resolve_all by itself (read_result_writer has it)."
-    return invalid_document("a child's output", [Problem(reference.location, "cycle", message)], advice)
 
 
 def _not_one(what: str, found: list[ForeignReference]) -> InvalidDocumentError:

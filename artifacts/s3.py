@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode
 
 from stepout.artifacts.bodies import request_body
-from stepout.artifacts.checksums import best_crc, from_base64, to_base64
+from stepout.artifacts.checksums import best_crc, from_base64, md5_of, to_base64
 from stepout.artifacts.correlation import (
     CHECKSUM_MEMBERS,
     foreign_completion,
@@ -21,7 +22,9 @@ from stepout.artifacts.correlation import (
 from stepout.artifacts.s3_body import S3Download
 from stepout.artifacts.signing import presigned
 from stepout.artifacts.store import (
+    ARCHIVES,
     Arrived,
+    ConflictError,
     ObjectInfo,
     PartReceipt,
     StoreProfile,
@@ -29,26 +32,32 @@ from stepout.artifacts.store import (
     WriteOptions,
     Written,
 )
-from stepout.schemas.errors import AccessDeniedError, StoreError, StoreUnavailableError
+from stepout.schemas.errors import AccessDeniedError, ArtifactExistsError, StoreError, StoreUnavailableError
 from stepout.schemas.foreign_text import logger
 from stepout.schemas.process import PerProcess, renew_after_fork
+from stepout.schemas.s3_profile import is_aws_endpoint
+from stepout.schemas.write_once import write_once_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from stepout.artifacts.store import Download
+    from stepout.schemas.write_once import WriteOnce
 
 __all__ = ["S3Store", "info_of"]
 
 _log = logger("stepout.artifacts")
 
 _PAYLOADS = frozenset({"PutObject", "UploadPart"})
+_BYTES: Final = {"sha256": 32, "crc64nvme": 8, "crc32": 4}
+_PARTS: Final = re.compile(r'(?:W/)?"?.*-[0-9]+"?')
 _METHOD = {
     "PutObject": "put_object",
     "CreateMultipartUpload": "create_multipart_upload",
     "UploadPart": "upload_part",
     "CompleteMultipartUpload": "complete_multipart_upload",
     "AbortMultipartUpload": "abort_multipart_upload",
+    "DeleteObject": "delete_object",
     "HeadObject": "head_object",
     "GetObject": "get_object",
 }
@@ -84,6 +93,7 @@ class S3Store:
         self._lock = threading.Lock()
         self._common = {"ExpectedBucketOwner": expected_bucket_owner, "RequestPayer": request_payer}
         self._etags_are_md5 = True
+        self._is_aws = is_aws_endpoint(self.endpoint_url)
         renew_after_fork(self)
 
     def renew(self) -> None:
@@ -128,12 +138,24 @@ class S3Store:
 
         S3 takes one checksum a request, so SHA-256 is sent where it is known.
         """
+        trial = self._write_once if self._condition(options) else None
+        if trial is None:
+            return self._put_object(key, body, checksum=checksum, options=options)
+        return trial.put(
+            lambda: self._put_object(key, body, checksum=checksum, options=options),
+            refused=_is_refusal,
+            subject=self._subject(key),
+        )
+
+    def _put_object(
+        self, key: str, body: Sequence[memoryview], *, checksum: Mapping[str, str], options: WriteOptions
+    ) -> Written:
         algorithm = "sha256" if "sha256" in checksum else next(iter(checksum))
         answer = self._call(
             "PutObject",
             key,
             Body=request_body(body, sha256=checksum.get("sha256")),
-            **{CHECKSUM_MEMBERS[algorithm]: to_base64(checksum[algorithm])},
+            **self._guard(CHECKSUM_MEMBERS[algorithm], checksum[algorithm], body),
             **self._condition(options),
             **_describe(options),
         )
@@ -146,7 +168,7 @@ class S3Store:
     def start_upload(self, key: str, *, options: WriteOptions) -> str:
         """Begin a multipart upload; see ``Store.start_upload``."""
         wanted = self._profile.multipart_checksum
-        kind = {"ChecksumAlgorithm": "SHA256"}
+        kind = {"ChecksumAlgorithm": "SHA256"} if self._profile.checksum_headers else {}
         if wanted != "parts":
             kind = {"ChecksumAlgorithm": wanted.upper(), "ChecksumType": "FULL_OBJECT"}
         answer = self._call("CreateMultipartUpload", key, **kind, **_describe(options))
@@ -167,7 +189,7 @@ class S3Store:
             UploadId=upload,
             PartNumber=number,
             Body=request_body(body, sha256=checksum if self._part_member == CHECKSUM_MEMBERS["sha256"] else None),
-            **{self._part_member: to_base64(checksum)},
+            **self._guard(self._part_member, checksum, body),
         )
         self._believe("UploadPart", key, foreign_part(answer, checksum={self._part_algorithm: checksum}))
         return PartReceipt(number=number, etag=answer["ETag"], size=sum(map(len, body)), checksum=checksum)
@@ -183,8 +205,10 @@ class S3Store:
         options: WriteOptions,
     ) -> Written:
         """Commit a multipart upload; see ``Store.complete_upload``."""
+        self.try_completion(key, options=options)
         listed = [
-            {"PartNumber": part.number, "ETag": part.etag, self._part_member: to_base64(part.checksum)}
+            {"PartNumber": part.number, "ETag": part.etag}
+            | ({self._part_member: to_base64(part.checksum)} if self._profile.checksum_headers else {})
             for part in parts
         ]
         whole = {}
@@ -208,11 +232,34 @@ class S3Store:
         with contextlib.suppress(UploadGoneError):
             self._call("AbortMultipartUpload", key, UploadId=upload)
 
+    def remove(self, key: str, *, version_id: str | None = None) -> None:
+        """Remove an object, or one version of it; one that is not there is no error."""
+        self._call("DeleteObject", key, VersionId=version_id)
+
+    def try_completion(self, key: str, *, options: WriteOptions) -> None:
+        """See to it, once a process, that CompleteMultipartUpload honours its condition; AWS is not asked.
+
+        Raises:
+            ConfigurationError: The server ignores it.
+        """
+        trial = self._write_once if self._condition(options) else None
+        if trial is not None:
+            from stepout.artifacts.server_trial import honours_completion
+
+            trial.before_completion(lambda: honours_completion(self, key, options), subject=self._subject(key))
+
     # Reading -----------------------------------------------------------------------------------------------------
 
     def head(self, key: str, *, version_id: str | None = None) -> ObjectInfo:
         """Describe an object; see ``Store.head``."""
-        return info_of(self._call("HeadObject", key, VersionId=version_id, ChecksumMode="ENABLED"))
+        mode = "ENABLED" if self._profile.checksum_headers else None
+        answer = self._call("HeadObject", key, VersionId=version_id, ChecksumMode=mode)
+        if answer.get("ContentLength") is None:
+            raise StoreError(
+                f"{self._subject(key)}: the server does not say how many bytes it has; nothing was read. A proxy "
+                "between may have removed Content-Length"
+            )
+        return info_of(answer)
 
     def get(
         self,
@@ -256,7 +303,7 @@ class S3Store:
         """Return a URL that gives anyone the object for ``seconds``, by Signature Version 4; see ``Store.presign``."""
         parameters = {"Bucket": self._bucket, "Key": key, "VersionId": version_id}
         known = {name: value for name, value in parameters.items() if value is not None}
-        return presigned(self._client, known, seconds)
+        return presigned(self._client, known, seconds, request_payer=self._common["RequestPayer"])
 
     # Inside ------------------------------------------------------------------------------------------------------
 
@@ -283,6 +330,22 @@ class S3Store:
     def _part_algorithm(self) -> str:
         wanted = self._profile.multipart_checksum
         return "sha256" if wanted == "parts" else wanted
+
+    @property
+    def _write_once(self) -> WriteOnce | None:
+        """What this process knows of the server's conditions, asked anew after a fork; AWS keeps its promise."""
+        return None if self._is_aws else write_once_at(self.endpoint_url, self._bucket)
+
+    def _on_trial(self, options: WriteOptions) -> bool:
+        """Whether a write of this kind is the first of its process whose condition the server could ignore."""
+        trial = self._write_once if self._condition(options) else None
+        return trial is not None and not trial.puts_are_settled
+
+    def _guard(self, member: str, checksum: str, body: Sequence[memoryview]) -> dict[str, str]:
+        """Return what lets the server see that the bytes arrived as they were sent."""
+        if self._profile.checksum_headers:
+            return {member: to_base64(checksum)}
+        return {"ContentMD5": to_base64(md5_of(body))}
 
     @property
     def _part_member(self) -> str:
@@ -337,6 +400,10 @@ def _close_idle(client: Any) -> None:
             close()
 
 
+def _is_refusal(error: Exception) -> bool:
+    return isinstance(error, ArtifactExistsError | ConflictError)
+
+
 def _describe(options: WriteOptions) -> dict[str, Any]:
     """Everything of a write but its bytes, as PutObject and CreateMultipartUpload name it."""
     found: dict[str, Any] = {
@@ -363,14 +430,38 @@ def _version(answer: Mapping[str, Any]) -> str | None:
 
 
 def _checksums(answer: Mapping[str, Any]) -> dict[str, str]:
-    if answer.get("ChecksumType") == "COMPOSITE":
+    """Return the full-object checksums of an answer, as far as they can be any.
+
+    A checksum of checksums (composite) should say so by its type and end in the number of parts. Some servers do
+    neither; the ETag of an object that came in parts gives them away: there SHA-256 is always composite, and a CRC is
+    unless its type is named (https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity.html).
+    """
+    kind, in_parts = answer.get("ChecksumType"), _PARTS.fullmatch(answer.get("ETag") or "") is not None
+    if kind == "COMPOSITE" or (in_parts and kind != "FULL_OBJECT"):
         return {}
     found = {}
     for algorithm, member in CHECKSUM_MEMBERS.items():
-        value = answer.get(member)
-        if value and "-" not in value:  # a checksum of checksums ends in the number of parts
-            found[algorithm] = from_base64(value)
+        checksum = _hex_of(answer.get(member), _BYTES[algorithm])
+        if checksum is not None and not (in_parts and algorithm == "sha256"):
+            found[algorithm] = checksum
     return found
+
+
+def _hex_of(value: object, size: int) -> str | None:
+    """Return a checksum if it is one of so many bytes."""
+    try:
+        found = from_base64(value) if isinstance(value, str) else ""
+    except ValueError:
+        return None
+    return found if len(found) == 2 * size else None
+
+
+def _archived(answer: Mapping[str, Any]) -> str | None:
+    """Return the class that an object has to be restored from before it can be read."""
+    kept: str | None = answer.get("ArchiveStatus")
+    if kept is None and answer.get("StorageClass") in ARCHIVES:
+        kept = answer["StorageClass"]
+    return None if 'ongoing-request="false"' in (answer.get("Restore") or "") else kept
 
 
 def info_of(answer: Mapping[str, Any]) -> ObjectInfo:
@@ -385,4 +476,5 @@ def info_of(answer: Mapping[str, Any]) -> ObjectInfo:
         media_type=answer.get("ContentType"),
         metadata=answer.get("Metadata") or {},
         last_modified=modified.isoformat() if modified else None,
+        archived=_archived(answer),
     )

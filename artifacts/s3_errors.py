@@ -35,6 +35,7 @@ IAM_ACTION = {
     "UploadPart": "s3:PutObject",
     "CompleteMultipartUpload": "s3:PutObject",
     "AbortMultipartUpload": "s3:AbortMultipartUpload",
+    "DeleteObject": "s3:DeleteObject",
     "HeadObject": "s3:GetObject",
     "ListObjectsV2": "s3:ListBucket",
     "GetObject": "s3:GetObject",
@@ -62,6 +63,34 @@ _BUSY = frozenset(
 )
 _KMS = "KMS."
 
+_PROBE = "stepout doctor --probe s3://BUCKET/PREFIX says what the server needs"
+_CHECKSUM_PROFILES = (
+    "For servers without full-object checksums of multipart uploads set STEPOUT_S3_PROFILE=compatible, for those that "
+    f"refuse x-amz-checksum headers STEPOUT_S3_PROFILE=no-checksums; {_PROBE}"
+)
+_PROFILES = (
+    "If it is not AWS, set STEPOUT_S3_PROFILE to compatible (no full-object checksums), no-checksums (no checksum "
+    f"headers) or unconditional (no If-None-Match); {_PROBE}"
+)
+_REFUSED = frozenset({400, 405, 415})
+_PROFILED = frozenset({"PutObject", "CreateMultipartUpload", "UploadPart", "CompleteMultipartUpload", "HeadObject"})
+# What AWS answers with 400, and no profile would change.
+_OF_THE_CALLER = frozenset(
+    {
+        "EntityTooLarge",
+        "EntityTooSmall",
+        "ExpiredToken",
+        "InvalidBucketName",
+        "InvalidStorageClass",
+        "InvalidTag",
+        "KeyTooLongError",
+        "MalformedXML",
+        "MetadataTooLarge",
+        "RequestTimeout",
+        "UserKeyMustBeSpecified",
+    }
+)
+
 _DENIED, _MISSING, _CONFLICT, _PRECONDITION, _SERVER, _NOT_IMPLEMENTED = 403, 404, 409, 412, 500, 501
 
 
@@ -75,6 +104,7 @@ class Answer:
         status: The HTTP status; 200 is possible for CompleteMultipartUpload.
         subject: ``s3://bucket/key``.
         detail: S3's own message.
+        storage_class: Where S3 says that it keeps the object.
         region: The region that S3 says the bucket is in, if it says so.
         client_region: The region that the client talks to.
     """
@@ -84,6 +114,7 @@ class Answer:
     status: int
     subject: str
     detail: str = ""
+    storage_class: str | None = None
     region: str | None = None
     client_region: str | None = None
 
@@ -121,7 +152,12 @@ def _denied(answer: Answer) -> StepoutError | None:
         advice = "The caller needs kms:GenerateDataKey to write and kms:Decrypt to read, on an enabled key"
         return AccessDeniedError(_say(answer, f"KMS refused ({answer.code})", advice))
     if answer.code == "InvalidObjectState":
-        return StoreError(_say(answer, "the object is archived (InvalidObjectState)", "Restore it before reading it"))
+        kept = f", storage class {answer.storage_class}" if answer.storage_class else ""
+        advice = (
+            "Restore it first (aws s3api restore-object), which takes minutes to days, and keep what states still read "
+            "in STANDARD, STANDARD_IA, GLACIER_IR or INTELLIGENT_TIERING"
+        )
+        return StoreError(_say(answer, f"the object is archived and cannot be read (InvalidObjectState{kept})", advice))
     if answer.status != _DENIED and answer.code != "AccessDenied":
         return None
     if "kms:" in answer.detail.lower():
@@ -171,13 +207,13 @@ def _condition(answer: Answer) -> StepoutError | None:
 
 def _integrity(answer: Answer) -> StepoutError | None:
     if answer.code in _BAD_CHECKSUM and answer.operation == "CompleteMultipartUpload":
-        advice = "If it is a server without full-object checksums, set STEPOUT_S3_PROFILE=compatible"
+        advice = f"If it is a server without full-object checksums, set STEPOUT_S3_PROFILE=compatible; {_PROBE}"
         what = f"the server does not find the checksum of the parts that it took ({answer.code})"
         return ChecksumMismatchError(_say(answer, what, advice))
     if answer.code in _BAD_CHECKSUM:
         return ChecksumMismatchError(_say(answer, f"the bytes that arrived are not those sent ({answer.code})"))
     if answer.code == "InvalidRequest" and "checksum" in answer.detail.lower():
-        advice = f"{answer.detail}. For servers without full-object checksums set STEPOUT_S3_PROFILE=compatible"
+        advice = _with(answer.detail, _CHECKSUM_PROFILES)
         return ChecksumMismatchError(_say(answer, "the server refused the checksum", advice))
     if answer.code in ("EntityTooLarge", "EntityTooSmall", "IncompleteBody"):
         return SizeMismatchError(_say(answer, f"the server refused the size ({answer.code})", answer.detail))
@@ -185,11 +221,27 @@ def _integrity(answer: Answer) -> StepoutError | None:
 
 
 def _unsupported(answer: Answer) -> StepoutError | None:
-    if answer.status != _NOT_IMPLEMENTED and answer.code != "NotImplemented":
+    """Say what to do about a server that is not AWS's: one that lacks something, or refuses a header."""
+    lacking = answer.status == _NOT_IMPLEMENTED or answer.code == "NotImplemented"
+    refused = answer.status in _REFUSED and answer.operation in _PROFILED
+    refused = refused and answer.code not in _OF_THE_CALLER | _BUSY
+    if not lacking and not refused:
         return None
-    advice = "Leave out what it does not know, or set STEPOUT_S3_PROFILE=compatible if it is not AWS"
-    what = f"the server does not support something that was asked for ({answer.code})"
-    return ConfigurationError(_say(answer, what, f"{answer.detail.rstrip('. ')}. {advice}".lstrip(". ")))
+    detail = answer.detail.lower()
+    if "checksum" in detail:
+        what, advice = "the server refuses checksum headers", _CHECKSUM_PROFILES
+    elif "if-none-match" in detail or "conditional" in detail:
+        what, advice = "the server refuses conditional writes", f"Set STEPOUT_S3_PROFILE=unconditional; {_PROBE}"
+    elif lacking:
+        what = "the server does not support something that was asked for"
+        advice = f"Leave out what it does not know. {_PROFILES}"
+    else:
+        return StoreError(_say(answer, f"S3 answered {answer.status} {answer.code}", _with(answer.detail, _PROFILES)))
+    return ConfigurationError(_say(answer, f"{what} ({answer.code})", _with(answer.detail, advice)))
+
+
+def _with(detail: str, advice: str) -> str:
+    return f"{detail.rstrip('. ')}. {advice}" if detail else advice
 
 
 def _busy(answer: Answer) -> StepoutError | None:
@@ -256,6 +308,12 @@ def _wire(error: Exception) -> str:
     return f"{kind}{where} ({name})"
 
 
+def _detail(said: Any) -> str:
+    """Return S3's message, and which header it is about (NotImplemented, InvalidArgument)."""
+    message, header = str(said.get("Message", "")), said.get("Header") or said.get("ArgumentName")
+    return f"{message.rstrip('. ')} ({header})" if header and str(header) not in message else message
+
+
 def _answer(response: Any, operation: str, subject: str, client_region: str | None) -> Answer:
     said = response.get("Error", {})
     meta = response.get("ResponseMetadata", {})
@@ -265,7 +323,8 @@ def _answer(response: Any, operation: str, subject: str, client_region: str | No
         code=str(said.get("Code", "")),
         status=int(meta.get("HTTPStatusCode", 0)),
         subject=subject,
-        detail=str(said.get("Message", "")),
+        detail=_detail(said),
+        storage_class=said.get("StorageClass") or headers.get("x-amz-storage-class"),
         region=said.get("Region") or headers.get("x-amz-bucket-region"),
         client_region=client_region,
     )

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from stepout.artifacts.allow import split_url
+from stepout.artifacts.clients import checked_payer, profile_named
 from stepout.artifacts.keys import check_prefix
 from stepout.artifacts.plan import TransferSettings
-from stepout.artifacts.store import Encryption, StoreProfile, WriteOptions
+from stepout.artifacts.store import ARCHIVES, Encryption, StoreProfile, WriteOptions
 from stepout.schemas.errors import ConfigurationError
 from stepout.schemas.problems import member
 from stepout.schemas.rules import POINTER_TEXTS
@@ -137,12 +138,10 @@ def check_profile(profile: StoreProfile | str | None) -> StoreProfile | None:
     Raises:
         ConfigurationError: There is no such profile.
     """
-    from stepout.artifacts.clients import profile_named
-
     if profile is None or isinstance(profile, StoreProfile):
         return profile
     if not isinstance(profile, str):
-        msg = f"profile is of type {type(profile).__name__}: expected 'aws', 'compatible' or a StoreProfile"
+        msg = f"profile is of type {type(profile).__name__}: expected 'aws', 'compatible', … or a StoreProfile"
         raise ConfigurationError(msg)
     return profile_named(profile)
 
@@ -197,8 +196,13 @@ def write_options(  # noqa: PLR0913 - one keyword for each setting of S3
     if object_lock is not None and not isinstance(object_lock, ObjectLock):
         msg = f"object_lock is of type {type(object_lock).__name__}: expected ObjectLock(mode=…, retain_until=…)"
         raise ConfigurationError(msg)
-    if request_payer not in (None, "requester"):
-        raise ConfigurationError(f"request_payer is {request_payer!r}: expected 'requester' or None")
+    if storage_class is not None and storage_class.strip().upper() in ARCHIVES:
+        raise ConfigurationError(
+            f"storage_class is {storage_class!r}: its objects cannot be read before they are restored, which takes "
+            "minutes to days, so the next state could not read the output. Use 'STANDARD_IA', 'GLACIER_IR' or "
+            "'INTELLIGENT_TIERING', and a lifecycle rule to archive later what nobody needs. Nothing was sent"
+        )
+    checked_payer(request_payer)
     extra = object_lock.parameters() if object_lock is not None else {}
     return WriteOptions(
         mode=mode,

@@ -67,7 +67,7 @@ def _forget_expect(request: Any, **_: Any) -> None:
     del request.headers["Expect"]  # no error where there is none
 
 
-def presigned(client: Any, parameters: dict[str, Any], seconds: int) -> str:
+def presigned(client: Any, parameters: dict[str, Any], seconds: int, *, request_payer: str | None = None) -> str:
     """Return a presigned URL of a GET, by Signature Version 4.
 
     botocore presigns for S3 with Version 2 wherever a region still takes that, and only a client's configuration says
@@ -78,11 +78,14 @@ def presigned(client: Any, parameters: dict[str, Any], seconds: int) -> str:
         client: A boto3 S3 client, perhaps another's.
         parameters: Of ``GetObject``.
         seconds: How long the URL is to be valid.
+        request_payer: Who pays, which the URL then says: a header would be theirs to send who use it
+            (https://docs.aws.amazon.com/AmazonS3/latest/userguide/ObjectsinRequesterPaysBuckets.html).
     """
     events = client.meta.events
     events.register_first("choose-signer.s3.GetObject", _choose_version_4, unique_id="stepout-presigned")
     events.register_first("before-endpoint-resolution.s3", _name_the_region, unique_id="stepout-presigned-region")
-    _presigning.on = True
+    events.register_first("before-sign.s3.GetObject", _say_who_pays, unique_id="stepout-presigned-payer")
+    _presigning.on, _presigning.payer = True, request_payer
     try:
         return str(client.generate_presigned_url("get_object", Params=parameters, ExpiresIn=seconds))
     finally:
@@ -93,6 +96,11 @@ def _name_the_region(context: dict[str, Any], **_: Any) -> None:
     # The global endpoint redirects to the region of a new bucket, and the host is part of what Version 4 signs.
     if getattr(_presigning, "on", False):
         context["use_global_endpoint"] = False
+
+
+def _say_who_pays(request: Any, **_: Any) -> None:
+    if getattr(_presigning, "on", False) and _presigning.payer is not None:
+        request.url += f"{'&' if '?' in request.url else '?'}x-amz-request-payer={_presigning.payer}"
 
 
 def _choose_version_4(signature_version: Any, **_: Any) -> str | None:

@@ -12,30 +12,39 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Final, Literal, Protocol, cast, runtime_checkable
 
 from stepout.schemas.errors import StoreError, StoreUnavailableError
+from stepout.schemas.rules import POINTER_TEXTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
 __all__ = [
+    "ARCHIVES",
     "Arrived",
     "ConflictError",
     "Download",
     "Encryption",
+    "Located",
     "Mode",
     "ObjectInfo",
     "PartReceipt",
     "Store",
     "StoreProfile",
+    "TriesCompletion",
     "UploadGoneError",
     "WriteOptions",
     "Written",
+    "etag_for_pointer",
+    "version_for_pointer",
 ]
 
 Mode = Literal["create", "overwrite"]
-Profile = Literal["aws", "compatible"]
+
+ARCHIVES: Final = frozenset({"GLACIER", "DEEP_ARCHIVE"})
+"""Storage classes whose objects cannot be read before they are restored, which takes minutes to days:
+https://docs.aws.amazon.com/AmazonS3/latest/userguide/storage-class-intro.html"""
 
 
 class ConflictError(StoreUnavailableError):
@@ -51,16 +60,20 @@ class StoreProfile:
     """What a server can do; explicit, never guessed.
 
     Attributes:
-        name: ``"aws"`` or ``"compatible"``.
+        name: ``"aws"``, or what makes it another one, e.g. ``"compatible"``. Where it is another one, what the server
+            says of a multipart upload is looked at before it goes into a pointer.
         multipart_checksum: The full-object checksum that the server verifies when a multipart upload completes, or
             ``"parts"``: a checksum per part only.
         conditional_writes: Whether ``If-None-Match: *`` is honoured. Where it is not, ``mode="create"`` looks first,
             which leaves a race.
+        checksum_headers: Whether ``x-amz-checksum-…`` headers are taken. Where they are not, ``Content-MD5`` guards the
+            bytes on their way, and ``multipart_checksum`` is ``"parts"``.
     """
 
-    name: Profile = "aws"
+    name: str = "aws"
     multipart_checksum: Literal["crc64nvme", "crc32", "parts"] = "crc64nvme"
     conditional_writes: bool = True
+    checksum_headers: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +114,22 @@ class Written:
     version_id: str | None = None
 
 
+def etag_for_pointer(etag: object) -> str | None:
+    """Return an ETag if a pointer can hold it and a reader ask for it: a weak one never matches (RFC 9110, 13.1.1).
+
+    >>> etag_for_pointer('"9b2c"'), etag_for_pointer('W/"9b2c"')
+    ('"9b2c"', None)
+    """
+    known = isinstance(etag, str) and POINTER_TEXTS["etag"].accepts(etag) and not etag.startswith("W/")
+    return cast("str", etag) if known else None
+
+
+def version_for_pointer(version_id: object) -> str | None:
+    """Return a version's id if a pointer can hold it."""
+    known = isinstance(version_id, str) and POINTER_TEXTS["versionId"].accepts(version_id)
+    return cast("str", version_id) if known else None
+
+
 @dataclass(frozen=True, kw_only=True)
 class PartReceipt:
     """One part that the server took."""
@@ -127,6 +156,8 @@ class ObjectInfo:
     media_type: str | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
     last_modified: str | None = None
+    archived: str | None = None
+    """The storage class that has to be restored before a byte can be read; ``None``: it can be read at once."""
 
 
 class Download(Protocol):
@@ -182,6 +213,25 @@ class Arrived:
         """Yield the bytes in order; see ``Download.blocks``."""
         for start in range(0, len(self._data), size):
             yield self._data[start : start + size]
+
+
+@runtime_checkable
+class Located(Protocol):
+    """A store that is a server somewhere."""
+
+    @property
+    def endpoint_url(self) -> str:
+        """The server's URL."""
+        ...
+
+
+@runtime_checkable
+class TriesCompletion(Protocol):
+    """A store whose server may pass over the condition of CompleteMultipartUpload, and that finds out beforehand."""
+
+    def try_completion(self, key: str, *, options: WriteOptions) -> None:
+        """Raise ``ConfigurationError`` if a write-once upload of ``key`` would replace what another one wrote."""
+        ...
 
 
 class Store(Protocol):

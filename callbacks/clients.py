@@ -46,7 +46,12 @@ def build_client(
 
 
 def service(
-    name: str, *, environ: Mapping[str, str] | None = None, near: str | None = None, s3: Any = None, **options: Any
+    name: str,
+    *,
+    environ: Mapping[str, str] | None = None,
+    near: str | None = None,
+    profile: Any = frozenset({"aws"}),
+    **options: Any,
 ) -> Any:
     """Return a client for a target: short timeouts, few retries of its own, as reports have theirs.
 
@@ -54,7 +59,7 @@ def service(
         name: For example ``"sqs"``.
         environ: As for ``build_client``.
         near: As for ``build_client``.
-        s3: botocore's settings for S3, such as ``{"addressing_style": "path"}``.
+        profile: The words of ``STEPOUT_S3_PROFILE``: with any but ``aws``, buckets are addressed by path.
         options: Passed on to boto3, e.g. ``region_name``.
 
     Raises:
@@ -67,6 +72,9 @@ def service(
         read_timeout=10,
         retries={"mode": "standard", "total_max_attempts": 1},
         tcp_keepalive=True,
-        s3=s3,
+        s3={"addressing_style": "path"} if profile != {"aws"} else None,
+        # botocore adds checksum headers by itself otherwise.
+        request_checksum_calculation="when_required" if "no-checksums" in profile else None,
+        response_checksum_validation="when_required" if "no-checksums" in profile else None,
     )
     return build_client(name, environ=environ, near=near, config=config, **options)

@@ -42,6 +42,7 @@ from stepout.schemas.array import checked_count, index_ranges
 from stepout.schemas.errors import InvalidDocumentError, StepoutError
 from stepout.schemas.json_text import load_json
 from stepout.schemas.pull import Failure
+from stepout.schemas.s3_profile import payer_of, profile_words_from
 
 __all__ = ["NOTHING_REPORTED", "handler", "named"]
 
@@ -93,8 +94,8 @@ def _outcome(event: Mapping[str, Any]) -> dict[str, Any] | Failure:
         raise invalid_document("the event", problems)
     url = event["url"]
     caught = _caught(event)
-    path_style = os.environ.get("STEPOUT_S3_PROFILE") == "compatible"
-    how: dict[str, Any] = {**_asked(event), "since": _began(caught), "path_style": path_style}
+    reached: dict[str, Any] = {"profile": profile_words_from(os.environ), "request_payer": payer_of(os.environ)}
+    how: dict[str, Any] = {**_asked(event), "since": _began(caught), **reached}
     if event.get("count") is not None:
         count = checked_count(event["count"])
         return _of_array(url, read_array_at(url, count, **how), event, caught)

@@ -26,6 +26,8 @@ from stepout.schemas.json_text import dump_json, load_json
 from stepout.schemas.places import MAX_KEY_BYTES, key_fault, split_s3_url
 from stepout.schemas.process import PerProcess
 from stepout.schemas.pull import failure_key
+from stepout.schemas.s3_profile import is_aws_endpoint, payer_of, profile_words_from
+from stepout.schemas.write_once import write_once_at
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,6 +42,8 @@ __all__ = ["PullTarget", "check_run", "target_from_url", "winner_of"]
 _log = logger("stepout.callbacks.pull")
 
 _TAKEN: Final = 412
+_REFUSALS: Final = frozenset({409, 412})
+_MISSING: Final = 404
 _BUCKET: Final = re.compile(r"[A-Za-z0-9._-]{3,255}|arn:aws[a-z0-9-]*:s3[a-z0-9:/._-]*|(?!.)")  # or it is missing
 _LOOKED_AT: Final = 1 << 20  # bytes of what lies at the URL already: more than any output of another attempt has
 _NONCE_BYTES: Final = 6
@@ -53,11 +57,8 @@ def target_from_url(url: str, context: TargetContext) -> PullTarget:
         ConfigurationError: It is no such URL, no client could be built, or nothing says which execution this is.
     """
     check_run(url, context.run)
-    profile = context.environ.get("STEPOUT_S3_PROFILE") or "aws"
-    if profile not in {"aws", "compatible"}:
-        raise ConfigurationError("STEPOUT_S3_PROFILE must be aws or compatible")
-    own, path_style = own_url(url, context.environ), profile == "compatible"
-    target = PullTarget(own, context.run, path_style=path_style, environ=context.environ)
+    reached: Any = {"profile": profile_words_from(context.environ), "request_payer": payer_of(context.environ)}
+    target = PullTarget(own_url(url, context.environ), context.run, environ=context.environ, **reached)
     target.connect()
     return target
 
@@ -82,7 +83,9 @@ class PullTarget:
         url: ``s3://bucket/key``; new for each state of each execution.
         run: Which run this is; its attempt is part of a failure's key.
         client: A boto3 S3 client, used as it is; one with short timeouts and without hidden retries is built otherwise.
-        path_style: Whether a client that is built here addresses buckets by path, as servers beside AWS want it.
+        profile: The words of ``STEPOUT_S3_PROFILE``; with any but ``aws``, a client that is built here addresses
+            buckets by path.
+        request_payer: ``"requester"`` for buckets whose readers pay.
         environ: As for ``build_client``.
         nonce: Part of a failure's key; the run's, or drawn, unless given.
         delivery: Tries again while there is time.
@@ -97,7 +100,8 @@ class PullTarget:
         run: RunIdentity,
         client: S3Client | None = None,
         *,
-        path_style: bool = False,
+        profile: frozenset[str] = frozenset({"aws"}),
+        request_payer: str | None = None,
         environ: Mapping[str, str] | None = None,
         nonce: str | None = None,
         delivery: Delivery | None = None,
@@ -106,13 +110,15 @@ class PullTarget:
         self.url = f"s3://{self._bucket}/{self._key}"
         self._attempt = run.attempt
         self._nonce = nonce or run.nonce or os.urandom(_NONCE_BYTES).hex()
-        style = {"addressing_style": "path"} if path_style else None
+        self._profile = profile
+        self._payer: dict[str, Any] = {} if request_payer is None else {"RequestPayer": request_payer}
         self._client = PerProcess(
-            lambda: service("s3", s3=style, environ=environ, near=self._bucket), client, name="S3 client"
+            lambda: service("s3", profile=profile, environ=environ, near=self._bucket), client, name="S3 client"
         )
         self._delivery = delivery or Delivery(
             f"Allow s3:PutObject and s3:GetObject on {self.url}* to the task's role, under KMS also "
-            "kms:GenerateDataKey and kms:Decrypt, and see that AWS_DEFAULT_REGION is its region."
+            "kms:GenerateDataKey and kms:Decrypt, and see that AWS_DEFAULT_REGION is its region. A server "
+            "that is not AWS's may need STEPOUT_S3_PROFILE (stepout doctor --probe)."
         )
 
     def __repr__(self) -> str:
@@ -132,6 +138,7 @@ class PullTarget:
 
         Raises:
             TaskClosedError: Another attempt has succeeded before; this one's artifacts exist, but do not count.
+            ConfigurationError: The server ignores conditions, so that the last success would win, not the first.
             TaskError: It could not be delivered.
         """
         body = dump_json(document)
@@ -140,7 +147,7 @@ class PullTarget:
         def put() -> None:
             nonlocal lost
             try:
-                self._put(self._key, body, IfNoneMatch="*")
+                self._put_once(body)
             except Exception as error:
                 if _status(error) == _TAKEN:
                     self._settle(body, ours_perhaps=lost)
@@ -148,7 +155,7 @@ class PullTarget:
                 lost = lost or answer_to(error) in {Answer.LOST, Answer.UNAVAILABLE}
                 raise
 
-        self._delivery.run(f"PutObject {self.url}", put, final=_is_closed)
+        self._delivery.run(f"PutObject {self.url}", put, final=_is_final)
 
     def failure(self, error: str, cause: str) -> None:
         """Write ``{"error": …, "cause": …}`` beside the place of the output document.
@@ -179,24 +186,52 @@ class PullTarget:
     def _failure_key(self) -> str:
         return failure_key(self._key, attempt=self._attempt, nonce=self._nonce)
 
-    def _put(self, key: str, body: bytes, **condition: Any) -> None:
-        checksum = base64.b64encode(hashlib.sha256(body).digest()).decode()
-        answer = self.connect().put_object(
-            Bucket=self._bucket,
-            Key=key,
-            Body=body,
-            ContentType="application/json",
-            ChecksumSHA256=checksum,
-            **condition,
+    def _put_once(self, body: bytes) -> None:
+        """Write the output document if there is none, by the server's own condition, or after a look."""
+        if "unconditional" in self._profile:
+            if self._there(len(body)) is not None:
+                self._settle(body, ours_perhaps=True)
+                return
+            self._put(self._key, body)
+            return
+        endpoint = str(self.connect().meta.endpoint_url)
+        if is_aws_endpoint(endpoint):
+            self._put(self._key, body, IfNoneMatch="*")
+            return
+        write_once_at(endpoint, self._bucket).put(
+            lambda: self._put(self._key, body, IfNoneMatch="*"),
+            refused=lambda error: _status(error) in _REFUSALS,
+            subject=self.url,
         )
-        if answer.get("ChecksumSHA256", checksum) != checksum:  # what became of this request is not known
+
+    def _put(self, key: str, body: bytes, **condition: Any) -> None:
+        if "no-checksums" in self._profile:
+            md5 = hashlib.md5(body, usedforsecurity=False).digest()
+            guard = {"ContentMD5": base64.b64encode(md5).decode()}
+        else:
+            guard = {"ChecksumSHA256": base64.b64encode(hashlib.sha256(body).digest()).decode()}
+        more: dict[str, Any] = {**guard, **condition, **self._payer}
+        answer = self.connect().put_object(
+            Bucket=self._bucket, Key=key, Body=body, ContentType="application/json", **more
+        )
+        sent = guard.get("ChecksumSHA256")
+        if answer.get("ChecksumSHA256", sent) != sent:  # what became of this request is not known
             raise ConnectionError("the answer is another request's: it repeats another checksum than was sent")
+
+    def _there(self, size: int) -> bytes | None:
+        """Return what lies at the URL, empty if it is larger than any output; ``None`` if there is nothing."""
+        try:
+            answer = self.connect().get_object(Bucket=self._bucket, Key=self._key, **self._payer)
+        except Exception as error:
+            if _status(error) == _MISSING:
+                return None
+            raise
+        return body_of(answer, max(size, _LOOKED_AT)) or b""
 
     def _settle(self, body: bytes, *, ours_perhaps: bool) -> None:
         """Something is there: a try of this very report whose answer was lost, or another attempt's success."""
         try:
-            answer = self.connect().get_object(Bucket=self._bucket, Key=self._key)
-            there = body_of(answer, max(len(body), _LOOKED_AT))
+            there = self._there(len(body))
         except Exception as error:
             if answer_to(error) is not Answer.DENIED or ours_perhaps:
                 raise
@@ -224,8 +259,8 @@ def _closed(url: str, winner: str) -> TaskClosedError:
     )
 
 
-def _is_closed(error: Exception) -> bool:
-    return isinstance(error, TaskClosedError)
+def _is_final(error: Exception) -> bool:
+    return isinstance(error, TaskClosedError | ConfigurationError)
 
 
 def _status(error: Exception) -> int:

@@ -41,13 +41,14 @@ _REMEDY: Final = (
 )
 
 
-def read_at(
+def read_at(  # noqa: PLR0913 - by keyword, each with its own meaning
     url: str,
     *,
     execution: str | None = None,
     state: str | None = None,
     since: float | None = None,
-    path_style: bool = False,
+    profile: frozenset[str] = frozenset({"aws"}),
+    request_payer: str | None = None,
 ) -> Any:
     """Return what lies at the URL of an outcome.
 
@@ -56,7 +57,8 @@ def read_at(
         execution: Whose failures count; the output document is the caller's to check.
         state: As for ``execution``.
         since: Failures in S3 from before that time (seconds since 1970) are an earlier attempt's and do not count.
-        path_style: Whether buckets are addressed by path.
+        profile: The words of ``STEPOUT_S3_PROFILE``.
+        request_payer: ``"requester"`` for buckets whose readers pay.
 
     Returns:
         The output document, unchecked; a ``Failure``; or ``None`` if there is nothing.
@@ -68,7 +70,7 @@ def read_at(
     """
     if is_of_array(url):
         raise ConfigurationError(unfilled(url, how=_HOW))
-    place = _place(url, execution=execution, state=state, since=since, path_style=path_style)
+    place = _place(url, execution=execution, state=state, since=since, profile=profile, request_payer=request_payer)
     found = place.read(url)
     if found is None and (seen := place.children(url)):
         raise ConfigurationError(unfilled(url, seen=seen, how=_HOW))
@@ -82,7 +84,8 @@ def read_array_at(  # noqa: PLR0913 - as above
     execution: str | None = None,
     state: str | None = None,
     since: float | None = None,
-    path_style: bool = False,
+    profile: frozenset[str] = frozenset({"aws"}),
+    request_payer: str | None = None,
 ) -> list[Any]:
     """Return what lies at the URLs of all children of an array job, by index; as ``read_at`` does for one task.
 
@@ -94,9 +97,12 @@ def read_array_at(  # noqa: PLR0913 - as above
         execution: See there.
         state: See there.
         since: See there.
-        path_style: See there.
+        profile: See there.
+        request_payer: See there.
     """
-    place = _place(child_url(url, 0), execution=execution, state=state, since=since, path_style=path_style)
+    place = _place(
+        child_url(url, 0), execution=execution, state=state, since=since, profile=profile, request_payer=request_payer
+    )
 
     def one(index: int) -> Any:
         try:
@@ -108,8 +114,14 @@ def read_array_at(  # noqa: PLR0913 - as above
         return list(pool.map(one, range(count)))
 
 
-def _place(
-    url: str, *, execution: str | None, state: str | None, since: float | None, path_style: bool
+def _place(  # noqa: PLR0913 - as above
+    url: str,
+    *,
+    execution: str | None,
+    state: str | None,
+    since: float | None,
+    profile: frozenset[str],
+    request_payer: str | None,
 ) -> _Objects | _Items:
     """Return what reads a URL, and others beside it."""
 
@@ -121,19 +133,25 @@ def _place(
         _item_place(url)
         return _Items(service("dynamodb"), delivery, ours)
     bucket, _ = _object_place(url)
-    style = {"addressing_style": "path"} if path_style else None
-    client = service("s3", near=bucket, s3=style)
-    return _Objects(client, bucket, delivery, ours, since)
+    client = service("s3", near=bucket, profile=profile)
+    return _Objects(client, bucket, delivery, ours, since, request_payer)
 
 
 class _Objects:
     """The outcomes in one bucket."""
 
-    def __init__(
-        self, client: Any, bucket: str, delivery: Delivery, ours: Callable[[Failure], bool], since: float | None
+    def __init__(  # noqa: PLR0913, PLR0917 - what each of its reads needs
+        self,
+        client: Any,
+        bucket: str,
+        delivery: Delivery,
+        ours: Callable[[Failure], bool],
+        since: float | None,
+        request_payer: str | None,
     ) -> None:
         self._client, self._bucket, self._delivery = client, bucket, delivery
         self._ours, self._since = ours, since
+        self._payer: dict[str, Any] = {} if request_payer is None else {"RequestPayer": request_payer}
 
     def read(self, url: str) -> Any:
         """Return the document or the failure at a URL; ``None`` if there is nothing."""
@@ -167,7 +185,7 @@ class _Objects:
         """
 
         def get() -> bytes | None:
-            return body_of(self._client.get_object(Bucket=self._bucket, Key=key), limit)
+            return body_of(self._client.get_object(Bucket=self._bucket, Key=key, **self._payer), limit)
 
         try:
             body = self._delivery.run(f"GetObject s3://{self._bucket}/{key}", get, final=_is_missing)
@@ -188,7 +206,7 @@ class _Objects:
 
     def _listing(self, prefix: str) -> Sequence[Mapping[str, Any]]:
         def listing() -> Mapping[str, Any]:
-            answer: Mapping[str, Any] = self._client.list_objects_v2(Bucket=self._bucket, Prefix=prefix)
+            answer: Mapping[str, Any] = self._client.list_objects_v2(Bucket=self._bucket, Prefix=prefix, **self._payer)
             return answer
 
         what = f"ListObjectsV2 s3://{self._bucket}/{prefix}"

@@ -54,8 +54,14 @@ def add_store(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--endpoint-url", metavar="URL", help="another server than AWS (or AWS_ENDPOINT_URL_S3)")
     group.add_argument(
         "--profile",
-        choices=("aws", "compatible"),
-        help="what the server can do; 'compatible' for servers without full-object checksums (or STEPOUT_S3_PROFILE)",
+        help="what the server can do: aws, or those that it needs of compatible, unconditional, no-checksums, with a "
+        "comma between (or STEPOUT_S3_PROFILE; stepout doctor --probe finds out)",
+    )
+    group.add_argument(
+        "--requester-pays",
+        action="store_const",
+        const="requester",
+        help="pay for requests to buckets whose owner does not (or STEPOUT_REQUEST_PAYER=requester)",
     )
 
 
@@ -75,8 +81,12 @@ def add_reading(parser: argparse.ArgumentParser) -> None:
 
 @contextlib.contextmanager
 def store_settings(arguments: argparse.Namespace) -> Iterator[None]:
-    """Let ``--endpoint-url`` and ``--profile`` stand in the environment while a command runs."""
-    wanted = {"AWS_ENDPOINT_URL_S3": arguments.endpoint_url, "STEPOUT_S3_PROFILE": arguments.profile}
+    """Let ``--endpoint-url``, ``--profile`` and ``--requester-pays`` stand in the environment while a command runs."""
+    wanted = {
+        "AWS_ENDPOINT_URL_S3": arguments.endpoint_url,
+        "STEPOUT_S3_PROFILE": arguments.profile,
+        "STEPOUT_REQUEST_PAYER": arguments.requester_pays,
+    }
     before = {name: os.environ.get(name) for name in wanted}
     os.environ.update({name: value for name, value in wanted.items() if value})
     try:

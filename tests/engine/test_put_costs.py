@@ -113,8 +113,9 @@ def test_a_put_of_parts_makes_no_other_requests_reads_once_and_copies_nothing(
 ) -> None:
     """SHA-256 for the pointer and for signatures, a CRC for the server unless it checks those; no part is copied."""
     found = costs(how, LARGE, profile)
-    parts = len(found.operations) - 2
-    assert found.operations == ["CreateMultipartUpload", *["UploadPart"] * parts, "CompleteMultipartUpload"]
+    look = [] if profile == "aws" else ["GetObject"]  # a byte, to see what readers will
+    parts = len(found.operations) - 2 - len(look)
+    assert found.operations == ["CreateMultipartUpload", *["UploadPart"] * parts, "CompleteMultipartUpload", *look]
     assert 3 <= parts <= 4  # of 8 MiB, or of 5 as long as the server may be far away
     read = LARGE if how in {"put_file", "put_stream"} else 0
     crc = range(1, 2) if profile == "aws" else range(1)

@@ -12,6 +12,7 @@ from botocore.awsrequest import AWSResponse
 from botocore.compat import HTTPHeaders
 from botocore.config import Config
 from support.seaweed import READER
+from support.settled import settled
 from support.wire import Wire
 
 from stepout.artifacts.clients import make_client, profile_from_env, profile_named, store_for
@@ -124,7 +125,7 @@ def test_payloads_are_signed_where_nothing_else_protects_them(endpoint: str, sig
     data = os.urandom(300_000)
     client = make_client(endpoint_url=endpoint, sign_payload=sign, **KEYS)
     recorder = Recorder(client)
-    Upload(S3Store(client, "bucket"), "key", options=WriteOptions()).send_buffer(data)
+    Upload(S3Store(settled(client, "bucket"), "bucket"), "key", options=WriteOptions()).send_buffer(data)
     headers = recorder.headers(0)
     assert headers["x-amz-content-sha256"] == (hashlib.sha256(data).hexdigest() if signed else "UNSIGNED-PAYLOAD")
     assert headers["x-amz-checksum-sha256"]
@@ -143,7 +144,8 @@ def test_a_refused_unsigned_payload_is_signed_once_and_remembered(seaweed: Seawe
             made.append(1)
             return seaweed.client(endpoint=wire.endpoint)
 
-        store = S3Store(seaweed.client(endpoint=wire.endpoint), bucket, signed_client=signed)
+        client = settled(seaweed.client(endpoint=wire.endpoint), bucket)
+        store = S3Store(client, bucket, signed_client=signed)
         for key in ("one", "two"):
             Upload(store, key, options=WriteOptions()).send_buffer(b"data")
         assert wire.operations == ["PutObject"] * 3
@@ -176,6 +178,7 @@ def test_everything_that_rides_along_is_sent() -> None:
     """With a PutObject, and with the request that begins a multipart upload."""
     client = make_client(endpoint_url="https://127.0.0.1:1", **KEYS)
     recorder = Recorder(client)
+    settled(client, "bucket")
     store = S3Store(client, "bucket", expected_bucket_owner="999999999999", request_payer="requester")
     uploaded = Upload(store, "key", options=OPTIONS).send_buffer(b"data")
     assert uploaded.version_id == "v1"
@@ -206,7 +209,7 @@ def test_encryption_without_a_key_is_sse_s3() -> None:
     client = make_client(endpoint_url="https://127.0.0.1:1", **KEYS)
     recorder = Recorder(client)
     options = WriteOptions(mode="overwrite", encryption=Encryption())
-    Upload(S3Store(client, "bucket"), "key", options=options).send_buffer(b"data")
+    Upload(S3Store(settled(client, "bucket"), "bucket"), "key", options=options).send_buffer(b"data")
     headers = recorder.headers(0)
     assert headers["x-amz-server-side-encryption"] == "AES256"
     assert "if-none-match" not in headers
@@ -216,7 +219,8 @@ def test_kms_without_a_key_leaves_the_choice_to_s3() -> None:
     """The bucket's own key, or the managed one: naming an alias would be another request."""
     client = make_client(endpoint_url="https://127.0.0.1:1", **KEYS)
     recorder = Recorder(client)
-    Upload(S3Store(client, "bucket"), "key", options=WriteOptions(encryption=Encryption(kms=True))).send_buffer(b"x")
+    options = WriteOptions(encryption=Encryption(kms=True))
+    Upload(S3Store(settled(client, "bucket"), "bucket"), "key", options=options).send_buffer(b"x")
     headers = recorder.headers(0)
     assert headers["x-amz-server-side-encryption"] == "aws:kms"
     assert "x-amz-server-side-encryption-aws-kms-key-id" not in headers
@@ -227,7 +231,7 @@ def test_a_parameter_that_s3_does_not_know_is_a_configuration_error() -> None:
     client = make_client(endpoint_url="https://127.0.0.1:1", **KEYS)
     options = WriteOptions(extra={"NoSuchThing": 1})
     with pytest.raises(ConfigurationError, match="NoSuchThing"):
-        Upload(S3Store(client, "bucket"), "key", options=options).send_buffer(b"data")
+        Upload(S3Store(settled(client, "bucket"), "bucket"), "key", options=options).send_buffer(b"data")
 
 
 def test_a_presigned_url_reads_the_object(seaweed: Seaweed, seaweed_client: Any, bucket: str) -> None:

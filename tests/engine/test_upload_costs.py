@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import boto3
 import pytest
 from support.seaweed import ADMIN
+from support.settled import settled
 from support.wire import Wire, operation
 
 from stepout.artifacts import bodies, multipart, upload
@@ -96,7 +97,7 @@ def _ours(wire: Wire, **options: Any) -> Any:
 
 
 def _send(client: Any, bucket: str, path: Path, profile: StoreProfile | None = None) -> str:
-    store = S3Store(client, bucket, profile=profile)
+    store = S3Store(settled(client, bucket), bucket, profile=profile)
     return Upload(store, "key", options=WriteOptions(), settings=SETTINGS).send_file(path).checksum["sha256"]
 
 
@@ -271,6 +272,6 @@ def test_servers_with_checksums_of_parts_get_parts_of_one_size(tmp_path: Path, m
     path = tmp_path / "sparse"
     path.touch()
     os.truncate(path, 330 * MIB + 1)
-    store = Sink(StoreProfile(name="compatible", multipart_checksum="parts"))
+    store = Sink(StoreProfile(multipart_checksum="parts"))
     Upload(store, "key", options=WriteOptions(), settings=TransferSettings(memory=40 * MIB)).send_file(path)
     assert {size for number, size in store.sizes.items() if number < max(store.sizes)} == {10 * MIB}

@@ -12,6 +12,7 @@ import boto3
 import pytest
 from botocore.config import Config
 from support.seaweed import ADMIN
+from support.settled import settled
 from support.wire import Fault, Wire, operation
 
 from stepout.artifacts.plan import MIB, TransferSettings
@@ -43,7 +44,7 @@ class Bench:
 
     def __init__(self, wire: Wire, direct: Any, client: Any, bucket: str) -> None:
         self.wire, self.direct, self.bucket = wire, direct, bucket
-        self.store = S3Store(client, bucket)
+        self.store = S3Store(settled(client, bucket), bucket)
 
     def upload(self, mode: str = "create") -> Upload:
         """Return an upload to ``key``."""

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from support.seaweed import ADMIN
+from support.settled import settled
 from support.wire import Wire
 
 from stepout.artifacts.bodies import Views
@@ -104,7 +105,7 @@ def _until(condition: Any, seconds: float = 30) -> None:
 def test_a_server_that_begins_late_finds_all_connections_open(wire: Wire, bucket: str) -> None:
     """One for each part that waits, none twice, and the parts go over these."""
     late = wire.when("CreateMultipartUpload", "stall")
-    sending = _Sending(QuickStore(_client(wire.endpoint), bucket))
+    sending = _Sending(QuickStore(settled(_client(wire.endpoint), bucket), bucket))
     sending.start()
     _until(lambda: wire.accepted == PARTS)
     assert wire.operations == ["CreateMultipartUpload"]
@@ -121,7 +122,7 @@ def test_connections_with_tls_are_kept_as_well(
 ) -> None:
     """What the server sends unasked is read, so that the pool does not take the connection for a closed one."""
     late = secure.when("CreateMultipartUpload", "stall")
-    sending = _Sending(QuickStore(_client(secure.endpoint, verify=certificate[0]), bucket))
+    sending = _Sending(QuickStore(settled(_client(secure.endpoint, verify=certificate[0]), bucket), bucket))
     sending.start()
     _until(lambda: secure.accepted == PARTS)
     assert not late.released.wait(0.3)  # until the tickets have come
@@ -212,7 +213,7 @@ def test_an_upload_that_is_never_asked_for_keeps_nobody_waiting(bucket: str) -> 
 
 def test_a_second_upload_uses_the_connections_of_the_first(wire: Wire, bucket: str) -> None:
     """What is open and idle is held for the parts, not opened again."""
-    store = QuickStore(_client(wire.endpoint), bucket)
+    store = QuickStore(settled(_client(wire.endpoint), bucket), bucket)
     late = wire.when("CreateMultipartUpload", "stall")
     first = _Sending(store)
     first.start()
@@ -241,7 +242,7 @@ def test_an_abort_while_connections_are_held_leaves_nothing(wire: Wire, bucket: 
     """The threads that hold them go, and the upload that the server began too late is removed."""
     late = wire.when("CreateMultipartUpload", "stall")
     before = threading.active_count()
-    sending = _Sending(QuickStore(_client(wire.endpoint), bucket))
+    sending = _Sending(QuickStore(settled(_client(wire.endpoint), bucket), bucket))
     sending.start()
     _until(lambda: wire.accepted == PARTS)
     threading.Timer(0.1, late.release).start()

@@ -13,7 +13,7 @@ import pytest
 from support.containers import SKIPS_WAITS, environment_for, multipart_uploads, objects
 from support.docs import blocks
 from support.seaweed import free_ports
-from support.wire import Wire
+from support.wire import Wire, operation
 
 import stepout
 
@@ -69,7 +69,8 @@ def test_lost_response_of_s3(
         fault = wire.when("CompleteMultipartUpload", "lost")
         ended, printed = containers(STREAMING, token, endpoint=wire.endpoint).finish()
         assert (ended, fault.hits) == (0, 1), printed
-        assert wire.operations.count("CreateMultipartUpload") == 1
+        begun = [line for line in wire.lines if operation(line) == "CreateMultipartUpload"]
+        assert len([line for line in begun if "/stepout-trial-" not in line]) == 1
     pointer = sfn_strict.success(token)["artifacts"]["mask"]
     assert objects(seaweed_client, bucket) == [pointer["key"]]
     stepout.resolve_artifact(pointer, allow=[f"s3://{bucket}/"], client=seaweed_client).verify()

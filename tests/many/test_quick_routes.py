@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from botocore.credentials import Credentials
 from support.seaweed import ADMIN, READER
+from support.settled import settled
 from support.wire import Wire
 
 from stepout.artifacts import light, native, quick
@@ -58,9 +59,9 @@ class Routes:
 
 
 @pytest.fixture
-def routes(seaweed: Seaweed, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Routes]:
+def routes(seaweed: Seaweed, bucket: str, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Routes]:
     """A client of its own, and what its requests' ways were."""
-    client = seaweed.client()
+    client = settled(seaweed.client(), bucket)
     return client, Routes(monkeypatch, client)
 
 
@@ -184,7 +185,8 @@ def test_credentials_rotate_with_botocore(seaweed: Seaweed, bucket: str, route: 
 def test_one_request_for_each_object(seaweed: Seaweed, bucket: str) -> None:
     """No route looks first, and none asks twice."""
     with Wire(seaweed.endpoint) as wire:
-        store = QuickStore(seaweed.client(endpoint=wire.endpoint), bucket, profile=PARTS)
+        client = settled(seaweed.client(endpoint=wire.endpoint), bucket)
+        store = QuickStore(client, bucket, profile=PARTS)
         for number in range(3):
             _put(store, f"k{number}")
             _in_thread(partial(_put, store, f"t{number}"))

@@ -12,11 +12,13 @@ import boto3
 import pytest
 from botocore.config import Config
 from support.ministack import unique
+from support.other_s3 import other_s3
 from support.seaweed import ADMIN, READER, Seaweed
 from support.shelf import Shelf
 from support.wire import Fault, Wire
 
 import stepout
+from stepout.callbacks import named_failure
 from stepout.callbacks.delivery import Delivery
 from stepout.callbacks.pull import PullTarget, target_from_url
 from stepout.callbacks.targets import TargetContext
@@ -357,3 +359,58 @@ def test_the_target_shows_where_it_reports() -> None:
     target.heartbeat()
     assert repr(target) == "PullTarget('s3://bucket/key')"
     assert target.failure_url == "s3://bucket/key.x-aaaa.failure.json"
+
+
+# Servers that are not AWS's ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("words", [frozenset({"aws"}), frozenset({"no-checksums"})])
+def test_a_server_that_ignores_the_condition_is_named(words: frozenset[str]) -> None:
+    """The first success is written twice, to see that the second one is refused; where it is not, that is an error."""
+    with other_s3(ignores_put_condition=True) as server:
+        target = _target("s3://bucket/outputs/a.json", server.client(), profile=words)
+        with pytest.raises(ConfigurationError, match="STEPOUT_S3_PROFILE=unconditional"):
+            target.success(document(rows=3))
+        assert server.operations() == ["PUT", "PUT"]
+
+
+def test_unconditional_looks_before_it_writes() -> None:
+    """The same document is a success, another attempt's is not replaced, and no condition is sent."""
+    with other_s3(ignores_put_condition=True) as server:
+        url, words = "s3://bucket/outputs/a.json", frozenset({"unconditional"})
+        for _ in range(2):
+            _target(url, server.client(), profile=words).success(document(rows=3))
+        with pytest.raises(TaskClosedError, match="output of attempt 0: the first success counts"):
+            _target(url, server.client(), attempt=1, profile=words).success(document(1, rows=4))
+        assert server.operations() == ["GET", "PUT", "GET", "GET", "GET", "GET"]
+        assert not any("if-none-match" in headers for _, _, headers in server.requests)
+
+
+def test_an_honest_server_gets_one_request_more_a_process(seaweed: Seaweed, bucket: str) -> None:
+    """Whoever wrote first, a target or a manager."""
+    with Wire(seaweed.endpoint) as wire:
+        for number in range(2):
+            client = plain_client(seaweed, wire.endpoint)
+            _target(f"s3://{bucket}/outputs/{number}.json", client).success(document(rows=3))
+        assert wire.operations == ["PutObject"] * 3
+
+
+def test_outcomes_do_without_checksum_headers_and_say_who_pays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Written and read, success and failure, by the settings of the environment."""
+    refusal = (400, "InvalidRequest", "x-amz-checksum-sha256 is not supported")
+    settings = {"STEPOUT_S3_PROFILE": "no-checksums", "STEPOUT_REQUEST_PAYER": "requester"}
+    for name, value in {
+        **settings, "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_DEFAULT_REGION": "us-east-1",
+    }.items():  # fmt: skip
+        monkeypatch.setenv(name, value)
+    with other_s3(refuses_checksums=refusal, requester_pays=True) as server:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", server.endpoint)
+        context = TargetContext(run=run_of(), environ=settings)
+        target = target_from_url("s3://bucket/outputs/a.json", context)
+        target.failure("Some.Error", "why")
+        target.success(document(rows=3))
+        found = stepout.resolve_output("s3://bucket/outputs/a.json", allow=["s3://bucket/outputs/"])
+        assert found.result == {"rows": 3}
+        assert len(server.objects) == 2
+        event = {"url": "s3://bucket/outputs/a.json", "execution": EXECUTION}
+        assert named_failure.handler(event, None)["result"] == {"rows": 3}

@@ -103,8 +103,10 @@ class Wire:
         return self.arm(Fault(lambda line: operation(line) == wanted, "rewrite", times, rewrite=change))
 
     def when(self, wanted: str, kind: Kind, *, times: int = 1, status: int = 503, code: str = "SlowDown") -> Fault:
-        """Arm a fault for an S3 operation (``operation`` names them)."""
-        return self.arm(Fault(lambda line: operation(line) == wanted, kind, times, status, code))
+        """Arm a fault for an S3 operation (``operation`` names them); a trial of the server is not struck."""
+        return self.arm(
+            Fault(lambda line: operation(line) == wanted and "/stepout-trial-" not in line, kind, times, status, code)
+        )
 
     def arm(self, fault: Fault) -> Fault:
         """Arm a fault with a predicate of its own on the request line."""
