@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from stepout.cli_common import add_json, document_text, print_json
 from stepout.schemas.errors import ConfigurationError, InvalidDocumentError
 from stepout.schemas.foreign_text import shown, shown_json
+from stepout.schemas.s3_profile import is_aws_endpoint
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -34,6 +35,7 @@ examples:
   aws stepfunctions describe-state-machine --state-machine-arn … | stepout doctor -
   stepout doctor --state-machine arn:aws:states:… --task-definition job:7 --bucket results-bucket --prefix runs
   stepout doctor --subnets subnet-1 subnet-2
+  stepout doctor --probe s3://results-bucket/runs     (writes, and removes it again: which STEPOUT_S3_PROFILE it needs)
   stepout doctor --rules                   (every rule, why it matters, and what to do)
 
 What a file is, its content says:
@@ -81,6 +83,13 @@ def configure_doctor(parser: argparse.ArgumentParser) -> None:
     live.add_argument("--bucket", action="append", default=[], metavar="NAME", help="repeatable")
     live.add_argument("--vpc", metavar="ID", help="all subnets of this VPC")
     live.add_argument("--subnets", nargs="+", default=[], metavar="ID", help="these subnets")
+    live.add_argument(
+        "--probe",
+        action="append",
+        default=[],
+        metavar="s3://BUCKET/PREFIX",
+        help="try out what the server does: writes a few small objects there, stepout-trial-…, and removes them",
+    )
     told = parser.add_argument_group("what documents do not say")
     told.add_argument(
         "--stop-budget", type=_duration, metavar="DURATION", help="what uploads need after SIGTERM: 90, 90s, 2m"
@@ -114,7 +123,7 @@ def _doctor(arguments: argparse.Namespace) -> int:
     kept = _undelivered()
     if not documents and not unread and not kept:
         raise ConfigurationError(
-            "doctor: nothing to look at. Name a file, --state-machine, --task-definition, --bucket …"
+            "doctor: nothing to look at. Name a file, --state-machine, --task-definition, --bucket, --probe …"
         )
     findings = [*unread, *examine(documents, _expectations(arguments)), *kept]
     if arguments.json:
@@ -229,6 +238,7 @@ def _live(arguments: argparse.Namespace) -> list[Callable[[], Looked]]:
         ("s3", arguments.bucket, doctor_live.look_bucket),
     ):
         looks += [partial(_looked, look, clients, service, name) for name in names]
+    looks += [partial(_probed, url) for url in arguments.probe]
     if arguments.vpc or arguments.subnets:
         chosen = {"vpc": arguments.vpc, "subnets": [each for each in ",".join(arguments.subnets).split(",") if each]}
         looks.append(lambda: doctor_live.look_network(clients["ec2"], **chosen))
@@ -237,6 +247,16 @@ def _live(arguments: argparse.Namespace) -> list[Callable[[], Looked]]:
 
 def _looked(look: Callable[[Any, str], Looked], clients: dict[str, Any], service: str, name: str) -> Looked:
     return look(clients[service], name)
+
+
+def _probed(url: str) -> Looked:
+    from stepout.artifacts.clients import make_client, profile_named
+    from stepout.doctor_probe import probe_server
+
+    client = make_client()
+    if not is_aws_endpoint(client.meta.endpoint_url):
+        client = make_client(profile=profile_named("compatible"))
+    return probe_server(client, url)
 
 
 class _Clients(dict[str, Any]):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from stepout.doctor_json import at, items, members, number, plain, shown, text
+from stepout.doctor_probe import PROBE
 from stepout.doctor_rules import find
 
 if TYPE_CHECKING:
@@ -41,7 +42,8 @@ def answers_of(document: object) -> dict[str, tuple[str, dict[str, Any]]]:
         if (key := str(name).replace("-", "").replace("_", "").lower()) in spelling
     }
     lone = {name: ("", value) for name, member in ANSWERS.items() if member in value and _is_answer(member, value)}
-    return {**lone, **named}
+    probe = {PROBE: (PROBE, members(value[PROBE]))} if isinstance(value.get(PROBE), dict) else {}
+    return {**lone, **named, **probe}
 
 
 def _is_answer(member: str, value: dict[str, Any]) -> bool:
@@ -72,6 +74,25 @@ def bucket_findings(document: object, expected: Expectations) -> Iterator[Findin
             yield find("SO505", where, f"{', '.join(missing)} off", example=dict.fromkeys(_BLOCKS, True))
     if found := answers.get("GetObjectLockConfiguration"):
         yield from _lock(*found)
+    if found := answers.get(PROBE):
+        yield from _server(*found)
+
+
+def _server(where: str, seen: dict[str, Any]) -> Iterator[Finding]:
+    """Say what a server that was tried out does differently, and which profile it needs."""
+    profile = shown(text(seen.get("profile")) or "aws")
+    setting = {"STEPOUT_S3_PROFILE": profile}
+    for rule, member, what in (
+        ("SO509", "conditionalPut", "the second PutObject replaced the first"),
+        ("SO509", "conditionalCompletion", "CompleteMultipartUpload replaced what was there"),
+        ("SO510", "checksumHeaders", "a PutObject with x-amz-checksum-sha256 was refused, one without was not"),
+        ("SO511", "fullObjectChecksums", "a multipart upload with a full-object checksum was refused"),
+        ("SO512", "etagsRepeated", "a write was answered with one ETag, and GET with another"),
+        ("SO513", "checksumsVerified", "a PutObject with a wrong checksum was taken"),
+    ):
+        if seen.get(member) is False:
+            yield find(rule, at(where, member), what, example=None if rule == "SO513" else setting)
+    yield find("SO514", at(where, "profile"), f"this server needs STEPOUT_S3_PROFILE={profile}", example=setting)
 
 
 def _encryption(where: str, answer: dict[str, Any]) -> Iterator[Finding]:

@@ -163,6 +163,49 @@ BUCKET = (
         "S3 answers InvalidObjectState until the object is restored, which takes minutes to days.",
         "Use STANDARD_IA, GLACIER_IR or INTELLIGENT_TIERING, or leave the prefix out of the rule.",
     ),
+    Rule(
+        "SO509",
+        "warning",
+        "The server ignores If-None-Match",
+        "Write-once is lost: a second writer replaces the first, and both are told that they won.",
+        "Set STEPOUT_S3_PROFILE=unconditional: stepout looks before it writes. Two writers at the same moment are "
+        "still not told apart.",
+    ),
+    Rule(
+        "SO510",
+        "warning",
+        "The server refuses checksum headers",
+        "Every put fails with the usual profile.",
+        "Set STEPOUT_S3_PROFILE=no-checksums: Content-MD5 guards the bytes on their way, readers verify SHA-256.",
+    ),
+    Rule(
+        "SO511",
+        "note",
+        "The server has no full-object checksums of multipart uploads",
+        "Puts of more than 8 MiB fail with the profile aws.",
+        "Set STEPOUT_S3_PROFILE=compatible.",
+    ),
+    Rule(
+        "SO512",
+        "note",
+        "GET does not repeat the ETag of a write",
+        "A pointer that is pinned to the write's ETag could never be read.",
+        "Use any profile but aws: stepout looks at what it has uploaded, and reads it once where ETags differ.",
+    ),
+    Rule(
+        "SO513",
+        "warning",
+        "The server does not verify checksums",
+        "Bytes that are damaged on their way are stored; readers notice it, when the work is done and gone.",
+        "Use HTTPS, and stepout verify after writing what cannot be made again.",
+    ),
+    Rule(
+        "SO514",
+        "note",
+        "What the server needs",
+        "A profile says what a server can do; stepout does not guess it.",
+        "Set the variable for every task and every consumer; aws is the default.",
+    ),
 )
 
 NETWORK = (
