@@ -11,7 +11,7 @@ from stepout.doctor_retry import raised_names, retry_findings
 from stepout.doctor_rules import find
 from stepout.doctor_states import State, read_reference, states_of
 from stepout.doctor_waiting import pattern_findings, reporter_of, unsupported, unwaited_token_findings
-from stepout.doctor_writers import writers_findings
+from stepout.doctor_writers import passed_texts, writers_findings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -84,12 +84,12 @@ def machine_findings(document: object, tasks: list[dict[str, Any]]) -> Iterator[
         return
     states = machine_states(document)
     yield from _logging(document, states)
-    raised = raised_names(states)
+    raised, passed = raised_names(states), passed_texts(states)
     for state in states:
         yield from language_findings(state)
         yield from _waiting(state)
         yield from _places(state)
-        yield from writers_findings(state, states)
+        yield from writers_findings(state, passed)
         yield from retry_findings(state, raised)
         yield from overrides_findings(state, tasks)
 

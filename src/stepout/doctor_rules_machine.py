@@ -115,8 +115,8 @@ MACHINE = (
         "SO115",
         "warning",
         "The outputs of an array job are read without their count",
-        "Each child writes its own document, at {index} in the URL or behind it: without the count nobody can tell that "
-        "all are there, and the URL itself leads to none.",
+        "Each child writes its own document, at {index} in the URL or behind it: without the count nobody can tell "
+        "that all are there, and the URL itself leads to none.",
         "Pass the count beside the URL, and read all of them: resolve_all(url, count=…).",
     ),
     Rule(
@@ -130,8 +130,8 @@ MACHINE = (
         "SO117",
         "error",
         "The output has {index}, and the task has none",
-        "Batch gives an index to the children of array jobs, Kubernetes to the Pods of Indexed Jobs: any other task ends "
-        "before its work.",
+        "Batch gives an index to the children of array jobs, Kubernetes to the Pods of Indexed Jobs: any other task "
+        "ends before its work.",
         "Leave {index} out, or make it an array job.",
     ),
 )

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from stepout.doctor_findings import Finding, Severity
     from stepout.doctor_states import Override, State
 
-__all__ = ["writers_findings"]
+__all__ = ["Passed", "passed_texts", "writers_findings"]
+
+Passed = list[tuple[str, str, dict[str, Any]]]
+"""Texts, each after its path and before the object that holds it."""
 
 _SIZES = {"ecs:runTask": ("Count",), "batch:submitJob": ("ArrayProperties", "Size")}
 _INDEX = re.compile(r"\{index\\*\}")
@@ -33,12 +36,25 @@ class _Containers:
     indexed: bool
 
 
-def writers_findings(state: State, states: Sequence[State]) -> Iterator[Finding]:
+def passed_texts(states: Sequence[State]) -> Passed:
+    """Return every text that the states of a state machine hold, looked up or not."""
+    found = []
+    for state in states:
+        own = {name: value for name, value in state.body.items() if name not in MACHINES}
+        for place, value in walk(own, state.where):
+            for key, each in members(value).items():
+                told = read_reference(key, each, jsonata=state.jsonata).value
+                if isinstance(told, str):
+                    found.append((at(place, key), told, members(value)))
+    return found
+
+
+def writers_findings(state: State, passed: Passed) -> Iterator[Finding]:
     """Find what several containers share and only one can use, and who reads their outputs as if they were one.
 
     Args:
         state: Any state.
-        states: All states of its state machine.
+        passed: Every text that the state machine's states hold.
     """
     variables = state.overrides
     outputs = [each for each in variables if _is_output(each)]
@@ -56,13 +72,13 @@ def writers_findings(state: State, states: Sequence[State]) -> Iterator[Finding]
     if outputs and not started.indexed:
         yield find("SO113", started.where, f"{many} write to one {outputs[0].name}", severity=milder)
     elif outputs:
-        yield from _read(outputs[0], started, many, states)
+        yield from _read(outputs[0], started, many, passed)
 
 
-def _read(output: Override, started: _Containers, many: str, states: Sequence[State]) -> Iterator[Finding]:
+def _read(output: Override, started: _Containers, many: str, passed: Passed) -> Iterator[Finding]:
     """Look at everybody who is given the URL of an array job: without the count it leads to nothing."""
     size = None if started.number is None else int(started.number)
-    readers = [found for each in states for found in _given(each, output)]
+    readers = list(_given(passed, output))
     if not readers:
         what = f"{many} write to places of their own at {output.name}, and nobody is seen who reads them"
         yield find("SO115", output.where, what, severity="note")
@@ -74,18 +90,14 @@ def _read(output: Override, started: _Containers, many: str, states: Sequence[St
             yield find("SO115", where, f"count is {plain(count)}, and the array has {size}", example=example)
 
 
-def _given(state: State, output: Override) -> Iterator[tuple[str, bool, float | None]]:
+def _given(passed: Passed, output: Override) -> Iterator[tuple[str, bool, float | None]]:
     """Yield where a state passes an output's URL on, whether a count stands beside it, and which if it is a number."""
     url = str(output.reference.value)
-    own = {name: value for name, value in state.body.items() if name not in MACHINES}
-    for place, value in walk(own, state.where):
-        for key, each in members(value).items():
-            found = read_reference(key, each, jsonata=state.jsonata)
-            if at(place, key) == output.where or not isinstance(found.value, str) or url not in found.value:
-                continue
-            counts = [other for name, other in members(value).items() if name.removesuffix(".$").lower() == "count"]
-            told = bool(counts) or (url != found.value and "count" in found.value)
-            yield at(place, key), told, number(counts[0]) if counts else None
+    for place, told, beside in passed:
+        if url not in told or place == output.where:
+            continue
+        counts = [each for name, each in beside.items() if name.removesuffix(".$").lower() == "count"]
+        yield place, bool(counts) or (url != told and "count" in told), number(counts[0]) if counts else None
 
 
 def _is_output(variable: Override) -> bool:
