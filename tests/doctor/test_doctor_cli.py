@@ -30,14 +30,6 @@ if TYPE_CHECKING:
     from stepout.local import LocalAws
 
 
-@pytest.fixture(autouse=True)
-def temporary(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A temporary folder in which no other test keeps its outcomes."""
-    folder = tmp_path_factory.mktemp("temporary")
-    monkeypatch.setattr("tempfile.tempdir", str(folder))
-    return folder
-
-
 def _written(folder: Path, **documents: Any) -> list[str]:
     paths = []
     for name, value in documents.items():
