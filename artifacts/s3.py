@@ -329,7 +329,8 @@ class S3Store:
             return _written(answer)
         if not is_md5_of(found.etag, body):
             self._believe("PutObject", key, why)
-        return Written(etag=found.etag, version_id=found.version_id)  # what is there is what was sent, whatever was answered
+        # What is there is what was sent, whatever was answered.
+        return Written(etag=found.etag, version_id=found.version_id)
 
     @property
     def _part_algorithm(self) -> str:
