@@ -1,19 +1,24 @@
 """``Artifact.open()``: a seekable file over one object, which never shows a byte of another version of it.
 
 Bytes are hashed in order from 0: ``verified_to`` is how far that has come. Reads that begin beyond it (after a
-seek) are pinned and not hashed; reads that reach it again carry it on. When it reaches the end, the checksum is
-compared before the read returns; a mismatch is raised by that read and by every later one.
+seek) are pinned and not hashed; reads that reach it again carry it on, and a read at 0 begins anew (``passes``). When
+it reaches the end, the checksum is compared before the read returns; a mismatch is raised by that read and by every
+later one.
 """
 
 from __future__ import annotations
 
+import errno
 import io
+import operator
 from typing import TYPE_CHECKING, Final
 
+from stepout.artifacts.passes import Passes
 from stepout.schemas.errors import StepoutError
 
 if TYPE_CHECKING:
     from collections.abc import Generator
+    from typing import NoReturn
 
     from _typeshed import WriteableBuffer
 
@@ -42,6 +47,7 @@ class ArtifactReader(io.RawIOBase):
         super().__init__()
         self._source = source
         self._verifier = verifier
+        self._passes = Passes(source.pointer, verifier)
         self._exact = exact
         self._tail = tail
         self._size = source.pointer.size
@@ -51,7 +57,6 @@ class ArtifactReader(io.RawIOBase):
         self._stream_stop = 0
         self._rest = memoryview(b"")
         self._window = FIRST_WINDOW
-        self.verified_to = 0
         self.failure: StepoutError | None = None
 
     @property
@@ -64,13 +69,35 @@ class ArtifactReader(io.RawIOBase):
         """``"rb"``."""
         return "rb"
 
+    @property
+    def verified_to(self) -> int:
+        """How far the last read that was hashed has brought its pass, in bytes from the start."""
+        return self._passes.verified_to
+
     def readable(self) -> bool:
         """Return ``True``."""
+        self._check_open()
         return True
 
     def seekable(self) -> bool:
         """Return ``True``."""
+        self._check_open()
         return True
+
+    def writable(self) -> bool:
+        """Return ``False``."""
+        self._check_open()
+        return False
+
+    def write(self, _data: object, /) -> NoReturn:
+        """Refuse.
+
+        Raises:
+            io.UnsupportedOperation: Always; ``ArtifactManager`` writes.
+        """
+        self._check_open()
+        msg = "an artifact is opened for reading only"
+        raise io.UnsupportedOperation(msg)
 
     def tell(self) -> int:
         """Return the position in bytes."""
@@ -78,16 +105,20 @@ class ArtifactReader(io.RawIOBase):
         return self._position
 
     def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
-        """Move; nothing is requested before the next read."""
+        """Move; nothing is requested before the next read.
+
+        Raises:
+            OSError: ``EINVAL``: before the start, as of every file of the system.
+            io.UnsupportedOperation: An unknown ``whence``.
+        """
         self._check_open()
         bases = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}
         if whence not in bases:
             msg = f"whence={whence!r}: expected 0, 1 or 2"
-            raise ValueError(msg)
-        position = bases[whence] + offset
-        if position < 0:
-            msg = f"cannot seek to {position}, before the start"
-            raise ValueError(msg)
+            raise io.UnsupportedOperation(msg)
+        position = bases[whence] + operator.index(offset)
+        if position < 0:  # zipfile and others look for this class and ask a file that is too short for them no more
+            raise OSError(errno.EINVAL, f"cannot seek to {position}, before the start")
         self._position = position
         return position
 
@@ -102,8 +133,11 @@ class ArtifactReader(io.RawIOBase):
         if self.failure is not None:
             raise self.failure
         try:
-            with memoryview(buffer) as whole, whole.cast("B") as target:
-                return self._fill(target)
+            with memoryview(buffer) as whole:
+                if not whole.nbytes:  # what has no bytes has no shape that could be cast
+                    return 0
+                with whole.cast("B") as target:
+                    return self._fill(target)
         except StepoutError as error:
             self.failure = error
             self._close_stream()
@@ -129,15 +163,17 @@ class ArtifactReader(io.RawIOBase):
 
     def close(self) -> None:
         """End the download, if one is under way."""
-        if not self.closed:
-            self._close_stream()
-        super().close()
+        try:
+            if not self.closed:
+                self._close_stream()
+        finally:
+            super().close()
 
     # How bytes come -----------------------------------------------------------------------------------------------
 
     def _fill(self, target: memoryview) -> int:
         wanted = max(min(len(target), self._size - self._position), 0)
-        if self._empty_unread() and len(target):
+        if self._empty_unread():
             self._touch()
         filled = 0
         while filled < wanted:
@@ -191,24 +227,14 @@ class ArtifactReader(io.RawIOBase):
                 assert self._stream is not None  # noqa: S101 - there is one while there is something to skip
                 self._rest = next(self._stream)
             piece = self._rest[:gap]
-            self._hash(self._stream_position, piece)
+            self._passes.take(self._stream_position, piece)
             self._rest = self._rest[len(piece) :]
             self._stream_position += len(piece)
             gap -= len(piece)
 
     def _advance(self, start: int, piece: memoryview) -> None:
-        self._hash(start, piece)
+        self._passes.take(start, piece)
         self._position = start + len(piece)
-
-    def _hash(self, start: int, piece: memoryview) -> None:
-        """Carry the checksum on with what of ``piece`` lies right behind ``verified_to``."""
-        stop = start + len(piece)
-        if not start <= self.verified_to < stop:
-            return
-        self._verifier.update(piece[self.verified_to - start :])
-        self.verified_to = stop
-        if stop == self._size:
-            self._verifier.finish()
 
     def _empty_unread(self) -> bool:
         return self._size == 0 and self._stream is None
@@ -228,7 +254,7 @@ class ArtifactReader(io.RawIOBase):
 
     def _check_open(self) -> None:
         if self.closed:
-            msg = "the file is closed"
+            msg = "I/O operation on closed file: open the artifact again"
             raise ValueError(msg)
 
 

@@ -72,6 +72,11 @@ class ArtifactWriter(_BinaryFile):
         return self._target.label
 
     @property
+    def mode(self) -> str:
+        """``"wb"``: gzip and wave take a file object without a mode for one to read."""
+        return "wb"
+
+    @property
     def pointer(self) -> Pointer:
         """The artifact's pointer, once it is committed.
 
@@ -85,10 +90,22 @@ class ArtifactWriter(_BinaryFile):
 
     def writable(self) -> bool:
         """Return ``True``."""
+        self._check_open()
         return True
+
+    def readable(self) -> bool:
+        """Return ``False``."""
+        self._check_open()
+        return False
+
+    def seekable(self) -> bool:
+        """Return ``False``: bytes that were taken may have been sent."""
+        self._check_open()
+        return False
 
     def tell(self) -> int:
         """Return how many bytes were written."""
+        self._check_open()
         return self._position
 
     def write(self, data: Buffer, /) -> int:
@@ -104,8 +121,7 @@ class ArtifactWriter(_BinaryFile):
             StoreError: The upload failed for good, or was aborted. Nothing is kept.
             ValueError: The writer is closed.
         """
-        if self.closed or self._ended:
-            raise ValueError(f"the writer of artifact {self.name!r} is closed")
+        self._check_open()
         try:
             taken = self._upload.write(data)
         except (TypeError, BufferError):
@@ -118,8 +134,8 @@ class ArtifactWriter(_BinaryFile):
 
     def flush(self) -> None:
         """Do nothing: bytes go out in parts, and none is visible before the commit."""
-        if self.closed:
-            raise ValueError(f"the writer of artifact {self.name!r} is closed")
+        if self.closed:  # and not _check_open: io.IOBase.close flushes what has ended
+            raise self._closed()
 
     def close(self) -> None:
         """Commit, unless an exception is being handled that was not when the writer was opened. Idempotent.
@@ -172,6 +188,13 @@ class ArtifactWriter(_BinaryFile):
         else:
             self._abort()  # a forked process's copy, which ends alone
 
+    def _check_open(self) -> None:
+        if self.closed or self._ended:
+            raise self._closed()
+
+    def _closed(self) -> ValueError:
+        return ValueError(f"the writer of artifact {self.name!r} is closed")
+
     def _commit(self) -> None:
         try:
             pointer = self._outbox.record(self._target, self._upload.commit())
@@ -214,6 +237,11 @@ class ArtifactTextWriter(io.TextIOWrapper):
 
     def __reduce__(self) -> NoReturn:
         not_picklable("artifact writer")
+
+    @property
+    def mode(self) -> str:
+        """``"w"``."""
+        return "w"
 
     @property
     def pointer(self) -> Pointer:

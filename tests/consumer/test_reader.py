@@ -3,25 +3,35 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
+import errno
+import gzip
 import io
+import shutil
+import tarfile
 import zipfile
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.csv
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from support.shelf import ALLOW, BreakingStore, Shelf
+from support.shelf import ALLOW, BreakingStore, DamagingStore, Shelf
 
 from stepout.artifacts import reader as reader_module
+from stepout.artifacts.checksums import pure_crc64nvme
 from stepout.artifacts.reader import ArtifactReader
+from stepout.artifacts.reading import Verifier
 from stepout.artifacts.resolve import resolve_artifact
 from stepout.schemas.errors import ArtifactChangedError, ArtifactNotFoundError, ChecksumMismatchError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 SIZE = 3000
 steps = st.lists(
@@ -201,6 +211,52 @@ def test_zip_pil_csv_and_pyarrow_read_it(shelf: Shelf) -> None:
         assert list(file) == text.splitlines(keepends=True)
 
 
+def _npy() -> bytes:
+    sink = io.BytesIO()
+    np.save(sink, np.arange(10))
+    return sink.getvalue()
+
+
+def _tar(mode: str) -> bytes:
+    sink = io.BytesIO()
+    with tarfile.open(fileobj=sink, mode=mode) as archive:  # type: ignore[call-overload]  # any mode
+        member = tarfile.TarInfo("a")
+        member.size = 5
+        archive.addfile(member, io.BytesIO(b"hello"))
+    return sink.getvalue()
+
+
+def _untar(file: Any, mode: str) -> bytes:
+    with tarfile.open(fileobj=file, mode=mode) as archive:  # type: ignore[call-overload]  # any mode
+        member = archive.extractfile(next(iter(archive)))
+        assert member is not None
+        return bytes(member.read())
+
+
+def _copy(file: Any) -> bytes:
+    sink = io.BytesIO()
+    shutil.copyfileobj(file, sink, 3)
+    return sink.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("data", "read", "expected"),
+    [
+        (b"a,b\n1,2\n", lambda file: pd.read_csv(file).to_dict("list"), {"a": [1], "b": [2]}),
+        (_npy(), lambda file: np.load(file).tolist(), list(range(10))),
+        (b"12345678", _copy, b"12345678"),
+        (b"12345678", lambda file: io.BufferedReader(file.raw, 3).read(), b"12345678"),
+        *((_tar(f"w:{kind}"), lambda file: _untar(file, "r:*"), b"hello") for kind in ("", "gz", "bz2", "xz")),
+        *((_tar(f"w:{kind}"), lambda file: _untar(file, "r|*"), b"hello") for kind in ("", "gz", "bz2", "xz")),
+        (gzip.compress(b"hello"), lambda file: gzip.GzipFile(fileobj=file).read(), b"hello"),
+    ],
+)
+def test_what_takes_files_takes_it(shelf: Shelf, data: bytes, read: Callable[[Any], object], expected: object) -> None:
+    """pandas, numpy, shutil, gzip and tarfile, seeking or not."""
+    with shelf.artifact(data).open() as file:
+        assert read(file) == expected
+
+
 def test_it_is_a_well_behaved_raw_file(shelf: Shelf) -> None:
     """Names, modes, bad seeks and closed files are as io has them."""
     file = shelf.artifact(b"12345").open()
@@ -213,11 +269,212 @@ def test_it_is_a_well_behaved_raw_file(shelf: Shelf) -> None:
         True,
         False,
     )
-    for offset, whence in ((-1, 0), (0, 7)):
-        with pytest.raises(ValueError, match=r"seek|whence"):
-            raw.seek(offset, whence)
-    file.close()
-    for use in (raw.tell, raw.readall, lambda: raw.seek(0), lambda: raw.readinto(bytearray(1)), raw.read):
-        with pytest.raises(ValueError, match="closed"):
-            use()
-    file.close()
+    for refused in (lambda: raw.write(b"x"), raw.truncate, raw.fileno, lambda: raw.seek(0, 7), lambda: raw.seek(0, 3)):
+        with pytest.raises(io.UnsupportedOperation):
+            refused()
+    odd: list[Any] = [1.5, "1", None]
+    for offset in odd:
+        with pytest.raises(TypeError):
+            raw.seek(offset)
+    nothing: Any = np.empty((0, 3))
+    assert (raw.readinto(nothing), raw.readinto(bytearray()), raw.tell()) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("layer", ["buffered", "raw", "text"])
+@pytest.mark.parametrize(("offset", "whence"), [(-1, 0), (-6, 1), (-6, 2), (-(1 << 40), 2)])
+def test_a_seek_before_the_start_is_an_oserror_as_of_every_file(
+    shelf: Shelf, tmp_path: Path, layer: str, offset: int, whence: int
+) -> None:
+    """``EINVAL``, which zipfile and others look for; the position stays, and the file can be read on."""
+    (tmp_path / "a").write_bytes(b"12345")
+    with shelf.artifact(b"12345").open() as ours, (tmp_path / "a").open("rb") as real:
+        for file in (ours, real):
+            target = {"buffered": file, "raw": file.raw, "text": file}[layer]
+            target.read(2) if layer == "raw" else None
+            before = target.tell()
+            with pytest.raises(OSError, match=r"(?i)invalid argument|before the start") as caught:
+                target.seek(offset, whence)
+            assert caught.value.errno == errno.EINVAL
+            assert target.tell() == before
+            assert target.read(1) == b"12345"[before : before + 1]
+
+
+@pytest.mark.parametrize("size", [0, 1, 5, 21])
+def test_a_file_that_is_too_short_for_an_archive_is_told_as_every_file_is(shelf: Shelf, size: int) -> None:
+    """What looks for an end that cannot be there raises its own error, not ours."""
+    data = b"PK\5\6" + bytes(17)
+    with shelf.artifact(data[:size]).open() as file:
+        assert not zipfile.is_zipfile(file)
+        with pytest.raises(zipfile.BadZipFile):
+            zipfile.ZipFile(file)
+        file.seek(0)
+        assert not tarfile.is_tarfile(file)
+        file.seek(0)
+        with pytest.raises(OSError, match="identify"):
+            Image.open(file)
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        "readable", "seekable", "writable", "isatty", "tell", "fileno", "flush", "read", "readall", "readline",
+        "readlines", "__enter__", "__iter__", "truncate", "peek", "read1", "seek", "readinto", "write",
+    ],
+)  # fmt: skip
+def test_a_closed_reader_raises_valueerror_wherever_a_closed_file_does(shelf: Shelf, tmp_path: Path, use: str) -> None:
+    """The answers of closed files are those of the operating system's, buffered, raw and as text."""
+    (tmp_path / "a").write_bytes(b"12345")
+    arguments = {"seek": (0,), "readinto": (bytearray(1),), "write": (b"x",)}.get(use, ())
+    pairs = [(shelf.artifact(b"12345").open(), (tmp_path / "a").open("rb"))]
+    pairs.append((pairs[0][0].raw, pairs[0][1].raw))  # type: ignore[arg-type]  # a raw file is closed with its buffer
+    texts = (io.TextIOWrapper(shelf.artifact(b"12345").open()), (tmp_path / "a").open())
+    for file in (*pairs[0], *texts):
+        file.close()
+        file.close()
+        assert file.closed
+    for pair in (*pairs, texts):
+        ours, real = (_answer(file, use, arguments) for file in pair)
+        assert ours == real
+
+
+def _answer(file: Any, use: str, arguments: tuple[Any, ...]) -> object:
+    try:
+        return getattr(file, use)(*arguments)
+    except ValueError:  # io.UnsupportedOperation is one
+        return ValueError
+    except (AttributeError, TypeError) as error:
+        return type(error)
+
+
+# Passes -----------------------------------------------------------------------------------------------------------
+
+MIB = 1 << 20
+
+
+def _look_then_read_all(file: Any, half: int) -> bytes:
+    file.read(half)
+    file.seek(0)
+    return bytes(file.read())
+
+
+def _middle_then_read_all(file: Any, half: int) -> bytes:
+    file.seek(half)
+    file.read(10)
+    file.seek(0)
+    return bytes(file.read())
+
+
+def _read_all_twice(file: Any, half: int) -> bytes:
+    first = b"".join(iter(lambda: file.read(half), b""))
+    file.seek(0)
+    assert first == file.read()
+    return first
+
+
+def _look_twice_then_read_all(file: Any, half: int) -> bytes:
+    for size in (half, half // 2):
+        file.read(size)
+        file.seek(0)
+    return bytes(file.read())
+
+
+def _look_look_back_and_read_on(file: Any, half: int) -> bytes:
+    first = bytes(file.read(half))
+    file.seek(0)
+    file.read(10)
+    file.seek(half)
+    return first + bytes(file.read())
+
+
+ANSWERS = [
+    (_look_then_read_all, 0),
+    (_look_then_read_all, 1),
+    (_middle_then_read_all, 1),
+    (_read_all_twice, 0),
+    (_read_all_twice, 1),
+    (_look_twice_then_read_all, 0),
+    (_look_twice_then_read_all, 1),
+    (_look_twice_then_read_all, 2),
+    (_look_look_back_and_read_on, 0),  # the second look is never read on: nothing says what it should have been
+    (_look_look_back_and_read_on, 2),
+]
+
+
+@pytest.mark.parametrize("position", [5, MIB + 5, 4 * MIB - 1])
+@pytest.mark.parametrize(("read", "request_number"), ANSWERS)
+def test_damage_in_any_pass_is_caught(
+    shelf: Shelf, read: Callable[[Any, int], bytes], request_number: int, position: int
+) -> None:
+    """Reading from the start again starts the checksum anew, and what was read before is held against it."""
+    data = bytes(range(256)) * (16 << 10)
+    store = DamagingStore(shelf.store, request_number, position)
+    with resolve_artifact(shelf.put(data), allow=ALLOW, client=store).open() as file:
+        try:
+            assert read(file, 2 * MIB) == data
+        except ChecksumMismatchError:
+            assert store.damaged
+        else:
+            assert not store.damaged  # what an answer had behind the place where its reader stopped harms nobody
+
+
+@given(
+    sizes=st.lists(st.lists(st.integers(1, 40), min_size=1, max_size=4), max_size=5),
+    request_number=st.integers(0, 6),
+    position=st.integers(0, 99),
+    algorithm=st.sampled_from(["sha256", "crc64nvme"]),
+)
+def test_passes_raise_exactly_where_damage_was_given(
+    sizes: list[list[int]], request_number: int, position: int, algorithm: str
+) -> None:
+    """However often a file is begun anew, the last whole pass raises if, and only if, any pass gave damaged bytes."""
+    data, shelf = bytes(range(100)), Shelf()
+    pointer = shelf.put(data)
+    if algorithm == "crc64nvme":
+        pointer = dataclasses.replace(pointer, checksum={algorithm: f"{pure_crc64nvme(data):016x}"})
+    store = DamagingStore(shelf.store, request_number, position)
+    damaged = raised = False
+    with resolve_artifact(pointer, allow=ALLOW, client=store).open() as file:
+        raw: Any = file.raw
+        try:
+            for size in (number for each in (*sizes, [60, 60]) for number in (0, *each)):
+                if not size:
+                    raw.seek(0)
+                    continue
+                start = raw.tell()
+                piece = bytearray(size)
+                count = raw.readinto(piece)
+                damaged |= piece[:count] != data[start : start + count]
+        except ChecksumMismatchError:
+            raised = True
+    assert raised or not damaged
+    if not raised:
+        assert raw.verified_to == len(data)
+    elif not damaged:  # the read that raises gives nothing: the damage was in it
+        assert len(store.requests) == request_number + 1
+
+
+def test_a_second_pass_costs_one_request_and_its_own_hash(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In order, every byte is asked for and hashed once; from the start again, once more; without a check, never."""
+    hashed = 0
+    update = Verifier.update
+
+    def counted(self: Verifier, piece: memoryview) -> None:
+        nonlocal hashed
+        hashed += len(piece)
+        update(self, piece)
+
+    monkeypatch.setattr(Verifier, "update", counted)
+    size = 4 * MIB
+    pointer = shelf.put(bytes(size))
+    store = BreakingStore(shelf.store, ())
+    for verify, look, expected in ((True, 0, size), (True, 2 * MIB, size + 2 * MIB), ("pinned", 2 * MIB, 0)):
+        hashed = 0
+        store.requests.clear()
+        with resolve_artifact(pointer, allow=ALLOW, client=store, verify=verify).open() as file:  # type: ignore[arg-type]
+            if look:
+                file.read(look)
+                file.seek(0)
+            while file.read(100_000):
+                pass
+        assert hashed == expected
+        assert store.requests[1:] == ([(0, None, pointer.etag)] if look else [])

@@ -5,11 +5,15 @@ from __future__ import annotations
 import contextlib
 import csv
 import gc
+import gzip
 import io
 import logging
+import shutil
+import tarfile
 import threading
+import wave
 import zipfile
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 
@@ -519,3 +523,129 @@ def test_the_usual_writers_write_what_can_be_read_back(manager: ArtifactManager,
     assert content("rows").read() == b"a,1\r\n"
     assert zipfile.ZipFile(io.BytesIO(content("archive").read())).read("a/b.txt") == b"x"
     assert manager.pointers["table"].media_type == "application/vnd.apache.parquet"
+
+
+# As io has it -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["wb", "w"])
+@pytest.mark.parametrize(
+    "use",
+    [
+        "readable", "seekable", "writable", "isatty", "tell", "flush", "fileno", "write", "seek", "truncate", "read",
+        "readline", "__enter__", "__iter__", "writelines",
+    ],
+)  # fmt: skip
+def test_a_closed_writer_raises_valueerror_wherever_a_file_does(
+    manager: ArtifactManager, use: str, kind: Literal["wb", "w"]
+) -> None:
+    """Committed or aborted, it answers nothing about itself any more, as closed files do."""
+    committed, aborted = manager.open("a", kind), manager.open("b", kind)
+    committed.close()
+    aborted.abort()
+    content = "x" if kind == "w" else b"x"
+    arguments = {"write": (content,), "writelines": ([content],), "seek": (0,)}.get(use, ())
+    for writer in (committed, aborted):
+        assert writer.closed
+        with pytest.raises(ValueError, match=r"closed|not |fileno|truncate|seek|read"):
+            getattr(writer, use)(*arguments)
+
+
+@pytest.mark.parametrize("kind", ["wb", "w"])
+def test_what_a_forward_only_writer_cannot_do_is_unsupported(
+    manager: ArtifactManager, kind: Literal["wb", "w"]
+) -> None:
+    """Seeking, cutting and reading raise what io says for it, and the writer lives."""
+    with manager.open("a", kind) as writer:
+        assert (writer.mode, writer.name, writer.closed) == (kind, "a", False)
+        assert (writer.readable(), writer.writable(), writer.seekable(), writer.isatty()) == (False, True, False, False)
+        for refused in (writer.fileno, writer.read, writer.readline, writer.truncate, lambda: writer.seek(0)):
+            with pytest.raises(io.UnsupportedOperation):
+                refused()
+    assert writer.pointer.size == 0
+
+
+FRAMES = bytes(range(200)) * 10
+
+
+def _gzip(file: Any) -> None:
+    with gzip.GzipFile(fileobj=file) as packed:
+        packed.write(FRAMES)
+
+
+def _wave(file: Any) -> None:
+    with wave.open(file) as sound:  # its mode says "wb"
+        sound.setparams((1, 2, 8000, len(FRAMES) // 2, "NONE", ""))
+        for start in range(0, len(FRAMES), 100):
+            sound.writeframesraw(FRAMES[start : start + 100])
+
+
+def _wave_at_once(file: Any) -> None:
+    with wave.open(file, "wb") as sound:
+        sound.setnchannels(1)
+        sound.setsampwidth(2)
+        sound.setframerate(8000)
+        sound.writeframes(FRAMES)
+
+
+def _zip_streamed(file: Any) -> None:
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("a", "w") as member:
+        shutil.copyfileobj(io.BytesIO(FRAMES), member, 100)
+
+
+def _tar(mode: str) -> Callable[[Any], None]:
+    def write(file: Any) -> None:
+        with tarfile.open(fileobj=file, mode=mode) as archive:  # type: ignore[call-overload]  # any mode
+            member = tarfile.TarInfo("a")
+            member.size = len(FRAMES)
+            archive.addfile(member, io.BytesIO(FRAMES))
+
+    return write
+
+
+def _untar(file: io.BytesIO) -> bytes:
+    with tarfile.open(fileobj=file) as archive:
+        member = archive.extractfile("a")
+        assert member is not None
+        return bytes(member.read())
+
+
+def _unwave(file: io.BytesIO) -> bytes:
+    with wave.open(file) as sound:
+        return bytes(sound.readframes(sound.getnframes()))
+
+
+STREAMS: list[tuple[Callable[[Any], None], Callable[[io.BytesIO], bytes]]] = [
+    (_gzip, lambda file: gzip.decompress(file.read())),
+    (_wave, _unwave),
+    (_wave_at_once, _unwave),
+    (_zip_streamed, lambda file: zipfile.ZipFile(file).read("a")),
+    *((_tar(mode), _untar) for mode in ("w", "w|", "w:gz", "w|xz", "x:bz2")),
+]
+
+
+@pytest.mark.filterwarnings("ignore:GzipFile was opened for writing:FutureWarning")  # Python's, where no mode is said
+@pytest.mark.parametrize(("write", "read"), STREAMS)
+def test_the_standard_librarys_writers_take_it_for_a_file_to_write(
+    manager: ArtifactManager, store: MemoryStore, write: Callable[[Any], None], read: Callable[[io.BytesIO], bytes]
+) -> None:
+    """Those that look at ``mode`` find that it is one to write, and what they write can be read back."""
+    with manager.open("a") as writer:
+        write(writer)
+    assert read(io.BytesIO(store.read(writer.pointer.key))) == FRAMES
+
+
+def test_sound_of_unknown_length_fails_instead_of_being_stored_wrongly(
+    manager: ArtifactManager, store: MemoryStore
+) -> None:
+    """The wave module wants to go back to its header then: an error, and nothing is kept."""
+
+    def job() -> None:
+        with manager.open("a") as writer, wave.open(writer, "wb") as sound:
+            sound.setparams((1, 2, 8000, 0, "NONE", ""))
+            sound.writeframes(FRAMES)
+            sound.writeframes(FRAMES)
+
+    with pytest.raises(io.UnsupportedOperation, match="seek"):
+        job()
+    assert store.keys() == []

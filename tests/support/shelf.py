@@ -122,3 +122,56 @@ class BreakingStore:
             return inner
         self.downloads.append(_BrokenDownload(inner, length))
         return self.downloads[-1]
+
+
+class _DamagedDownload:
+    def __init__(self, inner: Download, position: int, damaged: Callable[[], None]) -> None:
+        self._inner = inner
+        self._position = position
+        self._damaged = damaged
+
+    @property
+    def info(self) -> ObjectInfo:
+        return self._inner.info
+
+    def __enter__(self) -> Download:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._inner.__exit__(*exc)
+
+    def blocks(self, size: int = 1 << 20, lend: Callable[[], memoryview] | None = None) -> Iterator[memoryview]:
+        at = self._position
+        for view in self._inner.blocks(size, lend):
+            block = bytearray(view)
+            if 0 <= at < len(block):
+                block[at] ^= 1
+                self._damaged()
+            at -= len(block)
+            yield memoryview(block)
+
+
+class DamagingStore(BreakingStore):
+    """A store in front of another, one of whose answers arrives with a bit flipped.
+
+    Args:
+        inner: The store that has the objects.
+        request: Which answer, counted from 0.
+        position: Which of the object's bytes.
+    """
+
+    def __init__(self, inner: MemoryStore, request: int, position: int) -> None:
+        super().__init__(inner, ())
+        self._place = request, position
+        self.damaged = False
+        """Whether the bit has been flipped in a block that a reader asked for."""
+
+    def get(self, key: str, *, start: int = 0, stop: int | None = None, **pin: Any) -> Download:
+        """Open a range that may be damaged on its way."""
+        number = len(self.requests)
+        download = super().get(key, start=start, stop=stop, **pin)
+        request, position = self._place
+        return _DamagedDownload(download, position - start, self._flip) if number == request else download
+
+    def _flip(self) -> None:
+        self.damaged = True
