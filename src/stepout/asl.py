@@ -21,8 +21,10 @@ __all__ = [
     "Expression",
     "QueryLanguage",
     "StateOptions",
+    "allowed_places",
     "input_expression",
     "output_url",
+    "own_place",
     "render",
     "run_variables",
     "task_variables",
@@ -42,6 +44,7 @@ _INTO_URL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _INTO_PREFIX = re.compile(r"[A-Za-z0-9_.-]+(?:/[A-Za-z0-9_.-]+)*")
 _INTO_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _PATH = re.compile(r"\$\$?|\$\$?[.\[].*[^.]", re.DOTALL)
+_RESULT_PATH = re.compile(r"null|\$(?:\.[A-Za-z_]\w*)*")
 _TOKEN_NAMES = ("STEPOUT_TASK_TOKEN", "TASK_TOKEN")
 
 
@@ -72,11 +75,15 @@ class StateOptions:
         input: What becomes ``STEPOUT_INPUT``: a path, in JSONata an expression; ``None`` leaves it out.
         input_json: A literal in its place, as JSON.
         input_size: The characters of JSON that ``input`` has at most, if known.
+        input_is_url: Whether ``input`` is the URL of an output document, which goes on without quotes.
+        allow: What the input may point to, instead of the place of the state's own artifacts.
         in_map: Whether the state is inside a Map.
         bucket: Where artifacts go.
         prefix: The folder in it.
         url: In pull mode, the path of the output document's URL, where an earlier state has made it.
         redrive: Whether ``STEPOUT_REDRIVE`` is passed; stand-ins for Step Functions may not know the count.
+        result_path: Where in the state's input its result goes: ``$`` takes the input's place, ``$.member`` stands
+            beside it, ``null`` drops the result.
         next: The state that follows; ``None`` ends the execution.
         catch: The state for each set of error names, in order.
         retries: How often a failure that may pass is tried again; 0 for never.
@@ -93,11 +100,14 @@ class StateOptions:
     input: str | None = "$"
     input_json: str | None = None
     input_size: int | None = None
+    input_is_url: bool = False
+    allow: tuple[str, ...] = ()
     in_map: bool = False
     bucket: str | None = None
     prefix: str | None = None
     url: str | None = None
     redrive: bool = True
+    result_path: str = "$"
     next: str | None = None
     catch: tuple[tuple[tuple[str, ...], str], ...] = ((("States.ALL",), "Failed"),)
     retries: int = 3
@@ -113,6 +123,11 @@ class StateOptions:
         if self.input_json is not None:
             _literal(self.input_json)
         _check_place(self.bucket, self.prefix)
+        _check_allowed(self.allow)
+        if not _RESULT_PATH.fullmatch(self.result_path):
+            raise ConfigurationError(
+                f"--result-path {self.result_path!r}: expected $, $.member (or $.member.member), or null"
+            )
         _check_catchers([names for names, _ in self.catch])
         for name in _TOKEN_NAMES:
             if name in self.environment:
@@ -132,6 +147,15 @@ def _check_place(bucket: str | None, prefix: str | None) -> None:
     except ConfigurationError as error:
         option = "--bucket" if bucket is not None and not prefix else "--bucket, --prefix" if bucket else "--prefix"
         raise ConfigurationError(f"{option}: {str(error).partition(';')[0]}") from None
+
+
+def _check_allowed(allow: tuple[str, ...]) -> None:
+    from stepout.artifacts.allow import allowed_from
+
+    try:
+        allowed_from([each for each in allow if "${" not in each])
+    except ConfigurationError as error:
+        raise ConfigurationError(f"--allow: {error}") from None
 
 
 def _check_catchers(catchers: list[tuple[str, ...]]) -> None:
@@ -217,11 +241,52 @@ def input_expression(options: StateOptions, *, text: bool = True) -> Any:
     if options.input is None:
         return None
     path, query = _path(options, "--input", options.input), _as_query(options.input)
+    if options.input_is_url:
+        return Expression(path, query, _URL)
     # Inside a JSON string every quote and backslash of JSON text takes two characters.
     longest = 2 * (options.input_size or 0)
     if text:
         return Expression(f"States.JsonToString({path})", f"$string({query})", longest)
     return Expression(path, query, longest)
+
+
+def allowed_places(options: StateOptions) -> tuple[str, ...]:
+    """Return what ``STEPOUT_ALLOW`` says: what the input may point to, if it can be a pointer or a task output at all.
+
+    Args:
+        options: The state's; without ``allow`` the place of its own artifacts counts, where an earlier state of the
+            same machine has most likely put its own.
+
+    Examples:
+        >>> allowed_places(StateOptions(bucket="results-bucket", prefix="runs"))
+        ('s3://results-bucket/runs/',)
+        >>> allowed_places(StateOptions(bucket="results-bucket", input_json='{"scene": 7}'))
+        ()
+    """
+    if not _may_be_document(options):
+        return ()
+    return options.allow or own_place(options)
+
+
+def _may_be_document(options: StateOptions) -> bool:
+    from stepout.inputs import is_document
+
+    if options.input_json is not None:
+        return is_document(_literal(options.input_json))
+    return options.input is not None
+
+
+def own_place(options: StateOptions) -> tuple[str, ...]:
+    """Return the one place of a state's artifacts, as an allow-list has it; none without a bucket."""
+    from stepout.artifacts.settings import place_of
+
+    if options.bucket is None:
+        return ()
+    if "${" in f"{options.bucket}{options.prefix}":
+        parts = (options.bucket.removeprefix("s3://"), options.prefix or "")
+        return (f"s3://{'/'.join(part.strip('/') for part in parts if part)}/",)
+    bucket, prefix = place_of(options.bucket, options.prefix or "")
+    return (f"s3://{bucket}/{prefix}/" if prefix else f"s3://{bucket}/",)
 
 
 def _literal(text: str) -> Any:

@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from stepout.asl import Expression, StateOptions, input_expression, task_variables
+from stepout.asl import Expression, StateOptions, allowed_places, input_expression, task_variables
 from stepout.schemas.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = ["KINDS", "OVERRIDES_LIMIT", "Kind", "activity_arn", "overrides_size"]
 
+_PLACEHOLDER = re.compile(r"\$\{\w+\}")
+_FILLED_IN = 63
 _QUEUE_URL = re.compile(r"https?://[^/\s]+/\S+|\$\{")
 
 OVERRIDES_LIMIT = 8_192
@@ -47,6 +49,11 @@ class Kind:
     transient: tuple[str, ...]
     heartbeat: int | None = None
 
+    @property
+    def has_variables(self) -> bool:
+        """Whether the state sets the task's whole environment: its bucket, its allow-list, its output's budget."""
+        return self.parameters not in (_sqs, _activity, _consumer)
+
 
 def _setting(options: StateOptions, name: str, stand_in: str) -> Any:
     """Return an option, or a placeholder as CloudFormation's DefinitionSubstitutions fill them."""
@@ -57,6 +64,8 @@ def _setting(options: StateOptions, name: str, stand_in: str) -> Any:
 def _environment(options: StateOptions, heartbeat: int | None) -> dict[str, Any]:
     places = {"STEPOUT_BUCKET": options.bucket, "STEPOUT_PREFIX": options.prefix}
     given = {name: value for name, value in places.items() if value is not None}
+    if allowed := allowed_places(options):
+        given["STEPOUT_ALLOW"] = " ".join(allowed)
     return {**task_variables(options, heartbeat=heartbeat), **given, **options.environment}
 
 
@@ -301,6 +310,8 @@ def overrides_size(kind: str, options: StateOptions) -> int | None:
 def _longest(value: Any) -> Any:
     if isinstance(value, Expression):
         return "x" * value.longest
+    if isinstance(value, str):  # a placeholder is filled in later, with a bucket's name, say
+        return _PLACEHOLDER.sub(lambda found: "x" * max(_FILLED_IN, len(found[0])), value)
     if isinstance(value, list):
         return [_longest(each) for each in value]
     return {name: _longest(each) for name, each in value.items()} if isinstance(value, dict) else value

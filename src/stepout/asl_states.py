@@ -7,14 +7,18 @@ wildcard: ``States.TaskFailed`` and ``States.ALL`` would try permanent failures 
 from __future__ import annotations
 
 import re
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
-from stepout.asl import StateOptions, output_url, render
+from stepout.asl import StateOptions, allowed_places, output_url, own_place, render
 from stepout.asl_services import KINDS, OVERRIDES_LIMIT, Kind, activity_arn, overrides_size
 from stepout.schemas import errors
 from stepout.schemas.errors import ConfigurationError
 
-__all__ = ["RETRYABLE", "state_machine", "state_warnings", "task_state", "unfilled"]
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["RETRYABLE", "machine_of", "state_machine", "state_warnings", "task_state", "unfilled"]
 
 _LONGEST_SECONDS = 99_999_999  # Of TimeoutSeconds and HeartbeatSeconds (Amazon States Language)
 _MOST_SECONDS_BETWEEN = 300
@@ -51,6 +55,8 @@ def task_state(kind: str, options: StateOptions) -> dict[str, Any]:
     _check_workflow(kind, chosen, options)
     if options.url is not None and chosen.reports != "pull":
         raise ConfigurationError(f"{kind} has no use for --url: it is for pull mode")
+    if options.url is not None and options.result_path != "$":
+        raise ConfigurationError("--result-path: with --url the input goes on as it is, the URL in it; leave it out")
     heartbeat, timeout = _clocks(chosen, options)
     state: dict[str, Any] = {"Type": "Task", "Resource": chosen.resource or activity_arn(options)}
     if options.language == "jsonata":
@@ -95,14 +101,37 @@ def _clocks(chosen: Kind, options: StateOptions) -> tuple[int | None, int]:
 def _result(chosen: Kind, options: StateOptions) -> dict[str, Any]:
     """What the state gives on: the output document; where it lies, in pull mode; or the function's own answer."""
     jsonata = options.language == "jsonata"
+    where = options.result_path
+    beside = {} if where == "$" else {"ResultPath": None if where == "null" else where}
     if chosen.reports == "pull" and options.url is not None:  # the input has the URL already: it goes on
         return {"Output": "{% $states.input %}"} if jsonata else {"ResultPath": None}
-    if chosen.reports == "pull":
+    if where == "null":
+        return {"Output": "{% $states.input %}"} if jsonata else beside
+    if chosen.reports == "pull" and not (jsonata and beside):
         selected = render({"output": output_url(options)}, options.language)
-        return {"Output": selected} if jsonata else {"ResultSelector": selected}
-    if chosen.reports == "answer":
-        return {"Output": "{% $states.result.Payload %}"} if jsonata else {"OutputPath": "$.Payload"}
-    return {"Output": "{% $states.result %}"} if jsonata else {}
+        return {"Output": selected} if jsonata else {"ResultSelector": selected, **beside}
+    if jsonata and chosen.reports == "pull":
+        return {"Output": _merged(options, f"{{'output': {output_url(options).query}}}")}
+    return _own_result(chosen, options, beside)
+
+
+def _own_result(chosen: Kind, options: StateOptions, beside: dict[str, Any]) -> dict[str, Any]:
+    """What the state is told by a task or a function itself."""
+    if options.language == "jsonata":
+        result = "$states.result.Payload" if chosen.reports == "answer" else "$states.result"
+        return {"Output": _merged(options, result)}
+    if chosen.reports == "answer":  # a selector gives objects alone: beside the input, the answer is a member
+        return {"ResultSelector": {"Payload.$": "$.Payload"}, **beside} if beside else {"OutputPath": "$.Payload"}
+    return beside
+
+
+def _merged(options: StateOptions, result: str) -> str:
+    """Say in JSONata what ``ResultPath`` says in JSONPath: a result beside the state's input."""
+    _, *members = options.result_path.split(".")
+    for depth in range(len(members), 0, -1):
+        above = ".".join(["$states.input", *members[: depth - 1]])
+        result = f"$merge([{above}, {{'{members[depth - 1]}': {result}}}])"
+    return f"{{% {result} %}}"
 
 
 def _retry(chosen: Kind, options: StateOptions) -> list[dict[str, Any]]:
@@ -144,21 +173,37 @@ def state_machine(kind: str, options: StateOptions) -> dict[str, Any]:
     Raises:
         ConfigurationError: As for ``task_state``, or two states have one name.
     """
-    targets = dict.fromkeys(target for _, target in options.catch)
-    if options.name in {*targets, options.next} or options.next in targets:
-        raise ConfigurationError("--name, --next and --catch name one state twice")
-    jsonata = options.language == "jsonata"
+    return machine_of([(kind, options)])
+
+
+def machine_of(tasks: Sequence[tuple[str, StateOptions]]) -> dict[str, Any]:
+    """Return a state machine of Task states, in this order; each names the one that follows.
+
+    Args:
+        tasks: Kind and options of each, in one query language.
+
+    Raises:
+        ConfigurationError: As for ``task_state``, or two states have one name.
+    """
+    names = [options.name for _, options in tasks]
+    targets = dict.fromkeys(target for _, options in tasks for _, target in options.catch)
+    last = tasks[-1][1].next
+    every = [*names, *targets, *([last] if last else [])]
+    if twice := [name for name in every if every.count(name) > 1]:
+        raise ConfigurationError(f"--name, --next and --catch name one state twice: {twice[0]!r}")
+    jsonata = tasks[0][1].language == "jsonata"
     failing = {"ErrorPath": "$.error.Error", "CausePath": "$.error.Cause"}
     if jsonata:
         failing = {"Error": "{% $states.input.error.Error %}", "Cause": "{% $states.input.error.Cause %}"}
-    state = task_state(kind, options)
-    state.pop("QueryLanguage", None)
+    states = {options.name: task_state(kind, options) for kind, options in tasks}
+    for state in states.values():
+        state.pop("QueryLanguage", None)
     return {
         **({"QueryLanguage": "JSONata"} if jsonata else {}),
-        "StartAt": options.name,
+        "StartAt": names[0],
         "States": {
-            options.name: state,
-            **({options.next: {"Type": "Succeed"}} if options.next else {}),
+            **states,
+            **({last: {"Type": "Succeed"}} if last else {}),
             **{target: {"Type": "Fail", **failing} for target in targets},
         },
     }
@@ -188,12 +233,24 @@ def state_warnings(kind: str, options: StateOptions) -> list[str]:
     alone = kind in ("sqs", "activity", "consumer")  # a worker has its own bucket, a consumer writes nothing
     named = options.bucket or options.environment.get("STEPOUT_BUCKET")
     if alone and (options.bucket or options.prefix):
-        found.append(
-            f"{kind} passes neither --bucket nor --prefix: set STEPOUT_BUCKET and STEPOUT_PREFIX for the program"
-        )
+        allowed = " ".join(own_place(options))
+        what = "STEPOUT_BUCKET and STEPOUT_PREFIX for the program, and STEPOUT_ALLOW if its input is a document"
+        what = f'STEPOUT_ALLOW="{allowed}" for the function' if kind == "consumer" else what
+        found.append(f"{kind} passes neither --bucket nor --prefix: set {what}")
     if not alone and not named:
         found.append("no --bucket: STEPOUT_BUCKET must be set where the job is defined, or a task with artifacts fails")
+    if not alone and _is_unbounded(options):
+        found.append(
+            "neither --allow nor --bucket: an input that is a pointer or a task output is refused, unless "
+            "STEPOUT_ALLOW is set where the job is defined"
+        )
     return found
+
+
+def _is_unbounded(options: StateOptions) -> bool:
+    """Tell whether the input may be a document, and nothing in the state says what it may point to."""
+    anywhere = replace(options, allow=("s3://anywhere/",))
+    return bool(allowed_places(anywhere)) and not allowed_places(options) and "STEPOUT_ALLOW" not in options.environment
 
 
 def _size_warnings(kind: str, options: StateOptions) -> list[str]:
@@ -208,7 +265,8 @@ def _size_warnings(kind: str, options: StateOptions) -> list[str]:
         todo = (
             "would fail. Put the input into S3 and pass a pointer as STEPOUT_INPUT ('stepout put' makes one; --input "
         )
-        return [f"{what}{todo}names where it stands), or leave it out with --no-input"]
+        which = "names where it stands, or a smaller part of the input such as $.artifacts"
+        return [f"{what}{todo}{which}), or leave it out with --no-input"]
     if known:
         return []
     what = f"besides STEPOUT_INPUT, the overrides take up to {size:,} of ECS's {OVERRIDES_LIMIT:,} characters: "

@@ -24,8 +24,9 @@ from support.ministack import (
 
 import stepout
 from stepout.asl import StateOptions
-from stepout.asl_services import KINDS, overrides_size
-from stepout.asl_states import state_machine, task_state
+from stepout.asl_chain import chain
+from stepout.asl_services import KINDS, OVERRIDES_LIMIT, overrides_size
+from stepout.asl_states import machine_of, state_machine, task_state
 from stepout.local import clean_environment
 
 if TYPE_CHECKING:
@@ -173,6 +174,49 @@ def test_what_may_pass_is_tried_again_and_the_rest_is_not(local_aws: LocalAws) -
     failed = wait_execution(local_aws, lasting)
     assert (failed["status"], failed["error"]) == ("FAILED", "Stepout.Permanent")
     assert len([task for task in local_aws.tasks if f"/{family}:" in task.definition]) == 3
+
+
+FIRST = """
+import stepout
+with stepout.open_task() as task:
+    for number in range(task.input["artifacts"]):
+        task.artifacts.put_json(f"part_{number}", number)
+    task.result["text"] = '"' * task.input["quotes"]
+"""
+SECOND = """
+import stepout
+with stepout.open_task() as task:
+    every = stepout.resolve_all(task.input)
+    first = every.get("$.first") or every["$"]
+    task.result["sum"] = sum(artifact.read_json() for artifact in first.values())
+    task.result["quotes"] = len(first.result["text"])
+"""
+
+
+@pytest.mark.parametrize(("language", "place"), [("jsonpath", "$"), ("jsonata", "$.first")])
+def test_a_chain_passes_outputs_of_any_size(local_aws: LocalAws, language: Any, place: str) -> None:
+    """An output that would not fit into the overrides reaches the next container as pointers, and whole.
+
+    It may take the input's place, or stand beside it.
+    """
+    bucket = unique("chain")
+    local_aws.client("s3").create_bucket(Bucket=bucket)
+    document = {"artifacts": 12, "quotes": 20_000}
+    common: dict[str, Any] = {"language": language, "bucket": bucket, "prefix": "runs", "catch": ()}
+    common |= {"input_size": len(json.dumps(document)), "timeout": 100, "heartbeat": 60}
+    tasks = []
+    for name, script in (("First", FIRST), ("Second", SECOND)):
+        family = register_job(local_aws, {"command": ["python", "-c", script]})
+        settings = {"cluster": "default", "task_definition": family}
+        where = place if name == "First" else "$"
+        tasks.append(("ecs", StateOptions(name=name, settings=settings, result_path=where, **common)))
+        common["input_size"] = None
+    _, ended = run(local_aws, local(machine_of(chain(tasks))), document)
+    assert ended["status"] == "SUCCEEDED", (ended.get("error"), ended.get("cause"))
+    assert json.loads(ended["output"])["result"] == {"sum": sum(range(12)), "quotes": 20_000}
+    arns = [task.arn for task in local_aws.tasks if f"/{family}:" in task.definition]
+    described = local_aws.client("ecs").describe_tasks(cluster="default", tasks=arns)["tasks"]
+    assert [len(json.dumps(task["overrides"])) <= OVERRIDES_LIMIT for task in described] == [True]
 
 
 @pytest.mark.parametrize(("language", "url"), [("jsonpath", "$.url"), ("jsonata", None)])

@@ -177,6 +177,12 @@ def test_express_workflows_get_no_state_that_waits(kind: str, capsys: pytest.Cap
         (["activity", "--activity", "arn:aws:states:eu-west-1:123456789012:stateMachine:x"], "no activity's ARN"),
         (["ecs", "--machine", "--name", "Failed"], "name one state twice"),
         (["ecs", "--timeout", "100000000"], "1 to 99,999,999"),
+        (["ecs", "--result-path", "score"], "--result-path"),
+        (["ecs", "--result-path", "$$.score"], "--result-path"),
+        (["ecs", "--result-path", ""], "--result-path is empty"),
+        (["batch", "--url", "$.url", "--result-path", "$.a"], "--result-path: with --url"),
+        (["ecs", "--allow", "results-bucket"], "--allow"),
+        (["ecs", "chain.json"], "stepout asl chain"),
     ],
 )
 def test_contradictions_are_refused(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -362,6 +368,76 @@ def test_paths_work_in_both_languages(path: str) -> None:
     for given_input in (merged, f"{{% {merged} %}}"):
         kept = variables(task_state("ecs", options("jsonata", input=given_input)))["STEPOUT_INPUT"]
         assert kept == f"{{% $string({merged}) %}}"
+
+
+@pytest.mark.parametrize(("kind", "language"), EVERY)
+@pytest.mark.parametrize("place", ["$", "$.score", "$.a.b", "null"])
+def test_result_goes_where_it_was_asked_to(kind: str, language: str, place: str) -> None:
+    """In both languages a result takes the input's place, stands beside it, or is dropped, whatever the kind."""
+    from moto.stepfunctions.parser.asl.parse.asl_parser import AmazonStateLanguageParser
+
+    settings = {"activity": ACTIVITY} if kind == "activity" else {}
+    machine = state_machine(kind, options(language, settings=settings, result_path=place))
+    AmazonStateLanguageParser.parse(json.dumps(machine))
+    state = machine["States"]["Work"]
+    if language == "jsonpath":
+        assert state.get("ResultPath", "absent") == {"$": "absent", "null": None}.get(place, place)
+        assert ("OutputPath" in state) == (kind == "consumer" and place == "$")
+        assert ("ResultSelector" in state) == (
+            (kind in PULL and place != "null") or (kind == "consumer" and "." in place)
+        )
+    elif place == "null":
+        assert state["Output"] == "{% $states.input %}"
+    elif place != "$":
+        assert state["Output"].startswith("{% $merge([$states.input, {'" + place.split(".")[1])
+    if place == "$.a.b" and language == "jsonata" and kind == "ecs":
+        nested = "$merge([$states.input.a, {'b': $states.result}])"
+        assert state["Output"] == f"{{% $merge([$states.input, {{'a': {nested}}}]) %}}"
+
+
+PASSES = [kind for kind in KINDS if kind not in ("sqs", "activity", "consumer")]
+
+
+@pytest.mark.parametrize(("kind", "language"), EVERY)
+def test_allow_is_passed_where_the_input_can_be_a_document(kind: str, language: str) -> None:
+    """It is the place of the state's own artifacts or what was said; plain literals and no input need none.
+
+    A worker and a consumer have their own: what they may read is not the message's to say.
+    """
+    said: tuple[tuple[dict[str, Any], str | None], ...] = (
+        ({}, "s3://results-bucket/runs/"),
+        ({"prefix": None}, "s3://results-bucket/"),
+        ({"allow": ("s3://a-bucket/", "s3://b-bucket/x/")}, "s3://a-bucket/ s3://b-bucket/x/"),
+        ({"input_json": '{"stepout": "pointer/1"}'}, "s3://results-bucket/runs/"),
+        ({"input_json": '{"scene": 7}'}, None),
+        ({"input": None}, None),
+        ({"environment": {"STEPOUT_ALLOW": "s3://mine/"}}, "s3://mine/"),
+    )
+    for more, expected in said if kind in PASSES else said[:1]:
+        settings = {"activity": ACTIVITY} if kind == "activity" else {}
+        given: dict[str, Any] = {"bucket": "results-bucket", "prefix": "runs", **more}
+        state = task_state(kind, StateOptions(language=language, settings=settings, **given))
+        assert variables(state).get("STEPOUT_ALLOW") == (expected if kind in PASSES else None)
+
+
+def test_an_input_that_nothing_bounds_is_warned_of() -> None:
+    """Without a bucket and without --allow, a document as input is refused: a note says so, where it can be one."""
+    warned = "an input that is a pointer"
+    assert any(warned in each for each in state_warnings("ecs", StateOptions()))
+    cases: list[Any] = [
+        {"allow": ("s3://a-bucket/",)},
+        {"input_json": "7"},
+        {"environment": {"STEPOUT_ALLOW": "s3://b/"}},
+    ]
+    for more in cases:
+        assert not any(warned in each for each in state_warnings("ecs", StateOptions(**more)))
+
+
+@pytest.mark.parametrize("bucket", ["${Bucket}", "s3://${Bucket}"])
+def test_placeholders_are_placeholders_in_the_allow_list(bucket: str) -> None:
+    """What is filled in later is filled in there, too."""
+    state = task_state("ecs", StateOptions(bucket=bucket, prefix="runs"))
+    assert variables(state)["STEPOUT_ALLOW"] == "s3://${Bucket}/runs/"
 
 
 def test_wrong_kind_of_error() -> None:

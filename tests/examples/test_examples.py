@@ -6,6 +6,7 @@ import io
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from support.docs import blocks
 from support.ministack import ROLE, unique, wait_execution, wait_until
 
 from stepout.callbacks import named_failure
@@ -39,6 +41,7 @@ class Deployment:
         self.names = {"Bucket": self.bucket, "Cluster": "default", "Subnet": "subnet-0a1b2c3d", "Image": "ignored:1"}
         self.names |= {"LogGroup": "/jobs", "Region": aws.region}
         self.names |= {"TaskRole": ROLE, "ExecutionRole": ROLE, "TaskDefinition": unique("example")}
+        self.names |= {"MaskTask": unique("mask"), "ScoreTask": unique("score")}
         self.names["ConsumerFunction"] = self._function("consumer.handler")
 
     def document(self, name: str) -> Any:
@@ -47,11 +50,12 @@ class Deployment:
         return json.loads(re.sub(r"\$\{(\w+)\}", lambda found: self.names[found[1]], text))
 
     def register(self) -> None:
-        """Register the task definition; without images, the command runs in the example's folder."""
-        definition = self.document("task-definition.json")
-        for container in definition["containerDefinitions"]:
-            container["command"] = self.in_folder(container["command"])
-        self.aws.client("ecs").register_task_definition(**definition)
+        """Register the task definitions; without images, their commands run in the example's folder."""
+        for path in sorted(self.folder.glob("task-definition*.json")):
+            definition = self.document(path.name)
+            for container in definition["containerDefinitions"]:
+                container["command"] = self.in_folder(container["command"])
+            self.aws.client("ecs").register_task_definition(**definition)
 
     def in_folder(self, command: list[str]) -> list[str]:
         """Return a command that runs where the example's files are."""
@@ -127,6 +131,41 @@ def test_ecs_fails_by_the_name_of_the_jobs_own_exception(deployment: Deployment)
     deployment.register()
     ended = deployment.run({"lines": 3})
     assert (ended["status"], ended["error"]) == ("FAILED", "KeyError")
+
+
+@example("chain")
+def test_a_chain_hands_on_from_container_to_container_to_lambda(deployment: Deployment) -> None:
+    """Each reads what the one before wrote; the figures at the end are only known to who read the last table."""
+    deployment.register()
+    assert output_of(deployment.run({"rows": 100})) == {"rows": 100, "largest": 99 * 99}
+
+
+@example("chain")
+def test_a_chain_is_ended_by_the_failure_of_one_of_its_tasks(deployment: Deployment) -> None:
+    """The error is the job's own exception, and nothing that comes after it runs."""
+    deployment.register()
+    ended = deployment.run({"lines": 3})
+    assert (ended["status"], ended["error"]) == ("FAILED", "KeyError")
+
+
+def test_the_files_of_a_chain_are_what_its_page_says_they_are_made_by(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every command of the page runs, and what it prints is the file that is there."""
+    monkeypatch.chdir(shutil.copytree(EXAMPLES / "chain", tmp_path / "chain"))
+    (block,) = blocks(Path("README.md"))
+    commands = [line.partition(" > ") for line in block.text.splitlines()]
+    assert len(commands) > 6
+    for command, redirected, name in commands:
+        assert main(shlex.split(command)[1:]) == 0
+        if redirected:
+            assert json.loads(capsys.readouterr().out) == json.loads(Path(name).read_text("utf-8")), name
+    made = {name for _, _, name in commands if name}
+    assert {path.name for path in Path().glob("*.json")} - made == {
+        "chain.json",
+        "task-definition-mask.json",
+        "task-definition-score.json",
+    }
 
 
 @example("any-language")
@@ -254,7 +293,7 @@ def test_the_doctor_finds_nothing_wrong_with_an_example(
     """State machine and task definition together, with a tag for the image; notes are no reason to change anything."""
     files = []
     for path in sorted((EXAMPLES / name).glob("*.json")):
-        if not path.name.startswith("iam-"):
+        if not path.name.startswith("iam-") and path.name != "chain.json":  # what the state machine is made from
             files.append(tmp_path / path.name)
             files[-1].write_text(path.read_text("utf-8").replace("${Image}", "mask:1.0.0"), "utf-8")
     assert main(["doctor", *map(str, files)]) == 0, capsys.readouterr().out
