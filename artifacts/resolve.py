@@ -220,8 +220,9 @@ def resolve_all(  # noqa: PLR0913 - as above
     turn is refused, and resolved by itself.
 
     Args:
-        document: JSON (a value, text or bytes), or the URL of a task's outcome; with ``count``, the URL that an array
-            job was given, whose children wrote to ``{index}`` in it, or behind a slash at its end.
+        document: JSON (a value, text or bytes), what ``resolve`` returned, or the URL of a task's outcome; with
+            ``count``, the URL that an array job was given, whose children wrote to ``{index}`` in it, or behind a slash
+            at its end.
         allow: As for ``resolve_output``.
         client: As for ``resolve_output``.
         verify: As for ``resolve_output``.
@@ -323,6 +324,10 @@ def _access(  # noqa: PLR0913, PLR0917 - the settings that every function here t
 
 def _value(document: object, access: Access, **run: str | None) -> Any:
     """Return the JSON value of a document, whatever form it came in."""
+    if isinstance(document, Output):
+        return document.document.to_dict()
+    if isinstance(document, Artifact):
+        return document.pointer.to_dict()
     if isinstance(document, Pointer | TaskOutput):
         return document.to_dict()
     if _is_url(document):

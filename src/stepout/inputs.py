@@ -1,4 +1,16 @@
-"""A task's input that is a document: read and verified when it is asked for, within an allow-list."""
+"""What ``task.input`` is: the JSON that was passed, or what it stands for if it is one document.
+
+The rule, for whatever the input holds:
+
+1. An input that *is* one document, and holds no other, is what the document names: a task output (or the URL of one)
+   its ``Output``, a pointer its ``Artifact``.
+2. A pointer to JSON is how JSON is passed that would not fit, so it is that JSON, by rule 1; a pointer that lies there
+   is not followed to yet another JSON, but is its ``Artifact``.
+3. Everything else is the JSON as it was passed: also a list of documents, an object with documents in it, and an output
+   that a state machine merged into another (``ResultPath``). ``stepout.resolve_all(task.input)`` finds them all.
+
+Documents are read and verified when the input is first asked for, within an allow-list.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +20,8 @@ from typing import TYPE_CHECKING, Any, Final
 from stepout.callbacks.settings import InputUrl
 from stepout.schemas import find_documents
 from stepout.schemas.environment import meant_for
-from stepout.schemas.errors import ConfigurationError
+from stepout.schemas.errors import ConfigurationError, InvalidDocumentError
+from stepout.schemas.traversal import called
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -23,18 +36,26 @@ _MAX_JSON: Final = 64 << 20
 
 
 def is_document(value: Any) -> bool:
-    """Return whether an input stands for something else: a pointer, a task output, or the URL of one of them.
+    """Return whether an input stands for something else: it is one pointer, one task output, or the URL of one.
 
-    JSON that merely contains such a document is not one: it is the job's own, which resolves what it wants.
+    JSON that merely contains such documents is not one, nor is an output with another one merged into it: that is the
+    job's own, which resolves what it wants.
 
     >>> is_document({"scene": 7}), is_document({"previous": {"stepout": "pointer/1"}})
     (False, False)
+    >>> is_document({"stepout": "output/1", "artifacts": {}, "score": {"stepout": "output/1", "artifacts": {}}})
+    False
     >>> is_document({"stepout": "pointer/1"}), is_document(InputUrl("s3://results/output.json"))
     (True, True)
     """
     if isinstance(value, InputUrl):
         return True
-    return isinstance(value, dict) and bool(find_documents({"stepout": value.get("stepout")}))
+    if called(value) is None:  # most inputs; they are not searched
+        return False
+    try:
+        return [found.location for found in find_documents(value)] == ["$"]
+    except InvalidDocumentError:  # nested too deep, say: reading it tells
+        return True
 
 
 class TaskInput:
@@ -88,14 +109,16 @@ class TaskInput:
         from stepout.artifacts.resolve import resolve
 
         found = resolve(self._value, allow=self._allowed, client=self._client)
-        return _read(found) if isinstance(found, Artifact) else found
+        if not isinstance(found, Artifact) or not _is_json(found):
+            return found
+        value = found.read_json(max_size=_MAX_JSON)
+        return resolve(value, allow=self._allowed, client=self._client) if is_document(value) else value
 
 
-def _read(artifact: Artifact) -> Any:
+def _is_json(artifact: Artifact) -> bool:
     """JSON that did not fit into the state's parameters is JSON again; anything else is the job's to read."""
     kind = artifact.pointer.media_type.partition(";")[0].strip().lower()
-    is_json = kind == "application/json" or kind.endswith("+json")
-    return artifact.read_json(max_size=_MAX_JSON) if is_json else artifact
+    return kind == "application/json" or kind.endswith("+json")
 
 
 def _allowed(allow: Iterable[str | AnyBucket] | AnyBucket | Allowed | None, environ: Mapping[str, str]) -> Allowed:

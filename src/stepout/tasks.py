@@ -85,11 +85,15 @@ class OpenTask(Task):
     def input(self) -> Any:
         """The task's input: JSON from ``STEPOUT_INPUT`` or ``open_task(input=…)``; ``None`` where there is none.
 
-        An input that is a document is resolved when it is first asked for, and verified: a pointer to JSON gives the
-        parsed JSON, a pointer to anything else its ``Artifact``, a task output (or the URL of one, ``s3://…`` or
-        ``dynamodb://…``, as pull mode writes it) its ``Output``. JSON that merely contains such documents passes
-        unchanged. Whose outcome a URL holds is not checked: give each execution a URL of its own, or call
-        ``resolve_output(url, execution=…)`` instead.
+        An input that is one document, and holds no other, is what the document names: a task output (or the URL of
+        one, ``s3://…`` or ``dynamodb://…``, as pull mode writes it) its ``Output``, a pointer its ``Artifact``; but a
+        pointer to JSON, which is how JSON is passed that would not fit, is that JSON, by the same rule (followed once).
+        Everything else is the JSON that was passed: also a list of documents, an object with documents in it, and an
+        output that a state machine merged into another one (``ResultPath``). ``stepout.resolve_all(task.input)`` finds
+        all documents in it, whichever it is.
+
+        Documents are read and verified when the input is first asked for. Whose outcome a URL holds is not checked:
+        give each execution a URL of its own, or call ``resolve_output(url, execution=…)`` instead.
 
         Raises:
             NotAllowedError: It points outside the allow-list.

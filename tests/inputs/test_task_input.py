@@ -97,6 +97,70 @@ def test_documents_inside_are_the_jobs_own(store: MemoryStore) -> None:
     }
 
 
+def _output(store: MemoryStore, name: str, **more: Any) -> dict[str, Any]:
+    return {"stepout": "output/1", "artifacts": {name: _put(store, name, b"1").to_dict()}, **more}
+
+
+INPUTS: list[tuple[str, Any, list[str]]] = [
+    ("plain JSON", lambda _: {"scene": 7}, []),
+    ("an output", lambda store: _output(store, "a"), ["$"]),
+    ("an output with data beside", lambda store: _output(store, "a", scene=7), ["$"]),
+    (
+        "an output with a failure beside, which Catch kept",
+        lambda store: _output(store, "a", error={"Error": "E", "Cause": "c"}),
+        ["$"],
+    ),
+    ("a merged output", lambda store: _output(store, "a", score=_output(store, "b")), ["$", "$.score"]),
+    ("a list of one output", lambda store: [_output(store, "a")], ["$[0]"]),
+    ("a list of outputs", lambda store: [_output(store, "a"), _output(store, "b")], ["$[0]", "$[1]"]),
+    ("a pointer", lambda store: _put(store, "a", b"1").to_dict(), ["$"]),
+    (
+        "a pointer with an output merged into it",
+        lambda s: {**_put(s, "a", b"1").to_dict(), "b": _output(s, "b")},
+        2 * ["$"],
+    ),
+    ("an object of both", lambda s: {"a": _put(s, "a", b"1").to_dict(), "b": _output(s, "b")}, ["$.a", "$.b"]),
+]
+
+
+@pytest.mark.parametrize("passed", ["inline", "by a pointer to JSON"])
+@pytest.mark.parametrize(("make", "places"), [each[1:] for each in INPUTS], ids=[each[0] for each in INPUTS])
+def test_one_rule_whatever_the_input_holds(
+    store: MemoryStore, monkeypatch: pytest.MonkeyPatch, make: Any, places: list[str], passed: str
+) -> None:
+    """One document, and no other in it, is what it names; everything else is the JSON; ``resolve_all`` finds all in it.
+
+    A pointer to JSON is that JSON, by the same rule.
+    """
+    value = make(store)
+    found = _input(store, _put(store, "large", value).to_dict() if passed != "inline" else value)
+    if places == ["$"]:
+        assert isinstance(found, stepout.Output if "artifacts" in value else stepout.Artifact)
+    else:
+        assert found == value
+    monkeypatch.setenv("STEPOUT_ALLOW", "s3://results/runs/")
+    every = stepout.resolve_all(found, client=store)
+    assert len(every) == len(places)
+    assert set(every) == set(places) or "$.b" in every
+
+
+def test_a_pointer_in_the_json_of_a_pointer_is_followed_once(store: MemoryStore) -> None:
+    """What lies behind the second one is the job's to read: no chain of pointers is followed to its end."""
+    first = _put(store, "first", {"scene": 7})
+    found = _input(store, _put(store, "second", first.to_dict()).to_dict())
+    assert isinstance(found, stepout.Artifact)
+    assert found.read_json() == {"scene": 7}
+
+
+def test_a_merged_output_needs_no_allow_list_before_it_is_read(store: MemoryStore) -> None:
+    """It passes as any JSON that holds documents does; whoever resolves them says what is allowed."""
+    merged = _output(store, "a", score=_output(store, "b"))
+    task = stepout.open_task(environ=_environ(merged), targets=RecordingTarget())
+    assert task.input == merged
+    every = stepout.resolve_all(task.input, allow=ALLOW, client=store)
+    assert every["$.score"]["b"].read_bytes() == b"1"  # type: ignore[index]  # an Output
+
+
 def test_an_argument_comes_before_the_environment() -> None:
     """Text is parsed as ``STEPOUT_INPUT`` is; ``None`` leaves it to the environment."""
     environ = {"STEPOUT_INPUT": '{"scene": 1}'}
