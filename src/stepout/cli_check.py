@@ -6,7 +6,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-from stepout.artifacts.interop import load_foreign, opened_texts
+from stepout.artifacts.interop import find_references, load_foreign, opened_texts
 from stepout.cli_common import (
     add_document,
     add_json,
@@ -19,10 +19,11 @@ from stepout.cli_common import (
     short_checksum,
     store_settings,
 )
-from stepout.schemas.errors import StepoutError
+from stepout.cli_paths import add_paths, lone_name, pick, pointers_of, say_failures, wanted_path, with_hint
+from stepout.schemas.errors import InvalidDocumentError, StepoutError
 from stepout.schemas.foreign_text import shown, shown_json
 from stepout.schemas.json_text import dump_json
-from stepout.schemas.locate import find_documents, the_document
+from stepout.schemas.locate import find_documents, find_failures, the_document
 from stepout.schemas.output import TaskOutput
 from stepout.schemas.pointer import Pointer
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from stepout.schemas.identity import RunIdentity
+    from stepout.schemas.locate import Found, TheDocument
 
 __all__ = ["configure_show", "configure_verify"]
 
@@ -38,6 +40,8 @@ _SHOW_EPILOG = """\
 examples:
   stepout show output.json
   aws stepfunctions describe-execution … --query output --output text | stepout show -
+  stepout show map-results.json --all
+  stepout show chain.json --at '$.score'
 
 Nothing is read from S3, except where the document is a URL, or is kept in a manifest artifact and you say what may be
 read (--allow).
@@ -46,6 +50,7 @@ read (--allow).
 _VERIFY_EPILOG = """\
 examples:
   stepout verify output.json --allow s3://results-bucket/runs/ && ./publish.sh
+  stepout verify map-results.json --all --allow s3://results-bucket/runs/
 
 Every artifact is read whole, a spilled result too, and its size and checksum are compared with the pointer's. Exit
 code 1 if any is missing, denied, changed or corrupt.
@@ -58,6 +63,7 @@ def configure_show(parser: argparse.ArgumentParser) -> None:
     """Declare ``stepout show``."""
     parser.epilog = _SHOW_EPILOG
     add_document(parser)
+    add_paths(parser)
     add_json(parser)
     add_reading(parser)
     parser.set_defaults(run=_show)
@@ -67,6 +73,7 @@ def configure_verify(parser: argparse.ArgumentParser) -> None:
     """Declare ``stepout verify``."""
     parser.epilog = _VERIFY_EPILOG
     add_document(parser)
+    add_paths(parser)
     add_json(parser)
     add_reading(parser)
     parser.set_defaults(run=_verify)
@@ -94,13 +101,19 @@ def _named(arguments: argparse.Namespace) -> tuple[dict[str, Pointer], TaskOutpu
     text = document_text(arguments.document)
     if arguments.document == "-" and isinstance(text, bytes):  # standard input can be read once
         arguments.document = text.decode("utf-8", "surrogateescape")
-    if isinstance(text, str) and text.startswith("s3://"):
+    if isinstance(text, str) and text.startswith(("s3://", "dynamodb://")):
         return _resolved(arguments), None, ""
     value = load_foreign(text)
-    found = the_document(value if find_documents(value) else opened_texts(value))
+    value = value if find_documents(value) else opened_texts(value)
+    try:
+        found = _the_one(value, arguments)
+    except InvalidDocumentError as error:
+        raise with_hint(error) from None
+    if found is None:
+        return (_resolved(arguments), None, "") if may_read else _listed(value, arguments)
     if found.kind == "pointer":
         pointer = Pointer.from_dict(found.document)
-        return {pointer.key.rsplit("/", 1)[-1]: pointer}, None, ""
+        return {lone_name(pointer): pointer}, None, ""
     output = TaskOutput.from_dict(found.document)
     if output.artifacts is not None:
         spilled = {"(result)": output.result} if isinstance(output.result, Pointer) else {}
@@ -110,6 +123,31 @@ def _named(arguments: argparse.Namespace) -> tuple[dict[str, Pointer], TaskOutpu
     assert output.manifest is not None  # noqa: S101 - an output has artifacts or a manifest
     note = "this output is kept in its manifest; say what may be read (--allow) to list what is in it"
     return {"(manifest)": output.manifest}, output, note
+
+
+def _the_one(value: Any, arguments: argparse.Namespace) -> Found | TheDocument | None:
+    """Return the document that is shown by itself; ``None`` for ``--all``, and for a path within a document."""
+    if arguments.all:
+        return None
+    if arguments.at is None:
+        return the_document(value)
+    wanted = wanted_path(arguments.at)
+    return next((each for each in find_documents(opened_texts(value)) if each.location == wanted), None)
+
+
+def _listed(value: Any, arguments: argparse.Namespace) -> tuple[dict[str, Pointer], None, str]:
+    """Return what several documents name, without reading anything."""
+    value = opened_texts(value)
+    found, unread = find_documents(value), len(find_references(value))
+    entries = list(pointers_of(found))
+    unread += sum(entry.name == "(manifest)" for entry in entries)
+    more = f"{unread} manifests or references are kept in S3; say what may be read (--allow) to list what is in them"
+    if not found and not unread:
+        the_document(value)  # it says what there is instead
+    hint = f"; {more}" if unread else ""
+    pointers = pick(entries, [each.location for each in found], arguments.at, more=hint)
+    failed = say_failures(find_failures(value)) if arguments.all else []
+    return pointers, None, "; ".join([*failed, *([more] if unread else [])])
 
 
 def _resolved(arguments: argparse.Namespace) -> dict[str, Pointer]:

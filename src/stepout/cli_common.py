@@ -6,10 +6,10 @@ import contextlib
 import json
 import os
 import sys
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from stepout.schemas.errors import ConfigurationError
+from stepout.schemas.errors import ConfigurationError, InvalidDocumentError
 from stepout.schemas.foreign_text import shown, shown_json
 
 if TYPE_CHECKING:
@@ -125,15 +125,19 @@ def document_text(source: str) -> str | bytes:
 def artifacts_of(arguments: argparse.Namespace, *, spilled: bool = False) -> dict[str, Artifact]:
     """Resolve the command's document and return its artifacts by name; a lone pointer is named after its key.
 
+    With ``--at`` it is the document at that place that counts; with ``--all`` every artifact of every document, by its
+    path, and standard error says which tasks failed.
+
     Args:
         arguments: The command's.
         spilled: Whether a result that was spilled is one of them, as ``(result)``.
 
     Raises:
-        ConfigurationError: Nothing says what may be read.
+        ConfigurationError: Nothing says what may be read, or nothing is where ``--at`` says.
         StepoutError: The document is invalid, or what it leads through cannot be read.
     """
-    from stepout import ANY_BUCKET, Output, ReadBudget, resolve
+    from stepout import ANY_BUCKET, Output, ReadBudget, resolve, resolve_all
+    from stepout.cli_paths import entries_of, lone_name, pick, say_failures, with_hint
 
     if arguments.allow is None and not arguments.allow_any and os.environ.get("STEPOUT_ALLOW") is None:
         raise ConfigurationError(
@@ -143,12 +147,20 @@ def artifacts_of(arguments: argparse.Namespace, *, spilled: bool = False) -> dic
     allow: Any = ANY_BUCKET if arguments.allow_any else arguments.allow
     text = document_text(arguments.document)
     document = text if isinstance(text, str) else text.decode("utf-8", "surrogateescape")
-    owner = arguments.expected_bucket_owner
-    found = resolve(document, allow=allow, expected_bucket_owner=owner, budget=ReadBudget(bytes=_LARGEST_DIRECTORY))
+    settings: Any = {"allow": allow, "expected_bucket_owner": arguments.expected_bucket_owner}
+    settings["budget"] = ReadBudget(bytes=_LARGEST_DIRECTORY)
+    if arguments.at is not None or arguments.all:
+        every = resolve_all(document, **settings)
+        if every:
+            sys.stderr.writelines(f"stepout: {line}\n" for line in say_failures(every.failures) if arguments.all)
+            return pick(list(entries_of(every, spilled=spilled)), list(every), arguments.at)
+    try:
+        found = resolve(document, **settings)
+    except InvalidDocumentError as error:
+        raise with_hint(error) from None
     if isinstance(found, Output):
         return {**found, "(result)": found.spilled} if spilled and found.spilled else dict(found)
-    last = PurePosixPath(found.pointer.key)
-    return {last.stem if found.is_directory else last.name: found}
+    return {lone_name(found.pointer, is_directory=found.is_directory): found}
 
 
 def human_size(size: int) -> str:

@@ -16,6 +16,7 @@ from stepout.cli_common import (
     print_table,
     store_settings,
 )
+from stepout.cli_paths import add_paths, file_stem
 from stepout.schemas.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ examples:
   stepout get pointer.json -o features.parquet --allow s3://results-bucket/runs/
   stepout get output.json --name preview --allow s3://results-bucket/runs/
   stepout get output.json -o results/ --allow s3://results-bucket/        (every artifact of the output)
+  stepout get map-results.json --all -o results/ --allow s3://results-bucket/       (of every output in it)
+  stepout get map-results.json --at '$[3]' --name table -o table.parquet --allow s3://results-bucket/
   aws stepfunctions describe-execution … --query output --output text | stepout get - -o results/ --allow …
 
 A file is complete and verified, or it is not there: bytes go to a temporary file first. A file that exists is replaced
@@ -49,6 +52,7 @@ def configure_get(parser: argparse.ArgumentParser) -> None:
     """Declare ``stepout get``."""
     parser.epilog = _GET_EPILOG
     add_document(parser)
+    add_paths(parser)
     parser.add_argument("--name", help="which artifact of a task output; default: all of them")
     parser.add_argument(
         "-o", "--output", metavar="PATH", help="a file, a folder (default: here), or - for standard output, as cat does"
@@ -62,6 +66,7 @@ def configure_cat(parser: argparse.ArgumentParser) -> None:
     """Declare ``stepout cat``."""
     parser.epilog = _CAT_EPILOG
     add_document(parser)
+    add_paths(parser, every=False)
     parser.add_argument("--name", help="which artifact of a task output, if it has several")
     add_reading(parser)
     parser.set_defaults(run=_cat)
@@ -103,6 +108,8 @@ def _cat(arguments: argparse.Namespace) -> int:
 def _chosen(found: dict[str, Artifact], name: str | None) -> dict[str, Artifact]:
     if name is None:
         return found
+    if named := {path: each for path, each in found.items() if path.endswith(f".artifacts.{name}")}:  # with --all
+        return named
     if name not in found:
         raise ConfigurationError(f"there is no artifact {name!r} in the document, only {_listed(found)}")
     return {name: found[name]}
@@ -132,8 +139,10 @@ def target_paths(keys: dict[str, str], output: str | None) -> dict[str, Path]:
         return dict.fromkeys(keys, folder)
     if named and len(keys) > 1:
         raise ConfigurationError(f"get: {len(keys)} artifacts do not fit into one file; use -o {output}/ or --name")
-    paths = {name: folder / _file_name(name, key) for name, key in keys.items()}
+    paths = {name: folder / _file_name(file_stem(name), key) for name, key in keys.items()}
     for path in paths.values():
+        if sum(path == other for other in paths.values()) > 1:
+            raise ConfigurationError(f"get: several artifacts would be {path}; use --at or --name. Nothing was read.")
         if path.exists():
             raise ConfigurationError(f"get: {path} is there already; name it with -o to replace it. Nothing was read.")
     return paths
