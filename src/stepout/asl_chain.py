@@ -56,11 +56,11 @@ def chain(tasks: Sequence[Task]) -> list[Task]:
 
 
 def _with_urls(tasks: list[Task]) -> list[Task]:
-    """After a state in pull mode, the next one is given the URL; a worker, whose input is JSON, an object with it."""
+    """After a state in pull mode, the next one is given the URL of its output; ``task.input`` follows it."""
     found = tasks[:1]
     for (before, above), (kind, options) in itertools.pairwise(tasks):
         pulled = KINDS[before].reports == "pull" and above.result_path == "$" and options.input == "$"
-        if pulled and options.input_json is None and (KINDS[kind].has_variables or KINDS[kind].reports == "answer"):
+        if pulled and options.input_json is None:
             url = "$.output" if above.url is None else above.url
             options = replace(options, input=url, input_is_url=True)  # noqa: PLW2901 - the same, wired
         found.append((kind, options))

@@ -140,13 +140,12 @@ def test_mistakes_in_a_file(
 )
 @pytest.mark.parametrize("language", ["jsonpath", "jsonata"])
 def test_after_pull_mode_the_next_state_is_given_the_url(first: str, second: str, language: Any) -> None:
-    """As it is, without quotes, which ``task.input`` and ``resolve_output`` follow; a worker is given the object."""
+    """As it is, without quotes, which ``task.input``, a worker's too, and ``resolve_output`` follow."""
     common: dict[str, Any] = {"language": language, "bucket": "results-bucket", "prefix": "runs"}
     (_, _), (_, options) = chain(
         [(first, StateOptions(name="A", **common)), (second, StateOptions(name="B", **common))]
     )
-    worker = second in ("sqs", "activity")
-    assert (options.input, options.input_is_url) == (("$", False) if worker else ("$.output", True))
+    assert (options.input, options.input_is_url) == ("$.output", True)
 
 
 @given(

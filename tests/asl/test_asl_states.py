@@ -399,7 +399,7 @@ PASSES = [kind for kind in KINDS if kind not in ("sqs", "activity", "consumer")]
 
 
 @pytest.mark.parametrize(("kind", "language"), EVERY)
-def test_allow_is_passed_where_the_input_can_be_a_document(kind: str, language: str) -> None:
+def test_allow_is_passed_where_the_input_can_be_a_document(kind: str, language: Any) -> None:
     """It is the place of the state's own artifacts or what was said; plain literals and no input need none.
 
     A worker and a consumer have their own: what they may read is not the message's to say.
