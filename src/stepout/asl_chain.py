@@ -79,15 +79,17 @@ def _allowed(tasks: list[Task]) -> list[Task]:
 
 @dataclass(frozen=True)
 class _Passed:
-    """What ``$`` is made of before a state.
+    """What ``$`` is made of before a state, or the part of it that is the state's input.
 
     Attributes:
         fixed: Its characters, but for the outputs with a budget; ``None``: unknown.
         outputs: The positions of the tasks whose outputs are in it.
+        places: Where each of them lies, a path.
     """
 
     fixed: int | None
     outputs: tuple[int, ...] = ()
+    places: tuple[str, ...] = ()
 
     def after(self, position: int, kind: str, options: StateOptions) -> _Passed:
         """Return what ``$`` is after a state."""
@@ -98,21 +100,34 @@ class _Passed:
             return new
         known = None if self.fixed is None or new.fixed is None else self.fixed + new.fixed
         around = len(options.result_path) + _AROUND_MEMBER
-        return _Passed(None if known is None else known + around, (*self.outputs, *new.outputs))
+        there = zip(self.outputs, self.places, strict=True)
+        kept = [(index, place) for index, place in there if place != options.result_path]  # the new one replaces it
+        kept += [(index, options.result_path) for index in new.outputs]
+        outputs, places = tuple(index for index, _ in kept), tuple(place for _, place in kept)
+        return _Passed(None if known is None else known + around, outputs, places)
+
+    def given_as(self, options: StateOptions) -> _Passed:
+        """Return what a state is given of it: all, one output by its place, or something of unknown size."""
+        if options.input_json is not None or options.input is None:
+            return _Passed(0)
+        if options.input == "$":
+            return self
+        alone = [index for index, place in zip(self.outputs, self.places, strict=True) if place == options.input]
+        return _Passed(0, tuple(alone), (options.input,)) if len(alone) == 1 else _Passed(None)
 
 
 def _given(position: int, kind: str, options: StateOptions) -> _Passed:
     if KINDS[kind].reports == "pull":
         return _Passed(_URL_MEMBER + output_url(options).longest)
     if KINDS[kind].reports == "token" and KINDS[kind].has_variables:
-        return _Passed(0, (position,))
+        return _Passed(0, (position,), ("$",))
     return _Passed(None)
 
 
 def _inputs(tasks: list[Task]) -> Iterator[_Passed]:
-    passed = _Passed(tasks[0][1].input_size)
+    passed = _Passed(tasks[0][1].input_size)  # the execution's input
     for position, (kind, options) in enumerate(tasks):
-        yield passed
+        yield passed.given_as(options)
         passed = passed.after(position, kind, options)
 
 
@@ -125,16 +140,12 @@ def _sized(tasks: list[Task]) -> list[Task]:
             options = replace(options, environment={**options.environment, _BUDGET: str(budgets[position])})
         found[position] = kind, options
         passed = inputs[position]
-        if passed.outputs and _takes_all(options) and (room := _room(kind, options, passed)) is not None:
+        if passed.outputs and (room := _room(kind, options, passed)) is not None:
             each = room // (len(passed.outputs) + (passed.fixed is None))  # what is unknown gets a share, and a warning
             if each < _LEAST_BUDGET:
                 raise _too_much(options, [tasks[index][1].name for index in passed.outputs], each)
             budgets |= {index: min(each, budgets.get(index, each)) for index in passed.outputs}
     return [_told(kind, options, passed, found) for (kind, options), passed in zip(found, inputs, strict=True)]
-
-
-def _takes_all(options: StateOptions) -> bool:
-    return options.input == "$" and options.input_json is None
 
 
 def _room(kind: str, options: StateOptions, passed: _Passed) -> int | None:
@@ -145,7 +156,8 @@ def _room(kind: str, options: StateOptions, passed: _Passed) -> int | None:
 
 def _told(kind: str, options: StateOptions, passed: _Passed, tasks: list[Task]) -> Task:
     """Say how large the input is at most, where that is known."""
-    if options.input_size is not None or not _takes_all(options) or passed.fixed is None:
+    literal = options.input_json is not None or options.input is None or options.input_is_url
+    if options.input_size is not None or literal or passed.fixed is None:
         return kind, options
     budgets = [tasks[index][1].environment.get(_BUDGET, "") for index in passed.outputs]
     if not all(budget.isdecimal() for budget in budgets):

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from stepout.schemas.pull import Failure
 
 __all__ = [
-    "Entry",
+    "AtPath",
     "add_paths",
     "entries_of",
     "file_stem",
@@ -39,7 +39,7 @@ _LISTED = 30
 _LONGEST_PATH = 200
 
 
-class Entry(NamedTuple, Generic[T]):
+class AtPath(NamedTuple, Generic[T]):
     """One artifact, or one pointer, of a document that holds several.
 
     Attributes:
@@ -81,18 +81,18 @@ def wanted_path(text: str) -> str:
     return f"${text}" if text.startswith(("[", ".")) else f"$.{text}"
 
 
-def entries_of(found: Mapping[str, Output | Artifact], *, spilled: bool) -> Iterator[Entry[Artifact]]:
+def entries_of(found: Mapping[str, Output | Artifact], *, spilled: bool) -> Iterator[AtPath[Artifact]]:
     """Yield the artifacts of what ``resolve_all`` found; ``spilled``: a result that was spilled is one of them."""
     for at, each in found.items():
         if isinstance(each, Artifact):
-            yield Entry(at, at, lone_name(each.pointer, is_directory=each.is_directory), each)
+            yield AtPath(at, at, lone_name(each.pointer, is_directory=each.is_directory), each)
             continue
-        yield from (Entry(at, f"{at}.artifacts.{name}", name, artifact) for name, artifact in each.items())
+        yield from (AtPath(at, f"{at}.artifacts.{name}", name, artifact) for name, artifact in each.items())
         if spilled and each.spilled:
-            yield Entry(at, f"{at}.result", "(result)", each.spilled)
+            yield AtPath(at, f"{at}.result", "(result)", each.spilled)
 
 
-def pointers_of(found: Sequence[Found]) -> Iterator[Entry[Pointer]]:
+def pointers_of(found: Sequence[Found]) -> Iterator[AtPath[Pointer]]:
     """Yield the pointers of documents as they are, nothing read; a manifest stands for what is in it.
 
     Raises:
@@ -102,18 +102,18 @@ def pointers_of(found: Sequence[Found]) -> Iterator[Entry[Pointer]]:
         check_version(each)
         if each.kind == "pointer":
             pointer = Pointer.from_dict(each.document)
-            yield Entry(each.location, each.location, lone_name(pointer), pointer)
+            yield AtPath(each.location, each.location, lone_name(pointer), pointer)
             continue
         output, at = TaskOutput.from_dict(each.document), each.location
         for name, pointer in (output.artifacts or {}).items():
-            yield Entry(at, f"{at}.artifacts.{name}", name, pointer)
+            yield AtPath(at, f"{at}.artifacts.{name}", name, pointer)
         others = {"result": output.result, "manifest": output.manifest}
         for name, value in others.items():
             if isinstance(value, Pointer):
-                yield Entry(at, f"{at}.{name}", f"({name})", value)
+                yield AtPath(at, f"{at}.{name}", f"({name})", value)
 
 
-def pick(entries: Sequence[Entry[T]], places: Collection[str], at: str | None, *, more: str = "") -> dict[str, T]:
+def pick(entries: Sequence[AtPath[T]], places: Collection[str], at: str | None, *, more: str = "") -> dict[str, T]:
     """Return what was asked for, by name.
 
     Args:

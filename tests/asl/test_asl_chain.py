@@ -187,7 +187,11 @@ def test_outputs_that_cannot_fit_are_refused(capsys: pytest.CaptureFixture[str],
     for state in states[1:]:
         state["input"] = "$.s0"
     (tmp_path / "chain.json").write_text(json.dumps({**FILE, "states": states}))
-    assert main(["asl", "chain", str(tmp_path / "chain.json")]) == 0
+    machine, said = printed(capsys, str(tmp_path / "chain.json"))
+    budgets = [variables_of(machine["States"][f"S{index}"]).get("STEPOUT_OUTPUT_BUDGET") for index in range(6)]
+    assert budgets[0] is not None
+    assert budgets[1:] == [None] * 5
+    assert "S1" not in said  # its input is known to fit
 
 
 def test_a_budget_of_ones_own_stays(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
