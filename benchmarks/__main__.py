@@ -31,7 +31,7 @@ def parse_size(text: str) -> int:
 
 
 def _options(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__, allow_abbrev=False)
     parser.add_argument("suites", nargs="*", metavar="suite", help=f"default all: {', '.join(SUITES)}")
     parser.add_argument("--size", type=parse_size, help="of the large object (default 1GiB; 64MiB with --quick)")
     parser.add_argument("--rounds", type=int, help="interleaved rounds (default 5; 2 with --quick)")

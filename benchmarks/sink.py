@@ -293,7 +293,9 @@ def _end_with(parent: int) -> None:
 
 
 def _options(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.sink", description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.sink", description=__doc__.partition("\n")[0], allow_abbrev=False
+    )
     parser.add_argument("--pattern", type=Path, required=True, help="the file whose bytes objects are made of")
     parser.add_argument("--certificate", type=Path, help="a PEM file of certificate and key: serve HTTPS")
     parser.add_argument("--port", type=int, default=0)

@@ -6,6 +6,7 @@ import functools
 from typing import TYPE_CHECKING, Final
 
 from stepout.schemas.foreign_text import logger
+from stepout.schemas.spelling import closest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -15,7 +16,6 @@ __all__ = ["INTERNAL", "VARIABLES", "meant_for", "warn_of_unknown"]
 _log = logger("stepout.environment")
 
 _PREFIX: Final = "STEPOUT_"
-_ALIKE: Final = 0.6
 
 VARIABLES: Final = (
     "STEPOUT_ALLOW",
@@ -79,8 +79,6 @@ def _unknown(environ: Mapping[str, str]) -> list[tuple[str, str | None]]:
 
 
 def _closest(name: str) -> str | None:
-    import difflib
-
     ours = [each.removeprefix(_PREFIX) for each in VARIABLES]  # what all share would make all alike
-    found = difflib.get_close_matches(name.upper().removeprefix(_PREFIX), ours, n=1, cutoff=_ALIKE)
+    found = closest(name.upper().removeprefix(_PREFIX), ours)
     return f"{_PREFIX}{found[0]}" if found else None

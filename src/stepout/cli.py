@@ -20,6 +20,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from stepout.cli_parser import CommandParser, MisuseError
 from stepout.schemas.errors import ConfigurationError, StepoutError
 from stepout.schemas.foreign_text import shown
 
@@ -92,24 +93,6 @@ class _SignalledError(BaseException):
         self.signum = signum
 
 
-class _MisuseError(Exception):
-    """The arguments could not be read, which has been said."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(message)
-        self.message = message
-
-
-class _Parser(argparse.ArgumentParser):
-    """Says what is wrong, as usual, and lets whoever waits hear of it before the process ends."""
-
-    def error(self, message: str) -> NoReturn:
-        try:
-            super().error(message)
-        except SystemExit:
-            raise _MisuseError(message) from None
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command.
 
@@ -147,7 +130,7 @@ def _parsed(words: Sequence[str]) -> argparse.Namespace | int:
     """The arguments, or the exit code where they ask for help or are wrong."""
     try:
         return _parser(words).parse_args(words)
-    except _MisuseError as misuse:
+    except MisuseError as misuse:
         if next((word for word in words if not word.startswith("-")), "") == "run":
             from stepout.cli_run import report_misuse
 
@@ -174,10 +157,10 @@ def _print_whatever() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
+def _parser(words: Sequence[str]) -> CommandParser:
     from stepout import __version__
 
-    parser = _Parser(
+    parser = CommandParser(
         prog="stepout",
         description="Outputs for containers that AWS Step Functions runs: verified S3 artifacts, reported as pointers.",
         epilog=_EPILOG,

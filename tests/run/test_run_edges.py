@@ -28,7 +28,7 @@ PYTHON = sys.executable
 
 @pytest.mark.parametrize(
     ("words", "told"),
-    [(["--outptu=x=y", "--", "true"], "unrecognized"), (["--tail"], "--tail")],
+    [(["--outptu=x=y", "--", "true"], "unknown option --outptu: did you mean --output"), (["--tail"], "--tail")],
 )
 def test_the_state_hears_of_options_that_cannot_be_read(run: Any, words: list[str], told: str) -> None:
     """It would wait for its heartbeat otherwise; people see the usage as ever, once."""

@@ -290,12 +290,12 @@ def test_arguments_go_there_and_back() -> None:
         "--result=r",
         "--outputs-on-failure",
     ]
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(allow_abbrev=False)
     add_run_options(parser)
     namespace = parser.parse_args(words)
     assert parser.parse_args(run_arguments(namespace)) == namespace
     assert sorted(run_arguments(namespace)) == sorted(words)
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(allow_abbrev=False)
     configure_run(parser)
     parsed = parser.parse_args([*run_arguments(namespace), "--", "job", "--output", "x", "--", "y"])
     assert parsed.command[-5:] == ["job", "--output", "x", "--", "y"]
@@ -330,7 +330,7 @@ def test_many_small_outputs_go_together_and_fail_by_their_own_name(tmp_path: Pat
 )
 def test_mistakes_in_the_arguments_are_handed_on(words: list[str]) -> None:
     """A state may wait to hear of them, so they do not end the process at once."""
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(allow_abbrev=False)
     configure_run(parser)
     plan, stop_timeout = _plan(parser.parse_args(words))
     assert isinstance(plan, ConfigurationError)
@@ -339,7 +339,7 @@ def test_mistakes_in_the_arguments_are_handed_on(words: list[str]) -> None:
 
 def test_arguments_become_a_plan() -> None:
     """The command's own ones untouched."""
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(allow_abbrev=False)
     configure_run(parser)
     plan, stop_timeout = _plan(
         parser.parse_args(["--stop-timeout", "60", "--retryable", "75", "job", "--output", "--"])
