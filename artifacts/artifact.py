@@ -15,7 +15,7 @@ from stepout.schemas.json_text import json_memory, load_json
 if TYPE_CHECKING:
     import io
     import os
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     import pyarrow as pa
     import pyarrow.dataset as ds
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from stepout.artifacts.interop import ForeignKind
     from stepout.artifacts.listing import Entry
     from stepout.artifacts.parquet import ParquetRead
+    from stepout.artifacts.progress import ProgressSetting
     from stepout.artifacts.reading import Verifier
     from stepout.schemas.pointer import Pointer
 
@@ -227,7 +228,7 @@ class Artifact:
 
         return open_reader(self._source, self._verifier())
 
-    def download(self, path: str | os.PathLike[str]) -> Path:
+    def download(self, path: str | os.PathLike[str], *, progress: ProgressSetting = None) -> Path:
         """Download to a file, verified; for a directory artifact, to a folder.
 
         The bytes go to a temporary file beside the target, which takes its place when they have been verified.
@@ -235,6 +236,8 @@ class Artifact:
         Args:
             path: A file, replaced if it exists; or a folder, in which the file gets the last segment of its key. For a
                 directory artifact, the folder: one that does not exist appears whole or not at all.
+            progress: A callable ``(name, done, total)``, in bytes, for a directory of all of its files; ``"auto"`` or
+                ``True`` for a bar on a terminal.
 
         Returns:
             The file or folder.
@@ -249,11 +252,17 @@ class Artifact:
         from stepout.artifacts.download import download_file, download_tree, target_of
 
         if self.is_directory:
-            return download_tree(self._entries(whole=True), Path(path), self._fetch)
-        return download_file(self._source, self._verifier(), target_of(Path(path), self.pointer.key))
+            entries = self._entries(whole=True)
+            count = self._counter(progress, sum(entry.pointer.size for entry in entries))
+            return download_tree(entries, Path(path), lambda entry, place: self._fetch(entry, place, count))
+        count = self._counter(progress, self.size)
+        return download_file(self._source, self._verifier(), target_of(Path(path), self.pointer.key), count)
 
-    def verify(self) -> Mapping[str, str]:
+    def verify(self, *, progress: ProgressSetting = None) -> Mapping[str, str]:
         """Read everything, keep nothing, and compare; for a directory artifact, every file as well.
+
+        Args:
+            progress: As for ``download``.
 
         Returns:
             The checksum that was compared, hex by algorithm.
@@ -264,17 +273,14 @@ class Artifact:
             ChecksumMismatchError: The bytes are not those that were written.
             StoreError: As for ``read_bytes``.
         """
-        wanted: Verify = "sha256" if self._access.verify == "sha256" else True
-        verifier = verifier_for(self.pointer, wanted)
-        if verifier.algorithm is None:
-            msg = f"{self.url} has no checksum to compare with: it is held to its size and ETag only"
-            raise ConfigurationError(msg)
-        drain(self._source, verifier.update)
-        verifier.finish()
-        if self.is_directory:
-            for entry in self._entries(whole=True):
-                Artifact(entry.pointer, self._access, entry.path).verify()
-        return {verifier.algorithm: verifier.actual()}
+        if not self.is_directory:
+            return self._compare(self._counter(progress, self.size))
+        compared = self._compare()
+        entries = self._entries(whole=True)
+        count = self._counter(progress, sum(entry.pointer.size for entry in entries))
+        for entry in entries:
+            Artifact(entry.pointer, self._access, entry.path)._compare(count)  # noqa: SLF001 - of this very class
+        return compared
 
     def dataset(self, *, verify: Verify | None = None, max_size: int | None = None) -> ds.Dataset:
         """Return a pyarrow dataset over a Parquet artifact, or over the Parquet files of a directory artifact.
@@ -357,6 +363,31 @@ class Artifact:
 
     # Inside -------------------------------------------------------------------------------------------------------
 
+    def _counter(self, progress: ProgressSetting, total: int) -> Callable[[int], None] | None:
+        """Return what counts the bytes of a read of this artifact; ``None`` where nobody wants to know."""
+        if progress is None:
+            return None
+        from stepout.artifacts.progress import counted
+
+        return counted(progress, self.name or self.pointer.key.rpartition("/")[2], total)
+
+    def _compare(self, count: Callable[[int], None] | None = None) -> Mapping[str, str]:
+        """Read the object whole and compare it."""
+        wanted: Verify = "sha256" if self._access.verify == "sha256" else True
+        verifier = verifier_for(self.pointer, wanted)
+        if verifier.algorithm is None:
+            msg = f"{self.url} has no checksum to compare with: it is held to its size and ETag only"
+            raise ConfigurationError(msg)
+
+        def take(view: memoryview) -> None:
+            verifier.update(view)
+            if count is not None:
+                count(len(view))
+
+        drain(self._source, take)
+        verifier.finish()
+        return {verifier.algorithm: verifier.actual()}
+
     def _verifier(self) -> Verifier:
         return verifier_for(self.pointer, self._access.verify)
 
@@ -381,11 +412,11 @@ class Artifact:
         self._access.spending_of_directory().take(self.url, entries=len(entries), size=size)
         return entries
 
-    def _fetch(self, entry: Entry, target: Path) -> None:
+    def _fetch(self, entry: Entry, target: Path, count: Callable[[int], None] | None) -> None:
         from stepout.artifacts.download import download_file
 
         source = Source(self._access, entry.pointer)
-        download_file(source, verifier_for(entry.pointer, self._access.verify), target)
+        download_file(source, verifier_for(entry.pointer, self._access.verify), target, count)
 
     def _parquet_read(
         self, columns: Sequence[str] | None, filters: Any, verify: Verify | None, max_size: int | None

@@ -17,10 +17,13 @@ from stepout.artifacts.keys import file_key
 from stepout.artifacts.listing import FILES_LIMIT, LISTING_VERSION
 from stepout.artifacts.media import DIRECTORY, media_type_of
 from stepout.artifacts.paths import path_fault
+from stepout.artifacts.progress import PartsOfOne, for_artifact
 from stepout.schemas import dump_json
 from stepout.schemas.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from stepout.artifacts.outbox import Outbox, PutOptions, Target
     from stepout.schemas import Pointer
 
@@ -73,17 +76,29 @@ def put_directory(outbox: Outbox, name: str, root: Path, options: PutOptions) ->
     if target.draft.media_type != DIRECTORY:
         raise ConfigurationError(f"media_type of the directory {name!r} is {DIRECTORY}, which is how readers know it")
     with outbox.reserved(target):
-        files = [_put_file(outbox, target, file) for file in find_files(root)]
+        found = find_files(root)
+        parts = _progress(outbox, target, found)
+        files = [_put_file(outbox, target, file, parts) for file in found]
         listing = dump_json({"stepout": LISTING_VERSION, "files": [entry for entry, _ in files]})
-        with outbox.upload(target) as upload:
+        with outbox.upload(target, None if parts is None else _unreported) as upload:
             own = {"files": len(files), "bytes": sum(size for _, size in files)}
             return outbox.record(target, upload.send_buffer(listing), own)
 
 
-def _put_file(outbox: Outbox, parent: Target, file: FoundFile) -> tuple[dict[str, Any], int]:
+def _progress(outbox: Outbox, target: Target, found: Sequence[FoundFile]) -> PartsOfOne | None:
+    """One count for the whole directory, under its name; nobody is asked for sizes where nobody listens."""
+    report = for_artifact(outbox.progress, target.label)
+    return None if report is None else PartsOfOne(report, sum(file.source.stat().st_size for file in found))
+
+
+def _unreported(_done: int, _total: int | None) -> None:
+    """The listing is no part of what was put."""
+
+
+def _put_file(outbox: Outbox, parent: Target, file: FoundFile, parts: PartsOfOne | None) -> tuple[dict[str, Any], int]:
     key = file_key(outbox.folder, parent.label, file.path)
     target = outbox.file_target(parent, f"{parent.label}/{file.path}", key, media_type_of(file.source))
-    with outbox.upload(target) as upload:
+    with outbox.upload(target, None if parts is None else parts.following()) as upload:
         pointer = outbox.record(target, upload.send_file(file.source))
     return {"path": file.path, "pointer": pointer.to_dict()}, pointer.size
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["download_file", "download_tree", "file_name", "target_of"]
 
+Count = Callable[[int], None]
 Fetch = Callable[["Entry", Path], object]
 
 
@@ -49,8 +50,14 @@ def target_of(path: Path, key: str) -> Path:
 # Files ------------------------------------------------------------------------------------------------------------
 
 
-def download_file(source: Source, verifier: Verifier, target: Path) -> Path:
+def download_file(source: Source, verifier: Verifier, target: Path, count: Count | None = None) -> Path:
     """Download an object, verify it, and put it at ``target`` in one step.
+
+    Args:
+        source: The object.
+        verifier: What it is held against.
+        target: Where it goes.
+        count: Hears of each block's size when it is written.
 
     Returns:
         ``target``.
@@ -62,7 +69,7 @@ def download_file(source: Source, verifier: Verifier, target: Path) -> Path:
     """
     with _named(target), _temporary_beside(target) as temporary:
         with _created(temporary) as file:
-            drain(source, _Writer(file, source.pointer.size), verifier.update)
+            drain(source, _Writer(file, source.pointer.size, count), verifier.update)
         verifier.finish()
         temporary.replace(target)
     return target
@@ -109,8 +116,9 @@ class _Writer:
     a disk.
     """
 
-    def __init__(self, file: int, size: int) -> None:
+    def __init__(self, file: int, size: int, count: Count | None) -> None:
         self._file = file
+        self._count = count
         self._unreserved: int | None = size
 
     def __call__(self, view: memoryview) -> None:
@@ -120,6 +128,8 @@ class _Writer:
         written = 0
         while written < len(view):
             written += os.write(self._file, view[written:])
+        if self._count is not None:
+            self._count(written)
 
 
 # Folders ----------------------------------------------------------------------------------------------------------

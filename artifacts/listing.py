@@ -13,7 +13,7 @@ from stepout.schemas.json_text import load_json
 from stepout.schemas.pointer import Pointer
 from stepout.schemas.problems import Problem, item, member
 
-__all__ = ["FILES_LIMIT", "Entry", "is_directory", "parse_listing"]
+__all__ = ["FILES_LIMIT", "Entry", "is_directory", "parse_listing", "size_of_files"]
 
 LISTING_VERSION: Final = "directory/1"
 
@@ -32,6 +32,18 @@ class Entry:
 def is_directory(pointer: Pointer) -> bool:
     """Tell whether a pointer names a directory's listing."""
     return pointer.media_type.partition(";")[0].strip().lower() == DIRECTORY
+
+
+def size_of_files(pointer: Pointer) -> int | None:
+    """Return how many bytes an artifact has; for a directory its files together, as whoever put it says.
+
+    Returns:
+        ``None`` for a directory whose pointer does not say: its ``size`` is that of its listing.
+    """
+    if not is_directory(pointer):
+        return pointer.size
+    said = (pointer.annotations or {}).get("bytes")
+    return said if isinstance(said, int) and not isinstance(said, bool) and said >= 0 else None
 
 
 def parse_listing(data: bytes, url: str) -> tuple[Entry, ...]:

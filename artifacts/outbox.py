@@ -206,17 +206,22 @@ class Outbox:
         if target.name is not None:
             self.ledger.release(target.name)
 
-    def start(self, target: Target) -> Upload:
-        """Open the target's upload; nothing is sent before its first part is full."""
-        report = for_artifact(self.progress, target.label)
+    def start(self, target: Target, report: Callable[[int, int | None], None] | None = None) -> Upload:
+        """Open the target's upload; nothing is sent before its first part is full.
+
+        Args:
+            target: From ``target``.
+            report: Hears of the bytes that are sent, in place of what would hear of them under the target's name.
+        """
+        report = report or for_artifact(self.progress, target.label)
         upload = Upload(self.store, target.key, options=target.options, settings=self.settings, progress=report)
         self.ledger.track(upload)
         return upload
 
     @contextmanager
-    def upload(self, target: Target) -> Iterator[Upload]:
-        """Open the target's upload; an exception aborts it."""
-        upload = self.start(target)
+    def upload(self, target: Target, report: Callable[[int, int | None], None] | None = None) -> Iterator[Upload]:
+        """Open the target's upload, as ``start`` does; an exception aborts it."""
+        upload = self.start(target, report)
         try:
             yield upload
         except BaseException:

@@ -80,6 +80,10 @@ examples:
 A document chooses the bucket and the key that are read. Commands that read from S3 therefore want to be told what is
 allowed: --allow s3://bucket/prefix/ (repeat it for more), the variable STEPOUT_ALLOW, or --allow-any.
 
+--json (put, get, show, verify, schema, doctor, local) prints one JSON object on one line. Artifacts stand in it as
+{"artifacts": [{"name": …, "url": …, "size": …, "mediaType": …, "pointer": {…}}]}, size in bytes, of a directory that of
+its files together; get adds path, verify ok and, where that is false, error and message.
+
 exit codes: 0 done, 1 failed, 2 usage, 3 work done but its outcome undelivered, 4 nobody waits any more, 130 and 143 for
 SIGINT and SIGTERM; run passes its command's own code on
 """

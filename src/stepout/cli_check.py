@@ -7,10 +7,12 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from stepout.artifacts.interop import find_references, load_foreign, opened_texts
+from stepout.artifacts.listing import size_of_files
 from stepout.cli_common import (
     add_document,
     add_json,
     add_reading,
+    artifact_entry,
     artifacts_of,
     document_text,
     human_size,
@@ -20,6 +22,8 @@ from stepout.cli_common import (
     store_settings,
 )
 from stepout.cli_paths import add_paths, lone_name, pick, pointers_of, say_failures, wanted_path, with_hint
+from stepout.cli_progress import add_quiet, counting, transfer_bar
+from stepout.job_log import document_in
 from stepout.schemas.errors import InvalidDocumentError, StepoutError
 from stepout.schemas.foreign_text import shown, shown_json
 from stepout.schemas.json_text import dump_json
@@ -42,6 +46,7 @@ examples:
   aws stepfunctions describe-execution … --query output --output text | stepout show -
   stepout show map-results.json --all
   stepout show chain.json --at '$.score'
+  python mask.py | stepout show -          (finds the report among what the job printed)
 
 Nothing is read from S3, except where the document is a URL, or is kept in a manifest artifact and you say what may be
 read (--allow).
@@ -75,6 +80,7 @@ def configure_verify(parser: argparse.ArgumentParser) -> None:
     add_document(parser)
     add_paths(parser)
     add_json(parser)
+    add_quiet(parser)
     add_reading(parser)
     parser.set_defaults(run=_verify)
 
@@ -82,7 +88,8 @@ def configure_verify(parser: argparse.ArgumentParser) -> None:
 def _show(arguments: argparse.Namespace) -> int:
     pointers, output, note = _named(arguments)
     if arguments.json:
-        print_json([{"name": name, "url": pointer.url, **pointer.to_dict()} for name, pointer in pointers.items()])
+        entries = [artifact_entry(name, pointer, size_of_files(pointer)) for name, pointer in pointers.items()]
+        print_json({"artifacts": entries})
         return 0
     if output is not None and output.producer is not None:
         sys.stdout.write(shown(_producer(output.producer), None) + "\n")
@@ -98,9 +105,9 @@ def _show(arguments: argparse.Namespace) -> int:
 def _named(arguments: argparse.Namespace) -> tuple[dict[str, Pointer], TaskOutput | None, str]:
     """Return the pointers by name, the output they stand in, and what there is to say about it."""
     may_read = bool(arguments.allow or arguments.allow_any or os.environ.get("STEPOUT_ALLOW"))
-    text = document_text(arguments.document)
-    if arguments.document == "-" and isinstance(text, bytes):  # standard input can be read once
-        arguments.document = text.decode("utf-8", "surrogateescape")
+    text = document_in(document_text(arguments.document))
+    if arguments.document == "-":  # standard input can be read once
+        arguments.document = text if isinstance(text, str) else text.decode("utf-8", "surrogateescape")
     if isinstance(text, str) and text.startswith(("s3://", "dynamodb://")):
         return _resolved(arguments), None, ""
     value = load_foreign(text)
@@ -157,7 +164,7 @@ def _resolved(arguments: argparse.Namespace) -> dict[str, Pointer]:
 
 def _row(name: str, pointer: Pointer) -> tuple[str, ...]:
     checksum = short_checksum(dict(pointer.checksum))
-    return name, human_size(pointer.size), pointer.media_type, checksum, pointer.url
+    return name, human_size(size_of_files(pointer)), pointer.media_type, checksum, pointer.url
 
 
 def _producer(run: RunIdentity) -> str:
@@ -174,14 +181,16 @@ def _producer(run: RunIdentity) -> str:
 
 def _verify(arguments: argparse.Namespace) -> int:
     findings: list[dict[str, Any]] = []
-    with store_settings(arguments):
-        for name, artifact in artifacts_of(arguments, spilled=True).items():
-            finding = {"name": name, "url": artifact.pointer.url, "size": artifact.pointer.size, "ok": True}
+    with store_settings(arguments), transfer_bar(quiet=arguments.quiet or arguments.json) as bar:
+        found = artifacts_of(arguments, spilled=True)
+        sizes = {name: size_of_files(artifact.pointer) or 0 for name, artifact in found.items()}
+        for name, artifact in found.items():
+            finding: dict[str, Any] = {"ok": True}
             try:
-                artifact.verify()
+                artifact.verify(progress=counting(name, sizes, bar))
             except StepoutError as error:
                 finding |= {"ok": False, "error": error.error_name, "message": " ".join(str(error).split())}
-            findings.append(finding)
+            findings.append({**artifact_entry(name, artifact.pointer, sizes[name]), **finding})
     failed = [finding for finding in findings if not finding["ok"]]
     if arguments.json:
         print_json({"ok": not failed, "artifacts": findings})

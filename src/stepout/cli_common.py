@@ -17,13 +17,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from stepout.artifacts.artifact import Artifact
+    from stepout.schemas.pointer import Pointer
 
 __all__ = [
     "add_document",
     "add_json",
     "add_reading",
     "add_store",
+    "artifact_entry",
     "artifacts_of",
+    "command_of",
     "document_text",
     "human_size",
     "print_json",
@@ -35,7 +38,13 @@ __all__ = [
 
 _LARGEST_DIRECTORY = 1 << 40  # a person asked for it; requests and entries keep their bounds
 _LONGEST_CELL = 2_000  # A URL of the longest bucket and key fits.
-DOCUMENT_HELP = "a file, - for standard input, JSON itself, s3://bucket/key or dynamodb://table/key of an outcome"
+DOCUMENT_HELP = (
+    "a file, - for standard input, JSON itself, s3://bucket/key or dynamodb://table/key of an outcome; what a job "
+    "printed will do if one of its lines is the document"
+)
+
+
+JSON_SHAPE = "one JSON object on one line, for machines; errors stay on standard error"
 
 
 def add_document(parser: argparse.ArgumentParser) -> None:
@@ -45,7 +54,7 @@ def add_document(parser: argparse.ArgumentParser) -> None:
 
 def add_json(parser: argparse.ArgumentParser) -> None:
     """Declare ``--json``."""
-    parser.add_argument("--json", action="store_true", help="print JSON for machines, one line")
+    parser.add_argument("--json", action="store_true", help=f"print {JSON_SHAPE}")
 
 
 def add_store(parser: argparse.ArgumentParser) -> None:
@@ -138,6 +147,7 @@ def artifacts_of(arguments: argparse.Namespace, *, spilled: bool = False) -> dic
     """
     from stepout import ANY_BUCKET, Output, ReadBudget, resolve, resolve_all
     from stepout.cli_paths import entries_of, lone_name, pick, say_failures, with_hint
+    from stepout.job_log import document_in
 
     if arguments.allow is None and not arguments.allow_any and os.environ.get("STEPOUT_ALLOW") is None:
         raise ConfigurationError(
@@ -145,7 +155,7 @@ def artifacts_of(arguments: argparse.Namespace, *, spilled: bool = False) -> dic
             "pass --allow-any if you trust whoever wrote it. Nothing was read."
         )
     allow: Any = ANY_BUCKET if arguments.allow_any else arguments.allow
-    text = document_text(arguments.document)
+    text = document_in(document_text(arguments.document))
     document = text if isinstance(text, str) else text.decode("utf-8", "surrogateescape")
     settings: Any = {"allow": allow, "expected_bucket_owner": arguments.expected_bucket_owner}
     settings["budget"] = ReadBudget(bytes=_LARGEST_DIRECTORY)
@@ -163,13 +173,39 @@ def artifacts_of(arguments: argparse.Namespace, *, spilled: bool = False) -> dic
     return {lone_name(found.pointer, is_directory=found.is_directory): found}
 
 
-def human_size(size: int) -> str:
+def command_of(words: Sequence[str], name: str) -> list[str]:
+    """Return the program and its arguments, without the ``--`` before them; what argparse keeps of the rest.
+
+    Raises:
+        ConfigurationError: There is none.
+    """
+    command = list(words[1:] if words[:1] == ["--"] else words)
+    if not command or not command[0]:
+        raise ConfigurationError(f"{name}: which command? stepout {name} [OPTION …] -- COMMAND [ARGUMENT …]")
+    return command
+
+
+def artifact_entry(name: str, pointer: Pointer, size: int | None) -> dict[str, Any]:
+    """Return what ``--json`` says of an artifact, the same for every command.
+
+    Args:
+        name: Its name.
+        pointer: Its pointer, which stays as it is: of a directory its ``size`` is the listing's.
+        size: Bytes, of a directory those of its files together; ``None`` where nobody knows.
+    """
+    entry = {"name": name, "url": pointer.url, "size": size, "mediaType": pointer.media_type}
+    return {**entry, "pointer": pointer.to_dict()}
+
+
+def human_size(size: int | None) -> str:
     """Return a size as people write it.
 
     Examples:
-        >>> human_size(0), human_size(1536), human_size(5 * 2**30)
-        ('0 B', '1.5 KiB', '5.0 GiB')
+        >>> human_size(0), human_size(1536), human_size(5 * 2**30), human_size(None)
+        ('0 B', '1.5 KiB', '5.0 GiB', '?')
     """
+    if size is None:
+        return "?"
     value, units = float(size), ["B", "KiB", "MiB", "GiB", "TiB"]
     while value >= 1024 and len(units) > 1:  # noqa: PLR2004 - the definition of a KiB
         value /= 1024

@@ -327,7 +327,7 @@ def _print_rules(*, as_json: bool) -> int:
     from stepout.doctor_rules import RULES
 
     if as_json:
-        print_json([asdict(rule) for rule in RULES.values()])
+        print_json({"rules": [asdict(rule) for rule in RULES.values()]})
         return 0
     for rule in RULES.values():
         sys.stdout.write(f"{rule.id} {rule.severity}: {rule.title}\n  Why: {rule.why}\n  Do: {rule.do}\n")

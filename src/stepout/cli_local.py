@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import logging
 import os
@@ -14,11 +15,10 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stepout.cli_common import add_json, print_json
+from stepout.cli_common import add_json, command_of, print_json
 from stepout.local_task import exit_code
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Iterator
 
     from stepout.local import LocalAws
@@ -28,7 +28,7 @@ __all__ = ["configure_demo", "configure_local"]
 _LOCAL_EPILOG = """\
 examples:
   stepout local                            (prints what to export; Ctrl-C ends it)
-  stepout local --port 4566 --json
+  stepout local --port 4566 --json         (the same port every time, so that what was exported stays right)
   stepout local -- pytest tests/           (runs the command with the environment set, exits with its code)
   stepout local -- aws s3 ls
 
@@ -52,10 +52,12 @@ _NOT_FOUND = 127
 def configure_local(parser: argparse.ArgumentParser) -> None:
     """Declare ``stepout local``."""
     parser.epilog = _LOCAL_EPILOG
-    parser.add_argument("--port", type=int, help="the loopback port; a free one by default")
+    parser.add_argument(
+        "--port", type=int, help="the loopback port, the same for every run, such as 4566; default: any free one"
+    )
     parser.add_argument("--region", default="us-east-1", help="the region that everything is in (us-east-1)")
     add_json(parser)
-    parser.add_argument("command", nargs="*", metavar="-- COMMAND", help="run this, then end")
+    parser.add_argument("command", nargs=argparse.REMAINDER, metavar="-- COMMAND", help="run this, then end")
     parser.set_defaults(run=_local)
 
 
@@ -69,9 +71,10 @@ def configure_demo(parser: argparse.ArgumentParser) -> None:
 def _local(arguments: argparse.Namespace) -> int:
     from stepout.local import LocalAws
 
+    command = command_of(arguments.command, "local") if arguments.command else []
     with _logged(), LocalAws(port=arguments.port, region=arguments.region, on_output=_to_stderr) as aws:
-        if arguments.command:
-            return _run(aws, arguments.command)
+        if command:
+            return _run(aws, command)
         _announce(aws, as_json=arguments.json)
         while aws.alive:
             time.sleep(_POLL_SECONDS)

@@ -8,12 +8,14 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stepout.cli_common import add_json, add_store, print_json, standard_input, store_settings
+from stepout.cli_common import add_json, add_store, artifact_entry, print_json, standard_input, store_settings
+from stepout.cli_progress import add_quiet, transfer_bar
 from stepout.schemas.errors import ConfigurationError
 from stepout.schemas.json_text import load_json
 
 if TYPE_CHECKING:
     from stepout.artifacts.manager import ArtifactManager
+    from stepout.artifacts.progress import Progress
     from stepout.schemas.pointer import Pointer
 
 __all__ = ["configure_put"]
@@ -54,6 +56,7 @@ def configure_put(parser: argparse.ArgumentParser) -> None:
         help="create (default): never replace other content",
     )
     add_json(parser)
+    add_quiet(parser)
     add_store(parser)
     parser.set_defaults(run=_put)
 
@@ -69,20 +72,25 @@ def _annotation(text: str) -> tuple[str, Any]:
 
 
 def _put(arguments: argparse.Namespace) -> int:
-    with store_settings(arguments):
-        pointer = _write(_manager(arguments), arguments)
-    print_json(pointer.to_dict(), one_line=arguments.json)
+    from stepout.artifacts.listing import size_of_files
+
+    with store_settings(arguments), transfer_bar(quiet=arguments.quiet or arguments.json) as bar:
+        pointer = _write(_manager(arguments, bar), arguments)
+    if arguments.json:
+        print_json({"artifacts": [artifact_entry(arguments.name, pointer, size_of_files(pointer))]})
+    else:
+        print_json(pointer.to_dict(), one_line=False)
     return 0
 
 
-def _manager(arguments: argparse.Namespace) -> ArtifactManager:
+def _manager(arguments: argparse.Namespace, bar: Progress | None) -> ArtifactManager:
     from stepout import ArtifactManager
 
     settings = {"STEPOUT_BUCKET": arguments.bucket, "STEPOUT_PREFIX": arguments.prefix}
     environ = {**os.environ, **{name: value for name, value in settings.items() if value is not None}}
     if not environ.get("STEPOUT_BUCKET"):
         raise ConfigurationError("put: which bucket? Pass --bucket, or set STEPOUT_BUCKET. Nothing was written.")
-    return ArtifactManager.from_env(environ)
+    return ArtifactManager.from_env(environ, progress=bar)
 
 
 def _write(manager: ArtifactManager, arguments: argparse.Namespace) -> Pointer:

@@ -10,6 +10,7 @@ from stepout.cli_common import (
     add_document,
     add_json,
     add_reading,
+    artifact_entry,
     artifacts_of,
     human_size,
     print_json,
@@ -17,6 +18,7 @@ from stepout.cli_common import (
     store_settings,
 )
 from stepout.cli_paths import add_paths, file_stem
+from stepout.cli_progress import add_quiet, counting, transfer_bar
 from stepout.schemas.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -58,6 +60,7 @@ def configure_get(parser: argparse.ArgumentParser) -> None:
         "-o", "--output", metavar="PATH", help="a file, a folder (default: here), or - for standard output, as cat does"
     )
     add_json(parser)
+    add_quiet(parser)
     add_reading(parser)
     parser.set_defaults(run=_get)
 
@@ -68,6 +71,7 @@ def configure_cat(parser: argparse.ArgumentParser) -> None:
     add_document(parser)
     add_paths(parser, every=False)
     parser.add_argument("--name", help="which artifact of a task output, if it has several")
+    add_quiet(parser)
     add_reading(parser)
     parser.set_defaults(run=_cat)
 
@@ -79,13 +83,16 @@ def _get(arguments: argparse.Namespace) -> int:
         found = _chosen(artifacts_of(arguments), arguments.name)
         keys = {name: "" if artifact.is_directory else artifact.pointer.key for name, artifact in found.items()}
         paths = target_paths(keys, arguments.output)
-        for name, path in paths.items():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            found[name].download(path)
+        sizes = {name: 0 if found[name].is_directory else found[name].size for name in paths}
+        with transfer_bar(quiet=arguments.quiet or arguments.json) as bar:
+            for name, path in paths.items():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                found[name].download(path, progress=counting(name, sizes, bar))
     if arguments.json:
-        print_json({name: str(path) for name, path in paths.items()})
+        entries = [artifact_entry(name, found[name].pointer, sizes[name]) for name in paths]
+        print_json({"artifacts": [{**entry, "path": str(paths[entry["name"]])} for entry in entries]})
     else:
-        rows = [(name, human_size(found[name].pointer.size), str(path)) for name, path in paths.items()]
+        rows = [(name, human_size(sizes[name]), str(path)) for name, path in paths.items()]
         print_table(("NAME", "SIZE", "FILE"), rows)
     return 0
 
@@ -95,12 +102,17 @@ def _cat(arguments: argparse.Namespace) -> int:
         found = _chosen(artifacts_of(arguments), arguments.name)
         if len(found) != 1:
             raise ConfigurationError(f"cat: which one? Pass --name with one of {_listed(found)}")
-        (artifact,) = found.values()
+        ((name, artifact),) = found.items()
         if artifact.is_directory:
             raise ConfigurationError("cat: that is a directory of files; stepout get brings it here")
-        with artifact.open() as stream:
+        from stepout.artifacts.progress import counted
+
+        # A bar would stand amidst the bytes where these go to the terminal.
+        with transfer_bar(quiet=arguments.quiet or sys.stdout.isatty()) as bar, artifact.open() as stream:
+            count = counted(bar, name, artifact.size)
             while block := stream.read(1 << 20):
                 sys.stdout.buffer.write(block)
+                count(len(block))
     sys.stdout.buffer.flush()
     return 0
 

@@ -8,6 +8,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from stepout.cli_common import command_of
+from stepout.cli_progress import add_quiet
 from stepout.schemas.errors import ConfigurationError, StepoutError
 
 if TYPE_CHECKING:
@@ -145,6 +147,7 @@ def configure_run(parser: argparse.ArgumentParser) -> None:
     parser.description = _DESCRIPTION
     parser.epilog = _EPILOG
     add_run_options(parser)
+    add_quiet(parser)
     parser.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND", help="the program and its arguments")
     parser.set_defaults(run=_run, prints=False)
 
@@ -182,23 +185,17 @@ def _plan(arguments: argparse.Namespace) -> tuple[RunPlan | ConfigurationError, 
 
     try:
         plan = RunPlan(
-            command=_command(arguments.command),
+            command=command_of(arguments.command, "run"),
             outputs=parse_outputs(arguments.run_output, arguments.run_dir),
             keep_on_failure=arguments.run_outputs_on_failure,
             codes=ExitCodes.parse(arguments.run_permanent, arguments.run_retryable),
             tail=tail_size(arguments.run_tail),
             result=Path(arguments.run_result).absolute() if arguments.run_result else None,
+            quiet=arguments.quiet,
         )
         return plan, _seconds(arguments.run_stop_timeout)
     except ConfigurationError as error:
         return error, None
-
-
-def _command(words: list[str]) -> list[str]:
-    words = words[1:] if words[:1] == ["--"] else words
-    if not words or not words[0]:
-        raise ConfigurationError("run: which command? stepout run [OPTION …] -- COMMAND [ARGUMENT …]")
-    return words
 
 
 def _seconds(text: str | None) -> float | None:

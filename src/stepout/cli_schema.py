@@ -50,7 +50,8 @@ def _schema(arguments: argparse.Namespace) -> int:
 def _check(arguments: argparse.Namespace) -> int:
     findings = {source: _problems(source, arguments.name) for source in arguments.check}
     if arguments.json:
-        print_json({source: [_as_dict(each) for each in problems] for source, problems in findings.items()})
+        documents = [{"source": source, "problems": list(map(_as_dict, each))} for source, each in findings.items()]
+        print_json({"ok": not any(findings.values()), "documents": documents})
     else:
         for source, problems in findings.items():
             sys.stdout.write(f"{shown(source)}: {_verdict(len(problems))}\n")

@@ -20,6 +20,7 @@ from stepout.callbacks.seclude import seclude
 from stepout.callbacks.signals import STOPS, grace_of
 from stepout.callbacks.tail import DEFAULT_SIZE, TailSize
 from stepout.callbacks.uncaught import exit_code_of
+from stepout.cli_progress import transfer_bar
 from stepout.run_merge import MergedArtifacts, NestedTaskError, merged_result, read_reports
 from stepout.run_outputs import (
     Declared,
@@ -47,6 +48,7 @@ from stepout.tasks import OpenTask
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 
+    from stepout.artifacts.progress import Progress
     from stepout.callbacks.ports import Artifacts
     from stepout.callbacks.redact import Redactor
 
@@ -73,6 +75,7 @@ class RunPlan:
         codes: What its exit codes mean.
         tail: How much of what it prints a cause holds.
         result: Where it leaves its result; ``None`` for a new file.
+        quiet: Whether no progress is shown, where it would be (on a terminal).
     """
 
     command: Sequence[str]
@@ -81,6 +84,7 @@ class RunPlan:
     codes: ExitCodes = field(default_factory=ExitCodes)
     tail: TailSize = DEFAULT_SIZE
     result: Path | None = None
+    quiet: bool = False
 
 
 class CommandInterrupted(TaskInterrupted):
@@ -153,7 +157,8 @@ def run_command(
         sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 - until the process ends
     with _spoken_logs():
         try:
-            _run(plan, environ, stop_timeout, asked)
+            with transfer_bar(quiet=not isinstance(plan, RunPlan) or plan.quiet) as bar:
+                _run(plan, environ, stop_timeout, asked, bar)
         except (CommandFailedError, TaskClosedError, OutcomeUndeliveredError) as error:
             with contextlib.suppress(OSError):  # The exit code matters more than who reads this.
                 sys.stderr.write(f"stepout: {shown(' '.join(_said_of(error).split()))}\n")
@@ -195,6 +200,7 @@ def _run(
     environ: MutableMapping[str, str],
     stop_timeout: float | None,
     asked: Sequence[int],
+    bar: Progress | None,
 ) -> None:
     tokens = [environ[name] for name in _TOKENS if environ.get(name)]
     if tokens:
@@ -203,7 +209,7 @@ def _run(
     ours = {name: value for name, value in environ.items() if name != "STEPOUT_INPUT"}
     for name in _TOKENS:
         environ.pop(name, None)
-    task = CommandTask.from_env(ours, artifacts=lambda: _artifacts(ours), stop_timeout=stop_timeout)
+    task = CommandTask.from_env(ours, artifacts=lambda: _artifacts(ours, bar), stop_timeout=stop_timeout)
     children: list[CommandProcess] = []
 
     def pass_on(signum: int) -> None:
@@ -239,12 +245,12 @@ def _prints_outcome(environ: Mapping[str, str], tokens: Sequence[str]) -> bool:
     return "stdout:" in environ.get("STEPOUT_TARGETS", "").split() or not (tokens or _somebody_waits(environ))
 
 
-def _artifacts(environ: Mapping[str, str]) -> Artifacts:
+def _artifacts(environ: Mapping[str, str], bar: Progress | None) -> Artifacts:
     from stepout.artifacts.manager import ArtifactManager
     from stepout.artifacts.run import resolve_run
 
     run = resolve_run(RunIdentity.from_env(environ))
-    own = ArtifactManager.from_env(environ, run=run, progress="auto") if environ.get("STEPOUT_BUCKET") else None
+    own = ArtifactManager.from_env(environ, run=run, progress=bar) if environ.get("STEPOUT_BUCKET") else None
     return MergedArtifacts(own, run)
 
 

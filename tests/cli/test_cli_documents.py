@@ -94,7 +94,7 @@ def test_standard_input_goes_and_standard_output_comes(run: Callable[..., tuple[
         "--json",
         stdin=b"caf\xc3\xa9",
     )
-    assert (code, out.count("\n"), json.loads(out)["mediaType"]) == (0, 1, "text/plain")
+    assert (code, out.count("\n"), json.loads(out)["artifacts"][0]["mediaType"]) == (0, 1, "text/plain")
     assert run("cat", "-", stdin=out.encode()) == (0, "café", "")
 
 
@@ -165,7 +165,10 @@ def test_output_is_downloaded_whole_or_by_name(
     document = json.dumps(output)
     code, out, _ = run("get", document, "-o", "all/", "--json")
     assert code == 0
-    assert json.loads(out) == {"notes": str(Path("all/notes.txt")), "numbers": str(Path("all/numbers.json"))}
+    assert {each["name"]: each["path"] for each in json.loads(out)["artifacts"]} == {
+        "notes": str(Path("all/notes.txt")),
+        "numbers": str(Path("all/numbers.json")),
+    }
     assert json.loads((tmp_path / "all" / "numbers.json").read_text()) == [1, 2, 3]
     assert run("get", document, "--name", "notes")[0] == 0
     assert (tmp_path / "notes.txt").read_text() == "some notes\n"
@@ -276,11 +279,9 @@ def test_show_reads_nothing(
     assert lines[2].startswith("notes    11 B")
     assert output["artifacts"]["numbers"]["checksum"]["sha256"][:12] in lines[3]
     assert lines[4] == 'result: {"rows":3}'
-    listed = json.loads(run("show", "-", "--json", stdin=document.encode())[1])
-    assert [(each["name"], each["key"]) for each in listed] == [
-        (name, pointer["key"]) for name, pointer in output["artifacts"].items()
-    ]
-    assert json.loads(run("show", json.dumps(output["artifacts"]["notes"]), "--json")[1])[0]["size"] == 11
+    listed = json.loads(run("show", "-", "--json", stdin=document.encode())[1])["artifacts"]
+    assert [(each["name"], each["pointer"]) for each in listed] == list(output["artifacts"].items())
+    assert json.loads(run("show", json.dumps(output["artifacts"]["notes"]), "--json")[1])["artifacts"][0]["size"] == 11
 
 
 def test_show_makes_control_characters_harmless(
@@ -305,9 +306,9 @@ def test_manifest_is_followed_if_that_is_allowed(
     manifest = manager.put_document("the-output", output).to_dict()
     document = json.dumps({"stepout": "output/1", "manifest": manifest})
     code, out, _ = run("show", document, "--json")
-    assert (code, [each["name"] for each in json.loads(out)]) == (0, ["notes", "numbers"])
+    assert (code, [each["name"] for each in json.loads(out)["artifacts"]]) == (0, ["notes", "numbers"])
     code, out, _ = run("show", "-", "--json", stdin=document.encode())
-    assert (code, [each["name"] for each in json.loads(out)]) == (0, ["notes", "numbers"])
+    assert (code, [each["name"] for each in json.loads(out)["artifacts"]]) == (0, ["notes", "numbers"])
     assert run("verify", document)[0] == 0
     monkeypatch.delenv("STEPOUT_ALLOW")
     code, out, err = run("show", document)
@@ -321,7 +322,7 @@ def test_pull_mode_output_is_read_from_its_url(
     key = f"runs/{unique('pull')}.json"
     local_aws.client("s3").put_object(Bucket=bucket, Key=key, Body=json.dumps(output).encode())
     code, out, _ = run("show", f"s3://{bucket}/{key}", "--json")
-    assert (code, [each["name"] for each in json.loads(out)]) == (0, ["notes", "numbers"])
+    assert (code, [each["name"] for each in json.loads(out)["artifacts"]]) == (0, ["notes", "numbers"])
     assert run("cat", f"s3://{bucket}/{key}", "--name", "numbers") == (0, "[1,2,3]", "")
 
 

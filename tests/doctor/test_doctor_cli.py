@@ -226,7 +226,7 @@ def test_rules_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
     out = capsys.readouterr().out
     assert all(f"{rule.id} {rule.severity}: {rule.title}\n  Why: {rule.why}\n" in out for rule in RULES.values())
     assert main(["doctor", "--rules", "--json"]) == 0
-    assert [rule["id"] for rule in json.loads(capsys.readouterr().out)] == list(RULES)
+    assert [rule["id"] for rule in json.loads(capsys.readouterr().out)["rules"]] == list(RULES)
 
 
 def test_files_are_checked_without_boto3(tmp_path: Path) -> None:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import io
 import logging
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from stepout.artifacts import ArtifactManager, MemoryStore, TransferSettings
+from stepout.artifacts import ArtifactManager, MemoryStore, TransferSettings, resolve_artifact, resolve_output
 from stepout.artifacts.progress import TerminalBar, for_artifact, progress_from
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 class Terminal(io.StringIO):
@@ -89,3 +93,61 @@ def test_nothing_is_printed_otherwise(capfd: pytest.CaptureFixture[str]) -> None
     """A manager without progress is silent."""
     ArtifactManager(MemoryStore("results")).put("a", bytes(1 << 20))
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_directory_is_one_transfer(tmp_path: Path) -> None:
+    """Put, downloaded and verified: bytes of all files together, under the artifact's name, up to their sum."""
+    (tmp_path / "in").mkdir()
+    for name, size in (("a", 3), ("b", 0), ("c", 5)):
+        (tmp_path / "in" / name).write_bytes(b"x" * size)
+    store = MemoryStore("results")
+    heard: list[tuple[str, int, int | None]] = []
+
+    def listen(*call: Any) -> None:
+        heard.append(call)
+
+    pointer = ArtifactManager(store, progress=listen).put_directory("tree", tmp_path / "in")
+    assert heard == [("tree", 3, 8), ("tree", 3, 8), ("tree", 8, 8)]
+    document = {"stepout": "output/1", "artifacts": {"tree": pointer.to_dict()}}
+    tree = resolve_output(document, allow=["s3://results/"], client=store)["tree"]
+    for read in (lambda: tree.download(tmp_path / "out", progress=listen), lambda: tree.verify(progress=listen)):
+        heard.clear()
+        read()
+        assert heard == [("tree", 3, 8), ("tree", 8, 8)]
+
+
+def test_a_read_tells_how_far_it_is(tmp_path: Path) -> None:
+    """Bytes grow to the size, under the artifact's name or that of its key; a broken callback costs nothing."""
+    store = MemoryStore("results")
+    pointer = ArtifactManager(store).put("a", bytes(5 << 20))
+    artifact = resolve_artifact(pointer.to_dict(), allow=["s3://results/"], client=store)
+    for read in (
+        lambda heard: artifact.download(tmp_path / "a", progress=heard),
+        lambda h: artifact.verify(progress=h),
+    ):
+        calls: list[tuple[str, int, int | None]] = []
+        read(lambda *call, calls=calls: calls.append(call))
+        assert {name for name, _, _ in calls} == {"a"}
+        assert [done for _, done, _ in calls] == sorted(done for _, done, _ in calls)
+        assert calls[-1][1:] == (5 << 20, 5 << 20)
+        read(lambda *_: 1 / 0)
+
+
+def test_a_bar_may_leave_out_what_is_short() -> None:
+    """Below ``least`` nothing is drawn for a second; ``close`` ends a line that is open, and only such a line."""
+    terminal = Terminal()
+    times = iter([0.0, 0.5, 1.5, 2.0, 3.0])
+    bar = TerminalBar(terminal, clock=lambda: next(times), least=100)
+    bar("a", 10, 99)
+    bar("a", 20, 99)
+    bar.close()
+    assert terminal.getvalue() == ""
+    bar("a", 30, 99)
+    bar.close()
+    bar.close()
+    bar("b", 10, 100)
+    assert terminal.getvalue().count("\n") == 1
+    bar("b", 100, 100)
+    bar.close()
+    assert [line.split()[0] for line in terminal.getvalue().split("\r\x1b[K")[1:]] == ["a", "a", "b", "b"]
+    assert terminal.getvalue().count("\n") == 2
