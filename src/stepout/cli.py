@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
+import logging
 import os
 import signal
 import sys
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from stepout.cli_parser import CommandParser, MisuseError
+from stepout.schemas.environment import warn_of_unknown
 from stepout.schemas.errors import ConfigurationError, StepoutError
 from stepout.schemas.foreign_text import shown
 
@@ -117,6 +119,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return arguments
     if sys.stdout is None and getattr(arguments, "prints", True):
         return _complain(OSError("standard output is closed: redirect it; nothing was done"))
+    _tell_of_unknown_variables()
     try:
         with _signals_raise():
             return int(arguments.run(arguments))
@@ -142,6 +145,17 @@ def _parsed(words: Sequence[str]) -> argparse.Namespace | int:
         return USAGE
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else USAGE
+
+
+def _tell_of_unknown_variables() -> None:
+    """Say which ``STEPOUT_…`` variables are misspelt; the library only logs it, and each once in a process."""
+    logger, handler = logging.getLogger("stepout.environment"), logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("stepout: %(message)s"))
+    logger.addHandler(handler)
+    try:
+        warn_of_unknown(os.environ)
+    finally:
+        logger.removeHandler(handler)
 
 
 def _open_what_is_closed() -> None:

@@ -39,7 +39,7 @@ with its environment, images ignored. Their output goes to standard error.
 _DEMO_EPILOG = """\
 examples:
   stepout demo
-  stepout demo --keep results/             (leaves the image and the table there)
+  stepout demo --keep results/             (leaves photograph, picture, table and document there)
 
 Needs the extras: pip install "stepout[all,local]"
 """
@@ -64,7 +64,9 @@ def configure_local(parser: argparse.ArgumentParser) -> None:
 def configure_demo(parser: argparse.ArgumentParser) -> None:
     """Declare ``stepout demo``."""
     parser.epilog = _DEMO_EPILOG
-    parser.add_argument("--keep", type=Path, metavar="DIR", help="leave the image and the table in this folder")
+    parser.add_argument(
+        "--keep", type=Path, metavar="DIR", help="leave photograph, picture, table and document in this folder"
+    )
     parser.set_defaults(run=_demo)
 
 

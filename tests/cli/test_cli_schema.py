@@ -248,3 +248,34 @@ def test_local_says_when_there_is_no_such_program(capsys: pytest.CaptureFixture[
     """A program that does not exist is 127, as in a shell."""
     assert main(["local", "--", "no-such-program-anywhere"]) == 127
     assert "no-such-program-anywhere" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words", [["run", "--", "true"], ["put", "a", "nowhere"], ["verify", "{}"], ["show", "{}"], ["schema", "pointer"]]
+)
+def test_a_misspelt_variable_is_told_once(words: list[str]) -> None:
+    """Whatever command it is, and whether it fails: one line that says what was meant."""
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("STEPOUT_")}
+    environ |= {"STEPOUT_ALOW": "s3://a/", "STEPOUT_BUCKET": "some-bucket"}
+    done = subprocess.run([*STEPOUT, *words], capture_output=True, text=True, check=False, env=environ, timeout=60)
+    assert done.stderr.count("STEPOUT_ALOW") == done.stderr.count("did you mean STEPOUT_ALLOW?") == 1
+    assert "STEPOUT_ALOW" not in done.stdout
+
+
+@pytest.mark.parametrize("words", [["--"], ["--", ""], ["--port", "4566", "--"], ["--json", "--"]])
+def test_local_without_a_command_after_the_hyphens_is_a_usage_error(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing is started: it would look as if the command had been run."""
+    assert main(["local", *words]) == 2
+    out, err = capsys.readouterr()
+    assert (out, "local: which command? stepout local [OPTION …] -- COMMAND" in err) == ("", True)
+
+
+def test_local_keeps_to_its_own_options() -> None:
+    """What follows the command is the command's; a port can be asked for."""
+    from stepout.cli import _parser
+
+    arguments = _parser(["local"]).parse_args(["local", "--port", "4566", "--", "job", "--port", "1", "--", "x"])
+    assert (arguments.port, arguments.command[-5:]) == (4566, ["job", "--port", "1", "--", "x"])
+    assert _parser(["local"]).parse_args(["local"]).command == []

@@ -5,6 +5,9 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
+import shlex
+import subprocess
 import sys
 import zipfile
 from pathlib import Path
@@ -32,15 +35,16 @@ if TYPE_CHECKING:
 def test_demo_does_what_it_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """One whole run: both files are kept as the document says, and nothing else is left behind."""
+    """One whole run: what went in and what came out is kept as the document says, and nothing else is left behind."""
     kept, temporary = tmp_path / "kept", tmp_path / "tmp"
     temporary.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(temporary))
     assert main(["demo", "--keep", str(kept)]) == 0
     story, err = capsys.readouterr()
     assert err == ""
-    assert sorted(path.name for path in kept.iterdir()) == ["contours.png", "flights.parquet"]
-    for path in kept.iterdir():
+    names = ["contours.png", "flights.parquet", "output.json", "photograph.jpg"]
+    assert sorted(path.name for path in kept.iterdir()) == names
+    for path in (kept / "contours.png", kept / "flights.parquet"):
         # in the pointer, in the Lambda's figures, and from the independent hash
         assert story.count(hashlib.sha256(path.read_bytes()).hexdigest()) == 3
     table = pq.read_table(kept / "flights.parquet")
@@ -52,6 +56,28 @@ def test_demo_does_what_it_says(
     for said in ("$LAMBDA_TASK_ROOT/stepout/__init__.py", "336776 flights", "error: Demo.NothingToSee"):
         assert said in story
     assert list(temporary.iterdir()) == []
+    with Image.open(kept / "photograph.jpg") as image:
+        assert np.array_equal(np.asarray(image), photograph("china.jpg"))
+    document = json.loads((kept / "output.json").read_text())
+    assert sorted(document) == ["artifacts", "producer", "result", "stepout"]
+    done = subprocess.run(shlex.split(story.splitlines()[-1]), capture_output=True, text=True, check=True)
+    assert [line.split()[0] for line in done.stdout.splitlines()[2:4]] == list(document["artifacts"])
+
+
+@pytest.mark.parametrize("folder", ["", "bin", "elsewhere", "on the path"])
+def test_the_last_command_works_as_it_is_printed(folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether stepout is on the path or not, and wherever the demo was started."""
+    program = Path(sys.executable).with_name("stepout")
+    place = {"": program.parents[2], "bin": program.parent}.get(folder, tmp_path)
+    monkeypatch.chdir(place)
+    monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.defpath}" if folder == "on the path" else os.defpath)
+    told: list[str] = []
+    demo._Story(told.append).next("for more", "demo", "--keep", "a folder")
+    command = told[-1].splitlines()[-1].strip()
+    expected = {"": ".venv/bin/stepout", "bin": "./stepout", "elsewhere": str(program), "on the path": "stepout"}
+    assert command == f"{expected[folder]} demo --keep 'a folder'"
+    done = subprocess.run(f"{command} --help", shell=True, check=True, capture_output=True, text=True)
+    assert "usage: stepout demo" in done.stdout
 
 
 @pytest.fixture
