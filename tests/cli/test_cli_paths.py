@@ -99,7 +99,7 @@ def test_show_lists_all_by_path(
     if not reading:
         monkeypatch.delenv("STEPOUT_ALLOW")
     code, out, err = run(document, "show", "--all", "--json")
-    assert (code, [each["name"] for each in json.loads(out)]) == (0, paths), err
+    assert (code, [each["name"] for each in json.loads(out)["artifacts"]]) == (0, paths), err
     code, out, err = run(document, "show", "--all")
     assert code == 0
     assert all(path in out for path in paths)
@@ -124,7 +124,7 @@ def test_get_brings_one_or_all(run: Callable[..., tuple[int, str, str]], put: An
     document, paths = shape(put)
     code, out, err = run(document, "get", "--all", "-o", "all/", "--json")
     assert code == 0, err
-    files = json.loads(out)
+    files = {each["name"]: each["path"] for each in json.loads(out)["artifacts"]}
     assert list(files) == paths
     assert [(tmp_path / files[path]).read_text() for path in paths] == ["a", "b"]
     for number, at in enumerate((paths[1].removesuffix(".artifacts.note"), paths[1])):
@@ -138,7 +138,7 @@ def test_a_name_with_all_is_taken_from_each(run: Callable[..., tuple[int, str, s
     document, paths = _map(put)
     document[0]["artifacts"]["other"] = document[1]["artifacts"]["note"]
     code, out, _ = run(document, "get", "--all", "--name", "note", "--json")
-    assert (code, list(json.loads(out))) == (0, paths)
+    assert (code, [each["name"] for each in json.loads(out)["artifacts"]]) == (0, paths)
 
 
 @pytest.mark.parametrize(
@@ -203,7 +203,7 @@ def test_a_result_writers_manifest_is_followed(
     document = _result_writer(local_aws, bucket, [put("a"), put("b")])
     paths = [f"$.ResultWriterDetails.SUCCEEDED[{index}].artifacts.note" for index in range(2)]
     code, out, err = run(document, "show", "--all", "--json")
-    assert (code, [each["name"] for each in json.loads(out)]) == (0, paths), err
+    assert (code, [each["name"] for each in json.loads(out)["artifacts"]]) == (0, paths), err
     code, out, err = run(document, "verify", "--all", "--json")
     assert (code, [each["name"] for each in json.loads(out)["artifacts"]]) == (0, paths)
     assert "Demo.Dark" in err
