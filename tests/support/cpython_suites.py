@@ -31,6 +31,16 @@ _TURNS = "what was committed is not written to again"
 _NUMBER = "an artifact has no file descriptor"
 _NAME = "a reader's name is its object's URL, a writer's the artifact's"
 _READER = "the test writes to, or cuts, what it reads"
+_BZ2_NAMES = ("testOpenBytesFilename", "testOpenFilename", "testOpenPathLikeFilename")  # since 3.13
+_LZMA_NAMES = (
+    "test_init_with_PathLike_filename",
+    "test_init_with_filename",
+    "test_with_pathlike_filename",
+    "test_read_from_file",
+    "test_read_from_file_with_bytes_filename",
+    "test_write_to_file",
+    "test_write_to_file_with_bytes_filename",
+)
 
 
 @dataclass(frozen=True)
@@ -60,6 +70,7 @@ SUITES: dict[str, Suite] = {
         {
             **{f"test_sparse_file_{each}": _FORWARD for each in ("00", "01", "10", "old")},
             "test_bytes_name_attribute": _NAME,
+            "test_pax_header_bad_formats": _FORWARD,
         },
     ),
     "zipfile": Suite(
@@ -71,14 +82,33 @@ SUITES: dict[str, Suite] = {
         {"test_truncated_zipfile": _READER, "test_decompress_without_3rd_party_library": _READER},
         modules=("test.test_zipfile.test_core", "test.test_zipfile"),
     ),
-    "gzip": Suite(("TestGzip", "TestOpen"), {"test_mode": "a writer has one mode", "test_paddedfile_getattr": _NAME}),
+    "gzip": Suite(
+        ("TestGzip", "TestOpen"),
+        {
+            "test_mode": "a writer has one mode",
+            "test_paddedfile_getattr": _NAME,
+            "test_fileobj_with_name": _NUMBER,
+        },
+    ),
     "bz2": Suite(
         ("BZ2FileTest", "OpenTest"),
-        {"testFileno": _NUMBER, "testWriteBytesIO": _TURNS},
+        {
+            **dict.fromkeys(_BZ2_NAMES, _NAME),
+            "testFileno": _NUMBER,
+            "testOpenFileWithName": _NUMBER,
+            "testWriteBytesIO": _TURNS,
+        },
     ),
     "lzma": Suite(
         ("FileTestCase", "OpenTestCase"),
-        {"test_fileno": _NUMBER, "test_binary_modes": _TURNS, "test_text_modes": _TURNS},
+        {
+            **dict.fromkeys(_LZMA_NAMES, _NAME),
+            "test_fileno": _NUMBER,
+            "test_read_from_fileobj": _NUMBER,
+            "test_write_to_fileobj": _NUMBER,
+            "test_binary_modes": _TURNS,
+            "test_text_modes": _TURNS,
+        },
     ),
     "csv": Suite(("Test*", "KeyOrderingTest"), {"test_write_simple_dict": _TURNS}),
     "pickle": Suite(("CUnpicklerTests", "CPicklerTests", "CPicklerUnpicklerObjectTests")),
@@ -91,6 +121,7 @@ SUITES: dict[str, Suite] = {
         {
             "test_repr": _NAME, "test_closefd_attr": _NUMBER, "test_fileio_closefd": _NUMBER,
             "test_read_closed": _NUMBER, "test_issue25862": _READER,
+            "test_illegal_encoder": _READER,
         },
         modules=("test.test_io.test_general", "test.test_io"),
     ),

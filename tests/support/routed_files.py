@@ -129,6 +129,8 @@ class _Buffer:
         return int(self._file.seek(*place))
 
     def __getattr__(self, name: str) -> Any:
+        if name == "name":
+            raise AttributeError(name)  # a BytesIO has none
         return getattr(self._file, name)
 
     def __enter__(self) -> Any:
