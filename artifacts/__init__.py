@@ -17,8 +17,8 @@ Where to look:
 - reading: ``resolve``, ``resolved`` and ``output`` (documents), ``access`` (what a reader may do; ``cold``: first small
   reads without botocore), ``artifact`` (one artifact) over
   ``reading`` (verified, pinned; large objects through ``pipeline``, on as many connections as ``spread`` decides),
-  ``reader`` (``open``, hashed by ``passes``), ``download`` (with ``reserve``), ``listing``, ``parquet``, ``fsspec_path``;
-  ``interop`` and ``result_writer`` for what others wrote.
+  ``reader`` (``open``, hashed by ``passes``), ``download`` (with ``reserve``), ``listing``, ``parquet``,
+  ``fsspec_path``; ``interop`` and ``result_writer`` for what others wrote.
 
 Names are imported when they are first used, so that a consumer does not load the producer, nor the other way round.
 """

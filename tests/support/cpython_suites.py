@@ -77,7 +77,8 @@ SUITES: dict[str, Suite] = {
         (
             "StoredTestsWithSourceFile", "DeflateTestsWithSourceFile", "StoredTestZip64InSmallFiles",
             "StoredWriterTests", "DeflateWriterTests", "OtherTests", "StoredBadCrcTests", "DeflateBadCrcTests",
-            "DecryptionTests", "StoredTestsWithRandomBinaryFiles", "UnseekableTests", "TestsWithMultipleOpens", "ExtractTests",
+            "DecryptionTests", "StoredTestsWithRandomBinaryFiles", "UnseekableTests", "TestsWithMultipleOpens",
+            "ExtractTests",
         ),
         {"test_truncated_zipfile": _READER, "test_decompress_without_3rd_party_library": _READER},
         modules=("test.test_zipfile.test_core", "test.test_zipfile"),
