@@ -58,7 +58,7 @@ def test_bad_requests_have_their_own_errors(sfn_strict: StrictStepFunctions) -> 
     """Garbage, unknown, not JSON, too long."""
     client, token = sfn_strict.client(), sfn_strict.issue()
     unknown = sfn_strict.issue()
-    del sfn_strict._waiting[unknown]
+    sfn_strict.forget(unknown)
 
     def success(token: str, output: str) -> str:
         return code_of(lambda: client.send_task_success(taskToken=token, output=output))

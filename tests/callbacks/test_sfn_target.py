@@ -133,7 +133,7 @@ def test_garbage_and_unknown_tokens_differ(sfn_strict: StrictStepFunctions) -> N
     with pytest.raises(InvalidTokenError):
         target.success(DOCUMENT)
     sfn_strict_token = sfn_strict.issue()
-    sfn_strict._waiting.clear()
+    sfn_strict.forget(sfn_strict_token)
     target, _ = target_of(sfn_strict, sfn_strict_token)
     with pytest.raises(TaskClosedError, match="TaskDoesNotExist"):
         target.heartbeat()

@@ -1,10 +1,8 @@
 """A strict Step Functions stand-in: the callback API over real HTTP, with the rules that emulators leave out.
 
-It speaks AWS JSON 1.0 to any boto3 client (``endpoint_url``) and enforces: one terminal report per token, closed or
-expired tokens answer ``TaskTimedOut``, unknown ones ``TaskDoesNotExist``, garbage ``InvalidToken``; 262,144 bytes of
-output, ``InvalidOutput`` for what is not JSON; the limits of error and cause; KMS keys that the caller may not use; and
-a new token for each retry of a state. Error messages echo the token, as some servers do: nobody may pass them on
-unredacted.
+It speaks AWS JSON 1.0 to any boto3 client (``endpoint_url``) and enforces the rules of ``stepout.token_rules``, as the
+local AWS does; besides them KMS keys that the caller may not use, and names of ``States.*``, which AWS accepts in a
+failure. Error messages echo the token, as some servers do: nobody may pass them on unredacted.
 
 Faults come on order, for the next calls of one action: ``lost`` (the work is done, the connection dropped), ``drop``
 (dropped before any work), ``throttle``, ``500``, ``503``, ``504``, ``denied``, ``stall`` (no answer until released, and
@@ -13,9 +11,7 @@ then none either).
 
 from __future__ import annotations
 
-import base64
 import json
-import secrets
 import threading
 import time
 from collections import defaultdict, deque
@@ -26,15 +22,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from stepout.token_rules import TaskTokens, TokenRefusal
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from mypy_boto3_stepfunctions import SFNClient
 
 __all__ = ["Call", "StrictStepFunctions", "sfn_strict"]
-
-_STAMP = b"strict-step-functions:"
-_MAX_TOKEN, _MAX_OUTPUT, _MAX_ERROR, _MAX_CAUSE = 2_048, 262_144, 256, 32_768
 
 
 class _Refusal(Exception):  # noqa: N818 - an answer of the protocol
@@ -46,13 +41,9 @@ class _Refusal(Exception):  # noqa: N818 - an answer of the protocol
 
 @dataclass
 class _Waiting:
-    """One state that waits for its token."""
+    """What is known of one state that waits, besides what the rules know."""
 
-    deadline: float | None
-    heartbeat: float | None
-    last_beat: float
     kms: bool
-    closed: bool = False
     accepted: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
 
 
@@ -70,6 +61,7 @@ class StrictStepFunctions:
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
+        self._tokens = TaskTokens(self._now)
         self._waiting: dict[str, _Waiting] = {}
         self._faults: dict[str, deque[str]] = defaultdict(deque)
         self._offset = 0.0
@@ -115,10 +107,9 @@ class StrictStepFunctions:
 
     def issue(self, *, heartbeat: float | None = None, timeout: float | None = None, kms: bool = False) -> str:
         """A state begins to wait; ``kms``: its execution is encrypted with a key that callers may not use."""
-        token = base64.b64encode(_STAMP + secrets.token_bytes(400)).decode()
         with self._lock:
-            deadline = None if timeout is None else self._now() + timeout
-            self._waiting[token] = _Waiting(deadline, heartbeat, self._now(), kms)
+            token = self._tokens.issue(heartbeat=heartbeat, timeout=timeout)
+            self._waiting[token] = _Waiting(kms)
         return token
 
     def retry(self, token: str) -> str:
@@ -128,8 +119,11 @@ class StrictStepFunctions:
 
     def close(self, token: str) -> None:
         """The state stops waiting."""
-        with self._lock:
-            self._waiting[token].closed = True
+        self._tokens.close(token)
+
+    def forget(self, token: str) -> None:
+        """Make a token one that was never issued."""
+        self._tokens.forget(token)
 
     def advance(self, seconds: float) -> None:
         """Let time pass."""
@@ -206,39 +200,24 @@ class StrictStepFunctions:
         if fault is not None and fault != "lost":
             raise _FAULTS[fault]
         with self._lock:
-            state = self._check_token(token)
-            if action == "SendTaskHeartbeat":
-                state.last_beat = self._now()
-                return 200, {}
-            _check_limits(parameters)
-            encrypted = "output" in parameters or "error" in parameters or "cause" in parameters
-            if state.kms and encrypted:
-                raise _Refusal("KmsAccessDeniedException", f"no access to the key of {token}")
-            if action == "SendTaskSuccess":
-                _check_json(parameters.get("output"))
-            state.accepted.append((action, parameters))
-            state.closed = True
+            try:
+                self._take(action, token, parameters)
+            except TokenRefusal as refusal:
+                raise _Refusal(refusal.code, f"{refusal}: {token}") from None
         return 200, {}
 
-    def _check_token(self, token: str) -> _Waiting:
-        if not 1 <= len(token) <= _MAX_TOKEN:
-            raise _Refusal("ValidationException", "taskToken failed to satisfy constraint: length 1 to 2048")
-        state = self._waiting.get(token)
-        if state is None:
-            known_form = False
-            with suppress(ValueError):
-                known_form = base64.b64decode(token, validate=True).startswith(_STAMP)
-            if known_form:
-                raise _Refusal("TaskDoesNotExist", f"Task does not exist: {token}")
-            raise _Refusal("InvalidToken", f"Invalid Token: '{token}'")
-        now = self._now()
-        if state.heartbeat is not None and now - state.last_beat > state.heartbeat:
-            state.closed = True
-        if state.deadline is not None and now > state.deadline:
-            state.closed = True
-        if state.closed:
-            raise _Refusal("TaskTimedOut", f"Task Timed Out: '{token}' does not exist anymore")
-        return state
+    def _take(self, action: str, token: str, parameters: dict[str, Any]) -> None:
+        if action == "SendTaskHeartbeat":
+            self._tokens.heartbeat(token)
+            return
+        self._tokens.check(token)
+        state = self._waiting[token]
+        if parameters.get("error", "").startswith("States."):
+            raise _Refusal("ValidationException", "a stricter rule than Amazon's: names of States.* are reserved")
+        if state.kms and parameters.keys() & {"output", "error", "cause"}:
+            raise _Refusal("KmsAccessDeniedException", f"no access to the key of {token}")
+        self._tokens.report(action, parameters)
+        state.accepted.append((action, parameters))
 
     def _note(self, action: str, parameters: dict[str, Any], answer: str | None) -> None:
         with self._called:
@@ -247,24 +226,6 @@ class StrictStepFunctions:
 
     def _now(self) -> float:
         return time.monotonic() + self._offset
-
-
-def _check_limits(parameters: dict[str, Any]) -> None:
-    for name, limit in (("output", _MAX_OUTPUT), ("error", _MAX_ERROR), ("cause", _MAX_CAUSE)):
-        if len(parameters.get(name, "").encode()) > limit:
-            raise _Refusal("ValidationException", f"{name} failed to satisfy constraint: at most {limit}")
-    if parameters.get("error", "").startswith("States."):
-        raise _Refusal("ValidationException", "a stricter rule than Amazon's: names of States.* are reserved")
-
-
-def _check_json(output: str | None) -> None:
-    def refuse(word: str) -> None:
-        raise ValueError(word)
-
-    try:
-        json.loads(output or "", parse_constant=refuse)
-    except ValueError:
-        raise _Refusal("InvalidOutput", "Invalid JSON output") from None
 
 
 _FAULTS = {
