@@ -148,7 +148,7 @@ def _register_job(aws: LocalAws) -> None:
 
 
 def lambda_zip() -> bytes:
-    """Return a zip of this very stepout, and nothing else: on AWS, a layer brings pyarrow and Pillow."""
+    """Return a zip of this very stepout, and nothing else: a layer brings pyarrow and Pillow, as on AWS."""
     import stepout.artifacts
     import stepout.callbacks
     import stepout.schemas
@@ -171,6 +171,7 @@ def _create_function(aws: LocalAws, code: bytes) -> None:
         Role=_ROLE,
         Handler="stepout.demo_lambda.handler",
         Code={"ZipFile": code},
+        Layers=[aws.publish_layer("demo-tables-and-pictures", "pyarrow", "pillow")],
         Timeout=_FUNCTION_SECONDS,
         MemorySize=1024,
         Environment={"Variables": {"STEPOUT_ALLOW": f"s3://{BUCKET}/{PREFIX}/", "STEPOUT_S3_PROFILE": "compatible"}},

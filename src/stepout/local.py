@@ -1,8 +1,8 @@
 """An AWS on this machine for demos and tests: Step Functions, ECS, Lambda, S3, SQS and SNS, without Docker.
 
 The services come from ministack (extra ``local``), which answers on a loopback port; the commands of ECS tasks are run
-as processes by ``stepout.local_ecs``. It is no AWS: it misses heartbeats that are late, gives a retried state its old
-token again, takes outputs of any size, and checks no permission.
+as processes by ``stepout.local_ecs``. The limits and clocks that decide whether a state succeeds are enforced before
+ministack's engine (``stepout.local_gate``). It is no AWS: ``docs/local-aws.md`` says what it does not play.
 """
 
 from __future__ import annotations
@@ -174,6 +174,29 @@ class LocalAws:
             config=Config(proxies={}, retries={"mode": "standard", "total_max_attempts": 3}),
         )
 
+    def publish_layer(self, name: str, *distributions: str) -> str:
+        """Publish a Lambda layer of packages that are installed here, and return its version's ARN.
+
+        A local Lambda function sees its own zip and what AWS's runtime brings (boto3), as on AWS; this is how it gets
+        the rest. The layer refers to the packages instead of holding them, so it is no larger than a line, and AWS's
+        limit of 250 MB is not checked.
+
+        Args:
+            name: Of the layer.
+            distributions: Names of installed distributions, for example ``"pyarrow"``; what they require comes along.
+
+        Raises:
+            ConfigurationError: One of them is not installed, or the local AWS does not run.
+        """
+        from stepout.local_runtime import layer_zip, link_distributions
+
+        client = self.client("lambda")
+        assert self._folder is not None  # noqa: S101 - it is there while it runs
+        folder = self._folder / "layers" / secrets.token_hex(8)
+        link_distributions(folder, *distributions)
+        published = client.publish_layer_version(LayerName=name, Content={"ZipFile": layer_zip(folder)})
+        return str(published["LayerVersionArn"])
+
     def __enter__(self) -> Self:
         if find_spec("ministack") is None:
             raise ConfigurationError(
@@ -234,7 +257,9 @@ class LocalAws:
         """Start the server on ``port`` and wait until it answers; ``False`` if it ended or stayed silent."""
         assert self._folder is not None  # noqa: S101 - set by the only caller
         with (self._folder / "server.log").open("ab") as log:
-            self._server = spawn((sys.executable, "-m", "ministack"), env=self._server_environment(port), stdout=log)
+            self._server = spawn(
+                (sys.executable, "-m", "stepout.local_server"), env=self._server_environment(port), stdout=log
+            )
         self._tell(f"+{self._server.pid}")
         deadline = time.monotonic() + _START_SECONDS
         while time.monotonic() < deadline and self._server.poll() is None:

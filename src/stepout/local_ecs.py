@@ -143,13 +143,13 @@ class EcsAgent(threading.Thread):
             )
 
     def _waiting(self, token: str) -> bool:
-        """Whether a state still waits for this token; a heartbeat is the one call that asks without deciding."""
+        """Whether a state still waits for this token: a report that is no JSON asks that, without a beat or an end."""
+        refused = self._states.exceptions
         for _ in range(3):
             try:
-                self._states.send_task_heartbeat(taskToken=token)
-            except (self._states.exceptions.TaskDoesNotExist, self._states.exceptions.TaskTimedOut):
+                self._states.send_task_success(taskToken=token, output="")
+            except refused.InvalidOutput:
+                time.sleep(_POLL_SECONDS)
+            except (refused.TaskDoesNotExist, refused.TaskTimedOut, refused.InvalidToken):
                 return False
-            except self._states.exceptions.InvalidToken:
-                return False
-            time.sleep(_POLL_SECONDS)
         return True

@@ -63,6 +63,7 @@ class _Wait:
     begun: float | None
     beaten: float | None
     closed: bool = False
+    error: str | None = None
 
     def expiry(self) -> tuple[float, str] | None:
         """When which clock runs out, unless something is heard of before."""
@@ -125,7 +126,7 @@ class TaskTokens:
     def closed(self, token: str) -> bool:
         """Whether nothing more is accepted for this token."""
         with self._lock:
-            self.expire(token)
+            self.expired(token)
             return self._waits[token].closed
 
     def seconds_left(self, token: str) -> float | None:
@@ -134,19 +135,17 @@ class TaskTokens:
             expiry = self._waits[token].expiry()
             return None if expiry is None else max(0.0, expiry[0] - self._now())
 
-    def expire(self, token: str) -> str | None:
-        """Close the token if one of its clocks has run out.
+    def expired(self, token: str) -> str | None:
+        """Return the name of the error that the state ends with, because a clock of this token has run out.
 
-        Returns:
-            The name of the error that its state ends with; ``None`` if it goes on waiting, or had ended before.
+        The token is closed by that. ``None`` if it still waits, or had ended otherwise before.
         """
         with self._lock:
             wait = self._waits[token]
             expiry = wait.expiry()
-            if expiry is None or self._now() <= expiry[0]:
-                return None
-            wait.closed = True
-            return expiry[1]
+            if expiry is not None and self._now() > expiry[0]:
+                wait.closed, wait.error = True, expiry[1]
+            return wait.error
 
     def check(self, token: str) -> None:
         """Do nothing if a state waits for this token.

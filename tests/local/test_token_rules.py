@@ -68,17 +68,17 @@ def test_one_report_at_most_and_nothing_after_the_end(steps: list[tuple[str, int
         (5, 9, "States.HeartbeatTimeout"),
     ],
 )
-def test_the_clock_that_runs_out_names_the_error_once(heartbeat: int | None, timeout: int | None, error: str) -> None:
-    """The first clock to run out closes the token, and says so once; activities wait for a worker to begin."""
+def test_the_clock_that_runs_out_names_the_error(heartbeat: int | None, timeout: int | None, error: str) -> None:
+    """The first clock to run out closes the token, and names the error; activities wait for a worker to begin."""
     clock = Clock()
     tokens = TaskTokens(clock)
     token = tokens.issue(heartbeat=heartbeat, timeout=timeout, begun=False)
     clock.now += 100
-    assert (tokens.seconds_left(token), tokens.expire(token)) == (None, None)
+    assert (tokens.seconds_left(token), tokens.expired(token)) == (None, None)
     tokens.begin(token)
     assert tokens.seconds_left(token) == 5
     clock.now += 5.1
-    assert [tokens.expire(token), tokens.expire(token)] == [error, None]
+    assert [tokens.expired(token), tokens.expired(token)] == [error, error]
     assert answer(tokens, "SendTaskSuccess", token, output="1") == "TaskTimedOut"
 
 

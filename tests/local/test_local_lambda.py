@@ -1,0 +1,95 @@
+"""What a local Lambda function can import: its zip, its layers, and what AWS's runtime brings."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+import zipfile
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from support.ministack import ROLE, unique, wait_until
+
+from stepout.demo_machine import lambda_zip
+from stepout.local import LocalAws
+from stepout.local_runtime import link_distributions
+from stepout.schemas.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+HANDLER = """
+import importlib.util, subprocess, sys
+
+def found(names):
+    return {name: importlib.util.find_spec(name) is not None for name in names}
+
+def handler(event, context):
+    code = "import pyarrow"
+    child = subprocess.run([sys.executable, "-c", code], capture_output=True).returncode
+    if event.get("buckets"):
+        import boto3
+        return [bucket["Name"] for bucket in boto3.client("s3").list_buckets()["Buckets"]]
+    return {"found": found(event["names"]), "child": child}
+"""
+NAMES = ["boto3", "botocore", "dateutil", "jmespath", "s3transfer", "urllib3"]
+FOREIGN = ["pyarrow", "numpy", "PIL", "ministack", "pytest", "stepout", "pip"]
+
+
+def invoke(aws: LocalAws, event: dict[str, Any], *, code: bytes | None = None, layers: tuple[str, ...] = ()) -> Any:
+    """Create a function of the handler, call it once, and return what it said."""
+    buffer = io.BytesIO(code or b"")
+    with zipfile.ZipFile(buffer, "a") as archive:
+        archive.writestr("job.py", HANDLER)
+    client, name = aws.client("lambda"), unique("imports")
+    client.create_function(
+        FunctionName=name,
+        Runtime=f"python{sys.version_info.major}.{sys.version_info.minor}",
+        Role=ROLE,
+        Handler="job.handler",
+        Code={"ZipFile": buffer.getvalue()},
+        Layers=list(layers),
+        Timeout=60,
+    )
+    wait_until(lambda: client.get_function(FunctionName=name)["Configuration"]["State"] == "Active", what=name)
+    answer = client.invoke(FunctionName=name, Payload=json.dumps(event).encode())
+    said = json.loads(answer["Payload"].read())
+    assert "FunctionError" not in answer, said
+    return said
+
+
+def test_function_sees_what_a_runtime_brings_and_no_more(local_aws: LocalAws) -> None:
+    """Neither the project's environment nor stepout is there, in the function and in what it starts; boto3 works."""
+    said = invoke(local_aws, {"names": NAMES + FOREIGN})
+    assert said == {"found": {name: name in NAMES for name in NAMES + FOREIGN}, "child": 1}
+    local_aws.client("s3").create_bucket(Bucket=(bucket := unique("seen")))
+    assert bucket in invoke(local_aws, {"buckets": True})
+
+
+def test_function_sees_its_zip_and_its_layer(local_aws: LocalAws) -> None:
+    """What was zipped is there, and of a layer what was asked for, not what is installed beside it."""
+    layer = local_aws.publish_layer("tables", "pyarrow")
+    said = invoke(local_aws, {"names": ["stepout", "pyarrow", "PIL"]}, code=lambda_zip(), layers=(layer,))
+    assert said["found"] == {"stepout": True, "pyarrow": True, "PIL": False}
+
+
+def test_paths_of_the_caller_do_not_lead_a_function_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PYTHONPATH of the process that started the local AWS is not a function's."""
+    (tmp_path / "from_outside.py").touch()
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with LocalAws(stop_grace=0) as aws:
+        assert invoke(aws, {"names": ["from_outside", "boto3"]})["found"] == {"from_outside": False, "boto3": True}
+
+
+def test_layer_of_what_is_not_installed_is_refused(tmp_path: Path) -> None:
+    """The error names the distribution."""
+    with pytest.raises(ConfigurationError, match="no-such-distribution is not installed here"):
+        link_distributions(tmp_path, "No_Such.Distribution")
+
+
+def test_linked_distributions_bring_what_they_require(tmp_path: Path) -> None:
+    """The dependencies come along, extras do not."""
+    link_distributions(tmp_path / "site", "boto3")
+    assert {path.name for path in (tmp_path / "site").iterdir()} >= {"boto3", "botocore", "six.py", "urllib3"}
+    assert not (tmp_path / "site" / "awscrt").exists()
