@@ -55,6 +55,11 @@ class LocalEngine:
         original = self._ecs["_run_task"]
         self._ecs["_run_task"] = self._ecs["_ACTION_MAP"]["RunTask"] = wraps(original)(make(original))
 
+    def type_of(self, machine: object) -> str | None:
+        """Return ``STANDARD`` or ``EXPRESS``; ``None`` for a machine that there is not."""
+        found = self._states["_state_machines"].get(machine)
+        return None if found is None else str(found["type"])
+
     def number(self, state: Mapping[str, Any], name: str, data: Any, ctx: Any) -> Any:
         """Return a number of a state: written there, by an expression, or at a path; ``None`` if it has none."""
         value = state.get(name)

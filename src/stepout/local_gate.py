@@ -48,6 +48,7 @@ class _Attempt:
 
 
 _attempt: contextvars.ContextVar[_Attempt | None] = contextvars.ContextVar("attempt", default=None)
+_waiting: contextvars.ContextVar[str | None] = contextvars.ContextVar("waiting", default=None)
 _refused: contextvars.ContextVar[dict[str, Any] | None] = contextvars.ContextVar("refused", default=None)
 
 
@@ -74,6 +75,7 @@ class EngineGate:
             "_apply_jsonata_arguments": self._before_an_attempt,
             "_invoke_resource_with_timeout": self._with_timeout,
             "_invoke_with_callback": self._with_callback,
+            "_call_lambda": self._function,
             "_invoke_activity": self._activity,
             "_invoke_resource": self._sized_result,
             "_invoke_ecs_run_task": self._run_task_state,
@@ -94,6 +96,7 @@ class EngineGate:
             "_stop_execution": self._stopped,
             "_fail_execution": _failed_while_running,
             "_create_state_machine": self._checked_type,
+            "_update_state_machine": self._checked_type,
             "_validate_definition_jsonata": _checked_clocks,
         }.items():
             self._engine.stand_before(name, make)
@@ -128,8 +131,29 @@ class EngineGate:
         """Hold the wait to the token's clocks; the engine's own never runs out."""
 
         def gated(resource: str, data: Any, token: str, state: Mapping[str, Any]) -> Any:
-            with self._watch(token, state):
-                return self._sized(invoke(resource, data, token, {**state, "TimeoutSeconds": _FOREVER}), resource)
+            before = _waiting.set(token)
+            try:
+                with self._watch(token, state):
+                    return self._sized(invoke(resource, data, token, {**state, "TimeoutSeconds": _FOREVER}), resource)
+            finally:
+                _waiting.reset(before)
+
+        return gated
+
+    def _function(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        """A function that was given a token and raises fails its state, unless it had reported before."""
+
+        def gated(function: str, event: Any) -> Any:
+            try:
+                return call(function, event)
+            except self._engine.failure as error:
+                token = _waiting.get()
+                wait = self._engine.waits.get(token) if token is not None else None
+                if token is not None and wait is not None and not self._tokens.closed(token):
+                    self._tokens.close(token)
+                    wait["error"] = {"Error": error.error, "Cause": error.cause}
+                    wait["event"].set()
+                raise
 
         return gated
 
@@ -334,19 +358,19 @@ class EngineGate:
 
         return gated
 
-    def _checked_type(self, create: Callable[..., Any]) -> Callable[..., Any]:
+    def _checked_type(self, save: Callable[..., Any]) -> Callable[..., Any]:
         """Express workflows wait for nobody."""
 
         def gated(data: Mapping[str, Any]) -> Any:
-            if data.get("type") == "EXPRESS":
-                for place, state in _tasks(_parsed(data.get("definition")), ""):
-                    if any(state["Resource"].endswith(end) for end in (".waitForTaskToken", ".sync", ".sync:2")):
-                        message = (
-                            "Invalid State Machine Definition: 'SCHEMA_VALIDATION_FAILED: Express state machine does "
-                            f"not support '{state['Resource']}' service integration at {place}/Resource'"
-                        )
-                        return self._engine.refusal("InvalidDefinition", message, 400)
-            return create(data)
+            kind = data.get("type") or self._engine.type_of(data.get("stateMachineArn"))
+            for place, state in _tasks(_parsed(data.get("definition")), "") if kind == "EXPRESS" else ():
+                if state["Resource"].endswith((".waitForTaskToken", ".sync", ".sync:2")):
+                    message = (
+                        "Invalid State Machine Definition: 'SCHEMA_VALIDATION_FAILED: Express state machine does not "
+                        f"support '{state['Resource']}' service integration at {place}/Resource'"
+                    )
+                    return self._engine.refusal("InvalidDefinition", message, 400)
+            return save(data)
 
         return gated
 

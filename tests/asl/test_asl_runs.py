@@ -27,6 +27,7 @@ from stepout.asl import StateOptions
 from stepout.asl_chain import chain
 from stepout.asl_services import KINDS, OVERRIDES_LIMIT, overrides_size
 from stepout.asl_states import machine_of, state_machine, task_state
+from stepout.demo_machine import lambda_zip
 from stepout.local import clean_environment
 
 if TYPE_CHECKING:
@@ -277,10 +278,11 @@ def _active(client: Any, name: str) -> bool:
 @pytest.fixture(scope="module")
 def functions(local_aws: LocalAws) -> dict[str, str]:
     """Two Lambda functions: one that reports with its token, one that answers."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
+    buffer = io.BytesIO(lambda_zip())
+    with zipfile.ZipFile(buffer, "a") as archive:
         archive.writestr("job.py", FUNCTION)
     client, found = local_aws.client("lambda"), {}
+    layer = local_aws.publish_layer("writing", "jsonschema")
     for kind, handler in (("lambda", "waiting"), ("consumer", "answering")):
         found[kind] = name = unique(kind)
         client.create_function(
@@ -289,6 +291,7 @@ def functions(local_aws: LocalAws) -> dict[str, str]:
             Role=ROLE,
             Handler=f"job.{handler}",
             Code={"ZipFile": buffer.getvalue()},
+            Layers=[layer],
             Timeout=60,
         )
     for name in found.values():

@@ -92,6 +92,7 @@ class Deployment:
             Role=ROLE,
             Handler=handler,
             Code={"ZipFile": buffer.getvalue()},
+            Layers=[self.aws.publish_layer("tables", "pyarrow")],
             Timeout=60,
             Environment={"Variables": {"STEPOUT_ALLOW": allow, "STEPOUT_S3_PROFILE": "compatible"}},
         )

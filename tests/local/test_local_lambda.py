@@ -9,7 +9,7 @@ import zipfile
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from support.ministack import ROLE, unique, wait_until
+from support.ministack import ROLE, start_execution, unique, wait_execution, wait_until
 
 from stepout.demo_machine import lambda_zip
 from stepout.local import LocalAws
@@ -37,12 +37,12 @@ NAMES = ["boto3", "botocore", "dateutil", "jmespath", "s3transfer", "urllib3"]
 FOREIGN = ["pyarrow", "numpy", "PIL", "ministack", "pytest", "stepout", "pip"]
 
 
-def invoke(aws: LocalAws, event: dict[str, Any], *, code: bytes | None = None, layers: tuple[str, ...] = ()) -> Any:
-    """Create a function of the handler, call it once, and return what it said."""
-    buffer = io.BytesIO(code or b"")
+def create(aws: LocalAws, name: str, code: bytes, *layers: str) -> Any:
+    """Create a function of the handler, and return a client once it can be called."""
+    buffer = io.BytesIO(code)
     with zipfile.ZipFile(buffer, "a") as archive:
         archive.writestr("job.py", HANDLER)
-    client, name = aws.client("lambda"), unique("imports")
+    client = aws.client("lambda")
     client.create_function(
         FunctionName=name,
         Runtime=f"python{sys.version_info.major}.{sys.version_info.minor}",
@@ -53,6 +53,13 @@ def invoke(aws: LocalAws, event: dict[str, Any], *, code: bytes | None = None, l
         Timeout=60,
     )
     wait_until(lambda: client.get_function(FunctionName=name)["Configuration"]["State"] == "Active", what=name)
+    return client
+
+
+def invoke(aws: LocalAws, event: dict[str, Any], *, code: bytes = b"", layers: tuple[str, ...] = ()) -> Any:
+    """Create a function of the handler, call it once, and return what it said."""
+    name = unique("imports")
+    client = create(aws, name, code, *layers)
     answer = client.invoke(FunctionName=name, Payload=json.dumps(event).encode())
     said = json.loads(answer["Payload"].read())
     assert "FunctionError" not in answer, said
@@ -72,6 +79,21 @@ def test_function_sees_its_zip_and_its_layer(local_aws: LocalAws) -> None:
     layer = local_aws.publish_layer("tables", "pyarrow")
     said = invoke(local_aws, {"names": ["stepout", "pyarrow", "PIL"]}, code=lambda_zip(), layers=(layer,))
     assert said["found"] == {"stepout": True, "pyarrow": True, "PIL": False}
+
+
+def test_function_that_raises_fails_the_state_that_gave_it_a_token(local_aws: LocalAws) -> None:
+    """The state does not wait for a clock."""
+    name = unique("raises")
+    create(local_aws, name, b"")
+    state = {
+        "Type": "Task",
+        "Resource": "arn:aws:states:::lambda:invoke.waitForTaskToken",
+        "Parameters": {"FunctionName": name, "Payload": {"token.$": "$$.Task.Token"}},
+        "TimeoutSeconds": 3_600,
+        "End": True,
+    }
+    ended = wait_execution(local_aws, start_execution(local_aws, {"Work": state}, start_at="Work"))
+    assert (ended["status"], ended["error"]) == ("FAILED", "Runtime.HandlerError")
 
 
 def test_paths_of_the_caller_do_not_lead_a_function_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -317,3 +317,30 @@ def test_a_definition_that_could_not_run_is_refused(
     create = waiting.states.create_state_machine
     definition = json.dumps(machine)
     assert code_of(create, name=unique("m"), definition=definition, roleArn=ROLE, type=kind) == "InvalidDefinition"
+    if nested:
+        return
+    same = json.dumps({"StartAt": "Same", "States": {"Same": CAUGHT}})
+    created = create(name=unique("m"), definition=same, roleArn=ROLE, type=kind)["stateMachineArn"]
+    update = waiting.states.update_state_machine
+    assert code_of(update, stateMachineArn=created, definition=definition) == "InvalidDefinition"
+
+
+@pytest.mark.parametrize(("beat", "code"), [(59, "OK"), (60, "InvalidDefinition"), (61, "InvalidDefinition")])
+def test_a_heartbeat_is_shorter_than_the_timeout(waiting: Waiting, beat: int, code: str) -> None:
+    """One second less is enough."""
+    states = {"Work": waiting.state(HeartbeatSeconds=beat, TimeoutSeconds=60)}
+    definition = json.dumps({"StartAt": "Work", "States": states})
+    create = waiting.states.create_state_machine
+    assert code_of(create, name=unique("m"), definition=definition, roleArn=ROLE) == code
+
+
+def test_a_state_without_a_token_ends_with_its_heartbeats_clock(local_aws: LocalAws) -> None:
+    """Nobody beats for it, so HeartbeatSeconds is a timeout of its own (as for Batch jobs)."""
+    state = callback_state(register_job(local_aws, {"command": ["sleep", "600"]}), HeartbeatSeconds=1)
+    state["Resource"] = "arn:aws:states:::ecs:runTask.sync"
+    state["Parameters"]["Overrides"]["ContainerOverrides"][0]["Environment"] = []
+    ended = wait_execution(local_aws, start_execution(local_aws, {"Work": state}, start_at="Work"))
+    assert (ended["status"], ended["error"]) == ("FAILED", "States.HeartbeatTimeout")
+    for task in local_aws.tasks:
+        if task.status == "RUNNING":
+            local_aws.client("ecs").stop_task(cluster="default", task=task.arn)
