@@ -232,9 +232,11 @@ class EngineGate:
                 raise self._engine.failure("States.Runtime", "the execution was stopped")
             clocked = {**state, **self._clocks(state, data, ctx)}
             before = _attempt.set(_Attempt(clocked, execution))
+            outer = _waiting.set(None)  # of the state that started this execution, in the same context
             try:
                 return sized(clocked, data, execution, ctx)
             finally:
+                _waiting.reset(outer)
                 _attempt.reset(before)
 
         return gated

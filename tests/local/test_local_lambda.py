@@ -96,6 +96,27 @@ def test_function_that_raises_fails_the_state_that_gave_it_a_token(local_aws: Lo
     assert (ended["status"], ended["error"]) == ("FAILED", "Runtime.HandlerError")
 
 
+def test_function_that_raises_in_a_child_leaves_the_parents_token_alone(local_aws: LocalAws) -> None:
+    """The token of a state that started another execution is for that execution to use, however its states end."""
+    name, states = unique("raises"), local_aws.client("stepfunctions")
+    create(local_aws, name, b"")
+    call = {"Type": "Task", "Resource": "arn:aws:states:::lambda:invoke", "End": True}
+    definition = {"StartAt": "Call", "States": {"Call": {**call, "Parameters": {"FunctionName": name, "Payload": {}}}}}
+    child = states.create_state_machine(name=name, definition=json.dumps(definition), roleArn=ROLE)["stateMachineArn"]
+    parent = {
+        "Type": "Task",
+        "Resource": "arn:aws:states:::states:startExecution.waitForTaskToken",
+        "Parameters": {"StateMachineArn": child, "Input": {"token.$": "$$.Task.Token"}},
+        "End": True,
+    }
+    execution = start_execution(local_aws, {"Start": parent}, start_at="Start")
+    (started,) = wait_until(lambda: states.list_executions(stateMachineArn=child)["executions"], what="the child")
+    ended = wait_execution(local_aws, started["executionArn"])
+    assert ended["error"] == "Runtime.HandlerError"
+    states.send_task_success(taskToken=json.loads(ended["input"])["token"], output="3")
+    assert wait_execution(local_aws, execution)["output"] == "3"
+
+
 def test_paths_of_the_caller_do_not_lead_a_function_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """PYTHONPATH of the process that started the local AWS is not a function's."""
     (tmp_path / "from_outside.py").touch()
