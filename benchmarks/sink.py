@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import base64
 import contextlib
+import hashlib
 import json
 import mmap
 import os
@@ -23,6 +24,7 @@ import socket
 import ssl
 import struct
 import sys
+import tempfile
 import threading
 import time
 import zlib
@@ -110,10 +112,12 @@ class Sink:
         stalls: The share of requests that hang for ``stall_seconds`` before they are answered.
         stall_seconds: How long they hang.
         rate: Bytes per second that one connection carries each way; 0: as many as it can.
+        taken: A folder in which this server's processes note the keys of write-once writes.
     """
 
     pattern: Pattern
     counters: Counters
+    taken: Path
     latency: float = 0
     stalls: float = 0
     stall_seconds: float = 2
@@ -171,6 +175,8 @@ class Sink:
         self.counters.add("bytes_in", body.size)
         given = {name: value for name, value in head.headers.items() if _is_checksum(name)}
         self.counters.add(_integrity(head, body, given))
+        if "partNumber" not in head.query and self._refused(wire, head):
+            return
         self._reply(wire, 200, {"ETag": ETAG, **given, **body.trailers}, b"")
 
     def _post(self, wire: Wire, head: Head, body: Body) -> None:
@@ -183,12 +189,28 @@ class Sink:
             self._reply(wire, 200, told, (XML + text + "</InitiateMultipartUploadResult>").encode())
         elif "uploadId" in head.query:
             self.counters.add("complete")
+            if self._refused(wire, head):
+                return
             text = f"<CompleteMultipartUploadResult>{names}<ETag>{ETAG[:-1]}-2&quot;</ETag>".replace('"', "&quot;")
             text += _completed_checksums(head, body.content or b"") + "</CompleteMultipartUploadResult>"
             self._reply(wire, 200, {}, (XML + text).encode())
         else:
             self.counters.add("other")
             self._reply(wire, 200, {}, (XML + "<DeleteResult/>").encode())
+
+    def _refused(self, wire: Wire, head: Head) -> bool:
+        """Refuse a write-once write to a key that is taken, as stepout makes sure that a server does."""
+        once, key = "if-none-match" in head.headers, head.bucket_and_key[1]
+        if not once and "/stepout-trial-" not in key:
+            return False  # nobody asks for it again
+        try:
+            (self.taken / hashlib.sha256(key.encode()).hexdigest()).touch(exist_ok=False)
+        except FileExistsError:
+            if once:
+                text = XML + "<Error><Code>PreconditionFailed</Code><Message>it is taken</Message></Error>"
+                self._reply(wire, 412, {}, text.encode())
+            return once
+        return False
 
     def _get(self, wire: Wire, head: Head, _body: Body) -> None:
         key = head.bucket_and_key[1]
@@ -318,7 +340,10 @@ def main(arguments: list[str] | None = None) -> None:
     processes = options.processes if hasattr(os, "fork") else 1
     counters = Counters(processes)
     pattern = Pattern(options.pattern)
-    sink = Sink(pattern, counters, options.latency, options.stalls, options.stall_seconds, options.rate)
+    taken = tempfile.TemporaryDirectory(prefix="stepout-sink-")
+    sink = Sink(
+        pattern, counters, Path(taken.name), options.latency, options.stalls, options.stall_seconds, options.rate
+    )
     children = []
     for row in range(1, processes):
         if (child := os.fork()) == 0:
@@ -334,6 +359,7 @@ def main(arguments: list[str] | None = None) -> None:
     finally:
         for child in children:
             os.kill(child, signal.SIGKILL)
+        taken.cleanup()
 
 
 if __name__ == "__main__":

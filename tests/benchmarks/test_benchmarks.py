@@ -47,7 +47,7 @@ def test_transfers_are_measured_and_reported(tmp_path: Path) -> None:
         assert rows["stepout"]["wallToFloor"][0] > 0
         saw = rows["stepout"]["serverSaw"]
         moved = "bytes_in" if section["suite"] == "upload" else "bytes_out"
-        assert saw[moved] == 12 << 20
+        assert 0 <= saw[moved] - (12 << 20) < 1024  # what is not AWS's is tried out with small objects
         assert "failed" not in saw
         assert "unchecked" not in saw
         assert section["downloads"] is None or section["suite"] == "download"
