@@ -57,6 +57,8 @@ _S3_HOST = r"s3(?:\.dualstack)?(?:[.-][a-z]{2,4}(?:-[a-z]+)+-[0-9]+)?\.amazonaws
 _BY_PATH = re.compile(rf"(?:s3|https)://{_S3_HOST}/([^/?#]+)/(.+)", re.DOTALL | re.IGNORECASE)
 _BY_HOST = re.compile(rf"(?:s3|https)://([^/?#:@]+)\.{_S3_HOST}/(.+)", re.DOTALL | re.IGNORECASE)
 _WORTH_OPENING = re.compile("stepout|@middy-store|ResultWriterDetails|S3Pointer")
+_MARK: Final = "\ufeff"
+_BEFORE_JSON: Final = _MARK + " \t\r\n"
 _TEXTS_IN_TEXTS: Final = 3  # SNS in SQS in a Lambda's event
 _THEIRS: Final = frozenset({"range", "surrogate"})  # what others may have in values that we only look through
 _TOLD: Final = frozenset({"duplicate", "not-finite"})  # what keeps a text that holds a document from being read
@@ -235,13 +237,13 @@ class _Opening:
         return value if copy is None else copy
 
     def _parsed(self, text: str, location: str) -> Any:
-        if text.lstrip()[:1] not in {"{", "["} or not _WORTH_OPENING.search(text):
+        if text.lstrip(_BEFORE_JSON)[:1] not in {"{", "["} or not _WORTH_OPENING.search(text):
             return text
         self._charge(text, location)
         try:
             return load_foreign(text)
         except InvalidDocumentError as error:
-            if not any(problem.kind in _TOLD for problem in error.problems):
+            if not any(problem.kind in _TOLD for problem in error.problems) and not _is_marked_json(text):
                 return text
             problems = [Problem(location + each.location[1:], each.kind, each.message) for each in error.problems]
             raise invalid_document("a text in the value", problems) from None
@@ -251,6 +253,17 @@ class _Opening:
         if self._left < 0:
             message = "holds more JSON as text inside of JSON than is parsed here; pass the document itself"
             raise invalid_document("the value", [Problem(location, "size", message)], "It was not searched.")
+
+
+def _is_marked_json(text: str) -> bool:
+    """Tell whether a byte-order mark is all that keeps a text from being JSON."""
+    if not text.lstrip().startswith(_MARK):
+        return False
+    try:
+        load_foreign(text.lstrip(_BEFORE_JSON))
+    except InvalidDocumentError:
+        return False
+    return True
 
 
 def describe(access: Access, reference: ForeignReference) -> Pointer:

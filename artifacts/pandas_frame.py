@@ -174,7 +174,7 @@ def _columns(frame: Any) -> Iterator[tuple[Any, Any]]:
 def _levels(frame: Any) -> Iterator[tuple[Any, Any]]:
     for number, name in enumerate(frame.index.names):
         values = frame.index.get_level_values(number)
-        yield ("index" if name is None else name), values.to_series()
+        yield ("index" if name is None else name), values
 
 
 def _what(name: Any, label: str) -> str:

@@ -133,6 +133,13 @@ def _say(answer: Answer, what: str, advice: str = "") -> str:
     return f"{text}. {advice}".rstrip(". ") if advice else text
 
 
+def _payer(answer: Answer) -> str:
+    """Name the setting, where S3 itself says that whoever asks has to pay."""
+    if "requester" not in answer.detail.lower():
+        return ""
+    return '. Its readers pay: say request_payer="requester" (STEPOUT_REQUEST_PAYER=requester)'
+
+
 def _identity(answer: Answer) -> StepoutError | None:
     if answer.code in _EXPIRED:
         advice = "Temporary credentials were copied or not renewed; use the task role, which rotates by itself"
@@ -166,9 +173,11 @@ def _denied(answer: Answer) -> StepoutError | None:
         )
     action = IAM_ACTION.get(answer.operation, f"s3:{answer.operation}")
     if answer.operation in _READS:
-        advice = f"Grant {action} on it; without s3:ListBucket on the bucket, S3 does not tell the two apart"
+        advice = (
+            f"Grant {action} on it; without s3:ListBucket on the bucket, S3 does not tell the two apart{_payer(answer)}"
+        )
         return AccessDeniedError(_say(answer, "denied or missing", advice))
-    advice = f"Grant {action} on it, and check the bucket policy and the expected bucket owner"
+    advice = f"Grant {action} on it, and check the bucket policy and the expected bucket owner{_payer(answer)}"
     return AccessDeniedError(_say(answer, "access denied", advice))
 
 

@@ -117,10 +117,10 @@ class Written:
 def etag_for_pointer(etag: object) -> str | None:
     """Return an ETag if a pointer can hold it and a reader ask for it: a weak one never matches (RFC 9110, 13.1.1).
 
-    >>> etag_for_pointer('"9b2c"'), etag_for_pointer('W/"9b2c"')
-    ('"9b2c"', None)
+    >>> etag_for_pointer('"9b2c"'), etag_for_pointer('W/"9b2c"'), etag_for_pointer('""')
+    ('"9b2c"', None, None)
     """
-    known = isinstance(etag, str) and POINTER_TEXTS["etag"].accepts(etag) and not etag.startswith("W/")
+    known = isinstance(etag, str) and POINTER_TEXTS["etag"].accepts(etag) and not etag.startswith("W/") and etag != '""'
     return cast("str", etag) if known else None
 
 

@@ -207,11 +207,7 @@ class Task:
         Raises:
             ConfigurationError: The task has none.
         """
-        if not self._entered:
-            raise ConfigurationError(
-                "this task has not begun, and nothing is written or reported before it has: use it as "
-                "`with stepout.open_task() as task:`, and task.artifacts inside that block"
-            )
+        self._check_begun("artifacts")
         if self._ending.artifacts is None:
             raise ConfigurationError(
                 "this task has no artifact manager (yet): give it one, and use it inside the block"
@@ -223,13 +219,16 @@ class Task:
         """Small inline JSON, reported with the pointers; a mapping may be assigned. See ``TaskResult``.
 
         Raises:
+            ConfigurationError: The task has not begun: it would never be reported.
             OtherProcessError: This process was forked off the task's, which would not see what is set here.
         """
+        self._check_begun("result")
         self._result.check_process()
         return self._result
 
     @result.setter
     def result(self, value: Mapping[str, Any]) -> None:
+        self._check_begun("result")
         self._result.check_process()
         if not isinstance(value, Mapping):
             raise InvalidDocumentError(
@@ -237,6 +236,13 @@ class Task:
             )
         if value is not self._result:
             self._result = TaskResult(value, home=self._home)
+
+    def _check_begun(self, member: str) -> None:
+        if not self._entered:
+            raise ConfigurationError(
+                "this task has not begun, and nothing is written or reported before it has: use it as "
+                f"`with stepout.open_task() as task:`, and task.{member} inside that block"
+            )
 
     @property
     def cancelled(self) -> Flag:

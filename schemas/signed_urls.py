@@ -27,7 +27,8 @@ _TIMES_ENCODED: Final = 4
 _WORTH_LOOKING: Final = re.compile("sig|%|&#|\\\\u00|security-token", re.IGNORECASE)
 _ENTITIES: Final[dict[str, str]] = {"amp": "&", "quest": "?", "equals": "="}
 _ESCAPES: Final[tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], str]], ...]] = (
-    (re.compile(r"\\+u00([0-9a-f]{2})", re.IGNORECASE), lambda found: chr(int(found[1], 16))),
+    # Only from the first of a run of backslashes on: each of thousands would look at all that follow.
+    (re.compile(r"(?<!\\)\\+u00([0-9a-f]{2})", re.IGNORECASE), lambda found: chr(int(found[1], 16))),
     (re.compile(r"&#x0*([0-9a-f]{1,2});", re.IGNORECASE), lambda found: chr(int(found[1], 16))),
     (re.compile(r"&#0*([0-9]{1,3});"), lambda found: chr(int(found[1]))),
     (re.compile(r"&(amp|quest|equals);", re.IGNORECASE), lambda found: _ENTITIES[found[1].lower()]),

@@ -365,3 +365,13 @@ def test_a_hook_that_another_one_replaced_is_left_alone() -> None:
 def test_exit_codes(error: Exception, code: int) -> None:
     """3: work done, outcome undelivered; 4: nobody waits."""
     assert exit_code_of(error) == code
+
+
+@pytest.mark.parametrize("use", [lambda task: task.artifacts, lambda task: task.result.update(a=1),
+                                 lambda task: setattr(task, "result", {})])  # fmt: skip
+@pytest.mark.filterwarnings("ignore:a task was opened and never entered")
+def test_a_task_that_has_not_begun_takes_nothing(use: Callable[[Any], object]) -> None:
+    """What is set there would be reported by nobody; the error says how to begin."""
+    task = stepout.open_task(environ={}, targets=[RecordingTarget()])
+    with pytest.raises(ConfigurationError, match=r"has not begun.*with stepout\.open_task\(\) as task"):
+        use(task)

@@ -465,3 +465,10 @@ def test_numbers_that_json_does_not_have_are_refused_with_their_place(shelf: She
             with pytest.raises(InvalidDocumentError) as caught:
                 resolved(form, allow=ALLOW, client=shelf.store)
             assert [(p.location, p.kind) for p in caught.value.problems] == [(f"{place}.theirs[0]", "not-finite")]
+
+
+def test_a_byte_order_mark_inside_a_text_is_named() -> None:
+    """A text that would be a document without the mark is not passed over; other texts stay texts."""
+    with pytest.raises(InvalidDocumentError, match=r"\$\.body: begins with a byte-order mark"):
+        resolve_all({"body": "\ufeff" + json.dumps({"stepout": "output/1", "artifacts": {}})}, allow=[])
+    assert dict(resolve_all({"body": "\ufeff{stepout"}, allow=[])) == {}

@@ -98,6 +98,14 @@ def test_kms_is_recognised_in_the_text_of_an_access_denied() -> None:
     assert "access denied by KMS" in str(error)
 
 
+@pytest.mark.parametrize("operation", ["PutObject", "GetObject"])
+def test_a_bucket_whose_readers_pay_points_to_the_setting(operation: str) -> None:
+    """Where the server says it in the message of an access denied."""
+    said = "Requester pays: the request has no x-amz-request-payer"
+    error = classify(Answer(operation=operation, code="AccessDenied", status=403, subject="s3://b/k", detail=said))
+    assert "STEPOUT_REQUEST_PAYER=requester" in str(error)
+
+
 def test_a_server_without_full_object_checksums_points_to_the_profile() -> None:
     """The remedy is a setting, so the message names it."""
     said = "Checksum Type FULL_OBJECT is not supported"

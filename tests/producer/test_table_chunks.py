@@ -246,6 +246,13 @@ def test_a_column_that_cannot_be_written_is_named_and_told_what_to_do(case: str)
         _back(_frame(["x"]), make())
 
 
+def test_an_index_that_cannot_be_written_is_named() -> None:
+    """Its values are looked at as a column's are."""
+    frame = pd.DataFrame({"a": [1]}, index=pd.Index(["\ud800"], dtype=object))
+    with pytest.raises(ConfigurationError, match="column 'index' .*lone surrogates"):
+        ArtifactManager(MemoryStore("results")).put_table("t", frame)
+
+
 def test_a_column_name_that_is_no_text_is_told() -> None:
     """UTF-8 has no bytes for a lone surrogate in a name."""
     frame = pd.DataFrame([[1]], columns=pd.Index(["a\ud800"], dtype=object))

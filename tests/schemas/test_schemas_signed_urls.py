@@ -116,3 +116,11 @@ def test_whatever_stands_around_it_a_presigned_url_is_taken_out(before: str, aft
     text = f"{before} {url} {after}"
     assert holds_signed_url(text)
     assert url not in without_signed_urls(text, MARK)
+
+
+@pytest.mark.parametrize("run", ["\\", "%", "&#", "\\u00", "&amp;"])
+def test_a_long_run_of_escapes_is_looked_at_once(run: str) -> None:
+    """The work grows with the text, not with its square: that would take hours here."""
+    text = "sig" + run * 300_000
+    assert not holds_signed_url(text)
+    assert without_signed_urls(text, MARK) == text
