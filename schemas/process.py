@@ -7,6 +7,7 @@ thing with connections is held ``PerProcess``: made anew in a child where we mad
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import weakref
@@ -123,8 +124,12 @@ class PerProcess(Generic[T]):
         self._current = given
         self._given = given is not None
         self._lock = threading.Lock()
-        if given is not None and not _first_seen_here(given):
-            self._current = None
+        if given is not None:
+            seen = _seen_in(given)
+            if seen is None:
+                _close_idle(given)
+            elif seen != os.getpid():
+                self._current = None
         renew_after_fork(self)
 
     def __reduce__(self) -> NoReturn:
@@ -168,11 +173,23 @@ class PerProcess(Generic[T]):
 _seen: Final[weakref.WeakKeyDictionary[Any, int]] = weakref.WeakKeyDictionary()
 
 
-def _first_seen_here(given: object) -> bool:
+def _seen_in(given: object) -> int | None:
+    """Return the process in which something was first seen; ``None`` if that is here and now."""
     try:
-        return _seen.setdefault(given, os.getpid()) == os.getpid()
+        seen = _seen.get(given)
+        if seen is None:
+            _seen[given] = os.getpid()
     except TypeError:  # no weak reference, or no hash: nothing is known of it
-        return True
+        return os.getpid()
+    return seen
+
+
+def _close_idle(given: Any) -> None:
+    """Have a client of a caller's open its connections anew: its parent process may have used those that are open."""
+    close = getattr(given, "close", None)
+    if callable(close) and hasattr(given, "meta"):  # a client of botocore's goes on after it; other things may not
+        with contextlib.suppress(Exception):
+            close()
 
 
 def _inherited(name: str) -> OtherProcessError:

@@ -27,7 +27,7 @@ from stepout.schemas.errors import (
 from stepout.testing import MemoryStore, RecordingTarget
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from support.sfn_strict import StrictStepFunctions
 

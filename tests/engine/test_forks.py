@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
@@ -175,7 +176,8 @@ def test_a_client_that_was_passed_in_is_refused_in_a_child_with_a_way_out(run: A
     """
     assert run(program) == "[0]"
     keys = [line.split()[1].rpartition("/")[2].partition("?")[0] for line in wire.lines]
-    assert keys == ["a", "a", "a", "d", "e", "a"]
+    # Write-once writes are repeated once in each process, so runs of one key count once.
+    assert [key for key, _ in itertools.groupby(keys)] == ["a", "d", "e", "a"]
 
 
 def test_what_a_child_of_a_task_writes_is_adopted_by_it(run: Any) -> None:
@@ -227,7 +229,8 @@ def test_a_child_ends_no_upload_of_its_parent(run: Any, wire: Wire) -> None:
         print(writer.pointer.size - (20 << 20), list(manager.pointers))
     """
     assert run(program) == "3 ['stream']"
-    assert wire.operations.count("AbortMultipartUpload") == 0
+    aborts = [line for line in wire.lines if line.startswith("DELETE") and "uploadId" in line]
+    assert all("stepout-trial-" in line for line in aborts)
 
 
 def test_locks_that_another_thread_held_are_free_in_a_child(run: Any) -> None:
@@ -271,3 +274,20 @@ def test_an_iterator_over_many_reads_is_refused_in_a_child(run: Any) -> None:
         print(ended(forked(lambda _: refused(lambda: list(reads)))), len(list(reads)))
     """
     assert run(program) == "[0] 199"
+
+
+def test_a_client_that_only_the_parent_s_own_code_used_connects_anew_in_a_child(run: Any, wire: Wire) -> None:
+    """Nobody can tell whose its connections are, so none that is open goes on in the child."""
+    program = """
+        import boto3
+        client = boto3.client("s3")
+        client.put_object(Bucket=bucket, Key="x", Body=b"x")
+
+        def act(_):
+            stepout.ArtifactManager(bucket, client=client).put("b", b"b")
+
+        print(ended(forked(act)))
+    """
+    assert run(program) == "[0]"
+    (of_parent,) = [lines for lines in wire.connections if any("/x" in line for line in lines)]
+    assert len(of_parent) == 1
