@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 from stepout.artifacts.access import DOCUMENT_LIMIT, Access
 from stepout.artifacts.artifact import Artifact
 from stepout.schemas.errors import InvalidDocumentError
-from stepout.schemas.locate import find_documents
+from stepout.schemas.locate import find_documents, survey
 from stepout.schemas.output import TaskOutput
 from stepout.schemas.pointer import Pointer
 from stepout.schemas.problems import Problem, invalid_document, member
+from stepout.schemas.traversal import called
 
 if TYPE_CHECKING:
     from stepout.schemas.contract import Contract
@@ -157,7 +158,7 @@ def make_output(value: object, access: Access, location: str = "$") -> Output:
         StoreError: The manifest is missing, expired, denied, changed, or unreachable.
     """
     try:
-        document = TaskOutput.from_dict(value)
+        document = TaskOutput.from_dict(_without_merged(value))
     except InvalidDocumentError as error:
         problems = [Problem(location + each.location[1:], each.kind, each.message) for each in error.problems]
         raise invalid_document("the task output", problems) from None
@@ -166,6 +167,36 @@ def make_output(value: object, access: Access, location: str = "$") -> Output:
         # What others merged beside a manifest is kept, as it is beside artifacts.
         document = replace(whole, producer=whole.producer or document.producer, extra={**whole.extra, **document.extra})
     return Output(document, access)
+
+
+def _without_merged(value: Any) -> Any:
+    """Return an output without what a state machine merged into its artifacts or its producer: it is found by itself.
+
+    What calls itself a pointer, or holds nothing that anybody finds, stays, and is checked strictly.
+    """
+    if not isinstance(value, dict):
+        return value
+    producer, artifacts = value.get("producer"), value.get("artifacts")
+    if called(producer) is not None:
+        value = {name: child for name, child in value.items() if name != "producer"}
+    if not isinstance(artifacts, dict):
+        return value
+    merged = {name for name, child in artifacts.items() if called(child) != "pointer" and _is_found(child)}
+    if not merged:
+        return value
+    own = {name: child for name, child in artifacts.items() if name not in merged}
+    if not own and "manifest" in value:  # the merge made the member
+        return {name: child for name, child in value.items() if name != "artifacts"}
+    return {**value, "artifacts": own}
+
+
+def _is_found(value: object) -> bool:
+    from stepout.artifacts.interop import find_references
+
+    if not isinstance(value, dict | list):
+        return False
+    seen = survey(value)
+    return bool(seen.found or seen.failures or find_references(value))
 
 
 def _whole(pointer: Pointer, access: Access, location: str) -> TaskOutput:

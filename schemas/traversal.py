@@ -10,6 +10,10 @@ failure beside it. So (docs/adr/0009 has the reasons):
 - What a failure says of itself is not looked into: ``Cause`` wherever it stands, ``cause`` beside an ``error``, a cause
   of stepout's own wherever it was parsed to, and everything of an execution that did not succeed, its input included.
   A partial output in there is evidence, not an outcome; whoever wants it passes it by itself.
+- So is not what a service says of a task's failure (Lambda's ``errorMessage``, Batch's ``StatusReason``), nor anything
+  of a task of ECS, Batch, Glue or Kubernetes that it describes as failed.
+- What a description of a task tells of its input (``Overrides``, ``Environment``, a Glue job's ``Arguments``) is not
+  looked into either, whether the task succeeded or not.
 - What stands beside a failure is looked into as usual: it is what the state machine kept.
 """
 
@@ -19,6 +23,7 @@ import re
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from stepout.schemas.described_task import ENDS, INPUTS, REASONS, described_failure, input_members
 from stepout.schemas.output import OUTPUT_MEMBERS
 from stepout.schemas.pointer import POINTER_MEMBERS
 
@@ -32,8 +37,12 @@ DocumentKind = Literal["output", "pointer"]
 CALLED: Final = re.compile(r"(output|pointer)/([0-9]{1,9}\Z)?")
 _UNSUCCESSFUL: Final = frozenset({"FAILED", "TIMED_OUT", "ABORTED", "PENDING_REDRIVE"})
 _CAUSE: Final = frozenset({"traceback", "retryable", "exitCode", "stderr", "stdout"})
-_TELLING: Final = frozenset({"Error", "Cause", "cause", "run", "Status", "status"})  # whatever tells of one has one
 _EXECUTION: Final = (("ExecutionArn", "Status"), ("executionArn", "status"))
+_TELLING: Final = frozenset(  # whatever tells of a failure has one
+    {"Error", "Cause", "cause", "run", "Status", "status", "errorType", *ENDS}
+)
+_LAMBDAS: Final = frozenset({"errorMessage", "stackTrace", "trace", "cause"})
+_SPOKEN: Final = _TELLING | INPUTS
 
 
 class Part(Enum):
@@ -72,18 +81,26 @@ def failure_in(value: dict[Any, Any]) -> tuple[str, Any] | None:
         return value["Error"], ""
     if "Cause" in value and "Error" not in value:
         return "", value["Cause"]
+    return _told_otherwise(value)
+
+
+def _told_otherwise(value: dict[Any, Any]) -> tuple[str, Any] | None:
+    if _is_lambdas(value):
+        return value["errorType"], value["errorMessage"]
+    if (reason := described_failure(value)) is not None:
+        return "", reason
     if is_opaque(value):
         return (value["error"] if isinstance(value.get("error"), str) else ""), "" if _unsuccessful(value) else value
     return None
 
 
 def is_opaque(value: dict[Any, Any]) -> bool:
-    """Tell whether nothing in an object is an outcome: a parsed cause of ours, or an execution that did not succeed."""
+    """Tell whether nothing in an object is an outcome: a parsed cause of ours, an execution or a task that failed."""
     if _TELLING.isdisjoint(value):
         return False
     if isinstance(value.get("message"), str) and isinstance(value.get("run"), dict) and _CAUSE & value.keys():
         return True
-    return _unsuccessful(value)
+    return _unsuccessful(value) or described_failure(value) is not None
 
 
 def looked_into(value: object, part: Part = Part.FREE) -> Iterable[tuple[Any, Any, Part]]:
@@ -125,10 +142,20 @@ def _of_object(value: dict[Any, Any]) -> list[tuple[Any, Any, Part]]:
 
 def _unknown(value: dict[Any, Any], known: frozenset[str]) -> list[tuple[Any, Any, Part]]:
     found = [(name, child, Part.FREE) for name, child in value.items() if name not in known]
-    if "Cause" in value or "cause" in value:
-        said = {"Cause", "cause"} if _text(value.get("error")) is not None else {"Cause"}
-        return [each for each in found if each[0] not in said]
-    return found
+    if _SPOKEN.isdisjoint(value):
+        return found
+    said = {"Cause", *input_members(value)}
+    if _text(value.get("error")) is not None:
+        said.add("cause")
+    if _is_lambdas(value):
+        said |= _LAMBDAS
+    if described_failure(value) is not None:  # merged into a document: what else stands there is the document's
+        said |= REASONS
+    return [each for each in found if each[0] not in said]
+
+
+def _is_lambdas(value: dict[Any, Any]) -> bool:
+    return isinstance(value.get("errorType"), str) and "errorMessage" in value
 
 
 def _is_bare(value: object) -> bool:

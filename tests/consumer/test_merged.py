@@ -57,6 +57,35 @@ def test_a_merged_output_is_resolved_and_the_first_is_never_taken_for_the_only_o
         assert places[1] == f"{places[0]}.score"
 
 
+def test_what_was_merged_among_artifacts_is_found_and_the_rest_stays_strict(shelf: Shelf) -> None:
+    """``ResultPath: "$.artifacts.score"``: both outputs by their locations; what is nothing known is still refused."""
+    mask, score = output_of(shelf, "mask"), output_of(shelf, "score")
+    for member, place in ((score, "$.artifacts.score"), ({"Payload": score}, "$.artifacts.score.Payload")):
+        event = {**mask, "artifacts": {**mask["artifacts"], "score": member}}
+        found = resolve_all(event, allow=ALLOW, client=shelf.store)
+        assert {where: list(each) for where, each in found.items() if isinstance(each, Output)} == {
+            "$": ["mask"],
+            place: ["score"],
+        }
+        with pytest.raises(InvalidDocumentError, match="resolve_all"):
+            resolve_output(event, allow=ALLOW, client=shelf.store)
+    assert list(resolve_all({**mask, "producer": score}, allow=ALLOW, client=shelf.store)) == ["$", "$.producer"]
+    caught = {**mask, "artifacts": {**mask["artifacts"], "error": failure_of(shelf)}}
+    assert list(resolve_output(caught, allow=ALLOW, client=shelf.store)) == ["mask"]
+    for broken in ({"rows": 1}, {"stepout": "pointer/1", "score": score}):
+        event = {**mask, "artifacts": {**mask["artifacts"], "score": broken}}
+        with pytest.raises(InvalidDocumentError, match=r"artifacts\.score\.bucket"):
+            resolve_all(event, allow=ALLOW, client=shelf.store)
+
+
+def test_an_output_merged_among_the_artifacts_of_a_spilled_one_is_found(shelf: Shelf) -> None:
+    """The merge made the member ``artifacts`` beside the manifest, which is no part of the document."""
+    whole = shelf.put(json.dumps(output_of(shelf, "mask")).encode(), "whole.json", media_type="application/json")
+    event = {"stepout": "output/1", "manifest": whole.to_dict(), "artifacts": {"score": output_of(shelf, "score")}}
+    found = resolve_all(event, allow=ALLOW, client=shelf.store)
+    assert list(found) == ["$", "$.artifacts.score"]
+
+
 def test_an_output_merged_beside_a_manifest_is_found_and_kept(shelf: Shelf) -> None:
     """The first output was spilled: its manifest is followed, and what stands beside it is not lost."""
     whole = shelf.put(json.dumps(output_of(shelf, "mask")).encode(), "whole.json", media_type="application/json")

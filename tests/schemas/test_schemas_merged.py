@@ -114,6 +114,59 @@ def test_nothing_of_a_failure_is_an_outcome(failure: dict[str, Any], around: str
     assert [each.location for each in find_documents([value, OUTPUT])] == ["$[1]"]
 
 
+ENVIRONMENT = [{"Name": "STEPOUT_INPUT", "Value": json.dumps(OUTPUT)}]
+LOWER = [{"name": "STEPOUT_INPUT", "value": json.dumps(OUTPUT)}]
+STOPPED = {"StopCode": "EssentialContainerExited", "LastStatus": "STOPPED"}
+OVERRIDES = {"Overrides": {"ContainerOverrides": [{"Environment": ENVIRONMENT, "Command": [json.dumps(OUTPUT)]}]}}
+POD = {"spec": {"containers": [{"env": LOWER, "args": [json.dumps(OUTPUT)]}]}}
+JOB = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"annotations": {"last": json.dumps(OUTPUT)}}, **POD}
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        {**STOPPED, "Containers": [{"ExitCode": 0}, {"ExitCode": 1}], **OVERRIDES},
+        {"StopCode": "TaskFailedToStart", "StoppedReason": json.dumps(OUTPUT), "Containers": [{}], **OVERRIDES},
+        {"stopCode": "UserInitiated", "containers": [], "overrides": {"containerOverrides": [{"environment": LOWER}]}},
+        {"containers": [{"exitCode": 137}], "overrides": {"containerOverrides": [{"environment": LOWER}]}},
+        {"errorType": "X", "errorMessage": json.dumps(OUTPUT), "stackTrace": [json.dumps(OUTPUT)]},
+        {"Status": "FAILED", "StatusReason": json.dumps(OUTPUT)},
+        {"JobQueue": "q", "Status": "FAILED", "Container": {"Environment": ENVIRONMENT}, "later": OUTPUT},
+        {"jobQueue": "q", "status": "FAILED", "container": {"environment": LOWER}},
+        {"JobRunState": "TIMEOUT", "ErrorMessage": json.dumps(OUTPUT), "Arguments": {"--input": json.dumps(OUTPUT)}},
+        {**JOB, "status": {"failed": 1, "conditions": [{"type": "Failed", "status": "True"}]}},
+    ],
+)
+@pytest.mark.parametrize("around", [lambda value: value, lambda value: {"job": [value]}])
+def test_what_a_service_says_of_a_task_that_failed_is_a_failure(failure: dict[str, Any], around: Any) -> None:
+    """Neither the input nor the reason in it is an outcome, and beside an output it stays a failure."""
+    value = around(failure)
+    assert (find_documents(value), survey(value).texts) == ([], False)
+    with pytest.raises(TaskFailedError) as caught:
+        the_document(value)
+    assert caught.value.error in {"X", ""}
+    assert len(find_failures([OUTPUT, value])) == 1
+    if "later" not in failure:
+        merged_in = survey({**OUTPUT, **failure})
+        assert (len(merged_in.found), len(merged_in.failures), merged_in.texts) == (1, 1, False)
+
+
+@pytest.mark.parametrize(
+    "success",
+    [
+        {**STOPPED, "Containers": [{"ExitCode": 0}], **OVERRIDES},
+        {"JobQueue": "q", "Status": "SUCCEEDED", "Container": {"Command": [json.dumps(OUTPUT)]}, "Parameters": OUTPUT},
+        {"JobRunState": "SUCCEEDED", "Arguments": {"--input": json.dumps(OUTPUT)}},
+        {**JOB, "status": {"succeeded": 1, "conditions": [{"type": "Complete", "status": "True"}]}},
+        {"Container": {"Environment": ENVIRONMENT}},
+    ],
+)
+def test_the_input_of_a_task_that_succeeded_is_not_its_outcome(success: dict[str, Any]) -> None:
+    """A ``.sync`` answer carries the task's input; what a state machine put beside it is found all the same."""
+    assert (find_documents(success), find_failures(success), survey(success).texts) == ([], {}, False)
+    assert the_document({**success, "score": OUTPUT}).location == "$.score"
+
+
 @pytest.mark.parametrize(
     "value",
     [
@@ -121,6 +174,10 @@ def test_nothing_of_a_failure_is_an_outcome(failure: dict[str, Any], around: str
         {"message": "go", "run": {}, "o": OUTPUT},
         {"cause": {"o": OUTPUT}},
         {"Status": "FAILED", "o": OUTPUT},
+        {"errorType": "X", "o": OUTPUT},
+        {"containers": [{"name": "a"}], "Overrides": OUTPUT},
+        {"environment": [OUTPUT]},
+        {"apiVersion": {}, "kind": {}, "JobRunState": [], "StopCode": "", "spec": OUTPUT},
     ],
 )
 def test_what_only_looks_like_a_failure_is_none(value: Any) -> None:
