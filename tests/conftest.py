@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import sys
+import threading
 from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
+import pytest
 from hypothesis import HealthCheck, settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 pytest_plugins = [
     name for name in ("support.seaweed", "support.ministack", "support.sfn_strict") if find_spec(name) is not None
@@ -13,3 +20,11 @@ pytest_plugins = [
 # How long an example takes says how busy the machine is, and nothing of the code.
 settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("unhurried")
+
+
+@pytest.fixture(autouse=True)
+def _hooks() -> Iterator[None]:
+    """A task that ended with an exception leaves its hooks, which are none of the next test's business."""
+    before = sys.excepthook, threading.excepthook, sys.unraisablehook
+    yield
+    sys.excepthook, threading.excepthook, sys.unraisablehook = before

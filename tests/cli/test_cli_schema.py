@@ -236,7 +236,7 @@ def test_local_says_when_its_server_dies(tmp_path: Path) -> None:
     assert process.stdout is not None
     assert json.loads(process.stdout.readline())["environ"]["AWS_REGION"] == "us-east-1"
     for pid in processes_of(tmp_path):
-        if b"ministack" in Path(f"/proc/{pid}/cmdline").read_bytes():
+        if b"stepout.local_server" in Path(f"/proc/{pid}/cmdline").read_bytes():
             os.kill(pid, signal.SIGKILL)
     _, err = process.communicate()
     assert process.returncode == 1
