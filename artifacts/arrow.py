@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol, runtime_checkable
 
 from stepout.artifacts.chunks import Labelled, chained, labelled
-from stepout.artifacts.duckdb_relation import check_relation, checked_values
+from stepout.artifacts.duckdb_relation import check_relation, checked_values, query_reader
 from stepout.artifacts.pandas_frame import frame_table, is_frame
 from stepout.schemas.errors import ConfigurationError
 
@@ -99,8 +99,43 @@ def _whole(table: pa.Table | pa.RecordBatch) -> Batches:
     return Batches(table.schema, labelled(iter(batches)))
 
 
-def _read(reader: pa.RecordBatchReader) -> Batches:
-    return Batches(reader.schema, labelled(iter(reader)), reader.close)
+def _read(reader: pa.RecordBatchReader, what: str = "a reader of record batches") -> Batches:
+    return Batches(reader.schema, labelled(_told(reader, what)), reader.close)
+
+
+def _told(reader: pa.RecordBatchReader, what: str) -> Iterator[pa.RecordBatch]:
+    """Yield a reader's batches. Arrow's and DuckDB's own errors may quote values: nothing of them is repeated.
+
+    Raises:
+        ConfigurationError: It failed. What a job's own Python code behind the reader raises leaves unchanged, and so
+            does what the operating system said.
+    """
+    import pyarrow as pa
+
+    while True:
+        try:
+            batch = reader.read_next_batch()
+        except StopIteration:
+            return
+        except (pa.ArrowException, OSError) as error:
+            if isinstance(error, MemoryError) or getattr(error, "errno", None) or _raised_in_python(error):
+                raise
+            failed = type(error).__name__
+        else:
+            yield batch
+            continue
+        msg = f"{what} failed while it was read ({failed}); the error's text may quote values, so it is left out: read"
+        raise ConfigurationError(f"{msg} it without stepout to see it. Nothing was kept")
+
+
+def _raised_in_python(error: BaseException) -> bool:
+    """Return whether Python code that a reader called raised an error: Cython's frames name no file that exists."""
+    trace = error.__traceback__
+    frames = []
+    while trace is not None:
+        frames.append(trace.tb_frame.f_code.co_filename)
+        trace = trace.tb_next
+    return any(not name.endswith((".pxi", ".pyx")) for name in frames[1:])  # the first is the caller's here
 
 
 def _lazy_frame(_: object) -> Batches:
@@ -126,15 +161,16 @@ def _dataset(table: Any) -> Batches:
 
 
 def _scanner(table: Any) -> Batches:
-    return _read(table.to_reader())
+    return _read(table.to_reader(), "a pyarrow dataset or scanner")
 
 
 def _duckdb(table: Any) -> Batches:
     check_relation(table)
     # A reader pulls rows as they are needed; other ways out would hold the whole result. Until it is closed, its
     # connection takes no other query.
-    reader = (getattr(table, "to_arrow_reader", None) or table.fetch_arrow_reader)(_BATCH_ROWS)
-    return Batches(reader.schema, labelled(checked_values(iter(reader), reader.schema)), reader.close)
+    reader = query_reader(table, _BATCH_ROWS)
+    batches = checked_values(_told(reader, "the relation's query"), reader.schema)
+    return Batches(reader.schema, labelled(batches), reader.close)
 
 
 def _duckdb_connection(_: object) -> Batches:
@@ -161,7 +197,7 @@ def _through_interface(table: object) -> Batches:
 
     try:
         if hasattr(table, _STREAM):
-            return _read(pa.RecordBatchReader.from_stream(table))
+            return _read(pa.RecordBatchReader.from_stream(table), _named(table))
         batch = pa.record_batch(table)
         return Batches(batch.schema, labelled(iter((batch,))))
     except (pa.ArrowException, ValueError, TypeError) as error:
@@ -171,8 +207,11 @@ def _through_interface(table: object) -> Batches:
 
 def _failed_conversion(table: object, error: Exception) -> str:
     where = ": it is one column; pass its .to_frame()" if hasattr(table, "to_frame") else ""
-    what = f"a {type(table).__module__.partition('.')[0]} {type(table).__name__}"
-    return f"{what} could not be turned into an Arrow table ({type(error).__name__}){where}. Nothing was sent"
+    return f"{_named(table)} could not be turned into an Arrow table ({type(error).__name__}){where}. Nothing was sent"
+
+
+def _named(table: object) -> str:
+    return f"a {type(table).__module__.partition('.')[0]} {type(table).__name__}"
 
 
 def _chained(items: Iterator[Any]) -> Batches:

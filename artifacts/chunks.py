@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from stepout.artifacts.conform import first_known, is_unknown
+from stepout.artifacts.conform import first_known, is_unknown, says_nothing
 from stepout.artifacts.pandas_frame import FrameIndex, frame_table, is_frame
 from stepout.schemas.errors import ConfigurationError
 
@@ -81,7 +81,8 @@ class _Item:
         batches: Its rows.
         weight: Its Arrow memory in bytes. A reader's is unknown and counts as much: nothing is opened beside one.
         rows: Whether it has some, as far as that is known.
-        unknown: Columns in which pandas has numbers only because all values are missing.
+        unknown: Columns in which pandas has numbers, or a dictionary of no categories, only because all values are
+            missing.
     """
 
     schema: pa.Schema
@@ -108,7 +109,6 @@ class _Items:
         return _Item(schema, batches, _LOOK_AHEAD if weight is None else weight)
 
     def _frame(self, frame: Any, label: str) -> _Item:
-        import pyarrow as pa
 
         if len(frame) and self._index is None:
             self._index = FrameIndex(frame)
@@ -118,9 +118,17 @@ class _Items:
         if not len(frame):  # its types and its index are accidents
             return _Item(table.schema, iter(()), 0, rows=False)
         named = zip(table.schema.names, table.columns, strict=True)
-        unknown = (name for name, column in named if column.null_count == len(column))
-        floats = frozenset(name for name in unknown if pa.types.is_floating(table.schema.field(name).type))
-        return _Item(table.schema, labelled(iter(table.to_batches()), label), table.nbytes, unknown=floats)
+        unknown = frozenset(name for name, column in named if _decides_nothing(column))
+        return _Item(table.schema, labelled(iter(table.to_batches()), label), table.nbytes, unknown=unknown)
+
+
+def _decides_nothing(column: pa.ChunkedArray) -> bool:
+    """Return whether pandas had to choose a type because all values are missing; categories are a choice of its own."""
+    import pyarrow as pa
+
+    if pa.types.is_dictionary(column.type):
+        return not any(len(chunk.dictionary) for chunk in column.chunks)
+    return bool(pa.types.is_floating(column.type) and column.null_count == len(column))
 
 
 class _Schema:
@@ -155,8 +163,8 @@ class _Schema:
     def _type_of(self, field: pa.Field, later: pa.DataType) -> pa.DataType:
         import pyarrow as pa
 
-        if field.name in self._guessed and not pa.types.is_null(later):
+        if field.name in self._guessed and not says_nothing(later):
             self._guessed.discard(field.name)
             number = pa.types.is_integer(later) or pa.types.is_floating(later)
-            return field.type if number else later
+            return field.type if number and pa.types.is_floating(field.type) else later
         return first_known(field.type, later)

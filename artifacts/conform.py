@@ -14,7 +14,7 @@ from stepout.schemas.errors import ConfigurationError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["Conformer", "first_known", "is_unknown"]
+__all__ = ["Conformer", "first_known", "is_unknown", "says_nothing"]
 
 
 class Conformer:
@@ -72,9 +72,12 @@ class Conformer:
                 if not self._categories.setdefault(path, categories).equals(categories):
                     raise ConfigurationError(_other_order(what))
             return column
-        if not pa.types.is_dictionary(column.type):
-            return column  # not lossless, which is said of it next
-        categories = _plain(column.dictionary, wanted.type.value_type)
+        if not pa.types.is_dictionary(column.type) or not len(column.dictionary):
+            return column  # not lossless, which is said of it next; or only nulls, which decide no order
+        try:
+            categories = _plain(column.dictionary, wanted.type.value_type)
+        except pa.ArrowException:  # categories of another type, in words that quote one
+            return column
         first = self._categories.setdefault(wanted.name, categories)
         if first is categories or categories.equals(first):
             return column
@@ -87,7 +90,7 @@ def first_known(kind: pa.DataType, later: pa.DataType) -> pa.DataType:
     """Return a type in which what is unknown (only nulls, only empty lists) is as a later batch has it."""
     import pyarrow as pa
 
-    if pa.types.is_null(kind):
+    if says_nothing(kind):
         return later
     names = [[each.field(index).name for index in range(each.num_fields)] for each in (kind, later)]
     if kind.id != later.id or not is_unknown(kind):
@@ -103,9 +106,14 @@ def first_known(kind: pa.DataType, later: pa.DataType) -> pa.DataType:
 
 def is_unknown(kind: pa.DataType) -> bool:
     """Return whether a later batch could say more of a type: it is null, or has null in it."""
+    return says_nothing(kind) or any(is_unknown(kind.field(index).type) for index in range(kind.num_fields))
+
+
+def says_nothing(kind: pa.DataType) -> bool:
+    """Return whether a type is that of nulls, or of a dictionary of them."""
     import pyarrow as pa
 
-    return pa.types.is_null(kind) or any(is_unknown(kind.field(index).type) for index in range(kind.num_fields))
+    return bool(pa.types.is_null(kind) or (pa.types.is_dictionary(kind) and pa.types.is_null(kind.value_type)))
 
 
 # Columns -----------------------------------------------------------------------------------------------------------
@@ -213,7 +221,7 @@ def _ordered_categories(column: pa.Array, path: str) -> list[tuple[str, pa.Array
 
     kind = column.type
     if pa.types.is_dictionary(kind):
-        return [(path, column.dictionary)] if kind.ordered else []
+        return [(path, column.dictionary)] if kind.ordered and len(column.dictionary) else []
     if pa.types.is_map(kind):
         parts = [("key", column.keys), ("value", column.items)]
     elif pa.types.is_struct(kind):

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-__all__ = ["check_relation", "checked_values"]
+__all__ = ["check_relation", "checked_values", "query_reader"]
 
 _PLAIN: Final = frozenset(
     [
@@ -107,6 +107,23 @@ def _cast(kind: Any) -> str:
 
 def _quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
+
+
+def query_reader(relation: Any, rows: int) -> Any:
+    """Start a relation's query and return a ``pyarrow.RecordBatchReader`` of batches of ``rows`` rows.
+
+    Raises:
+        ConfigurationError: The query failed before its first rows came.
+    """
+    import duckdb
+
+    start = getattr(relation, "to_arrow_reader", None) or relation.fetch_arrow_reader
+    try:
+        return start(rows)
+    except duckdb.Error as error:
+        failed = type(error).__name__
+    msg = f"the relation's query failed ({failed}); the error's text may quote values, so it is left out: run it"
+    raise ConfigurationError(f"{msg} without stepout to see it. Nothing was sent")
 
 
 # Values ------------------------------------------------------------------------------------------------------------

@@ -89,7 +89,7 @@ def carried(source: PIL.Image.Image, picture: PIL.Image.Image, wanted: str, save
 
     Raises:
         ConfigurationError: There is a colour profile that does not fit the mode that the format needs, or EXIF that
-            cannot be read, of which TIFF holds only what can.
+            cannot be written, or read, of which TIFF holds only what can.
     """
     options = dict(save)
     profile = _profile(source, picture.mode, wanted) if "icc_profile" not in save else None
@@ -149,7 +149,11 @@ def _xmp(info: Mapping[Any, Any]) -> bytes | None:
 
 def _bytes(exif: Any) -> bytes:
     """Return EXIF as bytes without the header that only JPEG has."""
-    data = exif if isinstance(exif, bytes | bytearray) else exif.tobytes() if hasattr(exif, "tobytes") else b""
+    try:
+        data = exif if isinstance(exif, bytes | bytearray) else exif.tobytes() if hasattr(exif, "tobytes") else b""
+    except Exception as error:  # Pillow meets tags that it cannot write with errors of every kind
+        msg = f"the image's EXIF cannot be written ({type(error).__name__}): mend its tags, or leave it out with"
+        raise ConfigurationError(f"{msg} del image.info['exif']. Nothing was sent") from error
     return bytes(data).removeprefix(_EXIF_HEADER)
 
 

@@ -153,7 +153,8 @@ def encode_image(image: object, format: str = "png", **save: Any) -> EncodedImag
     annotation = {"width": first.width, "height": first.height, "mode": first.mode, "format": wanted}
     data = _save(pictures, wanted, options, save)
     if len(pictures) > 1:
-        annotation["frames"] = _frames_written(data, pictures, wanted)
+        annotation["frames"] = len(pictures)
+        _check_frames(data, pictures, wanted)
     return EncodedImage(data=data, annotation=annotation)
 
 
@@ -438,15 +439,20 @@ def _add_frames(
     options[0] |= {"save_all": True, "append_images": pictures[1:]}
 
 
-def _frames_written(data: memoryview, pictures: list[PIL.Image.Image], wanted: str) -> int:
-    """Return how many frames were written: libwebp makes one of equal ones in a row, and adds up their times."""
+def _check_frames(data: memoryview, pictures: list[PIL.Image.Image], wanted: str) -> None:
+    """Refuse what libwebp lost: it makes one frame of equal ones in a row, whatever its options."""
     with _pillow().open(io.BytesIO(data)) as written:
         # libwebp also forgets the alpha of an animation whose first frame shows nothing.
         lost = wanted == "webp" and "A" not in written.mode
         if lost and any(each.mode == "RGBA" and min(each.getchannel("A").tobytes()) < _OPAQUE for each in pictures):
             msg = "webp would lose the transparency of this animation, whose first frame shows nothing: use tiff"
             raise ConfigurationError(f"{msg}, or put_file. Nothing was sent")
-        return int(getattr(written, "n_frames", 1))
+        count = int(getattr(written, "n_frames", 1))
+    if count != len(pictures):
+        msg = f"{wanted} would hold {count:,} of the image's {len(pictures):,} frames, because it makes one of equal"
+        raise ConfigurationError(
+            f"{msg} ones in a row: use tiff, leave out the repeated ones, or put_file. Nothing was sent"
+        )
 
 
 def _save(
@@ -457,7 +463,7 @@ def _save(
         each.info = {}  # Pillow takes what it finds there for options
     try:
         picture.save(buffer, format=_FORMATS[wanted].pillow, **options[0])
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError, struct.error) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError, SyntaxError, struct.error) as error:
         mentioned = f" with {', '.join(sorted(save))}" if save else ""
         carried = sorted(set(options[0]) - set(save) - {"save_all", "append_images"})
         advice = f"; besides its pixels it has {', '.join(carried)}, see image.info" if carried else ""

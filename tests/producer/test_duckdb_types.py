@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import re
+import traceback
 from typing import TYPE_CHECKING, Any
 
 import duckdb
 import pyarrow as pa
+import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 
@@ -141,6 +144,42 @@ class _Failing(MemoryStore):
         raise OSError("the store is away")
 
     start_upload = put
+
+
+@pytest.mark.parametrize("rows", [1, 400_000])
+@pytest.mark.parametrize("way", ["relation", "reader", "iterator"])
+def test_a_query_that_fails_is_an_error_without_its_values(connection: Any, rows: int, way: str) -> None:
+    """DuckDB and Arrow quote values in their errors, at the first rows or later; the connection is free again."""
+    relation = connection.sql(
+        f"select (case when i = {rows - 1} then 'secret' else '1' end)::int from range({rows}) t(i)"
+    )
+    table = {"relation": relation, "iterator": iter([relation]), "reader": _reader(rows)}[way]
+    with pytest.raises(ConfigurationError, match="failed") as caught:
+        ArtifactManager(MemoryStore("results")).put_table("t", table)
+    assert "secret" not in "".join(traceback.format_exception(caught.value))
+    connection.execute("create table free as select 1")
+
+
+def _reader(rows: int) -> Any:
+    """Return a reader of a CSV file that ends in what is no number, which Arrow finds out late."""
+    text = b"a\n" + b"1\n" * (rows + 99) + b"secret\n"
+    options = pyarrow.csv.ConvertOptions(column_types={"a": pa.int64()})
+    return pyarrow.csv.open_csv(io.BytesIO(text), pyarrow.csv.ReadOptions(block_size=64), convert_options=options)
+
+
+@pytest.mark.parametrize("error", [OSError("mine"), pa.ArrowInvalid("mine"), KeyError("mine")])
+def test_what_a_generator_behind_a_reader_raises_is_unchanged(error: Exception) -> None:
+    """It is the job's own exception, whatever its type."""
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        yield pa.record_batch({"a": [1]})
+        raise error
+
+    reader = pa.RecordBatchReader.from_batches(pa.schema({"a": pa.int64()}), batches())
+    for table in (reader, batches()):
+        with pytest.raises(type(error), match="mine") as caught:
+            ArtifactManager(MemoryStore("results")).put_table("t", table)
+        assert caught.value is error
 
 
 def _many(connection: Any) -> Any:

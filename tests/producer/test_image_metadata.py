@@ -163,6 +163,16 @@ def test_exif_that_nobody_can_read_loses_nothing(form: str) -> None:
         assert b"no EXIF at all" in written(image, form).info["exif"]
 
 
+@pytest.mark.parametrize("form", FORMATS)
+def test_exif_that_cannot_be_written_is_refused(form: str) -> None:
+    """The error says how to leave it out."""
+    image = Image.fromarray(PLANES)
+    image.info["exif"] = tags = Image.Exif()
+    tags[0x8769] = 7  # a directory that is none
+    with pytest.raises(ConfigurationError, match=r"EXIF cannot be written.*del image\.info\['exif'\]"):
+        encode_image(image, form)
+
+
 def test_exif_and_compressed_tiff() -> None:
     """Pillow cannot write both; without EXIF, or without compression, it can."""
     with pytest.raises(ConfigurationError, match="leave out compression="):
@@ -298,6 +308,15 @@ def test_frames_are_kept_where_they_can_be(source: str, form: str) -> None:
         if form == "webp" and source != "TIFF":
             assert back.info["duration"] == [100, 200, 300][index]
     assert form == "tiff" or back.info["loop"] == (1 if source == "TIFF" else 0)
+
+
+def test_equal_frames_in_a_row_are_refused_by_webp() -> None:
+    """WebP's encoder would make one of them; TIFF keeps all."""
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "lime", "lime", "blue")]
+    pages = opened(frames[0], "TIFF", save_all=True, append_images=frames[1:])
+    with pytest.raises(ConfigurationError, match=r"3 of the image's 4 frames.*use tiff"):
+        encode_image(pages, "webp")
+    assert written(pages, "tiff").n_frames == 4  # type: ignore[attr-defined]
 
 
 def test_pages_of_several_sizes_are_tiff_only() -> None:

@@ -69,6 +69,22 @@ FORGIVEN: dict[str, tuple[list[Any], list[Any]]] = {
                                      ["mid", "high"]),
     "only missing of an order": ([_frame(["mid"], dtype=LOW_HIGH), _frame([None], dtype=_ordered("z", "low"))],
                                  ["mid", None]),
+    **{
+        f"no categories ({ordered=}, {none}), then {name}": (
+            [_frame([None], dtype=pd.CategoricalDtype(none, ordered)), later], [None, *later["a"]]
+        )
+        for ordered in (False, True)
+        for none in (None, list[str]())
+        for name, later in {
+            "some": _frame(["x"], dtype=pd.CategoricalDtype(["y", "x"], ordered)),
+            "numbers": _frame([2], dtype=pd.CategoricalDtype([2, 1], ordered)),
+            "text": _frame(["x"]),
+            "integers": _frame([1]),
+        }.items()
+    },
+    "no categories later": ([_frame(["x"], dtype="category"), _frame([None], dtype="category")], ["x", None]),
+    "a dictionary of nulls": ([pa.table({"a": pa.nulls(1).dictionary_encode()}),
+                               pa.table({"a": pa.array(["x"]).dictionary_encode()})], [None, "x"]),
     "polars": ([pl.DataFrame({"a": [None]}), pl.DataFrame({"a": ["x"]})], [None, "x"]),
     "pyarrow": ([pa.record_batch({"a": pa.nulls(1)}), pa.table({"a": [1]})], [None, 1]),
     "units of time": ([_frame(pd.to_datetime(["2020"]).as_unit("ns")), _frame(pd.to_datetime(["2021"]).as_unit("s"))],
@@ -83,7 +99,9 @@ def test_what_loses_nothing_is_forgiven(case: str) -> None:
     table = _back(*chunks)
     assert table.column_names == ["a"]
     assert table["a"].to_pylist() == wanted
-    if "order" in case:
+    if "then some" in case:
+        assert list(table.to_pandas()["a"].cat.categories) == ["y", "x"]
+    if "of an order" in case:
         assert list(table.to_pandas()["a"].cat.categories) == ["low", "mid", "high"]
 
 
@@ -108,6 +126,8 @@ LOST: dict[str, list[Any]] = {
     "a category within an order": [_frame(["a"], dtype=_ordered(*names)) for names in ("ac", "abc")],
     "an order that is given up": [_frame(["a"], dtype="category"), _frame(["b"], dtype=_ordered("b", "a"))],
     "text among an order": [_frame(["a"], dtype=_ordered("a", "b")), _frame(["b"])],
+    "other categories in an order": [_frame([1], dtype=pd.CategoricalDtype([1], ordered=True)),
+                                     _frame(["05:00"], dtype=_ordered("05:00"))],
     "another order in lists": [_listed("x", "y"), _listed("y", "x")],
     "another polars enum": [pl.DataFrame({"a": ["x"]}, schema={"a": pl.Enum(list(each))}) for each in ("xy", "yx")],
     "another member": [_frame([{"m": 1}]), _frame([{"n": 1}])],
