@@ -8,6 +8,7 @@ ministack's engine (``stepout.local_gate``). It is no AWS: ``docs/local-aws.md``
 from __future__ import annotations
 
 import contextlib
+import errno
 import http.client
 import os
 import secrets
@@ -202,6 +203,8 @@ class LocalAws:
             raise ConfigurationError(
                 'the local AWS needs ministack, which is not installed: pip install "stepout[local]"'
             )
+        if self._wanted_port:
+            _check_free(self._wanted_port)
         try:
             self._start()
         except BaseException:
@@ -342,6 +345,21 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def _check_free(port: int) -> None:
+    """Raise ``StoreUnavailableError`` for a port that is taken: another local AWS there would answer in our place."""
+    with socket.socket() as probe:
+        if sys.platform != "win32":  # there it would let two listen; here it forgives connections that have just ended
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            taken = error.errno == errno.EADDRINUSE
+            why = "is in use" if taken else f"cannot be used: {error.strerror}"
+            raise StoreUnavailableError(
+                f"the local AWS did not start: port {port} {why}; choose another, or leave it out for a free one"
+            ) from None
 
 
 def _healthy(port: int) -> bool:

@@ -136,18 +136,26 @@ def test_two_run_side_by_side(local_aws: LocalAws) -> None:
 
 
 def test_port_that_is_taken_is_an_error_that_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A taken port is an error with the server's words, and leaves nothing behind."""
+    """A taken port is an error that says so at once, before a server is started, and leaves nothing behind."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
         with (
-            pytest.raises(StoreUnavailableError, match=f"did not start on port {port}.*already in use"),
+            pytest.raises(StoreUnavailableError, match=f"did not start: port {port} is in use"),
             LocalAws(port=port),
         ):
             pass
     assert list(tmp_path.iterdir()) == []
+
+
+def test_port_of_another_local_aws_is_not_taken_for_our_own(local_aws: LocalAws) -> None:
+    """A second local AWS on the port of the first fails; it does not join the other's server."""
+    port = int(local_aws.endpoint.rpartition(":")[2])
+    with pytest.raises(StoreUnavailableError, match=f"port {port} is in use"), LocalAws(port=port):
+        pass
+    assert local_aws.alive
 
 
 def test_given_port_and_region_are_used() -> None:
