@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from stepout.asl_services import KINDS
 from stepout.schemas.errors import ConfigurationError, InvalidDocumentError
 from stepout.schemas.json_text import load_json
+from stepout.schemas.spelling import did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 __all__ = ["CHAIN", "CHAIN_EPILOG", "StateParser", "chain_of"]
 
@@ -65,6 +66,14 @@ class StateParser(argparse.ArgumentParser):
         """Raise ``ConfigurationError``."""
         raise ConfigurationError(f"{self.where}{message}")
 
+    def check_members(self, members: Iterable[str]) -> None:
+        """Raise ``ConfigurationError`` for a member that is no option; it says what may have been meant."""
+        known = [option.removeprefix("--") for option in self._option_string_actions]
+        for member in members:
+            if member != "kind" and member.replace("_", "-") not in known:
+                hint = did_you_mean(member.replace("_", "-"), [*known, "kind"])
+                raise ConfigurationError(f"{self.where}unknown member {member!r}{hint}")
+
 
 def chain_of(
     arguments: argparse.Namespace, parser: StateParser, uses: Callable[[str, str], bool]
@@ -91,7 +100,9 @@ def chain_of(
     for index, members in enumerate(states):
         where = f"state {members.get('name', index + 1)!r}: "
         if members.get("kind") not in KINDS:
-            raise ConfigurationError(f"{where}kind is {members.get('kind')!r}: expected one of {', '.join(KINDS)}")
+            kind = members.get("kind")
+            hint = did_you_mean(kind, KINDS) if isinstance(kind, str) else ""
+            raise ConfigurationError(f"{where}kind is {kind!r}{hint or ':'} expected one of {', '.join(KINDS)}")
         one = argparse.Namespace(**vars(shared))
         _narrow(one, str(members["kind"]), uses)
         if index:
@@ -125,8 +136,9 @@ def _from_word(word: str) -> dict[str, Any]:
     name, found, rest = word.partition("=")
     kind, of, what = rest.partition(":")
     if not (name and found) or kind not in _WHAT or (of and not what):
+        hint = did_you_mean(kind, _WHAT) if name and kind and kind not in _WHAT else ""
         raise ConfigurationError(
-            f"--state {word!r}: expected NAME=KIND or NAME=KIND:WHAT, KIND being {', '.join(_WHAT)}"
+            f"--state {word!r}{hint or ':'} expected NAME=KIND or NAME=KIND:WHAT, KIND being {', '.join(_WHAT)}"
         )
     return {"name": name, "kind": kind, **({_WHAT[kind]: what} if what else {})}
 
@@ -142,6 +154,7 @@ def _narrow(arguments: argparse.Namespace, kind: str, uses: Callable[[str, str],
 
 def _read_into(arguments: argparse.Namespace, members: dict[str, Any], parser: StateParser, where: str) -> None:
     parser.where = where
+    parser.check_members(members)
     parser.parse_args([str(members["kind"]), *_words(members, where)], namespace=arguments)
 
 

@@ -78,6 +78,11 @@ def configure_cat(parser: argparse.ArgumentParser) -> None:
 
 def _get(arguments: argparse.Namespace) -> int:
     if arguments.output == "-":
+        if arguments.json:
+            raise ConfigurationError(
+                "get: --json and -o - exclude each other, standard output holds the bytes or the JSON: leave one out. "
+                "Nothing was read."
+            )
         return _cat(arguments)
     with store_settings(arguments):
         found = _chosen(artifacts_of(arguments), arguments.name)

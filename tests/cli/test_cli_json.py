@@ -153,3 +153,11 @@ def test_the_size_of_a_directory_is_measured_where_it_is_read(
     assert run("show", document)[1].splitlines()[1].split()[:2] == ["tree", "?"]
     for words in (("verify", document), ("get", document, "-o", "out/")):
         assert json.loads(run(*words, "--json")[1])["artifacts"][0]["size"] == SUM
+
+
+def test_json_and_bytes_on_standard_output_exclude_each_other(capsys: pytest.CaptureFixture[str]) -> None:
+    """``get --json -o -`` is a usage error that says so, and nothing is read or printed."""
+    code = main(["get", "{}", "--json", "-o", "-", "--allow-any"])
+    out, err = capsys.readouterr()
+    assert (code, out) == (2, "")
+    assert "--json and -o - exclude each other" in err
