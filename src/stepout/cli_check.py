@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from typing import TYPE_CHECKING, Any
@@ -18,10 +19,24 @@ from stepout.cli_common import (
     human_size,
     print_json,
     print_table,
+    reading_settings,
     short_checksum,
     store_settings,
 )
-from stepout.cli_paths import add_paths, lone_name, pick, pointers_of, say_failures, wanted_path, with_hint
+from stepout.cli_paths import (
+    AtPath,
+    add_paths,
+    entries_of,
+    lone_name,
+    pick,
+    pointers_of,
+    say_beside,
+    say_failures,
+    to_be_read,
+    wanted_path,
+    with_hint,
+    with_results,
+)
 from stepout.cli_progress import add_quiet, counting, transfer_bar
 from stepout.job_log import document_in
 from stepout.schemas.errors import InvalidDocumentError, StepoutError
@@ -35,6 +50,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Mapping
 
+    from stepout.artifacts.resolve import Resolved
     from stepout.schemas.identity import RunIdentity
     from stepout.schemas.locate import Found, TheDocument
 
@@ -87,6 +103,8 @@ def configure_verify(parser: argparse.ArgumentParser) -> None:
 
 def _show(arguments: argparse.Namespace) -> int:
     pointers, output, note = _named(arguments)
+    if note:
+        sys.stderr.write(f"stepout: {note}\n")
     if arguments.json:
         entries = [artifact_entry(name, pointer, size_of_files(pointer)) for name, pointer in pointers.items()]
         print_json({"artifacts": entries})
@@ -97,8 +115,6 @@ def _show(arguments: argparse.Namespace) -> int:
     if output is not None and output.result is not None and not isinstance(output.result, Pointer):
         text = shown_json(dump_json(output.result).decode())
         sys.stdout.write(f"result: {text if len(text) <= _RESULT_SHOWN else human_size(len(text.encode()))}\n")
-    if note:
-        sys.stderr.write(f"stepout: {note}\n")
     return 0
 
 
@@ -115,21 +131,22 @@ def _named(arguments: argparse.Namespace) -> tuple[dict[str, Pointer], TaskOutpu
     try:
         found = _the_one(value, arguments)
     except InvalidDocumentError as error:
-        raise with_hint(error) from None
+        raise with_hint(error, value) from None
     if found is None:
-        return (_resolved(arguments), None, "") if may_read else _listed(value, arguments)
+        return _listed(value, arguments, may_read=may_read)
     if found.kind == "pointer":
         pointer = Pointer.from_dict(found.document)
         return {lone_name(pointer): pointer}, None, ""
+    beside = say_beside(value, found.location) if arguments.at is None else []
     output = TaskOutput.from_dict(found.document)
     if output.artifacts is not None:
         spilled = {"(result)": output.result} if isinstance(output.result, Pointer) else {}
-        return {**output.artifacts, **spilled}, output, ""
+        return {**output.artifacts, **spilled}, output, "; ".join(beside)
     if may_read:
-        return _resolved(arguments), output, ""
+        return _resolved(arguments), output, ""  # it has said what lies beside
     assert output.manifest is not None  # noqa: S101 - an output has artifacts or a manifest
     note = "this output is kept in its manifest; say what may be read (--allow) to list what is in it"
-    return {"(manifest)": output.manifest}, output, note
+    return {"(manifest)": output.manifest}, output, "; ".join([note, *beside])
 
 
 def _the_one(value: Any, arguments: argparse.Namespace) -> Found | TheDocument | None:
@@ -142,19 +159,34 @@ def _the_one(value: Any, arguments: argparse.Namespace) -> Found | TheDocument |
     return next((each for each in find_documents(opened_texts(value)) if each.location == wanted), None)
 
 
-def _listed(value: Any, arguments: argparse.Namespace) -> tuple[dict[str, Pointer], None, str]:
-    """Return what several documents name, without reading anything."""
+def _listed(value: Any, arguments: argparse.Namespace, *, may_read: bool) -> tuple[dict[str, Pointer], None, str]:
+    """Return what several documents name; only what is kept in manifests and references is read, if that may be."""
     value = opened_texts(value)
-    found, unread = find_documents(value), len(find_references(value))
-    entries = list(pointers_of(found))
+    found, unread = with_results(find_documents(value)), len(find_references(value))
+    entries, places = list(pointers_of(found)), [each.location for each in found]
     unread += sum(entry.name == "(manifest)" for entry in entries)
+    failures = find_failures(value)
+    if unread and may_read:
+        read = _read(value, arguments)
+        entries = [entry for entry in entries if entry.name != "(manifest)"]
+        entries += [
+            AtPath(each.at, each.path, each.name, each.found.pointer) for each in entries_of(read, spilled=True)
+        ]
+        places, failures, unread = list(dict.fromkeys([*places, *read])), {**failures, **read.failures}, 0
     more = f"{unread} manifests or references are kept in S3; say what may be read (--allow) to list what is in them"
-    if not found and not unread:
+    if not places and not unread:
         the_document(value)  # it says what there is instead
     hint = f"; {more}" if unread else ""
-    pointers = pick(entries, [each.location for each in found], arguments.at, more=hint)
-    failed = say_failures(find_failures(value)) if arguments.all else []
+    pointers = pick(entries, places, arguments.at, more=hint)
+    failed = say_failures(failures) if arguments.all else []
     return pointers, None, "; ".join([*failed, *([more] if unread else [])])
+
+
+def _read(value: Any, arguments: argparse.Namespace) -> Resolved:
+    from stepout import resolve_all
+
+    with store_settings(arguments):
+        return resolve_all(json.dumps(to_be_read(value)), **reading_settings(arguments))
 
 
 def _resolved(arguments: argparse.Namespace) -> dict[str, Pointer]:

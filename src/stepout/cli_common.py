@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from stepout.schemas.errors import ConfigurationError, InvalidDocumentError
 from stepout.schemas.foreign_text import shown, shown_json
+from stepout.schemas.locate import find_documents, the_document
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from stepout.artifacts.artifact import Artifact
     from stepout.schemas.pointer import Pointer
@@ -31,6 +32,7 @@ __all__ = [
     "human_size",
     "print_json",
     "print_table",
+    "reading_settings",
     "short_checksum",
     "standard_input",
     "store_settings",
@@ -145,8 +147,9 @@ def artifacts_of(arguments: argparse.Namespace, *, spilled: bool = False) -> dic
         ConfigurationError: Nothing says what may be read, or nothing is where ``--at`` says.
         StepoutError: The document is invalid, or what it leads through cannot be read.
     """
-    from stepout import ANY_BUCKET, Output, ReadBudget, resolve, resolve_all
-    from stepout.cli_paths import entries_of, lone_name, pick, say_failures, with_hint
+    from stepout import Output, resolve, resolve_all
+    from stepout.artifacts.interop import load_foreign
+    from stepout.cli_paths import entries_of, lone_name, pick, say_beside, say_failures, with_hint
     from stepout.job_log import document_in
 
     if arguments.allow is None and not arguments.allow_any and os.environ.get("STEPOUT_ALLOW") is None:
@@ -154,23 +157,49 @@ def artifacts_of(arguments: argparse.Namespace, *, spilled: bool = False) -> dic
             "what may this document make us read? Pass --allow s3://BUCKET/PREFIX/ (repeatable), set STEPOUT_ALLOW, or "
             "pass --allow-any if you trust whoever wrote it. Nothing was read."
         )
-    allow: Any = ANY_BUCKET if arguments.allow_any else arguments.allow
     text = document_in(document_text(arguments.document))
     document = text if isinstance(text, str) else text.decode("utf-8", "surrogateescape")
-    settings: Any = {"allow": allow, "expected_bucket_owner": arguments.expected_bucket_owner}
-    settings["budget"] = ReadBudget(bytes=_LARGEST_DIRECTORY)
+    settings = reading_settings(arguments)
     if arguments.at is not None or arguments.all:
         every = resolve_all(document, **settings)
         if every:
-            sys.stderr.writelines(f"stepout: {line}\n" for line in say_failures(every.failures) if arguments.all)
+            _say(say_failures(every.failures) if arguments.all else [])
             return pick(list(entries_of(every, spilled=spilled)), list(every), arguments.at)
     try:
         found = resolve(document, **settings)
     except InvalidDocumentError as error:
-        raise with_hint(error) from None
+        if not any(each.kind == "several" for each in error.problems):
+            raise
+        raise with_hint(error, load_foreign(document), reading=True) from None
     if isinstance(found, Output):
+        if spilled and not document.startswith(("s3://", "dynamodb://")):
+            value = _searched(document)
+            _say(say_beside(value, the_document(value).location))
         return {**found, "(result)": found.spilled} if spilled and found.spilled else dict(found)
     return {lone_name(found.pointer, is_directory=found.is_directory): found}
+
+
+def reading_settings(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return what ``resolve`` and ``resolve_all`` are told by the options of ``add_reading``."""
+    from stepout import ANY_BUCKET, ReadBudget
+
+    return {
+        "allow": ANY_BUCKET if arguments.allow_any else arguments.allow,
+        "expected_bucket_owner": arguments.expected_bucket_owner,
+        "budget": ReadBudget(bytes=_LARGEST_DIRECTORY),
+    }
+
+
+def _say(lines: Iterable[str]) -> None:
+    sys.stderr.writelines(f"stepout: {line}\n" for line in lines)
+
+
+def _searched(document: str) -> Any:
+    """Parse a document as ``resolve`` does: texts in it are opened where nothing is found without."""
+    from stepout.artifacts.interop import load_foreign, opened_texts
+
+    value = load_foreign(document)
+    return value if find_documents(value) else opened_texts(value)
 
 
 def command_of(words: Sequence[str], name: str) -> list[str]:

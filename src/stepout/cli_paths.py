@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from stepout.artifacts.artifact import Artifact
+from stepout.artifacts.interop import find_references, opened_texts
 from stepout.schemas.errors import ConfigurationError, InvalidDocumentError
 from stepout.schemas.foreign_text import shown
-from stepout.schemas.locate import check_version
+from stepout.schemas.locate import check_version, find_documents, find_failures
 from stepout.schemas.output import TaskOutput
 from stepout.schemas.pointer import Pointer
 from stepout.schemas.problems import Problem, invalid_document
+from stepout.schemas.traversal import called
 
 if TYPE_CHECKING:
     import argparse
@@ -29,9 +32,12 @@ __all__ = [
     "lone_name",
     "pick",
     "pointers_of",
+    "say_beside",
     "say_failures",
+    "to_be_read",
     "wanted_path",
     "with_hint",
+    "with_results",
 ]
 
 T = TypeVar("T")
@@ -113,6 +119,22 @@ def pointers_of(found: Sequence[Found]) -> Iterator[AtPath[Pointer]]:
                 yield AtPath(at, f"{at}.{name}", f"({name})", value)
 
 
+def with_results(found: Sequence[Found]) -> list[Found]:
+    """Return documents with those that tasks put into their results; what is invalid there is a task's own data."""
+    every: list[Found] = []
+    for each in found:
+        every.append(each)
+        result = each.document.get("result") if each.kind == "output" else None
+        if not isinstance(result, dict) or called(result) == "pointer":  # that is the result, spilled
+            continue
+        for inner in find_documents(result):
+            inside = inner._replace(location=f"{each.location}.result{inner.location[1:]}")
+            with contextlib.suppress(InvalidDocumentError):
+                list(pointers_of([inside]))
+                every.append(inside)
+    return every
+
+
 def pick(entries: Sequence[AtPath[T]], places: Collection[str], at: str | None, *, more: str = "") -> dict[str, T]:
     """Return what was asked for, by name.
 
@@ -153,13 +175,62 @@ def say_failures(failures: Mapping[str, Failure]) -> list[str]:
     return [f"{len(failures):,} of the tasks failed and left no output: {', '.join(listed)}{rest}"]
 
 
-def with_hint(error: InvalidDocumentError) -> InvalidDocumentError:
-    """Say on the command line what chooses among several documents."""
-    problems = [each for each in error.problems if each.kind == "several"]
-    if not problems:
+def with_hint(error: InvalidDocumentError, value: Any, *, reading: bool = False) -> InvalidDocumentError:
+    """Say on the command line what chooses among several documents: exactly the paths that ``--at`` takes.
+
+    Args:
+        error: What was raised.
+        value: The parsed document.
+        reading: Whether references of others, which have to be read, are among those that are taken.
+    """
+    if not any(each.kind == "several" for each in error.problems):
         return error
-    places = [Problem(each.location, each.kind, each.message) for each in error.problems]
-    return invalid_document("the value", places, "Pass --at with one of these paths (in single quotes), or --all.")
+    value = opened_texts(value)
+    found = with_results(find_documents(value))
+    places = [
+        Problem(each.location, "several", f"is one {'task output' if each.kind == 'output' else 'pointer'}")
+        for each in found
+    ]
+    if reading:
+        others = (each for each in find_references(value) if each.kind != "result-writer")
+        places += [Problem(each.location, "several", f"is one reference ({each.kind})") for each in others]
+    advice = "Pass --at with one of these paths (in single quotes), or --all."
+    failed = "".join(f" {line}." for line in say_failures(find_failures(value)))
+    return invalid_document("the value", places, advice + failed)
+
+
+def say_beside(value: Any, chosen: str) -> list[str]:
+    """Return a line for the pointers that lie beside the one output that was taken for the document.
+
+    Args:
+        value: The parsed document.
+        chosen: Where the output is.
+    """
+    beside = [each.location for each in find_documents(value) if each.location != chosen]
+    if not beside:
+        return []
+    listed = ", ".join(shown(each, _LONGEST_PATH) for each in beside[:_LISTED])
+    rest = f" and {len(beside) - _LISTED:,} more" if len(beside) > _LISTED else ""
+    what, was = ("pointer", "was") if len(beside) == 1 else ("pointers", "were")
+    return [f"{len(beside):,} {what} beside it {was} not looked at: {listed}{rest}; --all"]
+
+
+def to_be_read(value: Any) -> Any:
+    """Return a copy of a document with what has to be read alone: outputs that are kept in manifests, and references.
+
+    All that is left keeps its location.
+    """
+    if isinstance(value, list):
+        return [to_be_read(each) for each in value]
+    if not isinstance(value, dict):
+        return value
+    kind = called(value)
+    if kind == "pointer":
+        return None
+    if kind == "output" and "manifest" in value:
+        return value
+    left_out = {"stepout", "producer", "result"} if kind == "output" else set()
+    return {name: to_be_read(each) for name, each in value.items() if name not in left_out}
 
 
 def file_stem(name: str) -> str:

@@ -219,3 +219,45 @@ def test_files_that_would_be_one_are_refused(run: Callable[..., tuple[int, str, 
     """Two paths that make one file name are an error before anything is read, not a file that is replaced."""
     code, _, err = run({"a b": put("1"), "a/b": put("2")}, "get", "--all")
     assert (code, "--at" in err) == (2, True)
+
+
+def test_what_needs_no_read_is_listed_whatever_the_allow_list_says(
+    run: Callable[..., tuple[int, str, str]],
+    put: Any,
+    local_aws: LocalAws,
+    bucket: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """``show --all`` and ``show --at`` list pointers outside the allow-list; a manifest outside it is refused."""
+    document, paths = _map(put)
+    monkeypatch.setenv("STEPOUT_ALLOW", "s3://elsewhere/")
+    code, out, err = run(document, "show", "--all", "--json")
+    assert (code, [each["name"] for each in json.loads(out)["artifacts"]]) == (0, paths), err
+    assert run(document, "show", "--at", paths[1])[0] == 0
+    kept = [*document, _result_writer(local_aws, bucket, [put("c")])]
+    code, _, err = run(kept, "show", "--all")
+    assert (code, "outside the allow-list" in err) == (1, True)
+    monkeypatch.setenv("STEPOUT_ALLOW", f"s3://{bucket}/")
+    document[0]["artifacts"]["note"]["bucket"] = "somewhere-else"
+    code, out, err = run(kept, "show", "--all", "--json")
+    expected = [*paths, "$[3].ResultWriterDetails.SUCCEEDED[0].artifacts.note"]
+    assert (code, [each["name"] for each in json.loads(out)["artifacts"]]) == (0, expected), err
+
+
+@pytest.mark.parametrize("command", ["show", "verify"])
+def test_advice_names_what_at_takes(run: Callable[..., tuple[int, str, str]], put: Any, command: str) -> None:
+    """Each path that the error advises is taken, a pointer's too; failures are named apart."""
+    document = [*_map(put)[0], put("c")["artifacts"]["note"]]
+    code, _, err = run(document, command)
+    advised, _, after = err.partition("Pass --at with one of these paths")
+    assert (code, "$[2]" in advised, "$[2] (Demo.Dark)" in after) == (1, False, True), err
+    for path in ("$[0]", "$[1]", "$[3]"):
+        assert path in advised
+        assert run(document, command, "--at", path)[0] == 0
+
+
+@pytest.mark.parametrize("command", ["show", "verify"])
+def test_a_pointer_beside_the_output_is_named(run: Callable[..., tuple[int, str, str]], put: Any, command: str) -> None:
+    """The output alone is looked at, and standard error says what was not."""
+    code, _, err = run([put("a"), put("b")["artifacts"]["note"]], command)
+    assert (code, err) == (0, "stepout: 1 pointer beside it was not looked at: $[1]; --all\n")
