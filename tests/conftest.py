@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from importlib.util import find_spec
@@ -20,6 +21,15 @@ pytest_plugins = [
 # How long an example takes says how busy the machine is, and nothing of the code.
 settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("unhurried")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave slow tests to continuous integration, unless they are asked for."""
+    if os.environ.get("STEPOUT_TEST_SLOW"):
+        return
+    for item in items:
+        if item.get_closest_marker("slow") is not None:
+            item.add_marker(pytest.mark.skip(reason="slow: set STEPOUT_TEST_SLOW=1 to run it, as .ci/run does"))
 
 
 @pytest.fixture(autouse=True)

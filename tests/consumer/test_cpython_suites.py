@@ -19,6 +19,7 @@ MISSING = (
 
 
 @pytest.mark.timeout(900)
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SUITES)
 def test_what_cpython_expects_of_files_holds_for_artifacts(name: str, tmp_path: Path) -> None:
     """Slow (20 s of CPU in all): every chosen test passes, and files were opened through the library."""

@@ -49,6 +49,7 @@ def _expected(name: str) -> bytes | None:
     return {"file": FILE, "stream": STREAM}.get(name)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(120 + 10 * KILLS)
 def test_killed_at_random_points(
     sfn_strict: StrictStepFunctions, seaweed: Seaweed, seaweed_client: Any, bucket: str, tmp_path: Path

@@ -17,7 +17,7 @@ from stepout.schemas.json_value import plain_copy
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-MANY = settings(max_examples=250)
+MANY = settings(max_examples=100)
 PARSE: dict[str, Callable[[Any], Pointer | TaskOutput]] = {"pointer": Pointer.from_dict, "output": TaskOutput.from_dict}
 
 ODD_TEXTS = [
