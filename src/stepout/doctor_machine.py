@@ -36,6 +36,15 @@ _LONG = {"HeartbeatSeconds": 300, "TimeoutSeconds": 21600}
 _TOKEN_JSONPATH = {"Name": "STEPOUT_TASK_TOKEN", "Value.$": "$$.Task.Token"}
 _TOKEN_JSONATA = {"Name": "STEPOUT_TASK_TOKEN", "Value": "{% $states.context.Task.Token %}"}
 
+# A payload template is an object in the language; Arguments may be a JSONata expression instead.
+_TYPES: dict[str, tuple[type | tuple[type, ...], str]] = {
+    "Resource": (str, "text"),
+    "Parameters": (dict, "JSON object"),
+    "Arguments": ((dict, str), "JSON object or JSONata expression"),
+    "Retry": (list, "list"),
+    "Catch": (list, "list"),
+}
+
 
 def definition_of(document: object) -> Any:
     """Return the definition in the Amazon States Language, of DescribeStateMachine's answer or of what it is itself.
@@ -83,6 +92,8 @@ def machine_findings(document: object, tasks: list[dict[str, Any]]) -> Iterator[
         yield find("SO900", "definition", "the definition is no JSON of the Amazon States Language")
         return
     states = machine_states(document)
+    for state in states:
+        yield from _not_understood(state)
     yield from _logging(document, states)
     raised, passed = raised_names(states), passed_texts(states)
     for state in states:
@@ -92,6 +103,19 @@ def machine_findings(document: object, tasks: list[dict[str, Any]]) -> Iterator[
         yield from writers_findings(state, passed)
         yield from retry_findings(state, raised)
         yield from overrides_findings(state, tasks)
+
+
+def _not_understood(state: State) -> Iterator[Finding]:
+    """A state that is no object, and members of another type than the language has for them."""
+    if not state.is_object:
+        yield find("SO900", state.where, "this state is no JSON object, so nothing in it was looked at")
+    for name, (types, expected) in _TYPES.items():
+        if name in state.body and not isinstance(state.body[name], types):
+            yield find(
+                "SO900",
+                at(state.where, name),
+                f"{name} is not of the type that it must have ({expected}), so it was not looked at",
+            )
 
 
 def _logging(document: object, states: list[State]) -> Iterator[Finding]:

@@ -78,6 +78,7 @@ class State:
         express: Whether it runs in an Express workflow.
         bounded: Whether its state machine has a TimeoutSeconds.
         copies: How many of it may run at once, by the Maps around it.
+        is_object: Whether it is a JSON object; else ``body`` is empty.
     """
 
     name: str
@@ -88,6 +89,7 @@ class State:
     express: bool = False
     bounded: bool = False
     copies: int = 1
+    is_object: bool = True
 
     @property
     def integration(self) -> str:
@@ -216,6 +218,7 @@ def _inner(machine: State) -> Iterator[State]:
             body=members(body),
             jsonata=_is_jsonata(members(body), said == "JSONata" if said else machine.jsonata),
             language=said,
+            is_object=isinstance(body, dict),
         )
 
 

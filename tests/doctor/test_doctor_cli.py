@@ -77,6 +77,23 @@ def test_a_document_cannot_write_to_the_terminal(tmp_path: Path, capsys: pytest.
     assert out.replace("\n", "").isprintable()
 
 
+@pytest.mark.parametrize(
+    ("state", "where"),
+    [(7, "States.A"), (None, "States.A")]
+    + [
+        ({"Type": "Task", "Resource": "arn:aws:states:::lambda:invoke", name: value, "End": True}, f"States.A.{name}")
+        for name, value in [("Resource", 7), ("Parameters", []), ("Arguments", 7), ("Retry", {}), ("Catch", "x")]
+    ],
+)
+def test_what_is_not_understood_is_said(
+    state: Any, where: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A state that is no object, and a member of the wrong type, are SO900 at their place, not "nothing found"."""
+    files = _written(tmp_path, machine={"StartAt": "A", "States": {"A": state}})
+    assert main(["doctor", *files, "--json"]) == 1
+    assert ("SO900", where) in {(each["rule"], each["where"]) for each in _json(capsys)["findings"]}
+
+
 def test_json_is_for_machines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """``--json`` prints what was checked and what was found, on one line."""
     [file] = _written(tmp_path, task={**task(), "taskRoleArn": None})
