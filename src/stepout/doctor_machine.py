@@ -110,12 +110,20 @@ def _not_understood(state: State) -> Iterator[Finding]:
     if not state.is_object:
         yield find("SO900", state.where, "this state is no JSON object, so nothing in it was looked at")
     for name, (types, expected) in _TYPES.items():
-        if name in state.body and not isinstance(state.body[name], types):
+        value = state.body.get(name)
+        if name in state.body and not isinstance(value, types) and not _filled_in_later(value):
             yield find(
                 "SO900",
                 at(state.where, name),
                 f"{name} is not of the type that it must have ({expected}), so it was not looked at",
             )
+
+
+def _filled_in_later(value: object) -> bool:
+    """Tell whether a deployment replaces a value: ``${…}``, or a function of CloudFormation."""
+    if isinstance(value, dict):
+        return len(value) == 1 and all(name == "Ref" or str(name).startswith("Fn::") for name in value)
+    return isinstance(value, str) and "${" in value
 
 
 def _logging(document: object, states: list[State]) -> Iterator[Finding]:

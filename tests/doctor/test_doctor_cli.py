@@ -444,3 +444,14 @@ def test_an_unreachable_service_is_an_error() -> None:
     seen, [finding] = look_state_machine(client, "arn:aws:states:eu-west-1:123456789012:stateMachine:a")
     assert (seen, finding.rule) == ([], "SO900")
     assert "EndpointConnectionError" in finding.what
+
+
+@pytest.mark.parametrize("body", [{"Resource": {"Fn::GetAtt": ["Job", "Arn"]}}, {"Parameters": "${JobParameters}"}])
+def test_what_a_deployment_fills_in_is_understood(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], body: dict[str, Any]
+) -> None:
+    """A placeholder stands for what comes in its place, whatever its own type is."""
+    state = {"Type": "Task", "Resource": "arn:aws:states:::sns:publish", "End": True, **body}
+    files = _written(tmp_path, machine={"StartAt": "A", "States": {"A": state}})
+    main(["doctor", *files, "--json"])
+    assert "SO900" not in [each["rule"] for each in _json(capsys)["findings"]]
