@@ -30,6 +30,7 @@ _HEADER = "wave goes back to correct the lengths in its header"
 _TURNS = "what was committed is not written to again"
 _NUMBER = "an artifact has no file descriptor"
 _NAME = "a reader's name is its object's URL, a writer's the artifact's"
+_PROCESS = "the test's own process of Python, in which nothing is routed"
 _READER = "the test writes to, or cuts, what it reads"
 _BZ2_NAMES = ("testOpenBytesFilename", "testOpenFilename", "testOpenPathLikeFilename")  # since 3.13
 _LZMA_NAMES = (
@@ -123,6 +124,7 @@ SUITES: dict[str, Suite] = {
             "test_repr": _NAME, "test_closefd_attr": _NUMBER, "test_fileio_closefd": _NUMBER,
             "test_read_closed": _NUMBER, "test_issue25862": _READER,
             "test_illegal_encoder": _READER,
+            "test_create_at_shutdown_with_encoding": _PROCESS, "test_create_at_shutdown_without_encoding": _PROCESS,
         },
         modules=("test.test_io.test_general", "test.test_io"),
     ),
