@@ -157,9 +157,10 @@ def lambda_zip() -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for package in packages:
-            for path in sorted(Path(package.__path__[0]).iterdir()):
+            folder = Path(package.__path__[0])
+            for path in sorted(folder.rglob("*")):  # it follows no link: a checkout's lead to the other packages
                 if path.suffix in {".py", ".json", ".typed"}:
-                    archive.write(path, f"{package.__name__.replace('.', '/')}/{path.name}")
+                    archive.write(path, f"{package.__name__.replace('.', '/')}/{path.relative_to(folder).as_posix()}")
     return buffer.getvalue()
 
 

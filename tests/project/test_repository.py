@@ -5,23 +5,22 @@ from __future__ import annotations
 import ast
 import re
 import subprocess
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+from support.tree import ROOT, SOURCES, module_name
 
-ROOT = Path(__file__).resolve().parents[2]
-SOURCES = [
-    file for folder in ("artifacts", "callbacks", "schemas", "src/stepout") for file in (ROOT / folder).glob("*.py")
-]
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
-@pytest.mark.parametrize("file", SOURCES, ids=lambda file: file.name)
+@pytest.mark.parametrize("file", SOURCES, ids=module_name)
 def test_no_file_is_two_rooms_in_one(file: Path) -> None:
     """No source file is longer than 500 lines."""
     assert len(file.read_text(encoding="utf-8").splitlines()) <= 500
 
 
-@pytest.mark.parametrize("file", SOURCES, ids=lambda file: file.name)
+@pytest.mark.parametrize("file", SOURCES, ids=module_name)
 def test_every_module_says_what_it_is(file: Path) -> None:
     """Every module has a docstring."""
     assert ast.get_docstring(ast.parse(file.read_text(encoding="utf-8")))
@@ -44,10 +43,10 @@ def test_links_point_at_the_root_folders() -> None:
     assert links == {f"src/stepout/{name}" for name in ("artifacts", "callbacks", "schemas")}
 
 
-CORE = [file for file in SOURCES if file.parent.name in {"artifacts", "callbacks", "schemas"}]
+CORE = [file for file in SOURCES if file.relative_to(ROOT).parts[0] in {"artifacts", "callbacks", "schemas"}]
 
 
-@pytest.mark.parametrize("file", CORE, ids=lambda file: file.name)
+@pytest.mark.parametrize("file", CORE, ids=module_name)
 def test_nothing_but_the_face_knows_the_face(file: Path) -> None:
     """The three folders import each other at most, never ``stepout`` itself nor a module of the face."""
     names = set()

@@ -10,19 +10,17 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from support.tree import FOLDERS, ROOT, walk
 
-ROOT = Path(__file__).resolve().parents[2]
-FOLDERS = {"stepout": "src/stepout", "stepout/artifacts": "artifacts", "stepout/callbacks": "callbacks"}
-FOLDERS["stepout/schemas"] = "schemas"
 BUILD_FILES = ("pyproject.toml", "setup.py", "README.md", "LICENSE")
 
 
 def _expected() -> set[str]:
     """Every module and data file of the tree, by its name in the wheel."""
     return {
-        f"{package}/{file.name}"
+        f"{package.replace('.', '/')}/{file.relative_to(folder).as_posix()}"
         for package, folder in FOLDERS.items()
-        for file in (ROOT / folder).iterdir()
+        for file in walk(folder)
         if file.suffix in {".py", ".json"} or file.name == "py.typed"
     }
 
@@ -34,8 +32,8 @@ def _checkout(target: Path) -> Path:
         shutil.copy(ROOT / name, target / name)
     for folder in FOLDERS.values():
         shutil.copytree(
-            ROOT / folder,
-            target / folder,
+            folder,
+            target / folder.relative_to(ROOT),
             ignore=lambda where, names: [n for n in names if (Path(where) / n).is_symlink() or n == "__pycache__"],
         )
     return target
@@ -92,14 +90,3 @@ def test_wheel_imports_without_the_sources(wheel: Path, tmp_path: Path) -> None:
         "assert stepout.schemas.schema('pointer')['$id'] == 'urn:stepout:schema:pointer:1'\n"
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "site")], check=True, cwd=tmp_path)
-
-
-def test_folders_are_flat() -> None:
-    """A subpackage works in an editable install and is missing from the wheel, so there is none."""
-    nested = [
-        str(path.relative_to(ROOT))
-        for folder in FOLDERS.values()
-        for path in (ROOT / folder).iterdir()
-        if path.is_dir() and not path.is_symlink() and path.name != "__pycache__"
-    ]
-    assert nested == []
