@@ -1,24 +1,14 @@
 """Put, open, resolve, verify: everything that touches S3.
 
-Where to look:
+Two front doors, and the rooms behind them:
 
-- the face: ``manager`` (``ArtifactManager``), with ``settings`` and ``run`` behind it; ``puts`` (each ``put_…``) over
-  ``outbox`` (one artifact: key, upload, pointer) and ``ledger`` (which names are taken); ``writer`` (``open``),
-  ``adopt``, ``directory``;
-- values to bytes: ``values``, ``media``, ``images``, ``tables`` over ``arrow``;
-- names: ``keys``, ``paths``, ``allow``;
-- sending: ``upload`` over ``plan``, ``sources``, ``ring``, ``hasher``, ``checksums`` and ``multipart``, whose
-  connections are ``warm`` beforehand; ``commit`` and ``retries`` decide what an answer means; ``progress`` and
-  ``report`` tell how far it is; ``correlation`` says whether an answer can be that of its request;
-- many at once: ``many`` (``put_many``, ``read_many``) over ``crew`` (threads, lazily); small objects cost less by
-  ``quick``, which learns a ``sample`` and takes a cheaper route, ``native`` (obstore) or ``light`` (botocore's parts);
-- the store: ``store`` (the protocol), ``s3`` with ``clients``, ``connections``, ``signing``, ``bodies``, ``s3_body``
-  and ``s3_errors``, and ``memory``;
-- reading: ``resolve``, ``resolved`` and ``output`` (documents), ``access`` (what a reader may do; ``cold``: first small
-  reads without botocore), ``artifact`` (one artifact) over
-  ``reading`` (verified, pinned; large objects through ``pipeline``, on as many connections as ``spread`` decides),
-  ``reader`` (``open``, hashed by ``passes``), ``download`` (with ``reserve``), ``listing``, ``parquet``,
-  ``fsspec_path``; ``interop`` and ``result_writer`` for what others wrote.
+- ``manager`` (``ArtifactManager``: every put) over ``writing``: from a value to a committed artifact;
+- ``resolve`` (``resolve`` and its siblings) over ``reading``: from a pointer to verified bytes;
+- ``transfer``: bytes on their way;
+- ``formats``: images and tables, to bytes and back;
+- ``s3``: one bucket through botocore;
+- what they share: ``store`` (the protocol) and ``memory``, ``checksums``, ``media_types``, ``keys``, ``paths``,
+  ``allow``, ``listing`` (a directory's document), ``run`` and ``read_limit``.
 
 Names are imported when they are first used, so that a consumer does not load the producer, nor the other way round.
 """
@@ -30,37 +20,37 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from stepout.artifacts.allow import ANY_BUCKET as ANY_BUCKET
-    from stepout.artifacts.artifact import Artifact as Artifact
-    from stepout.artifacts.budget import ReadBudget as ReadBudget
     from stepout.artifacts.manager import ArtifactManager as ArtifactManager
     from stepout.artifacts.memory import MemoryStore as MemoryStore
-    from stepout.artifacts.output import Output as Output
-    from stepout.artifacts.plan import TransferSettings as TransferSettings
+    from stepout.artifacts.reading.artifact import Artifact as Artifact
+    from stepout.artifacts.reading.budget import ReadBudget as ReadBudget
+    from stepout.artifacts.reading.output import Output as Output
     from stepout.artifacts.resolve import resolve_all as resolve_all
     from stepout.artifacts.resolve import resolve_artifact as resolve_artifact
     from stepout.artifacts.resolve import resolve_output as resolve_output
-    from stepout.artifacts.settings import ObjectLock as ObjectLock
     from stepout.artifacts.store import Encryption as Encryption
     from stepout.artifacts.store import Store as Store
     from stepout.artifacts.store import StoreProfile as StoreProfile
-    from stepout.artifacts.writer import ArtifactTextWriter as ArtifactTextWriter
-    from stepout.artifacts.writer import ArtifactWriter as ArtifactWriter
+    from stepout.artifacts.transfer.plan import TransferSettings as TransferSettings
+    from stepout.artifacts.writing.options import ObjectLock as ObjectLock
+    from stepout.artifacts.writing.writer import ArtifactTextWriter as ArtifactTextWriter
+    from stepout.artifacts.writing.writer import ArtifactWriter as ArtifactWriter
 
 # Public name to the module that defines it; the imports above say the same to type checkers.
 _HOMES: Final = {
     "ANY_BUCKET": "allow",
-    "Artifact": "artifact",
+    "Artifact": "reading.artifact",
     "ArtifactManager": "manager",
-    "ArtifactTextWriter": "writer",
-    "ArtifactWriter": "writer",
+    "ArtifactTextWriter": "writing.writer",
+    "ArtifactWriter": "writing.writer",
     "Encryption": "store",
     "MemoryStore": "memory",
-    "ObjectLock": "settings",
-    "Output": "output",
-    "ReadBudget": "budget",
+    "ObjectLock": "writing.options",
+    "Output": "reading.output",
+    "ReadBudget": "reading.budget",
     "Store": "store",
     "StoreProfile": "store",
-    "TransferSettings": "plan",
+    "TransferSettings": "transfer.plan",
     "resolve_all": "resolve",
     "resolve_artifact": "resolve",
     "resolve_output": "resolve",

@@ -11,11 +11,11 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, final
 
-from stepout.schemas.environment import meant_for, warn_of_unknown
 from stepout.schemas.errors import ConfigurationError, NotAllowedError
-from stepout.schemas.foreign_text import shown
-from stepout.schemas.places import S3_ARN, TablePlace, key_fault, table_place
-from stepout.schemas.places import split_s3_url as split_url
+from stepout.schemas.runtime.environment import meant_for, warn_of_unknown
+from stepout.schemas.text.foreign_text import shown
+from stepout.schemas.text.locations import S3_ARN, TablePlace, key_fault, table_place
+from stepout.schemas.text.locations import split_s3_url as split_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

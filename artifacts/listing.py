@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Final
 
-from stepout.artifacts.media import DIRECTORY
+from stepout.artifacts.media_types import DIRECTORY
 from stepout.artifacts.paths import path_fault
 from stepout.schemas.errors import InvalidDocumentError, NotAllowedError
-from stepout.schemas.json_text import load_json
 from stepout.schemas.pointer import Pointer
 from stepout.schemas.problems import Problem, item, member
+from stepout.schemas.text.json_text import load_json
 
 __all__ = ["FILES_LIMIT", "Entry", "is_directory", "parse_listing", "size_of_files"]
 

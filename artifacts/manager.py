@@ -5,16 +5,14 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from stepout.artifacts import adopt as adoption
-from stepout.artifacts.clients import payer_from_env, profile_from_env, store_for
 from stepout.artifacts.keys import check_prefix, run_folder
-from stepout.artifacts.ledger import Ledger
-from stepout.artifacts.media import DEFAULT, JSON
-from stepout.artifacts.outbox import Outbox, check_mode
-from stepout.artifacts.progress import progress_from
-from stepout.artifacts.puts import Puts
+from stepout.artifacts.media_types import DEFAULT, JSON
 from stepout.artifacts.run import resolve_run, utc_now
-from stepout.artifacts.settings import (
+from stepout.artifacts.s3.clients import payer_from_env, profile_from_env, store_for
+from stepout.artifacts.transfer.progress import progress_from
+from stepout.artifacts.writing import adopt as adoption
+from stepout.artifacts.writing.name_registry import Ledger
+from stepout.artifacts.writing.options import (
     check_bucket,
     check_client,
     check_profile,
@@ -22,10 +20,12 @@ from stepout.artifacts.settings import (
     place_of,
     write_options,
 )
+from stepout.artifacts.writing.puts import Puts
+from stepout.artifacts.writing.writes import Outbox, check_mode
 from stepout.schemas import RunIdentity, dump_json
-from stepout.schemas.environment import meant_for, warn_of_unknown
 from stepout.schemas.errors import ConfigurationError, StoreError
-from stepout.schemas.process import not_picklable
+from stepout.schemas.runtime.environment import meant_for, warn_of_unknown
+from stepout.schemas.runtime.process import not_picklable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,12 +33,12 @@ if TYPE_CHECKING:
     from typing import NoReturn, Self, Unpack
 
     from stepout.artifacts.keys import Layout
-    from stepout.artifacts.outbox import PutOptions
-    from stepout.artifacts.plan import TransferSettings
-    from stepout.artifacts.progress import ProgressSetting
     from stepout.artifacts.run import Clock, Random
-    from stepout.artifacts.settings import ObjectLock
     from stepout.artifacts.store import Encryption, Mode, Store, StoreProfile
+    from stepout.artifacts.transfer.plan import TransferSettings
+    from stepout.artifacts.transfer.progress import ProgressSetting
+    from stepout.artifacts.writing.options import ObjectLock
+    from stepout.artifacts.writing.writes import PutOptions
     from stepout.schemas import Pointer
 
 __all__ = ["ArtifactManager"]

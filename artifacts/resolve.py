@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, TypeGuard
 
 from stepout.artifacts import allow as allow_list
-from stepout.artifacts.access import (
+from stepout.artifacts.reading.access import (
     DOCUMENT_LIMIT,
     Access,
     Verify,
@@ -20,27 +20,27 @@ from stepout.artifacts.access import (
     checked_owner,
     checked_verify,
 )
-from stepout.artifacts.artifact import Artifact
-from stepout.artifacts.budget import ReadBudget, Spending
-from stepout.artifacts.clients import checked_payer, payer_from_env
-from stepout.artifacts.output import Output, make_output
-from stepout.artifacts.resolved import Resolved, gathered, make_foreign, make_one, read_pointer
+from stepout.artifacts.reading.artifact import Artifact
+from stepout.artifacts.reading.budget import ReadBudget, Spending
+from stepout.artifacts.reading.output import Output, make_output
+from stepout.artifacts.reading.resolved import Resolved, gathered, make_foreign, make_one, read_pointer
+from stepout.artifacts.s3.clients import checked_payer, payer_from_env
 from stepout.schemas.array import checked_count
 from stepout.schemas.errors import ConfigurationError, InvalidDocumentError
-from stepout.schemas.foreign_text import logger
-from stepout.schemas.json_value import plain_copy
-from stepout.schemas.locate import (
-    DocumentKind,
-    survey,
-)
 from stepout.schemas.output import TaskOutput
 from stepout.schemas.pointer import Pointer
 from stepout.schemas.problems import Problem, invalid_document
+from stepout.schemas.search.locate import (
+    DocumentKind,
+    survey,
+)
+from stepout.schemas.text.foreign_text import logger
+from stepout.schemas.text.json_value import plain_copy
 
 if TYPE_CHECKING:
     from stepout.artifacts.allow import Allowed, AnyBucket
-    from stepout.artifacts.interop import ForeignReference
-    from stepout.artifacts.result_writer import ChildResult
+    from stepout.artifacts.reading.foreign import ForeignReference
+    from stepout.artifacts.reading.result_writer import ChildResult
     from stepout.schemas.contract import Contract
 
 __all__ = ["Output", "ReadBudget", "Resolved", "read_result_writer", "resolve", "resolve_all", "resolve_artifact"]
@@ -214,8 +214,8 @@ def resolve_all(  # noqa: PLR0913 - as above
     """Resolve every task output, pointer and foreign reference in a document, such as the results of a Map state.
 
     What a state machine merged into another document (``ResultPath: "$.score"``) is found too, and so is what a task
-    put into its own result; ``stepout.schemas.traversal`` has the rule. A ``ResultWriter``'s manifest is followed: the
-    outputs of its children that succeeded are found as if they stood in its place, at
+    put into its own result; ``stepout.schemas.search.traversal`` has the rule. A ``ResultWriter``'s manifest is
+    followed: the outputs of its children that succeeded are found as if they stood in its place, at
     ``$.ResultWriterDetails.SUCCEEDED[0]`` and so on. A manifest never leads to another: what a child names in its
     turn is refused, and resolved by itself.
 
@@ -285,8 +285,8 @@ def read_result_writer(  # noqa: PLR0913 - as above
         NotAllowedError: The manifest or a result file lies outside the allow-list.
         StoreError: Missing, denied, changed, or unreachable.
     """
-    from stepout.artifacts.interop import find_references, opened_texts
-    from stepout.artifacts.result_writer import children_of
+    from stepout.artifacts.reading.foreign import find_references, opened_texts
+    from stepout.artifacts.reading.result_writer import children_of
 
     access = _access(allow, client, True, max_size, expected_bucket_owner, request_payer, budget)
     value = opened_texts(_value(document, access))
@@ -331,11 +331,11 @@ def _value(document: object, access: Access, **run: str | None) -> Any:
     if isinstance(document, Pointer | TaskOutput):
         return document.to_dict()
     if _is_url(document):
-        from stepout.artifacts.pulled import Outcomes
+        from stepout.artifacts.reading.outcome import Outcomes
 
         return Outcomes(**run).read(document, access)
     if isinstance(document, str | bytes | bytearray | memoryview):
-        from stepout.artifacts.interop import load_foreign
+        from stepout.artifacts.reading.foreign import load_foreign
 
         return load_foreign(document)
     return plain_copy(document) if isinstance(document, Mapping) and not isinstance(document, dict) else document
@@ -347,8 +347,8 @@ def _is_url(document: object) -> TypeGuard[str]:
 
 def _of_url(document: object, count: int | None, access: Access, execution: str | None, state: str | None) -> Resolved:
     """Resolve what lies at the URL of an outcome, or at those of all children of an array job."""
-    from stepout.artifacts.array_job import incomplete, read_children
-    from stepout.artifacts.pulled import Outcomes
+    from stepout.artifacts.reading.array_job import incomplete, read_children
+    from stepout.artifacts.reading.outcome import Outcomes
 
     if not _is_url(document):
         msg = "count=, execution= and state= are for the URL of an outcome, s3://… or dynamodb://…: this is a document"
@@ -381,12 +381,12 @@ def _one(document: object, access: Access, *, follow: bool, **run: str | None) -
     value = _value(document, access, **run)
     seen = survey(value)
     if seen.texts:
-        from stepout.artifacts.interop import opened_texts
+        from stepout.artifacts.reading.foreign import opened_texts
 
         value = opened_texts(value)
         seen = survey(value)
     if not seen.found:
-        from stepout.artifacts.interop import find_references, load_foreign, opened_texts
+        from stepout.artifacts.reading.foreign import find_references, load_foreign, opened_texts
 
         value = opened_texts(value)
         references = find_references(value)

@@ -61,7 +61,7 @@ def artifact(job: Job, key: str, **options: Any) -> Any:
 
 def reading_client(job: Job) -> Any:
     """Make the client that stepout makes for itself."""
-    from stepout.artifacts.clients import make_client
+    from stepout.artifacts.s3.clients import make_client
 
     return make_client(endpoint_url=job.endpoint)
 

@@ -80,7 +80,7 @@ def _boto3_get(threads: int) -> Make:
 
 def _bare_put(job: Job) -> Work:
     """A bare ``put_object`` on the client that stepout builds: what the manager's own cost is measured against."""
-    from stepout.artifacts.clients import make_client
+    from stepout.artifacts.s3.clients import make_client
 
     client, bodies = make_client(endpoint_url=job.endpoint, region="us-east-1"), _bodies(job)
 
@@ -266,7 +266,7 @@ def _ours_get(threads: int) -> Make:
 def _shared(job: Job) -> Any:
     """Resolve all pointers as one output, with the client that stepout builds."""
     import stepout
-    from stepout.artifacts.quick import QuickStore
+    from stepout.artifacts.s3.fast_store import QuickStore
 
     keys = [_key(job, number) for number in range(job.count)]
     document = {"stepout": "output/1", "artifacts": {f"n{at}": ours.pointer(job, key) for at, key in enumerate(keys)}}

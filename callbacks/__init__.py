@@ -6,17 +6,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from stepout.callbacks.activity_worker import ActivityWorker
-    from stepout.callbacks.dynamodb import DynamoDbTarget
-    from stepout.callbacks.notify import EventBridgeTarget, SnsTarget
-    from stepout.callbacks.places import FileTarget, StdoutTarget
-    from stepout.callbacks.ports import Artifacts, Target
-    from stepout.callbacks.pull import PullTarget
-    from stepout.callbacks.recording import RecordingTarget
-    from stepout.callbacks.sfn import StepFunctionsTarget
-    from stepout.callbacks.sqs import SqsTarget
-    from stepout.callbacks.sqs_worker import SqsWorker
+    from stepout.callbacks.protocols import Artifacts, Target
+    from stepout.callbacks.targets.dynamodb import DynamoDbTarget
+    from stepout.callbacks.targets.local import FileTarget, StdoutTarget
+    from stepout.callbacks.targets.notifications import EventBridgeTarget, SnsTarget
+    from stepout.callbacks.targets.pull import PullTarget
+    from stepout.callbacks.targets.recording import RecordingTarget
+    from stepout.callbacks.targets.sfn import StepFunctionsTarget
+    from stepout.callbacks.targets.sqs import SqsTarget
     from stepout.callbacks.task import Task
+    from stepout.callbacks.worker.activity import ActivityWorker
+    from stepout.callbacks.worker.sqs import SqsWorker
 
 __all__ = [
     "ActivityWorker",
@@ -36,19 +36,19 @@ __all__ = [
 ]
 
 _HOMES = {
-    "ActivityWorker": "activity_worker",
-    "Artifacts": "ports",
-    "DynamoDbTarget": "dynamodb",
-    "EventBridgeTarget": "notify",
-    "FileTarget": "places",
-    "PullTarget": "pull",
-    "RecordingTarget": "recording",
-    "SnsTarget": "notify",
-    "SqsTarget": "sqs",
-    "SqsWorker": "sqs_worker",
-    "StdoutTarget": "places",
-    "StepFunctionsTarget": "sfn",
-    "Target": "ports",
+    "ActivityWorker": "worker.activity",
+    "Artifacts": "protocols",
+    "DynamoDbTarget": "targets.dynamodb",
+    "EventBridgeTarget": "targets.notifications",
+    "FileTarget": "targets.local",
+    "PullTarget": "targets.pull",
+    "RecordingTarget": "targets.recording",
+    "SnsTarget": "targets.notifications",
+    "SqsTarget": "targets.sqs",
+    "SqsWorker": "worker.sqs",
+    "StdoutTarget": "targets.local",
+    "StepFunctionsTarget": "targets.sfn",
+    "Target": "protocols",
     "Task": "task",
 }
 

@@ -34,15 +34,15 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from stepout.callbacks.failure import clean, fit_cause
-from stepout.callbacks.pull_reading import read_array_at, read_at
-from stepout.callbacks.stopped import cause_document, judge, task_from_detail
+from stepout.callbacks.delivery.failure import clean, fit_cause
+from stepout.callbacks.stopped_task import cause_document, judge, task_from_detail
+from stepout.callbacks.targets.pull_reading import read_array_at, read_at
 from stepout.schemas import Problem, TaskOutput, invalid_document, rules
 from stepout.schemas.array import checked_count, index_ranges
 from stepout.schemas.errors import InvalidDocumentError, StepoutError
-from stepout.schemas.json_text import load_json
 from stepout.schemas.pull import Failure
-from stepout.schemas.s3_profile import payer_of, profile_words_from
+from stepout.schemas.runtime.s3_profile import payer_of, profile_words_from
+from stepout.schemas.text.json_text import load_json
 
 __all__ = ["NOTHING_REPORTED", "handler", "named"]
 

@@ -8,22 +8,22 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypedDict, TypeVar, Unpack
 
-from stepout.callbacks.decorate import as_task
-from stepout.callbacks.document import DocumentRules
-from stepout.callbacks.ending import Ending, Flag
-from stepout.callbacks.heart import Heart, interval_of
-from stepout.callbacks.held_signals import HeldSignals, held_signals
-from stepout.callbacks.logs import redacted_logs
-from stepout.callbacks.ports import KeptToProcess
-from stepout.callbacks.redact import Redactor
-from stepout.callbacks.report import Reporter
-from stepout.callbacks.result import TaskResult
-from stepout.callbacks.settings import parse_input, read_settings, take_token
-from stepout.callbacks.signals import STOPS, Reactions, SignalGuard, grace_of
-from stepout.callbacks.stillborn import report_stillborn
-from stepout.schemas.environment import warn_of_unknown
+from stepout.callbacks.decorator import as_task
+from stepout.callbacks.delivery.logs import redacted_logs
+from stepout.callbacks.delivery.redaction import Redactor
+from stepout.callbacks.environment import parse_input, read_settings, take_token
+from stepout.callbacks.lifecycle.completion import Ending, Flag
+from stepout.callbacks.lifecycle.document import DocumentRules
+from stepout.callbacks.lifecycle.heartbeat import Heart, interval_of
+from stepout.callbacks.lifecycle.held_signals import HeldSignals, held_signals
+from stepout.callbacks.lifecycle.result import TaskResult
+from stepout.callbacks.lifecycle.signals import STOPS, Reactions, SignalGuard, grace_of
+from stepout.callbacks.lifecycle.startup_failure import report_stillborn
+from stepout.callbacks.protocols import KeptToProcess
+from stepout.callbacks.targets.fan_out import Reporter
 from stepout.schemas.errors import ConfigurationError, InvalidDocumentError, TaskError
-from stepout.schemas.process import Home, not_picklable
+from stepout.schemas.runtime.environment import warn_of_unknown
+from stepout.schemas.runtime.process import Home, not_picklable
 from stepout.schemas.spill import DEFAULT_BUDGET, Spill, check_budget
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from mypy_boto3_stepfunctions import SFNClient
 
-    from stepout.callbacks.ports import Artifacts, Target
+    from stepout.callbacks.protocols import Artifacts, Target
     from stepout.schemas import RunIdentity
     from stepout.schemas.contract import Contract
 

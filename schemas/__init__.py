@@ -11,42 +11,42 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from stepout.schemas.contract import Contract as Contract
     from stepout.schemas.identity import RunIdentity as RunIdentity
-    from stepout.schemas.json_text import dump_json as dump_json
-    from stepout.schemas.json_text import load_json as load_json
-    from stepout.schemas.json_value import json_problems as json_problems
-    from stepout.schemas.locate import Found as Found
-    from stepout.schemas.locate import TheDocument as TheDocument
-    from stepout.schemas.locate import find_documents as find_documents
-    from stepout.schemas.locate import find_failures as find_failures
-    from stepout.schemas.locate import the_document as the_document
     from stepout.schemas.output import TaskOutput as TaskOutput
     from stepout.schemas.pointer import Pointer as Pointer
     from stepout.schemas.problems import Problem as Problem
     from stepout.schemas.problems import describe_problems as describe_problems
     from stepout.schemas.problems import invalid_document as invalid_document
+    from stepout.schemas.search.locate import Found as Found
+    from stepout.schemas.search.locate import TheDocument as TheDocument
+    from stepout.schemas.search.locate import find_documents as find_documents
+    from stepout.schemas.search.locate import find_failures as find_failures
+    from stepout.schemas.search.locate import the_document as the_document
     from stepout.schemas.spill import fit as fit
+    from stepout.schemas.text.json_text import dump_json as dump_json
+    from stepout.schemas.text.json_text import load_json as load_json
+    from stepout.schemas.text.json_value import json_problems as json_problems
     from stepout.schemas.validation import schema as schema
     from stepout.schemas.validation import validate as validate
 
 # Public name to the module that defines it; the imports above say the same to type checkers.
 _HOMES: Final = {
     "Contract": "contract",
-    "Found": "locate",
+    "Found": "search.locate",
     "Pointer": "pointer",
     "Problem": "problems",
     "RunIdentity": "identity",
     "TaskOutput": "output",
-    "TheDocument": "locate",
+    "TheDocument": "search.locate",
     "describe_problems": "problems",
-    "dump_json": "json_text",
-    "find_documents": "locate",
-    "find_failures": "locate",
+    "dump_json": "text.json_text",
+    "find_documents": "search.locate",
+    "find_failures": "search.locate",
     "fit": "spill",
     "invalid_document": "problems",
-    "json_problems": "json_value",
-    "load_json": "json_text",
+    "json_problems": "text.json_value",
+    "load_json": "text.json_text",
     "schema": "validation",
-    "the_document": "locate",
+    "the_document": "search.locate",
     "validate": "validation",
 }
 

@@ -13,7 +13,7 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from stepout.schemas.errors import ConfigurationError
-from stepout.schemas.places import split_s3_url, table_place
+from stepout.schemas.text.locations import split_s3_url, table_place
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

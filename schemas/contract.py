@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from stepout.schemas import rules
 from stepout.schemas.errors import ConfigurationError, InvalidDocumentError
-from stepout.schemas.json_text import load_json
-from stepout.schemas.json_value import json_problems, plain_copy
 from stepout.schemas.problems import Problem, describe_problems, member, tidy
+from stepout.schemas.text.json_text import load_json
+from stepout.schemas.text.json_value import json_problems, plain_copy
 from stepout.schemas.validation import location_of, registry
 
 if TYPE_CHECKING:

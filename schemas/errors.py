@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from stepout.schemas.foreign_text import shown
+from stepout.schemas.text.foreign_text import shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

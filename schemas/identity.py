@@ -10,8 +10,8 @@ from typing import Any, Final
 from stepout.schemas import rules
 from stepout.schemas.array import array_index
 from stepout.schemas.errors import ConfigurationError
-from stepout.schemas.json_value import DEPTH_LIMIT, NotPlainError, copy_json, json_problems, plain_copy
 from stepout.schemas.problems import Problem, invalid_document, member
+from stepout.schemas.text.json_value import DEPTH_LIMIT, NotPlainError, copy_json, json_problems, plain_copy
 
 __all__ = ["MAP_INDEX", "RunIdentity", "producer_problems", "read_producer"]
 

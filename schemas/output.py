@@ -8,10 +8,10 @@ from typing import Any, Final
 
 from stepout.schemas import rules
 from stepout.schemas.identity import RunIdentity, producer_problems, read_producer
-from stepout.schemas.json_text import dump_json
-from stepout.schemas.json_value import DEPTH_LIMIT, NotPlainError, copy_json, json_problems, plain_copy
 from stepout.schemas.pointer import Pointer, pointer_problems, read_pointer
 from stepout.schemas.problems import Problem, invalid_document, member
+from stepout.schemas.text.json_text import dump_json
+from stepout.schemas.text.json_value import DEPTH_LIMIT, NotPlainError, copy_json, json_problems, plain_copy
 
 __all__ = ["OUTPUT_MEMBERS", "OUTPUT_VERSION", "TaskOutput", "is_pointer", "output_problems"]
 

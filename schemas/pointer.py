@@ -7,9 +7,16 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from stepout.schemas import rules
-from stepout.schemas.json_text import dump_json
-from stepout.schemas.json_value import DEPTH_LIMIT, INTEGER_LIMIT, NotPlainError, copy_json, json_problems, plain_copy
 from stepout.schemas.problems import Problem, invalid_document, member
+from stepout.schemas.text.json_text import dump_json
+from stepout.schemas.text.json_value import (
+    DEPTH_LIMIT,
+    INTEGER_LIMIT,
+    NotPlainError,
+    copy_json,
+    json_problems,
+    plain_copy,
+)
 
 __all__ = ["POINTER_MEMBERS", "POINTER_VERSION", "Pointer", "pointer_problems", "read_pointer"]
 

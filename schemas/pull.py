@@ -12,16 +12,16 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from stepout.schemas.errors import ConfigurationError, InvalidDocumentError, OutputTooLargeError
-from stepout.schemas.foreign_text import shown
-from stepout.schemas.json_text import dump_json, load_json
-from stepout.schemas.places import PARTITION_KEY_BYTES
 from stepout.schemas.problems import Problem, invalid_document
+from stepout.schemas.text.foreign_text import shown
+from stepout.schemas.text.json_text import dump_json, load_json
+from stepout.schemas.text.locations import PARTITION_KEY_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from stepout.schemas.identity import RunIdentity
-    from stepout.schemas.places import TablePlace
+    from stepout.schemas.text.locations import TablePlace
 
 __all__ = [
     "FAILED",

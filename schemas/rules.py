@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
-from stepout.schemas.json_value import INTEGER_LIMIT
 from stepout.schemas.problems import Problem
+from stepout.schemas.text.json_value import INTEGER_LIMIT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -6,10 +6,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from stepout.schemas.errors import ConfigurationError, OutputTooLargeError
-from stepout.schemas.foreign_text import logger
-from stepout.schemas.json_text import dump_json
 from stepout.schemas.output import TaskOutput
 from stepout.schemas.pointer import Pointer
+from stepout.schemas.text.foreign_text import logger
+from stepout.schemas.text.json_text import dump_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from stepout.schemas import rules
 from stepout.schemas.errors import ConfigurationError
-from stepout.schemas.json_value import json_problems
 from stepout.schemas.output import OUTPUT_VERSION, is_pointer
 from stepout.schemas.pointer import POINTER_VERSION
 from stepout.schemas.problems import Problem, item, member, tidy
+from stepout.schemas.text.json_value import json_problems
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 pytest_plugins = [
-    name for name in ("support.seaweed", "support.ministack", "support.sfn_strict") if find_spec(name) is not None
+    name
+    for name in ("support.seaweed", "support.ministack", "support.sfn_strict", "support.queues")
+    if find_spec(name) is not None
 ]
 
 # How long an example takes says how busy the machine is, and nothing of the code.

@@ -21,12 +21,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from stepout.artifacts.allow import ANY_BUCKET
-    from stepout.artifacts.artifact import Artifact
-    from stepout.artifacts.budget import ReadBudget
     from stepout.artifacts.manager import ArtifactManager
-    from stepout.artifacts.many import read_many
-    from stepout.artifacts.output import Output
-    from stepout.artifacts.plan import TransferSettings
+    from stepout.artifacts.reading.artifact import Artifact
+    from stepout.artifacts.reading.budget import ReadBudget
+    from stepout.artifacts.reading.output import Output
     from stepout.artifacts.resolve import (
         read_result_writer,
         resolve,
@@ -34,9 +32,11 @@ if TYPE_CHECKING:
         resolve_artifact,
         resolve_output,
     )
-    from stepout.artifacts.settings import ObjectLock
     from stepout.artifacts.store import Encryption, StoreProfile
-    from stepout.callbacks.ports import Target
+    from stepout.artifacts.transfer.many import read_many
+    from stepout.artifacts.transfer.plan import TransferSettings
+    from stepout.artifacts.writing.options import ObjectLock
+    from stepout.callbacks.protocols import Target
     from stepout.callbacks.task import Task
     from stepout.schemas.contract import Contract
     from stepout.schemas.errors import (
@@ -141,12 +141,12 @@ __all__ = [
 
 _HOMES = {
     "stepout.artifacts.allow": ("ANY_BUCKET",),
-    "stepout.artifacts.artifact": ("Artifact",),
-    "stepout.artifacts.budget": ("ReadBudget",),
+    "stepout.artifacts.reading.artifact": ("Artifact",),
+    "stepout.artifacts.reading.budget": ("ReadBudget",),
     "stepout.artifacts.manager": ("ArtifactManager",),
-    "stepout.artifacts.many": ("read_many",),
-    "stepout.artifacts.plan": ("TransferSettings",),
-    "stepout.artifacts.output": ("Output",),
+    "stepout.artifacts.transfer.many": ("read_many",),
+    "stepout.artifacts.transfer.plan": ("TransferSettings",),
+    "stepout.artifacts.reading.output": ("Output",),
     "stepout.artifacts.resolve": (
         "read_result_writer",
         "resolve",
@@ -154,9 +154,9 @@ _HOMES = {
         "resolve_artifact",
         "resolve_output",
     ),
-    "stepout.artifacts.settings": ("ObjectLock",),
+    "stepout.artifacts.writing.options": ("ObjectLock",),
     "stepout.artifacts.store": ("Encryption", "StoreProfile"),
-    "stepout.callbacks.ports": ("Target",),
+    "stepout.callbacks.protocols": ("Target",),
     "stepout.callbacks.task": ("Task",),
     "stepout.schemas.contract": ("Contract",),
     "stepout.schemas.identity": ("RunIdentity",),

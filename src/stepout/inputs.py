@@ -17,17 +17,17 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any, Final
 
-from stepout.callbacks.settings import InputUrl
+from stepout.callbacks.environment import InputUrl
 from stepout.schemas import find_documents
-from stepout.schemas.environment import meant_for
 from stepout.schemas.errors import ConfigurationError, InvalidDocumentError
-from stepout.schemas.traversal import called
+from stepout.schemas.runtime.environment import meant_for
+from stepout.schemas.search.traversal import called
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from stepout.artifacts.allow import Allowed, AnyBucket
-    from stepout.artifacts.artifact import Artifact
+    from stepout.artifacts.reading.artifact import Artifact
 
 __all__ = ["TaskInput", "is_document"]
 
@@ -105,7 +105,7 @@ class TaskInput:
             return self._value
 
     def _resolved(self) -> Any:
-        from stepout.artifacts.artifact import Artifact
+        from stepout.artifacts.reading.artifact import Artifact
         from stepout.artifacts.resolve import resolve
 
         found = resolve(self._value, allow=self._allowed, client=self._client)

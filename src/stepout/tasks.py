@@ -8,14 +8,14 @@ import os
 import warnings
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, Self, TypeVar, Unpack, cast, overload
 
-from stepout.callbacks.decorate import as_task
-from stepout.callbacks.exit_codes import passed_on
+from stepout.callbacks.decorator import as_task
+from stepout.callbacks.lifecycle.uncaught import UncaughtHook, watch_uncaught
+from stepout.callbacks.process.exit_codes import passed_on
 from stepout.callbacks.task import Task, TaskOptions
-from stepout.callbacks.uncaught import UncaughtHook, watch_uncaught
 from stepout.inputs import TaskInput
 from stepout.schemas import RunIdentity
-from stepout.schemas.environment import meant_for
 from stepout.schemas.errors import ConfigurationError, StoreError
+from stepout.schemas.runtime.environment import meant_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from stepout.artifacts.allow import Allowed, AnyBucket
     from stepout.artifacts.manager import ArtifactManager
     from stepout.artifacts.store import Store
-    from stepout.callbacks.ports import Artifacts, Target
+    from stepout.callbacks.protocols import Artifacts, Target
     from stepout.schemas import Pointer
 
 __all__ = ["OpenTask", "OpenTaskOptions", "open_task", "task"]

@@ -7,6 +7,6 @@ report. See "Test your task" in the README.
 from __future__ import annotations
 
 from stepout.artifacts.memory import MemoryStore
-from stepout.callbacks.recording import RecordingTarget
+from stepout.callbacks.targets.recording import RecordingTarget
 
 __all__ = ["MemoryStore", "RecordingTarget"]

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stepout.asl import StateOptions
-from stepout.asl_chain import chain
-from stepout.asl_services import KINDS, OVERRIDES_LIMIT, overrides_size
+from stepout.asl.chain import chain
+from stepout.asl.services import KINDS, OVERRIDES_LIMIT, overrides_size
+from stepout.asl.variables import StateOptions
 from stepout.cli import main
 from stepout.schemas.errors import ConfigurationError
 

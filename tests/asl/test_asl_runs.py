@@ -23,12 +23,12 @@ from support.ministack import (
 )
 
 import stepout
-from stepout.asl import StateOptions
-from stepout.asl_chain import chain
-from stepout.asl_services import KINDS, OVERRIDES_LIMIT, overrides_size
-from stepout.asl_states import machine_of, state_machine, task_state
-from stepout.demo_machine import lambda_zip
-from stepout.local import clean_environment
+from stepout.asl.chain import chain
+from stepout.asl.services import KINDS, OVERRIDES_LIMIT, overrides_size
+from stepout.asl.states import machine_of, state_machine, task_state
+from stepout.asl.variables import StateOptions
+from stepout.demo.deployment import lambda_zip
+from stepout.local.aws import clean_environment
 
 if TYPE_CHECKING:
     from stepout.local import LocalAws
@@ -59,7 +59,7 @@ QUEUE_WORKER = (
     + """
 import os, sys
 import boto3
-from stepout.callbacks.job import read_job
+from stepout.callbacks.worker.job import read_job
 
 sqs = boto3.client("sqs")
 message = sqs.receive_message(QueueUrl=sys.argv[1], WaitTimeSeconds=20)["Messages"][0]
@@ -72,7 +72,7 @@ ACTIVITY_WORKER = (
     + """
 import os, sys
 import boto3
-from stepout.callbacks.job import read_job
+from stepout.callbacks.worker.job import read_job
 
 taken = {}
 while not taken.get("taskToken"):

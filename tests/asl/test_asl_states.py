@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stepout.asl import Expression, StateOptions
-from stepout.asl_services import KINDS, OVERRIDES_LIMIT, overrides_size
-from stepout.asl_states import RETRYABLE, state_machine, state_warnings, task_state
+from stepout.asl.services import KINDS, OVERRIDES_LIMIT, overrides_size
+from stepout.asl.states import RETRYABLE, state_machine, state_warnings, task_state
+from stepout.asl.variables import Expression, StateOptions
 from stepout.cli import main
 from stepout.schemas import errors
 from stepout.schemas.errors import ConfigurationError
@@ -275,7 +275,7 @@ def test_ec2_needs_no_network_and_fifo_queues_get_a_group() -> None:
 
 def test_message_body_is_what_a_worker_reads() -> None:
     """The worker's own parser takes the body: every member is a variable that it knows."""
-    from stepout.callbacks.job import JOB_VARIABLES
+    from stepout.callbacks.worker.job import JOB_VARIABLES
 
     body = task_state("sqs", options(in_map=True))["Parameters"]["MessageBody"]
     assert {name.removesuffix(".$") for name in body} <= set(JOB_VARIABLES)

@@ -1,140 +1,227 @@
-"""Variables that nobody knows, and tasks that nobody entered: both say what was meant."""
-# ruff: noqa: PT031 - a task is dropped in two steps
+"""What a task reads from its environment, and the targets that it names."""
 
 from __future__ import annotations
 
-import contextlib
-import gc
-import logging
-import re
-import warnings
-from pathlib import Path
-from typing import TYPE_CHECKING
+import io
+import json
+import os
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-import stepout
-from stepout.artifacts import allow
-from stepout.callbacks.settings import read_settings
-from stepout.schemas import environment
-from stepout.schemas.environment import INTERNAL, VARIABLES, meant_for
-from stepout.schemas.errors import ConfigurationError
-from stepout.testing import MemoryStore, RecordingTarget
+from stepout.callbacks import FileTarget, RecordingTarget, StdoutTarget, StepFunctionsTarget, Target, Task
+from stepout.callbacks.environment import read_settings, take_token
+from stepout.callbacks.lifecycle.heartbeat import interval_of
+from stepout.callbacks.targets.registry import TargetContext, parse_targets
+from stepout.schemas.errors import ConfigurationError, InvalidTokenError, TaskClosedError, TaskError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-NAME = re.compile(r"\bSTEPOUT_[A-Z0-9_]*[A-Z0-9]\b(?!…)")
-
-
-def names_in(*folders: str) -> set[str]:
-    """Every variable that files there name; one that ends in an underscore stands for several."""
-    files: list[Path] = []
-    for folder in folders:
-        files += [ROOT / folder] if "." in folder else (ROOT / folder).rglob("*.*")
-    found = {name for path in files if path.suffix in (".py", ".md") for name in NAME.findall(path.read_text("utf-8"))}
-    return {name for name in found if not name.startswith(INTERNAL)}
+TOKEN = "AQCEAAAAKgAAAAMAAAAAAAAAAZ1secret" * 10
+EXECUTION = "arn:aws:states:eu-west-1:123456789012:execution:Segment:one"
 
 
-@pytest.fixture(autouse=True)
-def fresh() -> None:
-    """As in a process that has warned of nothing yet."""
-    environment._warn_once.cache_clear()
-
-
-def test_there_is_one_list_of_variables() -> None:
-    """What the documents name and what is known are the same; the code names no other."""
-    examples = {"STEPOUT_BUKET", "STEPOUT_HOME"}  # of this module's documentation, and of what is no variable
-    assert names_in("README.md", "docs") - examples == set(VARIABLES)
-    assert names_in("artifacts", "callbacks", "schemas", "src") - examples <= set(VARIABLES)
-    table = (ROOT / "README.md").read_text("utf-8").partition("\n## Environment\n")[2].partition("\n## ")[0]
-    listed = set(re.findall(r"`(STEPOUT_[A-Z0-9_]+)`", "".join(re.findall(r"^\| (.*?) \|", table, re.MULTILINE))))
-    assert listed == {name for name in VARIABLES if not name.startswith("STEPOUT_WATCH_")}
-
-
-def _task(environ: Mapping[str, str]) -> None:
-    with stepout.open_task(environ=environ, targets=RecordingTarget()):
-        pass
-
-
-READERS: list[Callable[[Mapping[str, str]], object]] = [
-    _task,
-    lambda environ: stepout.ArtifactManager.from_env(
-        {"STEPOUT_BUCKET": "results", **environ}, bucket=MemoryStore("b-b")
-    ),
-    lambda environ: allow.from_env({"STEPOUT_ALLOW": "", **environ}),
-]
-
-
-@pytest.mark.parametrize("read", READERS)
 @pytest.mark.parametrize(
-    ("name", "meant"),
+    ("environ", "kinds"),
     [
-        ("STEPOUT_BUKET", "STEPOUT_BUCKET"),
-        ("STEPOUT_TOKEN", "STEPOUT_TASK_TOKEN"),
-        ("STEPOUT_HEARTBEAT", "STEPOUT_HEARTBEAT_SECONDS"),
-        ("stepout_bucket", "STEPOUT_BUCKET"),
-        ("STEPOUT_QQQQ", "another beginning"),
+        ({}, [StdoutTarget]),
+        ({"STEPOUT_TASK_TOKEN": TOKEN}, [StepFunctionsTarget]),
+        ({"TASK_TOKEN": TOKEN, "STEPOUT_EXECUTION": EXECUTION}, [StepFunctionsTarget]),
+        ({"STEPOUT_TARGETS": " ", "STEPOUT_TASK_TOKEN": TOKEN}, [StepFunctionsTarget]),
+        ({"STEPOUT_TARGETS": "stdout:", "STEPOUT_EXECUTION": EXECUTION}, [StdoutTarget]),
+        ({"STEPOUT_TARGETS": "sfn: stdout:", "STEPOUT_TASK_TOKEN": TOKEN}, [StepFunctionsTarget, StdoutTarget]),
     ],
 )
-def test_an_unknown_variable_is_named_once(
-    read: Callable[[Mapping[str, str]], object], name: str, meant: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    """By whichever reads the environment first, with what was meant, and without its value."""
-    with caplog.at_level(logging.WARNING, logger="stepout.environment"):
-        for _ in range(3):
-            read({name: "hunter2"})
-    (record,) = [record for record in caplog.records if record.name == "stepout.environment"]
-    assert (name in record.getMessage(), meant in record.getMessage()) == (True, True)
-    assert "hunter2" not in caplog.text
+def test_where_a_task_reports_to(environ: dict[str, str], kinds: list[type[object]]) -> None:
+    """A token means Step Functions; nothing at all means standard output; targets that are named win."""
+    assert [type(target) for target in read_settings(environ, token=take_token(environ)).targets] == kinds
 
 
-def test_known_variables_and_those_of_others_are_no_matter(caplog: pytest.LogCaptureFixture) -> None:
-    """No warning on the happy path."""
-    environment.warn_of_unknown({**dict.fromkeys((*VARIABLES, *INTERNAL), "x"), "STEPOUTS": "x", "MY_STEPOUT_X": "x"})
-    assert caplog.records == []
+def test_an_execution_without_token_and_targets_is_never_a_silent_success() -> None:
+    """The state machine would wait for nothing."""
+    with pytest.raises(ConfigurationError, match="STEPOUT_TASK_TOKEN"):
+        Task.from_env({"STEPOUT_EXECUTION": EXECUTION})
 
 
-def test_what_follows_from_a_misspelt_variable_says_so() -> None:
-    """The bucket of artifacts, the list of buckets, and where the outcome goes."""
+@pytest.mark.parametrize(
+    ("targets", "complaint"),
+    [
+        ("gopher://x", "'gopher' is not known here; known are sfn:, sqs:, s3:, dynamodb:, sns:, events:, stdout:"),
+        ("stdout", "not known"),
+        ("sfn:", "no task token"),
+        ("sfn:arn", "stands alone"),
+        ("stdout:x", "stands alone"),
+        ("file:", "file:///path"),
+        ("file://host/path", "file:///path"),
+        ("file:///no/such/folder/outcome.json", "folder that exists"),
+        ("stdout: gopher:", "not known"),
+    ],
+)
+def test_targets_that_cannot_be_used_are_refused_before_work_starts(targets: str, complaint: str) -> None:
+    """With what would be right."""
+    with pytest.raises(ConfigurationError, match=complaint):
+        Task.from_env({"STEPOUT_TARGETS": targets})
+
+
+@pytest.mark.parametrize(
+    "url", ["file:///tmp/x", "stdout:", "s3://bucket/key stdout:", "s3://bucket/key file:///tmp/x"]
+)
+def test_pull_mode_takes_one_url_and_no_other_target(url: str) -> None:
+    """Whoever may name where an outcome goes must not be able to name a file of the container."""
+    with pytest.raises(ConfigurationError, match="STEPOUT_OUTPUT must be one URL"):
+        Task.from_env({"STEPOUT_OUTPUT": url, "STEPOUT_EXECUTION": EXECUTION})
+
+
+def test_the_token_is_taken_out_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both spellings, also when something else is wrong, and it is in no repr."""
+    monkeypatch.setenv("STEPOUT_TASK_TOKEN", TOKEN)
+    monkeypatch.setenv("TASK_TOKEN", "other")
+    monkeypatch.setenv("STEPOUT_HEARTBEAT_SECONDS", "soon")
+    with pytest.raises(ConfigurationError, match="STEPOUT_HEARTBEAT_SECONDS") as caught:
+        Task.from_env()
+    assert not {"STEPOUT_TASK_TOKEN", "TASK_TOKEN"} & set(os.environ)
+    monkeypatch.delenv("STEPOUT_HEARTBEAT_SECONDS")
+    settings = read_settings({}, token=TOKEN)
+    task = Task(settings.targets)
+    assert TOKEN not in f"{caught.value!r} {settings!r} {task!r} {task._ending._reporter!r} {task._redactor!r}"
+
+
+def test_a_token_over_the_limit_is_refused_and_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not quoted either."""
+    monkeypatch.setenv("STEPOUT_TASK_TOKEN", "t" * 2_049)
+    with pytest.raises(InvalidTokenError, match="2049 characters"):
+        Task.from_env()
+    assert "STEPOUT_TASK_TOKEN" not in os.environ
+    with pytest.raises(InvalidTokenError, match="empty"):
+        Task.from_env({"STEPOUT_TASK_TOKEN": " "})
+
+
+def test_settings_are_read_and_arguments_come_first() -> None:
+    """Numbers, input and run."""
+    environ = {
+        "STEPOUT_HEARTBEAT_SECONDS": "300",
+        "STEPOUT_STOP_TIMEOUT": "120",
+        "STEPOUT_OUTPUT_BUDGET": "1000",
+        "STEPOUT_INPUT": '{"scene": 7}',
+        "STEPOUT_STATE": "Mask",
+        "STEPOUT_ATTEMPT": "2",
+        "STEPOUT_MAP_INDEX": "3-0",
+        "STEPOUT_REDRIVE": "1",
+    }
+    settings = read_settings(environ, token=None)
+    assert (settings.heartbeat, settings.stop_timeout, settings.budget) == (300, 120, 1_000)
+    task = Task.from_env(environ, targets=RecordingTarget(), stop_timeout=7)
+    assert task.input == {"scene": 7}
+    assert task.run.to_dict() == {"state": "Mask", "attempt": 2, "mapIndex": "3-0", "redrive": 1}
+    assert task._ending.stop_timeout == 7
+    assert task._heart._interval == 100
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("STEPOUT_HEARTBEAT_SECONDS", "0"),
+        ("STEPOUT_STOP_TIMEOUT", "inf"),
+        ("STEPOUT_STOP_TIMEOUT", "nan"),
+        ("STEPOUT_OUTPUT_BUDGET", "1e3"),
+        ("STEPOUT_OUTPUT_BUDGET", "300000"),
+        ("STEPOUT_ATTEMPT", "-1"),
+        ("STEPOUT_INPUT", "{"),
+    ],
+)
+def test_settings_that_cannot_be_understood_are_refused(name: str, value: str) -> None:
+    """By name, before work starts."""
+    with pytest.raises(ConfigurationError, match=name):
+        Task.from_env({name: value})
+
+
+def test_the_interval_is_a_third_of_what_the_state_allows() -> None:
+    """And a minute where that is unknown."""
+    assert (interval_of(None), interval_of(300)) == (60, 100)
+
+
+def test_a_file_target_writes_whole_documents(tmp_path: Path) -> None:
+    """A success replaces what was there; only the owner may read it; nothing else is left in the folder."""
+    path = tmp_path / "out come.json"
+    (target,) = parse_targets(path.as_uri(), TargetContext())
+    assert isinstance(target, Target)
+    target.heartbeat()
+    target.failure("E", '{"message": "é"}')
+    assert json.loads(path.read_text("utf-8")) == {"error": "E", "cause": {"message": "é"}}
+    target.success({"stepout": "output/1", "artifacts": {}})
+    assert json.loads(path.read_text("utf-8")) == {"stepout": "output/1", "artifacts": {}}
+    assert os.name == "nt" or path.stat().st_mode & 0o077 == 0
+    assert list(tmp_path.iterdir()) == [path]
+    assert str(path) in repr(target)
+
+
+def test_a_file_target_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
+    """The folder became unwritable by way of a folder in the file's place."""
+    target = FileTarget(tmp_path / "outcome.json")
+    (tmp_path / "outcome.json").mkdir()
+    with pytest.raises(TaskError, match="Nothing was left"):
+        target.success({})
+    assert [path.name for path in tmp_path.iterdir()] == ["outcome.json"]
+
+
+def test_standard_output_gets_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """Escaped, so that no encoding can lose a character; a cause that is no JSON is kept as text."""
+    with Task.from_env({}) as task:
+        task.result["name"] = "é\n"
+    StdoutTarget().failure("E", "no json")
+    lines = capsys.readouterr().out.splitlines()
+    assert [json.loads(line) for line in lines] == [
+        {"stepout": "output/1", "artifacts": {}, "result": {"name": "é\n"}},
+        {"error": "E", "cause": "no json"},
+    ]
+    assert all(line.isascii() for line in lines)
+    assert repr(StdoutTarget()) == "StdoutTarget()"
+
+
+def test_a_closed_standard_output_is_an_undelivered_outcome() -> None:
+    """Somebody closed the pipe."""
+    stream = io.StringIO()
+    stream.close()
+    with pytest.raises(TaskError, match="standard output"):
+        StdoutTarget(stream).success({})
+
+
+def test_a_recording_target_closes_after_one_report() -> None:
+    """As Step Functions does; it can also be told to."""
     target = RecordingTarget()
-    with (
-        pytest.raises(ConfigurationError, match="did you mean STEPOUT_BUCKET"),
-        stepout.open_task(environ={"STEPOUT_BUKET": "results"}, targets=target) as task,
-    ):
-        task.artifacts.put_bytes("a", b"")
-    with pytest.raises(ConfigurationError, match="did you mean STEPOUT_BUCKET"):
-        stepout.ArtifactManager.from_env({"STEPOUT_BUKET": "results"})
-    with pytest.raises(ConfigurationError, match="did you mean STEPOUT_ALLOW"):
-        allow.from_env({"STEPOUT_ALOW": "s3://b/"})
-    with pytest.raises(ConfigurationError, match="did you mean STEPOUT_TASK_TOKEN"):
-        read_settings({"STEPOUT_EXECUTION": "x", "STEPOUT_TASKTOKEN": "t"}, token=None)
-    with pytest.raises(ConfigurationError, match="did you mean STEPOUT_ALLOW"):
-        stepout.open_task(environ={"STEPOUT_ALOW": "s3://b/", "STEPOUT_INPUT": "s3://b/k"}, targets=RecordingTarget())
-    assert meant_for({"STEPOUT_BUKET": ""}, "STEPOUT_ALLOW") == ""
+    target.success({"a": 1})
+    reports: list[Any] = [lambda: target.success({}), lambda: target.failure("E", "{}"), target.heartbeat]
+    for report in reports:
+        with pytest.raises(TaskClosedError):
+            report()
+    assert repr(target) == "RecordingTarget(1 successes, 0 failures, 0 heartbeats)"
 
 
-def test_a_task_that_has_not_begun_says_how_to_begin_it() -> None:
-    """``task = open_task(); task.artifacts``: and once it is dropped, Python shows that nothing was reported."""
-    task = stepout.open_task(environ={}, bucket=MemoryStore("results"), targets=RecordingTarget())
-    with pytest.raises(ConfigurationError, match=r"with stepout\.open_task\(\) as task"):
-        _ = task.artifacts
-    with pytest.warns(RuntimeWarning, match=r"never entered.*with stepout\.open_task\(\) as task"):
-        del task
-        gc.collect()
+def test_the_public_names_are_there_and_no_others() -> None:
+    """They are imported when they are used."""
+    import stepout.callbacks as module
+
+    assert set(module.__all__) == set(dir(module))
+    for name in module.__all__:
+        assert getattr(module, name) is not None
+    with pytest.raises(AttributeError, match="Nothing"):
+        _ = module.Nothing
 
 
-@pytest.mark.parametrize("fails", [False, True])
-def test_a_task_that_was_entered_is_dropped_without_a_word(*, fails: bool) -> None:
-    """Also one whose block was left by an exception."""
-
-    def work() -> None:
-        with stepout.open_task(environ={}, targets=RecordingTarget()):
-            if fails:
-                raise KeyError
-
-    with warnings.catch_warnings(), contextlib.suppress(KeyError):
-        warnings.simplefilter("error")
-        work()
-    gc.collect()
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"targets": []},
+        {"targets": [object()]},
+        {"heartbeat": 0},
+        {"heartbeat": float("nan")},
+        {"stop_timeout": -1},
+        {"spill": "sometimes"},
+        {"budget": 300_000},
+    ],
+)
+def test_options_that_make_no_sense_are_refused_before_work_starts(options: dict[str, Any]) -> None:
+    """With a ConfigurationError."""
+    with pytest.raises(ConfigurationError):
+        Task(**{"targets": RecordingTarget(), **options})

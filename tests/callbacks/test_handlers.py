@@ -15,11 +15,11 @@ from support.hostile_json import ANY_TEXT, MANY, POISON, VALUES
 from support.watch_events import KEYS, Clock, stopped_event
 
 from stepout.callbacks import named_failure
-from stepout.callbacks import relay as relay_room
 from stepout.callbacks.ecs_watch import Watcher, WatchSettings, make_handler
-from stepout.callbacks.pull_reading import read_at
-from stepout.callbacks.sqs_worker import SqsSource
-from stepout.callbacks.token_table import TokenTable
+from stepout.callbacks.relay import batch as relay_room
+from stepout.callbacks.targets.pull_reading import read_at
+from stepout.callbacks.targets.token_table import TokenTable
+from stepout.callbacks.worker.sqs import SqsSource
 from stepout.schemas.errors import ConfigurationError, StepoutError, TaskError
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stepout.cli import main
-from stepout.job_log import document_in
+from stepout.cli.job_log import document_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable

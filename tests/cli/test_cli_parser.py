@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stepout.cli import COMMANDS, _parser, main
-from stepout.cli_parser import CommandParser, MisuseError
-from stepout.schemas.spelling import did_you_mean
+from stepout.cli.parser import CommandParser, MisuseError
+from stepout.schemas.text.spelling import did_you_mean
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("artifacts", "callbacks", "schemas", "src", "examples", "benchmarks", "tests")

@@ -98,7 +98,7 @@ def test_unexpected_error_is_one_line_too(monkeypatch: pytest.MonkeyPatch, capsy
     def broken(_arguments: object) -> str:
         raise ZeroDivisionError("a\nb")
 
-    monkeypatch.setattr("stepout.cli_check._named", broken)
+    monkeypatch.setattr("stepout.cli.check._named", broken)
     assert main(["show", "x"]) == 1
     assert capsys.readouterr().err == "stepout: ZeroDivisionError: a b (unexpected; --debug shows where)\n"
 
@@ -236,7 +236,7 @@ def test_local_says_when_its_server_dies(tmp_path: Path) -> None:
     assert process.stdout is not None
     assert json.loads(process.stdout.readline())["environ"]["AWS_REGION"] == "us-east-1"
     for pid in processes_of(tmp_path):
-        if b"stepout.local_server" in Path(f"/proc/{pid}/cmdline").read_bytes():
+        if b"stepout.local.server" in Path(f"/proc/{pid}/cmdline").read_bytes():
             os.kill(pid, signal.SIGKILL)
     _, err = process.communicate()
     assert process.returncode == 1

@@ -21,12 +21,13 @@ from PIL import Image
 from support.ministack import unique
 
 import stepout
-from stepout import ArtifactManager, ConfigurationError, demo
+from stepout import ArtifactManager, ConfigurationError
 from stepout.cli import main
-from stepout.demo import DemoError, run_demo
-from stepout.demo_job import NothingToSeeError, contours, flights, photograph
-from stepout.demo_lambda import handler
-from stepout.demo_machine import lambda_zip
+from stepout.demo import scenario as demo
+from stepout.demo.consumer import handler
+from stepout.demo.deployment import lambda_zip
+from stepout.demo.job import NothingToSeeError, contours, flights, photograph
+from stepout.demo.scenario import DemoError, run_demo
 
 if TYPE_CHECKING:
     from stepout.local import LocalAws
@@ -144,7 +145,7 @@ def test_demo_fails_if_a_claim_does_not_hold(deviation: dict[str, Any], said: st
 
 def test_failed_demo_is_exit_code_1(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """``stepout demo`` says what deviated in one line and exits with 1."""
-    monkeypatch.setattr("stepout.demo._first_run", lambda *_: demo._check("the sky", "green", "blue"))
+    monkeypatch.setattr("stepout.demo.scenario._first_run", lambda *_: demo._check("the sky", "green", "blue"))
     assert main(["demo"]) == 1
     assert capsys.readouterr().err == "stepout: demo: the sky: expected 'blue', got 'green'\n"
 

@@ -19,10 +19,10 @@ from botocore.config import Config
 from support.doctor_cases import bucket, machine, network, sound, task
 from support.ministack import ROLE, unique
 
-from stepout.callbacks.document import keep
+from stepout.callbacks.lifecycle.document import keep
 from stepout.cli import main
-from stepout.doctor_live import look_bucket, look_network, look_state_machine
-from stepout.doctor_rules import RULES
+from stepout.doctor.account import look_bucket, look_network, look_state_machine
+from stepout.doctor.rules import RULES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

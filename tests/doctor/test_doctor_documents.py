@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from support.docs import blocks
 
-from stepout.doctor import examine, recognise
-from stepout.doctor_findings import Document, Expectations
+from stepout.doctor import examine
+from stepout.doctor.examination import recognise
+from stepout.doctor.findings import Document, Expectations
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

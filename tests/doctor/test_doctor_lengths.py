@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stepout.asl import StateOptions
-from stepout.asl_services import overrides_size
-from stepout.asl_states import task_state
-from stepout.doctor_lengths import overrides_length
-from stepout.doctor_machine import machine_states
+from stepout.asl.services import overrides_size
+from stepout.asl.states import task_state
+from stepout.asl.variables import StateOptions
+from stepout.doctor.lengths import overrides_length
+from stepout.doctor.machine import machine_states
 
 _TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
 _OPTIONS = st.fixed_dictionaries(

@@ -8,7 +8,7 @@ import pytest
 from support.doctor_state_cases import PEOPLE
 
 from stepout.doctor import examine
-from stepout.doctor_findings import Document, Finding
+from stepout.doctor.findings import Document, Finding
 
 _BEATING = ("SO101", "SO110", "SO111", "SO209", "SO210")
 

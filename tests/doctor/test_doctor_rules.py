@@ -13,14 +13,16 @@ from hypothesis import strategies as st
 from support.doctor_cases import CASES as FIRST_CASES
 from support.doctor_cases import Case, bucket, jsonata_machine, machine, network, sound, task
 from support.doctor_state_cases import STATE_CASES
+from support.tree import SOURCES
 
 from stepout.cli import main
-from stepout.demo_machine import definition
-from stepout.doctor import KINDS, examine, recognise
-from stepout.doctor_findings import SEVERITIES, Document, Expectations, Finding
-from stepout.doctor_json import number, walk
-from stepout.doctor_retry import known_names
-from stepout.doctor_rules import RULES, rules_markdown
+from stepout.demo.deployment import definition
+from stepout.doctor import examine
+from stepout.doctor.examination import KINDS, recognise
+from stepout.doctor.findings import SEVERITIES, Document, Expectations, Finding
+from stepout.doctor.json_lookup import number, walk
+from stepout.doctor.retry import known_names
+from stepout.doctor.rules import RULES, rules_markdown
 
 ROOT = Path(__file__).resolve().parents[2]
 CASES = [*FIRST_CASES, *STATE_CASES]
@@ -154,11 +156,8 @@ def test_names_of_jobs_are_left_alone() -> None:
 
 def test_every_name_in_the_code_is_known() -> None:
     """Whatever name the library reports, Retry may name: new ones belong into ``errors.py`` or ``OTHER_NAMES``."""
-    files = [
-        file for folder in ("artifacts", "callbacks", "schemas", "src/stepout") for file in (ROOT / folder).glob("*.py")
-    ]
     pattern = re.compile(r"""["'](Stepout\.[A-Z]\w+)["']""")
-    used = {name for file in files for name in pattern.findall(file.read_text(encoding="utf-8"))}
+    used = {name for file in SOURCES for name in pattern.findall(file.read_text(encoding="utf-8"))}
     assert used <= set(known_names().values())
     assert len(used) > 20
 

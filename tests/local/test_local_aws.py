@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 from support.ministack import ROLE, register_job, run_task, wait_until
 
-from stepout.local import LocalAws, clean_environment
-from stepout.local_process import marked
+from stepout.local import LocalAws
+from stepout.local.aws import clean_environment
+from stepout.local.process_group import marked
 from stepout.schemas.errors import ConfigurationError, StoreUnavailableError
 
 SLEEPER = """

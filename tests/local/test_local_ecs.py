@@ -16,11 +16,11 @@ from support.ministack import (
     wait_until,
 )
 
-from stepout.local_task import container_specs
+from stepout.local.task import container_specs
 
 if TYPE_CHECKING:
     from stepout.local import LocalAws
-    from stepout.local_task import LocalTask
+    from stepout.local.task import LocalTask
 
 REPORT = """
 import boto3, json, os

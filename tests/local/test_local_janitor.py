@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 from support.ministack import unique
 
-from stepout.local_janitor import main
-from stepout.local_process import MARKER, end_group, marked, spawn
+from stepout.local.janitor import main
+from stepout.local.process_group import MARKER, end_group, marked, spawn
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,7 +12,7 @@ import stepout
 
 if TYPE_CHECKING:
     from stepout.local import LocalAws
-    from stepout.local_task import LocalTask
+    from stepout.local.task import LocalTask
 
 WRITER = """
 import stepout

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stepout.token_rules import PAYLOAD_MOST, TaskTokens, TokenRefusal, payload_size
+from stepout.local.token_rules import PAYLOAD_MOST, TaskTokens, TokenRefusal, payload_size
 
 
 class Clock:

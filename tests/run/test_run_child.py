@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from stepout import run_task
-from stepout.callbacks.child import CommandProcess, forwarding
-from stepout.run_outputs import parse_outputs
-from stepout.run_task import RunPlan, run_command
+from stepout.callbacks.process.command import CommandProcess, forwarding
+from stepout.run import command as run_task
+from stepout.run.command import RunPlan, run_command
+from stepout.run.outputs import parse_outputs
 from stepout.schemas.errors import ConfigurationError, StoreUnavailableError
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX process groups")

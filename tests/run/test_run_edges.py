@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from stepout.run_outputs import find_outputs, find_what_is_there, marks_of, parse_outputs
-from stepout.run_task import RunPlan, run_command
+from stepout.run.command import RunPlan, run_command
+from stepout.run.outputs import find_outputs, find_what_is_there, marks_of, parse_outputs
 from stepout.schemas.errors import OutputMissingError
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ import os, signal, sys
 
 class Finder:
     def find_spec(self, name, path=None, target=None):
-        if name == "stepout.run_task":
+        if name == "stepout.run.command":
             os.kill(os.getpid(), signal.SIGTERM)
 
 sys.meta_path.insert(0, Finder())

@@ -11,16 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stepout.artifacts import ArtifactManager, MemoryStore
-from stepout.callbacks.exit_codes import ExitCodes, code_of, describe, parse_codes
-from stepout.callbacks.failure import cause_of, error_of, fit_cause
-from stepout.callbacks.redact import Redactor
-from stepout.callbacks.reports import FolderTarget, target_from_url
-from stepout.callbacks.tail import Tail, tail_size
-from stepout.callbacks.targets import TargetContext
-from stepout.cli_run import _plan, add_run_options, configure_run, run_arguments
-from stepout.run_merge import MergedArtifacts, NestedTaskError, merged_result, read_reports
-from stepout.run_outputs import Found, find_outputs, find_what_is_there, parse_outputs, read_result, send_outputs
-from stepout.run_task import RunPlan, child_environ
+from stepout.callbacks.delivery.failure import cause_of, error_of, fit_cause
+from stepout.callbacks.delivery.redaction import Redactor
+from stepout.callbacks.process.exit_codes import ExitCodes, code_of, describe, parse_codes
+from stepout.callbacks.process.tail import Tail, tail_size
+from stepout.callbacks.targets.folder import FolderTarget, target_from_url
+from stepout.callbacks.targets.registry import TargetContext
+from stepout.cli.run import _plan, add_run_options, configure_run, run_arguments
+from stepout.run.command import RunPlan, child_environ
+from stepout.run.merge import MergedArtifacts, NestedTaskError, merged_result, read_reports
+from stepout.run.outputs import Found, find_outputs, find_what_is_there, parse_outputs, read_result, send_outputs
 from stepout.schemas import RunIdentity, TaskOutput
 from stepout.schemas.errors import (
     ArtifactExistsError,

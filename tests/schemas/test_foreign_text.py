@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from stepout import Pointer, resolve_artifact
 from stepout.schemas import errors
-from stepout.schemas.foreign_text import LONGEST, logger, shown, shown_json
+from stepout.schemas.text.foreign_text import LONGEST, logger, shown, shown_json
 from stepout.testing import MemoryStore
 
 if TYPE_CHECKING:

@@ -11,15 +11,16 @@ from hypothesis import example, given
 from support.hostile_json import ANY_BYTES, ANY_TEXT, MANY, POISON, POISON_BYTES, VALUES
 
 from stepout import Contract, Pointer, RunIdentity, TaskOutput, resolve, resolve_all
-from stepout.artifacts.interop import find_references, load_foreign, opened_texts
 from stepout.artifacts.listing import parse_listing
-from stepout.callbacks.job import read_job
-from stepout.callbacks.messages import parse_report
-from stepout.callbacks.settings import parse_input
-from stepout.callbacks.sqs import queue_place
-from stepout.callbacks.stopped import cause_document, judge, stopped_task
-from stepout.doctor import examine, recognise
-from stepout.doctor_findings import Document
+from stepout.artifacts.reading.foreign import find_references, load_foreign, opened_texts
+from stepout.callbacks.environment import parse_input
+from stepout.callbacks.stopped_task import cause_document, judge, stopped_task
+from stepout.callbacks.targets.messages import parse_report
+from stepout.callbacks.targets.sqs import queue_place
+from stepout.callbacks.worker.job import read_job
+from stepout.doctor import examine
+from stepout.doctor.examination import recognise
+from stepout.doctor.findings import Document
 from stepout.schemas import dump_json, find_documents, json_problems, load_json, the_document, validate
 from stepout.schemas.errors import InvalidDocumentError, StepoutError
 from stepout.schemas.pull import read_failure, read_item

@@ -15,8 +15,9 @@ import jsonschema
 import pytest
 
 import stepout.schemas
-from stepout.schemas import Pointer, TaskOutput, json_value, rules, schema, validate
+from stepout.schemas import Pointer, TaskOutput, rules, schema, validate
 from stepout.schemas.errors import ConfigurationError
+from stepout.schemas.text import json_value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -179,8 +180,8 @@ def test_schemas_work_from_a_zip(tmp_path: Path) -> None:
     archive = tmp_path / "bundle.zip"
     with zipfile.ZipFile(archive, "w") as bundle:
         bundle.writestr("stepout/__init__.py", "")
-        for path in [*FOLDER.glob("*.py"), *FOLDER.glob("*.json")]:
-            bundle.write(path, f"stepout/schemas/{path.name}")
+        for path in [*FOLDER.rglob("*.py"), *FOLDER.glob("*.json")]:
+            bundle.write(path, f"stepout/schemas/{path.relative_to(FOLDER).as_posix()}")
     code = """
 import stepout.schemas as s
 example = s.schema("output")["examples"][0]

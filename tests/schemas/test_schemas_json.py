@@ -15,8 +15,8 @@ import pytest
 
 from stepout.schemas import Problem, describe_problems, dump_json, invalid_document, json_problems, load_json
 from stepout.schemas.errors import InvalidDocumentError
-from stepout.schemas.json_value import plain_copy
 from stepout.schemas.problems import item, member
+from stepout.schemas.text.json_value import plain_copy
 
 
 class Colour(StrEnum):

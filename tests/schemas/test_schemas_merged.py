@@ -13,7 +13,7 @@ from support.schema_cases import base
 
 from stepout.schemas import TaskOutput, find_documents, find_failures, the_document
 from stepout.schemas.errors import InvalidDocumentError, TaskFailedError
-from stepout.schemas.locate import survey
+from stepout.schemas.search.locate import survey
 
 OUTPUT, POINTER = base("output"), base("pointer")
 MANIFEST = {"stepout": "output/1", "manifest": POINTER}

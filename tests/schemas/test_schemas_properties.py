@@ -12,7 +12,7 @@ from support.schema_cases import base, document_cases
 
 from stepout.schemas import Pointer, TaskOutput, dump_json, load_json, rules, validate
 from stepout.schemas.errors import InvalidDocumentError
-from stepout.schemas.json_value import plain_copy
+from stepout.schemas.text.json_value import plain_copy
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stepout.schemas.signed_urls import (
+from stepout.schemas.text.signed_urls import (
     holds_signed_url,
     is_signed_form,
     signed_url_problems,

@@ -6,7 +6,7 @@ import copy
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from stepout.doctor_findings import Expectations
+from stepout.doctor.findings import Expectations
 
 if TYPE_CHECKING:
     from collections.abc import Callable

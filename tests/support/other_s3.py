@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 from xml.sax.saxutils import escape
 
-from stepout.artifacts.clients import make_client
+from stepout.artifacts.s3.clients import make_client
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -13,7 +13,7 @@ from stepout.artifacts import ArtifactManager, MemoryStore, TransferSettings
 from support.shelf import Shelf
 
 if TYPE_CHECKING:
-    from stepout.artifacts.writer import ArtifactWriter
+    from stepout.artifacts.writing.writer import ArtifactWriter
 
 __all__ = ["Module", "RoutedFiles"]
 

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from botocore.exceptions import ClientError
 
-from stepout.artifacts.clients import make_client
+from stepout.artifacts.s3.clients import make_client
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

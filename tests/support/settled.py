@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from stepout.schemas.errors import ArtifactExistsError
-from stepout.schemas.write_once import write_once_at
+from stepout.schemas.runtime.write_once import write_once_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -1,12 +1,8 @@
 """A strict Step Functions stand-in: the callback API over real HTTP, with the rules that emulators leave out.
 
-It speaks AWS JSON 1.0 to any boto3 client (``endpoint_url``) and enforces the rules of ``stepout.token_rules``, as the
-local AWS does; besides them KMS keys that the caller may not use, and names of ``States.*``, which AWS accepts in a
-failure. Error messages echo the token, as some servers do: nobody may pass them on unredacted.
-
-Faults come on order, for the next calls of one action: ``lost`` (the work is done, the connection dropped), ``drop``
-(dropped before any work), ``throttle``, ``500``, ``503``, ``504``, ``denied``, ``stall`` (no answer until released, and
-then none either).
+It speaks AWS JSON 1.0 to any boto3 client (``endpoint_url``) and enforces the rules of ``stepout.local.token_rules``,
+as the local AWS does; besides them KMS keys that the caller may not use, and names of ``States.*``, which AWS accepts
+in a failure. Error messages echo the token, as some servers do: nobody may pass them on unredacted.
 """
 
 from __future__ import annotations
@@ -22,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from stepout.token_rules import TaskTokens, TokenRefusal
+from stepout.local.token_rules import TaskTokens, TokenRefusal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

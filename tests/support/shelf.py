@@ -15,7 +15,7 @@ from stepout.schemas.errors import StoreUnavailableError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from stepout.artifacts.artifact import Artifact
+    from stepout.artifacts.reading.artifact import Artifact
 
 ALLOW = ["s3://results/runs/"]
 

@@ -11,16 +11,16 @@ import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from stepout.callbacks.sqs_worker import SqsWorker
-from stepout.local import clean_environment
+from stepout.callbacks.worker.sqs import SqsWorker
+from stepout.local.aws import clean_environment
 from support.ministack import unique, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from stepout.callbacks.worker import Worker
-    from stepout.callbacks.worker_ports import Tally
+    from stepout.callbacks.worker.protocols import Tally
+    from stepout.callbacks.worker.worker import Worker
     from stepout.local import LocalAws
     from support.sfn_strict import StrictStepFunctions
 

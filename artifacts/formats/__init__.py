@@ -1,0 +1,1 @@
+"""Values to bytes and back: images and tables. No network."""

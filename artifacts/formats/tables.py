@@ -1,0 +1,363 @@
+"""Tables to Parquet, streamed: one row group in memory, however long the stream.
+
+What the pointer's ``annotations.parquet`` says, and a reader builds on:
+
+- ``rows``, ``rowGroups``, ``columns`` (top-level ones), ``pageChecksums`` (``true``: every page header has a CRC);
+- ``footerSize``: the length in bytes of the file's tail that holds the footer's metadata, the four bytes of its length,
+  and the final ``PAR1``: the last ``footerSize`` bytes of the file, the trailer of 8 bytes included;
+- ``footerSha256``: the SHA-256, lower-case hex, over exactly these ``footerSize`` bytes.
+
+What changes on the way, because Parquet or its readers could not give it back: dictionary indices become 32-bit (row
+groups may need more values than the index type of one batch counts), unsigned ones stay unsigned (polars panics on a
+file whose metadata says otherwise), view types become large text and binary, run-end encoded columns are decoded.
+Compression is Snappy unless asked otherwise: every reader of Parquet has it, and on a network inside AWS a stronger one
+costs more time than it saves.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections import Counter
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
+
+from stepout.artifacts.formats.arrow import Batches, batches_of, is_table
+from stepout.artifacts.formats.conform import Conformer
+from stepout.schemas.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    import pyarrow as pa
+
+    from stepout.artifacts.formats.chunks import Labelled
+
+__all__ = ["ROW_GROUP_BYTES", "Sink", "TableSource", "check_compression", "encode_table", "is_table", "table_source"]
+
+ROW_GROUP_BYTES: Final = 64 << 20
+"""Arrow memory gathered into one row group, about."""
+
+_MAX_ROWS: Final = 1 << 26
+_MAGIC: Final = b"PAR1"
+_TRAILER: Final = 8
+
+
+class Sink(Protocol):
+    """Where the encoded file goes, in order."""
+
+    def write(self, data: bytes, /) -> int:
+        """Take all of ``data``."""
+        ...
+
+
+@dataclass(frozen=True)
+class TableSource:
+    """A table that has passed every check that needs no data.
+
+    Attributes:
+        schema: What is written.
+        batches: What is read, once.
+        close: Lets go of what the batches come from, whether they were read or not.
+    """
+
+    schema: pa.Schema
+    batches: Iterator[Labelled]
+    close: Callable[[], object]
+
+
+def table_source(table: object) -> TableSource:
+    """Check what a table is made of, before anything is sent.
+
+    Args:
+        table: Anything with the Arrow C stream, array or device interface, a pyarrow dataset or scanner, or an iterator
+            of such things.
+
+    Returns:
+        What ``encode_table`` takes; close it. Of a one-shot source, nothing but its first batch was read, or as many as
+        it takes to know every column's type.
+
+    Raises:
+        ConfigurationError: It is no table, has two columns of one name, has rows but no columns, or has a column of a
+            type that Parquet cannot hold.
+    """
+    source: Batches = batches_of(table)
+    try:
+        _check_names(source.schema)
+        if len(source.schema) == 0:
+            return TableSource(source.schema, _no_rows(source.batches), source.close)
+        _check_known(source.schema)
+        target = _storable_schema(source.schema)
+        _check_storable(target)
+    except BaseException:
+        with suppress(Exception):  # a refused query would keep its connection busy
+            source.close()
+        raise
+    return TableSource(target, source.batches, source.close)
+
+
+def encode_table(
+    source: TableSource, sink: Sink, *, compression: str = "snappy", row_group_bytes: int = ROW_GROUP_BYTES
+) -> Mapping[str, Any]:
+    """Write a table as one Parquet file.
+
+    Args:
+        source: From ``table_source``; it is used up.
+        sink: Where the file goes; an exception that it raises ends the writing, unchanged.
+        compression: ``"snappy"``, ``"zstd"``, ``"gzip"``, ``"lz4"``, ``"brotli"`` or ``"none"``.
+        row_group_bytes: Arrow memory in one row group, about.
+
+    Returns:
+        The members of ``annotations.parquet``; see the module's docstring.
+
+    Raises:
+        ConfigurationError: A batch does not fit the schema of the first, or holds what Parquet cannot.
+    """
+    import pyarrow.parquet as pq
+
+    tail = _Tail(sink)
+    writer = pq.ParquetWriter(tail, source.schema, compression=compression, write_page_checksum=True)
+    try:
+        rows, groups = _write_groups(writer, source, row_group_bytes)
+        tail.mode = "keep"
+        writer.close()
+    except BaseException:
+        # A writer that is not closed closes itself when it is collected, and would write to the upload that was ended.
+        tail.mode = "drop"
+        with suppress(Exception):
+            writer.close()
+        raise
+    size, digest = tail.footer()
+    return {
+        "rows": rows,
+        "rowGroups": groups,
+        "columns": len(source.schema),
+        "pageChecksums": True,
+        "footerSize": size,
+        "footerSha256": digest,
+    }
+
+
+def check_compression(compression: str) -> str:
+    """Return a compression that this pyarrow can write.
+
+    Raises:
+        ConfigurationError: It cannot.
+    """
+    import pyarrow as pa
+
+    wanted = compression.lower() if isinstance(compression, str) else ""
+    if wanted != "none" and not (
+        wanted in ("snappy", "zstd", "gzip", "lz4", "brotli") and pa.Codec.is_available(wanted)
+    ):
+        msg = f"compression {compression!r}: expected snappy, zstd, gzip, lz4, brotli or none; nothing was sent"
+        raise ConfigurationError(msg)
+    return wanted
+
+
+# Checks ------------------------------------------------------------------------------------------------------------
+
+
+def _check_names(schema: pa.Schema) -> None:
+    twice = sorted(name for name, count in Counter(schema.names).items() if count > 1)
+    if twice:
+        shown = ", ".join(map(repr, twice[:5])) + ("" if len(twice) <= 5 else f" and {len(twice) - 5} more")  # noqa: PLR2004 - enough to see
+        msg = f"the table has more than one column named {shown}: Parquet could not give them back; rename them"
+        raise ConfigurationError(f"{msg}. Nothing was sent")
+
+
+def _no_rows(batches: Iterable[Labelled]) -> Iterator[Labelled]:
+    rows = sum(batch.num_rows for _, batch in batches)
+    if rows:
+        msg = f"the table has {rows:,} rows but no columns: Parquet could not give the rows back. Nothing was sent"
+        raise ConfigurationError(msg)
+    return iter(())
+
+
+def _check_known(schema: pa.Schema) -> None:
+    """Refuse what only DuckDB can read, and DuckDB only from Arrow: Parquet would give it back as bytes."""
+    for column in schema:
+        own = next((kind for kind in _types_in(column.type) if getattr(kind, "vendor_name", "") == "DuckDB"), None)
+        if own is not None:
+            msg = f"column {column.name!r} holds DuckDB's type {own.type_name}, which Parquet would give back as bytes"
+            raise ConfigurationError(f"{msg}: cast it in the query, CAST(… AS VARCHAR). Nothing was sent")
+
+
+def _types_in(kind: pa.DataType) -> Iterator[pa.DataType]:
+    yield kind
+    for index in range(kind.num_fields):
+        yield from _types_in(kind.field(index).type)
+
+
+def _check_storable(schema: pa.Schema) -> None:
+    """Let Parquet itself say which column it cannot hold: it refuses a schema before it writes a byte of data."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    for column in schema:
+        error: Exception | None = None
+        try:
+            pq.ParquetWriter(pa.BufferOutputStream(), pa.schema([column])).close()
+        except (pa.ArrowException, NotImplementedError) as refused:
+            error = refused
+        if error is not None or _has_empty_lists(column.type):
+            msg = f"column {column.name!r} is of type {column.type}, which Parquet cannot hold; cast or drop it"
+            raise ConfigurationError(f"{msg}. Nothing was sent") from error
+
+
+def _has_empty_lists(kind: pa.DataType) -> bool:
+    """Return whether there are lists of a fixed size of 0 in a type: Arrow writes them, and cannot read them back."""
+    import pyarrow as pa
+
+    if pa.types.is_fixed_size_list(kind) and kind.list_size == 0:
+        return True
+    return any(_has_empty_lists(kind.field(index).type) for index in range(kind.num_fields))
+
+
+def _storable_schema(schema: pa.Schema) -> pa.Schema:
+    import pyarrow as pa
+
+    return pa.schema([column.with_type(_storable(column.type)) for column in schema], metadata=schema.metadata)
+
+
+def _storable(kind: pa.DataType) -> pa.DataType:
+    """Return the type to write in a type's place; the module's docstring says why."""
+    import pyarrow as pa
+
+    if pa.types.is_dictionary(kind):
+        unsigned = str(kind.index_type).startswith("u")
+        return pa.dictionary(pa.uint32() if unsigned else pa.int32(), _storable(kind.value_type), kind.ordered)
+    if pa.types.is_run_end_encoded(kind):
+        return _storable(kind.value_type)
+    if pa.types.is_string_view(kind):
+        return pa.large_string()
+    if pa.types.is_binary_view(kind):
+        return pa.large_binary()
+    return _storable_nested(kind)
+
+
+def _storable_nested(kind: pa.DataType) -> pa.DataType:
+    import pyarrow as pa
+
+    def inner(child: pa.Field) -> pa.Field:
+        return child.with_type(_storable(child.type))
+
+    if pa.types.is_struct(kind):
+        return pa.struct([inner(kind.field(index)) for index in range(kind.num_fields)])
+    if pa.types.is_large_list(kind):
+        return pa.large_list(inner(kind.value_field))
+    if pa.types.is_list(kind):
+        return pa.list_(inner(kind.value_field))
+    if pa.types.is_fixed_size_list(kind):
+        return pa.list_(inner(kind.value_field), kind.list_size)
+    return kind
+
+
+# Row groups --------------------------------------------------------------------------------------------------------
+
+
+def _row_groups(source: TableSource, limit: int) -> Iterator[pa.Table]:
+    import pyarrow as pa
+
+    pending: list[pa.RecordBatch] = []
+    gathered = rows = 0
+    for batch in _pieces(source, limit):
+        weight = _weight(batch)
+        if pending and (gathered + weight > limit or rows + batch.num_rows > _MAX_ROWS):
+            yield pa.Table.from_batches(pending, source.schema)
+            pending, gathered, rows = [], 0, 0
+        pending.append(batch)
+        gathered += weight
+        rows += batch.num_rows
+    if pending:
+        yield pa.Table.from_batches(pending, source.schema)
+
+
+def _pieces(source: TableSource, limit: int) -> Iterator[pa.RecordBatch]:
+    """Cut batches that are larger than a row group, and give every piece the schema that is written."""
+    conformer = Conformer(source.schema)
+    for label, batch in source.batches:
+        if batch.num_rows == 0:
+            continue
+        rows = max(1, min(_MAX_ROWS, batch.num_rows * limit // max(1, _weight(batch, dictionaries=False))))
+        for start in range(0, batch.num_rows, rows):
+            yield conformer.conform(batch.slice(start, rows), label)
+
+
+def _weight(batch: pa.RecordBatch, *, dictionaries: bool = True) -> int:
+    import pyarrow as pa
+
+    total = 0
+    for column in batch.columns:
+        if pa.types.is_dictionary(column.type):
+            total += int(column.indices.nbytes) + dictionaries * int(column.dictionary.nbytes)
+        else:
+            total += int(column.nbytes)
+    return total
+
+
+def _write_groups(writer: Any, source: TableSource, limit: int) -> tuple[int, int]:
+    """Write everything and return how many rows and row groups there were."""
+    rows = groups = 0
+    for group in _row_groups(source, limit):
+        _write_group(writer, group)
+        rows += group.num_rows
+        groups += 1
+    return rows, groups
+
+
+def _write_group(writer: Any, group: pa.Table) -> None:
+    import pyarrow as pa
+
+    try:
+        writer.write_table(group.unify_dictionaries(), row_group_size=group.num_rows)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
+        # Arrow's messages quote values, so its own is not repeated.
+        where = next((f", column {name!r} of type {kind}" for name, kind in _culprits(group)), "")
+        msg = f"a row group of {group.num_rows:,} rows{where} could not be encoded as Parquet ({type(error).__name__})"
+        raise ConfigurationError(f"{msg}; nothing was kept") from None
+
+
+def _culprits(group: pa.Table) -> Iterator[tuple[str, pa.DataType]]:
+    """Encode each column alone, and yield those that cannot be."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    for column in group.schema:
+        try:
+            pq.write_table(group.select([column.name]), pa.BufferOutputStream())
+        except pa.ArrowException:
+            yield column.name, column.type
+
+
+@dataclass
+class _Tail:
+    """A file object for Arrow: passes everything on; keeps a copy as well, or drops it, once told."""
+
+    sink: Sink
+    mode: Literal["pass", "keep", "drop"] = "pass"
+    kept: list[bytes] = field(default_factory=list)
+    closed: bool = False
+
+    def write(self, data: bytes) -> int:
+        if self.mode == "keep":
+            self.kept.append(bytes(data))
+        if self.mode != "drop":
+            self.sink.write(data)
+        return len(data)
+
+    def flush(self) -> None:
+        return None
+
+    def close(self) -> None:
+        self.closed = True
+
+    def footer(self) -> tuple[int, str]:
+        """Return the size of the file's tail and its digest, as the module's docstring defines them."""
+        tail = b"".join(self.kept)
+        (length,) = struct.unpack("<I", tail[-_TRAILER:-4])
+        size = length + _TRAILER
+        if tail[-4:] != _MAGIC or size > len(tail):
+            raise AssertionError("pyarrow wrote its footer before it was closed")
+        return size, hashlib.sha256(tail[-size:]).hexdigest()

@@ -1,0 +1,457 @@
+"""``Artifact``: everything that a consumer does with one pointer."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from stepout.artifacts.reading.access import DOCUMENT_LIMIT, Access, Verify, checked_limit, checked_verify
+from stepout.artifacts.reading.pinned_object import ALGORITHMS, Source, check_cap, drain, read_whole, verifier_for
+from stepout.schemas.errors import ArtifactTooLargeError, ConfigurationError, InvalidDocumentError, UndecodableError
+from stepout.schemas.text.foreign_text import shown
+from stepout.schemas.text.json_text import json_memory, load_json
+
+if TYPE_CHECKING:
+    import io
+    import os
+    from collections.abc import Callable, Mapping, Sequence
+
+    import pyarrow as pa
+    import pyarrow.dataset as ds
+    from PIL import Image
+
+    from stepout.artifacts.listing import Entry
+    from stepout.artifacts.reading.foreign import ForeignKind
+    from stepout.artifacts.reading.parquet import ParquetRead
+    from stepout.artifacts.reading.pinned_object import Verifier
+    from stepout.artifacts.transfer.progress import ProgressSetting
+    from stepout.schemas.pointer import Pointer
+
+__all__ = ["Artifact", "ForeignArtifact"]
+
+_TINY: Final = 64 << 10  # within any grant: looking that up takes longer than a small read should
+_SMALL: Final = 1 << 20  # what is smaller takes no memory that matters, however it is written: not worth counting
+_BEYOND_16_BITS: Final = re.compile(rb"[\xf0-\xff]")
+_BEYOND_8_BITS: Final = re.compile(rb"[\xc4-\xff]")
+LONGEST_PRESIGN: Final = 7 * 24 * 3600  # Signature Version 4 allows no more
+
+
+class Artifact:
+    """What one pointer names, read and verified on demand; nothing is requested before the first read.
+
+    Whole reads compare size and checksum; see each method for what the others compare. All of them raise, and none
+    returns a part: ``ArtifactNotFoundError``, ``ArtifactExpiredError``, ``AccessDeniedError``,
+    ``ArtifactChangedError``, ``ArtifactTooLargeError``, ``SizeMismatchError``, ``ChecksumMismatchError``,
+    ``StoreUnavailableError``. A connection that breaks is taken up again where it ended, several times.
+
+    Args:
+        pointer: What to read.
+        access: How to read it.
+        name: Its name in the output; ``None`` outside one.
+
+    Raises:
+        NotAllowedError: The allow-list does not hold the object.
+    """
+
+    def __init__(self, pointer: Pointer, access: Access, name: str | None = None) -> None:
+        self._source = Source(access, pointer)
+        self._access = access
+        self.pointer = pointer
+        self.name = name
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {shown(self.pointer.url, None)} {self.pointer.size:,} bytes>"
+
+    @property
+    def url(self) -> str:
+        """``s3://bucket/key``."""
+        return self.pointer.url
+
+    @property
+    def size(self) -> int:
+        """Size in bytes, as the pointer says."""
+        return self.pointer.size
+
+    @property
+    def media_type(self) -> str:
+        """For example ``application/vnd.apache.parquet``."""
+        return self.pointer.media_type
+
+    @property
+    def is_directory(self) -> bool:
+        """Whether the pointer names a directory's listing."""
+        from stepout.artifacts.listing import is_directory
+
+        return is_directory(self.pointer)
+
+    @property
+    def verifiable(self) -> bool:
+        """Whether there is a checksum that reads can be held against; every stepout pointer has one."""
+        return any(algorithm in self.pointer.checksum for algorithm in ALGORITHMS)
+
+    # Into memory --------------------------------------------------------------------------------------------------
+
+    def read_bytes(self, *, max_size: int | None = None) -> bytes:
+        """Read all bytes, verified.
+
+        Args:
+            max_size: The most to take, in bytes; ``None``: what ``resolve`` was told, or else a quarter of the memory
+                that the process was granted, at most 1 GiB.
+
+        Raises:
+            ArtifactTooLargeError: It is larger; nothing was requested.
+            ChecksumMismatchError: The bytes are not those that were written.
+            StoreError: Missing, expired, denied, changed, or unreachable.
+        """
+        if self.pointer.size > _TINY or max_size is not None or self._access.max_size is not None:
+            check_cap(self.pointer, self._limit(max_size))
+        return read_whole(self._source, self._verifier())
+
+    def read_text(self, encoding: str = "utf-8", *, max_size: int | None = None) -> str:
+        """Read all as text, verified, line ends as they are.
+
+        Args:
+            encoding: How the bytes are to be decoded, strictly.
+            max_size: As for ``read_bytes``.
+
+        Raises:
+            InvalidDocumentError: The bytes are those that were written, but no text in that encoding.
+            ConfigurationError: There is no such encoding.
+            StoreError: As for ``read_bytes``.
+        """
+        try:
+            "a".encode(encoding)  # codecs that are no encodings of text, such as hex, are refused by this too
+        except (LookupError, UnicodeError) as error:
+            msg = f"encoding={encoding!r}: there is no such encoding of text; nothing was read"
+            raise ConfigurationError(msg) from error
+        try:
+            data = self.read_bytes(max_size=max_size)
+            self._check_decoded(_text_memory(data, encoding) if len(data) > _SMALL else 0, "read as text", max_size)
+            return str(data, encoding)
+        except UnicodeError as error:
+            where = f"byte {error.start:,} does" if isinstance(error, UnicodeDecodeError) else "they do"
+            msg = f"{self.url} is no {encoding} text: {where} not fit; the bytes are those written"
+            raise InvalidDocumentError(msg) from None
+
+    def read_json(self, *, max_size: int | None = None) -> Any:
+        """Read JSON, verified and strictly parsed: UTF-8, no member twice, no NaN, at most 100 levels deep.
+
+        Integers beyond 2**53 - 1, which other readers round, are refused as well: ``json.loads(read_text())`` has them.
+
+        Args:
+            max_size: As for ``read_bytes``; what its values take is held against the limit of ``resolve``, or this one
+                if it is higher.
+
+        Raises:
+            ArtifactTooLargeError: It is larger, or its values take more memory; they were not decoded.
+            InvalidDocumentError: The bytes are those that were written, but no such JSON.
+            StoreError: As for ``read_bytes``.
+        """
+        data = self.read_bytes(max_size=max_size)
+        self._check_decoded(json_memory(data) if len(data) > _SMALL else 0, "read as JSON", max_size)
+        try:
+            return load_json(data, max_bytes=None)
+        except InvalidDocumentError as error:
+            msg = f"{self.url} is not JSON that can be read, though its bytes are those that were written: {error}"
+            raise InvalidDocumentError(msg, error.problems) from error
+
+    def read_image(self, *, max_size: int | None = None, max_pixels: int | None = None) -> Image.Image:
+        """Read and decode an image, verified; a photograph stands upright, as its EXIF says.
+
+        Args:
+            max_size: The most to take, in bytes: of the file, and of memory for decoding, by what the file declares.
+            max_pixels: The most pixels to decode; ``None``: Pillow's own limit, 179 million.
+
+        Returns:
+            A ``PIL.Image.Image``, loaded.
+
+        Raises:
+            ArtifactTooLargeError: It has more bytes or pixels, or takes more memory; nothing was decoded.
+            UndecodableError: The bytes are those that were written, but no image.
+            StoreError: As for ``read_bytes``.
+        """
+        from stepout.artifacts.formats.images import decode_image
+
+        data = self.read_bytes(max_size=max_size)
+        try:
+            return decode_image(data, max_pixels=max_pixels, max_size=self._limit(max_size))
+        except (ArtifactTooLargeError, UndecodableError) as error:
+            raise type(error)(f"{self.url}: {error}") from error
+
+    def read_table(
+        self,
+        columns: Sequence[str] | None = None,
+        filters: Any = None,
+        *,
+        verify: Verify | None = None,
+        max_size: int | None = None,
+    ) -> pa.Table:
+        """Read a Parquet table.
+
+        Without ``columns`` and ``filters`` (and always up to 1 MiB, or where the file has no page checksums) the
+        whole file is read and verified. Else the footer's digest is compared, and then the page checksums of the
+        column chunks that are fetched; ``stepout.artifacts.reading.parquet`` says what that does not cover.
+
+        Args:
+            columns: Names of the columns to read; ``None`` for all.
+            filters: As for ``pyarrow.parquet.read_table``: ``[("score", ">", 0.5)]`` or an expression.
+            verify: ``None``: what ``resolve`` was told. ``"pinned"``: ranges are held to the version, not verified.
+                ``"sha256"``: the whole file is read and verified.
+            max_size: The most to take, in bytes: of what is fetched, and of Arrow memory. What would be more is not
+                decoded: page headers are read before, and what they leave open is counted. The file itself and what
+                is being decoded come on top: four times this at most.
+
+        Raises:
+            ArtifactTooLargeError: The file, or the table that it unfolds into, is larger.
+            InvalidDocumentError: Its media type is another format's.
+            UndecodableError: It is no Parquet file that pyarrow can read, though its bytes are those written.
+            ConfigurationError: pyarrow is missing, or a column or filter does not fit the table.
+            StoreError: As for ``read_bytes``.
+        """
+        from stepout.artifacts.reading import parquet
+
+        return parquet.read_table(self._source, self._parquet_read(columns, filters, verify, max_size))
+
+    # Other ways ---------------------------------------------------------------------------------------------------
+
+    def open(self) -> io.BufferedReader:
+        """Open a seekable binary file, for whatever reads files: zipfile, csv, PIL, pyarrow.
+
+        Bytes that are read in order from 0 are hashed, and the read that reaches the end raises instead of returning if
+        they are not those that were written. Parts that a seek leaves out are pinned to the version, not verified.
+
+        Returns:
+            A file; close it, or use it in a ``with`` block. Its reads raise what ``read_bytes`` raises.
+        """
+        from stepout.artifacts.reading.reader import open_reader
+
+        return open_reader(self._source, self._verifier())
+
+    def download(self, path: str | os.PathLike[str], *, progress: ProgressSetting = None) -> Path:
+        """Download to a file, verified; for a directory artifact, to a folder.
+
+        The bytes go to a temporary file beside the target, which takes its place when they have been verified.
+
+        Args:
+            path: A file, replaced if it exists; or a folder, in which the file gets the last segment of its key. For a
+                directory artifact, the folder: one that does not exist appears whole or not at all.
+            progress: A callable ``(name, done, total)``, in bytes, for a directory of all of its files; ``"auto"`` or
+                ``True`` for a bar on a terminal.
+
+        Returns:
+            The file or folder.
+
+        Raises:
+            NotAllowedError: A name in the document would leave the folder.
+            ReadBudgetError: The directory's files have more bytes than its budget, or than the ``max_size`` that
+                ``resolve`` was told; no file was requested.
+            OSError: The file could not be written: no such folder, full disk, …
+            StoreError: As for ``read_bytes``.
+        """
+        from stepout.artifacts.reading.download import download_file, download_tree, target_of
+
+        if self.is_directory:
+            entries = self._entries(whole=True)
+            count = self._counter(progress, sum(entry.pointer.size for entry in entries))
+            return download_tree(entries, Path(path), lambda entry, place: self._fetch(entry, place, count))
+        count = self._counter(progress, self.size)
+        return download_file(self._source, self._verifier(), target_of(Path(path), self.pointer.key), count)
+
+    def verify(self, *, progress: ProgressSetting = None) -> Mapping[str, str]:
+        """Read everything, keep nothing, and compare; for a directory artifact, every file as well.
+
+        Args:
+            progress: As for ``download``.
+
+        Returns:
+            The checksum that was compared, hex by algorithm.
+
+        Raises:
+            ConfigurationError: There is no checksum to compare with.
+            ReadBudgetError: As for ``download``.
+            ChecksumMismatchError: The bytes are not those that were written.
+            StoreError: As for ``read_bytes``.
+        """
+        if not self.is_directory:
+            return self._compare(self._counter(progress, self.size))
+        compared = self._compare()
+        entries = self._entries(whole=True)
+        count = self._counter(progress, sum(entry.pointer.size for entry in entries))
+        for entry in entries:
+            Artifact(entry.pointer, self._access, entry.path)._compare(count)  # noqa: SLF001 - of this very class
+        return compared
+
+    def dataset(self, *, verify: Verify | None = None, max_size: int | None = None) -> ds.Dataset:
+        """Return a pyarrow dataset over a Parquet artifact, or over the Parquet files of a directory artifact.
+
+        It fetches what a scan needs: the footer's digest is compared here, page checksums as pages are read
+        (pyarrow then raises its own ``OSError``). Files without page checksums are read and verified whole first.
+        It cannot be pickled: send the pointer instead. How much a scan takes is for the caller to bound.
+
+        Args:
+            verify: As for ``read_table``.
+            max_size: The most to take for a file that has to be read whole, in bytes.
+
+        Raises:
+            InvalidDocumentError: Its media type is another format's, or it is a directory without Parquet files.
+            UndecodableError: It is no Parquet file that pyarrow can read.
+            StoreError: As for ``read_bytes``.
+        """
+        from stepout.artifacts.reading import parquet
+
+        sources = [self._source]
+        if self.is_directory:
+            sources = [
+                Source(self._access, each.pointer) for each in self._entries() if parquet.is_parquet(each.pointer)
+            ]
+        if not sources:
+            msg = f"{self.url} is a directory without Parquet files"
+            raise InvalidDocumentError(msg)
+        return parquet.dataset_of(sources, self._parquet_read(None, None, verify, max_size))
+
+    def files(self) -> dict[str, Artifact]:
+        """Read and verify a directory artifact's listing.
+
+        Returns:
+            Each file by its relative path.
+
+        Raises:
+            InvalidDocumentError: This is no directory, or its listing is invalid.
+            NotAllowedError: A file lies outside the allow-list, or its path would leave the folder.
+            StoreError: As for ``read_bytes``.
+        """
+        if not self.is_directory:
+            msg = f"{self.url} has the media type {self.media_type!r}; it is no directory artifact"
+            raise InvalidDocumentError(msg)
+        return {entry.path: Artifact(entry.pointer, self._access, entry.path) for entry in self._entries()}
+
+    def fsspec(self, **options: Any) -> tuple[Any, str]:
+        """Return an fsspec file system and a path, for tools that take them; pinned, but not verified.
+
+        Args:
+            options: For ``s3fs.S3FileSystem``; credentials are those that s3fs finds, not the client's.
+
+        Raises:
+            ArtifactChangedError: Another object is there.
+            ArtifactNotFoundError: None is there.
+            ConfigurationError: s3fs is not installed.
+            SizeMismatchError: The object has another size than the pointer says.
+        """
+        from stepout.artifacts.reading.filesystem import fsspec_path
+
+        store = self._access.store(self.pointer.bucket)
+        place = {name: getattr(store, name, None) for name in ("endpoint_url", "region")}
+        if self._access.request_payer is not None:
+            place["requester_pays"] = True
+        return fsspec_path(self.pointer, **{**place, **options})
+
+    def presign(self, seconds: int = 300) -> str:
+        """Return a URL that gives anyone this version of the object for a while; never put it into a document.
+
+        Args:
+            seconds: How long, 1 second to 7 days. Temporary credentials end it earlier.
+
+        Raises:
+            ConfigurationError: ``seconds`` is out of range.
+        """
+        if isinstance(seconds, bool) or not isinstance(seconds, int) or not 1 <= seconds <= LONGEST_PRESIGN:
+            msg = f"seconds={seconds!r}: expected 1 to {LONGEST_PRESIGN:,}"
+            raise ConfigurationError(msg)
+        store = self._access.store(self.pointer.bucket)
+        return store.presign(self.pointer.key, version_id=self.pointer.version_id, seconds=seconds)
+
+    # Inside -------------------------------------------------------------------------------------------------------
+
+    def _counter(self, progress: ProgressSetting, total: int) -> Callable[[int], None] | None:
+        """Return what counts the bytes of a read of this artifact; ``None`` where nobody wants to know."""
+        if progress is None:
+            return None
+        from stepout.artifacts.transfer.progress import counted
+
+        return counted(progress, self.name or self.pointer.key.rpartition("/")[2], total)
+
+    def _compare(self, count: Callable[[int], None] | None = None) -> Mapping[str, str]:
+        """Read the object whole and compare it."""
+        wanted: Verify = "sha256" if self._access.verify == "sha256" else True
+        verifier = verifier_for(self.pointer, wanted)
+        if verifier.algorithm is None:
+            msg = f"{self.url} has no checksum to compare with: it is held to its size and ETag only"
+            raise ConfigurationError(msg)
+
+        def take(view: memoryview) -> None:
+            verifier.update(view)
+            if count is not None:
+                count(len(view))
+
+        drain(self._source, take)
+        verifier.finish()
+        return {verifier.algorithm: verifier.actual()}
+
+    def _verifier(self) -> Verifier:
+        return verifier_for(self.pointer, self._access.verify)
+
+    def _limit(self, max_size: int | None) -> int:
+        return self._access.limit if max_size is None else checked_limit("max_size", max_size)
+
+    def _check_decoded(self, need: int, how: str, max_size: int | None) -> None:
+        limit = max(self._limit(max_size), self._access.limit) if need else 0
+        if need > limit:
+            msg = f"{self.url}: {how}, it takes up to {need:,} bytes of memory, the limit here is {limit:,}; it was not"
+            raise ArtifactTooLargeError(f"{msg} decoded: use download(path) or open(), or pass max_size=")
+
+    def _entries(self, *, whole: bool = False) -> tuple[Entry, ...]:
+        """Read the listing; ``whole`` counts every file's bytes before the first of them is asked for."""
+        from stepout.artifacts.listing import parse_listing
+
+        check_cap(self.pointer, DOCUMENT_LIMIT, instead="a listing of this size is not read")
+        entries = parse_listing(read_whole(self._source, self._verifier()), self.url)
+        for entry in entries:
+            self._access.check(entry.pointer)
+        size = sum(entry.pointer.size for entry in entries) if whole else 0
+        self._access.spending_of_directory().take(self.url, entries=len(entries), size=size)
+        return entries
+
+    def _fetch(self, entry: Entry, target: Path, count: Callable[[int], None] | None) -> None:
+        from stepout.artifacts.reading.download import download_file
+
+        source = Source(self._access, entry.pointer)
+        download_file(source, verifier_for(entry.pointer, self._access.verify), target, count)
+
+    def _parquet_read(
+        self, columns: Sequence[str] | None, filters: Any, verify: Verify | None, max_size: int | None
+    ) -> ParquetRead:
+        from stepout.artifacts.reading.parquet import ParquetRead
+
+        return ParquetRead(
+            columns=columns,
+            filters=filters,
+            verify=self._access.verify if verify is None else checked_verify(verify),
+            max_size=self._limit(max_size),
+        )
+
+
+def _text_memory(data: bytes, encoding: str) -> int:
+    """Return what text takes: Python keeps as many bytes for each character as the widest of them needs."""
+    if data.isascii():
+        return len(data)
+    if encoding.lower().replace("_", "-") not in ("utf-8", "utf8"):
+        return 2 * len(data)
+    return len(data) * (4 if _BEYOND_16_BITS.search(data) else 2 if _BEYOND_8_BITS.search(data) else 1)
+
+
+class ForeignArtifact(Artifact):
+    """What another tool's reference names: the reference has no checksum of the bytes that were written.
+
+    Reads are held to the size and ETag that the object had when it was resolved, and to S3's own checksum of the whole
+    object where it has one (``verifiable``). ``verify()`` raises where it has none.
+
+    Args:
+        pointer: What a HEAD said of the object.
+        access: How to read it.
+        kind: Whose reference it was.
+    """
+
+    def __init__(self, pointer: Pointer, access: Access, kind: ForeignKind) -> None:
+        super().__init__(pointer, access)
+        self.kind = kind

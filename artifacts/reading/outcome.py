@@ -1,0 +1,269 @@
+"""Pull mode's consumer: the document behind the URL of an outcome, or an error that says how the task failed.
+
+Everything read here is untrusted input: bounded, held to one version, and asked of the allow-list, failures included.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from typing import TYPE_CHECKING, Any, Final
+
+from stepout.artifacts import allow as allow_list
+from stepout.artifacts.reading.access import DOCUMENT_LIMIT
+from stepout.artifacts.reading.pinned_object import Source, check_cap, read_whole, verifier_for
+from stepout.schemas.array import child_in, child_url, is_of_array, unfilled
+from stepout.schemas.errors import (
+    AccessDeniedError,
+    ArtifactNotFoundError,
+    ConfigurationError,
+    InvalidDocumentError,
+    NotAllowedError,
+    StoreError,
+    TaskFailedError,
+)
+from stepout.schemas.problems import Problem, invalid_document
+from stepout.schemas.pull import (
+    FAILURE_LIMIT,
+    FAILURES_READ,
+    Failure,
+    failure_prefix,
+    is_failure_key,
+    read_failure,
+    read_item,
+)
+from stepout.schemas.runtime.regions import NO_REGION, fallback_region
+from stepout.schemas.text.json_text import load_json
+from stepout.schemas.text.locations import table_place
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from stepout.artifacts.reading.access import Access
+    from stepout.schemas.text.locations import TablePlace
+
+__all__ = ["CONNECTIONS", "Outcomes"]
+
+CONNECTIONS: Final = 16
+"""Children of an array job that are read at once."""
+
+_CHILDREN_TRIED: Final = 2
+
+
+class Outcomes:
+    """Reads what tasks in pull mode reported; safe to share between threads.
+
+    Args:
+        execution: Whose failures count; the output document is the caller's to check.
+        state: As for ``execution``.
+    """
+
+    def __init__(self, *, execution: str | None = None, state: str | None = None) -> None:
+        self._execution, self._state = execution, state
+        self._tables: list[Any] = []
+        self._making = threading.Lock()
+
+    def read(self, url: str, access: Access) -> Any:
+        """Read what one task reported.
+
+        Args:
+            url: ``s3://bucket/key`` or ``dynamodb://table/key``.
+            access: How to read.
+
+        Returns:
+            JSON: the output document.
+
+        Raises:
+            TaskFailedError: The task failed, and no attempt has succeeded.
+            ArtifactNotFoundError: The task has reported nothing.
+            ConfigurationError: The URL is that of an array job, whose children have outcomes of their own.
+            NotAllowedError: The URL lies outside the allow-list.
+            InvalidDocumentError: It is no such URL, or what is there is no outcome.
+            StoreError: Denied, or unreachable.
+        """
+        url = url.strip()
+        if is_of_array(url):
+            raise ConfigurationError(unfilled(url))
+        if url.startswith("dynamodb://"):
+            return _from_table(url, access, self._is_ours, self._table_client)
+        return _from_s3(url, access, self._is_ours)
+
+    def _is_ours(self, failure: Failure) -> bool:
+        return failure.is_of(self._execution, self._state)
+
+    def _table_client(self) -> Any:
+        with self._making:
+            if not self._tables:
+                self._tables.append(_make_table_client())
+            return self._tables[0]
+
+
+# S3 ---------------------------------------------------------------------------------------------------------------
+
+
+def _from_s3(url: str, access: Access, ours: Callable[[Failure], bool]) -> Any:
+    try:
+        bucket, key = allow_list.split_url(url)
+    except ValueError as error:
+        raise invalid_document("the URL", [Problem("$", "pattern", "must be s3://bucket/key")]) from error
+    try:
+        return _opened(_read(access, bucket, key, DOCUMENT_LIMIT), url)
+    except ArtifactNotFoundError as error:
+        raise _no_success(access, bucket, key, ours, error) from error
+    except AccessDeniedError as error:
+        hint = "without s3:ListBucket on the bucket, a task that has not succeeded yet looks like this"
+        raise AccessDeniedError(f"{error}. {hint}") from error
+
+
+def _opened(text: bytes, url: str) -> Any:
+    try:
+        value = load_json(text)
+    except InvalidDocumentError as error:
+        raise invalid_document(f"what lies at {url}", error.problems) from None
+    if not isinstance(value, dict | list):
+        raise invalid_document(f"what lies at {url}", [Problem("$", "type", "must be an object")])
+    return value
+
+
+def _read(access: Access, bucket: str, key: str, limit: int) -> bytes:
+    from stepout.artifacts.reading.foreign import ForeignReference, describe
+
+    pointer = describe(access, ForeignReference("result-writer", bucket, key))
+    check_cap(pointer, limit, instead="a document of this size is not read")
+    return read_whole(Source(access, pointer), verifier_for(pointer, access.verify is not False))
+
+
+def _no_success(
+    access: Access, bucket: str, key: str, ours: Callable[[Failure], bool], missing: ArtifactNotFoundError
+) -> Exception:
+    """Say why there is no output: the newest failure of this run beside it, or that nothing was reported."""
+    url = f"s3://{bucket}/{key}"
+    try:
+        failures = _failures(access, bucket, key)
+        unread: InvalidDocumentError | None = None
+        for count, name in list(enumerate(failures, 1))[: -FAILURES_READ - 1 : -1]:
+            try:
+                failure = read_failure(_read(access, bucket, name, FAILURE_LIMIT))
+            except InvalidDocumentError as error:  # It says nothing of the others beside it.
+                unread = error
+                continue
+            if ours(failure):
+                return _failed(url, failure, count)
+        if unread is not None:
+            raise unread
+        children = _children(access, bucket, key)
+        if children:
+            return ConfigurationError(unfilled(url, seen=children))
+        of = " of this run" if failures else ""
+        beside = f"there is no failure{of} beside it ({key}.*.failure.json) either: the task has not reported yet, or "
+        beside += "died"
+    except (NotAllowedError, StoreError, InvalidDocumentError) as error:
+        beside = (
+            f"whether it failed could not be seen ({error}): failures are kept beside it, as {key}.*.failure.json; "
+            "grant s3:ListBucket and s3:GetObject on them, and allow them"
+        )
+    return ArtifactNotFoundError(
+        f"there is no task output at {url}: the task has not succeeded yet, and {beside}; or the URL is another one "
+        f"than the task was given, or an array job's, which wants count= ({missing})"
+    )
+
+
+def _failures(access: Access, bucket: str, key: str) -> list[str]:
+    """Return the keys of the failures that may be read, the newest last."""
+    found = [
+        (modified, name)
+        for name, modified in access.store(bucket).listing(failure_prefix(key))
+        if is_failure_key(name, key)
+    ]
+    for _, name in found:
+        access.allowed.check(bucket, name)
+    return [name for _, name in sorted(found)]
+
+
+def _children(access: Access, bucket: str, key: str) -> int:
+    """Return how many children of an array job are seen to have reported below a URL; only keys are looked at."""
+    found = (child_in(name[len(key) :]) for name, _ in access.store(bucket).listing(f"{key}/"))
+    return len({index for index in found if index is not None})
+
+
+def _failed(url: str, failure: Failure, count: int) -> TaskFailedError:
+    several = f" (the newest of {count} failures)" if count > 1 else ""
+    return TaskFailedError(
+        f"the task that was to report at {url} failed: {failure}{several}", error=failure.error, cause=failure.cause
+    )
+
+
+# DynamoDB ---------------------------------------------------------------------------------------------------------
+
+
+def _from_table(url: str, access: Access, ours: Callable[[Failure], bool], client: Callable[[], Any]) -> Any:
+    try:
+        place = table_place(url)
+    except ValueError as error:
+        raise invalid_document("the URL", [Problem("$", "pattern", f"is wrong: {error}")]) from error
+    if place.key is None:
+        raise invalid_document("the URL", [Problem("$", "missing", "has no key: expected dynamodb://table/key")])
+    access.allowed.check_item(place)
+    item = _get_item(place, client)
+    if item is None:
+        if _has_child(place, access, client):
+            raise ConfigurationError(unfilled(url, seen=1))
+        raise ArtifactNotFoundError(
+            f"there is no item {url}: the task has not reported yet, or died, or the URL is another one than the task "
+            "was given, or an array job's, which wants count="
+        )
+    outcome = read_item(item)
+    if not isinstance(outcome, Failure):
+        return outcome
+    if ours(outcome):
+        raise _failed(url, outcome, 1)
+    raise ArtifactNotFoundError(
+        f"{url} holds another run's failure, perhaps an earlier one's: the task has not reported yet, or died"
+    )
+
+
+def _has_child(place: TablePlace, access: Access, client: Callable[[], Any]) -> bool:
+    """Tell whether the first children of an array job have items: no partition key is found by how it begins."""
+    for index in range(_CHILDREN_TRIED):
+        with contextlib.suppress(ValueError, NotAllowedError, StoreError):
+            child = table_place(child_url(place.url, index))
+            access.allowed.check_item(child)
+            if _get_item(child, client) is not None:
+                return True
+    return False
+
+
+def _make_table_client() -> Any:
+    import boto3
+    from botocore.config import Config
+
+    session = boto3.DEFAULT_SESSION or boto3.session.Session()
+    region = session.region_name or fallback_region(os.environ)
+    config = Config(connect_timeout=5, read_timeout=20, max_pool_connections=CONNECTIONS)
+    return session.client("dynamodb", region_name=region, config=config)
+
+
+def _get_item(place: TablePlace, client: Callable[[], Any]) -> dict[str, Any] | None:
+    from botocore.exceptions import BotoCoreError, ClientError, NoRegionError
+
+    from stepout.artifacts.s3.errors import translate
+
+    key = {place.attribute: {"S": place.key}}
+    try:
+        item: dict[str, Any] | None = client().get_item(TableName=place.table, Key=key, ConsistentRead=True).get("Item")
+    except NoRegionError:
+        raise ConfigurationError(f"{place.url} cannot be read: {NO_REGION}") from None
+    except (BotoCoreError, ClientError, ValueError) as error:
+        raise _table_error(error, translate(error, operation="GetItem", subject=place.url), place.table) from error
+    return item
+
+
+def _table_error(error: Exception, translated: Exception, table: str) -> Exception:
+    response: Any = getattr(error, "response", None)
+    code = response["Error"].get("Code") if isinstance(response, dict) else None
+    if code == "ResourceNotFoundException":
+        return ArtifactNotFoundError(f"there is no DynamoDB table {table} in this account and region")
+    if code == "AccessDeniedException":
+        return AccessDeniedError(f"GetItem: access to the DynamoDB table {table} denied. Grant dynamodb:GetItem on it")
+    return translated

@@ -1,0 +1,219 @@
+"""``Output``: a task output, resolved."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from stepout.artifacts.reading.access import DOCUMENT_LIMIT, Access
+from stepout.artifacts.reading.artifact import Artifact
+from stepout.schemas.errors import InvalidDocumentError
+from stepout.schemas.output import TaskOutput
+from stepout.schemas.pointer import Pointer
+from stepout.schemas.problems import Problem, invalid_document, member
+from stepout.schemas.search.locate import find_documents, survey
+from stepout.schemas.search.traversal import called
+
+if TYPE_CHECKING:
+    from stepout.schemas.contract import Contract
+    from stepout.schemas.identity import RunIdentity
+
+__all__ = ["Output", "make_output"]
+
+
+class Output(Mapping[str, Artifact]):
+    """A task output: artifacts by name, the inline result, and who produced it.
+
+    Args:
+        document: The output, with its artifacts: a manifest has been followed.
+        access: How its artifacts are read.
+
+    Raises:
+        NotAllowedError: One of its pointers lies outside the allow-list.
+    """
+
+    def __init__(self, document: TaskOutput, access: Access) -> None:
+        self._access = access
+        self._document = document
+        self._artifacts = {
+            name: Artifact(pointer, access, name) for name, pointer in (document.artifacts or {}).items()
+        }
+        self._result: Mapping[str, Any] | None = None
+        if isinstance(document.result, Pointer):
+            access.check(document.result)
+
+    def __getitem__(self, name: str) -> Artifact:
+        try:
+            return self._artifacts[name]
+        except KeyError:
+            msg = f"{name!r}: the output has the artifacts {', '.join(self._artifacts) or '(none)'}"
+            raise KeyError(msg) from None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._artifacts)
+
+    def __len__(self) -> int:
+        return len(self._artifacts)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._artifacts
+
+    def __repr__(self) -> str:
+        return f"<Output with {', '.join(self._artifacts) or 'no artifacts'}>"
+
+    @property
+    def document(self) -> TaskOutput:
+        """The document itself."""
+        return self._document
+
+    @property
+    def producer(self) -> RunIdentity | None:
+        """Which run of which state made it; ``None`` if it does not say."""
+        return self._document.producer
+
+    @property
+    def result(self) -> Mapping[str, Any]:
+        """The task's small result, ``{}`` if it gave none.
+
+        Where the result was spilled into an artifact, that is read and verified at the first access.
+
+        Raises:
+            InvalidDocumentError: What was spilled is no JSON object.
+            ArtifactTooLargeError: It is over 64 MiB: read ``document.result`` with ``resolve_artifact``.
+            StoreError: It is missing, expired, denied, changed, or unreachable.
+        """
+        if self._result is None:
+            self._result = self._read_result()
+        return self._result
+
+    @property
+    def spilled(self) -> Artifact | None:
+        """The artifact that holds the result, where it was spilled; ``None`` where it is inline."""
+        result = self._document.result
+        return Artifact(result, self._access) if isinstance(result, Pointer) else None
+
+    def read_many(
+        self,
+        names: Iterable[str] | None = None,
+        *,
+        connections: int | None = None,
+        max_size: int | None = None,
+    ) -> Iterator[tuple[str, bytes]]:
+        """Read many artifacts into memory, verified, several at once; see ``stepout.read_many``.
+
+        Args:
+            names: Which; ``None``: all of them.
+            connections: Requests in flight at once, 16 by default.
+            max_size: The most to take of one artifact, in bytes.
+
+        Yields:
+            Name and bytes, in the order in which they arrive.
+
+        Raises:
+            KeyError: There is no artifact of such a name. Nothing was read.
+            ManyFailedError: At the end, if any failed.
+        """
+        from stepout.artifacts.transfer.many import read_many
+
+        wanted = self._artifacts if names is None else {name: self[name] for name in names}
+        return read_many(wanted, connections=connections, max_size=max_size)
+
+    def check_producer(self, execution: str | None, state: str | None) -> None:
+        """Raise ``InvalidDocumentError`` unless this execution and this state made the output (``None``: any)."""
+        problems = []
+        for name, wanted in (("execution", execution), ("state", state)):
+            if wanted is not None and getattr(self.producer, name, None) != wanted:
+                problems.append(Problem(member("$.producer", name), "value", "is not the one that was asked for"))
+        if problems:
+            raise invalid_document("the task output", problems, "It is another run's, perhaps an earlier one's.")
+
+    def check_contract(self, contract: Contract) -> None:
+        """Raise ``InvalidDocumentError`` with every way in which the output breaks a contract."""
+        problems = contract.problems(self._document, self.result if self._document.result is not None else None)
+        if problems:
+            raise invalid_document("the task output", problems, "It breaks the contract.")
+
+    def _read_result(self) -> Mapping[str, Any]:
+        result = self._document.result
+        if not isinstance(result, Pointer):
+            return result or {}
+        value = _read_spilled(result, self._access)
+        if not isinstance(value, dict):
+            raise invalid_document("the spilled result", [Problem("$", "type", "must be an object")])
+        return value
+
+
+def make_output(value: object, access: Access, location: str = "$") -> Output:
+    """Parse a task output and follow its manifest, once.
+
+    Args:
+        value: Parsed JSON.
+        access: How its artifacts are read.
+        location: Where it was found, for messages.
+
+    Raises:
+        InvalidDocumentError: It is invalid, or its manifest leads to anything but an output with artifacts.
+        NotAllowedError: A pointer lies outside the allow-list.
+        StoreError: The manifest is missing, expired, denied, changed, or unreachable.
+    """
+    try:
+        document = TaskOutput.from_dict(_without_merged(value))
+    except InvalidDocumentError as error:
+        problems = [Problem(location + each.location[1:], each.kind, each.message) for each in error.problems]
+        raise invalid_document("the task output", problems) from None
+    if document.manifest is not None:
+        whole = _whole(document.manifest, access, location)
+        # What others merged beside a manifest is kept, as it is beside artifacts.
+        document = replace(whole, producer=whole.producer or document.producer, extra={**whole.extra, **document.extra})
+    return Output(document, access)
+
+
+def _without_merged(value: Any) -> Any:
+    """Return an output without what a state machine merged into its artifacts or its producer: it is found by itself.
+
+    What calls itself a pointer, or holds nothing that anybody finds, stays, and is checked strictly.
+    """
+    if not isinstance(value, dict):
+        return value
+    producer, artifacts = value.get("producer"), value.get("artifacts")
+    if called(producer) is not None:
+        value = {name: child for name, child in value.items() if name != "producer"}
+    if not isinstance(artifacts, dict):
+        return value
+    merged = {name for name, child in artifacts.items() if called(child) != "pointer" and _is_found(child)}
+    if not merged:
+        return value
+    own = {name: child for name, child in artifacts.items() if name not in merged}
+    if not own and "manifest" in value:  # the merge made the member
+        return {name: child for name, child in value.items() if name != "artifacts"}
+    return {**value, "artifacts": own}
+
+
+def _is_found(value: object) -> bool:
+    from stepout.artifacts.reading.foreign import find_references
+
+    if not isinstance(value, dict | list):
+        return False
+    seen = survey(value)
+    return bool(seen.found or seen.failures or find_references(value))
+
+
+def _whole(pointer: Pointer, access: Access, location: str) -> TaskOutput:
+    """Read the document that a manifest stands for."""
+    access.check(pointer)
+    access.spending.take(pointer.url, requests=1, size=pointer.size)
+    value = _read_spilled(pointer, access)
+    whole = TaskOutput.from_dict(value, manifest_allowed=False)
+    inner = [each for each in find_documents(value) if each.kind == "output"][1:]
+    if inner:
+        problems = [
+            Problem(f"{location}.manifest", "unexpected", f"leads to a document with another output at {each.location}")
+            for each in inner
+        ]
+        raise invalid_document("the task output", problems, "No writer of ours spills such a document.")
+    return whole
+
+
+def _read_spilled(pointer: Pointer, access: Access) -> Any:
+    return Artifact(pointer, access).read_json(max_size=DOCUMENT_LIMIT)

@@ -1,0 +1,471 @@
+"""Reading Parquet: whole and verified, or only some columns, verified by what the format offers.
+
+A column read fetches the footer, compares its SHA-256 with the pointer's ``annotations.parquet.footerSha256``, and then
+fetches only the column chunks it needs, in pinned ranges, while pyarrow compares the CRC32 of every page's body.
+
+What that does not cover are the page *headers*, some 20 to 60 bytes a page: the format gives them no checksum. A
+flipped bit there fails to decode or changes nothing; in our flips of every byte no value came out wrong, but the
+format does not promise that. A whole read (``columns=None`` and ``filters=None``) hashes every byte and depends on
+none of this.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from contextlib import closing
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final
+
+from stepout.artifacts.formats.parquet_decoding import GroupDecoder, TooMuchError
+from stepout.artifacts.media_types import PARQUET
+from stepout.artifacts.reading.dataset import file_system
+from stepout.artifacts.reading.pinned_object import Source, check_cap, drain, read_whole, verifier_for
+from stepout.artifacts.reading.ranges import FetchedRanges
+from stepout.schemas.errors import (
+    ArtifactTooLargeError,
+    ChecksumMismatchError,
+    ConfigurationError,
+    InvalidDocumentError,
+    StepoutError,
+    UndecodableError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import pyarrow as pa
+
+    from stepout.artifacts.reading.access import Verify
+    from stepout.schemas.pointer import Pointer
+
+__all__ = ["Footer", "ParquetRead", "dataset_of", "footer_of", "is_parquet", "read_table"]
+
+WHOLE_BELOW: Final = 1 << 20
+"""A file of at most this size is read and verified whole: that takes one request as well, in bytes."""
+
+_TAIL: Final = 64 << 10  # what pyarrow reads first, so that opening the file takes no second request
+_FOOTER_LIMIT: Final = 64 << 20
+_TRAILER: Final = 12  # length, magic, and the magic at the start: less is no file
+_TYPES: Final = frozenset({PARQUET, "application/x-parquet", "application/parquet", "application/vnd.apache.parquet"})
+
+
+@dataclass(frozen=True)
+class Footer:
+    """The footer as a pointer's annotations describe it: the last ``size`` bytes, trailer included."""
+
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParquetRead:
+    """What is wanted of a file.
+
+    Attributes:
+        columns: Names, or dotted paths of nested fields; ``None`` for all.
+        filters: As ``pyarrow.parquet.read_table`` takes them; ``None`` for none.
+        verify: What it is held against.
+        max_size: The most that may be read into memory, in bytes.
+    """
+
+    columns: Sequence[str] | None = None
+    filters: Any = None
+    verify: Verify = True
+    max_size: int = 1 << 30
+
+    @property
+    def pinned(self) -> bool:
+        """Whether nothing is to be verified but the version."""
+        return self.verify is False or self.verify == "pinned"
+
+
+# Decisions on values ----------------------------------------------------------------------------------------------
+
+
+def is_parquet(pointer: Pointer) -> bool:
+    """Tell whether a pointer names a Parquet file, by its media type, or by its key where that says nothing."""
+    media_type = pointer.media_type.partition(";")[0].strip().lower()
+    unspecific = media_type in {"application/octet-stream", "binary/octet-stream"}
+    return media_type in _TYPES or (unspecific and pointer.key.lower().endswith((".parquet", ".parq", ".pq")))
+
+
+def footer_of(pointer: Pointer) -> Footer | None:
+    """Return the footer that ``annotations.parquet`` describes; ``None`` without page checksums or a digest."""
+    note = (pointer.annotations or {}).get("parquet")
+    if not isinstance(note, dict) or note.get("pageChecksums") is not True:
+        return None
+    size, sha256 = note.get("footerSize"), note.get("footerSha256")
+    if type(size) is not int or not _TRAILER <= size <= min(pointer.size, _FOOTER_LIMIT):
+        return None
+    if not isinstance(sha256, str) or not re.fullmatch("[0-9a-f]{64}", sha256):
+        return None
+    return Footer(size, sha256)
+
+
+def _by_columns(pointer: Pointer, read: ParquetRead) -> bool:
+    """Decide whether ranges are read: if less than all is wanted, and what comes can be verified or need not be."""
+    if pointer.size <= WHOLE_BELOW or read.verify == "sha256":
+        return False
+    if read.pinned:
+        return True
+    return footer_of(pointer) is not None and (read.columns is not None or read.filters is not None)
+
+
+# Reading ----------------------------------------------------------------------------------------------------------
+
+
+def read_table(source: Source, read: ParquetRead) -> Any:
+    """Read a table, or some of its columns and rows; see the module.
+
+    Returns:
+        A ``pyarrow.Table``.
+
+    Raises:
+        ChecksumMismatchError: The bytes are not those that were written.
+        UndecodableError: The bytes are those that were written, but no Parquet that pyarrow can read.
+        InvalidDocumentError: Its media type is another format's.
+        ConfigurationError: pyarrow is missing, a column does not exist, or a filter does not fit its columns.
+        ArtifactTooLargeError: It is larger than ``max_size``, or would be, decoded.
+        StoreError: Missing, expired, denied, changed, or unreachable.
+    """
+    _require_parquet(source.pointer)
+    _pyarrow()
+    file = _ranges(source, read) if _by_columns(source.pointer, read) else _whole(source, read)
+    with closing(file):
+        try:
+            return _read(file, source.pointer, read)
+        except (StepoutError, MemoryError):  # pyarrow's own want of memory is a MemoryError: no damage
+            raise
+        except Exception as error:
+            if file.failure is not None:
+                raise file.failure from error
+            failed = error
+    if file.verified:
+        raise _undecodable(source.pointer, failed) from failed
+    return _second_look(source, read, failed)
+
+
+def _second_look(source: Source, read: ParquetRead, failed: Exception) -> Any:
+    """Tell damage from what the decoder does not like, by the checksum of the whole; decode again what was verified."""
+    pointer = source.pointer
+    verifier = verifier_for(pointer, verify=True)
+    try:
+        if pointer.size > read.max_size:
+            drain(source, verifier.update)
+            verifier.finish()
+            raise _undecodable(pointer, failed) from failed
+        data = read_whole(source, verifier)
+    except ChecksumMismatchError as error:
+        msg = (
+            f"{pointer.url}: a page or the footer is not what was written ({_told(failed)}; {error}). Nothing was "
+            "returned. Read again; if it persists, the stored object is damaged"
+        )
+        raise ChecksumMismatchError(msg) from failed
+    try:
+        return _read(_File(data, verified=True), pointer, read)
+    except (StepoutError, MemoryError):
+        raise
+    except Exception as error:
+        raise _undecodable(pointer, error) from error
+
+
+def _told(error: Exception) -> str:
+    return str(error).partition("\n")[0][:200] or type(error).__name__
+
+
+def _undecodable(pointer: Pointer, error: Exception) -> UndecodableError:
+    msg = f"{pointer.url} is no Parquet file that can be read, though its bytes are those written: {_told(error)}"
+    return UndecodableError(msg)
+
+
+def dataset_of(sources: Sequence[Source], read: ParquetRead) -> Any:
+    """Return a ``pyarrow.dataset.Dataset`` over Parquet files, read in verified or pinned ranges as it is scanned.
+
+    Its file system opens these files, as ``bucket/key``, and nothing else; neither of them can be pickled.
+    """
+    for source in sources:
+        _require_parquet(source.pointer)
+    _pyarrow()
+    import pyarrow.dataset as ds
+
+    opened: dict[str, _File] = {}
+    for each in sources:
+        file = opened[f"{each.pointer.bucket}/{each.pointer.key}"] = _dataset_file(each, read)
+        if file.ranges is None:  # it was read whole, and stays in memory beside the others
+            read = replace(read, max_size=read.max_size - each.pointer.size)
+    sizes = {f"{each.pointer.bucket}/{each.pointer.key}": each.pointer.size for each in sources}
+    files = file_system({path: (sizes[path], file.handle) for path, file in opened.items()})
+    try:
+        # By handle, not through the file system: Arrow's threads would call Python, and abort a process that is ending.
+        fragments = [_format(file.checked).make_fragment(file.handle()) for file in opened.values()]
+        return ds.FileSystemDataset(fragments, fragments[0].physical_schema, _format(checked=True), files)
+    except (StepoutError, MemoryError):
+        raise
+    except Exception as error:
+        file = next(iter(opened.values()))
+        if file.failure is not None:
+            raise file.failure from error
+        raise _undecodable(sources[0].pointer, error) from error
+
+
+def _dataset_file(source: Source, read: ParquetRead) -> _File:
+    by_ranges = read.pinned or (footer_of(source.pointer) is not None and read.verify != "sha256")
+    return _ranges(source, read) if by_ranges and source.pointer.size > WHOLE_BELOW else _whole(source, read)
+
+
+@dataclass(frozen=True)
+class _File:
+    """A file for pyarrow, in memory or read in ranges; what ``GroupDecoder`` decodes.
+
+    Attributes:
+        data: All of it; empty where ranges are read.
+        ranges: Reads them, or has them.
+        checked: Whether the CRC of every page is compared.
+        verified: Whether all was verified before.
+    """
+
+    data: bytes = b""
+    ranges: FetchedRanges | None = None
+    checked: bool = False
+    verified: bool = False
+
+    def handle(self) -> Any:
+        """Return what pyarrow reads from, anew."""
+        import pyarrow as pa
+
+        return pa.BufferReader(self.data) if self.ranges is None else pa.PythonFile(self.ranges.again(), mode="r")
+
+    def opened(self, **options: Any) -> Any:
+        """Return a ``pyarrow.parquet.ParquetFile``."""
+        import pyarrow.parquet as pq
+
+        return pq.ParquetFile(self.handle(), page_checksum_verification=self.checked, pre_buffer=False, **options)
+
+    def fetch(self, spans: Sequence[tuple[int, int]]) -> list[memoryview]:
+        """Return the bytes of each span."""
+        if self.ranges is not None:
+            return self.ranges.fetch(spans)
+        whole = memoryview(self.data)
+        return [whole[start:stop] for start, stop in spans]
+
+    @property
+    def failure(self) -> StepoutError | None:
+        """What the store said, where pyarrow only said that it could not read."""
+        return None if self.ranges is None else self.ranges.failure
+
+    def close(self) -> None:
+        """End what is being downloaded."""
+        if self.ranges is not None:
+            self.ranges.close()
+
+
+def _whole(source: Source, read: ParquetRead) -> _File:
+    instead = 'download it, pass max_size=, or verify="pinned" to read ranges that are not verified'
+    check_cap(source.pointer, read.max_size, instead=instead)
+    return _File(read_whole(source, verifier_for(source.pointer, read.verify)), verified=not read.pinned)
+
+
+def _ranges(source: Source, read: ParquetRead) -> _File:
+    footer = None if read.pinned else footer_of(source.pointer)
+    tail = b"" if read.pinned and footer is None else _tail(source, footer)
+    return _File(ranges=FetchedRanges(source, tail), checked=footer is not None)
+
+
+def _tail(source: Source, footer: Footer | None) -> bytes:
+    """Fetch the end of the file in one request and compare the footer's digest."""
+    assert footer is not None  # noqa: S101 - callers without one pin only
+    pointer = source.pointer
+    start = pointer.size - min(max(footer.size, _TAIL), pointer.size)
+    tail = b"".join(map(bytes, source.blocks(start, pointer.size)))
+    actual = hashlib.sha256(memoryview(tail)[-footer.size :]).hexdigest()
+    if actual != footer.sha256:
+        msg = (
+            f"{pointer.url}: the Parquet footer is not the one that was written: expected sha256 {footer.sha256}, "
+            f"got {actual}. No column was read. Read again; if it persists, the stored object is damaged"
+        )
+        raise ChecksumMismatchError(msg)
+    return tail
+
+
+def _read(file: _File, pointer: Pointer, read: ParquetRead) -> Any:
+    import pyarrow as pa
+
+    parquet = file.opened()
+    sifting = _Sifting(parquet.schema_arrow, _checked_columns(parquet, read, pointer), None)
+    groups = list(range(parquet.metadata.num_row_groups))
+    if read.filters is not None:
+        sifting, groups = _sifting(file, parquet, pointer, read)
+    else:
+        _check_decoded(pointer, read, parquet, sifting.names)
+    if not groups or sifting.names == []:
+        return parquet.read_row_groups(groups, columns=sifting.names)
+    decoder = GroupDecoder(file, sifting.wanted, read.max_size, sifted=sifting.condition is not None)
+    tables = []
+    try:
+        for group in groups:
+            rows = 0
+            for table in decoder.tables(group):
+                rows += table.num_rows
+                tables.append(decoder.keep(sifting.kept(table)))
+            _check_rows(rows, parquet.metadata.row_group(group).num_rows)
+    except TooMuchError as error:
+        raise _too_large(pointer, error.size, read.max_size) from None
+    return pa.concat_tables(tables)
+
+
+@dataclass(frozen=True)
+class _Sifting:
+    """Which columns and rows are kept.
+
+    Attributes:
+        schema: The file's.
+        names: The columns that are kept; ``None`` for all.
+        condition: What a row must meet.
+        wanted: The columns that are decoded: those that are kept, and those that the condition is about.
+    """
+
+    schema: pa.Schema
+    names: list[str] | None
+    condition: Any
+
+    @property
+    def wanted(self) -> list[str] | None:
+        if self.condition is None or self.names is None:
+            return self.names
+        return [name for name in self.schema.names if name in self.names or self._asked(name)]
+
+    def kept(self, table: pa.Table) -> pa.Table:
+        """Return the rows and columns of a table that are kept, in their order."""
+        import pyarrow.dataset as ds
+
+        if self.condition is None:
+            return table
+        return ds.dataset(table).to_table(columns=self.names, filter=self.condition)
+
+    def _asked(self, name: str) -> bool:
+        """Return whether the condition is about a column: without it, it has no meaning."""
+        import pyarrow.dataset as ds
+
+        rest = self.schema.remove(self.schema.get_field_index(name)).empty_table()
+        try:
+            ds.dataset(rest).scanner(filter=self.condition)
+        except Exception:  # noqa: BLE001 - whatever it does not like
+            return True
+        return False
+
+
+def _sifting(file: _File, parquet: Any, pointer: Pointer, read: ParquetRead) -> tuple[_Sifting, list[int]]:
+    """Return what is kept, and the row groups that may have some of it."""
+    import pyarrow.dataset as ds
+    import pyarrow.parquet as pq
+
+    schema = parquet.schema_arrow
+    names = None if read.columns is None else list(read.columns)
+    try:
+        condition = pq.filters_to_expression(read.filters)
+        for name in names or []:
+            schema.field(name)
+        ds.dataset(schema.empty_table()).to_table(columns=names, filter=condition)
+        fragment = _format(file.checked).make_fragment(file.handle()).subset(condition)
+    except Exception as error:
+        if file.failure is not None:
+            raise file.failure from error
+        msg = (
+            f"{pointer.url}: the filter or the columns do not fit the table ({type(error).__name__}); nothing was "
+            "read. With filters, columns are named whole, not by a nested path"
+        )
+        raise ConfigurationError(msg) from error
+    return _Sifting(schema, names, condition), [group.id for group in fragment.row_groups]
+
+
+def _check_rows(rows: int, expected: int) -> None:
+    if rows != expected:
+        msg = f"{rows:,} rows came of a row group, the footer says {expected:,}"
+        raise ValueError(msg)
+
+
+def _checked_columns(parquet: Any, read: ParquetRead, pointer: Pointer) -> list[str] | None:
+    """Refuse names that the file does not have; pyarrow passes over them in silence."""
+    if read.columns is None:
+        return None
+    if isinstance(read.columns, str):
+        msg = f"columns={read.columns!r}: expected a list of names"
+        raise ConfigurationError(msg)
+    columns = list(read.columns)
+    if len(set(columns)) != len(columns):
+        msg = f"columns={columns}: a column is named twice; nothing was read"
+        raise ConfigurationError(msg)
+    leaves = [parquet.metadata.schema.column(index).path for index in range(parquet.metadata.num_columns)]
+    paths = {".".join(path.split(".")[:depth]) for path in leaves for depth in range(1, path.count(".") + 2)}
+    known = paths | set(leaves) | set(parquet.schema_arrow.names)
+    absent = [name for name in columns if name not in known]
+    if absent:
+        msg = f"{pointer.url} has no columns {absent}; it has {parquet.schema_arrow.names[:50]}"
+        raise ConfigurationError(msg)
+    return columns
+
+
+def _check_decoded(pointer: Pointer, read: ParquetRead, parquet: Any, columns: list[str] | None) -> None:
+    """Hold what the footer says of the decoded size against the limit: a small file can unfold into a large table.
+
+    What it does not say is how often a dictionary's long texts occur: that is found out when they are decoded.
+    """
+    metadata = parquet.metadata
+    groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]
+    size = sum(group.total_byte_size for group in groups)
+    if size > read.max_size and columns is not None:
+        size = sum(
+            chunk.total_uncompressed_size
+            for group in groups
+            for chunk in map(group.column, range(group.num_columns))
+            if any(chunk.path_in_schema == name or chunk.path_in_schema.startswith(name + ".") for name in columns)
+        )
+    types = {field.name: field.type for field in parquet.schema_arrow}
+    names = types if columns is None else columns
+    size = max(size, metadata.num_rows * sum(_least_bits(types.get(name)) for name in names) // 8)
+    if size > read.max_size:
+        raise _too_large(pointer, size, read.max_size)
+
+
+def _least_bits(kind: Any) -> int:
+    """Return how many bits a value of a type takes at least: numbers and times their width, everything else one."""
+    try:
+        return int(kind.bit_width)
+    except (AttributeError, ValueError):  # a nested path, or a type without a width
+        return 1
+
+
+def _too_large(pointer: Pointer, size: int, limit: int) -> ArtifactTooLargeError:
+    msg = (
+        f"{pointer.url}: the table has at least {size:,} bytes, the limit here is {limit:,}; it was not decoded any "
+        "further: choose columns or filters, use dataset(), or pass max_size="
+    )
+    return ArtifactTooLargeError(msg)
+
+
+# pyarrow ----------------------------------------------------------------------------------------------------------
+
+
+def _pyarrow() -> None:
+    try:
+        import pyarrow.parquet  # noqa: F401 - tried here, used by the functions that need it
+    except ImportError as error:
+        msg = "tables need pyarrow, which is not installed: pip install 'stepout[parquet]'"
+        raise ConfigurationError(msg) from error
+
+
+def _format(checked: bool) -> Any:
+    import pyarrow.dataset as ds
+
+    options = ds.ParquetFragmentScanOptions(page_checksum_verification=checked, pre_buffer=True)
+    return ds.ParquetFileFormat(default_fragment_scan_options=options)
+
+
+def _require_parquet(pointer: Pointer) -> None:
+    if not is_parquet(pointer):
+        msg = (
+            f"{pointer.url} has the media type {pointer.media_type!r}; read_table reads Parquet only. Open it with "
+            "open() and a reader for that format, e.g. pyarrow.csv.read_csv(artifact.open())"
+        )
+        raise InvalidDocumentError(msg)

@@ -1,0 +1,401 @@
+"""Reading one object: pinned to the version that was written, verified while it streams, taken up again when it breaks.
+
+The rules:
+
+- The allow-list and the size cap are asked before any request.
+- The pin is ``versionId``, else ``If-Match`` with the pointer's ETag, else the first response's ETag.
+- The head of every response is compared with the pointer before a byte of the body is read.
+- A whole read ends with a comparison of checksums. botocore's own check is not relied on: it does not cover reads of an
+  exact length, ``readinto`` and composite checksums.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from contextlib import closing
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final
+
+from stepout.artifacts.checksums import crc_function
+from stepout.artifacts.reading.access import RECONNECTS, Access, Verify
+from stepout.artifacts.transfer.parallel_get import views
+from stepout.artifacts.transfer.stages import BLOCK, Pipeline, Stage
+from stepout.schemas.errors import (
+    AccessDeniedError,
+    ArtifactChangedError,
+    ArtifactExpiredError,
+    ArtifactNotFoundError,
+    ArtifactTooLargeError,
+    ChecksumMismatchError,
+    ConfigurationError,
+    SizeMismatchError,
+    StoreError,
+    StoreUnavailableError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
+    from stepout.artifacts.store import Download, ObjectInfo, Store
+    from stepout.schemas.pointer import Pointer
+
+__all__ = ["Source", "Verifier", "check_cap", "drain", "read_whole", "reconnect_delay", "verifier_for"]
+
+ALGORITHMS: Final = ("sha256", "crc64nvme", "crc32")
+"""What can be verified, best first; ``crc32`` only stands beside objects that stepout did not write."""
+
+_SMALL: Final = 4 * BLOCK  # below it, a second thread costs more than it saves
+_TOTAL_RECONNECTS: Final = 100
+
+
+# Verification -----------------------------------------------------------------------------------------------------
+
+
+class Verifier:
+    """Hashes bytes in order and compares in the end.
+
+    Args:
+        pointer: What the bytes should be.
+        algorithm: One of ``ALGORITHMS``, or ``None`` to compare nothing.
+    """
+
+    def __init__(self, pointer: Pointer, algorithm: str | None) -> None:
+        self._pointer = pointer
+        self.algorithm = algorithm
+        self._sha256 = hashlib.sha256() if algorithm == "sha256" else None
+        self._crc = 0
+        self._crc_of = crc_function("crc32" if algorithm == "crc32" else "crc64nvme") if self._is_crc else None
+
+    def again(self) -> Verifier:
+        """Return one that has taken nothing, for the same comparison."""
+        return Verifier(self._pointer, self.algorithm)
+
+    @property
+    def _is_crc(self) -> bool:
+        return self.algorithm in {"crc64nvme", "crc32"}
+
+    def update(self, data: memoryview) -> None:
+        """Take the next bytes."""
+        if self._sha256 is not None:
+            self._sha256.update(data)
+        elif self._crc_of is not None:
+            self._crc = self._crc_of(data, self._crc)
+
+    def finish(self) -> None:
+        """Compare what was taken with the pointer.
+
+        Raises:
+            ChecksumMismatchError: They differ.
+        """
+        if self.algorithm is None:
+            return
+        expected, actual = self._pointer.checksum[self.algorithm], self.actual()
+        if actual != expected:
+            msg = (
+                f"{self._pointer.url}: the bytes read are not the bytes written: expected {self.algorithm} {expected}, "
+                f"got {actual}. Nothing was returned. Read again; if it persists, the stored object is damaged or was "
+                "forged: run the task again"
+            )
+            raise ChecksumMismatchError(msg)
+
+    def actual(self) -> str:
+        """Return the checksum of what was taken so far, as hex."""
+        if self._sha256 is not None:
+            return self._sha256.hexdigest()
+        return f"{self._crc:0{8 if self.algorithm == 'crc32' else 16}x}"
+
+
+def verifier_for(pointer: Pointer, verify: Verify) -> Verifier:
+    """Return what a read of ``pointer`` is held against.
+
+    Raises:
+        ConfigurationError: SHA-256 is required and the pointer has none.
+    """
+    if verify is False or verify == "pinned":
+        return Verifier(pointer, None)
+    usable = ["sha256"] if verify == "sha256" else ALGORITHMS
+    algorithm = next((name for name in usable if name in pointer.checksum), None)
+    if algorithm is None and verify == "sha256":
+        msg = (
+            f'{pointer.url}: verify="sha256" was asked for, but its pointer has only '
+            f"{', '.join(sorted(pointer.checksum)) or 'no checksum'}; nothing was read. Write it with stepout, adopt "
+            'it with verify="read", or pass verify=True'
+        )
+        raise ConfigurationError(msg)
+    return Verifier(pointer, algorithm)
+
+
+def check_cap(
+    pointer: Pointer, limit: int, *, instead: str = "use download(path) or open(), or pass max_size="
+) -> None:
+    """Raise before anything is requested if an artifact is larger than the caller takes.
+
+    Raises:
+        ArtifactTooLargeError: It is.
+    """
+    if pointer.size > limit:
+        msg = f"{pointer.url} has {pointer.size:,} bytes, the limit here is {limit:,}; nothing was read: {instead}"
+        raise ArtifactTooLargeError(msg)
+
+
+# The pinned object ------------------------------------------------------------------------------------------------
+
+
+class Source:
+    """One object, held to the version that its pointer names.
+
+    Args:
+        access: How to read.
+        pointer: What to read.
+
+    Raises:
+        NotAllowedError: The allow-list does not hold the object.
+    """
+
+    def __init__(self, access: Access, pointer: Pointer) -> None:
+        access.check(pointer)
+        self.access = access
+        self.pointer = pointer
+        self._etag = pointer.etag if pointer.version_id is None else None
+
+    @property
+    def pinned(self) -> bool:
+        """Whether one version is held to: the pointer's, or since the first answer, that answer's."""
+        return self.pointer.version_id is not None or self._etag is not None
+
+    def get(self, start: int = 0, stop: int | None = None) -> Download:
+        """Request a range and compare the response's head with the pointer.
+
+        Raises:
+            StoreError: Missing, expired, denied, changed, or unreachable.
+            SizeMismatchError: The object has another size than the pointer says; its body was not read.
+        """
+        pointer = self.pointer
+        store = self.access.store(pointer.bucket)
+        try:
+            body = self._open(store, start, stop)
+        except (ArtifactNotFoundError, AccessDeniedError) as error:
+            if self._expired():
+                raise self._expiry(error) from error
+            raise
+        try:
+            self._compare(body.info)
+        except BaseException:
+            body.__exit__(None, None, None)
+            raise
+        if self._etag is None and pointer.version_id is None:
+            self._etag = body.info.etag
+        return body
+
+    def _open(self, store: Store, start: int, stop: int | None) -> Download:
+        pointer, etag = self.pointer, self._etag
+        # The cheaper ways may follow redirects (native): only what is hashed may come by them.
+        hashed = self.access.verify not in {False, "pinned"} and any(name in pointer.checksum for name in ALGORITHMS)
+        small = getattr(store, "get_small", None) if hashed and start == 0 and stop is None else None
+        if small is not None:  # a store that has a cheaper way for whole objects of a known size
+            body: Download = small(pointer.key, size=pointer.size, version_id=pointer.version_id, if_match=etag)
+            return body
+        return store.get(pointer.key, start=start, stop=stop, version_id=pointer.version_id, if_match=etag)
+
+    def blocks(
+        self, start: int = 0, stop: int | None = None, *, lend: Callable[[], memoryview] | None = None
+    ) -> Generator[memoryview]:
+        """Yield bytes ``start`` to ``stop``, taking up a broken download where it ended.
+
+        Args:
+            start: The first byte.
+            stop: One behind the last; ``None``: the object's end.
+            lend: Where to read the next block into; see ``Download.blocks``.
+
+        Yields:
+            Views, in order, each valid until the next is asked for, or as long as the lender lets it.
+
+        Raises:
+            StoreUnavailableError: It broke again and again.
+            StoreError: As for ``get``.
+        """
+        end = self.pointer.size if stop is None else stop
+        position, idle, total = start, 0, 0
+        body = self.get(start, stop)
+        while True:
+            try:
+                with body:
+                    for view in body.blocks(BLOCK, lend):
+                        position, idle = position + len(view), 0 if len(view) else idle
+                        self._check_end(position, end)
+                        yield view
+                msg = f"{self.pointer.url}: the download ended after {position:,} of {end:,} bytes"
+                broken = StoreUnavailableError(msg)
+            except StoreUnavailableError as error:
+                broken = error
+            if position == end:
+                return
+            idle, total = idle + 1, total + 1
+            if idle > RECONNECTS or total > _TOTAL_RECONNECTS:
+                raise broken
+            body, idle = self._take_up(position, stop, idle)
+
+    def _take_up(self, position: int, stop: int | None, idle: int) -> tuple[Download, int]:
+        """Ask for the rest; a store that cannot be reached meanwhile counts as one more idle try."""
+        while True:
+            self.access.sleep(reconnect_delay(idle, self.access.jitter()))
+            try:
+                return self.get(position, stop), idle
+            except StoreUnavailableError:
+                idle += 1
+                if idle > RECONNECTS:
+                    raise
+
+    def _check_end(self, position: int, end: int) -> None:
+        if position > end:
+            msg = f"{self.pointer.url}: more bytes arrived than were asked for ({position:,} instead of {end:,})"
+            raise SizeMismatchError(msg)
+
+    def _compare(self, info: ObjectInfo) -> None:
+        pointer = self.pointer
+        pinned = self._etag or pointer.etag
+        if pinned is not None and info.etag is not None and _bare(info.etag) != _bare(pinned):
+            msg = f"{pointer.url} has changed since it was written: expected ETag {pinned}, got {info.etag}"
+            raise ArtifactChangedError(msg)
+        if pointer.version_id and info.version_id and info.version_id != pointer.version_id:
+            msg = f"{pointer.url}: asked for version {pointer.version_id}, got {info.version_id}"
+            raise ArtifactChangedError(msg)
+        if info.size != pointer.size:
+            msg = (
+                f"{pointer.url}: expected {pointer.size:,} bytes, the object has {info.size:,}; its body was not read. "
+                "It was replaced or truncated after it was written, or the pointer is wrong"
+            )
+            raise SizeMismatchError(msg)
+
+    def _expired(self) -> bool:
+        expires = _time(self.pointer.expires_at)
+        return expires is not None and expires <= self.access.now()
+
+    def _expiry(self, error: ArtifactNotFoundError | AccessDeniedError) -> StoreError:
+        """Say that an object that is gone was to be gone by now."""
+        pointer = self.pointer
+        msg = f"{pointer.url} expired at {pointer.expires_at}, as its pointer says; run the task again ({error})"
+        return ArtifactExpiredError(msg) if isinstance(error, ArtifactNotFoundError) else AccessDeniedError(msg)
+
+
+def reconnect_delay(idle: int, jitter: float) -> float:
+    """Return how long to wait before taking a download up again.
+
+    Args:
+        idle: How many tries in a row brought nothing, this one included.
+        jitter: A random number between 0 and 1.
+
+    Returns:
+        Seconds: 0.05 to 0.1 at first, doubling up to 3.2.
+    """
+    return float(min(0.1 * 2 ** (idle - 1), 3.2) * (0.5 + jitter / 2))
+
+
+def _bare(etag: str) -> str:
+    return etag.removeprefix("W/").strip('"')
+
+
+def _time(text: str | None) -> datetime | None:
+    """Parse RFC 3339 in UTC; the fraction is cut to microseconds, which is all that Python keeps."""
+    if text is None:
+        return None
+    whole, _, _fraction = text.removesuffix("Z").partition(".")
+    try:
+        return datetime.fromisoformat(whole).replace(tzinfo=UTC)
+    except ValueError:
+        return None
+
+
+# Whole reads ------------------------------------------------------------------------------------------------------
+
+
+def read_whole(source: Source, verifier: Verifier) -> bytes:
+    """Read all of an object into memory, allocated once, and verify it.
+
+    Raises:
+        ChecksumMismatchError: The bytes are not those that were written.
+        StoreError: As for ``Source.get``.
+    """
+    size = source.pointer.size
+    if size <= _SMALL:
+        data = _read_small(source)
+        verifier.update(memoryview(data))
+    else:
+        data = _read_large(source, verifier)
+    verifier.finish()
+    return data
+
+
+def _read_small(source: Source) -> bytes:
+    with closing(source.blocks()) as blocks:
+        return b"".join(map(bytes, blocks))
+
+
+def _read_large(source: Source, verifier: Verifier) -> bytes:
+    """Receive into place while another thread hashes what is there already."""
+    memory = _Memory(source.pointer.size)
+    hashing = Stage(verifier.update)
+    hashing.start()
+    try:
+        with closing(views(source, memory.lend)) as blocks:
+            for view in blocks:
+                hashing.add(memory.add(view))
+    finally:
+        hashing.add(None)
+        hashing.join()
+    hashing.check()
+    return memory.value()
+
+
+class _Memory:
+    """The memory for a whole object, allocated once."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._position = 0
+        self._file = io.BytesIO()
+        self._buffer = memoryview(b"")
+
+    def lend(self) -> memoryview:
+        """Return the place of the next bytes."""
+        self._allocate()
+        return self._buffer[self._position : self._position + BLOCK]
+
+    def add(self, view: memoryview) -> memoryview:
+        """Return the place where the next bytes are, copied there unless they were read into it."""
+        self._allocate()
+        place = self._buffer[self._position : self._position + len(view)]
+        if view.obj is not place.obj:
+            place[:] = view
+        self._position += len(view)
+        return place
+
+    def value(self) -> bytes:
+        """Return everything; the file gives its very memory away, if no view of it is left, and else a copy."""
+        self._buffer.release()
+        return self._file.getvalue()[: self._size]
+
+    def _allocate(self) -> None:
+        if not self._buffer:  # the first response's head has been compared by now: only then is the memory taken
+            self._file.seek(self._size - 1)
+            self._file.write(b"\0")
+            self._buffer = self._file.getbuffer()
+
+
+def drain(source: Source, *stages: Callable[[memoryview], object]) -> None:
+    """Receive all of an object and take each block through all stages; large objects through a ``Pipeline``.
+
+    Args:
+        source: The object.
+        stages: They hash or write; an exception of one ends the download.
+    """
+    if source.pointer.size <= _SMALL:
+        with closing(source.blocks()) as blocks:
+            for view in blocks:
+                for take in stages:
+                    take(view)
+        return
+    with Pipeline(*stages) as pipeline, closing(views(source, pipeline.lend)) as blocks:
+        for view in blocks:
+            pipeline.add(view)

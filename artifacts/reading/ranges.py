@@ -1,0 +1,130 @@
+"""Ranges of one object as a file for pyarrow: column chunks are fetched once, looked at, decoded from memory."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, Final
+
+from stepout.artifacts.reading.pinned_object import Source, Verifier
+from stepout.artifacts.reading.reader import ArtifactReader
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from stepout.schemas.errors import StepoutError
+
+__all__ = ["FetchedRanges"]
+
+_HOLE: Final = 8 << 10
+"""Ranges with no more than this between them are fetched as one, in bytes."""
+
+
+class FetchedRanges:
+    """Fetches ranges of an object, and serves them to pyarrow.
+
+    Args:
+        source: The object.
+        tail: Its last bytes, where they have been read and verified already.
+    """
+
+    def __init__(self, source: Source, tail: bytes) -> None:
+        self._source = source
+        self._tail = tail
+        self._readers: list[ArtifactReader] = []
+        self._pieces: list[tuple[int, memoryview]] = []
+        self._reader = self._new_reader()
+
+    @property
+    def failure(self) -> StepoutError | None:
+        """What the store said, where pyarrow has only said that it could not read."""
+        return next((reader.failure for reader in self._readers if reader.failure is not None), None)
+
+    def again(self) -> io.RawIOBase:
+        """Return a file over the object; what was fetched is not asked for again."""
+        return _RangeFile(self, self._new_reader(), self._source.pointer.size)
+
+    def fetch(self, spans: Sequence[tuple[int, int]]) -> list[memoryview]:
+        """Fetch ranges in as few requests as they allow, in the place of those that were fetched before.
+
+        Raises:
+            ValueError: One lies outside of the object.
+        """
+        self._pieces = []
+        size = self._source.pointer.size
+        joined: list[tuple[int, int]] = []
+        for start, stop in sorted(spans):
+            if not 0 <= start <= stop <= size:
+                msg = "a column chunk lies outside of the file"
+                raise ValueError(msg)
+            if joined and start <= joined[-1][1] + _HOLE:
+                joined[-1] = (joined[-1][0], max(stop, joined[-1][1]))
+            else:
+                joined.append((start, stop))
+        for start, stop in joined:
+            piece = memoryview(bytearray(stop - start))
+            self._reader.seek(start)
+            self._reader.readinto(piece)
+            self._pieces.append((start, piece.toreadonly()))
+        return [self._found(start, stop) for start, stop in spans]
+
+    def held(self, start: int, stop: int) -> memoryview | None:
+        """Return bytes that were fetched; ``None`` unless all of them were."""
+        for first, piece in self._pieces:
+            if first <= start and stop <= first + len(piece):
+                return piece[start - first : stop - first]
+        return None
+
+    def close(self) -> None:
+        """End what is being downloaded, and let go of the rest."""
+        self._pieces = []
+        for reader in self._readers:
+            reader.close()
+
+    def _found(self, start: int, stop: int) -> memoryview:
+        piece = self.held(start, stop)
+        assert piece is not None  # noqa: S101 - it has just been fetched
+        return piece
+
+    def _new_reader(self) -> ArtifactReader:
+        unhashed = Verifier(self._source.pointer, None)
+        self._readers.append(ArtifactReader(self._source, unhashed, exact=True, tail=self._tail))
+        return self._readers[-1]
+
+
+class _RangeFile(io.RawIOBase):
+    """What pyarrow reads from."""
+
+    def __init__(self, ranges: FetchedRanges, reader: ArtifactReader, size: int) -> None:
+        super().__init__()
+        self._ranges = ranges
+        self._reader = reader
+        self._size = size
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        self._position = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence] + offset
+        return self._position
+
+    def read(self, size: int = -1, /) -> bytes:
+        stop = self._size if size is None or size < 0 else min(self._position + size, self._size)
+        piece = self._ranges.held(self._position, stop)
+        if piece is None:
+            self._reader.seek(self._position)
+            piece = memoryview(bytearray(max(stop - self._position, 0)))
+            self._reader.readinto(piece)
+        self._position += len(piece)
+        return bytes(piece)
+
+    def readinto(self, buffer: bytearray | memoryview, /) -> int:  # type: ignore[override] # what is called is read
+        data = self.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)

@@ -1,0 +1,263 @@
+"""``Artifact.open()``: a seekable file over one object, which never shows a byte of another version of it.
+
+Bytes are hashed in order from 0: ``verified_to`` is how far that has come. Reads that begin beyond it (after a
+seek) are pinned and not hashed; reads that reach it again carry it on, and a read at 0 begins anew (``passes``). When
+it reaches the end, the checksum is compared before the read returns; a mismatch is raised by that read and by every
+later one.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import operator
+from typing import TYPE_CHECKING, Final
+
+from stepout.artifacts.reading.verification import Passes
+from stepout.schemas.errors import StepoutError
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+    from typing import NoReturn
+
+    from _typeshed import WriteableBuffer
+
+    from stepout.artifacts.reading.pinned_object import Source, Verifier
+
+__all__ = ["ArtifactReader", "open_reader"]
+
+BUFFER: Final = 1 << 20
+SKIP: Final = 256 << 10
+"""A seek forward by no more than this reads on instead of asking anew, in bytes."""
+FIRST_WINDOW: Final = 1 << 20
+LAST_WINDOW: Final = 32 << 20
+
+
+class ArtifactReader(io.RawIOBase):
+    """A raw, seekable, read-only file over one object.
+
+    Args:
+        source: The object.
+        verifier: What the whole of its bytes is held against.
+        exact: Ask for exactly what each read wants, for callers that plan their own ranges (Parquet).
+        tail: The last bytes of the object, where they have been read and verified already.
+    """
+
+    def __init__(self, source: Source, verifier: Verifier, *, exact: bool = False, tail: bytes = b"") -> None:
+        super().__init__()
+        self._source = source
+        self._verifier = verifier
+        self._passes = Passes(source.pointer, verifier)
+        self._exact = exact
+        self._tail = tail
+        self._size = source.pointer.size
+        self._position = 0
+        self._stream: Generator[memoryview] | None = None
+        self._stream_position = 0
+        self._stream_stop = 0
+        self._rest = memoryview(b"")
+        self._window = FIRST_WINDOW
+        self.failure: StepoutError | None = None
+
+    @property
+    def name(self) -> str:
+        """The object's URL."""
+        return self._source.pointer.url
+
+    @property
+    def mode(self) -> str:
+        """``"rb"``."""
+        return "rb"
+
+    @property
+    def verified_to(self) -> int:
+        """How far the last read that was hashed has brought its pass, in bytes from the start."""
+        return self._passes.verified_to
+
+    def readable(self) -> bool:
+        """Return ``True``."""
+        self._check_open()
+        return True
+
+    def seekable(self) -> bool:
+        """Return ``True``."""
+        self._check_open()
+        return True
+
+    def writable(self) -> bool:
+        """Return ``False``."""
+        self._check_open()
+        return False
+
+    def write(self, _data: object, /) -> NoReturn:
+        """Refuse.
+
+        Raises:
+            io.UnsupportedOperation: Always; ``ArtifactManager`` writes.
+        """
+        self._check_open()
+        msg = "an artifact is opened for reading only"
+        raise io.UnsupportedOperation(msg)
+
+    def tell(self) -> int:
+        """Return the position in bytes."""
+        self._check_open()
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        """Move; nothing is requested before the next read.
+
+        Raises:
+            OSError: ``EINVAL``: before the start, as of every file of the system.
+            io.UnsupportedOperation: An unknown ``whence``.
+        """
+        self._check_open()
+        bases = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}
+        if whence not in bases:
+            msg = f"whence={whence!r}: expected 0, 1 or 2"
+            raise io.UnsupportedOperation(msg)
+        position = bases[whence] + operator.index(offset)
+        if position < 0:  # zipfile and others look for this class and ask a file that is too short for them no more
+            raise OSError(errno.EINVAL, f"cannot seek to {position}, before the start")
+        self._position = position
+        return position
+
+    def readinto(self, buffer: WriteableBuffer, /) -> int:
+        """Read into ``buffer`` until it is full or the object ends; return how many bytes came.
+
+        Raises:
+            ChecksumMismatchError: The last byte came, and the bytes are not those that were written.
+            StoreError: Missing, expired, denied, changed, or unreachable.
+        """
+        self._check_open()
+        if self.failure is not None:
+            raise self.failure
+        try:
+            with memoryview(buffer) as whole:
+                if not whole.nbytes:  # what has no bytes has no shape that could be cast
+                    return 0
+                with whole.cast("B") as target:
+                    return self._fill(target)
+        except StepoutError as error:
+            self.failure = error
+            self._close_stream()
+            raise
+
+    def readall(self) -> bytes:
+        """Read everything from here on, allocated once, and only after the first response was compared."""
+        self._check_open()
+        left = self._size - self._position
+        if left <= 0 and not self._empty_unread():
+            return b""
+        first = bytearray(max(min(left, SKIP), 1))
+        got = self.readinto(first)
+        if got in (left, 0):
+            return bytes(first[:got])
+        target = io.BytesIO()
+        target.seek(left - 1)
+        target.write(b"\0")
+        with target.getbuffer() as buffer, buffer[got:] as rest:
+            buffer[:got] = first
+            self.readinto(rest)
+        return target.getvalue()
+
+    def close(self) -> None:
+        """End the download, if one is under way."""
+        try:
+            if not self.closed:
+                self._close_stream()
+        finally:
+            super().close()
+
+    # How bytes come -----------------------------------------------------------------------------------------------
+
+    def _fill(self, target: memoryview) -> int:
+        wanted = max(min(len(target), self._size - self._position), 0)
+        if self._empty_unread():
+            self._touch()
+        filled = 0
+        while filled < wanted:
+            piece = self._next(wanted - filled)
+            target[filled : filled + len(piece)] = piece
+            self._advance(self._position, piece)
+            filled += len(piece)
+        return filled
+
+    def _next(self, wanted: int) -> memoryview:
+        """Return the next bytes at the position, at least one and at most ``wanted``."""
+        tail_start = self._size - len(self._tail)
+        if self._position >= tail_start:
+            start = self._position - tail_start
+            return memoryview(self._tail)[start : start + wanted]
+        self._place(wanted)
+        while not self._rest:
+            assert self._stream is not None  # noqa: S101 - _place opened it
+            self._rest = next(self._stream)
+        piece = self._rest[:wanted]
+        self._rest = self._rest[len(piece) :]
+        self._stream_position += len(piece)
+        return piece
+
+    def _place(self, wanted: int) -> None:
+        """Bring the stream to the position: read on, skip a little, or ask anew."""
+        gap = self._position - self._stream_position
+        within = self._stream is not None and self._stream_position <= self._position < self._stream_stop
+        if within and gap <= max(SKIP, len(self._rest)):
+            self._skip(gap)
+            return
+        follows = self._stream is not None and self._position == self._stream_stop
+        self._close_stream()
+        self._window = min(self._window * 2, LAST_WINDOW) if follows else FIRST_WINDOW
+        self._stream_stop = self._stop(wanted)
+        self._stream_position = self._position
+        at_end = self._stream_stop == self._size
+        self._stream = self._source.blocks(self._position, None if at_end else self._stream_stop)
+
+    def _stop(self, wanted: int) -> int:
+        end = self._size - len(self._tail)
+        if self._exact:
+            return min(self._position + wanted, end)
+        if self._position == 0:  # most who read the start read it all
+            return end
+        return min(self._position + max(wanted, self._window), end)
+
+    def _skip(self, gap: int) -> None:
+        while gap:
+            if not self._rest:
+                assert self._stream is not None  # noqa: S101 - there is one while there is something to skip
+                self._rest = next(self._stream)
+            piece = self._rest[:gap]
+            self._passes.take(self._stream_position, piece)
+            self._rest = self._rest[len(piece) :]
+            self._stream_position += len(piece)
+            gap -= len(piece)
+
+    def _advance(self, start: int, piece: memoryview) -> None:
+        self._passes.take(start, piece)
+        self._position = start + len(piece)
+
+    def _empty_unread(self) -> bool:
+        return self._size == 0 and self._stream is None
+
+    def _touch(self) -> None:
+        """An empty object is asked for too: it may be missing, or no longer empty."""
+        self._stream = self._source.blocks()
+        for _ in self._stream:
+            pass
+        self._verifier.finish()
+
+    def _close_stream(self) -> None:
+        self._rest = memoryview(b"")
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None
+
+    def _check_open(self) -> None:
+        if self.closed:
+            msg = "I/O operation on closed file: open the artifact again"
+            raise ValueError(msg)
+
+
+def open_reader(source: Source, verifier: Verifier) -> io.BufferedReader:
+    """Return a buffered file over an object; see ``ArtifactReader``."""
+    return io.BufferedReader(ArtifactReader(source, verifier), BUFFER)

@@ -1,0 +1,133 @@
+"""Everything that a document leads to, by location: what ``resolve_all`` finds, and what failed beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from stepout.artifacts.reading.artifact import Artifact, ForeignArtifact
+from stepout.artifacts.reading.output import Output, make_output
+from stepout.schemas.errors import InvalidDocumentError, NotAllowedError
+from stepout.schemas.pointer import Pointer
+from stepout.schemas.problems import Problem, invalid_document
+from stepout.schemas.search.locate import DocumentKind, check_version, find_documents, find_failures
+from stepout.schemas.text.foreign_text import logger
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from stepout.artifacts.reading.access import Access
+    from stepout.artifacts.reading.foreign import ForeignReference
+    from stepout.schemas.pull import Failure
+
+__all__ = ["Resolved", "gathered", "make_foreign", "make_one", "read_pointer"]
+
+_log = logger("stepout.artifacts.resolve")
+
+
+class Resolved(dict[str, "Output | Artifact"]):
+    """What ``resolve_all`` found, by location, and the failures that it found beside.
+
+    Attributes:
+        failures: What each task that failed said (``error``, ``cause``), by location: what ``Catch`` kept, children of
+            a Map or of a ResultWriter that did not succeed. Nothing that a failure holds is an outcome.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.failures: dict[str, Failure] = {}
+
+
+def gathered(value: Any, access: Access) -> Resolved:
+    """Return everything in a value by location, failures apart; as ``resolve_all``."""
+    resolved = Resolved()
+    for location, each in _every(value, access, resolved.failures):
+        resolved[location] = each
+    return resolved
+
+
+def _every(
+    value: Any, access: Access, failures: dict[str, Failure], *, inside: bool = False
+) -> Iterator[tuple[str, Output | Artifact]]:
+    """Yield everything in a value by location, and put what failed into ``failures``."""
+    from stepout.artifacts.reading.foreign import find_references, opened_texts
+
+    value = opened_texts(value)
+    failures.update(find_failures(value))
+    for each in find_documents(value):
+        check_version(each)
+        made = make_one(each.document, each.kind, each.location, access)
+        yield each.location, made
+        if isinstance(made, Output):
+            yield from _of_result(made, each.location, access)
+    for reference in find_references(value):
+        if reference.kind != "result-writer":
+            yield reference.location, make_foreign(access, reference)
+        elif inside:
+            raise _endless(reference)
+        else:
+            yield from _of_children(reference, access, failures)
+
+
+def _of_result(output: Output, location: str, access: Access) -> Iterator[tuple[str, Output | Artifact]]:
+    """Yield the documents that a task put into its result, which may hold whatever it likes otherwise."""
+    result = output.document.result
+    if not isinstance(result, Mapping):
+        return
+    for each in find_documents(result):
+        try:
+            check_version(each)
+            made = make_one(each.document, each.kind, each.location, access)
+        except (InvalidDocumentError, NotAllowedError) as error:
+            _log.info("%s.result: left as data: %s", location, error)
+            continue
+        yield f"{location}.result{each.location[1:]}", made
+
+
+def _of_children(
+    reference: ForeignReference, access: Access, failures: dict[str, Failure]
+) -> Iterator[tuple[str, Output | Artifact]]:
+    from stepout.artifacts.reading.result_writer import children_of
+    from stepout.schemas.pull import Failure
+
+    counts: dict[str, int] = {}
+    for child in children_of(access, reference):
+        index = counts.setdefault(child.status, 0)
+        counts[child.status] += 1
+        location = f"{reference.location}.{child.status}[{index}]"
+        if child.status != "SUCCEEDED":
+            failures[location] = Failure(child.error or child.status, child.cause or "", execution=child.execution)
+            continue
+        told: dict[str, Failure] = {}
+        for place, inner in _every(child.output, access, told, inside=True):
+            yield location + place[1:], inner
+        failures.update((location + place[1:], failure) for place, failure in told.items())
+
+
+def make_one(value: Any, kind: DocumentKind, location: str, access: Access) -> Output | Artifact:
+    """Return what a document is to its reader."""
+    if kind == "output":
+        return make_output(value, access, location)
+    return Artifact(read_pointer(value, location), access)
+
+
+def read_pointer(value: Any, location: str) -> Pointer:
+    """Return a pointer; an error says where in the value it lies."""
+    try:
+        return Pointer.from_dict(value)
+    except InvalidDocumentError as error:
+        problems = [Problem(location + each.location[1:], each.kind, each.message) for each in error.problems]
+        raise invalid_document("the pointer", problems) from None
+
+
+def make_foreign(access: Access, reference: ForeignReference) -> ForeignArtifact:
+    """Return what a reference of others names."""
+    from stepout.artifacts.reading.foreign import describe
+
+    return ForeignArtifact(describe(access, reference), access, reference.kind)
+
+
+def _endless(reference: ForeignReference) -> InvalidDocumentError:
+    message = "is a ResultWriter's manifest that another one led to, and no manifest is followed to the next"
+    advice = "Pass the child's output to resolve_all by itself (read_result_writer has it)."
+    return invalid_document("a child's output", [Problem(reference.location, "cycle", message)], advice)

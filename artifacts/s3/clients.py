@@ -1,0 +1,205 @@
+"""Which store a ``client=`` argument means, and the S3 client that is built where none was passed.
+
+Stores over a client are imported when there is one: a cold read (``cold``) does without.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, cast
+
+from stepout.artifacts.checksums import best_crc
+from stepout.artifacts.store import StoreProfile
+from stepout.schemas.errors import ArtifactNotFoundError, ConfigurationError
+from stepout.schemas.runtime.process import PerProcess
+from stepout.schemas.runtime.regions import fallback_region
+from stepout.schemas.runtime.s3_profile import payer_of, profile_words, profile_words_from
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from stepout.artifacts.store import Store
+
+__all__ = ["checked_payer", "make_client", "payer_from_env", "profile_from_env", "profile_named", "store_for"]
+
+# A send of one block must fit in the connect timeout: urllib3 sets it on the socket until the request is out.
+_CONNECT_SECONDS = 20
+_READ_SECONDS = 60
+
+
+def profile_named(name: str) -> StoreProfile:
+    """Return the profile that these words make.
+
+    ``aws``: full-object checksums of multipart uploads (CRC64NVME with awscrt, else CRC32) and conditional writes.
+    ``compatible``: a checksum per part only; conditional writes as well, which MinIO, Ceph, SeaweedFS and ministack
+    honour. ``unconditional``: the same for servers that ignore conditions: a look, then a write. ``no-checksums``: for
+    servers that refuse checksum headers. The last two can stand together; ``docs/s3-servers.md`` has the whole story.
+
+    Raises:
+        ConfigurationError: There is no such profile.
+    """
+    words = profile_words(name)
+    if words == {"aws"}:
+        return StoreProfile(name="aws", multipart_checksum=best_crc())
+    return StoreProfile(
+        name=" ".join(sorted(words - {"compatible"}, reverse=True)) or "compatible",
+        multipart_checksum="parts",
+        conditional_writes="unconditional" not in words,
+        checksum_headers="no-checksums" not in words,
+    )
+
+
+def profile_from_env(environ: Mapping[str, str] | None = None) -> StoreProfile:
+    """Return the profile that ``STEPOUT_S3_PROFILE`` names; ``aws`` where it is unset or empty.
+
+    Raises:
+        ConfigurationError: It names no profile.
+    """
+    return profile_named(" ".join(profile_words_from(os.environ if environ is None else environ)))
+
+
+def checked_payer(payer: object) -> str | None:
+    """Return ``request_payer`` if it is one of its values.
+
+    Raises:
+        ConfigurationError: It is not.
+    """
+    if payer is None or payer == "requester":
+        return "requester" if payer else None
+    raise ConfigurationError(f"request_payer is {payer!r}: expected 'requester' or None")
+
+
+def payer_from_env(environ: Mapping[str, str] | None = None) -> str | None:
+    """Return what ``STEPOUT_REQUEST_PAYER`` says: ``"requester"``, or ``None`` where it is unset or empty.
+
+    Raises:
+        ConfigurationError: It says something else.
+    """
+    return payer_of(os.environ if environ is None else environ)
+
+
+def make_client(  # noqa: PLR0913 - keyword-only, each with its own meaning
+    *,
+    endpoint_url: str | None = None,
+    region: str | None = None,
+    near: str | None = None,
+    connections: int = 16,
+    profile: StoreProfile | None = None,
+    sign_payload: bool | None = None,
+    **client_options: Any,
+) -> Any:
+    """Build an S3 client that reads every body once.
+
+    It comes from botocore's session, which is what boto3's wraps: credentials, region and endpoint are found in the
+    same places. What boto3 adds (``upload_file``, resources) is not used here, and loading it costs every cold start.
+
+    Checksums are ours and travel as headers, so botocore computes none. Payloads go unsigned over TLS, which protects
+    them already, and signed over plain HTTP.
+
+    Args:
+        endpoint_url: Where S3 is; ``None``: AWS, or what the environment says.
+        region: ``None``: what the environment says, ``AWS_REGION`` last.
+        near: The ARN of something in the region, for where the environment names none: an access point's, say.
+        connections: How many stay open.
+        profile: With any but ``aws``, buckets are addressed by path.
+        sign_payload: ``True`` signs over TLS too, ``False`` not even over plain HTTP, where nothing but the checksum
+            then ties the bytes to the request.
+        client_options: Passed on to botocore, e.g. ``aws_access_key_id``.
+
+    Raises:
+        ConfigurationError: botocore could not build a client, e.g. for want of a region.
+    """
+    from botocore.exceptions import BotoCoreError
+    from botocore.session import get_session
+
+    from stepout.artifacts.s3.connections import close_half_used
+    from stepout.artifacts.s3.signing import send_parts_at_once, sign_known_bodies
+
+    session = get_session()
+    try:
+        region = region or session.get_config_variable("region") or fallback_region(os.environ, near=near)
+        options = {**client_options, "endpoint_url": endpoint_url, "region_name": region}
+        signed = bool(sign_payload)
+        client = session.create_client("s3", config=_config(connections, profile, signed=signed), **options)
+        if sign_payload is None and client.meta.endpoint_url.startswith("http:"):
+            signed = True
+            client = session.create_client("s3", config=_config(connections, profile, signed=True), **options)
+    except (BotoCoreError, ValueError) as error:
+        raise ConfigurationError(f"no S3 client could be built: {error}") from error
+    close_half_used(client)
+    send_parts_at_once(client)
+    if signed:
+        sign_known_bodies(client)
+    return client
+
+
+def _config(connections: int, profile: StoreProfile | None, *, signed: bool) -> Any:
+    from botocore.config import Config
+
+    s3: dict[str, Any] = {} if signed else {"payload_signing_enabled": False}
+    if profile is not None and profile.name != "aws":
+        s3["addressing_style"] = "path"
+    return Config(
+        connect_timeout=_CONNECT_SECONDS,
+        read_timeout=_READ_SECONDS,
+        max_pool_connections=connections,
+        retries={"mode": "standard", "total_max_attempts": 3},
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
+        tcp_keepalive=True,
+        user_agent_extra="stepout",
+        s3=cast("Any", s3),
+    )
+
+
+def store_for(  # noqa: PLR0913 - keyword-only, each with its own meaning
+    client: Any,
+    bucket: str,
+    *,
+    profile: StoreProfile | None = None,
+    expected_bucket_owner: str | None = None,
+    request_payer: str | None = None,
+    own: bool = False,
+    near: str | None = None,
+) -> Store:
+    """Say which store a ``client=`` argument means.
+
+    Args:
+        client: ``None``: a client is built from the environment. A store, such as ``MemoryStore``: itself. Anything
+            else: a boto3 S3 client, used as it is.
+        bucket: The bucket that is wanted.
+        profile: What the server can do; ``None``: what ``STEPOUT_S3_PROFILE`` says.
+        expected_bucket_owner: The account that the bucket must belong to.
+        request_payer: ``"requester"`` for buckets whose readers pay; ``None``: what ``STEPOUT_REQUEST_PAYER`` says.
+        own: The client is a ``PerProcess`` of ``make_client``'s; small objects may then take quick routes, as they may
+            with ``None``.
+        near: As for ``make_client``; the bucket's own, if it is an access point's ARN.
+
+    Raises:
+        ArtifactNotFoundError: A store was passed, and it holds another bucket.
+        ConfigurationError: There is no such profile, or no client could be built.
+    """
+    held = client.get() if isinstance(client, PerProcess) else client
+    if hasattr(held, "start_upload"):
+        if held.bucket != bucket:
+            message = f"s3://{bucket}: no such bucket, the store that was passed as client holds {held.bucket!r} only"
+            raise ArtifactNotFoundError(message)
+        return cast("Store", held)
+    from stepout.artifacts.s3.fast_store import QuickStore
+    from stepout.artifacts.s3.store import S3Store
+
+    settled = profile or profile_from_env()
+    make_signed, kind = None, QuickStore if own or client is None else S3Store
+    if client is None:
+        near = bucket if bucket.startswith("arn:") else near
+        client = PerProcess(lambda: make_client(profile=settled, near=near), name="S3 client")
+        if client.get().meta.endpoint_url.startswith("https:"):
+            make_signed = lambda: make_client(profile=settled, near=near, sign_payload=True)  # noqa: E731 - a factory of one line
+    return kind(
+        client,
+        bucket,
+        profile=settled,
+        expected_bucket_owner=expected_bucket_owner,
+        request_payer=request_payer or payer_from_env(),
+        signed_client=make_signed,
+    )

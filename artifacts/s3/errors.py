@@ -1,0 +1,339 @@
+"""From an answer of S3, or the lack of one, to an error of ours: pure functions of code, status and operation.
+
+Codes are S3's (https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html). A HEAD has no body, so its
+"code" is only the status.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from stepout.artifacts.s3.job_signals import from_handler
+from stepout.artifacts.store import ConflictError, UploadGoneError
+from stepout.schemas.errors import (
+    AccessDeniedError,
+    ArtifactChangedError,
+    ArtifactExistsError,
+    ArtifactNotFoundError,
+    ChecksumMismatchError,
+    ConfigurationError,
+    SizeMismatchError,
+    StoreError,
+    StoreUnavailableError,
+)
+
+if TYPE_CHECKING:
+    from stepout.schemas.errors import StepoutError
+
+__all__ = ["CREDENTIALS_REFUSED", "IAM_ACTION", "Answer", "classify", "translate"]
+
+IAM_ACTION = {
+    "PutObject": "s3:PutObject",
+    "CreateMultipartUpload": "s3:PutObject",
+    "UploadPart": "s3:PutObject",
+    "CompleteMultipartUpload": "s3:PutObject",
+    "AbortMultipartUpload": "s3:AbortMultipartUpload",
+    "DeleteObject": "s3:DeleteObject",
+    "HeadObject": "s3:GetObject",
+    "ListObjectsV2": "s3:ListBucket",
+    "GetObject": "s3:GetObject",
+}
+_READS = frozenset({"HeadObject", "GetObject"})
+
+_EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "RequestExpired"})
+_BAD_IDENTITY = frozenset({"InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "InvalidClientTokenId"})
+CREDENTIALS_REFUSED = _EXPIRED | _BAD_IDENTITY
+"""Codes that every request with the same credentials is answered with."""
+_WRONG_REGION = frozenset(
+    {"PermanentRedirect", "TemporaryRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException"}
+)
+_BAD_CHECKSUM = frozenset({"BadDigest", "InvalidDigest", "XAmzContentChecksumMismatch", "XAmzContentSHA256Mismatch"})
+_BUSY = frozenset(
+    {
+        "SlowDown",
+        "InternalError",
+        "ServiceUnavailable",
+        "RequestTimeout",
+        "OperationAborted",
+        "Throttling",
+        "TooManyRequests",
+    }
+)
+_KMS = "KMS."
+
+_PROBE = "stepout doctor --probe s3://BUCKET/PREFIX says what the server needs"
+_CHECKSUM_PROFILES = (
+    "For servers without full-object checksums of multipart uploads set STEPOUT_S3_PROFILE=compatible, for those that "
+    f"refuse x-amz-checksum headers STEPOUT_S3_PROFILE=no-checksums; {_PROBE}"
+)
+_PROFILES = (
+    "If it is not AWS, set STEPOUT_S3_PROFILE to compatible (no full-object checksums), no-checksums (no checksum "
+    f"headers) or unconditional (no If-None-Match); {_PROBE}"
+)
+_REFUSED = frozenset({400, 405, 415})
+_PROFILED = frozenset({"PutObject", "CreateMultipartUpload", "UploadPart", "CompleteMultipartUpload", "HeadObject"})
+# What AWS answers with 400, and no profile would change.
+_OF_THE_CALLER = frozenset(
+    {
+        "EntityTooLarge",
+        "EntityTooSmall",
+        "ExpiredToken",
+        "InvalidBucketName",
+        "InvalidStorageClass",
+        "InvalidTag",
+        "KeyTooLongError",
+        "MalformedXML",
+        "MetadataTooLarge",
+        "RequestTimeout",
+        "UserKeyMustBeSpecified",
+    }
+)
+
+_DENIED, _MISSING, _CONFLICT, _PRECONDITION, _SERVER, _NOT_IMPLEMENTED = 403, 404, 409, 412, 500, 501
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What S3 said, as far as it matters here.
+
+    Attributes:
+        operation: As botocore names it, e.g. ``PutObject``.
+        code: S3's error code; for a HEAD the status as text.
+        status: The HTTP status; 200 is possible for CompleteMultipartUpload.
+        subject: ``s3://bucket/key``.
+        detail: S3's own message.
+        storage_class: Where S3 says that it keeps the object.
+        region: The region that S3 says the bucket is in, if it says so.
+        client_region: The region that the client talks to.
+    """
+
+    operation: str
+    code: str
+    status: int
+    subject: str
+    detail: str = ""
+    storage_class: str | None = None
+    region: str | None = None
+    client_region: str | None = None
+
+
+def classify(answer: Answer) -> StepoutError:
+    """Turn S3's answer into the error to raise."""
+    for rule in (_identity, _denied, _wrong_region, _absent, _condition, _integrity, _unsupported, _busy):
+        error = rule(answer)
+        if error is not None:
+            return error
+    return StoreError(_say(answer, f"S3 answered {answer.status} {answer.code}", answer.detail))
+
+
+def _say(answer: Answer, what: str, advice: str = "") -> str:
+    text = f"{answer.operation} {answer.subject}: {what}"
+    return f"{text}. {advice}".rstrip(". ") if advice else text
+
+
+def _payer(answer: Answer) -> str:
+    """Name the setting, where S3 itself says that whoever asks has to pay."""
+    if "requester" not in answer.detail.lower():
+        return ""
+    return '. Its readers pay: say request_payer="requester" (STEPOUT_REQUEST_PAYER=requester)'
+
+
+def _identity(answer: Answer) -> StepoutError | None:
+    if answer.code in _EXPIRED:
+        advice = "Temporary credentials were copied or not renewed; use the task role, which rotates by itself"
+        return AccessDeniedError(_say(answer, f"the credentials have expired ({answer.code})", advice))
+    if answer.code == "RequestTimeTooSkewed":
+        return StoreError(
+            _say(answer, "this machine's clock is more than 15 minutes off (RequestTimeTooSkewed)", "Set it")
+        )
+    if answer.code in _BAD_IDENTITY:
+        advice = "Check the access key, the secret, and that both belong to this endpoint"
+        return AccessDeniedError(_say(answer, f"the credentials were refused ({answer.code})", advice))
+    return None
+
+
+def _denied(answer: Answer) -> StepoutError | None:
+    if answer.code.startswith(_KMS):
+        advice = "The caller needs kms:GenerateDataKey to write and kms:Decrypt to read, on an enabled key"
+        return AccessDeniedError(_say(answer, f"KMS refused ({answer.code})", advice))
+    if answer.code == "InvalidObjectState":
+        kept = f", storage class {answer.storage_class}" if answer.storage_class else ""
+        advice = (
+            "Restore it first (aws s3api restore-object), which takes minutes to days, and keep what states still read "
+            "in STANDARD, STANDARD_IA, GLACIER_IR or INTELLIGENT_TIERING"
+        )
+        return StoreError(_say(answer, f"the object is archived and cannot be read (InvalidObjectState{kept})", advice))
+    if answer.status != _DENIED and answer.code != "AccessDenied":
+        return None
+    if "kms:" in answer.detail.lower():
+        return AccessDeniedError(
+            _say(answer, "access denied by KMS", "Grant kms:GenerateDataKey and kms:Decrypt on the key")
+        )
+    action = IAM_ACTION.get(answer.operation, f"s3:{answer.operation}")
+    if answer.operation in _READS:
+        advice = (
+            f"Grant {action} on it; without s3:ListBucket on the bucket, S3 does not tell the two apart{_payer(answer)}"
+        )
+        return AccessDeniedError(_say(answer, "denied or missing", advice))
+    advice = f"Grant {action} on it, and check the bucket policy and the expected bucket owner{_payer(answer)}"
+    return AccessDeniedError(_say(answer, "access denied", advice))
+
+
+def _wrong_region(answer: Answer) -> StepoutError | None:
+    if answer.code not in _WRONG_REGION and answer.status not in (301, 307):
+        return None
+    where = f"in {answer.region}" if answer.region else "in another region"
+    asked = f", the client asks {answer.client_region}" if answer.client_region else ""
+    advice = f"Set AWS_DEFAULT_REGION={answer.region or '…'} or pass a client of that region"
+    return ConfigurationError(_say(answer, f"the bucket is {where}{asked} ({answer.code})", advice))
+
+
+def _absent(answer: Answer) -> StepoutError | None:
+    if answer.code == "NoSuchBucket":
+        return ArtifactNotFoundError(_say(answer, "the bucket does not exist", "Check its name and the endpoint"))
+    if answer.code == "NoSuchUpload":
+        return UploadGoneError(_say(answer, "the multipart upload does not exist: aborted, expired or completed"))
+    if answer.code == "NoSuchVersion":
+        return ArtifactNotFoundError(_say(answer, "the object does not exist in this version"))
+    if answer.status == _MISSING and answer.operation not in _READS:
+        return ArtifactNotFoundError(_say(answer, f"not found ({answer.code})", "Check the bucket and the endpoint"))
+    if answer.status == _MISSING or answer.code == "NoSuchKey":
+        return ArtifactNotFoundError(_say(answer, "the object does not exist"))
+    return None
+
+
+def _condition(answer: Answer) -> StepoutError | None:
+    if answer.status == _PRECONDITION or answer.code == "PreconditionFailed":
+        if answer.operation in _READS:
+            return ArtifactChangedError(_say(answer, "the object has changed since it was written (412)"))
+        return ArtifactExistsError(_say(answer, "the key is taken (412)", "Nothing was written"))
+    if answer.status == _CONFLICT or answer.code in ("ConditionalRequestConflict", "OperationAborted"):
+        return ConflictError(_say(answer, f"a concurrent write to the same key ({answer.code})", "Nothing was written"))
+    return None
+
+
+def _integrity(answer: Answer) -> StepoutError | None:
+    if answer.code in _BAD_CHECKSUM and answer.operation == "CompleteMultipartUpload":
+        advice = f"If it is a server without full-object checksums, set STEPOUT_S3_PROFILE=compatible; {_PROBE}"
+        what = f"the server does not find the checksum of the parts that it took ({answer.code})"
+        return ChecksumMismatchError(_say(answer, what, advice))
+    if answer.code in _BAD_CHECKSUM:
+        return ChecksumMismatchError(_say(answer, f"the bytes that arrived are not those sent ({answer.code})"))
+    if answer.code == "InvalidRequest" and "checksum" in answer.detail.lower():
+        advice = _with(answer.detail, _CHECKSUM_PROFILES)
+        return ChecksumMismatchError(_say(answer, "the server refused the checksum", advice))
+    if answer.code in ("EntityTooLarge", "EntityTooSmall", "IncompleteBody"):
+        return SizeMismatchError(_say(answer, f"the server refused the size ({answer.code})", answer.detail))
+    return None
+
+
+def _unsupported(answer: Answer) -> StepoutError | None:
+    """Say what to do about a server that is not AWS's: one that lacks something, or refuses a header."""
+    lacking = answer.status == _NOT_IMPLEMENTED or answer.code == "NotImplemented"
+    refused = answer.status in _REFUSED and answer.operation in _PROFILED
+    refused = refused and answer.code not in _OF_THE_CALLER | _BUSY
+    if not lacking and not refused:
+        return None
+    detail = answer.detail.lower()
+    if "checksum" in detail:
+        what, advice = "the server refuses checksum headers", _CHECKSUM_PROFILES
+    elif "if-none-match" in detail or "conditional" in detail:
+        what, advice = "the server refuses conditional writes", f"Set STEPOUT_S3_PROFILE=unconditional; {_PROBE}"
+    elif lacking:
+        what = "the server does not support something that was asked for"
+        advice = f"Leave out what it does not know. {_PROFILES}"
+    else:
+        return StoreError(_say(answer, f"S3 answered {answer.status} {answer.code}", _with(answer.detail, _PROFILES)))
+    return ConfigurationError(_say(answer, f"{what} ({answer.code})", _with(answer.detail, advice)))
+
+
+def _with(detail: str, advice: str) -> str:
+    return f"{detail.rstrip('. ')}. {advice}" if detail else advice
+
+
+def _busy(answer: Answer) -> StepoutError | None:
+    if answer.code in _BUSY or answer.status >= _SERVER or answer.status == 429:  # noqa: PLR2004 - Too Many Requests
+        what = f"the store went on answering {answer.status} {answer.code}"
+        return StoreUnavailableError(_say(answer, what, "Trying again later may help"))
+    return None
+
+
+# From botocore's exceptions to the above ---------------------------------------------------------------------------
+
+
+def translate(error: Exception, *, operation: str, subject: str, client_region: str | None = None) -> StepoutError:
+    """Turn whatever botocore raised into one of ours; the caller raises it from the original.
+
+    What a signal's handler of the job's raised meanwhile is raised as it is: it is no answer of S3's.
+    """
+    from botocore import exceptions
+
+    if isinstance(error, exceptions.ClientError):
+        return classify(_answer(error.response, operation, subject, client_region))
+    if (own := from_handler(error)) is not None:
+        raise own
+    again = "Trying again later may help"
+    rules: tuple[tuple[tuple[type[Exception], ...], type[StepoutError], str], ...] = (
+        (
+            (exceptions.FlexibleChecksumError,),
+            ChecksumMismatchError,
+            "the bytes that arrived have another checksum than S3 sent",
+        ),
+        (
+            (exceptions.NoCredentialsError, exceptions.PartialCredentialsError),
+            AccessDeniedError,
+            "no credentials. Give the task a role, or set AWS_PROFILE",
+        ),
+        (
+            (exceptions.TokenRetrievalError, exceptions.SSOError),
+            AccessDeniedError,
+            f"the credentials could not be fetched ({type(error).__name__})",
+        ),
+        (
+            (exceptions.CredentialRetrievalError,),  # the endpoint of the task role is busy or restarts
+            StoreUnavailableError,
+            f"the credentials could not be fetched ({type(error).__name__}). {again}",
+        ),
+        (
+            (exceptions.HTTPClientError, exceptions.ConnectionError, exceptions.IncompleteReadError, OSError),
+            StoreUnavailableError,
+            f"{_wire(error)}. {again}",
+        ),
+        ((exceptions.BotoCoreError,), ConfigurationError, str(error)),
+    )
+    for kinds, ours, text in rules:
+        if isinstance(error, kinds):
+            return ours(f"{operation} {subject}: {text}")
+    return StoreError(f"{operation} {subject}: {type(error).__name__}: {error}")
+
+
+def _wire(error: Exception) -> str:
+    name = type(error).__name__
+    kind = "timed out" if "Timeout" in name else "the connection failed"
+    place = urlsplit(str(getattr(error, "kwargs", {}).get("endpoint_url", "")))
+    where = f" to {place.scheme}://{place.netloc}" if place.netloc else ""
+    return f"{kind}{where} ({name})"
+
+
+def _detail(said: Any) -> str:
+    """Return S3's message, and which header it is about (NotImplemented, InvalidArgument)."""
+    message, header = str(said.get("Message", "")), said.get("Header") or said.get("ArgumentName")
+    return f"{message.rstrip('. ')} ({header})" if header and str(header) not in message else message
+
+
+def _answer(response: Any, operation: str, subject: str, client_region: str | None) -> Answer:
+    said = response.get("Error", {})
+    meta = response.get("ResponseMetadata", {})
+    headers = meta.get("HTTPHeaders", {})
+    return Answer(
+        operation=operation,
+        code=str(said.get("Code", "")),
+        status=int(meta.get("HTTPStatusCode", 0)),
+        subject=subject,
+        detail=_detail(said),
+        storage_class=said.get("StorageClass") or headers.get("x-amz-storage-class"),
+        region=said.get("Region") or headers.get("x-amz-bucket-region"),
+        client_region=client_region,
+    )

@@ -1,0 +1,270 @@
+"""Small requests through obstore, which spends a tenth of the CPU time and lets go of the interpreter lock meanwhile.
+
+It is told what a ``Sample`` shows, and used for nothing that it could not express. It signs every body and has the
+server check its SHA-256. It never tries twice: what does not succeed at once is repeated on the ordinary way, so that
+retries and errors are botocore's and ours alone.
+
+Where it is not used, because there it would wait without an end or without listening: in the main thread (its calls
+do not let Python's signal handlers run), in a process that was forked off one which loaded it (its threads stay
+behind), and where it was loaded before this module needed it: whether, and in which process, somebody else has used it
+cannot be known. A process that imports obstore itself and wants this route too lets stepout come first.
+
+It follows redirects, up to ten of them, wherever they lead, and has no switch for that (0.12; botocore follows none but
+S3's own to another region). Where TLS was asked for it goes nowhere without; to another host it takes the session token
+along, not the signature. So a server that redirects chooses whose answer counts as its own. It could as well have given
+that answer itself, and the token and the bytes of a write it has already; what is read is held against the pointer's
+checksum. Reads that are not hashed (``verify="pinned"``) do not come this way (``reading``).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final, cast
+from urllib.parse import parse_qsl, urlsplit
+
+from stepout.artifacts.s3.route_botocore import credentials_of
+from stepout.artifacts.store import ObjectInfo
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from stepout.artifacts.s3.request_template import Sample
+
+__all__ = ["NativeRoute", "may_wait_here", "native_route", "own_obstore"]
+
+_CONNECT: Final = timedelta(seconds=20)
+_WHOLE: Final = timedelta(seconds=30)
+
+_SILENT: Final = frozenset({"user-agent", "if-none-match", "accept", "accept-encoding", "connection"})
+_ENCRYPTION: Final = {
+    "x-amz-server-side-encryption": "server_side_encryption",
+    "x-amz-server-side-encryption-aws-kms-key-id": "sse_kms_key_id",
+    "x-amz-server-side-encryption-bucket-key-enabled": "sse_bucket_key_enabled",
+}
+_METADATA: Final = "x-amz-meta-"
+
+# obstore keeps metadata and headers in one namespace: metadata of these names would become the header.
+_ATTRIBUTE_NAMES: Final = frozenset(
+    {"cachecontrol", "contentdisposition", "contentencoding", "contentlanguage", "contenttype", "storageclass"}
+)
+
+# obstore reads these, botocore does not (or reads them otherwise), and a store cannot be told to forget them.
+_ITS_OWN_VARIABLES: Final = (
+    "AWS_ALLOW_INVALID_CERTIFICATES",
+    "AWS_CONDITIONAL_PUT",
+    "AWS_DEFAULT_CONTENT_TYPE",
+    "AWS_DISABLE_TAGGING",
+    "AWS_PROXY_CA_CERTIFICATE",
+    "AWS_PROXY_EXCLUDES",
+    "AWS_PROXY_URL",
+    "AWS_S3_EXPRESS",
+    "AWS_SERVER_SIDE_ENCRYPTION",
+    "AWS_SSE_BUCKET_KEY_ENABLED",
+    "AWS_SSE_CUSTOMER_KEY_BASE64",
+    "AWS_SSE_KMS_KEY_ID",
+)
+
+
+# Filled once, and kept by forks. A dict, because two threads that ask at once must get one answer.
+_HOME: Final[dict[str, int]] = {}
+
+
+def _home() -> int:
+    """Return the process in which obstore was first needed here; 0 if somebody else had loaded it by then."""
+    others = sys.modules.get("obstore") is not None
+    return _HOME.setdefault("home", 0 if others else os.getpid())
+
+
+def own_obstore() -> Any:
+    """Return the module ``obstore`` if nobody else, and no process before a fork, has loaded it; else ``None``."""
+    if _home() != os.getpid():
+        return None
+    try:
+        import obstore
+    except ImportError:
+        return None
+    return obstore
+
+
+def may_wait_here() -> bool:
+    """Say whether a call into obstore from this thread would return, and keep no signal waiting."""
+    return threading.current_thread() is not threading.main_thread() and _home() == os.getpid()
+
+
+def native_route(
+    sample: Sample, client: Any, bucket: str, *, environ: Mapping[str, str] | None = None
+) -> NativeRoute | None:
+    """Return obstore's route for requests like ``sample``.
+
+    Args:
+        sample: What all requests have in common.
+        client: The boto3 client that made it.
+        bucket: The bucket's name.
+        environ: ``None``: ``os.environ``.
+
+    Returns:
+        ``None`` where obstore is missing or not to be used, or cannot do everything that the sample does.
+    """
+    found = os.environ if environ is None else environ
+    place = _place(sample.base, bucket)
+    attributes = _attributes(sample.headers)
+    credentials = credentials_of(client)
+    if place is None or attributes is None or credentials is None or not _goes_straight(client, sample):
+        return None
+    if any(found.get(name) for name in _ITS_OWN_VARIABLES):
+        return None
+    obstore = own_obstore()
+    if obstore is None:
+        return None
+    route = NativeRoute(obstore, sample, credentials, bucket, place, attributes)
+    return route if route.works() else None
+
+
+def _goes_straight(client: Any, sample: Sample) -> bool:
+    """Say whether requests go to S3 itself, over TLS that trusts the usual certificates.
+
+    A client's own certificates are trusted instead of the usual ones; obstore would trust them beside those.
+    """
+    from urllib.request import getproxies, proxy_bypass
+
+    parts = urlsplit(sample.base)
+    session = getattr(getattr(client, "_endpoint", None), "http_session", None)
+    if parts.scheme == "https" and getattr(session, "_verify", None) is not True:
+        return False
+    # obstore follows ALL_PROXY too, which botocore does not.
+    proxied = {parts.scheme, "all"} & set(getproxies())
+    return not proxied or bool(proxy_bypass(parts.hostname or ""))
+
+
+def _place(base: str, bucket: str) -> dict[str, Any] | None:
+    """Say where the bucket is in obstore's words: by path, or by host name."""
+    parts = urlsplit(base)
+    origin = f"{parts.scheme}://{parts.netloc}"
+    if parts.path == f"/{bucket}/":
+        return {"endpoint": origin, "aws_endpoint_url_s3": origin, "virtual_hosted_style_request": False}
+    if parts.path == "/" and parts.netloc.startswith(f"{bucket}."):
+        return {"endpoint": origin, "aws_endpoint_url_s3": origin, "virtual_hosted_style_request": True}
+    return None
+
+
+def _attributes(headers: Mapping[str, str]) -> dict[str, Any] | None:
+    """Sort a sample's headers into obstore's words; ``None`` if there are none for one of them."""
+    config: dict[str, Any] = {}
+    attributes: dict[str, str] = {}
+    tags: dict[str, str] = {}
+    for name, value in headers.items():
+        if name in _ENCRYPTION:
+            config[_ENCRYPTION[name]] = value == "true" if name.endswith("enabled") else value
+        elif name.startswith(_METADATA):
+            bare = name.removeprefix(_METADATA)
+            if bare.lower().replace("-", "").replace("_", "") in _ATTRIBUTE_NAMES:
+                return None
+            attributes[bare] = value
+        elif name == "x-amz-storage-class":
+            attributes["Storage-Class"] = value
+        elif name == "x-amz-tagging":
+            tags = dict(parse_qsl(value, keep_blank_values=True))
+        elif name not in _SILENT:
+            return None
+    return {"config": config, "attributes": attributes, "tags": tags or None}
+
+
+class NativeRoute:
+    """Sends single requests; whatever is not a plain success is ``None`` or an exception, and for others to repeat.
+
+    Args:
+        library: The module ``obstore``.
+        sample: What all requests have in common.
+        credentials: botocore's: asked before each request, and a store is made anew when they have changed.
+        bucket: The bucket's name.
+        place: Where it is.
+        attributes: What rides along with each write.
+    """
+
+    def __init__(  # noqa: PLR0913, PLR0917 - made in one place
+        self, library: Any, sample: Sample, credentials: Any, bucket: str, place: Any, attributes: Any
+    ) -> None:
+        self._library, self._sample, self._credentials = library, sample, credentials
+        self._bucket, self._place, self._attributes = bucket, place, attributes
+        self._mode = "create" if sample.headers.get("if-none-match") == "*" else "overwrite"
+        self._made: tuple[Any, Any] | None = None
+
+    def works(self) -> bool:
+        """Say whether this version of obstore takes the configuration."""
+        try:
+            self._store()
+        except Exception:  # noqa: BLE001 - whatever another version raises, the ordinary way is there
+            return False
+        return True
+
+    def put(self, key: str, data: bytes, *, media_type: str) -> dict[str, Any]:
+        """Store an object; return its ``etag``, without which obstore raises, and ``version_id``."""
+        done = self._library.put(
+            self._store(),
+            key,
+            data,
+            attributes={**self._attributes["attributes"], "Content-Type": media_type},
+            tags=self._attributes["tags"],
+            mode=self._mode,
+            use_multipart=False,
+        )
+        return {"etag": done["e_tag"], "version_id": done["version"]}
+
+    def get(
+        self, key: str, *, version_id: str | None, if_match: str | None, limit: int
+    ) -> tuple[ObjectInfo, memoryview] | None:
+        """Return an object of at most ``limit`` bytes, whole, or ``None``."""
+        wanted = {"version": version_id, "if_match": if_match}
+        options = {name: value for name, value in wanted.items() if value is not None}
+        answer = self._library.get(self._store(), key, options=options or None)
+        meta = answer.meta
+        if meta["size"] > limit:
+            return None
+        data = memoryview(answer.bytes())
+        attributes = answer.attributes
+        info = ObjectInfo(
+            size=meta["size"],
+            etag=meta["e_tag"],
+            version_id=None if meta["version"] == "null" else meta["version"],
+            media_type=attributes.get("Content-Type"),
+            last_modified=meta["last_modified"].isoformat(),
+        )
+        return (info, data) if len(data) == info.size else None
+
+    def _store(self) -> Any:
+        frozen = self._credentials.get_frozen_credentials()
+        made = self._made
+        if made is None or made[0] != frozen:
+            self._made = made = (frozen, self._make(frozen))
+        return made[1]
+
+    def _make(self, frozen: Any) -> Any:
+        from obstore.store import S3Store
+
+        secret = {
+            "access_key_id": frozen.access_key,
+            "secret_access_key": frozen.secret_key,
+            "token": frozen.token,
+            "expires_at": None,
+        }
+        return S3Store(
+            self._bucket,
+            region=self._sample.region,
+            checksum_algorithm="sha256",
+            skip_signature=False,
+            unsigned_payload=False,
+            request_payer=False,
+            client_options={
+                "allow_http": self._sample.base.startswith("http:"),
+                "connect_timeout": _CONNECT,
+                "timeout": _WHOLE,
+                "user_agent": self._sample.headers.get("user-agent", "stepout"),
+            },
+            retry_config={"max_retries": 0},
+            **self._place,
+            **self._attributes["config"],
+            credential_provider=cast("Any", lambda: secret),  # the variables of the environment are not read then
+        )

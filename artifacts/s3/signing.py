@@ -1,0 +1,108 @@
+"""How the clients that we build sign bodies made of views, and when they wait for the server before they send one."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+from stepout.artifacts.s3.request_bodies import ViewBody
+
+__all__ = ["presigned", "send_parts_at_once", "sign_known_bodies"]
+
+_presigning = threading.local()
+
+
+def sign_known_bodies(client: Any) -> None:
+    """Let a client that signs payloads take a body's SHA-256 from the body, which computes it once at most.
+
+    Where awscrt is installed, botocore lets it read the body for every signature, in small pieces under the
+    interpreter's lock. Only ``ViewBody`` is signed here; whatever else a request carries, or another kind of signature
+    (S3 Express, SigV4a), stays botocore's, and so do credentials, regions and redirects.
+
+    Args:
+        client: A boto3 S3 client that nobody else uses yet.
+    """
+    from botocore.auth import S3SigV4Auth
+
+    signer = getattr(client, "_request_signer", None)  # botocore offers no other way to choose a signer for one client
+    if signer is None:  # then slower, and just as right
+        return
+    original = signer.get_auth_instance
+
+    class KnownBody(S3SigV4Auth):  # botocore is imported late
+        def payload(self, request: Any) -> str:
+            return str(request.body.sha256())
+
+    class Choice:
+        def __init__(self, usual: Any, known: Any) -> None:
+            self._usual, self._known = usual, known
+
+        def add_auth(self, request: Any) -> None:
+            chosen = self._known if isinstance(request.body, ViewBody) else self._usual
+            chosen.add_auth(request)
+
+    def get_auth_instance(**arguments: Any) -> Any:
+        usual = original(**arguments)
+        if arguments["signature_version"] != "s3v4":
+            return usual
+        known = KnownBody(usual.credentials, arguments["signing_name"], arguments["region_name"])
+        return Choice(usual, known)
+
+    signer.get_auth_instance = get_auth_instance
+
+
+def send_parts_at_once(client: Any) -> None:
+    """Send parts without waiting for ``100 Continue``, which costs a round trip each.
+
+    What the wait is for (a denial, another region, before the body has left) has been answered by then: every upload of
+    parts begins with a request without a body. Single PutObjects keep it.
+
+    Args:
+        client: A boto3 S3 client that nobody else uses yet.
+    """
+    client.meta.events.register("before-sign.s3.UploadPart", _forget_expect)
+
+
+def _forget_expect(request: Any, **_: Any) -> None:
+    del request.headers["Expect"]  # no error where there is none
+
+
+def presigned(client: Any, parameters: dict[str, Any], seconds: int, *, request_payer: str | None = None) -> str:
+    """Return a presigned URL of a GET, by Signature Version 4.
+
+    botocore presigns for S3 with Version 2 wherever a region still takes that, and only a client's configuration says
+    otherwise. So the signer is chosen here, for this call alone: what else presigns with the client is left as it is,
+    and so are Multi-Region Access Points, directory buckets and clients without credentials, which sign otherwise.
+
+    Args:
+        client: A boto3 S3 client, perhaps another's.
+        parameters: Of ``GetObject``.
+        seconds: How long the URL is to be valid.
+        request_payer: Who pays, which the URL then says: a header would be theirs to send who use it
+            (https://docs.aws.amazon.com/AmazonS3/latest/userguide/ObjectsinRequesterPaysBuckets.html).
+    """
+    events = client.meta.events
+    events.register_first("choose-signer.s3.GetObject", _choose_version_4, unique_id="stepout-presigned")
+    events.register_first("before-endpoint-resolution.s3", _name_the_region, unique_id="stepout-presigned-region")
+    events.register_first("before-sign.s3.GetObject", _say_who_pays, unique_id="stepout-presigned-payer")
+    _presigning.on, _presigning.payer = True, request_payer
+    try:
+        return str(client.generate_presigned_url("get_object", Params=parameters, ExpiresIn=seconds))
+    finally:
+        _presigning.on = False
+
+
+def _name_the_region(context: dict[str, Any], **_: Any) -> None:
+    # The global endpoint redirects to the region of a new bucket, and the host is part of what Version 4 signs.
+    if getattr(_presigning, "on", False):
+        context["use_global_endpoint"] = False
+
+
+def _say_who_pays(request: Any, **_: Any) -> None:
+    if getattr(_presigning, "on", False) and _presigning.payer is not None:
+        request.url += f"{'&' if '?' in request.url else '?'}x-amz-request-payer={_presigning.payer}"
+
+
+def _choose_version_4(signature_version: Any, **_: Any) -> str | None:
+    usual = ("s3-query", "s3v4-query", "v4-query", "v2-query")
+    return "s3v4-query" if getattr(_presigning, "on", False) and signature_version in usual else None

@@ -1,0 +1,486 @@
+"""One S3 bucket through a boto3 client: few verbs, typed errors, checksums that the server verifies."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import threading
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlencode
+
+from stepout.artifacts.checksums import best_crc, from_base64, md5_of, to_base64
+from stepout.artifacts.s3.correlation import (
+    CHECKSUM_MEMBERS,
+    foreign_completion,
+    foreign_download,
+    foreign_part,
+    foreign_put,
+    foreign_start,
+    is_md5_of,
+    other_etag,
+)
+from stepout.artifacts.s3.request_bodies import request_body
+from stepout.artifacts.s3.response_body import S3Download
+from stepout.artifacts.s3.signing import presigned
+from stepout.artifacts.store import (
+    ARCHIVES,
+    Arrived,
+    ConflictError,
+    ObjectInfo,
+    PartReceipt,
+    StoreProfile,
+    UploadGoneError,
+    WriteOptions,
+    Written,
+)
+from stepout.schemas.errors import AccessDeniedError, ArtifactExistsError, StoreError, StoreUnavailableError
+from stepout.schemas.runtime.process import PerProcess, renew_after_fork
+from stepout.schemas.runtime.s3_profile import is_aws_endpoint
+from stepout.schemas.runtime.write_once import write_once_at
+from stepout.schemas.text.foreign_text import logger
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from stepout.artifacts.store import Download
+    from stepout.schemas.runtime.write_once import WriteOnce
+
+__all__ = ["S3Store", "info_of"]
+
+_log = logger("stepout.artifacts")
+
+_PAYLOADS = frozenset({"PutObject", "UploadPart"})
+_BYTES: Final = {"sha256": 32, "crc64nvme": 8, "crc32": 4}
+_PARTS: Final = re.compile(r'(?:W/)?"?.*-[0-9]+"?')
+_METHOD = {
+    "PutObject": "put_object",
+    "CreateMultipartUpload": "create_multipart_upload",
+    "UploadPart": "upload_part",
+    "CompleteMultipartUpload": "complete_multipart_upload",
+    "AbortMultipartUpload": "abort_multipart_upload",
+    "DeleteObject": "delete_object",
+    "HeadObject": "head_object",
+    "GetObject": "get_object",
+}
+
+
+class S3Store:
+    """One bucket, spoken to through a boto3 S3 client that is used as it is.
+
+    Args:
+        client: A boto3 S3 client; or a ``PerProcess`` of one, which is made anew in a process that was forked.
+        bucket: A bucket's name, or the ARN of an access point.
+        profile: What the server can do; ``None``: everything that S3 can.
+        expected_bucket_owner: An account id; S3 refuses every request if the bucket belongs to another one.
+        request_payer: ``"requester"`` for buckets whose readers pay.
+        signed_client: Makes a client that signs payloads. Given when ``client`` does not: a 403 on a payload is then
+            tried once more, signed, and what helped is remembered.
+    """
+
+    def __init__(  # noqa: PLR0913 - keyword-only, each with its own meaning
+        self,
+        client: Any,
+        bucket: str,
+        *,
+        profile: StoreProfile | None = None,
+        expected_bucket_owner: str | None = None,
+        request_payer: str | None = None,
+        signed_client: Callable[[], Any] | None = None,
+    ) -> None:
+        self._connection = client if isinstance(client, PerProcess) else PerProcess(None, client, name="S3 client")
+        self._bucket = bucket
+        self._profile = profile or StoreProfile(multipart_checksum=best_crc())
+        self._signed_client = signed_client
+        self._lock = threading.Lock()
+        self._common = {"ExpectedBucketOwner": expected_bucket_owner, "RequestPayer": request_payer}
+        self._etags_are_md5 = True
+        self._is_aws = is_aws_endpoint(self.endpoint_url)
+        renew_after_fork(self)
+
+    def renew(self) -> None:
+        """In a forked child, take new locks; its client is renewed by itself."""
+        self._lock = threading.Lock()
+
+    def __repr__(self) -> str:
+        return f"S3Store({self._bucket!r}, profile={self._profile.name!r})"
+
+    @property
+    def _client(self) -> Any:
+        return self._connection.get()
+
+    @property
+    def bucket(self) -> str:
+        """The bucket's name or access point."""
+        return self._bucket
+
+    @property
+    def region(self) -> str | None:
+        """The client's region, for pointers; a reader never trusts it."""
+        name: str | None = self._client.meta.region_name
+        return name
+
+    @property
+    def endpoint_url(self) -> str:
+        """The server that the client talks to."""
+        url: str = self._client.meta.endpoint_url
+        return url
+
+    @property
+    def profile(self) -> StoreProfile:
+        """What the server can do."""
+        return self._profile
+
+    # Writing -----------------------------------------------------------------------------------------------------
+
+    def put(
+        self, key: str, body: Sequence[memoryview], *, checksum: Mapping[str, str], options: WriteOptions
+    ) -> Written:
+        """Store a whole object; see ``Store.put``.
+
+        S3 takes one checksum a request, so SHA-256 is sent where it is known.
+        """
+        trial = self._write_once if self._condition(options) else None
+        if trial is None:
+            return self._put_object(key, body, checksum=checksum, options=options)
+        return trial.put(
+            lambda: self._put_object(key, body, checksum=checksum, options=options),
+            refused=_is_refusal,
+            subject=self._subject(key),
+        )
+
+    def _put_object(
+        self, key: str, body: Sequence[memoryview], *, checksum: Mapping[str, str], options: WriteOptions
+    ) -> Written:
+        algorithm = "sha256" if "sha256" in checksum else next(iter(checksum))
+        answer = self._call(
+            "PutObject",
+            key,
+            Body=request_body(body, sha256=checksum.get("sha256")),
+            **self._guard(CHECKSUM_MEMBERS[algorithm], checksum[algorithm], body),
+            **self._condition(options),
+            **_describe(options),
+        )
+        sent = {algorithm: checksum[algorithm]}
+        self._believe("PutObject", key, foreign_put(answer, checksum=sent))
+        if self._etags_are_md5 and (why := other_etag(answer, checksum=sent, body=body, bucket=self._bucket)):
+            return self._looked_up(key, answer, body, why)
+        return _written(answer)
+
+    def start_upload(self, key: str, *, options: WriteOptions) -> str:
+        """Begin a multipart upload; see ``Store.start_upload``."""
+        wanted = self._profile.multipart_checksum
+        kind = {"ChecksumAlgorithm": "SHA256"} if self._profile.checksum_headers else {}
+        if wanted != "parts":
+            kind = {"ChecksumAlgorithm": wanted.upper(), "ChecksumType": "FULL_OBJECT"}
+        answer = self._call("CreateMultipartUpload", key, **kind, **_describe(options))
+        if (why := foreign_start(answer, key=key)) is not None:
+            self.drop_idle(f"CreateMultipartUpload {self._subject(key)}", why)
+            if answer.get("UploadId"):  # of this key after all, or none of anybody's
+                self.abort_upload(key, answer["UploadId"])
+            answer = self._call("CreateMultipartUpload", key, **kind, **_describe(options))
+        self._believe("CreateMultipartUpload", key, None if answer.get("UploadId") else "it has no UploadId")
+        upload: str = answer["UploadId"]
+        return upload
+
+    def put_part(self, key: str, upload: str, number: int, body: Sequence[memoryview], *, checksum: str) -> PartReceipt:
+        """Send one part; see ``Store.put_part``."""
+        answer = self._call(
+            "UploadPart",
+            key,
+            UploadId=upload,
+            PartNumber=number,
+            Body=request_body(body, sha256=checksum if self._part_member == CHECKSUM_MEMBERS["sha256"] else None),
+            **self._guard(self._part_member, checksum, body),
+        )
+        self._believe("UploadPart", key, foreign_part(answer, checksum={self._part_algorithm: checksum}))
+        return PartReceipt(number=number, etag=answer["ETag"], size=sum(map(len, body)), checksum=checksum)
+
+    def complete_upload(  # noqa: PLR0913 - the protocol's signature
+        self,
+        key: str,
+        upload: str,
+        parts: Sequence[PartReceipt],
+        *,
+        size: int,
+        checksum: str | None,
+        options: WriteOptions,
+    ) -> Written:
+        """Commit a multipart upload; see ``Store.complete_upload``."""
+        self.try_completion(key, options=options)
+        listed = [
+            {"PartNumber": part.number, "ETag": part.etag}
+            | ({self._part_member: to_base64(part.checksum)} if self._profile.checksum_headers else {})
+            for part in parts
+        ]
+        whole = {}
+        if checksum is not None:
+            whole = {self._part_member: to_base64(checksum), "ChecksumType": "FULL_OBJECT", "MpuObjectSize": size}
+        answer = self._call(
+            "CompleteMultipartUpload",
+            key,
+            UploadId=upload,
+            MultipartUpload={"Parts": listed},
+            ExpectedBucketOwner=options.expected_bucket_owner or self._common["ExpectedBucketOwner"],
+            **whole,
+            **self._condition(options),
+        )
+        sent = {} if checksum is None else {self._part_algorithm: checksum}
+        self._believe("CompleteMultipartUpload", key, foreign_completion(answer, key=key, checksum=sent))
+        return _written(answer)
+
+    def abort_upload(self, key: str, upload: str) -> None:
+        """Forget a multipart upload; see ``Store.abort_upload``."""
+        with contextlib.suppress(UploadGoneError):
+            self._call("AbortMultipartUpload", key, UploadId=upload)
+
+    def remove(self, key: str, *, version_id: str | None = None) -> None:
+        """Remove an object, or one version of it; one that is not there is no error."""
+        self._call("DeleteObject", key, VersionId=version_id)
+
+    def try_completion(self, key: str, *, options: WriteOptions) -> None:
+        """See to it, once a process, that CompleteMultipartUpload honours its condition; AWS is not asked.
+
+        Raises:
+            ConfigurationError: The server ignores it.
+        """
+        trial = self._write_once if self._condition(options) else None
+        if trial is not None:
+            from stepout.artifacts.s3.server_trial import honours_completion
+
+            trial.before_completion(lambda: honours_completion(self, key, options), subject=self._subject(key))
+
+    # Reading -----------------------------------------------------------------------------------------------------
+
+    def head(self, key: str, *, version_id: str | None = None) -> ObjectInfo:
+        """Describe an object; see ``Store.head``."""
+        mode = "ENABLED" if self._profile.checksum_headers else None
+        answer = self._call("HeadObject", key, VersionId=version_id, ChecksumMode=mode)
+        if answer.get("ContentLength") is None:
+            raise StoreError(
+                f"{self._subject(key)}: the server does not say how many bytes it has; nothing was read. A proxy "
+                "between may have removed Content-Length"
+            )
+        return info_of(answer)
+
+    def get(
+        self,
+        key: str,
+        *,
+        start: int = 0,
+        stop: int | None = None,
+        version_id: str | None = None,
+        if_match: str | None = None,
+    ) -> Download:
+        """Open a range of an object; see ``Store.get``."""
+        if stop is not None and stop <= start:
+            return Arrived(self.head(key, version_id=version_id), memoryview(b""))  # no range that HTTP can ask for
+        wanted = None if start == 0 and stop is None else f"bytes={start}-{'' if stop is None else stop - 1}"
+        answer = self._call("GetObject", key, Range=wanted, VersionId=version_id, IfMatch=if_match)
+        why = foreign_download(answer, start=start, stop=stop, version_id=version_id, if_match=if_match)
+        if why is not None:  # said twice, on connections of its own, it is what the server means
+            answer["Body"].close()
+            self.drop_idle(f"GetObject {self._subject(key)}", why)
+            answer = self._call("GetObject", key, Range=wanted, VersionId=version_id, IfMatch=if_match)
+        if foreign_download(answer, start=start, stop=stop) is not None:
+            answer["Body"].close()
+            raise StoreError(
+                f"{self._subject(key)}: bytes from {start:,} on were asked for, and the server answered with others; "
+                "nothing was read. A server between may ignore Range headers"
+            )
+        return S3Download(answer, info_of(answer), self._subject(key))
+
+    def listing(self, prefix: str) -> list[tuple[str, str]]:
+        """Return the keys that begin with ``prefix`` and when each was written, a thousand at most."""
+        known = {name: value for name, value in self._common.items() if value is not None}
+        try:
+            answer = self._client.list_objects_v2(Bucket=self._bucket, Prefix=prefix, **known)
+        except Exception as error:
+            from stepout.artifacts.s3.errors import translate
+
+            raise translate(error, operation="ListObjectsV2", subject=self._subject(prefix)) from error
+        return [(each["Key"], each["LastModified"].isoformat()) for each in answer.get("Contents", ())]
+
+    def presign(self, key: str, *, version_id: str | None = None, seconds: int) -> str:
+        """Return a URL that gives anyone the object for ``seconds``, by Signature Version 4; see ``Store.presign``."""
+        parameters = {"Bucket": self._bucket, "Key": key, "VersionId": version_id}
+        known = {name: value for name, value in parameters.items() if value is not None}
+        return presigned(self._client, known, seconds, request_payer=self._common["RequestPayer"])
+
+    # Inside ------------------------------------------------------------------------------------------------------
+
+    def drop_idle(self, what: str, why: str) -> None:
+        """Give up idle connections: one of them may be ahead of its answers, or behind."""
+        _log.warning("%s: this answer cannot be that of the request, %s; connections are opened anew", what, why)
+        _close_idle(self._client)
+
+    def _believe(self, operation: str, key: str, why: str | None) -> None:
+        """Raise what a lost answer raises, if this one is another request's: what became of ours is not known."""
+        if why is not None:
+            what = f"{operation} {self._subject(key)}"
+            self.drop_idle(what, why)
+            raise StoreUnavailableError(f"{what}: the answer cannot be that of this request, {why}. Trying again helps")
+
+    def _looked_up(self, key: str, answer: Mapping[str, Any], body: Sequence[memoryview], why: str) -> Written:
+        """Find out whether an ETag that is no MD5 is the server's way, a slip of its answer, or another object's."""
+        self.drop_idle(f"PutObject {self._subject(key)}", why)
+        found = self.head(key)
+        if found.etag == answer["ETag"]:
+            self._etags_are_md5 = False
+            return _written(answer)
+        if not is_md5_of(found.etag, body):
+            self._believe("PutObject", key, why)
+        # What is there is what was sent, whatever was answered.
+        return Written(etag=found.etag, version_id=found.version_id)
+
+    @property
+    def _part_algorithm(self) -> str:
+        wanted = self._profile.multipart_checksum
+        return "sha256" if wanted == "parts" else wanted
+
+    @property
+    def _write_once(self) -> WriteOnce | None:
+        """What this process knows of the server's conditions, asked anew after a fork; AWS keeps its promise."""
+        return None if self._is_aws else write_once_at(self.endpoint_url, self._bucket)
+
+    def _on_trial(self, options: WriteOptions) -> bool:
+        """Whether a write of this kind is the first of its process whose condition the server could ignore."""
+        trial = self._write_once if self._condition(options) else None
+        return trial is not None and not trial.puts_are_settled
+
+    def _guard(self, member: str, checksum: str, body: Sequence[memoryview]) -> dict[str, str]:
+        """Return what lets the server see that the bytes arrived as they were sent."""
+        if self._profile.checksum_headers:
+            return {member: to_base64(checksum)}
+        return {"ContentMD5": to_base64(md5_of(body))}
+
+    @property
+    def _part_member(self) -> str:
+        return CHECKSUM_MEMBERS[self._part_algorithm]
+
+    def _subject(self, key: str) -> str:
+        return f"s3://{self._bucket}/{key}"
+
+    def _condition(self, options: WriteOptions) -> dict[str, Any]:
+        if options.mode == "create" and self._profile.conditional_writes:
+            return {"IfNoneMatch": "*"}
+        return {}
+
+    def _call(self, operation: str, key: str, **parameters: Any) -> Any:
+        merged = {**self._common, **{name: value for name, value in parameters.items() if value is not None}}
+        known = {name: value for name, value in merged.items() if value is not None}
+        try:
+            return self._send(self._client, operation, key, known)
+        except AccessDeniedError:
+            if operation not in _PAYLOADS or self._signed_client is None:
+                raise
+            return self._send_signed(operation, key, known)
+
+    def _send(self, client: Any, operation: str, key: str, known: Mapping[str, Any]) -> Any:
+        try:
+            return getattr(client, _METHOD[operation])(Bucket=self._bucket, Key=key, **known)
+        except Exception as error:
+            from stepout.artifacts.s3.errors import translate
+
+            region = client.meta.region_name
+            # An answer that came before the body was sent leaves a connection half-used; ours are closed by then.
+            if operation in _PAYLOADS and self._connection.passed_in:
+                _close_idle(client)
+            raise translate(error, operation=operation, subject=self._subject(key), client_region=region) from error
+
+    def _send_signed(self, operation: str, key: str, known: Mapping[str, Any]) -> Any:
+        with self._lock:
+            make, self._signed_client = self._signed_client, None
+        if make is None:  # another thread has just settled it
+            return self._send(self._client, operation, key, known)
+        signed = make()
+        answer = self._send(signed, operation, key, known)
+        self._connection.become(make, signed)
+        return answer
+
+
+def _close_idle(client: Any) -> None:
+    """Close the connections of a client that nobody uses at the moment; it opens others when it needs them."""
+    close = getattr(client, "close", None)
+    if callable(close):
+        with contextlib.suppress(Exception):
+            close()
+
+
+def _is_refusal(error: Exception) -> bool:
+    return isinstance(error, ArtifactExistsError | ConflictError)
+
+
+def _describe(options: WriteOptions) -> dict[str, Any]:
+    """Everything of a write but its bytes, as PutObject and CreateMultipartUpload name it."""
+    found: dict[str, Any] = {
+        "ContentType": options.media_type,
+        "Metadata": dict(options.metadata) or None,
+        "Tagging": urlencode(dict(options.tags)) or None,
+        "StorageClass": options.storage_class,
+        "ExpectedBucketOwner": options.expected_bucket_owner,
+    }
+    if options.encryption is not None:
+        found["ServerSideEncryption"] = "aws:kms" if options.encryption.kms or options.encryption.kms_key else "AES256"
+        found["SSEKMSKeyId"] = options.encryption.kms_key
+        found["BucketKeyEnabled"] = options.encryption.bucket_key or None
+    return {**found, **options.extra}
+
+
+def _written(answer: Mapping[str, Any]) -> Written:
+    return Written(etag=answer.get("ETag"), version_id=_version(answer))
+
+
+def _version(answer: Mapping[str, Any]) -> str | None:
+    version: str | None = answer.get("VersionId")
+    return None if version == "null" else version
+
+
+def _checksums(answer: Mapping[str, Any]) -> dict[str, str]:
+    """Return the full-object checksums of an answer, as far as they can be any.
+
+    A checksum of checksums (composite) should say so by its type and end in the number of parts. Some servers do
+    neither; the ETag of an object that came in parts gives them away: there SHA-256 is always composite, and a CRC is
+    unless its type is named (https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity.html).
+    """
+    kind, in_parts = answer.get("ChecksumType"), _PARTS.fullmatch(answer.get("ETag") or "") is not None
+    if kind == "COMPOSITE" or (in_parts and kind != "FULL_OBJECT"):
+        return {}
+    found = {}
+    for algorithm, member in CHECKSUM_MEMBERS.items():
+        checksum = _hex_of(answer.get(member), _BYTES[algorithm])
+        if checksum is not None and not (in_parts and algorithm == "sha256"):
+            found[algorithm] = checksum
+    return found
+
+
+def _hex_of(value: object, size: int) -> str | None:
+    """Return a checksum if it is one of so many bytes."""
+    try:
+        found = from_base64(value) if isinstance(value, str) else ""
+    except ValueError:
+        return None
+    return found if len(found) == 2 * size else None
+
+
+def _archived(answer: Mapping[str, Any]) -> str | None:
+    """Return the class that an object has to be restored from before it can be read."""
+    kept: str | None = answer.get("ArchiveStatus")
+    if kept is None and answer.get("StorageClass") in ARCHIVES:
+        kept = answer["StorageClass"]
+    return None if 'ongoing-request="false"' in (answer.get("Restore") or "") else kept
+
+
+def info_of(answer: Mapping[str, Any]) -> ObjectInfo:
+    """Return what a HEAD or GET said of an object, from its members as botocore names them."""
+    modified, size = answer.get("LastModified"), answer.get("ContentLength", 0)
+    whole = answer.get("ContentRange", "").rpartition("/")[2]
+    return ObjectInfo(
+        size=int(whole) if whole.isdigit() else size,
+        etag=answer.get("ETag"),
+        version_id=_version(answer),
+        checksum=_checksums(answer),
+        media_type=answer.get("ContentType"),
+        metadata=answer.get("Metadata") or {},
+        last_modified=modified.isoformat() if modified else None,
+        archived=_archived(answer),
+    )

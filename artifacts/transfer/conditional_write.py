@@ -1,0 +1,284 @@
+"""Write-once: what an answer to a write means, and how a doubtful one is settled.
+
+A write ends in one of these ways: done; the key is taken (412), perhaps by ourselves through a try whose answer was
+lost; a conflict (409), to be sent anew; or no answer, so that only a look can tell. ``judge`` compares what is there
+with what was sent, as a function of values; ``settle`` looks.
+"""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from stepout.artifacts.store import ConflictError, Located, ObjectInfo, UploadGoneError, WriteOptions, Written
+from stepout.schemas.errors import (
+    AccessDeniedError,
+    ArtifactChangedError,
+    ArtifactExistsError,
+    ArtifactNotFoundError,
+    SizeMismatchError,
+    StoreError,
+    StoreUnavailableError,
+)
+from stepout.schemas.runtime.s3_profile import is_aws_endpoint
+from stepout.schemas.text.foreign_text import logger
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from stepout.artifacts.store import Store
+
+__all__ = ["Content", "Likeness", "Uploaded", "commit", "confirmed", "judge", "look_first", "takes_its_word"]
+
+_log = logger("stepout.artifacts")
+
+
+_NO_ETAG: Final = "Its pointer has no ETag; readers hold it to its checksum"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Content:
+    """What was sent: its size, and its full-object checksums, hex by algorithm."""
+
+    size: int
+    checksum: Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Uploaded:
+    """A committed artifact.
+
+    Attributes:
+        size: In bytes.
+        checksum: Full-object checksums, lower-case hex: ``sha256`` always, ``crc64nvme`` where it was computed.
+        etag: As the store sent it.
+        version_id: From the write's own answer, in a bucket that keeps versions.
+    """
+
+    size: int
+    checksum: Mapping[str, str]
+    etag: str | None = None
+    version_id: str | None = None
+
+
+class Likeness(enum.Enum):
+    """How what is there compares with what was sent."""
+
+    SAME = "same"
+    OTHER = "other"
+    UNKNOWN = "no checksum in common"
+
+
+def judge(sent: Content, found: ObjectInfo) -> Likeness:
+    """Compare by size and by every full-object checksum that both sides have."""
+    if sent.size != found.size:
+        return Likeness.OTHER
+    shared = [name for name in sent.checksum if name in found.checksum]
+    if not shared:
+        return Likeness.SAME if sent.size == 0 else Likeness.UNKNOWN
+    same = all(sent.checksum[name] == found.checksum[name] for name in shared)
+    return Likeness.SAME if same else Likeness.OTHER
+
+
+def commit(store: Store, key: str, sent: Content, options: WriteOptions, write: Callable[[], Written]) -> Written:
+    """Run the request that commits a write, and settle its answer.
+
+    Args:
+        store: Where it goes.
+        key: Under which key.
+        sent: What it holds.
+        options: ``mode`` says whether something else there is an error.
+        write: The request.
+
+    Returns:
+        What the write answered; after a look, what is there.
+
+    Raises:
+        ArtifactExistsError: Other content is there, or content that could not be compared.
+        ConflictError: Nothing was stored; the bytes must be sent anew.
+        StoreUnavailableError: No answer, and what is there is not what was sent.
+    """
+    try:
+        return write()
+    except ArtifactExistsError as error:
+        return _settle_taken(store, key, sent, error)
+    except ConflictError:
+        raise
+    except (UploadGoneError, StoreUnavailableError) as error:
+        return _settle_lost(store, key, sent, options, error)
+
+
+def takes_its_word(store: Store) -> bool:
+    """Say whether what the server says of an object it has just taken needs no second look."""
+    if store.profile.name == "aws":
+        return True
+    return isinstance(store, Located) and is_aws_endpoint(store.endpoint_url)
+
+
+def confirmed(store: Store, key: str, sent: Content, options: WriteOptions, written: Written) -> Written:
+    """Look at what a multipart upload became, where the server's word is not taken, as a reader will ask for it.
+
+    Args:
+        store: Where it is.
+        key: Under which key.
+        sent: What it holds.
+        options: ``mode`` says whose the object may be if it is not ours.
+        written: What CompleteMultipartUpload answered.
+
+    Returns:
+        What a pointer can say of it: an ETag and a version that GET repeats, or none.
+
+    Raises:
+        ArtifactExistsError: Another writer has replaced it (``mode="create"``).
+        ArtifactChangedError: The same with ``mode="overwrite"``.
+        SizeMismatchError: What is there has another size.
+        StoreError: Nothing is there.
+    """
+    if takes_its_word(store):
+        return written
+    try:
+        found, version = _seen(store, key, written.version_id)
+    except ArtifactNotFoundError as error:
+        message = f"{_url(store, key)}: CompleteMultipartUpload succeeded, and GET finds no object: the server lost it"
+        raise StoreError(f"{message}, or somebody removed it. No pointer was made") from error
+    except (AccessDeniedError, StoreUnavailableError) as error:
+        _log.warning("%s was committed and could not be looked at: %s. %s", _url(store, key), error, _NO_ETAG)
+        return Written(version_id=written.version_id)
+    if found.size != sent.size:
+        message = f"{_url(store, key)}: {sent.size:,} bytes were sent and committed, GET says {found.size:,}"
+        raise SizeMismatchError(f"{message}: the server damaged it, or another writer replaced it. No pointer was made")
+    if version is not None or _bare(found.etag) == _bare(written.etag):
+        return Written(etag=found.etag, version_id=version)
+    _log.warning(
+        "%s: the server answers CompleteMultipartUpload with the ETag %s and GET with %s; the object was read once, to "
+        "be sure that it is the one that was written",
+        _url(store, key),
+        written.etag,
+        found.etag,
+    )
+    if _read_and_judge(store, key, sent, found) is Likeness.SAME:
+        return Written(etag=found.etag)
+    message = f"{_url(store, key)} was replaced by another writer while it was committed, or the server damaged it"
+    kind = ArtifactExistsError if options.mode == "create" else ArtifactChangedError
+    raise kind(f"{message}: ETag {written.etag} was committed, {found.etag} is there, with other bytes")
+
+
+def _seen(store: Store, key: str, version_id: str | None) -> tuple[ObjectInfo, str | None]:
+    """Return what GET says of an object, and its version, unless the server knows no such version."""
+    try:
+        return _glimpse(store, key, version_id), version_id
+    except (ArtifactNotFoundError, StoreError) as error:
+        if version_id is None or isinstance(error, (AccessDeniedError, StoreUnavailableError)):
+            raise
+        found = _glimpse(store, key, None)
+        _log.warning(
+            "%s: the server names version %s and does not find it (%s); the pointer goes without",
+            _url(store, key),
+            version_id,
+            error,
+        )
+        return found, None
+
+
+def _glimpse(store: Store, key: str, version_id: str | None) -> ObjectInfo:
+    with store.get(key, start=0, stop=1, version_id=version_id) as download:
+        for _ in download.blocks():
+            pass
+        return download.info
+
+
+def _bare(etag: str | None) -> str:
+    return (etag or "").strip('"')
+
+
+def look_first(store: Store, key: str, sent: Content, options: WriteOptions) -> Written | None:
+    """Stand in for ``If-None-Match`` where a server does not honour it; another writer may slip in afterwards.
+
+    Returns:
+        What is there, if it is the same; ``None`` if the key is free or the server looks for itself.
+
+    Raises:
+        ArtifactExistsError: Other content is there.
+    """
+    if options.mode != "create" or store.profile.conditional_writes:
+        return None
+    try:
+        found = store.head(key)
+    except ArtifactNotFoundError:
+        return None
+    return _accept_same(store, key, sent, found, ArtifactExistsError(f"{_url(store, key)} exists"))
+
+
+def _settle_taken(store: Store, key: str, sent: Content, error: ArtifactExistsError) -> Written:
+    try:
+        found = store.head(key)
+        return _accept_same(store, key, sent, found, error)
+    except ArtifactNotFoundError:
+        message = (
+            f"{_url(store, key)} was taken and is gone again: another process is at work there; nothing was written"
+        )
+        raise ConflictError(message) from error
+    except AccessDeniedError as denied:
+        message = (
+            f"{_url(store, key)} exists, could not compare: looking at it was denied. Nothing was written. Grant "
+            "s3:GetObject (and kms:Decrypt) to let a rerun find its own artifact, or write under another key"
+        )
+        raise ArtifactExistsError(message) from denied
+    except StoreUnavailableError as unavailable:
+        message = f"{_url(store, key)} exists, could not compare: the store did not answer. Nothing was written"
+        raise ArtifactExistsError(message) from unavailable
+
+
+def _accept_same(store: Store, key: str, sent: Content, found: ObjectInfo, error: Exception) -> Written:
+    likeness = judge(sent, found)
+    doubtful = likeness is Likeness.OTHER and sent.size == found.size and not takes_its_word(store)
+    if likeness is Likeness.UNKNOWN or doubtful:  # a checksum of checksums may look like one of the bytes
+        likeness = _read_and_judge(store, key, sent, found)
+    if likeness is Likeness.SAME:
+        return Written(etag=found.etag, version_id=found.version_id)
+    message = (
+        f"{_url(store, key)} exists with other content: {found.size:,} bytes there, {sent.size:,} to write"
+        f"{_differing(sent, found)}. It was left as it is. Write under another key, or with mode='overwrite'"
+    )
+    raise ArtifactExistsError(message) from error
+
+
+def _differing(sent: Content, found: ObjectInfo) -> str:
+    for name, value in sent.checksum.items():
+        if name in found.checksum and found.checksum[name] != value:
+            return f", {name} {found.checksum[name]} there, {value} to write"
+    return ""
+
+
+def _read_and_judge(store: Store, key: str, sent: Content, found: ObjectInfo) -> Likeness:
+    """Read the object once: two writers may have left checksums of different kinds (SeaweedFS, composite ones)."""
+    digest = hashlib.sha256()
+    with store.get(key, version_id=found.version_id, if_match=found.etag) as download:
+        for block in download.blocks():
+            digest.update(block)
+    return Likeness.SAME if digest.hexdigest() == sent.checksum["sha256"] else Likeness.OTHER
+
+
+def _settle_lost(store: Store, key: str, sent: Content, options: WriteOptions, error: StoreError) -> Written:
+    """The answer was lost, or the upload is gone: if what was sent is there, the write was done."""
+    try:
+        found = store.head(key)
+        return _accept_same(store, key, sent, found, error)
+    except ArtifactExistsError:
+        if options.mode == "create":
+            raise
+        raise _undone(store, key, error, "another object is there") from error
+    except ArtifactNotFoundError:
+        raise _undone(store, key, error, "no object is there") from error
+    except (AccessDeniedError, StoreUnavailableError) as second:
+        raise _undone(store, key, error, f"looking at the key failed too ({second})") from error
+
+
+def _undone(store: Store, key: str, error: StoreError, found: str) -> StoreUnavailableError:
+    return StoreUnavailableError(f"{_url(store, key)} was not committed, {found}: {error}")
+
+
+def _url(store: Store, key: str) -> str:
+    return f"s3://{store.bucket}/{key}"

@@ -1,0 +1,165 @@
+"""A few threads that work through many small things, taken lazily and held in bounded memory."""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from stepout.schemas.errors import OtherProcessError
+from stepout.schemas.runtime.process import Home
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+__all__ = ["Done", "work_through"]
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+_FEW = 4
+_SLOW_SECONDS = 0.01
+"""Where a request takes less, more threads than a few only wait for Python's lock."""
+
+_STILL_SECONDS = 0.05
+"""Where nothing has ended for so long, requests are slow, or hang: all threads are needed."""
+
+_POLL_SECONDS = 1.0
+"""Waits are cut into seconds, so that Ctrl-C is seen where a lock cannot be interrupted (Windows)."""
+
+
+@dataclass(slots=True)
+class Done(Generic[Item, Result]):
+    """One thing that was tried: ``result``, or ``error`` if that is not ``None``."""
+
+    item: Item
+    result: Result | None
+    error: Exception | None
+
+
+def work_through(
+    items: Iterable[Item],
+    act: Callable[[Item], Result],
+    *,
+    threads: int,
+    weigh: Callable[[Item], int],
+    memory: int,
+) -> Iterator[Done[Item, Result]]:
+    """Act on every item in several threads, and yield what came of each.
+
+    Items are taken in the caller's thread, no more than four times as many as there are threads, and no further one
+    while those that were taken weigh ``memory`` or more. Closing the iterator, or an exception in the caller, ends it:
+    what is under way is not waited for, nothing else is begun.
+
+    Args:
+        items: What to act on.
+        act: Called in a thread; its exceptions are caught, but for those that are no ``Exception``.
+        threads: How many; no more are started than there are items.
+        weigh: The bytes that an item and its result hold until they have been yielded.
+        memory: How many of them may be held.
+
+    Yields:
+        In the order in which they end.
+
+    Raises:
+        BaseException: What ``act`` raised that is no ``Exception``, such as ``SystemExit``.
+    """
+    crew: _Crew[Item, Result] = _Crew(act, threads)
+    source = iter(items)
+    held: dict[int, int] = {}
+    total, number, exhausted = 0, 0, False
+    try:
+        while held or not exhausted:
+            while not exhausted and len(held) < 4 * threads and (total < memory or not held):
+                try:
+                    item = next(source)
+                except StopIteration:
+                    exhausted = True
+                    break
+                held[number] = weigh(item)
+                total += held[number]
+                crew.begin(number, item)
+                number += 1
+            for ended, done in crew.ended() if held else ():
+                total -= held.pop(ended)
+                yield done
+    finally:
+        crew.dismiss()
+
+
+class _Crew(Generic[Item, Result]):
+    """Daemon threads, so that one which waits for a dead connection keeps no process from ending.
+
+    The caller is woken when work runs short, not for every result: that would cost more than a small request does.
+    """
+
+    def __init__(self, act: Callable[[Item], Result], threads: int) -> None:
+        self._act = act
+        self._threads = threads
+        self._home = Home()
+        self._started = 0
+        self._slow = False
+        self._fatal: BaseException | None = None
+        self._dismissed = False
+        self._jobs: queue.SimpleQueue[tuple[int, Item] | None] = queue.SimpleQueue()
+        self._done: deque[tuple[int, Done[Item, Result]]] = deque()
+        self._short: queue.SimpleQueue[None] = queue.SimpleQueue()
+
+    def begin(self, number: int, item: Item) -> None:
+        self._jobs.put((number, item))
+        if self._started < (self._threads if self._slow else min(_FEW, self._threads)):
+            self._start()
+
+    def _start(self) -> None:
+        self._started += 1
+        threading.Thread(target=self._work, name=f"stepout-many-{self._started}", daemon=True).start()
+
+    def ended(self) -> Iterator[tuple[int, Done[Item, Result]]]:
+        """Wait until work runs short, then yield everything that has ended."""
+        while not self._done or self._jobs.qsize() > self._threads:
+            if not self._home.here:
+                raise OtherProcessError(
+                    "an iterator over many artifacts was begun in the process that this one was forked off, where its "
+                    "threads are: begin one in this process"
+                )
+            try:
+                self._short.get(timeout=_POLL_SECONDS if self._started == self._threads else _STILL_SECONDS)
+            except queue.Empty:
+                self._slow = True
+            if self._fatal is not None:
+                raise self._fatal
+            while self._slow and self._started < self._threads and self._jobs.qsize():
+                self._start()
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._short.get_nowait()
+        while self._done:
+            yield self._done.popleft()
+
+    def dismiss(self) -> None:
+        self._dismissed = True
+        for _ in range(self._started):
+            self._jobs.put(None)
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None and not self._dismissed:
+            number, item = job
+            start = time.perf_counter()
+            done: Done[Item, Result]
+            try:
+                done = Done(item, self._act(item), None)
+            except Exception as error:  # noqa: BLE001 - reported with all others
+                done = Done(item, None, error)
+            except BaseException as error:  # noqa: BLE001 - raised in the caller's thread
+                self._fatal = error
+                self._short.put(None)
+                return
+            found_slow = not self._slow and time.perf_counter() - start > _SLOW_SECONDS
+            self._slow = self._slow or found_slow
+            self._done.append((number, done))
+            if found_slow or self._jobs.qsize() <= self._threads:
+                self._short.put(None)

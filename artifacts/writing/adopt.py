@@ -1,0 +1,149 @@
+"""A pointer to an object that is there already: pinned, checked, not moved."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from datetime import datetime
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Final, Literal, get_args
+
+from stepout.artifacts.allow import key_fault, split_url
+from stepout.artifacts.media_types import DEFAULT, media_type_of
+from stepout.artifacts.run import rfc3339
+from stepout.artifacts.store import etag_for_pointer, version_for_pointer
+from stepout.artifacts.transfer.conditional_write import takes_its_word
+from stepout.schemas.errors import ChecksumMismatchError, ConfigurationError, SizeMismatchError, StoreError
+from stepout.schemas.rules import POINTER_TEXTS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from stepout.artifacts.store import ObjectInfo, Store
+    from stepout.schemas import Pointer
+
+__all__ = ["Verify", "check_location", "inspect", "of_object"]
+
+Verify = Literal["s3", "read"]
+
+_POINTER_ALGORITHMS: Final = ("sha256", "crc64nvme")
+
+
+def check_location(url: str, verify: str) -> tuple[str, str]:
+    """Split the URL of an object to adopt, before any request.
+
+    Returns:
+        Bucket and key.
+
+    Raises:
+        ConfigurationError: It is no URL of an object that a consumer would accept, or ``verify`` is neither way.
+    """
+    if verify not in get_args(Verify):
+        raise ConfigurationError(
+            f"verify is {verify!r}: expected 's3' (S3's own checksum) or 'read' (hash it in one read)"
+        )
+    if not isinstance(url, str):
+        msg = f"the url is of type {type(url).__name__}: expected 's3://bucket/key' (of a pointer: pointer.url)"
+        raise ConfigurationError(f"{msg}; nothing was read")
+    try:
+        bucket, key = split_url(url)
+    except ValueError:
+        raise ConfigurationError(f"{url!r} is no s3://bucket/key; nothing was read") from None
+    fault = key_fault(key)
+    if fault is not None:
+        raise ConfigurationError(f"{url!r} cannot be adopted: the key {fault}; nothing was read")
+    return bucket, key
+
+
+def inspect(store: Store, key: str, *, verify: str, version_id: str | None) -> tuple[ObjectInfo, Mapping[str, str]]:
+    """Look at an object.
+
+    Args:
+        store: Its bucket.
+        key: Its key.
+        verify: ``"s3"``: one HEAD, for the full-object checksum that S3 keeps. ``"read"``: one GET, hashed on the way.
+        version_id: The version to adopt; ``None``: the newest.
+
+    Returns:
+        What the store says of it, and its checksums.
+
+    Raises:
+        ConfigurationError: S3 keeps no full-object checksum of it that a pointer can hold, or HEAD and GET contradict
+            each other.
+        ArtifactNotFoundError: There is no such object.
+        StoreError: It is archived, and cannot be read before it is restored.
+        IntegrityError: What was read is not what S3 says is there.
+    """
+    if verify == "read":
+        return _read(store, key, version_id)
+    info = store.head(key, version_id=version_id)
+    url = f"s3://{store.bucket}/{key}"
+    if info.archived is not None:
+        msg = f"{url} is archived ({info.archived}), so the next state could not read it; nothing was adopted"
+        raise StoreError(f"{msg}. Restore it first, or copy it to another storage class")
+    known = {name: info.checksum[name] for name in _POINTER_ALGORITHMS if name in info.checksum}
+    if not known:
+        has = f"only {', '.join(sorted(info.checksum))}" if info.checksum else "none"
+        msg = f"S3 keeps no full-object SHA-256 or CRC64NVME of {url} ({has})"
+        raise ConfigurationError(f'{msg}; use verify="read", which reads it once. Nothing was adopted')
+    if info.size and not takes_its_word(store):
+        _check_get(store, key, info, url)
+    return info, known
+
+
+def _check_get(store: Store, key: str, info: ObjectInfo, url: str) -> None:
+    """Ask for a byte, as a reader will: a pointer that nobody can read is worse than none."""
+    with store.get(key, start=0, stop=1, version_id=info.version_id) as download:
+        found = download.info
+    for name, head, get in (("ETag", info.etag, found.etag), ("size", f"{info.size:,}", f"{found.size:,}")):
+        if head != get:
+            msg = f"{url}: the server answers HEAD with the {name} {head} and GET with {get}"
+            raise ConfigurationError(f'{msg}; use verify="read", which reads it once. Nothing was adopted')
+
+
+def of_object(draft: Pointer, key: str, bucket: str, info: ObjectInfo, checksum: Mapping[str, str]) -> Pointer:
+    """Complete the pointer of an adopted object; what the caller said in ``draft`` stays."""
+    media_type = draft.media_type
+    if media_type == DEFAULT:
+        guessed = media_type_of(PurePosixPath(key))
+        said = info.media_type or ""
+        known = said not in ("", "binary/octet-stream", DEFAULT) and POINTER_TEXTS["mediaType"].accepts(said)
+        media_type = said if known else guessed
+    return replace(
+        draft,
+        bucket=bucket,
+        key=key,
+        size=info.size,
+        checksum=dict(checksum),
+        media_type=media_type or DEFAULT,
+        etag=etag_for_pointer(info.etag),
+        version_id=version_for_pointer(info.version_id),
+        created_at=_moment(info.last_modified),
+    )
+
+
+def _read(store: Store, key: str, version_id: str | None) -> tuple[ObjectInfo, Mapping[str, str]]:
+    digest = hashlib.sha256()
+    count = 0
+    with store.get(key, version_id=version_id) as download:
+        info = download.info
+        for block in download.blocks():
+            digest.update(block)
+            count += len(block)
+    url = f"s3://{store.bucket}/{key}"
+    if count != info.size:
+        raise SizeMismatchError(f"{url}: read {count:,} bytes, S3 says {info.size:,}; nothing was adopted")
+    expected, actual = info.checksum.get("sha256"), digest.hexdigest()
+    if expected is not None and expected != actual:
+        raise ChecksumMismatchError(
+            f"{url}: sha256 of what was read is {actual}, S3 says {expected}; nothing was adopted"
+        )
+    return info, {"sha256": actual}
+
+
+def _moment(text: str | None) -> str | None:
+    try:
+        moment = datetime.fromisoformat(text or "")
+    except ValueError:
+        return None
+    return rfc3339(moment) if moment.tzinfo is not None else None

@@ -1,0 +1,120 @@
+"""A directory as an artifact: every file an object of its own, and a listing that names them.
+
+The listing is the artifact: ``{"stepout": "directory/1", "files": [{"path": "a/b.txt", "pointer": {…}}]}``, media type
+``application/vnd.stepout.directory+json``, paths relative, sorted, with ``/``. It is written last, so a directory that
+could not be sent whole has none; the files that were sent before stay behind, unnamed. Folders without files are
+not kept, and neither are modes and times.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stepout.artifacts.keys import file_key
+from stepout.artifacts.listing import FILES_LIMIT, LISTING_VERSION
+from stepout.artifacts.media_types import DIRECTORY, media_type_of
+from stepout.artifacts.paths import path_fault
+from stepout.artifacts.transfer.progress import PartsOfOne, for_artifact
+from stepout.schemas import dump_json
+from stepout.schemas.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from stepout.artifacts.writing.writes import Outbox, PutOptions, Target
+    from stepout.schemas import Pointer
+
+__all__ = ["FoundFile", "find_files", "put_directory"]
+
+
+@dataclass(frozen=True)
+class FoundFile:
+    """One file below a directory: its relative path with ``/``, and where it is."""
+
+    path: str
+    source: Path
+
+
+def find_files(root: Path) -> tuple[FoundFile, ...]:
+    """List the files below a directory, sorted by path.
+
+    Args:
+        root: The directory. Symbolic links in it are followed only to files inside it.
+
+    Raises:
+        ConfigurationError: It is no directory, has too many files, or holds something that is no file: a link out of
+            it, a link to a folder, a pipe, a name that no listing can hold.
+    """
+    if not root.is_dir():
+        raise ConfigurationError(f"{root} is no directory; nothing was sent")
+    real = root.resolve()
+    found: list[FoundFile] = []
+    for folder, folders, names in os.walk(root, onerror=_raise):
+        linked = [name for name in folders if Path(folder, name).is_symlink()]
+        for name in [*names, *linked]:
+            source = Path(folder, name)
+            found.append(FoundFile(_relative(source, root, real), source))
+        if len(found) > FILES_LIMIT:
+            msg = (
+                f"{root} has more than {FILES_LIMIT:,} files; pack them into an archive and put that. Nothing was sent"
+            )
+            raise ConfigurationError(msg)
+    return tuple(sorted(found, key=lambda file: file.path))
+
+
+def put_directory(outbox: Outbox, name: str, root: Path, options: PutOptions) -> Pointer:
+    """Write every file below ``root``, then the listing.
+
+    Raises:
+        ArtifactChangedError: A file changed while it was read. No listing was written.
+        ConfigurationError: See ``find_files``.
+    """
+    target = outbox.target(name, DIRECTORY, ".json", options, ("files", "bytes"))
+    if target.draft.media_type != DIRECTORY:
+        raise ConfigurationError(f"media_type of the directory {name!r} is {DIRECTORY}, which is how readers know it")
+    with outbox.reserved(target):
+        found = find_files(root)
+        parts = _progress(outbox, target, found)
+        files = [_put_file(outbox, target, file, parts) for file in found]
+        listing = dump_json({"stepout": LISTING_VERSION, "files": [entry for entry, _ in files]})
+        with outbox.upload(target, None if parts is None else _unreported) as upload:
+            own = {"files": len(files), "bytes": sum(size for _, size in files)}
+            return outbox.record(target, upload.send_buffer(listing), own)
+
+
+def _progress(outbox: Outbox, target: Target, found: Sequence[FoundFile]) -> PartsOfOne | None:
+    """One count for the whole directory, under its name; nobody is asked for sizes where nobody listens."""
+    report = for_artifact(outbox.progress, target.label)
+    return None if report is None else PartsOfOne(report, sum(file.source.stat().st_size for file in found))
+
+
+def _unreported(_done: int, _total: int | None) -> None:
+    """The listing is no part of what was put."""
+
+
+def _put_file(outbox: Outbox, parent: Target, file: FoundFile, parts: PartsOfOne | None) -> tuple[dict[str, Any], int]:
+    key = file_key(outbox.folder, parent.label, file.path)
+    target = outbox.file_target(parent, f"{parent.label}/{file.path}", key, media_type_of(file.source))
+    with outbox.upload(target, None if parts is None else parts.following()) as upload:
+        pointer = outbox.record(target, upload.send_file(file.source))
+    return {"path": file.path, "pointer": pointer.to_dict()}, pointer.size
+
+
+def _relative(source: Path, root: Path, real: Path) -> str:
+    path = source.relative_to(root).as_posix()
+    shown = path.encode("utf-8", "backslashreplace").decode()
+    fault = path_fault(path)
+    if fault is None and source.is_symlink() and not source.resolve().is_relative_to(real):
+        fault = "it is a symbolic link out of the directory"
+    if fault is None and not source.is_file():
+        fault = "it is no regular file (links to folders are not followed)"
+    if fault is not None:
+        raise ConfigurationError(f"{shown!r} in {root} cannot be part of an artifact: {fault}. Nothing was sent")
+    return path
+
+
+def _raise(error: OSError) -> None:
+    raise error

@@ -1,0 +1,150 @@
+"""What one manager has written and is writing: names, pointers, and the uploads that an abort must reach."""
+
+from __future__ import annotations
+
+import threading
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final, Protocol
+
+from stepout.schemas.errors import ArtifactExistsError, StoreError
+from stepout.schemas.runtime.process import renew_after_fork
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from stepout.artifacts.store import Mode
+    from stepout.schemas import Pointer
+
+__all__ = ["Abortable", "Ledger"]
+
+
+_ABORT_SECONDS: Final = 10.0
+
+
+class Abortable(Protocol):
+    """A write that can be ended from any thread."""
+
+    def abort(self) -> None:
+        """End it, leaving nothing; idempotent."""
+        ...
+
+
+class Ledger:
+    """The names of one manager; safe to use from several threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()  # a forgotten writer may be collected while this thread holds it
+        self._pointers: dict[str, Pointer] = {}
+        self._taken: set[str] = set()
+        self._lost: set[str] = set()
+        self._open: dict[int, Abortable] = {}
+        self._ended: str | None = None
+        self._aborted = False
+        renew_after_fork(self)
+
+    def renew(self) -> None:
+        """In a forked child, take a new lock, which another thread may have held; what is under way is the parent's."""
+        self._lock = threading.RLock()
+        self._taken, self._lost, self._open = set(), set(), {}
+
+    @property
+    def pointers(self) -> Mapping[str, Pointer]:
+        """Every committed artifact by name, in the order of their commits: a copy that does not change."""
+        with self._lock:
+            return MappingProxyType(dict(self._pointers))
+
+    @property
+    def unfinished(self) -> list[str]:
+        """The names that are being written, or were opened, not committed, and neither written nor waived since."""
+        with self._lock:
+            return sorted(self._taken | self._lost)
+
+    @property
+    def ended(self) -> bool:
+        """Whether new writes are refused."""
+        with self._lock:
+            return self._ended is not None
+
+    def reserve(self, name: str, mode: Mode) -> None:
+        """Take a name.
+
+        Raises:
+            ArtifactExistsError: It is being written, or was written and ``mode`` is not ``"overwrite"``.
+            StoreError: The manager was aborted or closed.
+        """
+        with self._lock:
+            self._check_open()
+            if name in self._taken or (name in self._pointers and mode != "overwrite"):
+                state = (
+                    "is being written" if name in self._taken else f"is written already, at {self._pointers[name].url}"
+                )
+                msg = f"artifact {name!r} {state} by this manager; nothing was read or sent. Choose another name"
+                raise ArtifactExistsError(msg)
+            self._taken.add(name)
+
+    def release(self, name: str) -> None:
+        """Give a name back after a write that failed."""
+        with self._lock:
+            self._taken.discard(name)
+
+    def lose(self, name: str) -> None:
+        """Record that a write ended and nobody asked for that: no success should follow."""
+        with self._lock:
+            self._lost.add(name)
+
+    def waive(self, name: str) -> None:
+        """Record that the job does without an artifact."""
+        with self._lock:
+            self._lost.discard(name)
+
+    def commit(self, name: str, pointer: Pointer) -> None:
+        """Record that an artifact is there."""
+        with self._lock:
+            self._taken.discard(name)
+            self._lost.discard(name)
+            self._pointers.pop(name, None)
+            self._pointers[name] = pointer
+
+    def track(self, upload: Abortable) -> None:
+        """Register an upload that ``abort`` is to reach.
+
+        A closed manager takes no artifact, but a task still writes its documents through it.
+
+        Raises:
+            StoreError: The manager was aborted.
+        """
+        with self._lock:
+            if self._aborted:
+                self._check_open()
+            self._open[id(upload)] = upload
+
+    def untrack(self, upload: Abortable) -> None:
+        """Forget an upload that has ended."""
+        with self._lock:
+            self._open.pop(id(upload), None)
+
+    def end(self, reason: str, *, aborted: bool) -> None:
+        """Refuse artifacts, and documents too if aborted; abort what is open. Idempotent, the first reason stays."""
+        with self._lock:
+            self._ended = self._ended or reason
+            self._aborted = self._aborted or aborted
+            uploads, self._open = list(self._open.values()), {}
+        # Each waits a little for its requests in flight, so all of them wait at once.
+        threads = [threading.Thread(target=upload.abort, daemon=True) for upload in uploads]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(_ABORT_SECONDS)
+
+    def check_open(self) -> None:
+        """Raise if new artifacts are refused.
+
+        Raises:
+            StoreError: The manager was aborted or closed.
+        """
+        with self._lock:
+            self._check_open()
+
+    def _check_open(self) -> None:
+        if self._ended is not None:
+            raise StoreError(f"this artifact manager {self._ended}; nothing more is written through it")

@@ -1,0 +1,249 @@
+"""What rides along with a manager's writes, checked before anything is sent."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from stepout.artifacts.allow import split_url
+from stepout.artifacts.keys import check_prefix
+from stepout.artifacts.s3.clients import checked_payer, profile_named
+from stepout.artifacts.store import ARCHIVES, Encryption, StoreProfile, WriteOptions
+from stepout.artifacts.transfer.plan import TransferSettings
+from stepout.schemas.errors import ConfigurationError
+from stepout.schemas.problems import member
+from stepout.schemas.rules import POINTER_TEXTS
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+__all__ = [
+    "ObjectLock",
+    "check_bucket",
+    "check_client",
+    "check_profile",
+    "check_transfer",
+    "encryption_of",
+    "place_of",
+    "write_options",
+]
+
+# https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-tagging.html
+_TAGS, _TAG_NAME, _TAG_VALUE = 10, 128, 256
+# https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingMetadata.html
+_METADATA_BYTES: Final = 2048
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$&'*+.^_`|~-]+")
+_ACCOUNT = re.compile(r"[0-9]{12}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectLock:
+    """Object Lock for every object of a manager; its bucket must have it switched on.
+
+    Attributes:
+        mode: ``"GOVERNANCE"`` or ``"COMPLIANCE"``, together with ``retain_until``.
+        retain_until: With its time zone.
+        legal_hold: Keep it until somebody lifts the hold.
+    """
+
+    mode: Literal["GOVERNANCE", "COMPLIANCE"] | None = None
+    retain_until: datetime | None = None
+    legal_hold: bool = False
+
+    def __post_init__(self) -> None:
+        if (self.mode is None) != (self.retain_until is None):
+            raise ConfigurationError("object_lock: mode and retain_until belong together")
+        if self.mode not in (None, "GOVERNANCE", "COMPLIANCE"):
+            raise ConfigurationError(f"object_lock: mode is {self.mode!r}, expected 'GOVERNANCE' or 'COMPLIANCE'")
+        if self.retain_until is not None and self.retain_until.tzinfo is None:
+            raise ConfigurationError("object_lock: retain_until has no time zone; pass datetime(..., tzinfo=UTC)")
+
+    def parameters(self) -> dict[str, object]:
+        """Return PutObject's parameters for it."""
+        found: dict[str, object] = {}
+        if self.mode is not None:
+            found |= {"ObjectLockMode": self.mode, "ObjectLockRetainUntilDate": self.retain_until}
+        if self.legal_hold:
+            found["ObjectLockLegalHoldStatus"] = "ON"
+        return found
+
+
+def check_bucket(bucket: str) -> str:
+    """Return a bucket's name, or the ARN of an access point, if a pointer can hold it.
+
+    Raises:
+        ConfigurationError: It cannot.
+    """
+    problem = next(POINTER_TEXTS["bucket"].problems(bucket, "bucket"), None)
+    if problem is not None:
+        raise ConfigurationError(f"bucket {bucket[:80]!r} {problem.message}; nothing was sent")
+    return bucket
+
+
+def place_of(bucket: object, prefix: str) -> tuple[str, str]:
+    """Return bucket and checked prefix of what was passed as ``bucket`` and ``prefix``.
+
+    Args:
+        bucket: A bucket's name, an access point's ARN, or ``s3://bucket/prefix``, to which ``prefix`` is appended.
+        prefix: See ``check_prefix``.
+
+    Raises:
+        ConfigurationError: There is no bucket in it, or the prefix is not safe.
+
+    >>> place_of("s3://results/runs/", "team")
+    ('results', 'runs/team')
+    """
+    if not isinstance(bucket, str) or not bucket:
+        shown = "empty" if bucket == "" else f"of type {type(bucket).__name__}"
+        msg = f"bucket is {shown}: expected a bucket's name, s3://bucket/prefix or a store"
+        raise ConfigurationError(f"{msg}; set STEPOUT_BUCKET or pass bucket=. Nothing was sent")
+    if not bucket.startswith("s3://"):
+        return check_bucket(bucket), check_prefix(prefix)
+    try:
+        name, above = split_url(bucket)
+    except ValueError:
+        raise ConfigurationError(f"{bucket!r} is no s3://bucket/prefix; nothing was sent") from None
+    above = check_prefix(above)
+    return check_bucket(name), check_prefix(f"{above}/{prefix}" if above and prefix else above or prefix)
+
+
+def encryption_of(setting: Encryption | str | None) -> Encryption | None:
+    """Return what an ``encryption=`` argument means.
+
+    Args:
+        setting: ``Encryption(…)``; ``"AES256"``; ``"aws:kms"``, the account's own key for S3; or the ARN or alias of a
+            KMS key.
+
+    Raises:
+        ConfigurationError: It is something else.
+    """
+    if setting is None or isinstance(setting, Encryption):
+        return setting
+    if setting == "AES256":
+        return Encryption()
+    if setting == "aws:kms":
+        return Encryption(kms=True)
+    if isinstance(setting, str) and setting.startswith(("arn:", "alias/")):
+        return Encryption(kms_key=setting)
+    shown = repr(setting) if isinstance(setting, str) else f"of type {type(setting).__name__}"
+    msg = "expected Encryption(kms_key=…, bucket_key=…), 'AES256', 'aws:kms', or the ARN or alias of a KMS key"
+    raise ConfigurationError(f"encryption is {shown}: {msg}")
+
+
+def check_profile(profile: StoreProfile | str | None) -> StoreProfile | None:
+    """Return the profile that an argument means; ``None`` leaves it to ``STEPOUT_S3_PROFILE``.
+
+    Raises:
+        ConfigurationError: There is no such profile.
+    """
+    if profile is None or isinstance(profile, StoreProfile):
+        return profile
+    if not isinstance(profile, str):
+        msg = f"profile is of type {type(profile).__name__}: expected 'aws', 'compatible', … or a StoreProfile"
+        raise ConfigurationError(msg)
+    return profile_named(profile)
+
+
+def check_client(client: Any) -> Any:
+    """Return a client if it is one of S3, or a store.
+
+    Raises:
+        ConfigurationError: It is something else.
+    """
+    if client is None or hasattr(client, "start_upload") or callable(getattr(client, "put_object", None)):
+        return client
+    msg = f"client is of type {type(client).__module__}.{type(client).__qualname__}: expected boto3.client('s3')"
+    raise ConfigurationError(f"{msg} (of a boto3 resource: resource.meta.client), a store such as MemoryStore, or None")
+
+
+def check_transfer(settings: TransferSettings | None) -> TransferSettings:
+    """Return the settings of a transfer; ``None`` stands for the usual ones.
+
+    Raises:
+        ConfigurationError: They are none.
+    """
+    if settings is not None and not isinstance(settings, TransferSettings):
+        raise ConfigurationError(
+            f"settings is of type {type(settings).__name__}: expected TransferSettings(memory=…, connections=…)"
+        )
+    return settings or TransferSettings()
+
+
+def write_options(  # noqa: PLR0913 - one keyword for each setting of S3
+    *,
+    mode: Any,
+    encryption: Encryption | str | None,
+    tags: Mapping[str, str] | None,
+    metadata: Mapping[str, str] | None,
+    storage_class: str | None,
+    expected_bucket_owner: str | None,
+    object_lock: ObjectLock | None,
+    request_payer: str | None,
+) -> WriteOptions:
+    """Check the settings of a manager's writes.
+
+    Raises:
+        ConfigurationError: One is outside S3's limits.
+    """
+    if expected_bucket_owner is not None and not (
+        isinstance(expected_bucket_owner, str) and _ACCOUNT.fullmatch(expected_bucket_owner)
+    ):
+        raise ConfigurationError("expected_bucket_owner: expected an AWS account id, 12 digits as text")
+    if storage_class is not None and not (isinstance(storage_class, str) and storage_class):
+        raise ConfigurationError("storage_class: expected text, for example 'STANDARD_IA'")
+    if object_lock is not None and not isinstance(object_lock, ObjectLock):
+        msg = f"object_lock is of type {type(object_lock).__name__}: expected ObjectLock(mode=…, retain_until=…)"
+        raise ConfigurationError(msg)
+    if storage_class is not None and storage_class.strip().upper() in ARCHIVES:
+        raise ConfigurationError(
+            f"storage_class is {storage_class!r}: its objects cannot be read before they are restored, which takes "
+            "minutes to days, so the next state could not read the output. Use 'STANDARD_IA', 'GLACIER_IR' or "
+            "'INTELLIGENT_TIERING', and a lifecycle rule to archive later what nobody needs. Nothing was sent"
+        )
+    checked_payer(request_payer)
+    extra = object_lock.parameters() if object_lock is not None else {}
+    return WriteOptions(
+        mode=mode,
+        encryption=encryption_of(encryption),
+        tags=_tags(tags or {}),
+        metadata=_metadata(metadata or {}),
+        storage_class=storage_class,
+        expected_bucket_owner=expected_bucket_owner,
+        extra=extra,
+    )
+
+
+def _tags(tags: Mapping[str, str]) -> dict[str, str]:
+    if not isinstance(tags, Mapping):
+        raise ConfigurationError(f"tags are of type {type(tags).__name__}: expected a dict such as {{'team': 'maps'}}")
+    if len(tags) > _TAGS:
+        raise ConfigurationError(f"tags: S3 takes {_TAGS} an object, got {len(tags)}")
+    for name, value in tags.items():
+        if not (isinstance(name, str) and isinstance(value, str)):
+            raise ConfigurationError(f"tags: names and values are text; {_not_text('tags', name, value)}")
+        if not 1 <= len(name) <= _TAG_NAME or len(value) > _TAG_VALUE:
+            raise ConfigurationError(f"tags: S3 takes names of 1 to {_TAG_NAME} characters, values of {_TAG_VALUE}")
+    return dict(tags)
+
+
+def _not_text(what: str, name: object, value: object) -> str:
+    if not isinstance(name, str):
+        return f"{member(what, name)} has a name of type {type(name).__name__}"
+    return f"{member(what, name)} is of type {type(value).__name__}: write str() of it"
+
+
+def _metadata(metadata: Mapping[str, str]) -> dict[str, str]:
+    if not isinstance(metadata, Mapping):
+        raise ConfigurationError(f"metadata is of type {type(metadata).__name__}: expected a dict of text")
+    size = 0
+    for name, value in metadata.items():
+        if not (isinstance(name, str) and isinstance(value, str)):
+            raise ConfigurationError(f"metadata: names and values are text; {_not_text('metadata', name, value)}")
+        if not _HEADER_NAME.fullmatch(name) or not value.isascii() or not value.isprintable():
+            raise ConfigurationError("metadata: they travel as HTTP headers, so names and values are printable ASCII")
+        size += len(name) + len(value)
+    if size > _METADATA_BYTES:
+        raise ConfigurationError(f"metadata: S3 takes {_METADATA_BYTES:,} bytes of names and values, got {size:,}")
+    return dict(metadata)

@@ -1,0 +1,1 @@
+"""How a report reaches a service: clients, decisions on answers, tries, and causes without secrets."""

@@ -1,0 +1,159 @@
+"""What a task reads from its environment, in one place: token, targets, heartbeat, limits and run identity."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping, MutableMapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from stepout.callbacks.targets.local import StdoutTarget
+from stepout.callbacks.targets.registry import TargetContext, parse_targets, target_urls
+from stepout.callbacks.targets.sfn import check_token
+from stepout.schemas import Pointer, RunIdentity, TaskOutput, describe_problems, load_json
+from stepout.schemas.errors import ConfigurationError, InvalidDocumentError
+from stepout.schemas.runtime.environment import meant_for
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mypy_boto3_stepfunctions import SFNClient
+
+    from stepout.callbacks.protocols import Target
+
+__all__ = ["InputUrl", "Settings", "parse_input", "read_settings", "take_token"]
+
+_Number = TypeVar("_Number", int, float)
+
+_TOKENS = ("STEPOUT_TASK_TOKEN", "TASK_TOKEN")
+_URLS = ("s3://", "dynamodb://")
+
+
+class InputUrl(str):
+    """An input that is the URL of a document (``s3://bucket/key``), where JSON would be quoted text."""
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What the environment says about a task; ``None`` where it says nothing."""
+
+    targets: tuple[Target, ...]
+    heartbeat: float | None
+    stop_timeout: float | None
+    budget: int | None
+    input: Any
+    run: RunIdentity
+
+
+def take_token(environ: Mapping[str, str], given: str | None = None) -> str | None:
+    """Return the task token and take it out of the environment, so that no child process and no dump shows it.
+
+    Args:
+        environ: ``os.environ``, or a mapping like it.
+        given: A token that comes before the environment's.
+
+    Raises:
+        InvalidTokenError: It is empty, too long or damaged.
+    """
+    found = [environ[name] for name in _TOKENS if name in environ]
+    if isinstance(environ, MutableMapping):
+        for name in _TOKENS:
+            with contextlib.suppress(KeyError):
+                del environ[name]
+    if given is not None:
+        return check_token(given)
+    return check_token(found[0]) if found else None
+
+
+def read_settings(
+    environ: Mapping[str, str], *, token: str | None, client: SFNClient | None = None, targeted: bool = False
+) -> Settings:
+    """Read the environment, but for the token.
+
+    Args:
+        environ: ``os.environ``, or a mapping like it.
+        token: The task token, if there is one.
+        client: For Step Functions targets.
+        targeted: Whether the caller brings targets of their own, so that none are made here.
+
+    Returns:
+        The settings.
+
+    Raises:
+        ConfigurationError: A setting cannot be understood, or nothing says where to report to.
+    """
+    run = RunIdentity.from_env(environ)
+    context = TargetContext(token=token, run=run, environ=environ, client=client)
+    return Settings(
+        targets=() if targeted else _targets(environ, context),
+        heartbeat=_number(environ, "STEPOUT_HEARTBEAT_SECONDS", float, least=1),
+        stop_timeout=_number(environ, "STEPOUT_STOP_TIMEOUT", float, least=1),
+        budget=_number(environ, "STEPOUT_OUTPUT_BUDGET", int, least=1),
+        input=parse_input(environ.get("STEPOUT_INPUT")),
+        run=run,
+    )
+
+
+def _targets(environ: Mapping[str, str], context: TargetContext) -> tuple[Target, ...]:
+    named, pulled = environ.get("STEPOUT_TARGETS", "").split(), environ.get("STEPOUT_OUTPUT", "").strip()
+    urls = target_urls(named, pulled=pulled or None, token=context.token is not None)
+    if urls:
+        return parse_targets(" ".join(urls), context)
+    if environ.get("STEPOUT_EXECUTION"):
+        raise ConfigurationError(
+            "STEPOUT_EXECUTION is set, but neither STEPOUT_TASK_TOKEN nor STEPOUT_OUTPUT nor STEPOUT_TARGETS: the "
+            "state machine would never hear of this task's outcome. Pass $$.Task.Token as STEPOUT_TASK_TOKEN (and call "
+            "the state with .waitForTaskToken), pass an s3:// URL as STEPOUT_OUTPUT (pull mode), or name a target"
+            + meant_for(environ, "STEPOUT_TASK_TOKEN", "STEPOUT_OUTPUT", "STEPOUT_TARGETS")
+        )
+    return (StdoutTarget(),)
+
+
+def _number(environ: Mapping[str, str], name: str, kind: Callable[[str], _Number], *, least: int) -> _Number | None:
+    text = environ.get(name, "").strip()
+    if not text:
+        return None
+    value: _Number | None = None
+    with contextlib.suppress(ValueError):
+        value = kind(text)
+    if value is None or not least <= value < float("inf"):
+        raise ConfigurationError(f"{name} must be a number of at least {least}")
+    return value
+
+
+def parse_input(value: Any, *, called: str = "STEPOUT_INPUT") -> Any:
+    """Return a task's input as a value.
+
+    Args:
+        value: JSON as text or UTF-8, or the URL of a document; a value that is none of these is the input itself.
+            ``None`` and blank text mean that there is none.
+        called: What the input is called, for messages.
+
+    Returns:
+        Parsed JSON; an ``InputUrl``; ``None`` where there is no input.
+
+    Raises:
+        ConfigurationError: It is text, but neither JSON nor such a URL.
+
+    Examples:
+        >>> parse_input('{"scene": 7}')
+        {'scene': 7}
+        >>> parse_input("s3://results/outputs/1.json"), parse_input('"s3://results"')
+        ('s3://results/outputs/1.json', 's3://results')
+    """
+    if isinstance(value, Pointer | TaskOutput):
+        return value.to_dict()
+    if not isinstance(value, str | bytes | bytearray) or isinstance(value, InputUrl):
+        return value
+    bare = value.strip()
+    if not bare:
+        return None
+    if isinstance(bare, str) and bare.startswith(_URLS):
+        return InputUrl(bare)
+    try:
+        return load_json(value)
+    except InvalidDocumentError as error:
+        what = f"{called} cannot be read: {describe_problems(error.problems)}"
+        raise ConfigurationError(f"{what}. Pass it with States.JsonToString or $string") from None

@@ -1,0 +1,134 @@
+"""The output document of a task: gathered, checked, and made to fit; and where it is kept if nobody takes it."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stepout.callbacks.lifecycle.result import RESULT
+from stepout.callbacks.targets.local import write_atomically
+from stepout.schemas import Pointer, Problem, RunIdentity, TaskOutput, invalid_document, json_problems
+from stepout.schemas.errors import ConfigurationError, OutputTooLargeError
+from stepout.schemas.spill import DEFAULT_BUDGET, Spill, fit
+from stepout.schemas.text.foreign_text import logger
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from stepout.callbacks.delivery.redaction import Redactor
+    from stepout.callbacks.protocols import Artifacts
+    from stepout.schemas.contract import Contract
+
+__all__ = ["UNDELIVERED_STEM", "DocumentRules", "keep", "make_document"]
+
+UNDELIVERED_STEM = "stepout-undelivered"
+
+_log = logger("stepout.callbacks.task")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DocumentRules:
+    """What a task's output document must obey.
+
+    Attributes:
+        contract: The user's own, if there is one.
+        budget: Bytes of UTF-8.
+        spill: ``"never"`` raises where ``"auto"`` moves parts of the document into artifacts.
+        redactor: Knows what must never be inside.
+    """
+
+    contract: Contract | None = None
+    budget: int = DEFAULT_BUDGET
+    spill: Spill = "auto"
+    redactor: Redactor
+
+
+def make_document(
+    result: Mapping[str, Any], *, artifacts: Artifacts | None, run: RunIdentity, rules: DocumentRules
+) -> dict[str, Any]:
+    """Return the document to report, spilled where it is over its budget.
+
+    Args:
+        result: The inline result.
+        artifacts: Where the pointers come from, and what spills goes to.
+        run: The producer.
+        rules: What must hold.
+
+    Returns:
+        The wire form.
+
+    Raises:
+        InvalidDocumentError: An artifact is still being written, the result is not JSON, the document breaks its
+            schema or the contract, or holds a secret.
+        OutputTooLargeError: It is over its budget and cannot be spilled.
+        StoreError: It could not be spilled.
+    """
+    from stepout.schemas.validation import validate
+
+    _refuse("the task's output", [_unfinished(name) for name in getattr(artifacts, "unfinished", ())])
+    _refuse("the task's result", json_problems(dict(result), RESULT, convertible=True))
+    output = TaskOutput(
+        artifacts=dict(artifacts.pointers) if artifacts is not None else {},
+        result=dict(result),
+        producer=run if run != RunIdentity() else None,
+    )
+    document = output.to_dict()
+    _refuse("the task's output", validate(document, "output"))
+    _refuse("the task's output", [_secret(path) for path in rules.redactor.found(document)])
+    if rules.contract is not None:
+        _refuse("the task's output", rules.contract.problems(output, result))
+
+    def write(stem: str, content: Mapping[str, Any]) -> Pointer:
+        if artifacts is None:
+            raise OutputTooLargeError(
+                f"the task's output is over its budget of {rules.budget:,} bytes, and there is no artifact manager to "
+                "spill it to: give the task one (STEPOUT_BUCKET), or make the result smaller"
+            )
+        return artifacts.put_document(stem, content)
+
+    return fit(output, write=write, budget=rules.budget, spill=rules.spill).to_dict()
+
+
+def _refuse(what: str, problems: list[Problem]) -> None:
+    if problems:
+        raise invalid_document(what, problems, "No success was reported.")
+
+
+def _unfinished(name: str) -> Problem:
+    message = (
+        "was opened and is not committed, and would be missing: it is still being written, its writer was never "
+        "closed, or an exception ended the writing (the log says which). Open it in a with block, wait for its thread, "
+        "write it again, or call its writer's abort() if the output does without it"
+    )
+    return Problem(f"$.artifacts.{name}", "unfinished", message)
+
+
+def _secret(path: str) -> Problem:
+    return Problem(path, "secret", "holds a task token, another secret of the task, or a presigned URL")
+
+
+def keep(document: Mapping[str, Any], artifacts: Artifacts | None) -> str:
+    """Keep a document that nobody took: beside the attempt's artifacts, else in a local file.
+
+    Args:
+        document: The output document.
+        artifacts: Where the artifacts went.
+
+    Returns:
+        A phrase that says where it is.
+    """
+    if artifacts is not None:
+        try:
+            return f"the output document is kept at {artifacts.put_document(UNDELIVERED_STEM, document).url}"
+        except Exception as error:  # noqa: BLE001 - whatever is wrong there, a local copy is better than none
+            # Without a bucket there was nothing to try.
+            tell = _log.info if isinstance(error, ConfigurationError) else _log.warning
+            tell("the undelivered output document could not be kept beside the artifacts: %s", error)
+    try:
+        path = Path(tempfile.mkdtemp(prefix=f"{UNDELIVERED_STEM}-")) / "output.json"
+        write_atomically(path, document)
+    except OSError as error:
+        return f"the output document could not be kept anywhere ({error.strerror})"
+    return f"the output document is kept in the local file {path}"

@@ -1,0 +1,77 @@
+"""Signal handlers of the job's own, held back while an outcome is reported.
+
+Such a handler may raise: an alarm that bounds a step, a ``sys.exit``. In the middle of a report that exception would be
+taken for an answer of the service, and nobody would know what became of the request. So a signal waits for the report.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+import threading
+from typing import TYPE_CHECKING, Any, Self
+
+from stepout.callbacks.lifecycle.signals import STOPS, is_guarded
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import FrameType
+
+__all__ = ["HeldSignals", "held_signals"]
+
+
+class HeldSignals:
+    """Notes signals in place of their handlers, from its making to ``restore``.
+
+    Off the main thread, where no handler runs, it does nothing. Handlers of tasks are left as they are: within a task's
+    own code they raise nothing.
+    """
+
+    def __init__(self) -> None:
+        self._handlers: dict[int, Any] = {}
+        self._came: list[int] = []
+        if threading.current_thread() is not threading.main_thread():
+            return
+        for number in signal.valid_signals():
+            handler = signal.getsignal(number)
+            if callable(handler) and not isinstance(handler, signal.Handlers) and not is_guarded(handler):
+                self._handlers[number] = handler
+                with contextlib.suppress(ValueError):  # A subinterpreter.
+                    signal.signal(number, self._note)
+
+    @property
+    def stop(self) -> int | None:
+        """The first signal that came and asked to stop."""
+        return next((number for number in self._came if number in STOPS), None)
+
+    def restore(self) -> Self:
+        """Put the handlers back, but for those that were replaced meanwhile."""
+        for number, handler in self._handlers.items():
+            if signal.getsignal(number) == self._note:
+                signal.signal(number, handler)
+        return self
+
+    def deliver(self, *, but: tuple[int, ...] = ()) -> None:
+        """Call the handlers of what came, which may raise.
+
+        Args:
+            but: Signals whose handlers are not called.
+        """
+        while self._came:
+            if (number := self._came.pop(0)) not in but:
+                self._handlers[number](number, sys._getframe())  # noqa: SLF001 - what a handler gets
+
+    def _note(self, signum: int, _frame: FrameType | None) -> None:
+        self._came.append(signum)
+
+
+@contextlib.contextmanager
+def held_signals() -> Iterator[None]:
+    """Hold the job's handlers back while the block runs; then call those whose signals came."""
+    held = HeldSignals()
+    try:
+        yield
+    finally:
+        held.restore()
+    held.deliver()

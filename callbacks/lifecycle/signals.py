@@ -1,0 +1,345 @@
+"""Signals while a task runs: an exception in the main thread, and a watcher for when native code holds that back.
+
+Python runs a signal's handler only when native code returns, which took 15 seconds in one pyarrow sort and did not
+happen within 25 in an upload to a stalled server. C code, however, writes a byte to ``signal.set_wakeup_fd`` at once,
+and a thread that reads it can act meanwhile. So:
+
+- the *handler*, in the main thread, raises ``TaskInterrupted``, once, and only inside the block: within the task's own
+  ``__enter__`` and ``__exit__`` it leaves the matter to them;
+- the *watcher* thread notes the signal, wakes the main thread again if a wait swallowed the signal, and calls
+  ``overdue`` if the block has not been left in time.
+
+A job that handles the signal itself, or has an event loop do so, is not interrupted: it leaves the block in its own
+way. The watcher notes the signal all the same. An event loop that closes takes the descriptor away and sets the signal
+back to its default; the watcher sees that, and has the main thread, where alone this can be done, set both again. Of
+the ways to run something there, a signal that we send to it (``SIGURG``) is the one that also ends a wait: a pending
+call (``Py_AddPendingCall``) would come after a sleep of an hour.
+"""
+
+from __future__ import annotations
+
+import _thread
+import contextlib
+import signal
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from stepout.callbacks.lifecycle.task_state import FateCell, Stop
+from stepout.callbacks.process.wakeup import HOOK_CODE, POKE, WakeUp, watch_forks
+from stepout.schemas.errors import TaskInterrupted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import CodeType, FrameType
+
+__all__ = ["STOPS", "Reactions", "SignalGuard", "grace_of", "is_guarded"]
+
+STOPS: Final = (signal.SIGTERM, signal.SIGINT)
+"""What asks a task to stop."""
+
+_POKE_EVERY: Final = 0.2
+_LOOK_EVERY: Final = 0.05
+_PROBE_EVERY: Final = 1.0
+
+_guards: Final[list[SignalGuard]] = []
+"""Those of the tasks around the code that runs, the innermost last."""
+
+
+def grace_of(stop_timeout: float) -> float:
+    """Return the seconds after a signal in which the main thread may unwind by itself.
+
+    Args:
+        stop_timeout: Seconds between SIGTERM and SIGKILL, as in ECS's ``stopTimeout``.
+
+    Returns:
+        Ten seconds less, or half of it where that leaves less than half.
+    """
+    return max(stop_timeout - 10.0, stop_timeout / 2)
+
+
+@dataclass(frozen=True)
+class Reactions:
+    """What a task does about a signal; all are called from the watcher thread.
+
+    Attributes:
+        heard: The first signal was noted (with its number).
+        overdue: The main thread has not left the block in time (with the signal's number).
+    """
+
+    heard: Callable[[int], None]
+    overdue: Callable[[int], None]
+
+
+class SignalGuard:
+    """Handles SIGTERM and SIGINT for one task, from ``install`` to ``remove``; outside the main thread it does nothing.
+
+    Args:
+        fate: Where an interruption is noted.
+        reactions: What else is done about one.
+        own: Code in whose frames, or in what they call, the handler does not raise.
+        grace: Seconds from a signal to ``overdue``.
+        clock: Seconds, monotonic.
+    """
+
+    def __init__(
+        self,
+        fate: FateCell,
+        reactions: Reactions,
+        *,
+        own: frozenset[CodeType],
+        grace: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._fate = fate
+        self._reactions = reactions
+        self._own = own | {SignalGuard._handle.__code__, _on_poke.__code__} | HOOK_CODE
+        self._grace = grace
+        self._clock = clock
+        self._noted: int | None = None
+        self._raised = False
+        self._left_to_job = False
+        self._closing = False
+        self._deadline: float | None = None
+        self._next_poke = self._next_probe = 0.0
+        self._before: dict[int, Any] = {}
+        self._seen: list[Any] = []
+        self._outer: SignalGuard | None = None
+        self._watcher: threading.Thread | None = None
+        self._wake_up: WakeUp | None = None
+        self._hearing = threading.Lock()
+
+    @property
+    def noted(self) -> int | None:
+        """The first signal whose handler found the task's own code at work."""
+        return self._noted
+
+    @property
+    def heard(self) -> int | None:
+        """The first signal of all, wherever it was noticed."""
+        return self._noted or self._fate.now.signum
+
+    def install(self) -> None:
+        """Take over both signals and start the watcher; off the main thread, do nothing."""
+        if threading.current_thread() is not threading.main_thread():
+            return
+        wake_up = WakeUp()
+        if not wake_up.take():
+            return
+        self._wake_up = wake_up
+        watch_forks(self)
+        for number in STOPS:
+            before = signal.getsignal(number)
+            # A shell starts background jobs with SIGINT ignored, and means it.
+            if not (number == signal.SIGINT and before is signal.SIG_IGN):
+                self._before[number] = before
+                signal.signal(number, self._handle)
+        if POKE is not None and signal.getsignal(POKE) is signal.SIG_DFL:
+            signal.signal(POKE, _on_poke)
+        self._seen = self._handlers()
+        self._outer = next((guard for h in self._before.values() if (guard := _guard_of(h)) is not None), None)
+        _guards.append(self)
+        self._watcher = threading.Thread(target=self._watch, args=(wake_up,), name="stepout-signals", daemon=True)
+        self._watcher.start()
+        if self._outer is not None and (signum := self._outer.heard):
+            self._wake(signum)  # It arrived while this task was being entered.
+
+    def settle(self) -> bool:
+        """As the block is left, in the main thread: take note of what has come so far.
+
+        Returns:
+            Whether a signal may have come unheard: an event loop had taken both the handler and the descriptor.
+        """
+        if self._watcher is None or self._wake_up is None:
+            return False
+        elsewhere = any(handler != self._handle for handler in self._handlers())
+        taken = self._rearm()
+        self._hear_all(self._wake_up)
+        return elsewhere and taken
+
+    def remove(self) -> None:
+        """Stop the watcher and put back every handler and the wake-up descriptor as they were."""
+        if self._watcher is None or self._wake_up is None:
+            return
+        self._closing = True
+        self._wake()
+        # The watcher first: a wake-up call of its own must not meet the handlers of before.
+        self._watcher.join(timeout=5)
+        for number, before in self._before.items():
+            if (current := signal.getsignal(number)) == self._handle or _is_default(number, current):
+                signal.signal(number, signal.SIG_DFL if before is None else before)
+        _guards.remove(self)
+        if POKE is not None and not _guards and signal.getsignal(POKE) is _on_poke:
+            signal.signal(POKE, signal.SIG_DFL)
+        self._watcher = None
+        self._wake_up.give_back()
+        self._wake_up.close()
+
+    def interrupt_main(self) -> None:
+        """From any thread: have the main thread leave the block, since the task was cancelled."""
+        self._wake()
+
+    # In the main thread ---------------------------------------------------------------------------------------------
+
+    def _handle(self, signum: int, frame: FrameType | None) -> None:
+        """Raise in the block, where the fate's lock is free: in this thread only the task's own code takes it."""
+        if self._in_own_code(frame):
+            if self._fate.now.stop is None:  # Else it may be a wake-up call of the watcher's.
+                self._noted = self._noted or signum
+            self._wake(signum)
+            return
+        stop = self._fate.now.stop
+        if stop is None and self._fate.interrupt(signum):
+            stop = Stop.INTERRUPTED
+        self._wake(signum)
+        if stop is not None and not self._raised:
+            self._raised = True
+            raise TaskInterrupted(_why(stop, signum), signum=signum)
+
+    def poked(self, frame: FrameType | None) -> None:
+        """The watcher's signal has come: see to the handlers, and leave the block if that is what it wants."""
+        if self._closing or self._in_own_code(frame):
+            return
+        self._rearm()
+        stop = self._fate.now.stop
+        if stop is not None and not self._raised and not self._left_to_job:
+            self._raised = True
+            signum = self._fate.now.signum or signal.SIGTERM
+            raise TaskInterrupted(_why(stop, signum), signum=signum)
+
+    def _rearm(self) -> bool:
+        """Take back what an event loop has set to its default on closing, and the descriptor if somebody has it."""
+        for number in self._before:
+            if _is_default(number, signal.getsignal(number)):
+                signal.signal(number, self._handle)
+        self._seen = self._handlers()
+        return self._wake_up is not None and self._wake_up.retake()
+
+    def _handlers(self) -> list[Any]:
+        return [signal.getsignal(number) for number in self._before]
+
+    def _in_own_code(self, frame: FrameType | None) -> bool:
+        while frame is not None:
+            if frame.f_code in self._own:
+                return True
+            frame = frame.f_back
+        return False
+
+    # In the watcher -------------------------------------------------------------------------------------------------
+
+    def _watch(self, wake_up: WakeUp) -> None:
+        while not self._closing:
+            wake_up.wait(_LOOK_EVERY)
+            self._hear_all(wake_up)
+            self._follow_up()
+
+    def _hear_all(self, wake_up: WakeUp) -> None:
+        with self._hearing:  # What was read has been taken note of, too, once somebody else gets hold of this.
+            for signum in wake_up.read():
+                self._hear(signum)
+
+    def _hear(self, signum: int) -> None:
+        if signum not in self._before:
+            return
+        if (handler := signal.getsignal(signum)) != self._handle:
+            if _guard_of(handler) is not None:
+                return  # A task inside this one's block hears it as well, and tells.
+            self._left_to_job = True
+        self._alarm(signum)
+
+    def _alarm(self, signum: int) -> None:
+        if self._deadline is not None or self._fate.now.stop is Stop.CANCELLED:
+            return
+        self._deadline = self._clock() + self._grace
+        self._fate.interrupt(signum)
+        self._reactions.heard(signum)
+        if self._outer is not None:
+            self._outer._inherit(signum)  # noqa: SLF001 - another instance of this class
+
+    def _inherit(self, signum: int) -> None:
+        """A task inside this one's block was interrupted, and so is this one: by what leaves that block."""
+        self._raised = True
+        self._alarm(signum)
+
+    def _follow_up(self) -> None:
+        if self._closing:
+            return
+        now = self._clock()
+        stopping, innermost, handlers = self._fate.now.stop is not None, _guards[-1:] == [self], self._handlers()
+        wanted = (stopping and not self._raised and not self._left_to_job) or handlers != self._seen
+        if wanted and innermost and now >= self._next_poke:
+            self._next_poke = now + _POKE_EVERY
+            self._poke()
+        elif innermost and now >= self._next_probe:
+            # Where somebody else handles a signal, one event loop may follow another, both with the same handler.
+            elsewhere = any(handler != self._handle for handler in handlers)
+            self._next_probe = now + (_POKE_EVERY if elsewhere else _PROBE_EVERY)
+            self._probe()
+        if stopping and self._deadline is not None and now >= self._deadline:
+            self._deadline = float("inf")
+            self._reactions.overdue(self._fate.now.signum or signal.SIGTERM)
+
+    def _poke(self) -> None:
+        """Make the main thread run a handler of ours, also out of a wait; by a signal whose handler is surely ours."""
+        ours = [number for number in self._before if signal.getsignal(number) == self._handle]
+        if POKE is not None and signal.getsignal(POKE) is _on_poke:
+            ours = [POKE]
+        elif self._fate.now.stop is None:
+            return  # Only SIGTERM itself is left, and would be taken for one.
+        if not ours:
+            return
+        if (kill := getattr(signal, "pthread_kill", None)) is not None:
+            main = threading.main_thread().ident
+            with contextlib.suppress(ProcessLookupError):
+                kill(main, ours[0])
+        else:  # Windows: the handler runs when the main thread next executes Python code.
+            _thread.interrupt_main(signal.Signals(ours[0]))
+
+    def _probe(self) -> None:
+        """Have the main thread see to the descriptor when it comes by; nobody can tell from here whose it is."""
+        if POKE is not None and signal.getsignal(POKE) is _on_poke:
+            _thread.interrupt_main(POKE)
+
+    def _wake(self, signum: int = 0) -> None:
+        """Tell the watcher, as the interpreter itself does unless someone else took the descriptor."""
+        if self._wake_up is not None:
+            self._wake_up.note(signum)
+
+    def forget(self) -> None:
+        """In a forked child: it is not this task's process, so its signals are none of the task's business."""
+        for signum, before in self._before.items():
+            if signal.getsignal(signum) == self._handle:
+                signal.signal(signum, signal.SIG_DFL if before is None or is_guarded(before) else before)
+        if POKE is not None and signal.getsignal(POKE) is _on_poke:
+            signal.signal(POKE, signal.SIG_DFL)
+        self._watcher = None
+        _guards.clear()
+        if self._wake_up is not None:
+            self._wake_up.abandon()
+
+
+def _on_poke(_signum: int, frame: FrameType | None) -> None:
+    if _guards:
+        _guards[-1].poked(frame)
+
+
+def is_guarded(handler: object) -> bool:
+    """Whether a signal's handler is that of a task."""
+    return _guard_of(handler) is not None or handler is _on_poke
+
+
+def _is_default(number: int, handler: object) -> bool:
+    """Whether a handler is what an event loop leaves behind for this signal."""
+    return handler is signal.SIG_DFL or (number == signal.SIGINT and handler is signal.default_int_handler)
+
+
+def _guard_of(handler: object) -> SignalGuard | None:
+    owner = getattr(handler, "__self__", None)
+    return owner if isinstance(owner, SignalGuard) else None
+
+
+def _why(stop: Stop, signum: int) -> str:
+    if stop is Stop.CANCELLED:
+        return "nobody waits for this task any more"
+    return f"the task was asked to stop by {signal.Signals(signum).name}"

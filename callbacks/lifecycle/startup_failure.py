@@ -1,0 +1,109 @@
+"""A task that could not be made: whoever waits for it must hear of that, or would wait until the heartbeat runs out."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from stepout.callbacks.delivery.failure import cause_of, error_of
+from stepout.callbacks.delivery.logs import redacted_logs
+from stepout.callbacks.delivery.redaction import Redactor
+from stepout.callbacks.targets.fan_out import Reporter
+from stepout.callbacks.targets.registry import CARRIERS, TargetContext, parse_targets, target_urls
+from stepout.callbacks.targets.sfn import StepFunctionsTarget
+from stepout.schemas import RunIdentity
+from stepout.schemas.errors import ConfigurationError
+from stepout.schemas.text.foreign_text import logger
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from mypy_boto3_stepfunctions import SFNClient
+
+    from stepout.callbacks.protocols import Target
+
+__all__ = ["report_stillborn"]
+
+_log = logger("stepout.callbacks.task")
+
+_PATIENCE = 30.0
+"""Seconds: there is nothing to lose but this one report."""
+
+
+def report_stillborn(
+    error: Exception,
+    *,
+    environ: Mapping[str, str],
+    token: str | None,
+    client: SFNClient | None,
+    targets: Target | Sequence[Target] | None,
+) -> None:
+    """Report that a task could not be made; whatever goes wrong here is logged, not raised.
+
+    Args:
+        error: Why.
+        environ: Says which run this is, and where its outcome would have gone.
+        token: The task token; without it and without targets nobody waits.
+        client: For Step Functions, used as it is.
+        targets: Where the caller wants the outcome.
+    """
+    redactor = Redactor([token] if token is not None else [])
+    try:
+        reporter = _reporter(environ, token, client, targets)
+        if reporter is None:
+            return
+        redactor |= reporter.redactor
+        with redacted_logs(redactor):
+            cause = cause_of(error, run=_run(environ).to_dict(), redactor=redactor)
+            reporter.limit(_PATIENCE)
+            reporter.failure(redactor.text(error_of(error)), cause)
+    except Exception as unreported:  # noqa: BLE001 - the caller's mistake is what must be seen
+        told = redactor.text(str(unreported))
+        _log.error("that the task could not be made could not be reported: %s", told)
+
+
+def _reporter(
+    environ: Mapping[str, str],
+    token: str | None,
+    client: SFNClient | None,
+    targets: Target | Sequence[Target] | None,
+) -> Reporter | None:
+    if targets is not None:
+        try:
+            return Reporter(targets)
+        except ConfigurationError:
+            pass  # They are the mistake.
+    context = TargetContext(token=token, run=_run(environ), environ=environ, client=client)
+    named = _named(context) if targets is None else []
+    if token is not None and not any(carries for carries, _ in named):
+        return Reporter(StepFunctionsTarget(token, client, environ=environ, patience=_PATIENCE))
+    # What carries the outcome to the state that waits comes first: the others are merely told.
+    ordered = [target for _, target in sorted(named, key=lambda pair: not pair[0])]
+    return Reporter(ordered) if ordered else None
+
+
+def _named(context: TargetContext) -> list[tuple[bool, Target]]:
+    """The targets that the environment names, as far as they can be made, and whether each carries the outcome."""
+    named, pulled = (
+        context.environ.get("STEPOUT_TARGETS", "").split(),
+        context.environ.get("STEPOUT_OUTPUT", "").strip(),
+    )
+    urls = [*named, *([pulled] if pulled else [])]
+    with contextlib.suppress(ConfigurationError):
+        urls = target_urls(named, pulled=pulled or None, token=context.token is not None)
+    found: list[tuple[bool, Target]] = []
+    for url in urls:
+        carries = url.partition(":")[0].lower() in CARRIERS
+        # Whatever cannot be made may be the mistake. The others need no token, which alone would be refused.
+        with contextlib.suppress(Exception):
+            made = parse_targets(url, context if carries else replace(context, token=None))
+            found += [(carries, target) for target in made]
+    return found
+
+
+def _run(environ: Mapping[str, str]) -> RunIdentity:
+    try:
+        return RunIdentity.from_env(environ)
+    except ConfigurationError:  # That, too, may be the mistake.
+        return RunIdentity(execution=environ.get("STEPOUT_EXECUTION"), state=environ.get("STEPOUT_STATE"))

@@ -1,0 +1,131 @@
+"""What a process prints, and with which code it ends, when an exception of a task is caught by nobody."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from types import TracebackType
+from typing import Final
+
+from stepout.callbacks.delivery.failure import told_of
+from stepout.callbacks.delivery.redaction import Redactor
+from stepout.schemas.errors import OutcomeUndeliveredError, TaskClosedError
+from stepout.schemas.text.foreign_text import shown
+
+__all__ = ["UncaughtHook", "exit_code_of", "watch_uncaught"]
+
+_Hook = Callable[[type[BaseException], BaseException, TracebackType | None], object]
+
+_CODES: Final = ((OutcomeUndeliveredError, 3), (TaskClosedError, 4))
+
+
+def exit_code_of(exception: BaseException) -> int:
+    """Return the exit code of a process that ends with this exception, or a group of it: 3, 4, or 1 for any other.
+
+    Example:
+        >>> exit_code_of(TaskClosedError("nobody waits"))
+        4
+    """
+    told = told_of(exception)
+    return next((code for kind, code in _CODES if isinstance(told, kind)), 1)
+
+
+class UncaughtHook:
+    """A ``sys.excepthook`` that prints the traceback without secrets, and ends the process with our exit codes.
+
+    What is uncaught in a thread or in a destructor is printed without secrets as well.
+
+    It stays after a block was left by an exception, since that is when it is needed, until a later task ends well.
+
+    Args:
+        before: The hook that was there.
+    """
+
+    def __init__(self, before: _Hook) -> None:
+        self._before = before
+        self._before_in_thread = threading.excepthook
+        self._before_unraisable = sys.unraisablehook
+        self._redactor = Redactor()
+        self._open = 0
+
+    def __call__(self, kind: type[BaseException], exception: BaseException, trace: TracebackType | None) -> None:
+        """Print, then end the process if there is a code to end it with.
+
+        Raises:
+            SystemExit: With code 3 or 4; the interpreter honours it here.
+        """
+        if self._before is sys.__excepthook__ or self._leaks(exception):
+            text = "".join(traceback.format_exception(kind, exception, trace))
+            print(self._shown(text), end="", file=sys.stderr, flush=True)  # noqa: T201 - the interpreter's part
+        else:
+            self._before(kind, exception, trace)
+        if (code := exit_code_of(exception)) != 1:
+            raise SystemExit(code)
+
+    def in_thread(self, found: threading.ExceptHookArgs) -> None:
+        """Stand for ``threading.excepthook``: print what would leak, and leave the rest to the hook of before."""
+        name = found.thread.name if found.thread is not None else "that has ended"
+        if not self._printed(f"Exception in thread {name}:", found.exc_value):
+            self._before_in_thread(found)
+
+    def unraisable(self, found: sys.UnraisableHookArgs) -> None:
+        """Stand for ``sys.unraisablehook``, in the same way."""
+        if not self._printed(found.err_msg or "Exception ignored:", found.exc_value):
+            self._before_unraisable(found)
+
+    def install(self) -> None:
+        """Take the place of the three hooks."""
+        sys.excepthook = self
+        threading.excepthook = self.in_thread
+        sys.unraisablehook = self.unraisable
+
+    def opened(self, redactor: Redactor) -> None:
+        """A task was entered."""
+        self._open += 1
+        self._redactor |= redactor
+
+    def closed(self, *, well: bool) -> None:
+        """A task was left; take the hook away again after the last one that ended well."""
+        self._open -= 1
+        if not well or self._open:
+            return
+        if sys.excepthook is self:
+            sys.excepthook = self._before
+        if threading.excepthook == self.in_thread:
+            threading.excepthook = self._before_in_thread
+        if sys.unraisablehook == self.unraisable:
+            sys.unraisablehook = self._before_unraisable
+
+    def _printed(self, heading: str, exception: BaseException | None) -> bool:
+        """Print an exception in which there is a secret; return whether it was so."""
+        if exception is None or not self._leaks(exception):
+            return False
+        text = self._shown("".join(traceback.format_exception(exception)))
+        print(f"{heading}\n{text}", end="", file=sys.stderr, flush=True)  # noqa: T201 - the interpreter's part
+        return True
+
+    def _shown(self, text: str) -> str:
+        return shown(self._redactor.text(text), None, lines=True)
+
+    def _leaks(self, exception: BaseException) -> bool:
+        text = "".join(traceback.format_exception(exception))
+        return self._redactor.text(text) != text
+
+
+def watch_uncaught(redactor: Redactor) -> UncaughtHook:
+    """Install the hook, or add to the one that is there.
+
+    Args:
+        redactor: Knows the task's secrets.
+
+    Returns:
+        The hook, which wants to be told when the task is left.
+    """
+    current = sys.excepthook
+    hook = current if isinstance(current, UncaughtHook) else UncaughtHook(current)
+    if hook is not current:
+        hook.install()
+    hook.opened(redactor)
+    return hook

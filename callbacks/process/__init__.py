@@ -1,0 +1,1 @@
+"""Child processes: started, fed with signals, listened to, and never left behind."""

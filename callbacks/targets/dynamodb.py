@@ -1,0 +1,177 @@
+"""Outcomes as items of a DynamoDB table: a success replaces a failure, nothing replaces a success.
+
+An item has the partition key (text, called ``id`` unless the URL says otherwise) and ``status`` (``SUCCEEDED`` or
+``FAILED``), ``reportedAt``, ``execution``, ``state``, ``mapIndex`` and ``attempt`` as far as they are known; a success
+has ``document`` (the output document as JSON text) and ``sha256`` (of that text), a failure ``error`` and ``cause``.
+Text, so that an ASL state can open it with ``States.StringToJson`` or ``$parse``, and every reader sees the same JSON.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+from stepout.callbacks.delivery.attempts import Delivery
+from stepout.callbacks.delivery.clients import service
+from stepout.callbacks.targets.pull import check_run
+from stepout.schemas.array import own_url
+from stepout.schemas.errors import ConfigurationError, TaskClosedError
+from stepout.schemas.pull import ITEM_NAMES, SUCCEEDED, Failure, failure_item, place_key, success_item
+from stepout.schemas.runtime.process import PerProcess
+from stepout.schemas.text.locations import TablePlace, table_place
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from stepout.callbacks.targets.registry import TargetContext
+    from stepout.schemas import RunIdentity
+
+__all__ = ["DynamoDbTarget", "target_from_url"]
+
+_OPEN: Final = "attribute_not_exists(#key) OR #status <> :succeeded"
+_REFUSED: Final = "ConditionalCheckFailedException"
+
+
+def target_from_url(url: str, context: TargetContext) -> DynamoDbTarget:
+    """Make the target that ``dynamodb://table`` or ``dynamodb://table/key`` means: in an array job, the child's own.
+
+    Raises:
+        ConfigurationError: It is no such URL, no client could be built, or nothing says which execution this is.
+    """
+    try:
+        place = table_place(own_url(url, context.environ))
+    except ValueError as error:
+        raise ConfigurationError(f"STEPOUT_TARGETS: {error}") from None
+    if place.key is not None:
+        check_run(url, context.run)
+    target = DynamoDbTarget(place.table, place.key, context.run, key_name=place.attribute, environ=context.environ)
+    target.connect()
+    return target
+
+
+class DynamoDbTarget:
+    """Writes the outcome as one item of a table.
+
+    Args:
+        table: The table's name.
+        key: The value of its partition key; ``None``: ``{execution}/{state}``, with ``/{mapIndex}`` in a
+            Map.
+        run: Which run this is.
+        client: A boto3 DynamoDB client, used as it is; one with short timeouts and without hidden retries is built
+            otherwise.
+        key_name: The name of the partition key, a string; the table has no sort key.
+        environ: As for ``build_client``.
+        now: The time of a report.
+        delivery: Tries again while there is time.
+
+    Raises:
+        ConfigurationError: The table's name or the key cannot be one, or the key is not known.
+    """
+
+    def __init__(  # noqa: PLR0913 - by keyword, each with its own meaning
+        self,
+        table: str,
+        key: str | None,
+        run: RunIdentity,
+        client: Any = None,
+        *,
+        key_name: str = "id",
+        environ: Mapping[str, str] | None = None,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        delivery: Delivery | None = None,
+    ) -> None:
+        named = TablePlace(table, place_key(run) if key is None else key, key_name)
+        try:
+            self._place = table_place(named.url)
+        except ValueError as error:
+            raise ConfigurationError(f"DynamoDB: {error}") from None
+        if self._place != named:
+            raise ConfigurationError("DynamoDB: the key is empty")
+        if key_name in ITEM_NAMES:
+            raise ConfigurationError(
+                f"DynamoDB: the partition key cannot be called {key_name}: the item has its own {key_name}"
+            )
+        self._run = run
+        self._client = PerProcess(lambda: service("dynamodb", environ=environ), client, name="DynamoDB client")
+        self._now = now
+        self._delivery = delivery or Delivery(
+            f"Allow dynamodb:PutItem on the table {table} to the task's role; AWS_DEFAULT_REGION must be its region."
+        )
+
+    def __repr__(self) -> str:
+        return f"DynamoDbTarget({self.url!r})"
+
+    @property
+    def url(self) -> str:
+        """What a consumer resolves."""
+        return self._place.url
+
+    def limit(self, seconds: float) -> None:
+        """Make every report give up so many seconds from now; callable from any thread."""
+        self._delivery.limit(seconds)
+
+    def success(self, document: Mapping[str, Any]) -> None:
+        """Write the output document in place of a failure, or of nothing.
+
+        Raises:
+            OutputTooLargeError: An item cannot hold it.
+            TaskClosedError: Another attempt has succeeded before; this one's artifacts exist, but do not count.
+            TaskError: It could not be delivered.
+        """
+        item = success_item(self._place, document, run=self._run, time=self._time())
+        # The same document again is a try of this report whose answer was lost: it is there, and stays as it was.
+        self._put(item, f"{_OPEN} OR #sha256 = :sha256", {"#sha256": "sha256"}, {":sha256": item["sha256"]})
+
+    def failure(self, error: str, cause: str) -> None:
+        """Write a failure in place of another one, or of nothing.
+
+        Raises:
+            TaskClosedError: The task has succeeded, in another attempt.
+            TaskError: It could not be delivered.
+        """
+        self._put(failure_item(self._place, Failure(error, cause), run=self._run, time=self._time()), _OPEN, {}, {})
+
+    def heartbeat(self) -> None:
+        """Send nothing, as whoever started the task watches it; but see that there is a client to report with.
+
+        Raises:
+            ConfigurationError: None could be built.
+        """
+        self.connect()
+
+    def connect(self) -> Any:
+        """Return the client, built now if need be.
+
+        Raises:
+            ConfigurationError: None could be built, e.g. for want of a region.
+        """
+        return self._client.get()
+
+    def _time(self) -> str:
+        return self._now().astimezone(UTC).replace(tzinfo=None).isoformat(timespec="seconds") + "Z"
+
+    def _put(self, item: dict[str, Any], condition: str, names: dict[str, str], values: dict[str, Any]) -> None:
+        def put() -> None:
+            self.connect().put_item(
+                TableName=self._place.table,
+                Item=item,
+                ConditionExpression=condition,
+                ExpressionAttributeNames={"#key": self._place.attribute, "#status": "status", **names},
+                ExpressionAttributeValues={":succeeded": {"S": SUCCEEDED}, **values},
+            )
+
+        try:
+            self._delivery.run(f"PutItem {self.url}", put, final=_is_refused)
+        except Exception as error:
+            if not _is_refused(error):
+                raise
+            raise TaskClosedError(
+                f"{self.url} holds a success already: the first one counts, and nothing replaces it. What this attempt "
+                "wrote exists, but nothing points to it. If no other attempt ran, the key was used before, perhaps by "
+                "the same state in a loop: name it, dynamodb://table/key"
+            ) from error
+
+
+def _is_refused(error: Exception) -> bool:
+    response = getattr(error, "response", None)
+    return isinstance(response, dict) and response.get("Error", {}).get("Code") == _REFUSED

@@ -1,0 +1,164 @@
+"""Targets without a service: standard output and a file."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+from stepout.callbacks.targets.registry import nothing_more
+from stepout.schemas.array import own_url
+from stepout.schemas.errors import ConfigurationError, TaskError
+from stepout.schemas.text.foreign_text import shown_json
+from stepout.schemas.text.json_text import dump_json
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from stepout.callbacks.targets.registry import TargetContext
+
+__all__ = [
+    "FileTarget",
+    "StdoutTarget",
+    "failure_document",
+    "file_from_url",
+    "stdout_from_url",
+    "write_atomically",
+]
+
+
+def failure_document(error: str, cause: str) -> dict[str, Any]:
+    """Return what stands in for the output document of a failed task: ``error`` and ``cause``, both as JSON."""
+    try:
+        value = json.loads(cause)
+    except ValueError:
+        value = cause
+    return {"error": error, "cause": value}
+
+
+def stdout_from_url(url: str, _context: TargetContext) -> StdoutTarget:
+    """Make the target that ``stdout:`` means.
+
+    Raises:
+        ConfigurationError: Something follows it.
+    """
+    nothing_more(url)
+    return StdoutTarget()
+
+
+def file_from_url(url: str, context: TargetContext) -> FileTarget:
+    """Make the target that ``file:///path`` means; in an array job, whose children may share a volume, the child's own.
+
+    Raises:
+        ConfigurationError: It names no local file, or its folder may not be written to.
+    """
+    own = own_url(url, context.environ)
+    parts = urlsplit(own)
+    if parts.netloc not in ("", "localhost") or not parts.path or parts.query or parts.fragment:
+        raise ConfigurationError("STEPOUT_TARGETS: a file target is written file:///path/to/outcome.json")
+    path = Path(url2pathname(parts.path))
+    if own != url:
+        with contextlib.suppress(OSError):  # Said below.
+            path.parent.mkdir(exist_ok=True)
+    return FileTarget(path)
+
+
+class StdoutTarget:
+    """Writes the outcome as one line of JSON; where a task reports to when nobody waits for it.
+
+    Args:
+        stream: A text stream; the process's standard output, as it is at the time of the report, unless given.
+    """
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = stream
+
+    def __repr__(self) -> str:
+        return "StdoutTarget()"
+
+    def success(self, document: Mapping[str, Any]) -> None:
+        """Write the output document."""
+        self._write(document)
+
+    def failure(self, error: str, cause: str) -> None:
+        """Write ``{"error": …, "cause": …}``."""
+        self._write(failure_document(error, cause))
+
+    def heartbeat(self) -> None:
+        """Do nothing: nobody listens."""
+
+    def _write(self, document: Mapping[str, Any]) -> None:
+        stream = self._stream or sys.stdout
+        # Escaped, so that no terminal's or container's encoding can lose a character.
+        line = shown_json(json.dumps(document, allow_nan=False))
+        try:
+            stream.write(f"{line}\n")
+            stream.flush()
+        except (OSError, ValueError) as error:
+            raise TaskError(f"the outcome could not be written to standard output: {error}") from error
+
+
+class FileTarget:
+    """Writes the outcome into a file, whole or not at all, in place of one that is there.
+
+    Args:
+        path: Where the output document goes, or ``{"error": …, "cause": …}``.
+
+    Raises:
+        ConfigurationError: The folder does not exist, or may not be written to.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._path = Path(path).absolute()
+        folder = self._path.parent
+        if not (folder.is_dir() and os.access(folder, os.W_OK)) or self._path.is_dir():
+            raise ConfigurationError(
+                f"the outcome cannot be written to {self._path}: it must name a file in a folder that exists and may "
+                "be written to"
+            )
+
+    def __repr__(self) -> str:
+        return f"FileTarget({str(self._path)!r})"
+
+    def success(self, document: Mapping[str, Any]) -> None:
+        """Write the output document."""
+        self._write(document)
+
+    def failure(self, error: str, cause: str) -> None:
+        """Write ``{"error": …, "cause": …}``."""
+        self._write(failure_document(error, cause))
+
+    def heartbeat(self) -> None:
+        """Do nothing: nobody listens."""
+
+    def _write(self, document: Mapping[str, Any]) -> None:
+        try:
+            write_atomically(self._path, document)
+        except OSError as error:
+            message = f"the outcome could not be written to {self._path}: {error.strerror}. Nothing was left there"
+            raise TaskError(message) from error
+
+
+def write_atomically(path: Path, document: Mapping[str, Any]) -> None:
+    """Write JSON to a temporary file beside ``path``, then rename it; readable by its owner only.
+
+    Raises:
+        OSError: It could not be written; the temporary file is removed.
+    """
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(dump_json(document) + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            Path(name).unlink()
+        raise

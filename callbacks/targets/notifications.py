@@ -1,0 +1,253 @@
+"""SNS and EventBridge: others are told of a task's outcome. Never the primary target, and never a reason to fail.
+
+Both carry ``{"stepout": "notification/1", "outcome": "success", "run": {…}, "output": {…}}``, or ``error`` and
+``cause`` in place of ``output``. What is too large for the service goes without them, with ``"shortened": true``.
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+from typing import TYPE_CHECKING, Any, Final
+
+from stepout.callbacks.delivery.attempts import Delivery
+from stepout.callbacks.delivery.clients import service
+from stepout.callbacks.targets.local import failure_document
+from stepout.callbacks.targets.messages import group_of
+from stepout.schemas import RunIdentity, dump_json
+from stepout.schemas.errors import ConfigurationError, TaskError
+from stepout.schemas.runtime.process import PerProcess
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from stepout.callbacks.targets.registry import TargetContext
+
+__all__ = ["NOTIFICATION_VERSION", "EventBridgeTarget", "SnsTarget", "events_from_url", "sns_from_url"]
+
+NOTIFICATION_VERSION: Final = "notification/1"
+
+_MOST: Final = 262_144
+"""Bytes of an SNS message, its attributes included (SNS quotas); EventBridge takes no less."""
+_BESIDE: Final = 2_048
+"""Bytes that attributes, subject, source and detail type have at most."""
+_PATIENCE: Final = 20.0
+_MAY_PUBLISH: Final = (
+    "Allow sns:Publish on the topic (and kms:GenerateDataKey, kms:Decrypt on its key) to the task's role"
+)
+
+_TOPIC = re.compile(r"arn:aws[a-z0-9-]*:sns:(?P<region>[a-z0-9-]+):[0-9]{12}:(?P<name>[A-Za-z0-9_-]{1,256}(?:\.fifo)?)")
+_BUS_ARN = re.compile(
+    r"arn:aws[a-z0-9-]*:events:(?P<region>[a-z0-9-]+):[0-9]{12}:event-bus/(?P<name>[/.A-Za-z0-9_-]{1,256})"
+)
+_BUS = re.compile(r"(?!/)[/.A-Za-z0-9_-]{1,256}")  # no name begins with a slash: events://BUS is a mistake
+
+
+def sns_from_url(url: str, context: TargetContext) -> SnsTarget:
+    """Make the target that ``sns:arn:aws:sns:REGION:ACCOUNT:TOPIC`` means.
+
+    Raises:
+        ConfigurationError: It names no topic, or no client could be built.
+    """
+    target = SnsTarget(url.partition(":")[2], run=context.run)
+    target.connect()
+    return target
+
+
+def events_from_url(url: str, context: TargetContext) -> EventBridgeTarget:
+    """Make the target that ``events:default``, ``events:BUS`` or ``events:arn:aws:events:…:event-bus/BUS`` means.
+
+    Raises:
+        ConfigurationError: It names no event bus, or no client could be built.
+    """
+    target = EventBridgeTarget(url.partition(":")[2], run=context.run, environ=context.environ)
+    target.connect()
+    return target
+
+
+class _Notifier:
+    """What both have in common.
+
+    Args:
+        kind: The service, as boto3 calls it.
+        options: For ``service``.
+        client: Used as it is; one is built when it is needed.
+        run: Which run of which state reports.
+        delivery: Tries again.
+    """
+
+    def __init__(
+        self, kind: str, options: dict[str, Any], client: Any, run: RunIdentity | None, delivery: Delivery
+    ) -> None:
+        self._client = PerProcess(lambda: service(kind, **options), client, name=f"{kind} client")
+        self._run = run or RunIdentity()
+        self._delivery = delivery
+
+    def limit(self, seconds: float) -> None:
+        """Make every notification give up so many seconds from now; callable from any thread."""
+        self._delivery.limit(seconds)
+
+    def success(self, document: Mapping[str, Any]) -> None:
+        """Tell of a success.
+
+        Raises:
+            TaskError: It could not be delivered.
+        """
+        self._tell("success", {"output": dict(document)})
+
+    def failure(self, error: str, cause: str) -> None:
+        """Tell of a failure.
+
+        Raises:
+            TaskError: It could not be delivered.
+        """
+        self._tell("failure", failure_document(error, cause))
+
+    def heartbeat(self) -> None:
+        """Do nothing: nobody listens."""
+
+    def connect(self) -> Any:
+        """Return the client, built now if need be.
+
+        Raises:
+            ConfigurationError: None could be built, e.g. for want of a region.
+        """
+        return self._client.get()
+
+    def _tell(self, outcome: str, more: dict[str, Any]) -> None:
+        call = self._call(outcome, _text(outcome, self._run, more))
+        self._delivery.run(f"the notification of a {outcome}, to {self!r}", lambda: call(self.connect()))
+
+    def _call(self, outcome: str, text: str) -> Callable[[Any], None]:
+        raise NotImplementedError
+
+
+class SnsTarget(_Notifier):
+    """Publishes the outcome to a topic; the attributes ``outcome`` and ``state`` are for subscription filters.
+
+    In a first-in-first-out topic the messages of one execution keep their order.
+
+    Args:
+        topic_arn: The topic.
+        client: A boto3 SNS client, used as it is; one for the topic's region is built when it is needed.
+        run: Which run of which state reports.
+        delivery: Tries again, for 20 seconds unless given.
+
+    Raises:
+        ConfigurationError: It is no topic's ARN.
+    """
+
+    def __init__(
+        self,
+        topic_arn: str,
+        client: Any = None,
+        *,
+        run: RunIdentity | None = None,
+        delivery: Delivery | None = None,
+    ) -> None:
+        topic = _TOPIC.fullmatch(topic_arn)
+        if topic is None:
+            raise ConfigurationError("an SNS topic is written sns:arn:aws:sns:REGION:ACCOUNT:TOPIC in STEPOUT_TARGETS")
+        ready = delivery or Delivery(_MAY_PUBLISH, patience=_PATIENCE)
+        super().__init__("sns", {"region_name": topic["region"]}, client, run, ready)
+        self._arn, self._fifo = topic_arn, topic["name"].endswith(".fifo")
+
+    def __repr__(self) -> str:
+        return f"SnsTarget({self._arn!r})"
+
+    def _call(self, outcome: str, text: str) -> Callable[[Any], None]:
+        values = {"outcome": outcome, "state": self._run.state}
+        parameters: dict[str, Any] = {
+            "TopicArn": self._arn,
+            "Message": text,
+            "Subject": _subject(f"{self._run.state or 'A task'}: {outcome}"),
+            "MessageAttributes": {
+                name: {"DataType": "String", "StringValue": value} for name, value in values.items() if value
+            },
+        }
+        if self._fifo:
+            group = group_of(self._run.execution or self._run.run_id or "")
+            parameters |= {"MessageGroupId": group, "MessageDeduplicationId": uuid.uuid4().hex}
+        return lambda client: client.publish(**parameters)
+
+
+class EventBridgeTarget(_Notifier):
+    """Puts the outcome onto an event bus: source ``stepout``, detail type ``stepout task success`` or ``… failure``.
+
+    Args:
+        bus: The name of an event bus, or its ARN.
+        client: A boto3 EventBridge client (``events``), used as it is; one is built when it is needed.
+        run: Which run of which state reports.
+        environ: As for ``build_client``.
+        delivery: Tries again, for 20 seconds unless given.
+
+    Raises:
+        ConfigurationError: It names no event bus.
+    """
+
+    def __init__(
+        self,
+        bus: str = "default",
+        client: Any = None,
+        *,
+        run: RunIdentity | None = None,
+        environ: Mapping[str, str] | None = None,
+        delivery: Delivery | None = None,
+    ) -> None:
+        arn = _BUS_ARN.fullmatch(bus)
+        if arn is None and not _BUS.fullmatch(bus):
+            raise ConfigurationError("an event bus is written events:default, events:BUS or events: and the bus's ARN")
+        ready = delivery or Delivery("Allow events:PutEvents on the event bus to the task's role.", patience=_PATIENCE)
+        where: dict[str, Any] = {"region_name": arn["region"]} if arn else {"environ": environ}
+        super().__init__("events", where, client, run, ready)
+        self._bus = bus
+
+    def __repr__(self) -> str:
+        return f"EventBridgeTarget({self._bus!r})"
+
+    def _call(self, outcome: str, text: str) -> Callable[[Any], None]:
+        execution = self._run.execution
+        entry = {
+            "EventBusName": self._bus,
+            "Source": "stepout",
+            "DetailType": f"stepout task {outcome}",
+            "Detail": text,
+            "Resources": [execution] if execution else [],
+        }
+
+        def put(client: Any) -> None:
+            answer = client.put_events(Entries=[entry])
+            if answer.get("FailedEntryCount"):
+                raise _EntryRefusedError(answer["Entries"][0])
+
+        return put
+
+
+class _EntryRefusedError(TaskError):
+    """PutEvents answers 200 and names the entries that it did not take; read like any error of boto3."""
+
+    def __init__(self, entry: Mapping[str, Any]) -> None:
+        code, message = str(entry.get("ErrorCode")), str(entry.get("ErrorMessage", ""))
+        super().__init__(f"{code}: {message}")
+        # The model names two that pass: InternalFailure and ThrottlingException.
+        status = 500 if code in ("InternalFailure", "InternalException") else 400
+        self.response = {
+            "Error": {"Code": code, "Message": message},
+            "ResponseMetadata": {"HTTPStatusCode": status},
+        }
+
+
+def _text(outcome: str, run: RunIdentity, more: dict[str, Any]) -> str:
+    """Return the document as text; without the outcome's own members if it would be too large."""
+    document: dict[str, Any] = {"stepout": NOTIFICATION_VERSION, "outcome": outcome, "run": run.to_dict()}
+    whole = dump_json({**document, **more})
+    if len(whole) <= _MOST - _BESIDE:
+        return whole.decode()
+    kept = {"error": more["error"]} if "error" in more else {}
+    return dump_json({**document, **kept, "shortened": True}).decode()
+
+
+def _subject(text: str) -> str:
+    """Printable ASCII, at most 100 characters, begins with a letter or a number (API reference of Publish)."""
+    plain = re.sub(r"[^ -~]", "?", text)[:100]
+    return plain if plain[0].isalnum() else f"Task {plain}"[:100]

@@ -1,0 +1,1 @@
+"""Processes that outlive one task: they take tasks from a queue or an activity, and run a command for each."""

@@ -1,0 +1,113 @@
+"""What a worker is made of: where its tasks come from, how it is set up, and what it tells in the end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, TypedDict
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from mypy_boto3_stepfunctions import SFNClient
+
+    from stepout.callbacks.worker.job import Job
+
+__all__ = ["Source", "Taken", "Tally", "WorkerOptions"]
+
+
+@dataclass(kw_only=True)
+class Taken:
+    """A task that was taken from a source.
+
+    Attributes:
+        job: What is to be done.
+        name: A short name, for logs and labels.
+        every: Seconds after which the source wants to hear that it is still being done.
+        ticket: The source's own.
+    """
+
+    job: Job
+    name: str
+    every: float = float("inf")
+    ticket: Any = None
+
+
+class Source(Protocol):
+    """Where a worker's tasks come from. All methods but ``check`` and ``take`` are called from several threads."""
+
+    returnable: bool
+    """Whether a task can be given back, for another worker."""
+
+    def check(self) -> None:
+        """Look at the source once, before anything is taken; raise ``ConfigurationError`` if it cannot work."""
+        ...
+
+    def take(self, most: int, patience: float) -> Sequence[Taken]:
+        """Wait for tasks, at most so many and so many seconds; what is no task is dealt with here.
+
+        Raises:
+            ConfigurationError: Trying again cannot help. Any other exception is tried again.
+        """
+        ...
+
+    def keep(self, taken: Taken) -> float:
+        """Say that it is still being done; return the seconds until the next time."""
+        ...
+
+    def absorb(self, running: Taken, again: Taken) -> None:
+        """The same task was delivered once more while it runs: it is to be finished as well."""
+        ...
+
+    def finish(self, taken: Taken) -> None:
+        """It is settled: never deliver it again."""
+        ...
+
+    def give_back(self, taken: Taken) -> None:
+        """Let another worker have it at once."""
+        ...
+
+    def refuse(self, taken: Taken) -> None:
+        """It can never be settled: leave it to the operators."""
+        ...
+
+
+class WorkerOptions(TypedDict, total=False):
+    """The keyword arguments of every worker.
+
+    ``concurrency``: tasks at a time, each in a process of its own (1). ``stop_timeout``: seconds from SIGTERM to
+    SIGKILL (``STEPOUT_STOP_TIMEOUT``, else 30). ``idle_exit``: seconds without a task after which ``run`` returns.
+    ``limit``: tasks after which ``run`` returns. ``label``: whether each line that a task prints begins with the
+    task's name (where there are several at a time). ``fresh_folder``: run each task in an empty folder of its own,
+    removed afterwards (no). ``environ``: instead of ``os.environ``. ``sfn_client``: for the worker's own reports.
+    ``clock``: seconds, monotonic. ``jitter``: a number from 0 up to 1.
+    """
+
+    concurrency: int
+    stop_timeout: float | None
+    idle_exit: float | None
+    limit: int | None
+    label: bool | None
+    fresh_folder: bool
+    environ: Mapping[str, str] | None
+    sfn_client: SFNClient | None
+    clock: Callable[[], float]
+    jitter: Callable[[], float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tally:
+    """What a worker has done.
+
+    Attributes:
+        reported: Tasks whose processes reported, success or failure.
+        failed_here: Tasks for which the worker reported a failure, since their processes had not.
+        returned: How many times a task was given back unfinished, or not begun.
+        kept: Tasks that could not be settled; they come back by themselves.
+        signum: The signal that ended the worker, if one did.
+    """
+
+    reported: int = 0
+    failed_here: int = 0
+    returned: int = 0
+    kept: int = 0
+    signum: int | None = None

@@ -1,0 +1,337 @@
+"""Tasks from an SQS queue: long polling, visibility, and deletion after the report.
+
+Facts of the service (SQS developer guide and API reference): delivery is at least once; a visibility timeout, however
+often it is extended, ends 12 hours after the message was received; a message is deleted with the handle of its latest
+receipt; a queue moves a message to its dead-letter queue once it was received ``maxReceiveCount`` times.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+import time
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, Unpack
+
+from stepout.callbacks.delivery.answers import answer_to, name_of
+from stepout.callbacks.delivery.attempts import Delivery
+from stepout.callbacks.delivery.clients import build_client
+from stepout.callbacks.delivery.retry import Answer
+from stepout.callbacks.lifecycle.heartbeat import interval_of
+from stepout.callbacks.targets.sqs import QueuePlace, queue_place
+from stepout.callbacks.worker.job import read_job
+from stepout.callbacks.worker.protocols import Taken, WorkerOptions
+from stepout.callbacks.worker.worker import Worker
+from stepout.schemas.errors import ConfigurationError, InvalidDocumentError, InvalidTokenError, TaskError
+from stepout.schemas.text.foreign_text import logger, shown
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from stepout.callbacks.worker.job import Job
+
+__all__ = ["CEILING", "SqsSource", "SqsWorker", "extension"]
+
+_log = logger("stepout.callbacks.worker")
+
+CEILING = 43_200
+"""Seconds after its receipt at which a message becomes visible again, whatever is extended."""
+
+_LONGEST_POLL = 20
+_MOST_MESSAGES = 10
+_MARGIN = 5
+_SLOWEST = 300.0
+"""Seconds between two extensions at most."""
+
+_GONE = frozenset({"AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist", "InvalidAddress"})
+_LAPSED = frozenset(
+    {
+        "ReceiptHandleIsInvalid",
+        "MessageNotInflight",
+        "AWS.SimpleQueueService.MessageNotInflight",
+        "InvalidParameterValue",
+    }
+)
+
+
+def extension(held: float, visibility: int) -> int:
+    """Return the visibility timeout that may be asked for, in seconds; 0 when none may. Pure.
+
+    Args:
+        held: Seconds since the message was received.
+        visibility: What is wanted.
+
+    Examples:
+        >>> extension(600, 120), extension(43_150, 120), extension(43_200, 120)
+        (120, 45, 0)
+    """
+    return max(0, min(visibility, math.floor(CEILING - held) - _MARGIN))
+
+
+@dataclass
+class _Lease:
+    """One receipt of a message."""
+
+    handle: str
+    since: float
+    over: bool = False
+
+
+class _Leases:
+    """The receipts of one task: the latest of each message that asked for it."""
+
+    def __init__(self, message_id: str, lease: _Lease) -> None:
+        self._lock = threading.Lock()
+        self._by_message = {message_id: lease}
+
+    def all(self) -> list[_Lease]:
+        with self._lock:
+            return list(self._by_message.values())
+
+    def absorb(self, other: _Leases) -> None:
+        with self._lock:
+            self._by_message.update(other._by_message)
+
+
+class SqsSource:
+    """A queue as a source of tasks.
+
+    Args:
+        queue_url: The queue.
+        client: Makes a boto3 SQS client, used for the whole of the worker's life.
+        visibility: Seconds.
+        poll: Seconds of one long poll.
+        environ: Says how often tasks send heartbeats if their messages do not.
+        clock: Seconds, monotonic.
+    """
+
+    returnable = True
+
+    def __init__(  # noqa: PLR0913 - by keyword, as the worker has them
+        self,
+        queue_url: str,
+        *,
+        client: Callable[[], Any],
+        visibility: int,
+        poll: int,
+        environ: Mapping[str, str],
+        clock: Callable[[], float],
+    ) -> None:
+        self._url = queue_url
+        self._make_client = client
+        self._visibility = visibility
+        self._poll = poll
+        self._environ = environ
+        self._clock = clock
+        self._redrives = False
+        self._worked = False
+        self._delivery = Delivery("Allow sqs:DeleteMessage on the queue to the worker's role.", patience=60.0)
+        self._queue: dict[str, str] = {"QueueUrl": queue_url}
+
+    def __repr__(self) -> str:
+        return f"queue {self._url.rpartition('/')[2]}"
+
+    def check(self) -> None:
+        """Warn if what cannot be read would circle in the queue for ever.
+
+        Raises:
+            ConfigurationError: There is no such queue.
+        """
+        self._client = self._make_client()
+        try:
+            answer = self._client.get_queue_attributes(**self._queue, AttributeNames=["RedrivePolicy"])
+        except Exception as error:  # noqa: BLE001 - receiving is what matters; it says more of what is wrong
+            self._raise_if_gone(error)
+            _log.warning("%r: whether it has a dead-letter queue could not be found out: %s", self, name_of(error))
+            return
+        self._worked = True
+        self._redrives = bool(answer.get("Attributes", {}).get("RedrivePolicy"))
+        if not self._redrives:
+            _log.warning("%r has no RedrivePolicy: messages that no worker can read come back until they expire", self)
+
+    def take(self, most: int, patience: float) -> Sequence[Taken]:
+        """Receive messages; what is no task is left to the queue's redrive policy.
+
+        Raises:
+            ConfigurationError: There is no such queue, or it may not be read.
+        """
+        try:
+            answer = self._client.receive_message(
+                **self._queue,
+                MaxNumberOfMessages=min(most, _MOST_MESSAGES),
+                WaitTimeSeconds=min(self._poll, math.ceil(min(patience, self._poll))),
+                VisibilityTimeout=self._visibility,
+            )
+        except Exception as error:
+            self._raise_if_gone(error)
+            if not self._worked and answer_to(error) is Answer.DENIED:
+                raise ConfigurationError(
+                    f"{self!r} cannot be read: {name_of(error)}. Allow sqs:ReceiveMessage, sqs:DeleteMessage, "
+                    "sqs:ChangeMessageVisibility and sqs:GetQueueAttributes to the worker's role, in the queue's region"
+                ) from error
+            raise TaskError(name_of(error)) from error
+        self._worked = True
+        found = (self._read(message) for message in answer.get("Messages") or ())
+        return [taken for taken in found if taken is not None]
+
+    def _read(self, message: Mapping[str, Any]) -> Taken | None:
+        """Return a message's task; whatever is wrong with it, the tasks beside it are begun."""
+        identity, handle = shown(message.get("MessageId", "?")), shown(message.get("ReceiptHandle"), None)
+        leases = _Leases(identity, _Lease(handle, self._clock()))
+        try:
+            job = read_job(message.get("Body", ""))
+            return Taken(job=job, name=identity[:8], every=self._interval(job), ticket=leases)
+        except (InvalidDocumentError, InvalidTokenError) as error:
+            _log.error("message %s cannot be a task and is not deleted: %s", identity, error)
+        except Exception:  # noqa: BLE001 - a fault of ours, which the message brings out wherever it is read
+            _log.exception("message %s could not be read and is not deleted", identity)
+        self._leave(leases)
+        return None
+
+    def keep(self, taken: Taken) -> float:
+        """Extend the visibility of its messages, up to 12 hours after each was received."""
+        healthy = [self._extend(lease, taken.name) for lease in taken.ticket.all()]
+        return taken.every if all(healthy) else max(1.0, taken.every / 4)
+
+    def absorb(self, running: Taken, again: Taken) -> None:
+        """Take over the newer receipt, and with it another 12 hours."""
+        running.ticket.absorb(again.ticket)
+
+    def finish(self, taken: Taken) -> None:
+        """Delete its messages."""
+        for lease in taken.ticket.all():
+            try:
+                self._delivery.run("DeleteMessage", partial(self._delete, lease.handle), final=_lapsed)
+            except Exception as error:  # noqa: BLE001 - it comes back; its task is closed by then
+                _log.warning("task %s: its message was not deleted and comes back: %s", taken.name, name_of(error))
+
+    def give_back(self, taken: Taken) -> None:
+        """Make its messages visible."""
+        self._make_visible(taken.ticket)
+
+    def refuse(self, taken: Taken) -> None:
+        """Leave its messages to the redrive policy."""
+        self._leave(taken.ticket)
+
+    def _leave(self, leases: _Leases) -> None:
+        """What nobody can read goes to the dead-letter queue soon if there is one, and else circles slowly."""
+        if self._redrives:
+            self._make_visible(leases)
+
+    def _make_visible(self, leases: _Leases) -> None:
+        for lease in leases.all():
+            try:
+                self._client.change_message_visibility(**self._queue, ReceiptHandle=lease.handle, VisibilityTimeout=0)
+            except Exception as error:  # noqa: BLE001 - it becomes visible a little later by itself
+                _log.info("%r: a message could not be made visible at once: %s", self, name_of(error))
+
+    def _extend(self, lease: _Lease, name: str) -> bool:
+        if lease.over:
+            return True
+        seconds = extension(self._clock() - lease.since, self._visibility)
+        if seconds == 0:
+            lease.over = True
+            _log.warning("task %s: 12 hours after its receipt, SQS delivers its message again; the task goes on", name)
+            return True
+        try:
+            self._client.change_message_visibility(**self._queue, ReceiptHandle=lease.handle, VisibilityTimeout=seconds)
+        except Exception as error:  # noqa: BLE001 - the task goes on; a second delivery is harmless
+            lease.over = _lapsed(error)
+            _log.warning("task %s: its message could not be kept from other workers: %s", name, name_of(error))
+            return lease.over
+        return True
+
+    def _delete(self, handle: str) -> None:
+        self._client.delete_message(**self._queue, ReceiptHandle=handle)
+
+    def _interval(self, job: Job) -> float:
+        """In step with the heartbeat, and at least three times in the visibility timeout."""
+        text = job.variables.get("STEPOUT_HEARTBEAT_SECONDS") or self._environ.get("STEPOUT_HEARTBEAT_SECONDS", "")
+        try:
+            heartbeat = interval_of(float(text))
+        except ValueError:  # None is known, or the task is going to complain of it.
+            heartbeat = _SLOWEST
+        return max(1.0, min(heartbeat, self._visibility / 3, _SLOWEST))
+
+    def _raise_if_gone(self, error: Exception) -> None:
+        if _code(error) in _GONE:
+            raise ConfigurationError(f"{self!r} does not exist in this account and region") from error
+
+
+def _code(error: BaseException) -> str:
+    response = getattr(error, "response", None)
+    return str(response.get("Error", {}).get("Code", "")) if isinstance(response, dict) else ""
+
+
+def _lapsed(error: BaseException) -> bool:
+    return _code(error) in _LAPSED
+
+
+class SqsWorker(Worker):
+    """Takes tasks from an SQS queue and runs a command for each.
+
+    The body of a message is a JSON object whose ``STEPOUT_*`` members become the command's environment, as a
+    ``sqs:sendMessage.waitForTaskToken`` state sends it. The command reports by itself (``stepout.open_task``, or
+    ``stepout run``); its message is deleted afterwards, and is kept from other workers meanwhile.
+
+    Args:
+        queue_url: The queue; without a dead-letter queue, messages that cannot be read come back until they expire.
+        command: The program and its arguments.
+        visibility: Seconds after which a message comes back whose worker was killed; extended while a task runs.
+        poll: Seconds of one long poll, 20 at most; an idle worker takes so long to stop.
+        client: A boto3 SQS client, used as it is; its read timeout must be longer than ``poll``.
+        options: By keyword, all optional: ``concurrency``, ``stop_timeout``, ``idle_exit``, ``limit``, ``label``,
+            ``environ``, ``sfn_client``, ``clock``; see ``WorkerOptions``.
+
+    Raises:
+        ConfigurationError: An argument makes no sense, or there is no such program.
+
+    Example:
+        >>> import sys
+        >>> SqsWorker("https://sqs.eu-west-1.amazonaws.com/123456789012/jobs", [sys.executable, "-m", "mask"])
+        SqsWorker(queue jobs)
+    """
+
+    def __init__(
+        self,
+        queue_url: str,
+        command: Sequence[str],
+        *,
+        visibility: int = 120,
+        poll: int = _LONGEST_POLL,
+        client: Any = None,
+        **options: Unpack[WorkerOptions],
+    ) -> None:
+        try:
+            place = queue_place(queue_url)
+        except ConfigurationError:
+            form = "https://sqs.REGION.amazonaws.com/ACCOUNT/NAME"
+            raise ConfigurationError(f"a worker's queue is named by its URL, {form}") from None
+        if not (3 <= visibility <= CEILING and 0 <= poll <= _LONGEST_POLL):  # noqa: PLR2004 - three extensions, each a second
+            raise ConfigurationError(f"visibility must be 3 to {CEILING} seconds, and poll 0 to {_LONGEST_POLL}")
+        source = SqsSource(
+            place.url,
+            client=lambda: client if client is not None else _make_client(place, poll),
+            visibility=visibility,
+            poll=poll,
+            environ=options.get("environ") or os.environ,
+            clock=options.get("clock", time.monotonic),
+        )
+        super().__init__(source, command, patience=min(60.0, visibility / 2), options=options)
+
+
+def _make_client(place: QueuePlace, poll: int) -> Any:
+    """A client that outwaits a long poll, in the queue's own region."""
+    from botocore.config import Config
+
+    config = Config(
+        connect_timeout=5,
+        read_timeout=poll + 15,
+        retries={"mode": "standard", "total_max_attempts": 1},
+        max_pool_connections=50,
+        user_agent_extra="stepout",
+        tcp_keepalive=True,
+    )
+    return build_client("sqs", config=config, **place.options)

@@ -1,0 +1,1 @@
+"""Where documents and failures lie in other JSON."""

@@ -1,0 +1,1 @@
+"""Text in and out: strict JSON, locations, text that others wrote. Pure."""

@@ -1,0 +1,1 @@
+"""``stepout asl``: Task states and state machines with every variable wired. Pure."""

@@ -1,0 +1,123 @@
+"""``stepout iam``: least-privilege policies for whoever takes part."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from stepout.cli.common import print_json
+from stepout.iam import MACHINE_KINDS, ROLES, Scope, policy
+from stepout.schemas.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    import argparse
+
+__all__ = ["configure_iam"]
+
+_EXAMPLES = """\
+examples:
+  stepout iam producer --bucket results-bucket --prefix runs
+  stepout iam producer --bucket results-bucket --prefix runs --queue reports      (reports through a relay)
+  stepout iam consumer --bucket results-bucket --prefix runs
+  stepout iam machine --kind ecs --cluster jobs --task-definition mask --pass-role mask-task --pass-role ecs-execution
+
+Names become ARNs with --region and --account, or with CloudFormation's ${AWS::Region} and ${AWS::AccountId}. "*" stands
+where IAM knows no resource: states:SendTask*, batch:DescribeJobs. Lambda functions write logs besides.
+"""
+
+# Which roles have a use for an option.
+_NAMES: dict[str, tuple[str, ...]] = {
+    "bucket": ("producer", "consumer", "worker"),
+    "prefix": ("producer", "consumer", "worker"),
+    "kms_key": ("producer", "consumer", "worker"),
+    "queue": ("producer", "relay", "watcher", "worker", "machine"),
+    "table": ("producer", "consumer", "worker"),
+    "token_table": ("producer", "watcher", "worker"),
+    "topic": ("producer", "worker"),
+    "bus": ("producer", "worker"),
+    "activity": ("worker",),
+    "cluster": ("watcher", "machine"),
+    "task_definition": ("machine",),
+    "function": ("machine",),
+    "job_queue": ("machine",),
+    "job_definition": ("machine",),
+    "job": ("machine",),
+}
+# Which kinds of state have a use for an option of the machine's.
+_OF_KIND: dict[str, tuple[str, ...]] = {
+    "queue": ("sqs",),
+    "cluster": ("ecs", "ecs-sync"),
+    "task_definition": ("ecs", "ecs-sync"),
+    "pass_role": ("ecs", "ecs-sync"),
+    "function": ("lambda", "consumer"),
+    "job_queue": ("batch",),
+    "job_definition": ("batch",),
+    "job": ("glue",),
+}
+_SWITCHES: dict[str, tuple[tuple[str, ...], str]] = {
+    "pull": (("producer", "worker"), "reports by pull mode: no right to call Step Functions"),
+    "tags": (("producer", "worker"), "artifacts are tagged"),
+    "object_lock": (("producer", "worker"), "artifacts are locked"),
+    "no_list": (("consumer",), "without s3:ListBucket: a missing object then looks like a forbidden one"),
+}
+
+
+def configure_iam(parser: argparse.ArgumentParser) -> None:
+    """Declare ``stepout iam``."""
+    parser.usage = "%(prog)s ROLE [OPTION …]"
+    roles = "\n".join(f"  {name:10} {summary}" for name, (summary, _) in ROLES.items())
+    parser.epilog = f"roles:\n{roles}\n\n{_EXAMPLES}"
+    parser.add_argument("role", metavar="ROLE", choices=ROLES, help="one of those listed below")
+    parser.add_argument("--kind", choices=MACHINE_KINDS, help="machine: the kind of state, as in 'stepout asl'")
+    group = parser.add_argument_group("what it is narrowed to (names or ARNs)")
+    for name, roles_of in _NAMES.items():
+        group.add_argument(f"--{name.replace('_', '-')}", metavar="TEXT", help=", ".join(roles_of))
+    group.add_argument(
+        "--pass-role", action="append", metavar="ROLE", help="machine: task and execution role; repeatable"
+    )
+    for name, (roles_of, text) in _SWITCHES.items():
+        group.add_argument(f"--{name.replace('_', '-')}", action="store_true", help=f"{', '.join(roles_of)}: {text}")
+    where = parser.add_argument_group("where")
+    where.add_argument("--partition", default="aws", help="default: aws")
+    where.add_argument("--region", default="${AWS::Region}", help="default: ${AWS::Region}")
+    where.add_argument("--account", default="${AWS::AccountId}", help="default: ${AWS::AccountId}")
+    parser.set_defaults(run=_iam)
+
+
+def _iam(arguments: argparse.Namespace) -> int:
+    given = {name: getattr(arguments, name) for name in (*_NAMES, *_SWITCHES)}
+    uses = {**_NAMES, **{name: roles for name, (roles, _) in _SWITCHES.items()}}
+    strange = [name for name, value in given.items() if value and arguments.role not in uses[name]]
+    if (arguments.kind or arguments.pass_role) and arguments.role != "machine":
+        strange.append("kind" if arguments.kind else "pass_role")
+    if strange:
+        raise ConfigurationError(f"{arguments.role} has no use for --{strange[0].replace('_', '-')}")
+    _check_choice(arguments)
+    listing = not given.pop("no_list")
+    where = {name: getattr(arguments, name) for name in ("partition", "region", "account", "kind")}
+    scope = Scope(**given, **where, listing=listing, pass_roles=tuple(arguments.pass_role or ()))
+    document = policy(arguments.role, scope)
+    print_json(document, one_line=False)
+    left = _unfilled(document)
+    if left:
+        sys.stderr.write(f"stepout: to be filled in: {', '.join(left)}\n")
+    return 0
+
+
+def _check_choice(arguments: argparse.Namespace) -> None:
+    """Refuse an empty name, one that the kind of state has no use for, and two sources of tasks."""
+    for name in _NAMES:
+        if getattr(arguments, name) == "" and name != "prefix":
+            raise ConfigurationError(f"--{name.replace('_', '-')} is empty: leave it out for a placeholder")
+    for name, kinds in _OF_KIND.items():
+        if arguments.kind and getattr(arguments, name) and arguments.kind not in kinds:
+            raise ConfigurationError(f"{arguments.kind} has no use for --{name.replace('_', '-')}")
+    if arguments.role == "worker" and arguments.queue and arguments.activity:
+        raise ConfigurationError("a worker takes tasks from --queue or from --activity, not both")
+
+
+def _unfilled(document: object) -> list[str]:
+    """Return the placeholders that CloudFormation does not fill by itself."""
+    from stepout.asl.states import unfilled
+
+    return [f"${{{name}}}" for name in unfilled(document)]

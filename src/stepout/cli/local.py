@@ -1,0 +1,146 @@
+"""``stepout local`` and ``stepout demo``: AWS on this machine."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import logging
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stepout.cli.common import add_json, command_of, print_json
+from stepout.local.task import exit_code
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from stepout.local import LocalAws
+
+__all__ = ["configure_demo", "configure_local"]
+
+_LOCAL_EPILOG = """\
+examples:
+  stepout local                            (prints what to export; Ctrl-C ends it)
+  stepout local --port 4566 --json         (the same port every time, so that what was exported stays right)
+  stepout local -- pytest tests/           (runs the command with the environment set, exits with its code)
+  stepout local -- aws s3 ls
+
+Tasks that a state machine (or RunTask) starts are run as processes of this machine: the container definition's command
+with its environment, images ignored. Their output goes to standard error.
+"""
+
+_DEMO_EPILOG = """\
+examples:
+  stepout demo
+  stepout demo --keep results/             (leaves photograph, picture, table and document there)
+
+Needs the extras: pip install "stepout[all,local]"
+"""
+
+_POLL_SECONDS = 0.1
+_CHILD_GRACE_SECONDS = 10.0
+_NOT_FOUND = 127
+
+
+def configure_local(parser: argparse.ArgumentParser) -> None:
+    """Declare ``stepout local``."""
+    parser.epilog = _LOCAL_EPILOG
+    parser.add_argument(
+        "--port", type=int, help="the loopback port, the same for every run, such as 4566; default: any free one"
+    )
+    parser.add_argument("--region", default="us-east-1", help="the region that everything is in (us-east-1)")
+    add_json(parser)
+    parser.add_argument("command", nargs=argparse.REMAINDER, metavar="-- COMMAND", help="run this, then end")
+    parser.set_defaults(run=_local)
+
+
+def configure_demo(parser: argparse.ArgumentParser) -> None:
+    """Declare ``stepout demo``."""
+    parser.epilog = _DEMO_EPILOG
+    parser.add_argument(
+        "--keep", type=Path, metavar="DIR", help="leave photograph, picture, table and document in this folder"
+    )
+    parser.set_defaults(run=_demo)
+
+
+def _local(arguments: argparse.Namespace) -> int:
+    from stepout.local import LocalAws
+
+    command = command_of(arguments.command, "local") if arguments.command else []
+    with _logged(), LocalAws(port=arguments.port, region=arguments.region, on_output=_to_stderr) as aws:
+        if command:
+            return _run(aws, command)
+        _announce(aws, as_json=arguments.json)
+        while aws.alive:
+            time.sleep(_POLL_SECONDS)
+    sys.stderr.write("stepout: the local AWS ended by itself\n")
+    return 1
+
+
+@contextlib.contextmanager
+def _logged() -> Iterator[None]:
+    """Show what the local AWS has to say of its tasks."""
+    logger, handler = logging.getLogger("stepout.local"), logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("stepout: %(message)s"))
+    before = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before)
+
+
+def _to_stderr(container: str, line: str) -> None:
+    sys.stderr.write(f"[{container}] {line}\n")
+    sys.stderr.flush()
+
+
+def _announce(aws: LocalAws, *, as_json: bool) -> None:
+    if as_json:
+        print_json({"endpoint": aws.endpoint, "environ": aws.environ})
+    else:
+        head = f"# Local AWS at {aws.endpoint}: Step Functions, ECS, Lambda, S3, SQS, SNS. Ctrl-C ends it.\n"
+        sys.stdout.write(head + "".join(f"export {name}={shlex.quote(value)}\n" for name, value in aws.environ.items()))
+    sys.stdout.flush()
+
+
+def _run(aws: LocalAws, command: list[str]) -> int:
+    """Run the command in the foreground; it gets Ctrl-C from the terminal, and every SIGTERM from us."""
+    from stepout.callbacks.process.command import forwarding
+    from stepout.local.aws import clean_environment
+
+    program = shutil.which(command[0])
+    if program is None:
+        sys.stderr.write(f"stepout: there is no program {command[0]!r}\n")
+        return _NOT_FOUND
+    # A foreground command of the user's, with the user's own arguments.
+    child = subprocess.Popen([program, *command[1:]], env={**clean_environment(os.environ), **aws.environ})  # noqa: S603
+    try:
+        return exit_code(child.wait())
+    finally:
+        if child.poll() is None:
+            signal.signal(
+                signal.SIGTERM, signal.SIG_DFL
+            )  # The command line ignores a second one, the command need not.
+            with forwarding(child.send_signal, [signal.SIGTERM]):
+                child.terminate()
+                try:
+                    child.wait(_CHILD_GRACE_SECONDS)
+                except subprocess.TimeoutExpired:
+                    child.kill()
+                    child.wait()
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    from stepout.demo.scenario import run_demo
+
+    return run_demo(keep=arguments.keep)

@@ -1,0 +1,106 @@
+"""``stepout put``: a file becomes an artifact."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stepout.cli.common import add_json, add_store, artifact_entry, print_json, standard_input, store_settings
+from stepout.schemas.errors import ConfigurationError
+from stepout.schemas.text.json_text import load_json
+from stepout.terminal_progress import add_quiet, transfer_bar
+
+if TYPE_CHECKING:
+    from stepout.artifacts.manager import ArtifactManager
+    from stepout.artifacts.transfer.progress import Progress
+    from stepout.schemas.pointer import Pointer
+
+__all__ = ["configure_put"]
+
+_EPILOG = """\
+examples:
+  stepout put features features.parquet --bucket results-bucket --prefix runs
+  duckdb -c "COPY t TO '/dev/stdout' (FORMAT parquet)" | stepout put t - --media-type application/vnd.apache.parquet
+  stepout put model model.onnx --annotate version=3 --annotate 'metrics={"auc": 0.93}'
+
+The pointer is printed when the bytes are stored whole. Inside a task, the run's identity comes from STEPOUT_EXECUTION,
+STEPOUT_STATE and STEPOUT_ATTEMPT, bucket and prefix from STEPOUT_BUCKET and STEPOUT_PREFIX.
+"""
+
+_BLOCK_BYTES = 1 << 20
+
+
+def configure_put(parser: argparse.ArgumentParser) -> None:
+    """Declare ``stepout put``."""
+    parser.epilog = _EPILOG
+    parser.add_argument("name", metavar="NAME", help="the artifact's name: letters, digits, underscores")
+    parser.add_argument("file", metavar="FILE", help="a file or a folder, or - for standard input")
+    parser.add_argument("--bucket", help="default: STEPOUT_BUCKET")
+    parser.add_argument("--prefix", help="default: STEPOUT_PREFIX, or none")
+    parser.add_argument("--media-type", metavar="TYPE", help="default: by the file's extension")
+    parser.add_argument(
+        "--annotate",
+        action="append",
+        default=[],
+        type=_annotation,
+        metavar="KEY=VALUE",
+        help="JSON or text; repeatable",
+    )
+    parser.add_argument(
+        "--mode",
+        choices=("create", "overwrite"),
+        default="create",
+        help="create (default): never replace other content",
+    )
+    add_json(parser)
+    add_quiet(parser)
+    add_store(parser)
+    parser.set_defaults(run=_put)
+
+
+def _annotation(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        raise argparse.ArgumentTypeError(f"expected KEY=VALUE, got {text!r}")
+    try:
+        return name, load_json(value)
+    except ValueError:
+        return name, value
+
+
+def _put(arguments: argparse.Namespace) -> int:
+    from stepout.artifacts.listing import size_of_files
+
+    with store_settings(arguments), transfer_bar(quiet=arguments.quiet or arguments.json) as bar:
+        pointer = _write(_manager(arguments, bar), arguments)
+    if arguments.json:
+        print_json({"artifacts": [artifact_entry(arguments.name, pointer, size_of_files(pointer))]})
+    else:
+        print_json(pointer.to_dict(), one_line=False)
+    return 0
+
+
+def _manager(arguments: argparse.Namespace, bar: Progress | None) -> ArtifactManager:
+    from stepout import ArtifactManager
+
+    settings = {"STEPOUT_BUCKET": arguments.bucket, "STEPOUT_PREFIX": arguments.prefix}
+    environ = {**os.environ, **{name: value for name, value in settings.items() if value is not None}}
+    if not environ.get("STEPOUT_BUCKET"):
+        raise ConfigurationError("put: which bucket? Pass --bucket, or set STEPOUT_BUCKET. Nothing was written.")
+    return ArtifactManager.from_env(environ, progress=bar)
+
+
+def _write(manager: ArtifactManager, arguments: argparse.Namespace) -> Pointer:
+    options: dict[str, Any] = {"annotations": dict(arguments.annotate) or None, "mode": arguments.mode}
+    if arguments.media_type:
+        options["media_type"] = arguments.media_type
+    if arguments.file != "-" and Path(arguments.file).is_dir():
+        return manager.put_directory(arguments.name, Path(arguments.file), **options)
+    if arguments.file != "-":
+        return manager.put_file(arguments.name, Path(arguments.file), **options)
+    with manager.open(arguments.name, "wb", **options) as stream:
+        shutil.copyfileobj(standard_input(), stream, _BLOCK_BYTES)
+    return manager.pointers[arguments.name]

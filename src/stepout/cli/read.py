@@ -1,0 +1,172 @@
+"""``stepout get`` and ``stepout cat``: artifacts come back, verified."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from stepout.cli.common import (
+    add_document,
+    add_json,
+    add_reading,
+    artifact_entry,
+    artifacts_of,
+    human_size,
+    print_json,
+    print_table,
+    store_settings,
+)
+from stepout.cli.paths import add_paths, file_stem
+from stepout.schemas.errors import ConfigurationError
+from stepout.terminal_progress import add_quiet, counting, transfer_bar
+
+if TYPE_CHECKING:
+    import argparse
+
+    from stepout.artifacts.reading.artifact import Artifact
+
+__all__ = ["configure_cat", "configure_get", "target_paths"]
+
+_GET_EPILOG = """\
+examples:
+  stepout get pointer.json -o features.parquet --allow s3://results-bucket/runs/
+  stepout get output.json --name preview --allow s3://results-bucket/runs/
+  stepout get output.json -o results/ --allow s3://results-bucket/        (every artifact of the output)
+  stepout get map-results.json --all -o results/ --allow s3://results-bucket/       (of every output in it)
+  stepout get map-results.json --at '$[3]' --name table -o table.parquet --allow s3://results-bucket/
+  aws stepfunctions describe-execution … --query output --output text | stepout get - -o results/ --allow …
+
+A file is complete and verified, or it is not there: bytes go to a temporary file first. A file that exists is replaced
+only if -o names it.
+"""
+
+_CAT_EPILOG = """\
+examples:
+  stepout cat output.json --name summary --allow s3://results-bucket/runs/ | jq .
+
+Bytes leave as they arrive. If they turn out to be wrong the command fails with exit code 1 after some were written: use
+get where that is too late.
+"""
+
+
+def configure_get(parser: argparse.ArgumentParser) -> None:
+    """Declare ``stepout get``."""
+    parser.epilog = _GET_EPILOG
+    add_document(parser)
+    add_paths(parser)
+    parser.add_argument("--name", help="which artifact of a task output; default: all of them")
+    parser.add_argument(
+        "-o", "--output", metavar="PATH", help="a file, a folder (default: here), or - for standard output, as cat does"
+    )
+    add_json(parser)
+    add_quiet(parser)
+    add_reading(parser)
+    parser.set_defaults(run=_get)
+
+
+def configure_cat(parser: argparse.ArgumentParser) -> None:
+    """Declare ``stepout cat``."""
+    parser.epilog = _CAT_EPILOG
+    add_document(parser)
+    add_paths(parser, every=False)
+    parser.add_argument("--name", help="which artifact of a task output, if it has several")
+    add_quiet(parser)
+    add_reading(parser)
+    parser.set_defaults(run=_cat)
+
+
+def _get(arguments: argparse.Namespace) -> int:
+    if arguments.output == "-":
+        if arguments.json:
+            raise ConfigurationError(
+                "get: --json and -o - exclude each other, standard output holds the bytes or the JSON: leave one out. "
+                "Nothing was read."
+            )
+        return _cat(arguments)
+    with store_settings(arguments):
+        found = _chosen(artifacts_of(arguments), arguments.name)
+        keys = {name: "" if artifact.is_directory else artifact.pointer.key for name, artifact in found.items()}
+        paths = target_paths(keys, arguments.output)
+        sizes = {name: 0 if found[name].is_directory else found[name].size for name in paths}
+        with transfer_bar(quiet=arguments.quiet or arguments.json) as bar:
+            for name, path in paths.items():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                found[name].download(path, progress=counting(name, sizes, bar))
+    if arguments.json:
+        entries = [artifact_entry(name, found[name].pointer, sizes[name]) for name in paths]
+        print_json({"artifacts": [{**entry, "path": str(paths[entry["name"]])} for entry in entries]})
+    else:
+        rows = [(name, human_size(sizes[name]), str(path)) for name, path in paths.items()]
+        print_table(("NAME", "SIZE", "FILE"), rows)
+    return 0
+
+
+def _cat(arguments: argparse.Namespace) -> int:
+    with store_settings(arguments):
+        found = _chosen(artifacts_of(arguments), arguments.name)
+        if len(found) != 1:
+            raise ConfigurationError(f"cat: which one? Pass --name with one of {_listed(found)}")
+        ((name, artifact),) = found.items()
+        if artifact.is_directory:
+            raise ConfigurationError("cat: that is a directory of files; stepout get brings it here")
+        from stepout.artifacts.transfer.progress import counted
+
+        # A bar would stand amidst the bytes where these go to the terminal.
+        with transfer_bar(quiet=arguments.quiet or sys.stdout.isatty()) as bar, artifact.open() as stream:
+            count = counted(bar, name, artifact.size)
+            while block := stream.read(1 << 20):
+                sys.stdout.buffer.write(block)
+                count(len(block))
+    sys.stdout.buffer.flush()
+    return 0
+
+
+def _chosen(found: dict[str, Artifact], name: str | None) -> dict[str, Artifact]:
+    if name is None:
+        return found
+    if named := {path: each for path, each in found.items() if path.endswith(f".artifacts.{name}")}:  # with --all
+        return named
+    if name not in found:
+        raise ConfigurationError(f"there is no artifact {name!r} in the document, only {_listed(found)}")
+    return {name: found[name]}
+
+
+def _listed(found: dict[str, Artifact]) -> str:
+    return ", ".join(sorted(found)) or "none at all"
+
+
+def target_paths(keys: dict[str, str], output: str | None) -> dict[str, Path]:
+    """Decide where each artifact goes.
+
+    Args:
+        keys: The artifacts' keys by name; empty for a directory of files.
+        output: What ``-o`` says: a file for one artifact, a folder otherwise.
+
+    Returns:
+        A path for each name. One that a document had a say in (no file was named) never leaves the folder, is never
+        hidden, and never exists already.
+
+    Raises:
+        ConfigurationError: Several artifacts, one file; or a file that is there already.
+    """
+    folder = Path(output or ".")
+    named = output is not None and not output.endswith(("/", "\\")) and not folder.is_dir()
+    if named and len(keys) == 1:
+        return dict.fromkeys(keys, folder)
+    if named and len(keys) > 1:
+        raise ConfigurationError(f"get: {len(keys)} artifacts do not fit into one file; use -o {output}/ or --name")
+    paths = {name: folder / _file_name(file_stem(name), key) for name, key in keys.items()}
+    for path in paths.values():
+        if sum(path == other for other in paths.values()) > 1:
+            raise ConfigurationError(f"get: several artifacts would be {path}; use --at or --name. Nothing was read.")
+        if path.exists():
+            raise ConfigurationError(f"get: {path} is there already; name it with -o to replace it. Nothing was read.")
+    return paths
+
+
+def _file_name(name: str, key: str) -> str:
+    suffix = PurePosixPath(key).suffix
+    whole = name if name.endswith(suffix) else name + suffix
+    safe = "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in whole)
+    return safe.lstrip(".") or "artifact"

@@ -1,0 +1,211 @@
+"""``stepout run``: a command in any language becomes a task."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stepout.cli.common import command_of
+from stepout.schemas.errors import ConfigurationError, StepoutError
+from stepout.terminal_progress import add_quiet
+
+if TYPE_CHECKING:
+    from stepout.run.command import RunPlan
+
+__all__ = ["add_run_options", "configure_run", "report_misuse", "run_arguments"]
+
+_DESCRIPTION = """\
+Run any command as a task of a state machine: the entrypoint of a container in any language. It sends heartbeats,
+passes signals on, waits, uploads the outputs that you declare, and reports the outcome once: SendTaskSuccess with
+pointers to the outputs and the result, or SendTaskFailure with the exit code and the end of what was printed.
+"""
+
+_EPILOG = """\
+examples:
+  stepout run --output table=out/table.csv -- ./job.sh --day 2026-11-22
+  stepout run --output 'model=out/model-*.bin' --output 'part_*=out/part-*.csv' --dir plots=out/plots -- Rscript fit.R
+  stepout run --permanent 2,64-78 --retryable 75 --outputs-on-failure --output log=job.log -- ./job
+
+In a Dockerfile:  ENTRYPOINT ["stepout", "run", "--output", "table=/out/table.csv", "--"]
+                  CMD ["./job.sh"]
+
+outputs: NAME=PATH is one file or folder; a glob must match one file, unless the name has a *, as in
+part_*=out/part-*.csv: then each match becomes an artifact, named by what the wild card stands for. An output that is
+missing fails the task.
+
+the command's environment: STEPOUT_RESULT names a file for one small JSON object, the task's result. The task token is
+not in it. STEPOUT_INPUT, STEPOUT_BUCKET and the others are. A Python command may use stepout.open_task() as usual: its
+artifacts, its result and its failure go into the one report.
+
+stopping: SIGTERM is passed on, each time; shortly before the stop timeout what is left is killed, and
+Stepout.Interrupted is reported.
+
+exit codes: the command's own, if it failed (128+n if signal n killed it; 127 not found, 126 not executable; 1 for its
+own 3 and 4, which the cause holds); 0 when the outcome is delivered, 1 the outputs or the result were at fault, 2
+usage, 3 work done but outcome undelivered, 4 nobody waits any more, 143 and 130 after SIGTERM and SIGINT.
+"""
+
+_REPEATED = {"--output": "run_output", "--dir": "run_dir"}
+_SINGLE = {
+    "--permanent": "run_permanent",
+    "--retryable": "run_retryable",
+    "--stop-timeout": "run_stop_timeout",
+    "--tail": "run_tail",
+    "--result": "run_result",
+}
+_SWITCHES = {"--outputs-on-failure": "run_outputs_on_failure"}
+
+
+def add_run_options(parser: argparse.ArgumentParser) -> None:
+    """Declare what ``stepout run`` knows about a command: its outputs, its exit codes, how it is stopped.
+
+    The values land in attributes that begin with ``run_``; ``run_arguments`` turns them back into arguments.
+    """
+    group = parser.add_argument_group("the command's outputs and its end")
+    group.add_argument(
+        "--output",
+        dest="run_output",
+        action="append",
+        default=[],
+        metavar="NAME=PATH",
+        help="a file (or folder, or glob) that becomes the artifact NAME when the command has succeeded; repeatable",
+    )
+    group.add_argument(
+        "--dir",
+        dest="run_dir",
+        action="append",
+        default=[],
+        metavar="NAME=PATH",
+        help="a folder that becomes the artifact NAME, every file in it an object of its own; repeatable",
+    )
+    group.add_argument(
+        "--outputs-on-failure",
+        dest="run_outputs_on_failure",
+        action="store_true",
+        help="keep the outputs that are there when the command fails, too; the failure's cause then points to them",
+    )
+    _add_end(group)
+
+
+def _add_end(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--permanent",
+        dest="run_permanent",
+        metavar="CODES",
+        help="exit codes that fail as Stepout.Permanent, e.g. 2,64-78: trying again cannot help",
+    )
+    group.add_argument(
+        "--retryable",
+        dest="run_retryable",
+        metavar="CODES",
+        help="exit codes that fail as Stepout.Retryable, e.g. 75,137: trying again may help",
+    )
+    group.add_argument(
+        "--stop-timeout",
+        dest="run_stop_timeout",
+        metavar="SECONDS",
+        help="seconds from SIGTERM to SIGKILL, as in the task definition; default: STEPOUT_STOP_TIMEOUT, or 30",
+    )
+    group.add_argument(
+        "--tail",
+        dest="run_tail",
+        metavar="LINES[/BYTES]",
+        help="how much of standard error and output a failure's cause holds at most; default: 50/16384",
+    )
+    group.add_argument(
+        "--result",
+        dest="run_result",
+        metavar="PATH",
+        help="where the command leaves its result, a JSON object; default: a new file, named in STEPOUT_RESULT",
+    )
+
+
+def run_arguments(namespace: argparse.Namespace) -> list[str]:
+    """Return the arguments for ``stepout run`` that make ``add_run_options`` find the same values again.
+
+    Args:
+        namespace: What a parser with those options made.
+
+    Returns:
+        Without ``--`` and the command.
+    """
+    words: list[str] = []
+    for flag, member in _REPEATED.items():
+        words += [f"{flag}={value}" for value in getattr(namespace, member)]
+    for flag, member in _SINGLE.items():
+        value = getattr(namespace, member)
+        words += [] if value is None else [f"{flag}={value}"]
+    return words + [flag for flag, member in _SWITCHES.items() if getattr(namespace, member)]
+
+
+def configure_run(parser: argparse.ArgumentParser) -> None:
+    """Declare ``stepout run``."""
+    parser.usage = "stepout run [OPTION …] -- COMMAND [ARGUMENT …]"
+    parser.description = _DESCRIPTION
+    parser.epilog = _EPILOG
+    add_run_options(parser)
+    add_quiet(parser)
+    parser.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND", help="the program and its arguments")
+    parser.set_defaults(run=_run, prints=False)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from stepout.callbacks.lifecycle.signals import STOPS
+    from stepout.callbacks.process.command import noting
+
+    asked: list[int] = []
+    with noting(asked, STOPS):
+        from stepout.run.command import run_command
+
+        plan, stop_timeout = _plan(arguments)
+        return run_command(plan, os.environ, stop_timeout=stop_timeout, asked=asked)
+
+
+def report_misuse(message: str) -> None:
+    """Let the state that waits know that the arguments could not even be read, which the command line has said.
+
+    Args:
+        message: What is wrong with them.
+    """
+    from stepout.run.command import run_command
+
+    with contextlib.suppress(StepoutError):
+        run_command(ConfigurationError(f"stepout run: {message}"), os.environ)
+
+
+def _plan(arguments: argparse.Namespace) -> tuple[RunPlan | ConfigurationError, float | None]:
+    """What the arguments ask for; a mistake in them is handed on, since a state may wait to hear of it."""
+    from stepout.callbacks.process.exit_codes import ExitCodes
+    from stepout.callbacks.process.tail import tail_size
+    from stepout.run.command import RunPlan
+    from stepout.run.outputs import parse_outputs
+
+    try:
+        plan = RunPlan(
+            command=command_of(arguments.command, "run"),
+            outputs=parse_outputs(arguments.run_output, arguments.run_dir),
+            keep_on_failure=arguments.run_outputs_on_failure,
+            codes=ExitCodes.parse(arguments.run_permanent, arguments.run_retryable),
+            tail=tail_size(arguments.run_tail),
+            result=Path(arguments.run_result).absolute() if arguments.run_result else None,
+            quiet=arguments.quiet,
+        )
+        return plan, _seconds(arguments.run_stop_timeout)
+    except ConfigurationError as error:
+        return error, None
+
+
+def _seconds(text: str | None) -> float | None:
+    if text is None:
+        return None
+    seconds: float | None = None
+    with contextlib.suppress(ValueError):
+        seconds = float(text)
+    if seconds is None or not 1 <= seconds < float("inf"):
+        raise ConfigurationError(
+            "--stop-timeout must be a number of seconds, at least 1: stopTimeout in the task definition"
+        )
+    return seconds

@@ -1,0 +1,1 @@
+"""``stepout demo``: the whole way on a local AWS."""

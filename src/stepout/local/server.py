@@ -1,0 +1,49 @@
+"""``python -m stepout.local.server``: ministack, with the gate before its engine and a Python of its own for Lambda."""
+
+from __future__ import annotations
+
+import os
+import threading
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from stepout.local.engine import LocalEngine
+from stepout.local.gate import EngineGate
+
+__all__ = ["main"]
+
+_NOT_FOR_FUNCTIONS = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__")
+"""Variables that would lead a function's interpreter back to the packages of the one that started it."""
+
+
+def main() -> None:
+    """Serve until SIGTERM; ministack reads its settings from the environment, and ``STATE_DIR`` is where to write."""
+    for name in _NOT_FOR_FUNCTIONS:
+        os.environ.pop(name, None)
+    states, ecs = (import_module(f"ministack.services.{name}") for name in ("stepfunctions", "ecs"))
+    EngineGate(LocalEngine(states, ecs)).install()
+    _give_python(vars(import_module("ministack.core.lambda_runtime")))
+    import_module("ministack.app").main()
+
+
+def _give_python(runtime: dict[str, Any]) -> None:
+    detect, folder = runtime["_detect_runtime_binary"], Path(os.environ["STATE_DIR"]) / "python"
+
+    made = threading.Lock()
+
+    def python() -> str:
+        from stepout.local.lambda_runtime import python_runtime  # only those who call a function wait for it
+
+        with made:
+            return python_runtime(folder)
+
+    def detected(name: str) -> tuple[str, str]:
+        binary, script = detect(name)
+        return (python() if name.startswith("python") else binary), script
+
+    runtime["_detect_runtime_binary"] = detected
+
+
+if __name__ == "__main__":
+    main()

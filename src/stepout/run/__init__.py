@@ -1,0 +1,1 @@
+"""``stepout run``: a command in any language becomes a task."""

@@ -1,0 +1,60 @@
+"""How far long transfers of the command line are, on a terminal; nothing anywhere else."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterator
+
+    from stepout.artifacts.transfer.progress import Progress
+
+__all__ = ["add_quiet", "counting", "transfer_bar"]
+
+_LONG: Final = 8 << 20
+"""Bytes: what is smaller is one request, and draws no bar unless it takes a second."""
+
+
+def add_quiet(parser: argparse.ArgumentParser) -> None:
+    """Declare ``--quiet``."""
+    parser.add_argument("-q", "--quiet", action="store_true", help="show no progress; it is shown on a terminal only")
+
+
+@contextlib.contextmanager
+def transfer_bar(*, quiet: bool) -> Iterator[Progress | None]:
+    """Give what draws a bar for long transfers, if standard error is a terminal; whatever happens, its line is ended.
+
+    Args:
+        quiet: Whether to draw none in any case, as with ``--json`` and ``--quiet``.
+    """
+    if quiet:
+        yield None
+        return
+    from stepout.artifacts.transfer.progress import TerminalBar, progress_from
+
+    bar = progress_from("auto", least=_LONG)
+    try:
+        yield bar
+    finally:
+        if isinstance(bar, TerminalBar):
+            with contextlib.suppress(OSError, ValueError):  # the terminal may have gone
+                bar.close()
+
+
+def counting(name: str, sizes: dict[str, int], bar: Progress | None) -> Progress:
+    """Return a callback that draws one transfer and keeps how many bytes it has in all.
+
+    Args:
+        name: What the transfer is called here.
+        sizes: Takes the size, by that name.
+        bar: From ``transfer_bar``.
+    """
+
+    def heard(_name: str, done: int, total: int | None) -> None:
+        sizes[name] = done if total is None else total
+        if bar is not None:
+            bar(name, done, total)
+
+    return heard

@@ -1,0 +1,383 @@
+"""First reads without botocore: when they happen, when they must not, and that nothing else differs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from datetime import timedelta
+from importlib.util import find_spec
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from support.seaweed import READER
+from support.wire import Wire, operation
+
+from stepout.artifacts.allow import ANY_BUCKET, allowed_from
+from stepout.artifacts.reading.access import Access
+from stepout.artifacts.reading.artifact import Artifact
+from stepout.artifacts.s3 import cold_start as cold
+from stepout.artifacts.s3.clients import make_client, store_for
+from stepout.artifacts.s3.cold_start import ColdStore, cold_route
+from stepout.artifacts.s3.store import S3Store
+from stepout.schemas import Pointer
+from stepout.schemas.errors import (
+    AccessDeniedError,
+    ArtifactChangedError,
+    ArtifactNotFoundError,
+    ChecksumMismatchError,
+    ConfigurationError,
+    SizeMismatchError,
+    StepoutError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from support.seaweed import Identity, Seaweed
+
+# Not imported: whoever imports obstore before stepout does closes its route.
+pytestmark = pytest.mark.skipif(find_spec("obstore") is None, reason="obstore is not installed")
+
+DATA = os.urandom(10_000)
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home without files of botocore's."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture
+def wire(seaweed: Seaweed) -> Iterator[Wire]:
+    """A proxy before the server."""
+    with Wire(seaweed.endpoint) as found:
+        yield found
+
+
+def _environ(endpoint: str, identity: Identity = READER) -> dict[str, str]:
+    return {
+        "AWS_ACCESS_KEY_ID": identity.access_key,
+        "AWS_SECRET_ACCESS_KEY": identity.secret_key,
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ENDPOINT_URL_S3": endpoint,
+    }
+
+
+def _put(client: Any, bucket: str, data: bytes = DATA, key: str = "runs/a.bin") -> Pointer:
+    answer = client.put_object(Bucket=bucket, Key=key, Body=data)
+    checksum = {"sha256": hashlib.sha256(data).hexdigest()}
+    return Pointer(bucket=bucket, key=key, size=len(data), checksum=checksum, etag=answer["ETag"])
+
+
+def _artifact(pointer: Pointer, environ: dict[str, str], client: Any) -> Artifact:
+    """An artifact of this process, where botocore is loaded, read as if it were not."""
+    route = cold_route(pointer.bucket, environ=environ)
+    assert route is not None
+    store = ColdStore(pointer.bucket, route, lambda: S3Store(client, pointer.bucket), cold=lambda: True)
+    access = Access(allowed=allowed_from(ANY_BUCKET), client=client, _stores={pointer.bucket: store})
+    return Artifact(pointer, access)
+
+
+# A process of its own ----------------------------------------------------------------------------------------------
+
+START = """
+import json, os, signal, sys, threading
+import stepout
+pointer = json.loads(sys.argv[1])
+def resolve():
+    return stepout.resolve_artifact(pointer, allow=["s3://" + pointer["bucket"] + "/"])
+"""
+
+
+def _script(text: str, pointer: Pointer, environ: dict[str, str], home: Path) -> subprocess.Popen[str]:
+    unset = ("AWS_", "BOTO", "STEPOUT_")
+    kept = {name: value for name, value in os.environ.items() if not name.upper().startswith(unset)}
+    kept = {name: value for name, value in kept.items() if not name.upper().endswith("_PROXY")}
+    return subprocess.Popen(
+        [sys.executable, "-W", "error", "-c", START + text, json.dumps(pointer.to_dict())],
+        env={**kept, "HOME": str(home), **environ},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def _run(text: str, pointer: Pointer, environ: dict[str, str], home: Path) -> str:
+    process = _script(text, pointer, environ, home)
+    out, errors = process.communicate(timeout=60)
+    assert (errors, process.returncode) == ("", 0)
+    return out.strip()
+
+
+READS = """
+import hashlib
+read = []
+read.append(resolve().read_bytes())
+thread = threading.Thread(target=lambda: read.append(resolve().read_bytes()))
+thread.start()
+thread.join()
+assert [hashlib.sha256(each).hexdigest() for each in read] == [pointer["checksum"]["sha256"]] * 2
+print("botocore" in sys.modules)
+"""
+
+
+def test_small_reads_do_without_botocore(seaweed: Seaweed, seaweed_client: Any, bucket: str, home: Path) -> None:
+    """In the main thread and in others: verified bytes, a signature that the server checks, and no botocore."""
+    pointer = _put(seaweed_client, bucket)
+    assert _run(READS, pointer, _environ(seaweed.endpoint), home) == "False"
+
+
+def test_anything_in_doubt_goes_through_botocore(
+    seaweed: Seaweed, seaweed_client: Any, bucket: str, home: Path
+) -> None:
+    """A variable that is not known, a file with settings, or a large object; the bytes are the same."""
+    pointer, environ = _put(seaweed_client, bucket), _environ(seaweed.endpoint)
+    assert _run(READS, pointer, {**environ, "AWS_RETRY_MODE": "standard"}, home) == "True"
+    config = home / "config"
+    config.write_text("[default]\nretry_mode = standard\n")
+    assert _run(READS, pointer, {**environ, "AWS_CONFIG_FILE": str(config)}, home) == "True"
+    large = _put(seaweed_client, bucket, b"x" * 300_000, "runs/large")
+    assert _run(READS, large, environ, home) == "True"
+
+
+def test_credentials_are_those_of_the_moment(seaweed: Seaweed, seaweed_client: Any, bucket: str, home: Path) -> None:
+    """A process that wakes up with other ones in its environment uses them, without making its store anew."""
+    text = """
+artifact = resolve()
+artifact.read_bytes()
+os.environ["AWS_ACCESS_KEY_ID"], os.environ["AWS_SECRET_ACCESS_KEY"] = "stepout-admin", "stepout-admin-secret"
+artifact.read_bytes()
+print("botocore" in sys.modules)
+os.environ["AWS_SECRET_ACCESS_KEY"] = "wrong"
+try:
+    artifact.read_bytes()
+except stepout.AccessDeniedError:
+    print("denied", "botocore" in sys.modules)
+"""
+    pointer = _put(seaweed_client, bucket)
+    assert _run(text, pointer, _environ(seaweed.endpoint), home).split() == ["False", "denied", "True"]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_child_goes_the_ordinary_way(seaweed: Seaweed, seaweed_client: Any, bucket: str, home: Path) -> None:
+    """Obstore's threads stay behind in the parent, and a call in the child would never return."""
+    text = """
+artifact = resolve()
+artifact.read_bytes()
+child = os.fork()
+if not child:
+    artifact.read_bytes()
+    os._exit(7 if "botocore" in sys.modules else 8)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    assert _run(text, _put(seaweed_client, bucket), _environ(seaweed.endpoint), home) == "7"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no signals of this kind")
+def test_a_signal_is_handled_while_a_read_waits(seaweed_client: Any, bucket: str, home: Path, wire: Wire) -> None:
+    """The main thread's handlers run during a read that hangs, and one that raises ends the process at once."""
+    text = """
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(17))
+resolve().read_bytes()
+"""
+    fault = wire.when("GetObject", "stall")
+    process = _script(text, _put(seaweed_client, bucket), _environ(wire.endpoint), home)
+    assert fault.struck.wait(30)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=20)  # less than obstore's own limit
+    assert (process.returncode, errors) == (17, "")
+    assert wire.operations == ["GetObject"]
+
+
+# The same errors ---------------------------------------------------------------------------------------------------
+
+
+def _error(artifact: Artifact) -> StepoutError:
+    with pytest.raises(StepoutError) as caught:
+        artifact.read_bytes()
+    return caught.value
+
+
+@pytest.mark.parametrize("case", ["missing", "size", "larger", "changed", "damaged"])
+def test_errors_are_those_of_the_ordinary_way(
+    case: str, seaweed: Seaweed, seaweed_client: Any, bucket: str, wire: Wire
+) -> None:
+    """Missing, resized, replaced or damaged: the same class and the same words, from the client's answer."""
+    fields = _put(seaweed_client, bucket).to_dict()
+    changes: dict[str, dict[str, Any]] = {
+        "missing": {"key": "runs/none"},
+        "size": {"size": len(DATA) + 1},
+        "larger": {"size": len(DATA) - 1},
+        "changed": {"etag": '"0123456789abcdef0123456789abcdef"'},
+        "damaged": {"checksum": {"sha256": "0" * 64}},
+    }
+    classes = {"missing": ArtifactNotFoundError, "changed": ArtifactChangedError, "damaged": ChecksumMismatchError}
+    pointer = Pointer.from_dict({**fields, **changes[case]})
+    client = seaweed.client(READER, endpoint=wire.endpoint)
+    found = _error(_artifact(pointer, _environ(wire.endpoint), client))
+    requests = wire.operations
+    assert type(found) is classes.get(case, SizeMismatchError)
+    ordinary = _error(Artifact(pointer, Access(allowed=allowed_from(ANY_BUCKET), client=client)))
+    assert (type(found), str(found)) == (type(ordinary), str(ordinary))
+    assert requests == ["GetObject"] * (1 if case == "damaged" else 2)
+
+
+def test_a_denied_read_says_so_as_ever(seaweed: Seaweed, seaweed_client: Any, bucket: str) -> None:
+    """A wrong secret: 403, told by botocore's answer."""
+    pointer = _put(seaweed_client, bucket)
+    environ = {**_environ(seaweed.endpoint), "AWS_SECRET_ACCESS_KEY": "wrong"}
+    client = make_client(
+        endpoint_url=seaweed.endpoint, region="us-east-1", aws_access_key_id="nobody", aws_secret_access_key="wrong"
+    )
+    assert isinstance(_error(_artifact(pointer, environ, client)), AccessDeniedError)
+
+
+@pytest.mark.parametrize("kind", ["reset", "status", "lost", "truncate"])
+def test_a_broken_first_request_is_repeated(
+    kind: Any, seaweed: Seaweed, seaweed_client: Any, bucket: str, wire: Wire
+) -> None:
+    """Once, by the client, and the read succeeds."""
+    pointer = _put(seaweed_client, bucket)
+    wire.when("GetObject", kind)
+    client = seaweed.client(READER, endpoint=wire.endpoint)
+    assert _artifact(pointer, _environ(wire.endpoint), client).read_bytes() == DATA
+    assert wire.operations == ["GetObject", "GetObject"]
+
+
+def test_a_flipped_bit_is_found(seaweed: Seaweed, seaweed_client: Any, bucket: str, wire: Wire) -> None:
+    """Bytes that arrived without botocore are verified like all others."""
+    pointer = _put(seaweed_client, bucket)
+    wire.when("GetObject", "flip_answer")
+    client = seaweed.client(READER, endpoint=wire.endpoint)
+    assert isinstance(_error(_artifact(pointer, _environ(wire.endpoint), client)), ChecksumMismatchError)
+
+
+@pytest.mark.parametrize("limit", ["obstore's", "ours"])
+def test_a_server_that_stalls_costs_time_and_no_more(  # noqa: PLR0913, PLR0917 - fixtures
+    limit: str, seaweed: Seaweed, seaweed_client: Any, bucket: str, wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The request ends, or is left behind, and the client's is answered."""
+    if limit == "ours":
+        monkeypatch.setattr(cold, "_LONGEST_WAIT", 0.3)
+    else:
+        monkeypatch.setattr("stepout.artifacts.s3.route_obstore._WHOLE", timedelta(seconds=0.3))
+    pointer = _put(seaweed_client, bucket)
+    wire.when("GetObject", "stall")
+    client = seaweed.client(READER, endpoint=wire.endpoint)
+    assert _artifact(pointer, _environ(wire.endpoint), client).read_bytes() == DATA
+    assert wire.operations == ["GetObject", "GetObject"]
+
+
+def test_a_version_is_asked_for(seaweed_client: Any, bucket: str, wire: Wire) -> None:
+    """The pointer's, not the newest."""
+    seaweed_client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    old = seaweed_client.put_object(Bucket=bucket, Key="runs/a.bin", Body=DATA)["VersionId"]
+    new = seaweed_client.put_object(Bucket=bucket, Key="runs/a.bin", Body=b"new")["VersionId"]
+    checksum = {"sha256": hashlib.sha256(DATA).hexdigest()}
+    pointer = Pointer(bucket=bucket, key="runs/a.bin", size=len(DATA), checksum=checksum, version_id=old)
+    assert _artifact(pointer, _environ(wire.endpoint), seaweed_client).read_bytes() == DATA
+    assert len(wire.lines) == 1
+    assert f"versionId={old}" in wire.lines[0]
+    for version in (old, new):
+        seaweed_client.delete_object(Bucket=bucket, Key="runs/a.bin", VersionId=version)
+
+
+def test_everything_else_is_the_ordinary_stores(seaweed: Seaweed, seaweed_client: Any, bucket: str) -> None:
+    """Ranges, HEAD, links; and once botocore is there, small reads as well."""
+    pointer = _put(seaweed_client, bucket)
+    route = cold_route(bucket, environ=_environ(seaweed.endpoint))
+    assert route is not None
+    quick = store_for(seaweed_client, bucket, own=True)
+    store = ColdStore(bucket, route, lambda: quick)
+    assert repr(store) == f"ColdStore({bucket!r})"
+    assert store.head(pointer.key).size == len(DATA)
+    assert store.endpoint_url == seaweed.endpoint
+    assert store.presign(pointer.key, seconds=60).startswith(seaweed.endpoint)
+    with store.get_small(pointer.key, size=len(DATA)) as body:
+        assert b"".join(map(bytes, body.blocks())) == DATA
+    assert quick._kinds["GetObject"]  # type: ignore[attr-defined] # the request went through the ordinary store
+
+
+# Which store -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def fresh(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """This process, as if botocore had not been imported, in an environment that decides everything."""
+    for name in [each for each in os.environ if each.upper().startswith(("AWS_", "BOTO")) or "_proxy" in each.lower()]:
+        monkeypatch.delenv(name)
+    for name, value in {**_environ("http://127.0.0.1:9"), "AWS_DEFAULT_REGION": "eu-west-1"}.items():
+        monkeypatch.setenv(name, value)
+    others = {name: module for name, module in sys.modules.items() if name != "botocore"}
+    monkeypatch.setattr("stepout.artifacts.reading.access.sys", SimpleNamespace(modules=others))
+    return monkeypatch
+
+
+def _store(**options: Any) -> object:
+    return Access(allowed=allowed_from(ANY_BUCKET), **options).store("results")
+
+
+@pytest.mark.usefixtures("fresh")
+def test_an_access_makes_a_client_only_when_it_is_needed() -> None:
+    """And one for all of its buckets and threads, which takes the cold store's place."""
+    access = Access(allowed=allowed_from(ANY_BUCKET))
+    first = access.store("results")
+    assert isinstance(first, ColdStore)
+    assert isinstance(access.store("others"), ColdStore)
+    assert not access._own
+    assert first.endpoint_url == "http://127.0.0.1:9"
+    assert isinstance(access.store("results"), S3Store)
+    assert access.store("others").region == "eu-west-1"  # type: ignore[attr-defined]
+    assert len(access._own) == 1
+    assert first._ordinary() is access.store("results")
+
+
+@pytest.mark.usefixtures("fresh")
+def test_an_owner_or_a_client_keeps_reads_ordinary(seaweed_client: Any) -> None:
+    """Obstore cannot say whose bucket it expects, and a client that is passed is used."""
+    assert isinstance(_store(), ColdStore)
+    assert isinstance(_store(expected_bucket_owner="123456789012"), S3Store)
+    assert isinstance(_store(client=seaweed_client), S3Store)
+
+
+def test_without_obstore_reads_are_ordinary(fresh: pytest.MonkeyPatch) -> None:
+    """It is an extra."""
+    fresh.setitem(sys.modules, "obstore", None)
+    assert isinstance(_store(), S3Store)
+
+
+def test_a_profile_that_nobody_knows_is_an_error_as_ever(fresh: pytest.MonkeyPatch) -> None:
+    """And not a read without a profile."""
+    fresh.setenv("STEPOUT_S3_PROFILE", "nonsense")
+    with pytest.raises(ConfigurationError, match="nonsense"):
+        _store()
+
+
+def test_once_botocore_is_loaded_reads_are_ordinary(fresh: pytest.MonkeyPatch) -> None:
+    """Whoever imported it may have changed what it does."""
+    fresh.setattr("stepout.artifacts.reading.access.sys", sys)
+    assert isinstance(_store(), S3Store)
+
+
+def test_a_key_that_libraries_may_spell_differently_is_left_to_botocore(
+    seaweed: Seaweed, seaweed_client: Any, bucket: str, wire: Wire
+) -> None:
+    """Only keys that are the same in a URL take the route."""
+    pointer = _put(seaweed_client, bucket, key="runs/größe +.bin")
+    client = seaweed.client(READER, endpoint=wire.endpoint)
+    environ = _environ("http://127.0.0.1:9")  # nobody listens: a request there would fail first
+    reads: list[bytes] = []
+    thread = threading.Thread(target=lambda: reads.append(_artifact(pointer, environ, client).read_bytes()))
+    thread.start()
+    thread.join()
+    assert reads == [DATA]
+    assert [operation(line) for line in wire.lines] == ["GetObject"]
