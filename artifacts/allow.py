@@ -14,13 +14,10 @@ from typing import TYPE_CHECKING, Final, final
 from stepout.schemas.errors import ConfigurationError, NotAllowedError
 from stepout.schemas.runtime.environment import meant_for, warn_of_unknown
 from stepout.schemas.text.foreign_text import shown
-from stepout.schemas.text.locations import S3_ARN, TablePlace, key_fault, table_place
-from stepout.schemas.text.locations import split_s3_url as split_url
+from stepout.schemas.text.locations import S3_ARN, TablePlace, key_fault, split_s3_url, table_place
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-
-__all__ = ["ANY_BUCKET", "Allowed", "AnyBucket", "allowed_from", "from_env", "key_fault", "split_url"]
 
 ENVIRONMENT_NAME: Final = "STEPOUT_ALLOW"
 
@@ -169,7 +166,7 @@ def from_env(environ: Mapping[str, str] = os.environ) -> Allowed:
 
 def _rule(entry: object) -> _Rule:
     try:
-        bucket, prefix = split_url(entry if isinstance(entry, str) else "")
+        bucket, prefix = split_s3_url(entry if isinstance(entry, str) else "")
     except ValueError:
         bucket, prefix = "", ""
     bare = prefix.removesuffix("/")

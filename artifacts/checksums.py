@@ -16,25 +16,6 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-__all__ = [
-    "BLOCK",
-    "CRC_WIDTH",
-    "Crc",
-    "Digest",
-    "PartSum",
-    "best_crc",
-    "combine",
-    "combine_all",
-    "crc_function",
-    "crc_of",
-    "from_base64",
-    "has_native_crc64nvme",
-    "md5_of",
-    "pure_crc64nvme",
-    "sha256_of",
-    "to_base64",
-]
-
 Crc = Literal["crc64nvme", "crc32"]
 
 # hashlib lets go of the interpreter lock from 2,048 bytes on. For the microseconds that a small object takes, getting

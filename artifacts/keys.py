@@ -20,20 +20,6 @@ from stepout.schemas.problems import Problem
 if TYPE_CHECKING:
     from stepout.schemas import RunIdentity
 
-__all__ = [
-    "KEY_LIMIT",
-    "PREFIX_LIMIT",
-    "Layout",
-    "artifact_key",
-    "check_name",
-    "check_prefix",
-    "check_suffix",
-    "execution_parts",
-    "file_key",
-    "run_folder",
-    "safe_segment",
-]
-
 Layout = Literal["run", "fixed"]
 
 KEY_LIMIT: Final = 1024

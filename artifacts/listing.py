@@ -13,8 +13,6 @@ from stepout.schemas.pointer import Pointer
 from stepout.schemas.problems import Problem, item, member
 from stepout.schemas.text.json_text import load_json
 
-__all__ = ["FILES_LIMIT", "Entry", "is_directory", "parse_listing", "size_of_files"]
-
 LISTING_VERSION: Final = "directory/1"
 
 FILES_LIMIT: Final = 10_000

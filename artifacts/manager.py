@@ -11,7 +11,7 @@ from stepout.artifacts.run import resolve_run, utc_now
 from stepout.artifacts.s3.clients import payer_from_env, profile_from_env, store_for
 from stepout.artifacts.transfer.progress import progress_from
 from stepout.artifacts.writing import adopt as adoption
-from stepout.artifacts.writing.name_registry import Ledger
+from stepout.artifacts.writing.name_registry import NameRegistry
 from stepout.artifacts.writing.options import (
     check_bucket,
     check_client,
@@ -21,7 +21,7 @@ from stepout.artifacts.writing.options import (
     write_options,
 )
 from stepout.artifacts.writing.puts import Puts
-from stepout.artifacts.writing.writes import Outbox, check_mode
+from stepout.artifacts.writing.writes import Writes, check_mode
 from stepout.schemas import RunIdentity, dump_json
 from stepout.schemas.errors import ConfigurationError, StoreError
 from stepout.schemas.runtime.environment import meant_for, warn_of_unknown
@@ -40,8 +40,6 @@ if TYPE_CHECKING:
     from stepout.artifacts.writing.options import ObjectLock
     from stepout.artifacts.writing.writes import PutOptions
     from stepout.schemas import Pointer
-
-__all__ = ["ArtifactManager"]
 
 
 class ArtifactManager(Puts):
@@ -137,12 +135,12 @@ class ArtifactManager(Puts):
             "near": self._run.execution,
         }
         store, prefix = self._store_of(bucket, prefix)
-        self._outbox = Outbox(
+        self._outbox = Writes(
             store=store,
             folder=run_folder(prefix, self._run, layout=layout),
             defaults=defaults,
             settings=check_transfer(settings),
-            ledger=Ledger(),
+            ledger=NameRegistry(),
             clock=clock,
             progress=progress_from(progress),
         )

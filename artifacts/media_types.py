@@ -8,8 +8,6 @@ import re
 from pathlib import PurePath  # noqa: TC003 - the doctests use it
 from typing import Final
 
-__all__ = ["DEFAULT", "DIRECTORY", "JSON", "PARQUET", "TEXT", "extension_of", "media_type_of", "suffix_for"]
-
 DEFAULT: Final = "application/octet-stream"
 DIRECTORY: Final = "application/vnd.stepout.directory+json"
 JSON: Final = "application/json"

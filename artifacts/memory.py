@@ -32,8 +32,6 @@ from stepout.schemas.errors import (
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["MemoryStore", "StoredObject"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class StoredObject:

@@ -6,8 +6,6 @@ import os
 import re
 from typing import Final
 
-__all__ = ["path_fault"]
-
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _DRIVE = re.compile(r"[A-Za-z]:")
 _WINDOWS_ONLY = re.compile(r'[<>:"|?*]|[. ]$')

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-__all__ = ["MOST", "limit_of", "read_limit"]
-
 MOST: Final = 1 << 30
 """The limit where nobody says how much memory there is, and the highest that it gets, in bytes."""
 

@@ -31,7 +31,6 @@ from stepout.schemas.output import TaskOutput
 from stepout.schemas.pointer import Pointer
 from stepout.schemas.problems import Problem, invalid_document
 from stepout.schemas.search.locate import (
-    DocumentKind,
     survey,
 )
 from stepout.schemas.text.foreign_text import logger
@@ -42,9 +41,8 @@ if TYPE_CHECKING:
     from stepout.artifacts.reading.foreign import ForeignReference
     from stepout.artifacts.reading.result_writer import ChildResult
     from stepout.schemas.contract import Contract
+    from stepout.schemas.search.traversal import DocumentKind
 
-__all__ = ["Output", "ReadBudget", "Resolved", "read_result_writer", "resolve", "resolve_all", "resolve_artifact"]
-__all__ += ["resolve_output"]
 
 _log = logger("stepout.artifacts.resolve")
 

@@ -13,17 +13,6 @@ from stepout.schemas import RunIdentity
 from stepout.schemas.errors import ConfigurationError
 from stepout.schemas.identity import MAP_INDEX
 
-__all__ = [
-    "Clock",
-    "Random",
-    "new_run_id",
-    "process_nonce",
-    "resolve_run",
-    "rfc3339",
-    "utc_now",
-    "version",
-]
-
 Clock = Callable[[], datetime]
 """Returns the time, with its zone."""
 

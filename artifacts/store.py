@@ -20,26 +20,6 @@ from stepout.schemas.rules import POINTER_TEXTS
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-__all__ = [
-    "ARCHIVES",
-    "Arrived",
-    "ConflictError",
-    "Download",
-    "Encryption",
-    "Located",
-    "Mode",
-    "ObjectInfo",
-    "PartReceipt",
-    "Store",
-    "StoreProfile",
-    "TriesCompletion",
-    "UploadGoneError",
-    "WriteOptions",
-    "Written",
-    "etag_for_pointer",
-    "version_for_pointer",
-]
-
 Mode = Literal["create", "overwrite"]
 
 ARCHIVES: Final = frozenset({"GLACIER", "DEEP_ARCHIVE"})

@@ -266,11 +266,11 @@ def _ours_get(threads: int) -> Make:
 def _shared(job: Job) -> Any:
     """Resolve all pointers as one output, with the client that stepout builds."""
     import stepout
-    from stepout.artifacts.s3.fast_store import QuickStore
+    from stepout.artifacts.s3.fast_store import FastS3Store
 
     keys = [_key(job, number) for number in range(job.count)]
     document = {"stepout": "output/1", "artifacts": {f"n{at}": ours.pointer(job, key) for at, key in enumerate(keys)}}
-    store = QuickStore(ours.reading_client(job), job.bucket)  # what is read through without client=, made beforehand
+    store = FastS3Store(ours.reading_client(job), job.bucket)  # what is read through without client=, made beforehand
     return stepout.resolve_output(document, allow=[f"s3://{job.bucket}/"], client=store)
 
 

@@ -12,8 +12,6 @@ from stepout.schemas.errors import ConfigurationError
 if TYPE_CHECKING:
     from stepout.callbacks.task import Task
 
-__all__ = ["as_task"]
-
 
 def as_task(function: Callable[..., Any], open_task: Callable[[], Task], *, passes_task: bool) -> Callable[..., Any]:
     """Make each call of a function the block of a task; a mapping that it returns is merged into the task's result.

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
     from stepout.callbacks.protocols import Target
 
-__all__ = ["InputUrl", "Settings", "parse_input", "read_settings", "take_token"]
-
 _Number = TypeVar("_Number", int, float)
 
 _TOKENS = ("STEPOUT_TASK_TOKEN", "TASK_TOKEN")

@@ -44,8 +44,6 @@ from stepout.schemas.pull import Failure
 from stepout.schemas.runtime.s3_profile import payer_of, profile_words_from
 from stepout.schemas.text.json_text import load_json
 
-__all__ = ["NOTHING_REPORTED", "handler", "named"]
-
 NOTHING_REPORTED: Final = "Stepout.NothingReported"
 """The error's name where a task ended, reported nothing, and no more is known."""
 

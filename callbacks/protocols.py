@@ -12,8 +12,6 @@ if TYPE_CHECKING:
 
     from stepout.schemas import Pointer, RunIdentity
 
-__all__ = ["Artifacts", "KeptToProcess", "Target"]
-
 
 @runtime_checkable
 class Target(Protocol):

@@ -15,18 +15,6 @@ from stepout.callbacks.delivery.failure import clean
 from stepout.schemas import Problem, RunIdentity, invalid_document
 from stepout.schemas.errors import ConfigurationError
 
-__all__ = [
-    "ContainerEnd",
-    "Haste",
-    "StoppedTask",
-    "Verdict",
-    "cause_document",
-    "judge",
-    "run_of",
-    "stopped_task",
-    "task_from_detail",
-]
-
 TOKENS = ("STEPOUT_TASK_TOKEN", "TASK_TOKEN")
 """The variables that may hold the task token, as ``Task.from_env`` knows them."""
 
@@ -48,7 +36,7 @@ _UNDELIVERED = 3
 _SIGNALLED = 128
 
 
-class Haste(Enum):
+class Urgency(Enum):
     """How soon a failure may be reported without overtaking a success that is still on its way."""
 
     AT_ONCE = "nothing can be on its way: the container never ran"
@@ -120,7 +108,7 @@ class Verdict:
 
     error: str
     message: str
-    haste: Haste
+    haste: Urgency
     retryable: bool | None = None
 
 
@@ -229,7 +217,7 @@ def judge(task: StoppedTask, container: ContainerEnd | None) -> Verdict:
     code = container.exit_code if container is not None else None
     started = code is not None or task.stop_code != "TaskFailedToStart"
     late = code in (0, _UNDELIVERED)
-    haste = Haste.LATE if late else Haste.SOON if started else Haste.AT_ONCE
+    haste = Urgency.LATE if late else Urgency.SOON if started else Urgency.AT_ONCE
     error, what, retryable = _named(task, container, code)
     ended = "never started" if not started else "ended" if code is None else f"ended with exit code {code}"
     why = f" ECS says: {task.reason}" if task.reason else ""

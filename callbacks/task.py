@@ -12,15 +12,15 @@ from stepout.callbacks.decorator import as_task
 from stepout.callbacks.delivery.logs import redacted_logs
 from stepout.callbacks.delivery.redaction import Redactor
 from stepout.callbacks.environment import parse_input, read_settings, take_token
-from stepout.callbacks.lifecycle.completion import Ending, Flag
+from stepout.callbacks.lifecycle.completion import Completion, Flag
 from stepout.callbacks.lifecycle.document import DocumentRules
-from stepout.callbacks.lifecycle.heartbeat import Heart, interval_of
+from stepout.callbacks.lifecycle.heartbeat import Heartbeat, interval_of
 from stepout.callbacks.lifecycle.held_signals import HeldSignals, held_signals
 from stepout.callbacks.lifecycle.result import TaskResult
 from stepout.callbacks.lifecycle.signals import STOPS, Reactions, SignalGuard, grace_of
 from stepout.callbacks.lifecycle.startup_failure import report_stillborn
 from stepout.callbacks.protocols import KeptToProcess
-from stepout.callbacks.targets.fan_out import Reporter
+from stepout.callbacks.targets.fan_out import FanOut
 from stepout.schemas.errors import ConfigurationError, InvalidDocumentError, TaskError
 from stepout.schemas.runtime.environment import warn_of_unknown
 from stepout.schemas.runtime.process import Home, not_picklable
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
     from stepout.callbacks.protocols import Artifacts, Target
     from stepout.schemas import RunIdentity
     from stepout.schemas.contract import Contract
-
-__all__ = ["Task", "TaskOptions"]
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -106,7 +104,7 @@ class Task:
         jitter: Callable[[], float] = random.random,
         end_process: Callable[[int], object] = os._exit,
     ) -> None:
-        reporter = Reporter(targets)
+        reporter = FanOut(targets)
         redactor = reporter.redactor | Redactor([redact] if isinstance(redact, str) else redact)
         budget = DEFAULT_BUDGET if budget is None else check_budget(budget)
         self._make_artifacts = artifacts
@@ -116,14 +114,14 @@ class Task:
         self._entered = False
         self._redactor = redactor
         self._logs = redacted_logs(redactor)
-        self._ending = Ending(
+        self._ending = Completion(
             reporter,
             DocumentRules(contract=contract, budget=budget, spill=_known(spill), redactor=redactor),
             run=run,
             stop_timeout=_positive(30.0 if stop_timeout is None else stop_timeout),
             end_process=end_process,
         )
-        self._heart = Heart(reporter.heartbeat, interval_of(heartbeat), self._ending.nobody_waits, jitter=jitter)
+        self._heart = Heartbeat(reporter.heartbeat, interval_of(heartbeat), self._ending.nobody_waits, jitter=jitter)
         self._guard = SignalGuard(
             self._ending.fate,
             Reactions(heard=self._ending.signal_heard, overdue=self._ending.overdue),

@@ -18,19 +18,6 @@ from stepout.schemas.text.locations import split_s3_url, table_place
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-__all__ = [
-    "INDEX_MARK",
-    "INDEX_VARIABLES",
-    "array_index",
-    "checked_count",
-    "child_in",
-    "child_url",
-    "index_ranges",
-    "is_of_array",
-    "own_url",
-    "unfilled",
-]
-
 INDEX_VARIABLES: Final = ("AWS_BATCH_JOB_ARRAY_INDEX", "JOB_COMPLETION_INDEX")
 """Who is which child, as Batch and Kubernetes say it; of two that are set, the first one."""
 

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
     from stepout.schemas.output import TaskOutput
 
-__all__ = ["Contract"]
-
 _ARTIFACTS: Final = "$.artifacts"
 _MEDIA_TYPE: Final = re.compile(r"(?:[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]*|\*(?=/\*))/(?:[A-Za-z0-9!#$&^_.+-]+|\*)")
 _KINDS: Final = {

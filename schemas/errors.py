@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from stepout.schemas.pointer import Pointer
     from stepout.schemas.problems import Problem
 
+
 __all__ = [
     "AccessDeniedError",
     "ArrayIncompleteError",

@@ -13,8 +13,6 @@ from stepout.schemas.errors import ConfigurationError
 from stepout.schemas.problems import Problem, invalid_document, member
 from stepout.schemas.text.json_value import DEPTH_LIMIT, NotPlainError, copy_json, json_problems, plain_copy
 
-__all__ = ["MAP_INDEX", "RunIdentity", "producer_problems", "read_producer"]
-
 _COUNT: Final = re.compile(r"[0-9]{1,9}")
 
 MAP_INDEX: Final = re.compile(r"[0-9]{1,9}(?:-[0-9]{1,9})*")

@@ -13,8 +13,6 @@ from stepout.schemas.problems import Problem, invalid_document, member
 from stepout.schemas.text.json_text import dump_json
 from stepout.schemas.text.json_value import DEPTH_LIMIT, NotPlainError, copy_json, json_problems, plain_copy
 
-__all__ = ["OUTPUT_MEMBERS", "OUTPUT_VERSION", "TaskOutput", "is_pointer", "output_problems"]
-
 OUTPUT_VERSION = "output/1"
 
 

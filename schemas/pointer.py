@@ -18,8 +18,6 @@ from stepout.schemas.text.json_value import (
     plain_copy,
 )
 
-__all__ = ["POINTER_MEMBERS", "POINTER_VERSION", "Pointer", "pointer_problems", "read_pointer"]
-
 POINTER_VERSION = "pointer/1"
 
 

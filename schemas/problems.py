@@ -12,8 +12,6 @@ from stepout.schemas.errors import InvalidDocumentError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-__all__ = ["Problem", "describe_problems", "invalid_document", "item", "member", "tidy"]
-
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _LONGEST_NAME = 80
 

@@ -23,23 +23,6 @@ if TYPE_CHECKING:
     from stepout.schemas.identity import RunIdentity
     from stepout.schemas.text.locations import TablePlace
 
-__all__ = [
-    "FAILED",
-    "FAILURES_READ",
-    "FAILURE_LIMIT",
-    "ITEM_NAMES",
-    "SUCCEEDED",
-    "Failure",
-    "failure_item",
-    "failure_key",
-    "failure_prefix",
-    "is_failure_key",
-    "place_key",
-    "read_failure",
-    "read_item",
-    "success_item",
-]
-
 SUCCEEDED: Final = "SUCCEEDED"
 FAILED: Final = "FAILED"
 

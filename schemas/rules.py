@@ -18,9 +18,6 @@ from stepout.schemas.text.json_value import INTEGER_LIMIT
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["CHECKSUMS", "NAME", "OTHER_CHECKSUM", "POINTER_TEXTS", "PRODUCER_TEXTS", "Text", "kind_of", "whole"]
-__all__ += ["missing", "unexpected", "wrong_length", "wrong_name", "wrong_pattern", "wrong_range", "wrong_type"]
-__all__ += ["integer_problems", "no_checksum", "wrong_version"]
 
 _LINE: Final = r"[^\x00-\x1f\x7f-\x9f]*"
 # A dollar sign in a class is spelled \x24: some validators put Python's end anchor in the place of every dollar sign.

@@ -14,8 +14,6 @@ from stepout.schemas.text.json_text import dump_json
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["DEFAULT_BUDGET", "MAX_BUDGET", "OUTPUT_STEM", "RESULT_STEM", "Spill", "check_budget", "fit", "measure"]
-
 DEFAULT_BUDGET: Final = 64 * 1024
 """In bytes of UTF-8. Step Functions merges an output into its state, and 262,144 bytes are fatal there."""
 

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from jsonschema.protocols import Validator
     from referencing import Registry
 
-__all__ = ["SchemaName", "location_of", "registry", "schema", "validate"]
-
 SchemaName = Literal["pointer", "output"]
 
 _VERSIONS: dict[str, str] = {"pointer": POINTER_VERSION, "output": OUTPUT_VERSION}

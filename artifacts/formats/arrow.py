@@ -15,8 +15,6 @@ from stepout.schemas.errors import ConfigurationError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["Batches", "batches_of", "is_table"]
-
 _STREAM: Final = "__arrow_c_stream__"
 _ARRAY: Final = "__arrow_c_array__"
 _BATCH_ROWS: Final = 1 << 17

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-__all__ = ["Labelled", "chained", "labelled"]
-
 _LOOK_AHEAD: Final = 64 << 20
 """Arrow memory that is held to learn the types of columns with only nulls: a row group's, which is gathered anyway."""
 
@@ -55,7 +53,7 @@ def chained(items: Iterator[Any], opened: Opener) -> tuple[pa.Schema, Iterator[L
     Raises:
         ConfigurationError: There are no items, one is no table, or pandas' index does not go with the first one's.
     """
-    reader, schema, held = _Items(opened), _Schema(), []
+    reader, schema, held = _OpenedItems(opened), _Schema(), []
     numbered = enumerate(items)
     weight = 0
     for number, item in numbered:
@@ -92,7 +90,7 @@ class _Item:
     unknown: frozenset[str] = frozenset()
 
 
-class _Items:
+class _OpenedItems:
     """Opens items, and holds pandas' frames to the index of the first."""
 
     def __init__(self, opened: Opener) -> None:

@@ -14,8 +14,6 @@ from stepout.schemas.errors import ConfigurationError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["Conformer", "first_known", "is_unknown", "says_nothing"]
-
 
 class Conformer:
     """Brings batches to one schema.

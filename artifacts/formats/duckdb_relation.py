@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-__all__ = ["check_relation", "checked_values", "query_reader"]
-
 _PLAIN: Final = frozenset(
     [
         "boolean",

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     import PIL.Image
 
-__all__ = ["carried", "has_transparency", "plain_copy", "transpose"]
-
 _EXIF_HEADER: Final = b"Exif\0\0"
 _ORIENTATION: Final = 0x0112
 _XMP_TAG: Final = 700

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
 
     import PIL.Image
 
-__all__ = ["decoding_bytes", "metadata_bytes", "tag_bytes"]
-
 # Bytes that Pillow keeps for a pixel; 4 for every mode that is not here (ImagingNewPrologue in its Storage.c).
 _PIXEL: Final = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2, "I;16N": 2}
 _OTHER_PIXEL: Final = 4

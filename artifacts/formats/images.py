@@ -22,16 +22,6 @@ if TYPE_CHECKING:
 
     import PIL.Image
 
-__all__ = [
-    "EncodedImage",
-    "ImageFormat",
-    "check_format",
-    "check_options",
-    "decode_image",
-    "encode_image",
-    "is_image",
-]
-
 ImageFormat = Literal["png", "jpeg", "webp", "tiff"]
 
 

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-__all__ = ["FrameIndex", "frame_table", "is_frame"]
-
 _SHOWN: Final = 5
 
 

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-__all__ = ["ChunkBytes", "GroupDecoder", "TooMuchError"]
-
 _SLOT: Final = 8  # an offset, or a pair of levels and a bit of validity: what a value takes beside itself, in bytes
 _DECIMAL: Final = 32
 _WIDTHS: Final = {"BOOLEAN": 1, "INT32": 4, "INT64": 8, "INT96": 8, "FLOAT": 4, "DOUBLE": 8}

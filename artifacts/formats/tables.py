@@ -23,7 +23,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
-from stepout.artifacts.formats.arrow import Batches, batches_of, is_table
+from stepout.artifacts.formats.arrow import Batches, batches_of
 from stepout.artifacts.formats.conform import Conformer
 from stepout.schemas.errors import ConfigurationError
 
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 
     from stepout.artifacts.formats.chunks import Labelled
 
-__all__ = ["ROW_GROUP_BYTES", "Sink", "TableSource", "check_compression", "encode_table", "is_table", "table_source"]
-
 ROW_GROUP_BYTES: Final = 64 << 20
 """Arrow memory gathered into one row group, about."""
 
@@ -44,7 +42,7 @@ _MAGIC: Final = b"PAR1"
 _TRAILER: Final = 8
 
 
-class Sink(Protocol):
+class ByteWriter(Protocol):
     """Where the encoded file goes, in order."""
 
     def write(self, data: bytes, /) -> int:
@@ -98,7 +96,7 @@ def table_source(table: object) -> TableSource:
 
 
 def encode_table(
-    source: TableSource, sink: Sink, *, compression: str = "snappy", row_group_bytes: int = ROW_GROUP_BYTES
+    source: TableSource, sink: ByteWriter, *, compression: str = "snappy", row_group_bytes: int = ROW_GROUP_BYTES
 ) -> Mapping[str, Any]:
     """Write a table as one Parquet file.
 
@@ -335,7 +333,7 @@ def _culprits(group: pa.Table) -> Iterator[tuple[str, pa.DataType]]:
 class _Tail:
     """A file object for Arrow: passes everything on; keeps a copy as well, or drops it, once told."""
 
-    sink: Sink
+    sink: ByteWriter
     mode: Literal["pass", "keep", "drop"] = "pass"
     kept: list[bytes] = field(default_factory=list)
     closed: bool = False

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from stepout.artifacts.store import Store
     from stepout.schemas.pointer import Pointer
 
-__all__ = ["DOCUMENT_LIMIT", "Access", "Verify"]
-__all__ += ["checked_client", "checked_limit", "checked_owner", "checked_verify"]
 
 Verify = bool | Literal["sha256", "pinned"]
 """``True``: by the best checksum there is; ``"sha256"``: by SHA-256 or not at all; ``"pinned"`` or ``False``: the

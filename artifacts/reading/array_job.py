@@ -18,8 +18,6 @@ from stepout.schemas.errors import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["incomplete", "read_children"]
-
 Found = TypeVar("Found")
 
 _WEIGHT: Final = 64 << 10  # bytes: an output document's usual budget

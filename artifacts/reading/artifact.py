@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from stepout.artifacts.reading.access import DOCUMENT_LIMIT, Access, Verify, checked_limit, checked_verify
-from stepout.artifacts.reading.pinned_object import ALGORITHMS, Source, check_cap, drain, read_whole, verifier_for
+from stepout.artifacts.reading.pinned_object import ALGORITHMS, PinnedObject, check_cap, drain, read_whole, verifier_for
 from stepout.schemas.errors import ArtifactTooLargeError, ConfigurationError, InvalidDocumentError, UndecodableError
 from stepout.schemas.text.foreign_text import shown
 from stepout.schemas.text.json_text import json_memory, load_json
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from stepout.artifacts.reading.pinned_object import Verifier
     from stepout.artifacts.transfer.progress import ProgressSetting
     from stepout.schemas.pointer import Pointer
-
-__all__ = ["Artifact", "ForeignArtifact"]
 
 _TINY: Final = 64 << 10  # within any grant: looking that up takes longer than a small read should
 _SMALL: Final = 1 << 20  # what is smaller takes no memory that matters, however it is written: not worth counting
@@ -55,7 +53,7 @@ class Artifact:
     """
 
     def __init__(self, pointer: Pointer, access: Access, name: str | None = None) -> None:
-        self._source = Source(access, pointer)
+        self._source = PinnedObject(access, pointer)
         self._access = access
         self.pointer = pointer
         self.name = name
@@ -303,7 +301,7 @@ class Artifact:
         sources = [self._source]
         if self.is_directory:
             sources = [
-                Source(self._access, each.pointer) for each in self._entries() if parquet.is_parquet(each.pointer)
+                PinnedObject(self._access, each.pointer) for each in self._entries() if parquet.is_parquet(each.pointer)
             ]
         if not sources:
             msg = f"{self.url} is a directory without Parquet files"
@@ -415,7 +413,7 @@ class Artifact:
     def _fetch(self, entry: Entry, target: Path, count: Callable[[int], None] | None) -> None:
         from stepout.artifacts.reading.download import download_file
 
-        source = Source(self._access, entry.pointer)
+        source = PinnedObject(self._access, entry.pointer)
         download_file(source, verifier_for(entry.pointer, self._access.verify), target, count)
 
     def _parquet_read(

@@ -11,8 +11,6 @@ from typing import Final
 
 from stepout.schemas.errors import ConfigurationError, ReadBudgetError
 
-__all__ = ["ReadBudget", "Spending"]
-
 _REQUESTS: Final = 1_000
 _ENTRIES: Final = 100_000
 _BYTES: Final = 10 << 30  # what fits the largest disk of a Lambda

@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING, Any, NoReturn
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-__all__ = ["file_system"]
-
 _NOT_PICKLED = (
     "a dataset over artifacts cannot be pickled or copied: it reads through this process's client. Send the pointer "
     "(artifact.pointer.to_dict()) and resolve it there, or send a table"

@@ -12,14 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stepout.artifacts.paths import path_fault
-from stepout.artifacts.reading.pinned_object import Source, Verifier, drain
+from stepout.artifacts.reading.pinned_object import PinnedObject, Verifier, drain
 from stepout.artifacts.reading.preallocation import reserve
 from stepout.schemas.errors import NotAllowedError, StepoutError
 
 if TYPE_CHECKING:
     from stepout.artifacts.listing import Entry
-
-__all__ = ["download_file", "download_tree", "file_name", "target_of"]
 
 Count = Callable[[int], None]
 Fetch = Callable[["Entry", Path], object]
@@ -50,7 +48,7 @@ def target_of(path: Path, key: str) -> Path:
 # Files ------------------------------------------------------------------------------------------------------------
 
 
-def download_file(source: Source, verifier: Verifier, target: Path, count: Count | None = None) -> Path:
+def download_file(source: PinnedObject, verifier: Verifier, target: Path, count: Count | None = None) -> Path:
     """Download an object, verify it, and put it at ``target`` in one step.
 
     Args:
@@ -64,7 +62,7 @@ def download_file(source: Source, verifier: Verifier, target: Path, count: Count
 
     Raises:
         ChecksumMismatchError: The bytes are not those that were written; the temporary file is gone.
-        StoreError: As for ``Source.get``.
+        StoreError: As for ``PinnedObject.get``.
         OSError: The file could not be written (no such folder, full disk, …); the temporary file is gone.
     """
     with _named(target), _temporary_beside(target) as temporary:

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
     from stepout.schemas.pointer import Pointer
 
-__all__ = ["fsspec_path"]
-
 
 def fsspec_path(pointer: Pointer, *, endpoint_url: str | None, region: str | None, **options: Any) -> tuple[Any, str]:
     """Return a file system and a path in it, after one look at the object.

@@ -22,22 +22,20 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from stepout.artifacts.allow import split_url
 from stepout.artifacts.store import etag_for_pointer
 from stepout.schemas.errors import InvalidDocumentError
 from stepout.schemas.pointer import Pointer
 from stepout.schemas.problems import Problem, invalid_document, item, member
-from stepout.schemas.search.traversal import Part, called, looked_into
+from stepout.schemas.search.traversal import JsonRole, called, looked_into
 from stepout.schemas.text.json_text import SIZE_LIMIT, parse_json
 from stepout.schemas.text.json_value import DEPTH_LIMIT
+from stepout.schemas.text.locations import split_s3_url
 from stepout.schemas.text.signed_urls import holds_signed_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from stepout.artifacts.reading.access import Access
-
-__all__ = ["ForeignKind", "ForeignReference", "describe", "find_references", "load_foreign", "opened_texts"]
 
 ForeignKind = Literal["middy-store", "sqs-extended-client", "result-writer"]
 
@@ -97,13 +95,13 @@ def find_references(value: object) -> list[ForeignReference]:
     Raises:
         InvalidDocumentError: A reference has no bucket or no key.
     """
-    return list(_references(value, "$", Part.FREE, 2 * DEPTH_LIMIT))
+    return list(_references(value, "$", JsonRole.FREE, 2 * DEPTH_LIMIT))
 
 
-def _references(value: object, location: str, part: Part, room: int) -> Iterator[ForeignReference]:
+def _references(value: object, location: str, part: JsonRole, room: int) -> Iterator[ForeignReference]:
     if room == 0:
         return
-    if part is Part.FREE and called(value) is None:
+    if part is JsonRole.FREE and called(value) is None:
         found = _named(value, location) if isinstance(value, dict) else _pair(value, location)
         if found is not None:
             yield found
@@ -137,7 +135,7 @@ def _middy(reference: object, location: str) -> ForeignReference:
         raise invalid_document("the value", [Problem(location, "secret", message)], "Nothing was read.")
     named = _OBJECT_ARN.fullmatch(text) or _BY_PATH.fullmatch(text) or _BY_HOST.fullmatch(text)
     try:
-        bucket, key = named.groups() if named else split_url(text)
+        bucket, key = named.groups() if named else split_s3_url(text)
     except ValueError:
         bucket, key = "", ""
     return _made("middy-store", bucket, key, location)
@@ -210,7 +208,7 @@ def opened_texts(value: object, level: int = _TEXTS_IN_TEXTS) -> Any:
     >>> opened_texts({"body": '{"stepout": "output/1"}'})
     {'body': {'stepout': 'output/1'}}
     """
-    return _Opening().opened(value, "$", Part.FREE, level, 2 * DEPTH_LIMIT)
+    return _Opening().opened(value, "$", JsonRole.FREE, level, 2 * DEPTH_LIMIT)
 
 
 class _Opening:
@@ -219,7 +217,7 @@ class _Opening:
     def __init__(self) -> None:
         self._left = _TEXT_BUDGET
 
-    def opened(self, value: Any, location: str, part: Part, level: int, room: int) -> Any:
+    def opened(self, value: Any, location: str, part: JsonRole, level: int, room: int) -> Any:
         """Return the value with its texts parsed; itself where none was."""
         if isinstance(value, str):
             parsed = self._parsed(value, location) if level else value

@@ -10,9 +10,8 @@ import os
 import threading
 from typing import TYPE_CHECKING, Any, Final
 
-from stepout.artifacts import allow as allow_list
 from stepout.artifacts.reading.access import DOCUMENT_LIMIT
-from stepout.artifacts.reading.pinned_object import Source, check_cap, read_whole, verifier_for
+from stepout.artifacts.reading.pinned_object import PinnedObject, check_cap, read_whole, verifier_for
 from stepout.schemas.array import child_in, child_url, is_of_array, unfilled
 from stepout.schemas.errors import (
     AccessDeniedError,
@@ -35,15 +34,13 @@ from stepout.schemas.pull import (
 )
 from stepout.schemas.runtime.regions import NO_REGION, fallback_region
 from stepout.schemas.text.json_text import load_json
-from stepout.schemas.text.locations import table_place
+from stepout.schemas.text.locations import split_s3_url, table_place
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from stepout.artifacts.reading.access import Access
     from stepout.schemas.text.locations import TablePlace
-
-__all__ = ["CONNECTIONS", "Outcomes"]
 
 CONNECTIONS: Final = 16
 """Children of an array job that are read at once."""
@@ -104,7 +101,7 @@ class Outcomes:
 
 def _from_s3(url: str, access: Access, ours: Callable[[Failure], bool]) -> Any:
     try:
-        bucket, key = allow_list.split_url(url)
+        bucket, key = split_s3_url(url)
     except ValueError as error:
         raise invalid_document("the URL", [Problem("$", "pattern", "must be s3://bucket/key")]) from error
     try:
@@ -131,7 +128,7 @@ def _read(access: Access, bucket: str, key: str, limit: int) -> bytes:
 
     pointer = describe(access, ForeignReference("result-writer", bucket, key))
     check_cap(pointer, limit, instead="a document of this size is not read")
-    return read_whole(Source(access, pointer), verifier_for(pointer, access.verify is not False))
+    return read_whole(PinnedObject(access, pointer), verifier_for(pointer, access.verify is not False))
 
 
 def _no_success(

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from stepout.schemas.contract import Contract
     from stepout.schemas.identity import RunIdentity
 
-__all__ = ["Output", "make_output"]
-
 
 class Output(Mapping[str, Artifact]):
     """A task output: artifacts by name, the inline result, and who produced it.

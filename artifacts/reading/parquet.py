@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 from stepout.artifacts.formats.parquet_decoding import GroupDecoder, TooMuchError
 from stepout.artifacts.media_types import PARQUET
 from stepout.artifacts.reading.dataset import file_system
-from stepout.artifacts.reading.pinned_object import Source, check_cap, drain, read_whole, verifier_for
+from stepout.artifacts.reading.pinned_object import PinnedObject, check_cap, drain, read_whole, verifier_for
 from stepout.artifacts.reading.ranges import FetchedRanges
 from stepout.schemas.errors import (
     ArtifactTooLargeError,
@@ -38,8 +38,6 @@ if TYPE_CHECKING:
 
     from stepout.artifacts.reading.access import Verify
     from stepout.schemas.pointer import Pointer
-
-__all__ = ["Footer", "ParquetRead", "dataset_of", "footer_of", "is_parquet", "read_table"]
 
 WHOLE_BELOW: Final = 1 << 20
 """A file of at most this size is read and verified whole: that takes one request as well, in bytes."""
@@ -115,7 +113,7 @@ def _by_columns(pointer: Pointer, read: ParquetRead) -> bool:
 # Reading ----------------------------------------------------------------------------------------------------------
 
 
-def read_table(source: Source, read: ParquetRead) -> Any:
+def read_table(source: PinnedObject, read: ParquetRead) -> Any:
     """Read a table, or some of its columns and rows; see the module.
 
     Returns:
@@ -146,7 +144,7 @@ def read_table(source: Source, read: ParquetRead) -> Any:
     return _second_look(source, read, failed)
 
 
-def _second_look(source: Source, read: ParquetRead, failed: Exception) -> Any:
+def _second_look(source: PinnedObject, read: ParquetRead, failed: Exception) -> Any:
     """Tell damage from what the decoder does not like, by the checksum of the whole; decode again what was verified."""
     pointer = source.pointer
     verifier = verifier_for(pointer, verify=True)
@@ -179,7 +177,7 @@ def _undecodable(pointer: Pointer, error: Exception) -> UndecodableError:
     return UndecodableError(msg)
 
 
-def dataset_of(sources: Sequence[Source], read: ParquetRead) -> Any:
+def dataset_of(sources: Sequence[PinnedObject], read: ParquetRead) -> Any:
     """Return a ``pyarrow.dataset.Dataset`` over Parquet files, read in verified or pinned ranges as it is scanned.
 
     Its file system opens these files, as ``bucket/key``, and nothing else; neither of them can be pickled.
@@ -209,7 +207,7 @@ def dataset_of(sources: Sequence[Source], read: ParquetRead) -> Any:
         raise _undecodable(sources[0].pointer, error) from error
 
 
-def _dataset_file(source: Source, read: ParquetRead) -> _File:
+def _dataset_file(source: PinnedObject, read: ParquetRead) -> _File:
     by_ranges = read.pinned or (footer_of(source.pointer) is not None and read.verify != "sha256")
     return _ranges(source, read) if by_ranges and source.pointer.size > WHOLE_BELOW else _whole(source, read)
 
@@ -260,19 +258,19 @@ class _File:
             self.ranges.close()
 
 
-def _whole(source: Source, read: ParquetRead) -> _File:
+def _whole(source: PinnedObject, read: ParquetRead) -> _File:
     instead = 'download it, pass max_size=, or verify="pinned" to read ranges that are not verified'
     check_cap(source.pointer, read.max_size, instead=instead)
     return _File(read_whole(source, verifier_for(source.pointer, read.verify)), verified=not read.pinned)
 
 
-def _ranges(source: Source, read: ParquetRead) -> _File:
+def _ranges(source: PinnedObject, read: ParquetRead) -> _File:
     footer = None if read.pinned else footer_of(source.pointer)
     tail = b"" if read.pinned and footer is None else _tail(source, footer)
     return _File(ranges=FetchedRanges(source, tail), checked=footer is not None)
 
 
-def _tail(source: Source, footer: Footer | None) -> bytes:
+def _tail(source: PinnedObject, footer: Footer | None) -> bytes:
     """Fetch the end of the file in one request and compare the footer's digest."""
     assert footer is not None  # noqa: S101 - callers without one pin only
     pointer = source.pointer

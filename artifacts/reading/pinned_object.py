@@ -40,8 +40,6 @@ if TYPE_CHECKING:
     from stepout.artifacts.store import Download, ObjectInfo, Store
     from stepout.schemas.pointer import Pointer
 
-__all__ = ["Source", "Verifier", "check_cap", "drain", "read_whole", "reconnect_delay", "verifier_for"]
-
 ALGORITHMS: Final = ("sha256", "crc64nvme", "crc32")
 """What can be verified, best first; ``crc32`` only stands beside objects that stepout did not write."""
 
@@ -142,7 +140,7 @@ def check_cap(
 # The pinned object ------------------------------------------------------------------------------------------------
 
 
-class Source:
+class PinnedObject:
     """One object, held to the version that its pointer names.
 
     Args:
@@ -310,12 +308,12 @@ def _time(text: str | None) -> datetime | None:
 # Whole reads ------------------------------------------------------------------------------------------------------
 
 
-def read_whole(source: Source, verifier: Verifier) -> bytes:
+def read_whole(source: PinnedObject, verifier: Verifier) -> bytes:
     """Read all of an object into memory, allocated once, and verify it.
 
     Raises:
         ChecksumMismatchError: The bytes are not those that were written.
-        StoreError: As for ``Source.get``.
+        StoreError: As for ``PinnedObject.get``.
     """
     size = source.pointer.size
     if size <= _SMALL:
@@ -327,12 +325,12 @@ def read_whole(source: Source, verifier: Verifier) -> bytes:
     return data
 
 
-def _read_small(source: Source) -> bytes:
+def _read_small(source: PinnedObject) -> bytes:
     with closing(source.blocks()) as blocks:
         return b"".join(map(bytes, blocks))
 
 
-def _read_large(source: Source, verifier: Verifier) -> bytes:
+def _read_large(source: PinnedObject, verifier: Verifier) -> bytes:
     """Receive into place while another thread hashes what is there already."""
     memory = _Memory(source.pointer.size)
     hashing = Stage(verifier.update)
@@ -383,7 +381,7 @@ class _Memory:
             self._buffer = self._file.getbuffer()
 
 
-def drain(source: Source, *stages: Callable[[memoryview], object]) -> None:
+def drain(source: PinnedObject, *stages: Callable[[memoryview], object]) -> None:
     """Receive all of an object and take each block through all stages; large objects through a ``Pipeline``.
 
     Args:

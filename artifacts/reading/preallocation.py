@@ -7,8 +7,6 @@ import os
 import sys
 from typing import Final
 
-__all__ = ["reserve"]
-
 WORTHWHILE: Final = 64 << 20
 """Smaller files are written before anything is gained, in bytes."""
 

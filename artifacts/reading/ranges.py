@@ -5,15 +5,13 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING, Final
 
-from stepout.artifacts.reading.pinned_object import Source, Verifier
+from stepout.artifacts.reading.pinned_object import PinnedObject, Verifier
 from stepout.artifacts.reading.reader import ArtifactReader
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from stepout.schemas.errors import StepoutError
-
-__all__ = ["FetchedRanges"]
 
 _HOLE: Final = 8 << 10
 """Ranges with no more than this between them are fetched as one, in bytes."""
@@ -27,7 +25,7 @@ class FetchedRanges:
         tail: Its last bytes, where they have been read and verified already.
     """
 
-    def __init__(self, source: Source, tail: bytes) -> None:
+    def __init__(self, source: PinnedObject, tail: bytes) -> None:
         self._source = source
         self._tail = tail
         self._readers: list[ArtifactReader] = []

@@ -22,9 +22,7 @@ if TYPE_CHECKING:
 
     from _typeshed import WriteableBuffer
 
-    from stepout.artifacts.reading.pinned_object import Source, Verifier
-
-__all__ = ["ArtifactReader", "open_reader"]
+    from stepout.artifacts.reading.pinned_object import PinnedObject, Verifier
 
 BUFFER: Final = 1 << 20
 SKIP: Final = 256 << 10
@@ -43,7 +41,7 @@ class ArtifactReader(io.RawIOBase):
         tail: The last bytes of the object, where they have been read and verified already.
     """
 
-    def __init__(self, source: Source, verifier: Verifier, *, exact: bool = False, tail: bytes = b"") -> None:
+    def __init__(self, source: PinnedObject, verifier: Verifier, *, exact: bool = False, tail: bytes = b"") -> None:
         super().__init__()
         self._source = source
         self._verifier = verifier
@@ -258,6 +256,6 @@ class ArtifactReader(io.RawIOBase):
             raise ValueError(msg)
 
 
-def open_reader(source: Source, verifier: Verifier) -> io.BufferedReader:
+def open_reader(source: PinnedObject, verifier: Verifier) -> io.BufferedReader:
     """Return a buffered file over an object; see ``ArtifactReader``."""
     return io.BufferedReader(ArtifactReader(source, verifier), BUFFER)

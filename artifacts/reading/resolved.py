@@ -10,7 +10,7 @@ from stepout.artifacts.reading.output import Output, make_output
 from stepout.schemas.errors import InvalidDocumentError, NotAllowedError
 from stepout.schemas.pointer import Pointer
 from stepout.schemas.problems import Problem, invalid_document
-from stepout.schemas.search.locate import DocumentKind, check_version, find_documents, find_failures
+from stepout.schemas.search.locate import check_version, find_documents, find_failures
 from stepout.schemas.text.foreign_text import logger
 
 if TYPE_CHECKING:
@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     from stepout.artifacts.reading.access import Access
     from stepout.artifacts.reading.foreign import ForeignReference
     from stepout.schemas.pull import Failure
-
-__all__ = ["Resolved", "gathered", "make_foreign", "make_one", "read_pointer"]
+    from stepout.schemas.search.traversal import DocumentKind
 
 _log = logger("stepout.artifacts.resolve")
 

@@ -10,8 +10,6 @@ if TYPE_CHECKING:
     from stepout.artifacts.reading.pinned_object import Verifier
     from stepout.schemas.pointer import Pointer
 
-__all__ = ["Passes"]
-
 
 class Passes:
     """The checksums of bytes that are read in order from an object's start, once or several times.

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
     from stepout.artifacts.store import Store
 
-__all__ = ["checked_payer", "make_client", "payer_from_env", "profile_from_env", "profile_named", "store_for"]
-
 # A send of one block must fit in the connect timeout: urllib3 sets it on the socket until the request is out.
 _CONNECT_SECONDS = 20
 _READ_SECONDS = 60
@@ -185,11 +183,11 @@ def store_for(  # noqa: PLR0913 - keyword-only, each with its own meaning
             message = f"s3://{bucket}: no such bucket, the store that was passed as client holds {held.bucket!r} only"
             raise ArtifactNotFoundError(message)
         return cast("Store", held)
-    from stepout.artifacts.s3.fast_store import QuickStore
+    from stepout.artifacts.s3.fast_store import FastS3Store
     from stepout.artifacts.s3.store import S3Store
 
     settled = profile or profile_from_env()
-    make_signed, kind = None, QuickStore if own or client is None else S3Store
+    make_signed, kind = None, FastS3Store if own or client is None else S3Store
     if client is None:
         near = bucket if bucket.startswith("arn:") else near
         client = PerProcess(lambda: make_client(profile=settled, near=near), name="S3 client")

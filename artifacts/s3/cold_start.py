@@ -21,8 +21,8 @@ import threading
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from stepout.artifacts.s3.request_bodies import SMALL
-from stepout.artifacts.s3.request_template import Sample, is_plain_key
-from stepout.artifacts.s3.route_obstore import NativeRoute, may_wait_here, own_obstore
+from stepout.artifacts.s3.request_template import RequestTemplate, is_plain_key
+from stepout.artifacts.s3.route_obstore import ObstoreRoute, may_wait_here, own_obstore
 from stepout.artifacts.store import Arrived
 from stepout.schemas.text.foreign_text import logger
 
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from stepout.artifacts.store import Download, ObjectInfo, Store
-
-__all__ = ["ColdStore", "Place", "cold_route", "is_cold", "place_of"]
 
 _log = logger("stepout.artifacts")
 
@@ -64,7 +62,7 @@ _ENDPOINT: Final = re.compile(r"(https?://[a-z0-9.-]+(?::[0-9]+)?)/?")
 _BUCKET: Final = re.compile(r"(?!.*--)(?!.*-s3alias$)[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
 
 
-class Place(NamedTuple):
+class BucketAddress(NamedTuple):
     """Where a bucket is: the URL up to the key, the region to sign for, and whether the host names the bucket."""
 
     base: str
@@ -77,7 +75,7 @@ def is_cold() -> bool:
     return "botocore" not in sys.modules
 
 
-def place_of(bucket: str, environ: Mapping[str, str], *, by_path: bool = False) -> Place | None:
+def place_of(bucket: str, environ: Mapping[str, str], *, by_path: bool = False) -> BucketAddress | None:
     """Say where a bucket is, if the environment alone decides it, for botocore as well.
 
     Args:
@@ -95,13 +93,13 @@ def place_of(bucket: str, environ: Mapping[str, str], *, by_path: bool = False) 
     if given is None:
         host = "s3.amazonaws.com" if region == "us-east-1" else f"s3.{region}.amazonaws.com"
         base = f"https://{host}/{bucket}/" if by_path else f"https://{bucket}.{host}/"
-        return Place(base, region, virtual=not by_path) if _trusts_the_usual(environ) else None
+        return BucketAddress(base, region, virtual=not by_path) if _trusts_the_usual(environ) else None
     endpoint = _ENDPOINT.fullmatch(given)
     if endpoint is None or "amazonaws" in given:  # names of AWS's own have meanings: accelerate, FIPS, VPC endpoints
         return None
     if given.startswith("https:") and not _trusts_the_usual(environ):
         return None
-    return Place(f"{endpoint[1]}/{bucket}/", region, virtual=False)
+    return BucketAddress(f"{endpoint[1]}/{bucket}/", region, virtual=False)
 
 
 def _keys(environ: Mapping[str, str]) -> bool:
@@ -168,7 +166,7 @@ class _Credentials:
         )
 
 
-def cold_route(bucket: str, *, by_path: bool = False, environ: Mapping[str, str] | None = None) -> NativeRoute | None:
+def cold_route(bucket: str, *, by_path: bool = False, environ: Mapping[str, str] | None = None) -> ObstoreRoute | None:
     """Return obstore's route to a bucket, if the environment alone decides how it is reached and obstore may be used.
 
     Args:
@@ -183,7 +181,7 @@ def cold_route(bucket: str, *, by_path: bool = False, environ: Mapping[str, str]
     obstore = own_obstore()
     if obstore is None:
         return None
-    sample = Sample(
+    sample = RequestTemplate(
         base=place.base,
         headers={"user-agent": "stepout"},
         access_key="",
@@ -195,7 +193,7 @@ def cold_route(bucket: str, *, by_path: bool = False, environ: Mapping[str, str]
     origin = place.base.removesuffix("/") if place.virtual else place.base.removesuffix(f"/{bucket}/")
     where = {"endpoint": origin, "aws_endpoint_url_s3": origin, "virtual_hosted_style_request": place.virtual}
     nothing: dict[str, Any] = {"config": {}, "attributes": {}, "tags": None}
-    return NativeRoute(obstore, sample, _Credentials(found), bucket, where, nothing)
+    return ObstoreRoute(obstore, sample, _Credentials(found), bucket, where, nothing)
 
 
 class ColdStore:
@@ -209,7 +207,7 @@ class ColdStore:
     """
 
     def __init__(
-        self, bucket: str, route: NativeRoute, ordinary: Callable[[], Store], *, cold: Callable[[], bool] = is_cold
+        self, bucket: str, route: ObstoreRoute, ordinary: Callable[[], Store], *, cold: Callable[[], bool] = is_cold
     ) -> None:
         self.bucket = bucket
         self._route, self._ordinary, self._cold = route, ordinary, cold

@@ -14,8 +14,6 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-__all__ = ["close_half_used"]
-
 _FIRST_ERROR = 300
 
 

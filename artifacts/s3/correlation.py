@@ -22,18 +22,6 @@ from stepout.artifacts.checksums import to_base64
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = [
-    "CHECKSUM_MEMBERS",
-    "etag_of",
-    "foreign_completion",
-    "foreign_download",
-    "foreign_part",
-    "foreign_put",
-    "foreign_start",
-    "is_md5_of",
-    "other_etag",
-]
-
 CHECKSUM_MEMBERS: Final = {"sha256": "ChecksumSHA256", "crc64nvme": "ChecksumCRC64NVME", "crc32": "ChecksumCRC32"}
 
 _MD5: Final = re.compile(r'"?([0-9a-fA-F]{32})"?')

@@ -27,8 +27,6 @@ from stepout.schemas.errors import (
 if TYPE_CHECKING:
     from stepout.schemas.errors import StepoutError
 
-__all__ = ["CREDENTIALS_REFUSED", "IAM_ACTION", "Answer", "classify", "translate"]
-
 IAM_ACTION = {
     "PutObject": "s3:PutObject",
     "CreateMultipartUpload": "s3:PutObject",
@@ -95,7 +93,7 @@ _DENIED, _MISSING, _CONFLICT, _PRECONDITION, _SERVER, _NOT_IMPLEMENTED = 403, 40
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answer:
+class S3Answer:
     """What S3 said, as far as it matters here.
 
     Attributes:
@@ -119,7 +117,7 @@ class Answer:
     client_region: str | None = None
 
 
-def classify(answer: Answer) -> StepoutError:
+def classify(answer: S3Answer) -> StepoutError:
     """Turn S3's answer into the error to raise."""
     for rule in (_identity, _denied, _wrong_region, _absent, _condition, _integrity, _unsupported, _busy):
         error = rule(answer)
@@ -128,19 +126,19 @@ def classify(answer: Answer) -> StepoutError:
     return StoreError(_say(answer, f"S3 answered {answer.status} {answer.code}", answer.detail))
 
 
-def _say(answer: Answer, what: str, advice: str = "") -> str:
+def _say(answer: S3Answer, what: str, advice: str = "") -> str:
     text = f"{answer.operation} {answer.subject}: {what}"
     return f"{text}. {advice}".rstrip(". ") if advice else text
 
 
-def _payer(answer: Answer) -> str:
+def _payer(answer: S3Answer) -> str:
     """Name the setting, where S3 itself says that whoever asks has to pay."""
     if "requester" not in answer.detail.lower():
         return ""
     return '. Its readers pay: say request_payer="requester" (STEPOUT_REQUEST_PAYER=requester)'
 
 
-def _identity(answer: Answer) -> StepoutError | None:
+def _identity(answer: S3Answer) -> StepoutError | None:
     if answer.code in _EXPIRED:
         advice = "Temporary credentials were copied or not renewed; use the task role, which rotates by itself"
         return AccessDeniedError(_say(answer, f"the credentials have expired ({answer.code})", advice))
@@ -154,7 +152,7 @@ def _identity(answer: Answer) -> StepoutError | None:
     return None
 
 
-def _denied(answer: Answer) -> StepoutError | None:
+def _denied(answer: S3Answer) -> StepoutError | None:
     if answer.code.startswith(_KMS):
         advice = "The caller needs kms:GenerateDataKey to write and kms:Decrypt to read, on an enabled key"
         return AccessDeniedError(_say(answer, f"KMS refused ({answer.code})", advice))
@@ -181,7 +179,7 @@ def _denied(answer: Answer) -> StepoutError | None:
     return AccessDeniedError(_say(answer, "access denied", advice))
 
 
-def _wrong_region(answer: Answer) -> StepoutError | None:
+def _wrong_region(answer: S3Answer) -> StepoutError | None:
     if answer.code not in _WRONG_REGION and answer.status not in (301, 307):
         return None
     where = f"in {answer.region}" if answer.region else "in another region"
@@ -190,7 +188,7 @@ def _wrong_region(answer: Answer) -> StepoutError | None:
     return ConfigurationError(_say(answer, f"the bucket is {where}{asked} ({answer.code})", advice))
 
 
-def _absent(answer: Answer) -> StepoutError | None:
+def _absent(answer: S3Answer) -> StepoutError | None:
     if answer.code == "NoSuchBucket":
         return ArtifactNotFoundError(_say(answer, "the bucket does not exist", "Check its name and the endpoint"))
     if answer.code == "NoSuchUpload":
@@ -204,7 +202,7 @@ def _absent(answer: Answer) -> StepoutError | None:
     return None
 
 
-def _condition(answer: Answer) -> StepoutError | None:
+def _condition(answer: S3Answer) -> StepoutError | None:
     if answer.status == _PRECONDITION or answer.code == "PreconditionFailed":
         if answer.operation in _READS:
             return ArtifactChangedError(_say(answer, "the object has changed since it was written (412)"))
@@ -214,7 +212,7 @@ def _condition(answer: Answer) -> StepoutError | None:
     return None
 
 
-def _integrity(answer: Answer) -> StepoutError | None:
+def _integrity(answer: S3Answer) -> StepoutError | None:
     if answer.code in _BAD_CHECKSUM and answer.operation == "CompleteMultipartUpload":
         advice = f"If it is a server without full-object checksums, set STEPOUT_S3_PROFILE=compatible; {_PROBE}"
         what = f"the server does not find the checksum of the parts that it took ({answer.code})"
@@ -229,7 +227,7 @@ def _integrity(answer: Answer) -> StepoutError | None:
     return None
 
 
-def _unsupported(answer: Answer) -> StepoutError | None:
+def _unsupported(answer: S3Answer) -> StepoutError | None:
     """Say what to do about a server that is not AWS's: one that lacks something, or refuses a header."""
     lacking = answer.status == _NOT_IMPLEMENTED or answer.code == "NotImplemented"
     refused = answer.status in _REFUSED and answer.operation in _PROFILED
@@ -253,7 +251,7 @@ def _with(detail: str, advice: str) -> str:
     return f"{detail.rstrip('. ')}. {advice}" if detail else advice
 
 
-def _busy(answer: Answer) -> StepoutError | None:
+def _busy(answer: S3Answer) -> StepoutError | None:
     if answer.code in _BUSY or answer.status >= _SERVER or answer.status == 429:  # noqa: PLR2004 - Too Many Requests
         what = f"the store went on answering {answer.status} {answer.code}"
         return StoreUnavailableError(_say(answer, what, "Trying again later may help"))
@@ -323,11 +321,11 @@ def _detail(said: Any) -> str:
     return f"{message.rstrip('. ')} ({header})" if header and str(header) not in message else message
 
 
-def _answer(response: Any, operation: str, subject: str, client_region: str | None) -> Answer:
+def _answer(response: Any, operation: str, subject: str, client_region: str | None) -> S3Answer:
     said = response.get("Error", {})
     meta = response.get("ResponseMetadata", {})
     headers = meta.get("HTTPHeaders", {})
-    return Answer(
+    return S3Answer(
         operation=operation,
         code=str(said.get("Code", "")),
         status=int(meta.get("HTTPStatusCode", 0)),

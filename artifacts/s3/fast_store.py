@@ -1,4 +1,4 @@
-"""``QuickStore``: an ``S3Store`` on which small objects cost a fraction.
+"""``FastS3Store``: an ``S3Store`` on which small objects cost a fraction.
 
 The first request of a kind goes the ordinary way, through boto3, and is looked at as it leaves. Later ones like it take
 a route that costs less: obstore's where it is installed and can do everything that this kind asks for (``native``),
@@ -7,7 +7,7 @@ a plain success is repeated on the ordinary way: errors, retries and redirects a
 written by a request whose answer was lost is recognized as every other one is (``commit``).
 
 ``ArtifactManager`` and ``resolve`` use it where they build the client. A client that is passed in is used as it is;
-``QuickStore(client, bucket)`` in its place asks for the routes, ``boto3.client("s3")`` is how to do without.
+``FastS3Store(client, bucket)`` in its place asks for the routes, ``boto3.client("s3")`` is how to do without.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from stepout.artifacts.s3.correlation import foreign_download, foreign_put, is_md5_of
 from stepout.artifacts.s3.job_signals import from_handler
-from stepout.artifacts.s3.preconnect import Warm
+from stepout.artifacts.s3.preconnect import Preconnections
 from stepout.artifacts.s3.request_bodies import SMALL
 from stepout.artifacts.s3.request_template import is_plain_key, sample_of
 from stepout.artifacts.s3.route_botocore import light_route
@@ -35,12 +35,10 @@ from stepout.schemas.text.foreign_text import logger
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from stepout.artifacts.s3.request_template import Sample
-    from stepout.artifacts.s3.route_botocore import LightRoute
-    from stepout.artifacts.s3.route_obstore import NativeRoute
+    from stepout.artifacts.s3.request_template import RequestTemplate
+    from stepout.artifacts.s3.route_botocore import BotocoreRoute
+    from stepout.artifacts.s3.route_obstore import ObstoreRoute
     from stepout.artifacts.store import Download, ObjectInfo, WriteOptions
-
-__all__ = ["QuickStore"]
 
 _log = logger("stepout.artifacts")
 
@@ -56,23 +54,23 @@ class _Kind:
     """Requests that differ in key, body and media type only; their routes are made when there is a second one."""
 
     options: WriteOptions | None
-    sample: Sample | None
+    sample: RequestTemplate | None
     client: Any
     bucket: str
     etags_are_md5: bool = False
     """Whether the one that was looked at got the MD5 of its body for an ETag, as without KMS."""
 
     @cached_property
-    def light(self) -> LightRoute | None:
+    def light(self) -> BotocoreRoute | None:
         return None if self.sample is None else light_route(self.client, self.sample)
 
     @cached_property
-    def native(self) -> NativeRoute | None:
+    def native(self) -> ObstoreRoute | None:
         return None if self.sample is None else native_route(self.sample, self.client, self.bucket)
 
 
 @dataclass
-class _Patience:
+class _RouteBackoff:
     """Stops asking routes for a while that failed several times in a row: each failure costs a request."""
 
     clock: Callable[[], float]
@@ -89,7 +87,7 @@ class _Patience:
             self.until = self.clock() + _PAUSE_SECONDS
 
 
-class QuickStore(S3Store):
+class FastS3Store(S3Store):
     """One bucket through a boto3 client, small objects by the cheapest route that is safe.
 
     Args:
@@ -113,12 +111,12 @@ class QuickStore(S3Store):
     ) -> None:
         super().__init__(client, bucket, **options)
         self._with_obstore, self._with_light = obstore, light
-        self._patience = _Patience(clock)
+        self._patience = _RouteBackoff(clock)
         self._slot = threading.local()
         self._learning = threading.Lock()
         self._taught_by: Any = None
         self._kinds: dict[str, list[_Kind]] = {"PutObject": [], "GetObject": []}
-        self._warm: Warm | None = None
+        self._warm: Preconnections | None = None
 
     def renew(self) -> None:
         """In a forked child, take new locks; it learns anew, since its client is another one."""
@@ -172,10 +170,10 @@ class QuickStore(S3Store):
         with self._warmed().connection():
             yield
 
-    def _warmed(self) -> Warm:
+    def _warmed(self) -> Preconnections:
         with self._learning:
             if self._warm is None or self._warm.client is not self._client:
-                self._warm = Warm(self._client, self.bucket, "CreateMultipartUpload")
+                self._warm = Preconnections(self._client, self.bucket, "CreateMultipartUpload")
             return self._warm
 
     # The routes --------------------------------------------------------------------------------------------------
@@ -208,7 +206,7 @@ class QuickStore(S3Store):
             return None
         return Written(etag=answer["ETag"], version_id=_version(answer["VersionId"]))
 
-    def _routes(self, kind: _Kind) -> tuple[NativeRoute | None, LightRoute | None]:
+    def _routes(self, kind: _Kind) -> tuple[ObstoreRoute | None, BotocoreRoute | None]:
         native = kind.native if self._with_obstore and may_wait_here() else None
         return native, kind.light if self._with_light and native is None else None
 

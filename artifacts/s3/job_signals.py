@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import CodeType
 
-__all__ = ["from_handler"]
-
 
 def from_handler(error: BaseException) -> BaseException | None:
     """Return the exception that a signal's handler raised, if it is this one or is what this one came of.

@@ -16,12 +16,10 @@ from urllib.parse import urlsplit
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["Warm"]
-
 _LONGEST_WAIT: Final = 1.0
 
 
-class Warm:
+class Preconnections:
     """Connections to where a client sends requests of one kind.
 
     Members of botocore and urllib3 that are not public are needed. Where a version has none, behind a proxy, and where

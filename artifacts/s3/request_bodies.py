@@ -11,8 +11,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Self
 
-__all__ = ["SMALL", "ViewBody", "Views", "request_body"]
-
 SMALL = 256 * 1024
 """Up to here one copy is cheaper than a body object, and head and body leave in one send."""
 

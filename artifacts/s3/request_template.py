@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Sample", "is_plain_key", "sample_of", "scope_of"]
-
 _PLAIN: Final = re.compile(r"(?:[A-Za-z0-9_-][A-Za-z0-9._-]*/)*[A-Za-z0-9_-][A-Za-z0-9._-]*")
 _AUTHORIZATION: Final = re.compile(
     r"AWS4-HMAC-SHA256 Credential=([^/,]+)/[0-9]{8}/([^/,]+)/(s3)/aws4_request, SignedHeaders=([^,]+), Signature=\w+"
@@ -50,7 +48,7 @@ def is_plain_key(key: str) -> bool:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sample:
+class RequestTemplate:
     """What requests of one kind have in common.
 
     Attributes:
@@ -78,7 +76,7 @@ def scope_of(authorization: str) -> tuple[str, str, str, frozenset[str]] | None:
     return (match[1], match[2], match[3], frozenset(match[4].split(";"))) if match else None
 
 
-def sample_of(url: str, headers: Mapping[str, str], key: str) -> Sample | None:
+def sample_of(url: str, headers: Mapping[str, str], key: str) -> RequestTemplate | None:
     """Learn from a request as it was sent.
 
     Args:
@@ -96,7 +94,7 @@ def sample_of(url: str, headers: Mapping[str, str], key: str) -> Sample | None:
     constant = {name: value for name, value in found.items() if name not in _OF_ONE_REQUEST}
     if scope is None or not path.endswith(f"/{key}") or any(name.startswith(_FOREIGN) for name in constant):
         return None
-    return Sample(
+    return RequestTemplate(
         base=path[: -len(key)],
         headers=constant,
         access_key=scope[0],

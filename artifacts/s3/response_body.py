@@ -12,8 +12,6 @@ if TYPE_CHECKING:
 
     from stepout.artifacts.store import Download, ObjectInfo
 
-__all__ = ["S3Download"]
-
 
 class S3Download:
     """A body on its way, read into one reused buffer, or into the buffers that are lent.

@@ -1,7 +1,7 @@
 """Small requests over botocore's own connections, with its own signature, but without its models.
 
 A ``put_object`` costs botocore a millisecond, of which signing and sending are a third: the rest is choosing an
-endpoint, serializing, events and parsing. Here a request is made after a ``Sample``, signed by
+endpoint, serializing, events and parsing. Here a request is made after a ``RequestTemplate``, signed by
 ``botocore.auth.S3SigV4Auth`` with the client's credentials, frozen anew each time (so that rotation stays botocore's),
 and sent by the client's HTTP session (so that TLS, proxies, timeouts and the pool of connections do too).
 
@@ -18,9 +18,7 @@ from stepout.artifacts.checksums import to_base64
 from stepout.artifacts.s3.request_template import scope_of
 
 if TYPE_CHECKING:
-    from stepout.artifacts.s3.request_template import Sample
-
-__all__ = ["Answer", "LightRoute", "credentials_of", "light_route"]
+    from stepout.artifacts.s3.request_template import RequestTemplate
 
 _OK = 200
 _TRIAL = "0" * 64
@@ -35,7 +33,7 @@ def credentials_of(client: Any) -> Any:
     return found if callable(getattr(found, "get_frozen_credentials", None)) else None
 
 
-def light_route(client: Any, sample: Sample) -> LightRoute | None:
+def light_route(client: Any, sample: RequestTemplate) -> BotocoreRoute | None:
     """Return the light route for requests like ``sample``.
 
     Returns:
@@ -45,11 +43,11 @@ def light_route(client: Any, sample: Sample) -> LightRoute | None:
     credentials = credentials_of(client)
     if not callable(send) or credentials is None:
         return None
-    route = LightRoute(sample, send, credentials, client.meta.config)
+    route = BotocoreRoute(sample, send, credentials, client.meta.config)
     return route if route.signs_alike() else None
 
 
-class LightRoute:
+class BotocoreRoute:
     """Sends single requests; whatever is not a plain success is ``None`` or an exception, and for others to repeat.
 
     Args:
@@ -59,7 +57,7 @@ class LightRoute:
         config: The client's.
     """
 
-    def __init__(self, sample: Sample, send: Any, credentials: Any, config: Any) -> None:
+    def __init__(self, sample: RequestTemplate, send: Any, credentials: Any, config: Any) -> None:
         self._sample, self._send, self._credentials, self._config = sample, send, credentials, config
 
     def put(self, key: str, data: bytes, *, sha256: str, media_type: str) -> dict[str, str] | None:

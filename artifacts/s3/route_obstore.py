@@ -1,8 +1,8 @@
 """Small requests through obstore, which spends a tenth of the CPU time and lets go of the interpreter lock meanwhile.
 
-It is told what a ``Sample`` shows, and used for nothing that it could not express. It signs every body and has the
-server check its SHA-256. It never tries twice: what does not succeed at once is repeated on the ordinary way, so that
-retries and errors are botocore's and ours alone.
+It is told what a ``RequestTemplate`` shows, and used for nothing that it could not express. It signs every body and has
+the server check its SHA-256. It never tries twice: what does not succeed at once is repeated on the ordinary way, so
+that retries and errors are botocore's and ours alone.
 
 Where it is not used, because there it would wait without an end or without listening: in the main thread (its calls
 do not let Python's signal handlers run), in a process that was forked off one which loaded it (its threads stay
@@ -31,9 +31,7 @@ from stepout.artifacts.store import ObjectInfo
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from stepout.artifacts.s3.request_template import Sample
-
-__all__ = ["NativeRoute", "may_wait_here", "native_route", "own_obstore"]
+    from stepout.artifacts.s3.request_template import RequestTemplate
 
 _CONNECT: Final = timedelta(seconds=20)
 _WHOLE: Final = timedelta(seconds=30)
@@ -95,8 +93,8 @@ def may_wait_here() -> bool:
 
 
 def native_route(
-    sample: Sample, client: Any, bucket: str, *, environ: Mapping[str, str] | None = None
-) -> NativeRoute | None:
+    sample: RequestTemplate, client: Any, bucket: str, *, environ: Mapping[str, str] | None = None
+) -> ObstoreRoute | None:
     """Return obstore's route for requests like ``sample``.
 
     Args:
@@ -119,11 +117,11 @@ def native_route(
     obstore = own_obstore()
     if obstore is None:
         return None
-    route = NativeRoute(obstore, sample, credentials, bucket, place, attributes)
+    route = ObstoreRoute(obstore, sample, credentials, bucket, place, attributes)
     return route if route.works() else None
 
 
-def _goes_straight(client: Any, sample: Sample) -> bool:
+def _goes_straight(client: Any, sample: RequestTemplate) -> bool:
     """Say whether requests go to S3 itself, over TLS that trusts the usual certificates.
 
     A client's own certificates are trusted instead of the usual ones; obstore would trust them beside those.
@@ -172,7 +170,7 @@ def _attributes(headers: Mapping[str, str]) -> dict[str, Any] | None:
     return {"config": config, "attributes": attributes, "tags": tags or None}
 
 
-class NativeRoute:
+class ObstoreRoute:
     """Sends single requests; whatever is not a plain success is ``None`` or an exception, and for others to repeat.
 
     Args:
@@ -185,7 +183,7 @@ class NativeRoute:
     """
 
     def __init__(  # noqa: PLR0913, PLR0917 - made in one place
-        self, library: Any, sample: Sample, credentials: Any, bucket: str, place: Any, attributes: Any
+        self, library: Any, sample: RequestTemplate, credentials: Any, bucket: str, place: Any, attributes: Any
     ) -> None:
         self._library, self._sample, self._credentials = library, sample, credentials
         self._bucket, self._place, self._attributes = bucket, place, attributes

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     from stepout.artifacts.store import Written
 
-__all__ = ["TRIAL", "TrialStore", "honours_completion", "trial_key", "trial_object", "trial_upload"]
-
 _log = logger("stepout.artifacts")
 
 TRIAL: Final = memoryview(b"written by stepout to see what this server does; it can be removed")

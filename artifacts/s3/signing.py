@@ -7,8 +7,6 @@ from typing import Any
 
 from stepout.artifacts.s3.request_bodies import ViewBody
 
-__all__ = ["presigned", "send_parts_at_once", "sign_known_bodies"]
-
 _presigning = threading.local()
 
 

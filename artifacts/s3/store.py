@@ -45,8 +45,6 @@ if TYPE_CHECKING:
     from stepout.artifacts.store import Download
     from stepout.schemas.runtime.write_once import WriteOnce
 
-__all__ = ["S3Store", "info_of"]
-
 _log = logger("stepout.artifacts")
 
 _PAYLOADS = frozenset({"PutObject", "UploadPart"})

@@ -13,18 +13,16 @@ from stepout.artifacts.transfer.plan import BLOCK_SIZE
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Block", "Ring"]
-
 _POLL_SECONDS = 1.0
 """Waits are cut into seconds, so that Ctrl-C is seen where a lock cannot be interrupted (Windows)."""
 
 
-class Block:
+class Buffer:
     """A slice of the ring, filled from its start; it returns to the ring once everybody has let go of it."""
 
     __slots__ = ("_ring", "holders", "memory", "size")
 
-    def __init__(self, ring: Ring, memory: memoryview) -> None:
+    def __init__(self, ring: BufferPool, memory: memoryview) -> None:
         self._ring = ring
         self.memory = memory
         self.size = 0
@@ -52,7 +50,7 @@ class Block:
         self._ring.put_back(self)
 
 
-class Ring:
+class BufferPool:
     """Hands out blocks and takes them back; where none is free, taking one waits.
 
     Args:
@@ -63,9 +61,9 @@ class Ring:
         self._memory = memory
         self._condition = threading.Condition()
         self._region: mmap.mmap | None = None
-        self._free: list[Block] = []
+        self._free: list[Buffer] = []
 
-    def take(self, check: Callable[[], None]) -> Block:
+    def take(self, check: Callable[[], None]) -> Buffer:
         """Return an empty block, waiting for one; ``check`` raises once waiting is pointless."""
         with self._condition:
             if self._region is None:
@@ -78,15 +76,15 @@ class Ring:
         block.size, block.holders = 0, 1
         return block
 
-    def put_back(self, block: Block) -> None:
-        """Drop one hold on ``block``; see ``Block.release``."""
+    def put_back(self, block: Buffer) -> None:
+        """Drop one hold on ``block``; see ``Buffer.release``."""
         with self._condition:
             block.holders -= 1
             if block.holders == 0:
                 self._free.append(block)
                 self._condition.notify()
 
-    def hold(self, block: Block, holders: int) -> None:
+    def hold(self, block: Buffer, holders: int) -> None:
         """Say how many will release ``block``."""
         with self._condition:
             block.holders = holders
@@ -110,4 +108,4 @@ class Ring:
             region = mmap.mmap(-1, self._memory, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         self._region, view = region, memoryview(region)
         starts = range(0, self._memory // BLOCK_SIZE * BLOCK_SIZE, BLOCK_SIZE)
-        self._free = [Block(self, view[start : start + BLOCK_SIZE]) for start in reversed(starts)]
+        self._free = [Buffer(self, view[start : start + BLOCK_SIZE]) for start in reversed(starts)]

@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 
     from stepout.artifacts.store import Store
 
-__all__ = ["Content", "Likeness", "Uploaded", "commit", "confirmed", "judge", "look_first", "takes_its_word"]
-
 _log = logger("stepout.artifacts")
 
 
@@ -63,7 +61,7 @@ class Uploaded:
     version_id: str | None = None
 
 
-class Likeness(enum.Enum):
+class Match(enum.Enum):
     """How what is there compares with what was sent."""
 
     SAME = "same"
@@ -71,15 +69,15 @@ class Likeness(enum.Enum):
     UNKNOWN = "no checksum in common"
 
 
-def judge(sent: Content, found: ObjectInfo) -> Likeness:
+def judge(sent: Content, found: ObjectInfo) -> Match:
     """Compare by size and by every full-object checksum that both sides have."""
     if sent.size != found.size:
-        return Likeness.OTHER
+        return Match.OTHER
     shared = [name for name in sent.checksum if name in found.checksum]
     if not shared:
-        return Likeness.SAME if sent.size == 0 else Likeness.UNKNOWN
+        return Match.SAME if sent.size == 0 else Match.UNKNOWN
     same = all(sent.checksum[name] == found.checksum[name] for name in shared)
-    return Likeness.SAME if same else Likeness.OTHER
+    return Match.SAME if same else Match.OTHER
 
 
 def commit(store: Store, key: str, sent: Content, options: WriteOptions, write: Callable[[], Written]) -> Written:
@@ -158,7 +156,7 @@ def confirmed(store: Store, key: str, sent: Content, options: WriteOptions, writ
         written.etag,
         found.etag,
     )
-    if _read_and_judge(store, key, sent, found) is Likeness.SAME:
+    if _read_and_judge(store, key, sent, found) is Match.SAME:
         return Written(etag=found.etag)
     message = f"{_url(store, key)} was replaced by another writer while it was committed, or the server damaged it"
     kind = ArtifactExistsError if options.mode == "create" else ArtifactChangedError
@@ -233,10 +231,10 @@ def _settle_taken(store: Store, key: str, sent: Content, error: ArtifactExistsEr
 
 def _accept_same(store: Store, key: str, sent: Content, found: ObjectInfo, error: Exception) -> Written:
     likeness = judge(sent, found)
-    doubtful = likeness is Likeness.OTHER and sent.size == found.size and not takes_its_word(store)
-    if likeness is Likeness.UNKNOWN or doubtful:  # a checksum of checksums may look like one of the bytes
+    doubtful = likeness is Match.OTHER and sent.size == found.size and not takes_its_word(store)
+    if likeness is Match.UNKNOWN or doubtful:  # a checksum of checksums may look like one of the bytes
         likeness = _read_and_judge(store, key, sent, found)
-    if likeness is Likeness.SAME:
+    if likeness is Match.SAME:
         return Written(etag=found.etag, version_id=found.version_id)
     message = (
         f"{_url(store, key)} exists with other content: {found.size:,} bytes there, {sent.size:,} to write"
@@ -252,13 +250,13 @@ def _differing(sent: Content, found: ObjectInfo) -> str:
     return ""
 
 
-def _read_and_judge(store: Store, key: str, sent: Content, found: ObjectInfo) -> Likeness:
+def _read_and_judge(store: Store, key: str, sent: Content, found: ObjectInfo) -> Match:
     """Read the object once: two writers may have left checksums of different kinds (SeaweedFS, composite ones)."""
     digest = hashlib.sha256()
     with store.get(key, version_id=found.version_id, if_match=found.etag) as download:
         for block in download.blocks():
             digest.update(block)
-    return Likeness.SAME if digest.hexdigest() == sent.checksum["sha256"] else Likeness.OTHER
+    return Match.SAME if digest.hexdigest() == sent.checksum["sha256"] else Match.OTHER
 
 
 def _settle_lost(store: Store, key: str, sent: Content, options: WriteOptions, error: StoreError) -> Written:

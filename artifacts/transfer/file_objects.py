@@ -9,8 +9,6 @@ from typing import Any, Final
 
 from stepout.schemas.errors import ConfigurationError
 
-__all__ = ["check_binary", "check_not_spent", "name_of"]
-
 # What decompressors read is not what their file's name says, unless the name says both: "rows.csv.gz".
 _DECOMPRESSED: Final = {
     ("gzip", "GzipFile"): (".gz",),

@@ -10,9 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from stepout.artifacts.transfer.buffer_pool import Block
-
-__all__ = ["Hasher"]
+    from stepout.artifacts.transfer.buffer_pool import Buffer
 
 _POLL_SECONDS = 1.0
 _END = (memoryview(b""), None)
@@ -22,13 +20,13 @@ class Hasher:
     """Hashes views in the order in which they come; its thread starts with the first one."""
 
     def __init__(self) -> None:
-        self._queue: queue.SimpleQueue[tuple[memoryview, Block | None]] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[tuple[memoryview, Buffer | None]] = queue.SimpleQueue()
         self._digest = hashlib.sha256()
         self._thread: threading.Thread | None = None
         self._stopped = threading.Event()
         self._done = threading.Event()
 
-    def add(self, view: memoryview, block: Block | None = None) -> None:
+    def add(self, view: memoryview, block: Buffer | None = None) -> None:
         """Queue the next bytes; ``block`` is released once they are hashed."""
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="stepout-hash", daemon=True)

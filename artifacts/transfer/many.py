@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from stepout.artifacts.reading.artifact import Artifact
     from stepout.schemas import Pointer
 
-__all__ = ["CONNECTIONS", "MEMORY", "check_connections", "put_many", "read_many"]
-
 CONNECTIONS: Final = 16
 """Requests in flight at once: with 20 ms of latency, 800 objects a second."""
 
@@ -81,7 +79,7 @@ def put_many(
         with large:
             return put(*item)
 
-    patience = _Patience(lambda error: ended() or _no_write_will_do(error))
+    patience = _FailureLimit(lambda error: ended() or _no_write_will_do(error))
     found = _Pairs(items, names, failures)
     for done in work_through(found, write, threads=threads, weigh=_weight, memory=MEMORY):
         name = done.item[0]
@@ -200,7 +198,7 @@ def read_many(
 
 def _reading(found: _Named, threads: int, memory: int, max_size: int | None) -> Iterator[tuple[str, bytes]]:
     failures: dict[str, Exception] = {}
-    patience = _Patience(_no_read_will_do)
+    patience = _FailureLimit(_no_read_will_do)
 
     def read(item: tuple[str, Artifact]) -> bytes:
         return item[1].read_bytes(max_size=max_size)
@@ -244,7 +242,7 @@ class _Named:
 # Failing ----------------------------------------------------------------------------------------------------------
 
 
-class _Patience:
+class _FailureLimit:
     """Says when trying the rest is pointless: what is wrong is the same for all, or nobody answers."""
 
     def __init__(self, same_for_all: Callable[[Exception], bool]) -> None:

@@ -35,9 +35,7 @@ if TYPE_CHECKING:
 
     from stepout.artifacts.s3.request_bodies import Views
     from stepout.artifacts.store import PartReceipt, Store, WriteOptions, Written
-    from stepout.artifacts.transfer.buffer_pool import Block
-
-__all__ = ["Multipart", "Part", "aborted_error"]
+    from stepout.artifacts.transfer.buffer_pool import Buffer
 
 _log = logger("stepout.artifacts")
 
@@ -56,12 +54,12 @@ def aborted_error(url: str) -> StoreError:
 
 
 @dataclass(frozen=True)
-class Part:
+class PendingPart:
     """The bytes of one part, and the blocks that hold them."""
 
     number: int
     views: Views
-    blocks: Sequence[Block] = ()
+    blocks: Sequence[Buffer] = ()
 
     @property
     def size(self) -> int:
@@ -105,7 +103,7 @@ class Multipart:
         self._sent, self._clock = sent, clock
         self.far: bool | None = None
         self._condition = threading.Condition()
-        self._waiting: deque[Part] = deque()
+        self._waiting: deque[PendingPart] = deque()
         self._senders = self._idle = self._in_flight = self._queued = 0
         self._receipts: dict[int, PartReceipt] = {}
         self._upload: str | None = None
@@ -119,11 +117,11 @@ class Multipart:
 
     # For the caller ----------------------------------------------------------------------------------------------
 
-    def hash(self, view: memoryview, block: Block | None = None) -> None:
+    def hash(self, view: memoryview, block: Buffer | None = None) -> None:
         """Queue the next bytes for SHA-256, in order; ``block`` is released when they are hashed."""
         self._hasher.add(view, block)
 
-    def add(self, part: Part) -> None:
+    def add(self, part: PendingPart) -> None:
         """Queue a part.
 
         Raises:
@@ -210,7 +208,7 @@ class Multipart:
             finally:
                 part.release()
 
-    def _next(self) -> Part | None:
+    def _next(self) -> PendingPart | None:
         with self._condition:
             self._idle += 1
             self._condition.wait_for(lambda: self._waiting or self._over, timeout=_IDLE_SECONDS)
@@ -224,7 +222,7 @@ class Multipart:
     def _over(self) -> bool:
         return self._aborted or self._finished or self._failure is not None
 
-    def _deliver(self, part: Part) -> None:
+    def _deliver(self, part: PendingPart) -> None:
         upload = self._begun()
         with self._flight():
             checksum = self._part_checksum(part)
@@ -282,7 +280,7 @@ class Multipart:
                 self._condition.wait_for(lambda: not self._starting or self._over)
         return self._begun()
 
-    def _part_checksum(self, part: Part) -> str:
+    def _part_checksum(self, part: PendingPart) -> str:
         wanted = self._store.profile.multipart_checksum
         return part.views.sha256() if wanted == "parts" else crc_of(wanted, part.views)
 

@@ -24,9 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
     from concurrent.futures import Future
 
-    from stepout.artifacts.reading.pinned_object import Source
-
-__all__ = ["MOST", "PART", "connections_for", "views"]
+    from stepout.artifacts.reading.pinned_object import PinnedObject
 
 PART: Final = 4 << 20
 """What one request asks for, in bytes: several times what a usual connection brings while a request is on its way."""
@@ -65,7 +63,7 @@ def connections_for(left: int, rate: float) -> int:
 
 
 def views(
-    source: Source, lend: Callable[[], memoryview], *, clock: Callable[[], float] = time.perf_counter
+    source: PinnedObject, lend: Callable[[], memoryview], *, clock: Callable[[], float] = time.perf_counter
 ) -> Generator[memoryview]:
     """Yield all of an object, in order.
 
@@ -78,7 +76,7 @@ def views(
         Views: where ``lend`` said, valid as long as it lets them be; or elsewhere, valid until the next is asked for.
 
     Raises:
-        StoreError: As for ``Source.get``.
+        StoreError: As for ``PinnedObject.get``.
     """
     meter, position = _Meter(lend, clock), 0
     decided, crew = False, None
@@ -104,11 +102,11 @@ def views(
             crew.end()
 
 
-def _crew_for(source: Source, position: int, rate: float) -> _Crew | None:
+def _crew_for(source: PinnedObject, position: int, rate: float) -> _ParallelGet | None:
     """Return the crew that fetches the rest, if one should; the one connection brings another part meanwhile."""
     start = position + PART
     connections = connections_for(source.pointer.size - start, rate)
-    return _Crew(source, start, connections) if connections > 1 and source.pinned else None
+    return _ParallelGet(source, start, connections) if connections > 1 and source.pinned else None
 
 
 class _Meter:
@@ -151,7 +149,7 @@ class _Meter:
         return self._counted / max(self._seconds, 1e-9)
 
 
-class _Crew:
+class _ParallelGet:
     """Fetches the rest of an object in ranges, side by side.
 
     Its threads are daemons and are never waited for: a server that stalls keeps nobody from leaving. One that is
@@ -166,7 +164,7 @@ class _Crew:
         connections: How many ranges at once.
     """
 
-    def __init__(self, source: Source, position: int, connections: int) -> None:
+    def __init__(self, source: PinnedObject, position: int, connections: int) -> None:
         from concurrent.futures import Future
 
         self._future: type[Future[memoryview]] = Future
@@ -242,7 +240,7 @@ def _result(future: Future[memoryview]) -> memoryview:
                 return future.result()
 
 
-def _fetch(source: Source, start: int, buffer: memoryview, ended: threading.Event) -> memoryview:
+def _fetch(source: PinnedObject, start: int, buffer: memoryview, ended: threading.Event) -> memoryview:
     """Read one range into a buffer; given up as soon as nobody wants it any more."""
     part, at = buffer[: source.pointer.size - start], 0
     with closing(source.blocks(start, start + len(part), lend=lambda: part[at : at + BLOCK])) as blocks:

@@ -12,25 +12,6 @@ from functools import cached_property
 
 from stepout.schemas.errors import ConfigurationError
 
-__all__ = [
-    "BLOCK_SIZE",
-    "MAX_PARTS",
-    "MAX_PART_SIZE",
-    "MIB",
-    "MIN_MEMORY",
-    "MIN_PART_SIZE",
-    "NEAR_SECONDS",
-    "TransferSettings",
-    "ceiling",
-    "is_far",
-    "part_size_at",
-    "part_size_for",
-    "part_sizes",
-    "ring_size",
-    "sender_count",
-    "single_put_limit",
-]
-
 MIB = 1 << 20
 MAX_PARTS = 10_000
 MIN_PART_SIZE = 5 * MIB

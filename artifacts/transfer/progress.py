@@ -9,11 +9,9 @@ import time
 from collections.abc import Callable
 from typing import Final, Literal, TextIO
 
-from stepout.artifacts.transfer.progress_report import Report
+from stepout.artifacts.transfer.progress_report import TransferProgress
 from stepout.schemas.errors import ConfigurationError
 from stepout.schemas.text.foreign_text import logger, shown
-
-__all__ = ["PartsOfOne", "Progress", "ProgressSetting", "TerminalBar", "counted", "for_artifact", "progress_from"]
 
 Progress = Callable[[str, int, int | None], None]
 """Called with an artifact's name, the bytes done, and the bytes in all (``None`` while they are unknown)."""
@@ -82,7 +80,7 @@ def counted(setting: ProgressSetting, name: str, total: int) -> Callable[[int], 
         name: What the read is called.
         total: Bytes in all.
     """
-    report = Report(for_artifact(progress_from(setting), name))
+    report = TransferProgress(for_artifact(progress_from(setting), name))
     report.begin(total)
     return report.sent
 

@@ -10,12 +10,10 @@ from stepout.schemas.text.foreign_text import logger
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Report"]
-
 _log = logger("stepout.artifacts")
 
 
-class Report:
+class TransferProgress:
     """Adds up what senders report, and keeps a faulty progress callback from costing the artifact.
 
     Args:

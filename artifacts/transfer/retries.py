@@ -11,8 +11,6 @@ from stepout.schemas.errors import ChecksumMismatchError, StepoutError, StoreUna
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["FIRST_PAUSE", "TRIES", "Retries", "pause_before", "worth_retrying"]
-
 T = TypeVar("T")
 
 TRIES = 4

@@ -12,17 +12,6 @@ from stepout.schemas.errors import ArtifactChangedError
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = [
-    "Bounded",
-    "FileState",
-    "byte_view",
-    "check_still",
-    "check_unchanged",
-    "file_state",
-    "is_regular",
-    "read_into",
-]
-
 
 @dataclass(frozen=True, kw_only=True)
 class FileState:

@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["BLOCK", "Pipeline", "Stage"]
-
 BLOCK: Final = 1 << 20
 """Bytes handed on at a time: large enough that the threads hardly meet, small enough to stay in the cache."""
 

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 from stepout.artifacts.checksums import Digest, has_native_crc64nvme
 from stepout.artifacts.s3.request_bodies import SMALL, Views
 from stepout.artifacts.store import ConflictError
-from stepout.artifacts.transfer.buffer_pool import Block, Ring
+from stepout.artifacts.transfer.buffer_pool import Buffer, BufferPool
 from stepout.artifacts.transfer.conditional_write import Content, Uploaded, commit, look_first
 from stepout.artifacts.transfer.file_objects import check_not_spent
-from stepout.artifacts.transfer.multipart import Multipart, Part, aborted_error
+from stepout.artifacts.transfer.multipart import Multipart, PendingPart, aborted_error
 from stepout.artifacts.transfer.plan import (
     BLOCK_SIZE,
     MAX_PARTS,
@@ -27,7 +27,7 @@ from stepout.artifacts.transfer.plan import (
     sender_count,
     single_put_limit,
 )
-from stepout.artifacts.transfer.progress_report import Report
+from stepout.artifacts.transfer.progress_report import TransferProgress
 from stepout.artifacts.transfer.retries import Retries
 from stepout.artifacts.transfer.sources import (
     Bounded,
@@ -45,8 +45,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from stepout.artifacts.store import Store, WriteOptions, Written
-
-__all__ = ["Upload", "Uploaded"]
 
 _ANEW_TRIES = 3
 _ABORT_SECONDS = 5.0
@@ -79,7 +77,7 @@ class Upload:
     ) -> None:
         self._store, self._key, self._options = store, key, options
         self._settings = settings or TransferSettings()
-        self._report = Report(progress)
+        self._report = TransferProgress(progress)
         self._url = f"s3://{store.bucket}/{key}"
         self._home = Home()
         self._pausing: threading.Condition | None = None
@@ -196,15 +194,15 @@ class Upload:
         if self._multipart is not None:  # an earlier try, which may still hold blocks
             self._multipart = None
             self.__dict__.pop("_ring", None)
-        self._blocks: list[Block] = []
+        self._blocks: list[Buffer] = []
         self._parts = self._size = 0
         if total is not None:
             self._part_size()  # refuses now what is too large
 
     @cached_property
-    def _ring(self) -> Ring:
+    def _ring(self) -> BufferPool:
         """Blocks to fill; what is in memory already needs none."""
-        return Ring(ring_size(self._settings))
+        return BufferPool(ring_size(self._settings))
 
     def _part_size(self) -> int:
         """Return the size of the next part: a small one until the first answer tells how far the server is."""
@@ -228,7 +226,7 @@ class Upload:
         if self._committed:
             raise StoreError(f"the upload of {self._url} is committed; it takes no more bytes")
 
-    def _room(self) -> Block:
+    def _room(self) -> Buffer:
         """Return a block that has room."""
         self._check()
         if self._blocks:
@@ -255,7 +253,7 @@ class Upload:
         if len(self._blocks) > per_part:
             self._flush(per_part)
 
-    def _hash(self, block: Block) -> None:
+    def _hash(self, block: Buffer) -> None:
         if self._multipart is not None:
             self._ring.hold(block, 2)
             self._multipart.hash(block.view, block)
@@ -263,7 +261,7 @@ class Upload:
     def _flush(self, count: int) -> None:
         """Queue the first ``count`` blocks as the next part."""
         blocks, self._blocks = self._blocks[:count], self._blocks[count:]
-        part = Part(self._next_number(), Views(block.view for block in blocks), blocks)
+        part = PendingPart(self._next_number(), Views(block.view for block in blocks), blocks)
         if self._multipart is not None:
             self._multipart.add(part)
 
@@ -362,7 +360,7 @@ class Upload:
             views = Views.cut(part, BLOCK_SIZE)
             for piece in views:
                 multipart.hash(piece)
-            multipart.add(Part(self._next_number(), views))
+            multipart.add(PendingPart(self._next_number(), views))
         self._size = len(view)
         return self._complete(multipart)
 

@@ -16,8 +16,6 @@ from stepout.schemas.runtime.process import Home
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-__all__ = ["Done", "work_through"]
-
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -68,7 +66,7 @@ def work_through(
     Raises:
         BaseException: What ``act`` raised that is no ``Exception``, such as ``SystemExit``.
     """
-    crew: _Crew[Item, Result] = _Crew(act, threads)
+    crew: _WorkerPool[Item, Result] = _WorkerPool(act, threads)
     source = iter(items)
     held: dict[int, int] = {}
     total, number, exhausted = 0, 0, False
@@ -91,7 +89,7 @@ def work_through(
         crew.dismiss()
 
 
-class _Crew(Generic[Item, Result]):
+class _WorkerPool(Generic[Item, Result]):
     """Daemon threads, so that one which waits for a dead connection keeps no process from ending.
 
     The caller is woken when work runs short, not for every result: that would cost more than a small request does.

@@ -8,21 +8,19 @@ from datetime import datetime
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Final, Literal, get_args
 
-from stepout.artifacts.allow import key_fault, split_url
 from stepout.artifacts.media_types import DEFAULT, media_type_of
 from stepout.artifacts.run import rfc3339
 from stepout.artifacts.store import etag_for_pointer, version_for_pointer
 from stepout.artifacts.transfer.conditional_write import takes_its_word
 from stepout.schemas.errors import ChecksumMismatchError, ConfigurationError, SizeMismatchError, StoreError
 from stepout.schemas.rules import POINTER_TEXTS
+from stepout.schemas.text.locations import key_fault, split_s3_url
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from stepout.artifacts.store import ObjectInfo, Store
     from stepout.schemas import Pointer
-
-__all__ = ["Verify", "check_location", "inspect", "of_object"]
 
 Verify = Literal["s3", "read"]
 
@@ -46,7 +44,7 @@ def check_location(url: str, verify: str) -> tuple[str, str]:
         msg = f"the url is of type {type(url).__name__}: expected 's3://bucket/key' (of a pointer: pointer.url)"
         raise ConfigurationError(f"{msg}; nothing was read")
     try:
-        bucket, key = split_url(url)
+        bucket, key = split_s3_url(url)
     except ValueError:
         raise ConfigurationError(f"{url!r} is no s3://bucket/key; nothing was read") from None
     fault = key_fault(key)

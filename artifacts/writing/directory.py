@@ -24,10 +24,8 @@ from stepout.schemas.errors import ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from stepout.artifacts.writing.writes import Outbox, PutOptions, Target
+    from stepout.artifacts.writing.writes import PlannedPut, PutOptions, Writes
     from stepout.schemas import Pointer
-
-__all__ = ["FoundFile", "find_files", "put_directory"]
 
 
 @dataclass(frozen=True)
@@ -65,7 +63,7 @@ def find_files(root: Path) -> tuple[FoundFile, ...]:
     return tuple(sorted(found, key=lambda file: file.path))
 
 
-def put_directory(outbox: Outbox, name: str, root: Path, options: PutOptions) -> Pointer:
+def put_directory(outbox: Writes, name: str, root: Path, options: PutOptions) -> Pointer:
     """Write every file below ``root``, then the listing.
 
     Raises:
@@ -85,7 +83,7 @@ def put_directory(outbox: Outbox, name: str, root: Path, options: PutOptions) ->
             return outbox.record(target, upload.send_buffer(listing), own)
 
 
-def _progress(outbox: Outbox, target: Target, found: Sequence[FoundFile]) -> PartsOfOne | None:
+def _progress(outbox: Writes, target: PlannedPut, found: Sequence[FoundFile]) -> PartsOfOne | None:
     """One count for the whole directory, under its name; nobody is asked for sizes where nobody listens."""
     report = for_artifact(outbox.progress, target.label)
     return None if report is None else PartsOfOne(report, sum(file.source.stat().st_size for file in found))
@@ -95,7 +93,9 @@ def _unreported(_done: int, _total: int | None) -> None:
     """The listing is no part of what was put."""
 
 
-def _put_file(outbox: Outbox, parent: Target, file: FoundFile, parts: PartsOfOne | None) -> tuple[dict[str, Any], int]:
+def _put_file(
+    outbox: Writes, parent: PlannedPut, file: FoundFile, parts: PartsOfOne | None
+) -> tuple[dict[str, Any], int]:
     key = file_key(outbox.folder, parent.label, file.path)
     target = outbox.file_target(parent, f"{parent.label}/{file.path}", key, media_type_of(file.source))
     with outbox.upload(target, None if parts is None else parts.following()) as upload:

@@ -15,9 +15,6 @@ if TYPE_CHECKING:
     from stepout.artifacts.store import Mode
     from stepout.schemas import Pointer
 
-__all__ = ["Abortable", "Ledger"]
-
-
 _ABORT_SECONDS: Final = 10.0
 
 
@@ -29,7 +26,7 @@ class Abortable(Protocol):
         ...
 
 
-class Ledger:
+class NameRegistry:
     """The names of one manager; safe to use from several threads."""
 
     def __init__(self) -> None:

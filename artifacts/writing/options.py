@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from stepout.artifacts.allow import split_url
 from stepout.artifacts.keys import check_prefix
 from stepout.artifacts.s3.clients import checked_payer, profile_named
 from stepout.artifacts.store import ARCHIVES, Encryption, StoreProfile, WriteOptions
@@ -15,20 +14,10 @@ from stepout.artifacts.transfer.plan import TransferSettings
 from stepout.schemas.errors import ConfigurationError
 from stepout.schemas.problems import member
 from stepout.schemas.rules import POINTER_TEXTS
+from stepout.schemas.text.locations import split_s3_url
 
 if TYPE_CHECKING:
     from datetime import datetime
-
-__all__ = [
-    "ObjectLock",
-    "check_bucket",
-    "check_client",
-    "check_profile",
-    "check_transfer",
-    "encryption_of",
-    "place_of",
-    "write_options",
-]
 
 # https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-tagging.html
 _TAGS, _TAG_NAME, _TAG_VALUE = 10, 128, 256
@@ -102,7 +91,7 @@ def place_of(bucket: object, prefix: str) -> tuple[str, str]:
     if not bucket.startswith("s3://"):
         return check_bucket(bucket), check_prefix(prefix)
     try:
-        name, above = split_url(bucket)
+        name, above = split_s3_url(bucket)
     except ValueError:
         raise ConfigurationError(f"{bucket!r} is no s3://bucket/prefix; nothing was sent") from None
     above = check_prefix(above)

@@ -23,16 +23,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from typing import Unpack
 
-    from stepout.artifacts.writing.writes import Outbox
+    from stepout.artifacts.writing.writes import Writes
     from stepout.schemas import Pointer
-
-__all__ = ["Puts"]
 
 
 class Puts:
     """The writing half of ``ArtifactManager``, whose docstring says what holds for every put."""
 
-    _outbox: Outbox
+    _outbox: Writes
 
     # One artifact from one value ---------------------------------------------------------------------------------
 

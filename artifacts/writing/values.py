@@ -14,8 +14,6 @@ from stepout.artifacts.formats.images import is_image
 from stepout.schemas import Pointer
 from stepout.schemas.errors import ConfigurationError
 
-__all__ = ["Kind", "check_no_path", "kind_of"]
-
 _NAME = re.compile(r"\w")
 _LONGEST_PATH = 4_096  # bytes; Linux takes no longer one, others less
 

@@ -16,10 +16,8 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
-    from stepout.artifacts.writing.writes import Outbox, Target
+    from stepout.artifacts.writing.writes import PlannedPut, Writes
     from stepout.schemas import Pointer
-
-__all__ = ["ArtifactTextWriter", "ArtifactWriter"]
 
 _log = logger("stepout.artifacts.writer")
 
@@ -42,7 +40,7 @@ class ArtifactWriter(_BinaryFile):
     written after all, or ``abort()`` says that the job does without it.
     """
 
-    def __init__(self, outbox: Outbox, target: Target) -> None:
+    def __init__(self, outbox: Writes, target: PlannedPut) -> None:
         super().__init__()
         self._outbox = outbox
         self._target = target

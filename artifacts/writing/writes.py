@@ -28,12 +28,10 @@ if TYPE_CHECKING:
 
     from stepout.artifacts.run import Clock
     from stepout.artifacts.store import Store, WriteOptions
+    from stepout.artifacts.transfer.conditional_write import Uploaded
     from stepout.artifacts.transfer.plan import TransferSettings
     from stepout.artifacts.transfer.progress import Progress
-    from stepout.artifacts.transfer.upload import Uploaded
-    from stepout.artifacts.writing.name_registry import Ledger
-
-__all__ = ["Outbox", "PutOptions", "Target", "check_mode"]
+    from stepout.artifacts.writing.name_registry import NameRegistry
 
 _STEM: Final = re.compile(r"[A-Za-z0-9_]+(?:-[A-Za-z0-9_]+)+")
 _ALIKE: Final = 64
@@ -58,7 +56,7 @@ class PutOptions(TypedDict, total=False):
     suffix: str
 
 
-class Target(NamedTuple):
+class PlannedPut(NamedTuple):
     """One artifact to be written: every setting checked, nothing sent.
 
     Attributes:
@@ -77,7 +75,7 @@ class Target(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outbox:
+class Writes:
     """What a manager's writes share.
 
     Attributes:
@@ -95,13 +93,15 @@ class Outbox:
     folder: str
     defaults: WriteOptions
     settings: TransferSettings
-    ledger: Ledger
+    ledger: NameRegistry
     clock: Clock
     progress: Progress | None = None
     home: Home = field(default_factory=lambda: Home(claimed=False), repr=False, compare=False)
-    _alike: dict[tuple[str, str, str], Target] = field(default_factory=dict, repr=False, compare=False)
+    _alike: dict[tuple[str, str, str], PlannedPut] = field(default_factory=dict, repr=False, compare=False)
 
-    def target(self, name: str, media_type: str, suffix: str, options: PutOptions, own: tuple[str, ...] = ()) -> Target:
+    def target(
+        self, name: str, media_type: str, suffix: str, options: PutOptions, own: tuple[str, ...] = ()
+    ) -> PlannedPut:
         """Check one put before a byte is read.
 
         Args:
@@ -139,7 +139,7 @@ class Outbox:
         """
         self.home.check(action, "task and its artifact manager")
 
-    def document_target(self, stem: str, media_type: str) -> Target:
+    def document_target(self, stem: str, media_type: str) -> PlannedPut:
         """Check a document beside the artifacts.
 
         Raises:
@@ -151,7 +151,7 @@ class Outbox:
             raise ConfigurationError(msg)
         return self._checked(None, stem, artifact_key(self.folder, stem, ".json"), media_type, {})
 
-    def file_target(self, parent: Target, label: str, key: str, media_type: str) -> Target:
+    def file_target(self, parent: PlannedPut, label: str, key: str, media_type: str) -> PlannedPut:
         """Describe an object that belongs to an artifact, such as a file of a directory."""
         options: PutOptions = {"mode": parent.options.mode}
         if parent.draft.expires_at is not None:
@@ -159,7 +159,7 @@ class Outbox:
         return self._checked(None, label, key, media_type, options)
 
     def put(
-        self, target: Target, send: Callable[[Upload], Uploaded], annotations: Mapping[str, Any] | None = None
+        self, target: PlannedPut, send: Callable[[Upload], Uploaded], annotations: Mapping[str, Any] | None = None
     ) -> Pointer:
         """Write one artifact in one go.
 
@@ -187,7 +187,7 @@ class Outbox:
             raise
 
     @contextmanager
-    def reserved(self, target: Target) -> Iterator[None]:
+    def reserved(self, target: PlannedPut) -> Iterator[None]:
         """Hold the target's name; an exception gives it back."""
         self.reserve(target)
         try:
@@ -196,17 +196,17 @@ class Outbox:
             self.release(target)
             raise
 
-    def reserve(self, target: Target) -> None:
-        """Take the target's name; see ``Ledger.reserve``."""
+    def reserve(self, target: PlannedPut) -> None:
+        """Take the target's name; see ``NameRegistry.reserve``."""
         if target.name is not None:
             self.ledger.reserve(target.name, target.options.mode)
 
-    def release(self, target: Target) -> None:
+    def release(self, target: PlannedPut) -> None:
         """Give the target's name back."""
         if target.name is not None:
             self.ledger.release(target.name)
 
-    def start(self, target: Target, report: Callable[[int, int | None], None] | None = None) -> Upload:
+    def start(self, target: PlannedPut, report: Callable[[int, int | None], None] | None = None) -> Upload:
         """Open the target's upload; nothing is sent before its first part is full.
 
         Args:
@@ -219,7 +219,7 @@ class Outbox:
         return upload
 
     @contextmanager
-    def upload(self, target: Target, report: Callable[[int, int | None], None] | None = None) -> Iterator[Upload]:
+    def upload(self, target: PlannedPut, report: Callable[[int, int | None], None] | None = None) -> Iterator[Upload]:
         """Open the target's upload, as ``start`` does; an exception aborts it."""
         upload = self.start(target, report)
         try:
@@ -230,7 +230,7 @@ class Outbox:
         finally:
             self.ledger.untrack(upload)
 
-    def record(self, target: Target, uploaded: Uploaded, annotations: Mapping[str, Any] | None = None) -> Pointer:
+    def record(self, target: PlannedPut, uploaded: Uploaded, annotations: Mapping[str, Any] | None = None) -> Pointer:
         """Make the pointer of what was written, and record it under the target's name."""
         merged = {**(target.draft.annotations or {}), **(annotations or {})}
         pointer = _with(
@@ -246,20 +246,20 @@ class Outbox:
             self.ledger.commit(target.name, pointer)
         return pointer
 
-    def _checked(self, name: str | None, label: str, key: str, media_type: str, options: PutOptions) -> Target:
+    def _checked(self, name: str | None, label: str, key: str, media_type: str, options: PutOptions) -> PlannedPut:
         """Check what a pointer will hold; for the same settings once, since ten thousand puts differ in keys alone."""
         annotations, kind = options.get("annotations"), None
         if annotations is None and isinstance(media_type, str):
             kind = (media_type, str(options.get("mode")), str(options.get("expires_at")))
             known = self._alike.get(kind)
             if known is not None and POINTER_TEXTS["key"].accepts(key):
-                return Target(name, label, key, known.options, _with(known.draft, key=key))
+                return PlannedPut(name, label, key, known.options, _with(known.draft, key=key))
         target = self._checked_anew(name, label, key, media_type, options)
         if kind is not None and len(self._alike) < _ALIKE:
             self._alike[kind] = target
         return target
 
-    def _checked_anew(self, name: str | None, label: str, key: str, media_type: str, options: PutOptions) -> Target:
+    def _checked_anew(self, name: str | None, label: str, key: str, media_type: str, options: PutOptions) -> PlannedPut:
         annotations = options.get("annotations")
         if annotations is not None:
             if wrong := json_problems(annotations, "$.annotations", convertible=True):
@@ -284,7 +284,7 @@ class Outbox:
             raise invalid_document(f"the pointer of artifact {label!r}", problems, "Nothing was read or sent.")
         mode = check_mode(options.get("mode", self.defaults.mode))
         written = replace(self.defaults, media_type=media_type, mode=mode)
-        return Target(name=name, label=label, key=key, options=written, draft=draft)
+        return PlannedPut(name=name, label=label, key=key, options=written, draft=draft)
 
 
 def check_mode(mode: object) -> Mode:

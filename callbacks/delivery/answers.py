@@ -6,8 +6,6 @@ from typing import Any
 
 from stepout.callbacks.delivery.retry import Answer
 
-__all__ = ["answer_to", "name_of"]
-
 # Error codes of the Step Functions model, of AWS's common errors, and of S3, DynamoDB, SQS and SNS where a status does
 # not tell.
 _CODES = {

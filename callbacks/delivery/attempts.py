@@ -14,8 +14,6 @@ from stepout.schemas.text.foreign_text import logger
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Delivery"]
-
 _log = logger("stepout.callbacks.delivery")
 
 _Result = TypeVar("_Result")

@@ -11,8 +11,6 @@ from stepout.schemas.runtime.regions import NO_REGION, fallback_region
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["build_client", "service"]
-
 
 def build_client(
     name: str, *, environ: Mapping[str, str] | None = None, near: str | None = None, **options: Any

@@ -9,8 +9,6 @@ from stepout.schemas.errors import TaskInterrupted
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["interruption_in", "leaves_of", "speaker_of"]
-
 
 def leaves_of(exception: BaseException) -> list[BaseException]:
     """Return the exceptions of a group and of the groups in it, in order; of any other exception, itself.

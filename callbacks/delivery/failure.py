@@ -17,8 +17,6 @@ from stepout.schemas.text.foreign_text import shown_json
 if TYPE_CHECKING:
     from stepout.callbacks.delivery.redaction import Redactor
 
-__all__ = ["CAUSE_BUDGET", "MAX_CAUSE", "MAX_ERROR", "at_most", "cause_of", "error_of", "fit_cause", "told_of"]
-
 _T = TypeVar("_T")
 
 MAX_ERROR = 256

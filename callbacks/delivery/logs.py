@@ -12,8 +12,6 @@ if TYPE_CHECKING:
 
     from stepout.callbacks.delivery.redaction import Redactor
 
-__all__ = ["redacted_logs"]
-
 # What these log is redacted by pattern, too (signatures, access keys); a job's own lines only where a secret is.
 _CLIENTS: Final = frozenset({"stepout", "boto3", "botocore", "s3transfer", "urllib3", "aiobotocore", "s3fs", "awscrt"})
 

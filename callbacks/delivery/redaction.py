@@ -15,8 +15,6 @@ from urllib.parse import quote, quote_plus
 
 from stepout.schemas.text.signed_urls import form_secrets, holds_signed_url, is_signed_form, without_signed_urls
 
-__all__ = ["MARK", "Redactor"]
-
 MARK = "[redacted]"
 
 # Others cut long values short when they print them: so many leading characters already give a secret away.

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 from enum import Enum
 
-__all__ = ["Answer", "Decision", "backoff", "decide"]
-
 
 class Answer(Enum):
     """What one try came to."""

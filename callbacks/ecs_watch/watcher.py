@@ -32,8 +32,8 @@ from stepout.callbacks.delivery.failure import MAX_CAUSE, fit_cause
 from stepout.callbacks.delivery.logs import redacted_logs
 from stepout.callbacks.delivery.redaction import Redactor
 from stepout.callbacks.stopped_task import (
-    Haste,
     StoppedTask,
+    Urgency,
     Verdict,
     cause_document,
     judge,
@@ -43,7 +43,7 @@ from stepout.callbacks.stopped_task import (
 )
 from stepout.callbacks.targets.sfn import StepFunctionsTarget, make_client
 from stepout.callbacks.targets.sqs import QueuePlace, SqsTarget, queue_place
-from stepout.callbacks.targets.token_table import TABLE, Row, TokenTable
+from stepout.callbacks.targets.token_table import TABLE, TokenRow, TokenTable
 from stepout.schemas.errors import ConfigurationError, InvalidTokenError, TaskClosedError, TaskError
 from stepout.schemas.runtime.process import PerProcess
 from stepout.schemas.text.foreign_text import logger
@@ -52,8 +52,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from stepout.callbacks.stopped_task import ContainerEnd
-
-__all__ = ["WatchSettings", "Watcher", "handler", "make_handler"]
 
 _log = logger("stepout.callbacks.ecs_watch")
 
@@ -216,15 +214,15 @@ class Watcher:
             task = self._described(task)
         return task, task.tokens or ({row.token: row.container} if row.token else {})
 
-    def _row(self, task: StoppedTask) -> Row:
+    def _row(self, task: StoppedTask) -> TokenRow:
         """The table's word on a task, without which an event that carries its token can do."""
         try:
-            return self._table.find(task.arn) if self._table is not None else Row()
+            return self._table.find(task.arn) if self._table is not None else TokenRow()
         except TaskError as error:
             if not task.tokens:
                 raise
             _log.error("task %s: %s; the event's own token is used", task.arn, error)
-            return Row()
+            return TokenRow()
 
     def _note(self, task: str) -> None:
         """Take the token out of the row; a report that was made stays made if that fails."""
@@ -253,7 +251,7 @@ class Watcher:
             if (named := self._named_queue(case)) is not None:
                 self._probe(target)
                 return self._through(named, case, remaining)
-            if case.verdict.haste is not Haste.AT_ONCE:
+            if case.verdict.haste is not Urgency.AT_ONCE:
                 self._probe(target)
                 self._wait(case, remaining)
             target.limit(remaining() - 1)
@@ -272,9 +270,9 @@ class Watcher:
         if not named.fifo and case.end is not None and case.end.exit_code == 0:
             return "left to the relay"
         place = self._listed(named, case)
-        if place.fifo and case.verdict.haste is not Haste.AT_ONCE:
+        if place.fifo and case.verdict.haste is not Urgency.AT_ONCE:
             self._wait(case, remaining)  # order begins in the queue: what the network still holds goes first
-        seconds = None if place.fifo else _MOST_DELAY if case.verdict.haste is Haste.LATE else self._settings.delay
+        seconds = None if place.fifo else _MOST_DELAY if case.verdict.haste is Urgency.LATE else self._settings.delay
         client = self._queues if self._queues is not None else service("sqs", **place.options)
         delayed, run = _Delayed(client, seconds), run_of(case.environment)
         target = SqsTarget(place.url, case.token, delayed, run=run, patience=_PATIENCE)
@@ -323,7 +321,7 @@ class Watcher:
             _log.warning("it is not known whether the token is still open: %s", error)
 
     def _wait(self, case: _Case, remaining: Callable[[], float]) -> None:
-        grace = self._settings.grace * (_LATE if case.verdict.haste is Haste.LATE else 1)
+        grace = self._settings.grace * (_LATE if case.verdict.haste is Urgency.LATE else 1)
         now = self._clock()
         seconds = min(now, case.task.stopped_at or now) + grace - now
         if seconds <= 0:

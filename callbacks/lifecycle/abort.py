@@ -11,8 +11,6 @@ from stepout.schemas.text.foreign_text import logger
 if TYPE_CHECKING:
     from stepout.callbacks.protocols import Artifacts
 
-__all__ = ["Aborter"]
-
 _log = logger("stepout.callbacks.task")
 
 

@@ -14,7 +14,7 @@ from stepout.callbacks.delivery.failure import cause_of, error_of
 from stepout.callbacks.lifecycle.abort import Aborter
 from stepout.callbacks.lifecycle.document import DocumentRules, keep, make_document
 from stepout.callbacks.lifecycle.signals import STOPS
-from stepout.callbacks.lifecycle.task_state import FateCell, Report, Stop
+from stepout.callbacks.lifecycle.task_state import Stop, TaskStateCell, TerminalReport
 from stepout.schemas import RunIdentity
 from stepout.schemas.errors import (
     ConfigurationError,
@@ -33,9 +33,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from stepout.callbacks.protocols import Artifacts
-    from stepout.callbacks.targets.fan_out import Reporter
-
-__all__ = ["Ending", "Flag"]
+    from stepout.callbacks.targets.fan_out import FanOut
 
 _log = logger("stepout.callbacks.task")
 
@@ -55,7 +53,7 @@ class Flag(threading.Event):
         return f"<{'set' if self.is_set() else 'not set'}>"
 
 
-class Ending:
+class Completion:
     """Knows a task's fate and makes its one terminal report.
 
     Args:
@@ -75,14 +73,14 @@ class Ending:
 
     def __init__(
         self,
-        reporter: Reporter,
+        reporter: FanOut,
         rules: DocumentRules,
         *,
         run: RunIdentity | None,
         stop_timeout: float,
         end_process: Callable[[int], object],
     ) -> None:
-        self.fate = FateCell()
+        self.fate = TaskStateCell()
         self.stopped = Flag()
         self.interrupt_main: Callable[[], None] = lambda: None
         self.stop_timeout = stop_timeout
@@ -132,13 +130,13 @@ class Ending:
 
     def _patience(self) -> float:
         """Seconds for further tries of a report: a success leaves time for its last try, and to keep the document."""
-        if self.fate.now.report is Report.SUCCESS:
+        if self.fate.now.report is TerminalReport.SUCCESS:
             return max(self.stop_timeout - 15.0, self.stop_timeout / 2)
         return self.stop_timeout * 0.9
 
     def overdue(self, signum: int) -> None:
         """The main thread did not leave the block in time: report the failure from here and end the process."""
-        if not self.fate.begin(Report.FAILURE):
+        if not self.fate.begin(TerminalReport.FAILURE):
             return  # The main thread is reporting after all.
         why = f"the task was asked to stop by signal {signum}, and was in the middle of a call that could not be"
         interrupted = TaskInterrupted(f"{why} interrupted", signum=signum)
@@ -254,7 +252,7 @@ class Ending:
         except Exception as error:  # noqa: BLE001 - returned, to be raised once it is reported
             self._abort()
             return error if self._fail(error) else self._stopped(exception)
-        if not self.fate.begin(Report.SUCCESS):
+        if not self.fate.begin(TerminalReport.SUCCESS):
             return self._stopped(exception)
         return self._deliver(document)
 
@@ -282,7 +280,7 @@ class Ending:
         fate = self.fate.now
         if fate.stop is Stop.INTERRUPTED and not isinstance(exception, TaskInterrupted):
             return False
-        if not self.fate.begin(Report.FAILURE):
+        if not self.fate.begin(TerminalReport.FAILURE):
             return False
         self._report_failure(exception)
         return True

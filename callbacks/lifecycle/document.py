@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from stepout.callbacks.protocols import Artifacts
     from stepout.schemas.contract import Contract
 
-__all__ = ["UNDELIVERED_STEM", "DocumentRules", "keep", "make_document"]
-
 UNDELIVERED_STEM = "stepout-undelivered"
 
 _log = logger("stepout.callbacks.task")

@@ -12,8 +12,6 @@ from stepout.schemas.text.foreign_text import logger
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Heart", "interval_of"]
-
 _log = logger("stepout.callbacks.heart")
 
 _DEFAULT_INTERVAL = 60.0
@@ -32,7 +30,7 @@ def interval_of(heartbeat_seconds: float | None) -> float:
     return heartbeat_seconds / 3
 
 
-class Heart:
+class Heartbeat:
     """Beats until it is stopped; never keeps the process alive.
 
     Args:

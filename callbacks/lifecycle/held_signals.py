@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import FrameType
 
-__all__ = ["HeldSignals", "held_signals"]
-
 
 class HeldSignals:
     """Notes signals in place of their handlers, from its making to ``restore``.

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
     from stepout.schemas.runtime.process import Home
 
-__all__ = ["RESULT", "TaskResult"]
-
 RESULT: Final = "$.result"
 """Where the result is in the output document."""
 

@@ -26,15 +26,13 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from stepout.callbacks.lifecycle.task_state import FateCell, Stop
+from stepout.callbacks.lifecycle.task_state import Stop, TaskStateCell
 from stepout.callbacks.process.wakeup import HOOK_CODE, POKE, WakeUp, watch_forks
 from stepout.schemas.errors import TaskInterrupted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import CodeType, FrameType
-
-__all__ = ["STOPS", "Reactions", "SignalGuard", "grace_of", "is_guarded"]
 
 STOPS: Final = (signal.SIGTERM, signal.SIGINT)
 """What asks a task to stop."""
@@ -85,7 +83,7 @@ class SignalGuard:
 
     def __init__(
         self,
-        fate: FateCell,
+        fate: TaskStateCell,
         reactions: Reactions,
         *,
         own: frozenset[CodeType],

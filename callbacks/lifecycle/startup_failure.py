@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from stepout.callbacks.delivery.failure import cause_of, error_of
 from stepout.callbacks.delivery.logs import redacted_logs
 from stepout.callbacks.delivery.redaction import Redactor
-from stepout.callbacks.targets.fan_out import Reporter
+from stepout.callbacks.targets.fan_out import FanOut
 from stepout.callbacks.targets.registry import CARRIERS, TargetContext, parse_targets, target_urls
 from stepout.callbacks.targets.sfn import StepFunctionsTarget
 from stepout.schemas import RunIdentity
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from mypy_boto3_stepfunctions import SFNClient
 
     from stepout.callbacks.protocols import Target
-
-__all__ = ["report_stillborn"]
 
 _log = logger("stepout.callbacks.task")
 
@@ -68,19 +66,19 @@ def _reporter(
     token: str | None,
     client: SFNClient | None,
     targets: Target | Sequence[Target] | None,
-) -> Reporter | None:
+) -> FanOut | None:
     if targets is not None:
         try:
-            return Reporter(targets)
+            return FanOut(targets)
         except ConfigurationError:
             pass  # They are the mistake.
     context = TargetContext(token=token, run=_run(environ), environ=environ, client=client)
     named = _named(context) if targets is None else []
     if token is not None and not any(carries for carries, _ in named):
-        return Reporter(StepFunctionsTarget(token, client, environ=environ, patience=_PATIENCE))
+        return FanOut(StepFunctionsTarget(token, client, environ=environ, patience=_PATIENCE))
     # What carries the outcome to the state that waits comes first: the others are merely told.
     ordered = [target for _, target in sorted(named, key=lambda pair: not pair[0])]
-    return Reporter(ordered) if ordered else None
+    return FanOut(ordered) if ordered else None
 
 
 def _named(context: TargetContext) -> list[tuple[bool, Target]]:

@@ -18,8 +18,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Fate", "FateCell", "Report", "Stop"]
-
 
 class Stop(Enum):
     """Why a task was asked to stop."""
@@ -28,7 +26,7 @@ class Stop(Enum):
     CANCELLED = "cancelled"
 
 
-class Report(Enum):
+class TerminalReport(Enum):
     """The two terminal reports."""
 
     SUCCESS = "success"
@@ -36,7 +34,7 @@ class Report(Enum):
 
 
 @dataclass(frozen=True)
-class Fate:
+class TaskState:
     """A task's state, as a value.
 
     Attributes:
@@ -48,48 +46,48 @@ class Fate:
 
     stop: Stop | None = None
     signum: int | None = None
-    report: Report | None = None
+    report: TerminalReport | None = None
     refused: bool = False
 
-    def interrupt(self, signum: int) -> Fate:
+    def interrupt(self, signum: int) -> TaskState:
         """A signal arrived."""
         signum = signum if self.signum is None else self.signum
         if self.stop is None and self.report is None:
             return replace(self, stop=Stop.INTERRUPTED, signum=signum)
         return replace(self, signum=signum)
 
-    def cancel(self) -> Fate:
+    def cancel(self) -> TaskState:
         """Step Functions said that nobody waits any more."""
         if self.stop is None and self.report is None:
             return replace(self, stop=Stop.CANCELLED)
         return self
 
-    def begin(self, report: Report) -> Fate:
+    def begin(self, report: TerminalReport) -> TaskState:
         """Begin a report; the same value comes back when that is not allowed."""
-        forbidden = (Stop.CANCELLED,) if report is Report.FAILURE else (Stop.CANCELLED, Stop.INTERRUPTED)
+        forbidden = (Stop.CANCELLED,) if report is TerminalReport.FAILURE else (Stop.CANCELLED, Stop.INTERRUPTED)
         if self.report is not None or self.stop in forbidden:
             return self
         return replace(self, report=report)
 
-    def refuse(self) -> Fate:
+    def refuse(self) -> TaskState:
         """The success was refused as a document: its report becomes a failure."""
-        if self.report is not Report.SUCCESS:
+        if self.report is not TerminalReport.SUCCESS:
             return self
-        return replace(self, report=Report.FAILURE, refused=True)
+        return replace(self, report=TerminalReport.FAILURE, refused=True)
 
 
-class FateCell:
-    """Holds one ``Fate`` for several threads.
+class TaskStateCell:
+    """Holds one ``TaskState`` for several threads.
 
     A signal handler must not call the writing methods while its own thread may be inside one of them.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._fate = Fate()
+        self._fate = TaskState()
 
     @property
-    def now(self) -> Fate:
+    def now(self) -> TaskState:
         """The current value; reading takes no lock."""
         return self._fate
 
@@ -99,9 +97,9 @@ class FateCell:
 
     def cancel(self) -> bool:
         """Return whether the task is cancelled, now or earlier."""
-        return self._become(Fate.cancel).stop is Stop.CANCELLED
+        return self._become(TaskState.cancel).stop is Stop.CANCELLED
 
-    def begin(self, report: Report) -> bool:
+    def begin(self, report: TerminalReport) -> bool:
         """Return whether the caller, and nobody else, is to make this report."""
         with self._lock:
             before, self._fate = self._fate, self._fate.begin(report)
@@ -113,7 +111,7 @@ class FateCell:
             before, self._fate = self._fate, self._fate.refuse()
             return self._fate is not before
 
-    def _become(self, change: Callable[[Fate], Fate]) -> Fate:
+    def _become(self, change: Callable[[TaskState], TaskState]) -> TaskState:
         with self._lock:
             self._fate = change(self._fate)
             return self._fate

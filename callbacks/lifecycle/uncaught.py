@@ -14,8 +14,6 @@ from stepout.callbacks.delivery.redaction import Redactor
 from stepout.schemas.errors import OutcomeUndeliveredError, TaskClosedError
 from stepout.schemas.text.foreign_text import shown
 
-__all__ = ["UncaughtHook", "exit_code_of", "watch_uncaught"]
-
 _Hook = Callable[[type[BaseException], BaseException, TracebackType | None], object]
 
 _CODES: Final = ((OutcomeUndeliveredError, 3), (TaskClosedError, 4))

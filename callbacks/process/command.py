@@ -26,8 +26,6 @@ from stepout.schemas.text.foreign_text import logger
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-__all__ = ["FORWARDED", "CommandProcess", "forwarding", "kill_after", "noting"]
-
 _log = logger("stepout.callbacks.child")
 
 FORWARDED: Final = tuple(

@@ -12,18 +12,6 @@ from stepout.schemas.errors import CommandFailedError, ConfigurationError, Perma
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = [
-    "NOT_EXECUTABLE",
-    "NOT_FOUND",
-    "ExitCodes",
-    "PermanentCommandError",
-    "RetryableCommandError",
-    "code_of",
-    "describe",
-    "parse_codes",
-    "passed_on",
-]
-
 NOT_EXECUTABLE: Final = 126
 NOT_FOUND: Final = 127
 _SIGNALLED: Final = 128

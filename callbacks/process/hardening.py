@@ -5,8 +5,6 @@ from __future__ import annotations
 import sys
 from typing import Final
 
-__all__ = ["seclude"]
-
 _PR_SET_DUMPABLE: Final = 4
 
 

@@ -16,8 +16,6 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["owned_folder", "remove_abandoned"]
-
 _LOCK: Final = ".owner"
 
 

@@ -11,8 +11,6 @@ from stepout.schemas.text.foreign_text import shown
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["DEFAULT_SIZE", "Tail", "TailSize", "tail_size"]
-
 _MARGIN: Final = 8_192
 """More than any spelling of a secret: one whose beginning is gone could not be recognised, so this much is left out."""
 

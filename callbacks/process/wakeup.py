@@ -17,8 +17,6 @@ import threading
 import weakref
 from typing import Any, Final, Protocol
 
-__all__ = ["FORKS", "HOOK_CODE", "POKE", "ForkedAway", "WakeUp", "watch_forks"]
-
 _NOTE: Final = 0x80
 """Marks a byte of our own; no signal has so high a number."""
 _CHUNK: Final = 4096

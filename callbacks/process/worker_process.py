@@ -17,8 +17,6 @@ from stepout.callbacks.delivery.redaction import Redactor
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-__all__ = ["Child", "reap_orphans"]
-
 _DRAIN_SECONDS = 2.0
 """How long the rest of the output is waited for, once the process and its group have ended."""
 

@@ -36,8 +36,6 @@ if TYPE_CHECKING:
 
     from mypy_boto3_stepfunctions import SFNClient
 
-__all__ = ["handler", "make_handler", "relay"]
-
 _log = logger("stepout.callbacks.relay")
 
 _MAP_IT: Final = "map its queue to it"

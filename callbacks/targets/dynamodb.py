@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from stepout.callbacks.targets.registry import TargetContext
     from stepout.schemas import RunIdentity
 
-__all__ = ["DynamoDbTarget", "target_from_url"]
-
 _OPEN: Final = "attribute_not_exists(#key) OR #status <> :succeeded"
 _REFUSED: Final = "ConditionalCheckFailedException"
 

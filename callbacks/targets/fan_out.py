@@ -16,8 +16,6 @@ from stepout.schemas.text.foreign_text import logger
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-__all__ = ["Reporter"]
-
 _log = logger("stepout.callbacks.report")
 
 _PATIENCE = 200.0
@@ -27,7 +25,7 @@ _SHARE = 0.8
 """Of the seconds that a request to stop leaves: what the others have, so that the process still ends by itself."""
 
 
-class Reporter:
+class FanOut:
     """Passes reports on to a primary target, and then to the others, all at once.
 
     The others are told from daemon threads: one that hangs delays neither heartbeats nor the end of a process that was

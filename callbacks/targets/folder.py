@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
     from stepout.callbacks.targets.registry import TargetContext
 
-__all__ = ["FolderTarget", "target_from_url"]
-
 
 def target_from_url(url: str, _context: TargetContext) -> FolderTarget:
     """Make the target that ``folder:///path`` means.

@@ -23,15 +23,6 @@ if TYPE_CHECKING:
 
     from stepout.callbacks.targets.registry import TargetContext
 
-__all__ = [
-    "FileTarget",
-    "StdoutTarget",
-    "failure_document",
-    "file_from_url",
-    "stdout_from_url",
-    "write_atomically",
-]
-
 
 def failure_document(error: str, cause: str) -> dict[str, Any]:
     """Return what stands in for the output document of a failed task: ``error`` and ``cause``, both as JSON."""

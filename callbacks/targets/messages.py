@@ -17,8 +17,6 @@ from stepout.schemas import Problem, RunIdentity, dump_json, invalid_document, l
 from stepout.schemas.errors import InvalidTokenError
 from stepout.schemas.identity import producer_problems, read_producer
 
-__all__ = ["MAX_MESSAGE", "REPORT_VERSION", "Kind", "Report", "group_of", "parse_report"]
-
 Kind = Literal["success", "failure", "heartbeat"]
 
 REPORT_VERSION: Final = "report/1"

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
     from stepout.callbacks.targets.registry import TargetContext
 
-__all__ = ["NOTIFICATION_VERSION", "EventBridgeTarget", "SnsTarget", "events_from_url", "sns_from_url"]
-
 NOTIFICATION_VERSION: Final = "notification/1"
 
 _MOST: Final = 262_144

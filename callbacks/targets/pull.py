@@ -37,8 +37,6 @@ if TYPE_CHECKING:
     from stepout.callbacks.targets.registry import TargetContext
     from stepout.schemas import RunIdentity
 
-__all__ = ["PullTarget", "check_run", "target_from_url", "winner_of"]
-
 _log = logger("stepout.callbacks.pull")
 
 _TAKEN: Final = 412

@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
     from stepout.schemas.text.locations import TablePlace
 
-__all__ = ["body_of", "read_array_at", "read_at"]
-
 _DOCUMENT_LIMIT: Final = 262_144
 """Bytes: what a state can take."""
 
@@ -122,7 +120,7 @@ def _place(  # noqa: PLR0913 - as above
     since: float | None,
     profile: frozenset[str],
     request_payer: str | None,
-) -> _Objects | _Items:
+) -> _BucketOutcomes | _TableOutcomes:
     """Return what reads a URL, and others beside it."""
 
     def ours(failure: Failure) -> bool:
@@ -131,13 +129,13 @@ def _place(  # noqa: PLR0913 - as above
     delivery = Delivery(_REMEDY, patience=_PATIENCE)
     if url.startswith("dynamodb://"):
         _item_place(url)
-        return _Items(service("dynamodb"), delivery, ours)
+        return _TableOutcomes(service("dynamodb"), delivery, ours)
     bucket, _ = _object_place(url)
     client = service("s3", near=bucket, profile=profile)
-    return _Objects(client, bucket, delivery, ours, since, request_payer)
+    return _BucketOutcomes(client, bucket, delivery, ours, since, request_payer)
 
 
-class _Objects:
+class _BucketOutcomes:
     """The outcomes in one bucket."""
 
     def __init__(  # noqa: PLR0913, PLR0917 - what each of its reads needs
@@ -233,7 +231,7 @@ def _object_place(url: str) -> tuple[str, str]:
     return bucket, key
 
 
-class _Items:
+class _TableOutcomes:
     """The outcomes in DynamoDB."""
 
     def __init__(self, client: Any, delivery: Delivery, ours: Callable[[Failure], bool]) -> None:

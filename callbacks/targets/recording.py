@@ -12,8 +12,6 @@ from stepout.schemas.errors import TaskClosedError, TaskError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["RecordingTarget"]
-
 
 class RecordingTarget:
     """Records every report, and takes one terminal report as Step Functions does: a later one finds it closed.

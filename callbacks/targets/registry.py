@@ -16,16 +16,6 @@ if TYPE_CHECKING:
 
     from stepout.callbacks.protocols import Target
 
-__all__ = [
-    "CARRIERS",
-    "NOTIFICATIONS",
-    "SCHEMES",
-    "TargetContext",
-    "nothing_more",
-    "parse_targets",
-    "target_urls",
-]
-
 SCHEMES: Mapping[str, str] = {
     "sfn": "stepout.callbacks.targets.sfn:target_from_url",
     "sqs": "stepout.callbacks.targets.sqs:target_from_url",

@@ -36,8 +36,6 @@ if TYPE_CHECKING:
 
     from stepout.callbacks.targets.registry import TargetContext
 
-__all__ = ["MAX_OUTPUT", "MAX_TOKEN", "StepFunctionsTarget", "check_token", "make_client", "target_from_url"]
-
 MAX_TOKEN = 2_048
 MAX_OUTPUT = 262_144
 

@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 
     from stepout.callbacks.targets.registry import TargetContext
 
-__all__ = ["QueuePlace", "SqsTarget", "queue_place", "target_from_url"]
-
 _FORM = "sqs://sqs.REGION.amazonaws.com/ACCOUNT/QUEUE, or sqs: and the queue's URL"
 
 # The region in a host of Amazon's: sqs.eu-west-1.amazonaws.com, vpce-1-2.sqs.eu-west-1.vpce.amazonaws.com, …

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
     from stepout.callbacks.targets.registry import TargetContext
 
-__all__ = ["Row", "TokenKeeper", "TokenTable", "keeper_from_env", "own_container", "own_task_arn"]
-
 _Value = TypeVar("_Value")
 
 _log = logger("stepout.callbacks.token_table")
@@ -45,7 +43,7 @@ _REMEDY += "watcher), on the table that STEPOUT_TOKEN_TABLE names"
 
 
 @dataclass(frozen=True)
-class Row:
+class TokenRow:
     """What the table knows of a task.
 
     Attributes:
@@ -117,7 +115,7 @@ class TokenTable:
             lambda client: client.update_item(TableName=self._name, Key={"task": {"S": task}}, **change),
         )
 
-    def find(self, task: str) -> Row:
+    def find(self, task: str) -> TokenRow:
         """Return what is known of a task; an empty row where nothing is.
 
         Raises:
@@ -128,7 +126,7 @@ class TokenTable:
             lambda client: client.get_item(TableName=self._name, Key={"task": {"S": task}}, ConsistentRead=True),
         )
         item = answer.get("Item")
-        return Row(
+        return TokenRow(
             token=_typed(item, "token", "S", str),
             reported=_typed(item, "reported", "BOOL", bool) or False,
             container=_typed(item, "container", "S", str),

@@ -24,8 +24,6 @@ from stepout.schemas.text.foreign_text import logger
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-__all__ = ["ActivitySource", "ActivityWorker"]
-
 _log = logger("stepout.callbacks.worker")
 
 _READ_TIMEOUT = 70

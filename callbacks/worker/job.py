@@ -18,8 +18,6 @@ from stepout.schemas import Problem, RunIdentity, invalid_document, load_json
 from stepout.schemas.array import INDEX_VARIABLES
 from stepout.schemas.errors import ConfigurationError, InvalidDocumentError
 
-__all__ = ["JOB_VARIABLES", "Job", "read_job"]
-
 _INPUT = "STEPOUT_INPUT"
 _HEARTBEAT = "STEPOUT_HEARTBEAT_SECONDS"
 

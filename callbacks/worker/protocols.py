@@ -12,8 +12,6 @@ if TYPE_CHECKING:
 
     from stepout.callbacks.worker.job import Job
 
-__all__ = ["Source", "Taken", "Tally", "WorkerOptions"]
-
 
 @dataclass(kw_only=True)
 class Taken:
@@ -32,7 +30,7 @@ class Taken:
     ticket: Any = None
 
 
-class Source(Protocol):
+class TaskSource(Protocol):
     """Where a worker's tasks come from. All methods but ``check`` and ``take`` are called from several threads."""
 
     returnable: bool
@@ -95,7 +93,7 @@ class WorkerOptions(TypedDict, total=False):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tally:
+class WorkerCounts:
     """What a worker has done.
 
     Attributes:

@@ -34,8 +34,6 @@ if TYPE_CHECKING:
     from stepout.callbacks.protocols import Target
     from stepout.callbacks.worker.job import Job
 
-__all__ = ["Fate", "Referee", "Step", "after", "relayed"]
-
 _log = logger("stepout.callbacks.worker")
 
 # The names are those under which the ECS watcher reports the same of a container.
@@ -61,7 +59,7 @@ class Step(Enum):
     RETURN = "give the task back"
 
 
-class Fate(Enum):
+class TaskEnd(Enum):
     """What became of a task."""
 
     REPORTED = "reported"
@@ -98,7 +96,7 @@ def relayed(environ: Mapping[str, str]) -> bool:
     return bool(named) and any(url.lower().startswith("sqs:") for url in named)
 
 
-class Referee:
+class Settler:
     """Settles tasks whose processes have ended.
 
     Args:
@@ -113,7 +111,7 @@ class Referee:
         self._patience = patience
         self.relayed = relayed(environ)
 
-    def ended(self, job: Job, code: int, *, stopping: bool, returnable: bool) -> Fate:
+    def ended(self, job: Job, code: int, *, stopping: bool, returnable: bool) -> TaskEnd:
         """Settle a task whose process has ended.
 
         Args:
@@ -124,28 +122,28 @@ class Referee:
         """
         step = after(code, stopping=stopping, relayed=self.relayed)
         if step is Step.TRUST:
-            return Fate.REPORTED
+            return TaskEnd.REPORTED
         if step in (Step.ASK, Step.ASK_OR_RETURN):
             known = self._has_reported(job)
             if known is True or (known is None and step is Step.ASK):
-                return Fate.REPORTED
+                return TaskEnd.REPORTED
         if step in (Step.ASK_OR_RETURN, Step.RETURN):
-            return Fate.RETURNED if returnable else self.interrupted(job)
+            return TaskEnd.RETURNED if returnable else self.interrupted(job)
         error, message, members = _verdict(code)
         return self._fail(job, error, message, **members)
 
-    def not_started(self, job: Job, error: Exception) -> Fate:
+    def not_started(self, job: Job, error: Exception) -> TaskEnd:
         """Settle a task whose process could not be started."""
         reason = error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
         if getattr(error, "errno", None) == errno.E2BIG:
             reason += ". Its variables and the worker's own are too large together: pass a pointer as its input"
         return self._fail(job, NOT_STARTED, f"the worker could not start the command of this task: {reason}")
 
-    def invalid(self, job: Job) -> Fate:
+    def invalid(self, job: Job) -> TaskEnd:
         """Settle a task that cannot be run."""
         return self._fail(job, INVALID, f"the message of this task is not valid: {describe_problems(job.problems)}")
 
-    def interrupted(self, job: Job) -> Fate:
+    def interrupted(self, job: Job) -> TaskEnd:
         """Settle a task that the worker has no time for, and can give back to nobody."""
         return self._fail(job, INTERRUPTED, "the worker was stopped before this task was done", retryable=True)
 
@@ -160,21 +158,21 @@ class Referee:
             return None
         return False
 
-    def _fail(self, job: Job, error: str, message: str, **more: Any) -> Fate:
+    def _fail(self, job: Job, error: str, message: str, **more: Any) -> TaskEnd:
         cause = {"message": message, "run": job.run.to_dict(), **more}
         text = fit_cause(Redactor([job.token]).json(cause))
         try:
             self._target(job).failure(error, text)
         except TaskClosedError:
-            return Fate.REPORTED
+            return TaskEnd.REPORTED
         except InvalidTokenError as unknown:
             _log.error("%s", unknown)
-            return Fate.POISON
+            return TaskEnd.POISON
         except Exception as undelivered:  # noqa: BLE001 - the worker goes on; the message comes back
             _log.error("the failure %s could not be reported: %s", error, undelivered)
-            return Fate.KEPT
+            return TaskEnd.KEPT
         _log.warning("reported for the task: %s: %s", error, message)
-        return Fate.FAILED_HERE
+        return TaskEnd.FAILED_HERE
 
     def _target(self, job: Job) -> Target:
         if not self.relayed:

@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 
     from stepout.callbacks.worker.job import Job
 
-__all__ = ["CEILING", "SqsSource", "SqsWorker", "extension"]
-
 _log = logger("stepout.callbacks.worker")
 
 CEILING = 43_200

@@ -27,8 +27,8 @@ from stepout.callbacks.process.command import forwarding
 from stepout.callbacks.process.exit_codes import describe
 from stepout.callbacks.process.worker_process import Child, reap_orphans
 from stepout.callbacks.targets.sfn import make_client
-from stepout.callbacks.worker.protocols import Tally
-from stepout.callbacks.worker.settlement import Fate, Referee
+from stepout.callbacks.worker.protocols import WorkerCounts
+from stepout.callbacks.worker.settlement import Settler, TaskEnd
 from stepout.schemas.errors import ConfigurationError, TaskError
 from stepout.schemas.runtime.process import PerProcess
 from stepout.schemas.text.foreign_text import logger
@@ -39,9 +39,7 @@ if TYPE_CHECKING:
     from mypy_boto3_stepfunctions import SFNClient
 
     from stepout.callbacks.worker.job import Job
-    from stepout.callbacks.worker.protocols import Source, Taken, WorkerOptions
-
-__all__ = ["Worker", "child_grace"]
+    from stepout.callbacks.worker.protocols import Taken, TaskSource, WorkerOptions
 
 _log = logger("stepout.callbacks.worker")
 
@@ -80,7 +78,7 @@ class Worker:
         ConfigurationError: An argument makes no sense, or there is no such program.
     """
 
-    def __init__(self, source: Source, command: Sequence[str], *, patience: float, options: WorkerOptions) -> None:
+    def __init__(self, source: TaskSource, command: Sequence[str], *, patience: float, options: WorkerOptions) -> None:
         self._source = source
         environ = options.get("environ")
         self._environ = dict(os.environ if environ is None else environ)
@@ -99,11 +97,11 @@ class Worker:
             raise ConfigurationError("idle_exit must be a number of seconds, 0 or more")
         self._fresh_folder = options.get("fresh_folder", False)
         self._client = PerProcess(make_client, options.get("sfn_client"), name="Step Functions client")
-        self._referee = Referee(self._environ, self._sfn, patience=patience)
+        self._referee = Settler(self._environ, self._sfn, patience=patience)
         self._changed = threading.Condition()
         self._starting = threading.Lock()
         self._running: dict[str, _Running] = {}
-        self._counts: Counter[Fate] = Counter()
+        self._counts: Counter[TaskEnd] = Counter()
         self._begun = 0
         self._polling = False
         self._error: Exception | None = None
@@ -118,7 +116,7 @@ class Worker:
         """Take no further task, ask running ones to stop, and let ``run`` return; callable from any thread."""
         self._stopping.set()
 
-    def run(self) -> Tally:
+    def run(self) -> WorkerCounts:
         """Take and run tasks until ``stop``, SIGTERM or SIGINT, or until ``idle_exit`` or ``limit`` is reached.
 
         In the main thread, SIGTERM and SIGINT are handled while it runs: nothing more is taken, the processes get
@@ -141,11 +139,11 @@ class Worker:
             self._watch()
         if self._error is not None:
             raise self._error
-        return Tally(
-            reported=self._counts[Fate.REPORTED],
-            failed_here=self._counts[Fate.FAILED_HERE],
-            returned=self._counts[Fate.RETURNED],
-            kept=self._counts[Fate.KEPT] + self._counts[Fate.POISON],
+        return WorkerCounts(
+            reported=self._counts[TaskEnd.REPORTED],
+            failed_here=self._counts[TaskEnd.FAILED_HERE],
+            returned=self._counts[TaskEnd.RETURNED],
+            kept=self._counts[TaskEnd.KEPT] + self._counts[TaskEnd.POISON],
             signum=self._signals[0] if self._signals else None,
         )
 
@@ -257,7 +255,7 @@ class Worker:
             self._begin(taken)
         except Exception:  # noqa: BLE001 - logged, and the message comes back
             _log.exception("task %s could not be begun; its message comes back", taken.name)
-            self._count(taken, Fate.KEPT)
+            self._count(taken, TaskEnd.KEPT)
 
     def _begin(self, taken: Taken) -> None:
         with self._changed:
@@ -272,7 +270,7 @@ class Worker:
             _log.info("task %s is delivered again while it runs here as %s", taken.name, running.taken.name)
             self._source.absorb(running.taken, taken)
         else:
-            fate = Fate.RETURNED if self._source.returnable else self._referee.interrupted(taken.job)
+            fate = TaskEnd.RETURNED if self._source.returnable else self._referee.interrupted(taken.job)
             self._close(taken, fate)
             self._count(taken, fate)
 
@@ -283,7 +281,7 @@ class Worker:
         except RuntimeError as error:
             self._count(running.taken, self._not_started(running.taken.job, BlockingIOError(errno.EAGAIN, str(error))))
 
-    def _count(self, taken: Taken, fate: Fate) -> None:
+    def _count(self, taken: Taken, fate: TaskEnd) -> None:
         with self._changed:
             self._running.pop(taken.job.token, None)
             self._counts[fate] += 1
@@ -293,7 +291,7 @@ class Worker:
     # In a task's thread ---------------------------------------------------------------------------------------------
 
     def _work(self, running: _Running) -> None:
-        taken, fate = running.taken, Fate.KEPT
+        taken, fate = running.taken, TaskEnd.KEPT
         with redacted_logs(Redactor([taken.job.token])):
             try:
                 fate = self._do(running)
@@ -305,7 +303,7 @@ class Worker:
             finally:
                 self._count(taken, fate)
 
-    def _do(self, running: _Running) -> Fate:
+    def _do(self, running: _Running) -> TaskEnd:
         taken, job, began = running.taken, running.taken.job, self._clock()
         _log.info("task %s begins: %s", taken.name, job.run.to_dict() or "of an unknown run")
         if job.ignored:
@@ -334,12 +332,12 @@ class Worker:
                 running.child = child
         return child
 
-    def _not_started(self, job: Job, error: Exception) -> Fate:
+    def _not_started(self, job: Job, error: Exception) -> TaskEnd:
         if getattr(error, "errno", None) not in _FULL:
             return self._referee.not_started(job, error)
         _log.error("this machine cannot start another process; nothing is taken for %.0f s: %s", _REST, error)
         self._rests_until = self._clock() + _REST
-        return Fate.KEPT if self._source.returnable else self._referee.interrupted(job)
+        return TaskEnd.KEPT if self._source.returnable else self._referee.interrupted(job)
 
     @contextlib.contextmanager
     def _folder(self) -> Iterator[str | None]:
@@ -349,13 +347,13 @@ class Worker:
         with tempfile.TemporaryDirectory(prefix="stepout-task-", ignore_cleanup_errors=True) as folder:
             yield folder
 
-    def _close(self, taken: Taken, fate: Fate) -> None:
+    def _close(self, taken: Taken, fate: TaskEnd) -> None:
         _log.info("task %s is %s", taken.name, fate.value)
-        if fate in (Fate.REPORTED, Fate.FAILED_HERE):
+        if fate in (TaskEnd.REPORTED, TaskEnd.FAILED_HERE):
             self._source.finish(taken)
-        elif fate is Fate.RETURNED:
+        elif fate is TaskEnd.RETURNED:
             self._source.give_back(taken)
-        elif fate is Fate.POISON:
+        elif fate is TaskEnd.POISON:
             self._source.refuse(taken)
 
     def _sfn(self) -> SFNClient:

@@ -11,8 +11,6 @@ from stepout.schemas.text.spelling import closest
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["INTERNAL", "VARIABLES", "meant_for", "warn_of_unknown"]
-
 _log = logger("stepout.environment")
 
 _PREFIX: Final = "STEPOUT_"

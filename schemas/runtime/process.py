@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import NoReturn
 
-__all__ = ["Home", "PerProcess", "Renewable", "not_picklable", "renew_after_fork"]
-
 T = TypeVar("T")
 
 _WHAT_TO_DO: Final = (

@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["NO_REGION", "fallback_region"]
-
 NO_REGION: Final = (
     "no AWS region is known: set AWS_REGION (or AWS_DEFAULT_REGION) to the region of the state machine, for example "
     "AWS_REGION=eu-west-1"

@@ -14,8 +14,6 @@ from stepout.schemas.errors import ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["PAYER_VARIABLE", "PROFILE_VARIABLE", "PROFILE_WORDS", "is_aws_endpoint", "payer_of", "profile_words"]
-__all__ += ["profile_words_from"]
 
 PAYER_VARIABLE: Final = "STEPOUT_REQUEST_PAYER"
 PROFILE_VARIABLE: Final = "STEPOUT_S3_PROFILE"

@@ -16,8 +16,6 @@ from stepout.schemas.errors import ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["WriteOnce", "write_once_at"]
-
 _TRIES: Final = 3
 
 T = TypeVar("T")

@@ -11,8 +11,6 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-__all__ = ["ENDS", "INPUTS", "REASONS", "described_failure", "input_members"]
-
 ENDS: Final = frozenset(
     {"Containers", "containers", "StopCode", "stopCode", "Status", "status", "JobRunState", "jobRunState"}
 )

@@ -10,7 +10,7 @@ from stepout.schemas.errors import TaskFailedError
 from stepout.schemas.output import OUTPUT_VERSION
 from stepout.schemas.pointer import POINTER_VERSION
 from stepout.schemas.problems import Problem, invalid_document, item, member
-from stepout.schemas.search.traversal import CALLED, DocumentKind, Part, called, failure_in, looked_into
+from stepout.schemas.search.traversal import CALLED, DocumentKind, JsonRole, called, failure_in, looked_into
 from stepout.schemas.text.json_text import dump_json, load_json
 from stepout.schemas.text.json_value import DEPTH_LIMIT, MOST_PROBLEMS
 
@@ -19,9 +19,6 @@ if TYPE_CHECKING:
 
     from stepout.schemas.errors import InvalidDocumentError
     from stepout.schemas.pull import Failure
-
-__all__ = ["DocumentKind", "Found", "TheDocument", "check_version", "find_documents", "find_failures", "the_document"]
-__all__ += ["Survey", "survey"]
 
 
 class Found(NamedTuple):
@@ -52,8 +49,8 @@ class TheDocument(NamedTuple):
     location: str
 
 
-_Child = tuple[str, object, Part]
-_NO_CHILD: Final[_Child] = ("", None, Part.FREE)
+_Child = tuple[str, object, JsonRole]
+_NO_CHILD: Final[_Child] = ("", None, JsonRole.FREE)
 
 _VERSIONS: Final = {"output": OUTPUT_VERSION, "pointer": POINTER_VERSION}
 _NONE: Final = "no task output and no pointer in it; each is an object with the member stepout"
@@ -163,14 +160,16 @@ def survey(value: object) -> Survey:
     numbers: list[Problem] = []
     # Children are taken one by one: a list of a million would need a million locations at once.
     # Each with what lies above it, and how many levels may lie below.
-    waiting: list[tuple[Iterator[_Child], tuple[int, ...], int]] = [(iter([("$", value, Part.FREE)]), (), DEPTH_LIMIT)]
+    waiting: list[tuple[Iterator[_Child], tuple[int, ...], int]] = [
+        (iter([("$", value, JsonRole.FREE)]), (), DEPTH_LIMIT)
+    ]
     while waiting:
         children, above, room = waiting[-1]
         location, current, part = next(children, _NO_CHILD)
         if not location:
             waiting.pop()
             continue
-        if part is Part.FREE and isinstance(current, dict):
+        if part is JsonRole.FREE and isinstance(current, dict):
             if (kind := called(current)) is not None:
                 seen.found.append(Found(location, kind, current))
                 room = DEPTH_LIMIT  # a document has its own levels
@@ -187,7 +186,7 @@ def survey(value: object) -> Survey:
 
 
 def _children(
-    location: str, value: dict[Any, Any] | list[Any], part: Part, numbers: list[Problem], seen: Survey
+    location: str, value: dict[Any, Any] | list[Any], part: JsonRole, numbers: list[Problem], seen: Survey
 ) -> Iterator[_Child]:
     # Only what can hold a document gets a location: an event may hold a million numbers.
     place = item if isinstance(value, list) else member

@@ -30,8 +30,6 @@ from stepout.schemas.search.described_task import ENDS, INPUTS, REASONS, describ
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["CALLED", "DocumentKind", "Part", "called", "failure_in", "is_opaque", "looked_into"]
-
 DocumentKind = Literal["output", "pointer"]
 
 CALLED: Final = re.compile(r"(output|pointer)/([0-9]{1,9}\Z)?")
@@ -45,7 +43,7 @@ _LAMBDAS: Final = frozenset({"errorMessage", "stackTrace", "trace", "cause"})
 _SPOKEN: Final = _TELLING | INPUTS
 
 
-class Part(Enum):
+class JsonRole(Enum):
     """What an object is to the document around it."""
 
     FREE = 0
@@ -103,7 +101,7 @@ def is_opaque(value: dict[Any, Any]) -> bool:
     return _unsuccessful(value) or described_failure(value) is not None
 
 
-def looked_into(value: object, part: Part = Part.FREE) -> Iterable[tuple[Any, Any, Part]]:
+def looked_into(value: object, part: JsonRole = JsonRole.FREE) -> Iterable[tuple[Any, Any, JsonRole]]:
     """Return the members and items that documents may lie in, each with its name or index and its part.
 
     Args:
@@ -111,37 +109,37 @@ def looked_into(value: object, part: Part = Part.FREE) -> Iterable[tuple[Any, An
         part: What it is to the document around it.
     """
     if isinstance(value, list):
-        return ((index, child, Part.FREE) for index, child in enumerate(value))
+        return ((index, child, JsonRole.FREE) for index, child in enumerate(value))
     if not isinstance(value, dict):
         return ()
-    if part is Part.ARTIFACTS:
+    if part is JsonRole.ARTIFACTS:
         # Most pointers have no member but their own.
         others = ((name, child) for name, child in value.items() if not _is_bare(child))
         return [(name, child, _pointer_or_free(child)) for name, child in others]
-    if part is Part.POINTER:
+    if part is JsonRole.POINTER:
         return _unknown(value, POINTER_MEMBERS)
     return _of_object(value)
 
 
-def _of_object(value: dict[Any, Any]) -> list[tuple[Any, Any, Part]]:
+def _of_object(value: dict[Any, Any]) -> list[tuple[Any, Any, JsonRole]]:
     kind = called(value)
     if kind is None:
         return [] if is_opaque(value) else _unknown(value, frozenset())
     if kind == "pointer":
         return _unknown(value, POINTER_MEMBERS)
-    parts: list[tuple[Any, Any, Part]] = []
+    parts: list[tuple[Any, Any, JsonRole]] = []
     if isinstance(value.get("artifacts"), dict):
-        parts.append(("artifacts", value["artifacts"], Part.ARTIFACTS))
+        parts.append(("artifacts", value["artifacts"], JsonRole.ARTIFACTS))
     parts += [
-        (name, value[name], Part.POINTER) for name in ("result", "manifest") if called(value.get(name)) == "pointer"
+        (name, value[name], JsonRole.POINTER) for name in ("result", "manifest") if called(value.get(name)) == "pointer"
     ]
     if isinstance(value.get("producer"), dict):
-        parts.append(("producer", value["producer"], Part.FREE))
+        parts.append(("producer", value["producer"], JsonRole.FREE))
     return parts + _unknown(value, OUTPUT_MEMBERS)
 
 
-def _unknown(value: dict[Any, Any], known: frozenset[str]) -> list[tuple[Any, Any, Part]]:
-    found = [(name, child, Part.FREE) for name, child in value.items() if name not in known]
+def _unknown(value: dict[Any, Any], known: frozenset[str]) -> list[tuple[Any, Any, JsonRole]]:
+    found = [(name, child, JsonRole.FREE) for name, child in value.items() if name not in known]
     if _SPOKEN.isdisjoint(value):
         return found
     said = {"Cause", *input_members(value)}
@@ -162,8 +160,8 @@ def _is_bare(value: object) -> bool:
     return isinstance(value, dict) and value.keys() <= POINTER_MEMBERS and called(value) == "pointer"
 
 
-def _pointer_or_free(value: object) -> Part:
-    return Part.POINTER if called(value) == "pointer" else Part.FREE
+def _pointer_or_free(value: object) -> JsonRole:
+    return JsonRole.POINTER if called(value) == "pointer" else JsonRole.FREE
 
 
 def _unsuccessful(value: dict[Any, Any]) -> bool:

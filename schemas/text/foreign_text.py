@@ -12,8 +12,6 @@ import logging
 import re
 from typing import Final
 
-__all__ = ["LONGEST", "logger", "shown", "shown_json"]
-
 LONGEST: Final = 200
 """Characters of one foreign name, unless the caller says otherwise."""
 

@@ -15,8 +15,6 @@ from stepout.schemas.text.json_value import DEPTH_LIMIT, MOST_PROBLEMS, json_pro
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["SIZE_LIMIT", "dump_json", "dump_plain_json", "json_memory", "load_json", "parse_json"]
-
 SIZE_LIMIT: Final = 64 * 2**20
 """How many bytes of text are read unless the caller says otherwise."""
 

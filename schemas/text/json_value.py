@@ -21,8 +21,6 @@ from typing import Any, Final
 
 from stepout.schemas.problems import Problem, item, member
 
-__all__ = ["DEPTH_LIMIT", "INTEGER_LIMIT", "MOST_PROBLEMS", "NotPlainError", "copy_json", "json_problems", "plain_copy"]
-
 DEPTH_LIMIT: Final = 100
 """How many objects and arrays may lie inside each other, the outermost included."""
 

@@ -6,8 +6,6 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["MAX_KEY_BYTES", "PARTITION_KEY_BYTES", "S3_ARN", "TablePlace", "key_fault", "split_s3_url", "table_place"]
-
 MAX_KEY_BYTES: Final = 1024  # https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html
 
 PARTITION_KEY_BYTES: Final = 2048

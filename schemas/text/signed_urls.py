@@ -21,8 +21,6 @@ from stepout.schemas.problems import Problem, item, member
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-__all__ = ["form_secrets", "holds_signed_url", "is_signed_form", "signed_url_problems", "without_signed_urls"]
-
 _TIMES_ENCODED: Final = 4
 _WORTH_LOOKING: Final = re.compile("sig|%|&#|\\\\u00|security-token", re.IGNORECASE)
 _ENTITIES: Final[dict[str, str]] = {"amp": "&", "quest": "?", "equals": "="}

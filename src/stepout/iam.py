@@ -16,8 +16,6 @@ from stepout.schemas.errors import ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["MACHINE_KINDS", "ROLES", "Scope", "policy"]
-
 _QUEUE_URL = re.compile(r"(?:sqs:)?(?:https?:)?//[^/]+/(?P<account>\d{12})/(?P<name>[A-Za-z0-9_-]+(?:\.fifo)?)")
 _REGION_OF_URL = re.compile(r"//(?:[\w-]+\.)*sqs\.(?P<region>[a-z0-9-]+)\.")
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]|\$\{\w+\}")

@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from stepout.artifacts.allow import Allowed, AnyBucket
     from stepout.artifacts.reading.artifact import Artifact
 
-__all__ = ["TaskInput", "is_document"]
-
 _MAX_JSON: Final = 64 << 20
 """The most that is read of an input that is JSON, in bytes."""
 

@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from stepout.callbacks.protocols import Artifacts, Target
     from stepout.schemas import Pointer
 
-__all__ = ["OpenTask", "OpenTaskOptions", "open_task", "task"]
-
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 _R_co = TypeVar("_R_co", covariant=True)

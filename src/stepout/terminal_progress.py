@@ -11,8 +11,6 @@ if TYPE_CHECKING:
 
     from stepout.artifacts.transfer.progress import Progress
 
-__all__ = ["add_quiet", "counting", "transfer_bar"]
-
 _LONG: Final = 8 << 20
 """Bytes: what is smaller is one request, and draws no bar unless it takes a second."""
 

@@ -8,11 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stepout.artifacts.allow import ANY_BUCKET, allowed_from, from_env, key_fault, split_url
+from stepout.artifacts.allow import ANY_BUCKET, allowed_from, from_env
 from stepout.artifacts.memory import MemoryStore
 from stepout.artifacts.resolve import resolve_artifact
 from stepout.schemas import Pointer
 from stepout.schemas.errors import ConfigurationError, NotAllowedError
+from stepout.schemas.text.locations import key_fault, split_s3_url
 
 POINT = "arn:aws:s3:eu-west-1:123456789012:accesspoint/results"
 OUTPOST = "arn:aws:s3-outposts:eu-west-1:123456789012:outpost/op-1/accesspoint/results"
@@ -90,7 +91,7 @@ def test_access_points_must_be_listed_themselves(arn: str) -> None:
     assert allowed_from([f"s3://{arn}/runs/"]).permits(arn, "runs/x")
     assert not allowed_from([f"s3://{arn}/runs/"]).permits(arn, "runs2/x")
     assert allowed_from([ANY_BUCKET, f"s3://{arn}"]).permits(arn, "runs2/x")
-    assert split_url(f"s3://{arn}/a/b") == (arn, "a/b")
+    assert split_s3_url(f"s3://{arn}/a/b") == (arn, "a/b")
 
 
 @pytest.mark.parametrize("bucket", ["", "..", "a/b", "a b", "bucket?x", "arn:aws:s3:::bucket", "-x"])
@@ -109,7 +110,7 @@ def test_an_entry_that_is_no_prefix_is_a_configuration_error(entry: Any) -> None
 def test_an_arn_that_goes_on_is_no_url() -> None:
     """What follows an access point's name must be a slash."""
     with pytest.raises(ValueError, match="s3://bucket/key"):
-        split_url(f"s3://{POINT}:x")
+        split_s3_url(f"s3://{POINT}:x")
 
 
 def test_the_environment_holds_several_separated_by_spaces_or_commas() -> None:

@@ -15,7 +15,8 @@ from support.shelf import ALLOW, BreakingStore, Shelf
 from stepout.artifacts.allow import ANY_BUCKET
 from stepout.artifacts.manager import ArtifactManager
 from stepout.artifacts.reading.artifact import Artifact
-from stepout.artifacts.resolve import Output, resolve, resolve_all, resolve_artifact, resolve_output
+from stepout.artifacts.reading.output import Output
+from stepout.artifacts.resolve import resolve, resolve_all, resolve_artifact, resolve_output
 from stepout.schemas import Contract, Pointer, RunIdentity, TaskOutput, fit
 from stepout.schemas.errors import (
     ArtifactNotFoundError,

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stepout.callbacks.delivery.failure import MAX_CAUSE
-from stepout.callbacks.stopped_task import Haste, cause_document, judge, stopped_task
+from stepout.callbacks.stopped_task import Urgency, cause_document, judge, stopped_task
 
 
 def event(
@@ -35,33 +35,33 @@ def event(
 @pytest.mark.parametrize(
     ("given_event", "error", "haste", "retryable"),
     [
-        (event(137), "Stepout.ContainerDied", Haste.SOON, True),
-        (event(139), "Stepout.ContainerDied", Haste.SOON, True),
-        (event(None), "Stepout.ContainerDied", Haste.SOON, True),
-        (event(1), "Stepout.ContainerDied", Haste.SOON, None),
-        (event(4), "Stepout.ContainerDied", Haste.SOON, None),
-        (event(143), "Stepout.ContainerDied", Haste.SOON, True),
-        (event(137, reason="OutOfMemoryError: Container killed"), "Stepout.OutOfMemory", Haste.SOON, False),
-        (event(0), "Stepout.NothingReported", Haste.LATE, False),
-        (event(3), "Stepout.OutcomeUndelivered", Haste.LATE, False),
-        (event(137, stop="UserInitiated"), "Stepout.Interrupted", Haste.SOON, False),
-        (event(143, stop="ServiceSchedulerInitiated"), "Stepout.Interrupted", Haste.SOON, True),
-        (event(137, stop="SpotInterruption"), "Stepout.Interrupted", Haste.SOON, True),
-        (event(None, stop="TerminationNotice"), "Stepout.Interrupted", Haste.SOON, True),
-        (event(0, stop="SpotInterruption"), "Stepout.Interrupted", Haste.LATE, True),
-        (event(stop="TaskFailedToStart"), "Stepout.TaskFailedToStart", Haste.AT_ONCE, True),
+        (event(137), "Stepout.ContainerDied", Urgency.SOON, True),
+        (event(139), "Stepout.ContainerDied", Urgency.SOON, True),
+        (event(None), "Stepout.ContainerDied", Urgency.SOON, True),
+        (event(1), "Stepout.ContainerDied", Urgency.SOON, None),
+        (event(4), "Stepout.ContainerDied", Urgency.SOON, None),
+        (event(143), "Stepout.ContainerDied", Urgency.SOON, True),
+        (event(137, reason="OutOfMemoryError: Container killed"), "Stepout.OutOfMemory", Urgency.SOON, False),
+        (event(0), "Stepout.NothingReported", Urgency.LATE, False),
+        (event(3), "Stepout.OutcomeUndelivered", Urgency.LATE, False),
+        (event(137, stop="UserInitiated"), "Stepout.Interrupted", Urgency.SOON, False),
+        (event(143, stop="ServiceSchedulerInitiated"), "Stepout.Interrupted", Urgency.SOON, True),
+        (event(137, stop="SpotInterruption"), "Stepout.Interrupted", Urgency.SOON, True),
+        (event(None, stop="TerminationNotice"), "Stepout.Interrupted", Urgency.SOON, True),
+        (event(0, stop="SpotInterruption"), "Stepout.Interrupted", Urgency.LATE, True),
+        (event(stop="TaskFailedToStart"), "Stepout.TaskFailedToStart", Urgency.AT_ONCE, True),
         (
             event(stop="TaskFailedToStart", reason="CannotStartContainerError: no such file"),
             "Stepout.TaskFailedToStart",
-            Haste.AT_ONCE,
+            Urgency.AT_ONCE,
             False,
         ),
-        (event(137, stop="TaskFailedToStart"), "Stepout.TaskFailedToStart", Haste.SOON, True),
-        (event(1, stop="SomethingNew"), "Stepout.ContainerDied", Haste.SOON, None),
+        (event(137, stop="TaskFailedToStart"), "Stepout.TaskFailedToStart", Urgency.SOON, True),
+        (event(1, stop="SomethingNew"), "Stepout.ContainerDied", Urgency.SOON, None),
     ],
 )
 def test_every_way_to_stop_has_its_verdict(
-    given_event: dict[str, Any], error: str, haste: Haste, retryable: bool | None
+    given_event: dict[str, Any], error: str, haste: Urgency, retryable: bool | None
 ) -> None:
     """Stop code, exit code and reason decide on the error's name, on how soon it is sent, and on the hint."""
     task = stopped_task(given_event)

@@ -20,7 +20,7 @@ from stepout.callbacks.targets.registry import TargetContext
 from stepout.cli.run import _plan, add_run_options, configure_run, run_arguments
 from stepout.run.command import RunPlan, child_environ
 from stepout.run.merge import MergedArtifacts, NestedTaskError, merged_result, read_reports
-from stepout.run.outputs import Found, find_outputs, find_what_is_there, parse_outputs, read_result, send_outputs
+from stepout.run.outputs import FoundOutput, find_outputs, find_what_is_there, parse_outputs, read_result, send_outputs
 from stepout.schemas import RunIdentity, TaskOutput
 from stepout.schemas.errors import (
     ArtifactExistsError,
@@ -307,14 +307,14 @@ def test_many_small_outputs_go_together_and_fail_by_their_own_name(tmp_path: Pat
     for number in range(6):
         path = tmp_path / f"p{number}.txt"
         path.write_text(str(number))
-        found.append(Found(f"p{number}", path))
+        found.append(FoundOutput(f"p{number}", path))
     manager = ArtifactManager(MemoryStore("results"))
     send_outputs(found, manager)
     assert sorted(manager.pointers) == [each.name for each in found]
     with pytest.raises(ArtifactExistsError):
         send_outputs(found, manager)
     with pytest.raises(ManyFailedError):
-        send_outputs([*found[:5], Found("no name", found[5].path)], manager)
+        send_outputs([*found[:5], FoundOutput("no name", found[5].path)], manager)
 
 
 @pytest.mark.parametrize(

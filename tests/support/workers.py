@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from stepout.callbacks.worker.protocols import Tally
+    from stepout.callbacks.worker.protocols import WorkerCounts
     from stepout.callbacks.worker.worker import Worker
     from stepout.local import LocalAws
     from support.sfn_strict import StrictStepFunctions
@@ -105,9 +105,9 @@ class Place:
 
 
 @contextlib.contextmanager
-def running(worker: Worker) -> Iterator[list[Tally]]:
+def running(worker: Worker) -> Iterator[list[WorkerCounts]]:
     """Run a worker in a thread while the block runs, then stop it; what it tells in the end is in the list."""
-    tallies: list[Tally] = []
+    tallies: list[WorkerCounts] = []
     thread = threading.Thread(target=lambda: tallies.append(worker.run()))
     thread.start()
     try:

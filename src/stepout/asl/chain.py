@@ -18,8 +18,6 @@ from stepout.schemas.errors import ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-__all__ = ["chain"]
-
 _BUDGET = "STEPOUT_OUTPUT_BUDGET"
 _LEAST_BUDGET = 1_200
 """Bytes that an output takes, in practice, which has nothing but its manifest's pointer and the run."""

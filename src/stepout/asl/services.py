@@ -17,8 +17,6 @@ from stepout.schemas.errors import ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["KINDS", "OVERRIDES_LIMIT", "Kind", "activity_arn", "overrides_size"]
-
 _PLACEHOLDER = re.compile(r"\$\{\w+\}")
 _FILLED_IN = 63
 _QUEUE_URL = re.compile(r"https?://[^/\s]+/\S+|\$\{")
@@ -28,7 +26,7 @@ OVERRIDES_LIMIT = 8_192
 
 
 @dataclass(frozen=True, kw_only=True)
-class Kind:
+class ServiceKind:
     """A way to run something.
 
     Attributes:
@@ -204,8 +202,8 @@ _ECS_ERRORS = (
     "ECS.SdkClientException",
 )
 
-KINDS: dict[str, Kind] = {
-    "ecs": Kind(
+KINDS: dict[str, ServiceKind] = {
+    "ecs": ServiceKind(
         summary="a container on ECS (Fargate or EC2) that reports with its task token",
         resource="arn:aws:states:::ecs:runTask.waitForTaskToken",
         reports="token",
@@ -214,7 +212,7 @@ KINDS: dict[str, Kind] = {
         parameters=_ecs,
         transient=_ECS_ERRORS,
     ),
-    "ecs-sync": Kind(
+    "ecs-sync": ServiceKind(
         summary="a container on ECS that the state watches; pull mode, no token",
         resource="arn:aws:states:::ecs:runTask.sync",
         reports="pull",
@@ -222,7 +220,7 @@ KINDS: dict[str, Kind] = {
         parameters=_ecs,
         transient=_ECS_ERRORS,
     ),
-    "eks": Kind(
+    "eks": ServiceKind(
         summary="a Kubernetes job on EKS that the state watches; pull mode, no token",
         resource="arn:aws:states:::eks:runJob.sync",
         reports="pull",
@@ -230,7 +228,7 @@ KINDS: dict[str, Kind] = {
         parameters=_eks,
         transient=(),
     ),
-    "sqs": Kind(
+    "sqs": ServiceKind(
         summary="a message to the queue of a `stepout worker`, on EKS, ECS or anywhere, with a task token",
         resource="arn:aws:states:::sqs:sendMessage.waitForTaskToken",
         reports="token",
@@ -239,7 +237,7 @@ KINDS: dict[str, Kind] = {
         parameters=_sqs,
         transient=("SQS.AmazonSQSException", "SQS.SdkClientException"),
     ),
-    "lambda": Kind(
+    "lambda": ServiceKind(
         summary="a Lambda function that reports with a task token, or hands it on",
         resource="arn:aws:states:::lambda:invoke.waitForTaskToken",
         reports="token",
@@ -248,7 +246,7 @@ KINDS: dict[str, Kind] = {
         parameters=_lambda,
         transient=_LAMBDA_ERRORS,
     ),
-    "consumer": Kind(
+    "consumer": ServiceKind(
         summary="a Lambda function that reads an output and answers by itself",
         resource="arn:aws:states:::lambda:invoke",
         reports="answer",
@@ -256,7 +254,7 @@ KINDS: dict[str, Kind] = {
         parameters=_consumer,
         transient=_LAMBDA_ERRORS,
     ),
-    "activity": Kind(
+    "activity": ServiceKind(
         summary="an activity, for a `stepout worker` that polls Step Functions",
         resource=None,
         reports="token",
@@ -265,7 +263,7 @@ KINDS: dict[str, Kind] = {
         parameters=_activity,
         transient=(),
     ),
-    "batch": Kind(
+    "batch": ServiceKind(
         summary="an AWS Batch job that the state watches; pull mode, no token",
         resource="arn:aws:states:::batch:submitJob.sync",
         reports="pull",
@@ -278,7 +276,7 @@ KINDS: dict[str, Kind] = {
             "Batch.SdkClientException",
         ),
     ),
-    "glue": Kind(
+    "glue": ServiceKind(
         summary="an AWS Glue job that the state watches; pull mode, no token",
         resource="arn:aws:states:::glue:startJobRun.sync",
         reports="pull",

@@ -10,15 +10,13 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from stepout.asl.services import KINDS, OVERRIDES_LIMIT, Kind, activity_arn, overrides_size
+from stepout.asl.services import KINDS, OVERRIDES_LIMIT, ServiceKind, activity_arn, overrides_size
 from stepout.asl.variables import StateOptions, allowed_places, output_url, own_place, render
 from stepout.schemas import errors
 from stepout.schemas.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-__all__ = ["RETRYABLE", "machine_of", "state_machine", "state_warnings", "task_state", "unfilled"]
 
 _LONGEST_SECONDS = 99_999_999  # Of TimeoutSeconds and HeartbeatSeconds (Amazon States Language)
 _MOST_SECONDS_BETWEEN = 300
@@ -74,7 +72,7 @@ def task_state(kind: str, options: StateOptions) -> dict[str, Any]:
     return {**state, **({"Next": options.next} if options.next else {"End": True})}
 
 
-def _check_workflow(kind: str, chosen: Kind, options: StateOptions) -> None:
+def _check_workflow(kind: str, chosen: ServiceKind, options: StateOptions) -> None:
     if options.express and chosen.reports != "answer":
         how = "an activity" if chosen.resource is None else f".{(chosen.resource).rpartition('.')[2]}"
         raise ConfigurationError(
@@ -84,7 +82,7 @@ def _check_workflow(kind: str, chosen: Kind, options: StateOptions) -> None:
         )
 
 
-def _clocks(chosen: Kind, options: StateOptions) -> tuple[int | None, int]:
+def _clocks(chosen: ServiceKind, options: StateOptions) -> tuple[int | None, int]:
     heartbeat = options.heartbeat or chosen.heartbeat
     timeout = options.timeout or max(chosen.timeout, 3 * (heartbeat or 0))
     if chosen.reports != "token":
@@ -98,7 +96,7 @@ def _clocks(chosen: Kind, options: StateOptions) -> tuple[int | None, int]:
     return heartbeat, timeout
 
 
-def _result(chosen: Kind, options: StateOptions) -> dict[str, Any]:
+def _result(chosen: ServiceKind, options: StateOptions) -> dict[str, Any]:
     """What the state gives on: the output document; where it lies, in pull mode; or the function's own answer."""
     jsonata = options.language == "jsonata"
     where = options.result_path
@@ -115,7 +113,7 @@ def _result(chosen: Kind, options: StateOptions) -> dict[str, Any]:
     return _own_result(chosen, options, beside)
 
 
-def _own_result(chosen: Kind, options: StateOptions, beside: dict[str, Any]) -> dict[str, Any]:
+def _own_result(chosen: ServiceKind, options: StateOptions, beside: dict[str, Any]) -> dict[str, Any]:
     """What the state is told by a task or a function itself."""
     if options.language == "jsonata":
         result = "$states.result.Payload" if chosen.reports == "answer" else "$states.result"
@@ -134,7 +132,7 @@ def _merged(options: StateOptions, result: str) -> str:
     return f"{{% {result} %}}"
 
 
-def _retry(chosen: Kind, options: StateOptions) -> list[dict[str, Any]]:
+def _retry(chosen: ServiceKind, options: StateOptions) -> list[dict[str, Any]]:
     """Transient failures more often, lost containers once; in pull mode the state never hears of our names."""
     ours = RETRYABLE if chosen.reports == "token" else ()
     raised = _LAMBDA_RETRYABLE if "lambda" in (chosen.resource or "") else ()
@@ -153,7 +151,7 @@ def _retry(chosen: Kind, options: StateOptions) -> list[dict[str, Any]]:
     return [often, once] if names else [once]
 
 
-def _catcher(chosen: Kind, options: StateOptions, names: tuple[str, ...], target: str) -> dict[str, Any]:
+def _catcher(chosen: ServiceKind, options: StateOptions, names: tuple[str, ...], target: str) -> dict[str, Any]:
     catcher: dict[str, Any] = {"ErrorEquals": list(names)}
     if options.language == "jsonpath":
         return {**catcher, "ResultPath": "$.error", "Next": target}

@@ -17,19 +17,6 @@ from stepout.schemas.errors import ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = [
-    "Expression",
-    "QueryLanguage",
-    "StateOptions",
-    "allowed_places",
-    "input_expression",
-    "output_url",
-    "own_place",
-    "render",
-    "run_variables",
-    "task_variables",
-]
-
 QueryLanguage = Literal["jsonpath", "jsonata"]
 
 # From the service model of Step Functions, 2016-11-23: Arn and Name.

@@ -17,8 +17,6 @@ from stepout.schemas.errors import ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["configure_asl"]
-
 _EXAMPLES = """\
 examples:
   stepout asl ecs --cluster jobs --task-definition mask --subnets subnet-0a1b2c3d --bucket results-bucket

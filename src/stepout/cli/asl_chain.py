@@ -16,8 +16,6 @@ from stepout.schemas.text.spelling import did_you_mean
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-__all__ = ["CHAIN", "CHAIN_EPILOG", "StateParser", "chain_of"]
-
 CHAIN = "chain"
 
 CHAIN_EPILOG = """\

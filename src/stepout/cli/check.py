@@ -50,11 +50,9 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Mapping
 
-    from stepout.artifacts.resolve import Resolved
+    from stepout.artifacts.reading.resolved import Resolved
     from stepout.schemas.identity import RunIdentity
     from stepout.schemas.search.locate import Found, TheDocument
-
-__all__ = ["configure_show", "configure_verify"]
 
 _SHOW_EPILOG = """\
 examples:

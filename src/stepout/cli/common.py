@@ -20,24 +20,6 @@ if TYPE_CHECKING:
     from stepout.artifacts.reading.artifact import Artifact
     from stepout.schemas.pointer import Pointer
 
-__all__ = [
-    "add_document",
-    "add_json",
-    "add_reading",
-    "add_store",
-    "artifact_entry",
-    "artifacts_of",
-    "command_of",
-    "document_text",
-    "human_size",
-    "print_json",
-    "print_table",
-    "reading_settings",
-    "short_checksum",
-    "standard_input",
-    "store_settings",
-]
-
 _LARGEST_DIRECTORY = 1 << 40  # a person asked for it; requests and entries keep their bounds
 _LONGEST_CELL = 2_000  # A URL of the longest bucket and key fits.
 DOCUMENT_HELP = (

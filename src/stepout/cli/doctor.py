@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from stepout.doctor.account import Looked
     from stepout.doctor.findings import Document, Expectations, Finding
 
-__all__ = ["configure_doctor"]
-
 _EPILOG = """\
 examples:
   stepout doctor machine.asl.json task-definition.json

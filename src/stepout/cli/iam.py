@@ -12,8 +12,6 @@ from stepout.schemas.errors import ConfigurationError
 if TYPE_CHECKING:
     import argparse
 
-__all__ = ["configure_iam"]
-
 _EXAMPLES = """\
 examples:
   stepout iam producer --bucket results-bucket --prefix runs

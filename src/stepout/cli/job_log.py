@@ -14,8 +14,6 @@ from stepout.schemas.text.json_text import SIZE_LIMIT, parse_json
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["document_in"]
-
 _OURS: Final = '{"stepout":'
 _FAILURE: Final = {"error", "cause"}
 _NO_JSON: Final = {"syntax", "encoding"}

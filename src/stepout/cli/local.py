@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
     from stepout.local import LocalAws
 
-__all__ = ["configure_demo", "configure_local"]
-
 _LOCAL_EPILOG = """\
 examples:
   stepout local                            (prints what to export; Ctrl-C ends it)

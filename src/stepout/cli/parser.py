@@ -12,8 +12,6 @@ from stepout.schemas.text.spelling import did_you_mean
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["CommandParser", "MisuseError"]
-
 _LONGEST: Final = 4_000
 _NUMBER: Final = re.compile(r"-\d+(?:\.\d*)?|-\.\d+")
 

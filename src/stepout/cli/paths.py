@@ -24,22 +24,6 @@ if TYPE_CHECKING:
     from stepout.schemas.pull import Failure
     from stepout.schemas.search.locate import Found
 
-__all__ = [
-    "AtPath",
-    "add_paths",
-    "entries_of",
-    "file_stem",
-    "lone_name",
-    "pick",
-    "pointers_of",
-    "say_beside",
-    "say_failures",
-    "to_be_read",
-    "wanted_path",
-    "with_hint",
-    "with_results",
-]
-
 T = TypeVar("T")
 _LISTED = 30
 _LONGEST_PATH = 200

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from stepout.artifacts.transfer.progress import Progress
     from stepout.schemas.pointer import Pointer
 
-__all__ = ["configure_put"]
-
 _EPILOG = """\
 examples:
   stepout put features features.parquet --bucket results-bucket --prefix runs

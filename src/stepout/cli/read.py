@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
     from stepout.artifacts.reading.artifact import Artifact
 
-__all__ = ["configure_cat", "configure_get", "target_paths"]
-
 _GET_EPILOG = """\
 examples:
   stepout get pointer.json -o features.parquet --allow s3://results-bucket/runs/

@@ -15,8 +15,6 @@ from stepout.terminal_progress import add_quiet
 if TYPE_CHECKING:
     from stepout.run.command import RunPlan
 
-__all__ = ["add_run_options", "configure_run", "report_misuse", "run_arguments"]
-
 _DESCRIPTION = """\
 Run any command as a task of a state machine: the entrypoint of a container in any language. It sends heartbeats,
 passes signals on, waits, uploads the outputs that you declare, and reports the outcome once: SendTaskSuccess with

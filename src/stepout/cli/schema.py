@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
     from stepout.schemas.problems import Problem
 
-__all__ = ["configure_schema"]
-
 _EPILOG = """\
 examples:
   stepout schema output > output.schema.json

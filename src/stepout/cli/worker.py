@@ -14,10 +14,8 @@ from stepout.schemas.errors import ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from stepout.callbacks.worker.protocols import Tally, WorkerOptions
+    from stepout.callbacks.worker.protocols import WorkerCounts, WorkerOptions
     from stepout.callbacks.worker.worker import Worker
-
-__all__ = ["configure_worker"]
 
 _SIGNALLED = 128
 
@@ -133,7 +131,7 @@ def _seconds(text: str | None) -> float | None:
         raise ConfigurationError("--stop-timeout must be a number of seconds") from None
 
 
-def _tell(tally: Tally) -> None:
+def _tell(tally: WorkerCounts) -> None:
     told = f"{tally.reported} reported, {tally.failed_here} failed here, {tally.returned} given back, {tally.kept} kept"
     logging.getLogger("stepout.callbacks.worker").info("the worker ends: %s", told)
 

@@ -8,8 +8,6 @@ from typing import Any
 
 import stepout
 
-__all__ = ["handler"]
-
 _COLUMNS = ("dep_delay", "arr_delay", "gained", "speed")
 
 

@@ -16,8 +16,6 @@ from stepout.schemas.errors import StoreUnavailableError
 if TYPE_CHECKING:
     from stepout.local import LocalAws
 
-__all__ = ["BUCKET", "PREFIX", "Deployment", "definition", "deploy", "lambda_zip"]
-
 BUCKET = "stepout-demo"
 PREFIX = "runs"
 _ROLE = "arn:aws:iam::000000000000:role/demo"

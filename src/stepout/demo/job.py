@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     Pixels = npt.NDArray[np.uint8]
     Numbers = npt.NDArray[np.float32]
 
-__all__ = ["NothingToSeeError", "contours", "flights", "main", "photograph", "photograph_file"]
-
 COLOURS = 8
 """How many colours the picture is reduced to."""
 

@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 
     from stepout.demo.deployment import Deployment
 
-__all__ = ["DemoError", "run_demo"]
-
 LEAST_ROWS = 300_000
 _PHOTOGRAPH = "china.jpg"
 _PHOTOGRAPH_SIZE = [640, 427]

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
     from stepout.doctor.findings import Finding
 
-__all__ = ["Looked", "look_bucket", "look_network", "look_state_machine", "look_task_definition"]
-
 Looked = tuple[list[Document], list["Finding"]]
 """What was seen, and what could not be."""
 

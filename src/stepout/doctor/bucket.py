@@ -13,8 +13,6 @@ if TYPE_CHECKING:
 
     from stepout.doctor.findings import Expectations, Finding
 
-__all__ = ["ANSWERS", "answers_of", "bucket_findings"]
-
 ANSWERS = {
     "GetBucketLifecycleConfiguration": "Rules",
     "GetBucketVersioning": "Status",

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
     from stepout.doctor.states import State
 
-__all__ = ["KINDS", "examine", "recognise"]
-
 KINDS = ("state machine", "task definition", "bucket", "network")
 """What a document may be."""
 

@@ -10,8 +10,6 @@ from stepout.schemas.text import foreign_text
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["at", "inside", "items", "members", "number", "plain", "shown", "text", "walk"]
-
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_.$-]*")
 _LONGEST = 80
 

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from stepout.doctor.findings import Finding
     from stepout.doctor.states import State
 
-__all__ = ["language_findings"]
-
 # https://docs.aws.amazon.com/step-functions/latest/dg/transforming-data.html
 _JSONPATH_ONLY = (
     "InputPath",

@@ -15,8 +15,6 @@ from stepout.doctor.states import read_reference
 if TYPE_CHECKING:
     from stepout.doctor.states import Reference, State
 
-__all__ = ["OVERRIDES", "Length", "overrides_length"]
-
 OVERRIDES = {"ecs:runTask": "Overrides", "batch:submitJob": "ContainerOverrides"}
 """The member that is counted, by integration."""
 

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     from stepout.doctor.findings import Finding, Severity
 
-__all__ = ["definition_of", "longest_wait", "machine_findings", "machine_states"]
-
 _START_SECONDS = 120
 _DEFAULT_BEAT = 60.0
 _BEATS_IN_HEARTBEAT = 3

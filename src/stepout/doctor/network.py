@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from stepout.doctor.findings import Finding
     from stepout.doctor.states import State
 
-__all__ = ["NETWORK", "Needs", "merge_networks", "network_findings", "public_findings"]
-
 NETWORK = ("Subnets", "RouteTables", "VpcEndpoints")
 """Members of the answers of DescribeSubnets, DescribeRouteTables and DescribeVpcEndpoints."""
 

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
     from stepout.doctor.findings import Finding, Severity
 
-__all__ = ["overrides_findings", "tasks_of"]
-
 _NUMBERS = ("State.RetryCount", "Map.Item.Index", "Execution.RedriveCount")
 _PATH = re.compile(r"\$\$\.(Execution|State|StateMachine|Task|Map)\b.*|\$states\.(context|input)\b.*", re.DOTALL)
 _ANY_PATH = re.compile(r"\$\.[A-Za-z_].*|States\.(Format|JsonToString|Array)\(.*", re.DOTALL)

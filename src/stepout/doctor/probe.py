@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from stepout.artifacts.store import Written
     from stepout.doctor.account import Looked
 
-__all__ = ["PROBE", "probe_server"]
-
 PROBE = "ServerProbe"
 """The member under which a document holds what was seen."""
 
@@ -41,11 +39,11 @@ def probe_server(client: Any, url: str) -> Looked:
     Raises:
         ConfigurationError: It is no such URL.
     """
-    from stepout.artifacts.allow import split_url
     from stepout.artifacts.s3.server_trial import trial_key
+    from stepout.schemas.text.locations import split_s3_url
 
     try:
-        bucket, prefix = split_url(url)
+        bucket, prefix = split_s3_url(url)
     except ValueError:
         raise ConfigurationError(f"doctor: --probe {url!r} is no s3://bucket/prefix. Nothing was written") from None
     key = trial_key(f"{prefix.strip('/')}/x".lstrip("/"))

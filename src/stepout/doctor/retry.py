@@ -19,16 +19,6 @@ if TYPE_CHECKING:
     from stepout.doctor.findings import Finding, Severity
     from stepout.doctor.states import State
 
-__all__ = [
-    "OTHER_NAMES",
-    "PERMANENT_NAMES",
-    "RETRYABLE_NAMES",
-    "Raised",
-    "known_names",
-    "raised_names",
-    "retry_findings",
-]
-
 OTHER_NAMES = (
     "Stepout.ContainerDied",
     "Stepout.NothingReported",

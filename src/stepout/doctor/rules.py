@@ -15,8 +15,6 @@ from stepout.doctor.rules_places import BUCKET, LOOKING, NETWORK, TASK
 if TYPE_CHECKING:
     from stepout.doctor.findings import Severity
 
-__all__ = ["RULES", "find", "rules_markdown"]
-
 RULES: dict[str, Rule] = {rule.id: rule for rule in (*MACHINE, *RETRY, *OVERRIDES, *TASK, *BUCKET, *NETWORK, *LOOKING)}
 """Every rule by its id, in order."""
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from stepout.doctor.findings import Rule
 
-__all__ = ["MACHINE", "OVERRIDES", "RETRY"]
-
 MACHINE = (
     Rule(
         "SO101",

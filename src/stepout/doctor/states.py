@@ -11,8 +11,6 @@ from stepout.doctor.json_lookup import at, items, members, number, text, walk
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["MACHINES", "TOKEN_NAMES", "Override", "Reference", "State", "read_reference", "states_of"]
-
 MACHINES = ("Branches", "ItemProcessor", "Iterator")
 """The members of a state that hold state machines."""
 TOKEN_NAMES = ("STEPOUT_TASK_TOKEN", "TASK_TOKEN")

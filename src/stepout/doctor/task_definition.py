@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
     from stepout.doctor.findings import Expectations, Finding
 
-__all__ = ["command_findings", "containers_of", "environment_of", "secret_findings", "task_findings", "task_of"]
-
 _DEFAULT_STOP = 30.0
 _REPORT = 10.0  # what a report takes that meets one connection that stalls
 _FARGATE_STOP = (2, 120)

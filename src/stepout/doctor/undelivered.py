@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
     from stepout.doctor.findings import Finding
 
-__all__ = ["undelivered_findings"]
-
 _UNITS = ((86_400, "day"), (3_600, "hour"), (60, "minute"), (1, "second"))
 _DOCUMENT = "output.json"
 

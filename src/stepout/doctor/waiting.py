@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from stepout.doctor.findings import Finding, Severity
     from stepout.doctor.states import State
 
-__all__ = ["Reporter", "pattern_findings", "reporter_of", "unsupported", "unwaited_token_findings"]
-
 Reporter = Literal["program", "person", "unknown"]
 """Who reports with a token: a program that may beat; a person, who does not; or one of both."""
 

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from stepout.doctor.findings import Finding, Severity
     from stepout.doctor.states import Override, State
 
-__all__ = ["Passed", "passed_texts", "writers_findings"]
-
 Passed = list[tuple[str, str, dict[str, Any]]]
 """Texts, each after its path and before the object that holds it."""
 

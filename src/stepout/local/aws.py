@@ -34,8 +34,6 @@ if TYPE_CHECKING:
     from stepout.local.ecs import EcsAgent
     from stepout.local.task import LocalTask
 
-__all__ = ["LocalAws", "clean_environment"]
-
 _logger = logger("stepout.local")
 
 _ACCOUNT = "000000000000"

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
-__all__ = ["EcsAgent"]
-
 _logger = logger("stepout.local")
 
 _POLL_SECONDS = 0.15

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["LocalEngine"]
-
 
 class LocalEngine:
     """Step Functions and ECS of ministack.

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
     from stepout.local.task import LocalContainer, LocalTask
 
-__all__ = ["TaskEvents", "task_state_change"]
-
 _logger = logger("stepout.local")
 
 _NOT_IN_EVENTS = ("healthStatus", "tags", "containerInstanceArn", "taskArn")

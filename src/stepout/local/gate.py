@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
     from stepout.local.engine import LocalEngine
 
-__all__ = ["EngineGate"]
-
 _FOREVER = 10**8
 """Seconds, for the engine's own clock: the gate's is the one that decides."""
 

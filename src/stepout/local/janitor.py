@@ -17,8 +17,6 @@ from stepout.local.process_group import end_marked, kill_group
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["main"]
-
 
 def main(mark: str, folder: str, lines: Iterable[str]) -> None:
     """Wait for the owner's end, and clean up unless it did.

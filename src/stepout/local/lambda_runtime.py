@@ -18,8 +18,6 @@ from pathlib import Path
 
 from stepout.schemas.errors import ConfigurationError
 
-__all__ = ["layer_zip", "link_distributions", "python_runtime"]
-
 _PROVIDED = "boto3"
 """What AWS's Python runtimes come with, and what that requires
 (https://docs.aws.amazon.com/lambda/latest/dg/lambda-python.html)."""

@@ -19,8 +19,6 @@ from typing import IO, TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-__all__ = ["MARKER", "end_group", "end_marked", "kill_group", "marked", "spawn", "terminate"]
-
 MARKER = "STEPOUT_LOCAL_ID"
 """The environment variable that marks every process of one local AWS."""
 

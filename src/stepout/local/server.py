@@ -11,8 +11,6 @@ from typing import Any
 from stepout.local.engine import LocalEngine
 from stepout.local.gate import EngineGate
 
-__all__ = ["main"]
-
 _NOT_FOR_FUNCTIONS = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__")
 """Variables that would lead a function's interpreter back to the packages of the one that started it."""
 

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-__all__ = ["ContainerSpec", "LocalContainer", "LocalTask", "TaskRun", "container_specs", "exit_code", "open_tokens"]
-
 _logger = logger("stepout.local")
 
 DEFAULT_STOP_TIMEOUT = 30.0

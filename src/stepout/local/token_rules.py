@@ -19,8 +19,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["PAYLOAD_MOST", "TaskTokens", "TokenRefusal", "payload_size"]
-
 PAYLOAD_MOST = 262_144
 """Bytes of UTF-8 that an input or an output of a state, and the output of SendTaskSuccess, may have."""
 

@@ -52,8 +52,6 @@ if TYPE_CHECKING:
     from stepout.callbacks.delivery.redaction import Redactor
     from stepout.callbacks.protocols import Artifacts
 
-__all__ = ["CommandInterrupted", "CommandTask", "RunPlan", "child_environ", "run_command"]
-
 _log = logger("stepout.run")
 
 _TOKENS: Final = ("STEPOUT_TASK_TOKEN", "TASK_TOKEN")

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from stepout.callbacks.protocols import Artifacts
     from stepout.schemas import RunIdentity
 
-__all__ = ["MergedArtifacts", "NestedTaskError", "merged_result", "read_reports"]
-
 
 class NestedTaskError(CommandFailedError):
     """The command opened a task itself, and that failed: its error and cause are passed on.

@@ -21,19 +21,6 @@ if TYPE_CHECKING:
 
     from stepout.schemas import Pointer
 
-__all__ = [
-    "Declared",
-    "Found",
-    "Mark",
-    "Sink",
-    "find_outputs",
-    "find_what_is_there",
-    "marks_of",
-    "parse_outputs",
-    "read_result",
-    "send_outputs",
-]
-
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _PATTERN_NAME: Final = re.compile(r"(?:[A-Za-z_][A-Za-z0-9_]*)?\*[A-Za-z0-9_]*")
 _MAGIC: Final = re.compile(r"\*\*/|\*\*|\*|\?|\[!?[^\]]+\]")
@@ -49,7 +36,7 @@ Mark = tuple[int, int, int, int]
 _NOTHING: Final[Mapping[Path, Mark]] = MappingProxyType({})
 
 
-class Sink(Protocol):
+class ArtifactPuts(Protocol):
     """What writes artifacts: an ``ArtifactManager``."""
 
     def put_file(self, name: str, path: Path) -> Pointer:
@@ -84,7 +71,7 @@ class Declared:
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundOutput:
     """One artifact to be: its name, and where its bytes are."""
 
     name: str
@@ -154,7 +141,7 @@ def _mark(path: Path) -> Mark | None:
 
 def find_outputs(
     declared: Sequence[Declared], *, taken: Iterable[str] = (), before: Mapping[Path, Mark] = _NOTHING
-) -> tuple[Found, ...]:
+) -> tuple[FoundOutput, ...]:
     """Find everything that was declared.
 
     Args:
@@ -166,7 +153,7 @@ def find_outputs(
         OutputMissingError: Something is not there; the message lists all of it.
         InvalidDocumentError: Two files would become artifacts of one name, or a name is taken.
     """
-    found: list[Found] = []
+    found: list[FoundOutput] = []
     missing: list[str] = []
     for each in declared:
         matches, fault = _matches(each, before)
@@ -184,9 +171,9 @@ def find_outputs(
 
 def find_what_is_there(
     declared: Sequence[Declared], *, taken: Iterable[str] = (), before: Mapping[Path, Mark] = _NOTHING
-) -> tuple[Found, ...]:
+) -> tuple[FoundOutput, ...]:
     """Find what there is of that, after a failure: nothing is missing, and of equal names the first counts."""
-    found: dict[str, Found] = {}
+    found: dict[str, FoundOutput] = {}
     for each in declared:
         for match in _matches(each, before)[0]:
             if match.name not in taken and _NAME.fullmatch(match.name):
@@ -194,7 +181,7 @@ def find_what_is_there(
     return tuple(found.values())
 
 
-def send_outputs(found: Sequence[Found], sink: Sink) -> None:
+def send_outputs(found: Sequence[FoundOutput], sink: ArtifactPuts) -> None:
     """Write every output as an artifact: large ones one after the other, many small ones several at once.
 
     Raises:
@@ -218,7 +205,7 @@ def send_outputs(found: Sequence[Found], sink: Sink) -> None:
             sink.put_file(each.name, each.path)
 
 
-def _matches(declared: Declared, before: Mapping[Path, Mark]) -> tuple[list[Found], str]:
+def _matches(declared: Declared, before: Mapping[Path, Mark]) -> tuple[list[FoundOutput], str]:
     """What there is of a declared output, and what is wrong with that."""
     path = Path(declared.path)
     if not _is_glob(declared.path) or path.exists():
@@ -229,21 +216,21 @@ def _matches(declared: Declared, before: Mapping[Path, Mark]) -> tuple[list[Foun
     if not files:
         return [], f"matches nothing but what is {_UNTOUCHED}" if there else "matches no file"
     if "*" in declared.name:
-        return [Found(declared.name.replace("*", _matched(declared.path, file)), file) for file in files], ""
+        return [FoundOutput(declared.name.replace("*", _matched(declared.path, file)), file) for file in files], ""
     if len(files) > 1:
         advice = f"write {declared.name}_*= for an artifact of each, or --dir for the folder"
         return [], f"matches {len(files)} files, and one artifact holds one: {advice}"
-    return [Found(declared.name, files[0])], ""
+    return [FoundOutput(declared.name, files[0])], ""
 
 
-def _single(declared: Declared, path: Path) -> tuple[list[Found], str]:
+def _single(declared: Declared, path: Path) -> tuple[list[FoundOutput], str]:
     if declared.folder and path.exists() and not path.is_dir():
         return [], "is no folder: use --output for a file"
     if not path.is_file() and not path.is_dir():
         return [], "is no regular file" if path.exists() else "is not there"
     if not os.access(path, os.R_OK):
         return [], "may not be read"
-    return [Found(declared.name, path)], ""
+    return [FoundOutput(declared.name, path)], ""
 
 
 def _untouched(path: Path, before: Mapping[Path, Mark]) -> bool:
@@ -273,7 +260,7 @@ def _matched(pattern: str, file: Path) -> str:
 _GROUPS: Final[Mapping[str, str]] = {"**/": "((?:.*/)?)", "**": "(.*)", "*": "([^/]*)", "?": "([^/])"}
 
 
-def _clashes(found: Sequence[Found], taken: set[str]) -> list[Problem]:
+def _clashes(found: Sequence[FoundOutput], taken: set[str]) -> list[Problem]:
     problems: list[Problem] = []
     seen: dict[str, Path] = {}
     for each in found:

@@ -20,7 +20,7 @@ from stepout.artifacts.s3.correlation import (
     foreign_start,
     other_etag,
 )
-from stepout.artifacts.s3.fast_store import QuickStore
+from stepout.artifacts.s3.fast_store import FastS3Store
 from stepout.artifacts.s3.store import S3Store
 from stepout.artifacts.store import WriteOptions
 from stepout.artifacts.transfer.conditional_write import Content, commit
@@ -156,7 +156,7 @@ def wire(seaweed: Seaweed) -> Iterator[Wire]:
         yield wire
 
 
-@pytest.fixture(params=[S3Store, QuickStore])
+@pytest.fixture(params=[S3Store, FastS3Store])
 def store(request: pytest.FixtureRequest, wire: Wire, bucket: str) -> S3Store:
     """A store of each kind, over the wire."""
     client = PerProcess(
@@ -254,7 +254,7 @@ def test_a_read_asks_again_where_another_object_came(wire: Wire, store: S3Store)
 
 def test_a_quick_read_is_not_taken_from_another_object(wire: Wire, bucket: str, seaweed: Seaweed) -> None:
     """A small whole read by the quick route is repeated the ordinary way."""
-    store = QuickStore(seaweed.client(endpoint=wire.endpoint), bucket, obstore=False)
+    store = FastS3Store(seaweed.client(endpoint=wire.endpoint), bucket, obstore=False)
     etag = _upload(store, "k", DATA).etag
     for hits in (0, 0, 1):
         fault = wire.rewrite("GetObject", _of_other, times=hits)

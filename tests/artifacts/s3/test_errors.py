@@ -7,7 +7,7 @@ import re
 import pytest
 from botocore import exceptions
 
-from stepout.artifacts.s3.errors import Answer, classify, translate
+from stepout.artifacts.s3.errors import S3Answer, classify, translate
 from stepout.artifacts.store import ConflictError, UploadGoneError
 from stepout.schemas.errors import (
     AccessDeniedError,
@@ -68,7 +68,7 @@ def test_each_answer_has_its_error(
     operation: str, code: str, status: int, expected: type[StepoutError], words: str
 ) -> None:
     """The class says who can do something about it; the message names operation, object and remedy."""
-    error = classify(Answer(operation=operation, code=code, status=status, subject="s3://bucket/key"))
+    error = classify(S3Answer(operation=operation, code=code, status=status, subject="s3://bucket/key"))
     assert type(error) is expected
     assert str(error).startswith(f"{operation} s3://bucket/key: ")
     assert re.search(words, str(error))
@@ -94,7 +94,7 @@ def test_the_region_is_named_when_s3_names_it() -> None:
 def test_kms_is_recognised_in_the_text_of_an_access_denied() -> None:
     """S3 answers AccessDenied and names the KMS action in its message only."""
     said = "User is not authorized to perform: kms:GenerateDataKey on this resource"
-    error = classify(Answer(operation="PutObject", code="AccessDenied", status=403, subject="s3://b/k", detail=said))
+    error = classify(S3Answer(operation="PutObject", code="AccessDenied", status=403, subject="s3://b/k", detail=said))
     assert "access denied by KMS" in str(error)
 
 
@@ -102,14 +102,16 @@ def test_kms_is_recognised_in_the_text_of_an_access_denied() -> None:
 def test_a_bucket_whose_readers_pay_points_to_the_setting(operation: str) -> None:
     """Where the server says it in the message of an access denied."""
     said = "Requester pays: the request has no x-amz-request-payer"
-    error = classify(Answer(operation=operation, code="AccessDenied", status=403, subject="s3://b/k", detail=said))
+    error = classify(S3Answer(operation=operation, code="AccessDenied", status=403, subject="s3://b/k", detail=said))
     assert "STEPOUT_REQUEST_PAYER=requester" in str(error)
 
 
 def test_a_server_without_full_object_checksums_points_to_the_profile() -> None:
     """The remedy is a setting, so the message names it."""
     said = "Checksum Type FULL_OBJECT is not supported"
-    error = classify(Answer(operation="UploadPart", code="InvalidRequest", status=400, subject="s3://b/k", detail=said))
+    error = classify(
+        S3Answer(operation="UploadPart", code="InvalidRequest", status=400, subject="s3://b/k", detail=said)
+    )
     assert "STEPOUT_S3_PROFILE=compatible" in str(error)
 
 

@@ -22,8 +22,8 @@ from stepout.artifacts.s3 import fast_store as quick
 from stepout.artifacts.s3 import route_botocore as light
 from stepout.artifacts.s3 import route_obstore as native
 from stepout.artifacts.s3.clients import make_client, store_for
-from stepout.artifacts.s3.fast_store import QuickStore
-from stepout.artifacts.s3.request_template import Sample, is_plain_key, sample_of
+from stepout.artifacts.s3.fast_store import FastS3Store
+from stepout.artifacts.s3.request_template import RequestTemplate, is_plain_key, sample_of
 from stepout.artifacts.s3.store import S3Store
 from stepout.artifacts.store import Encryption, StoreProfile, WriteOptions
 from stepout.schemas.errors import AccessDeniedError, ArtifactExistsError, ArtifactNotFoundError
@@ -44,7 +44,7 @@ class Routes:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, client: Any) -> None:
         self.ways: list[str] = []
-        for kind in (native.NativeRoute, light.LightRoute):
+        for kind in (native.ObstoreRoute, light.BotocoreRoute):
             for verb in ("put", "get"):
                 monkeypatch.setattr(kind, verb, self._counted(kind.__module__.rpartition(".")[2], getattr(kind, verb)))
         client.meta.events.register("before-send.s3", self._ordinary)
@@ -85,7 +85,7 @@ def _in_thread(act: Callable[[], Any]) -> Any:
 def test_the_first_request_teaches_the_others(routes: tuple[Any, Routes], bucket: str) -> None:
     """One ordinary request, then the light route in the main thread and obstore's in others."""
     client, seen = routes
-    store = QuickStore(client, bucket, profile=PARTS)
+    store = FastS3Store(client, bucket, profile=PARTS)
     for number in range(2):
         _put(store, f"k{number}")
     _in_thread(lambda: _put(store, "k2"))
@@ -99,7 +99,7 @@ def test_the_first_request_teaches_the_others(routes: tuple[Any, Routes], bucket
 def test_a_route_stores_what_the_ordinary_way_stores(routes: tuple[Any, Routes], bucket: str, route: str) -> None:
     """Media type, metadata, tags, storage class and checksum are the same, and so is what is read back."""
     client, seen = routes
-    store = QuickStore(client, bucket, profile=PARTS)
+    store = FastS3Store(client, bucket, profile=PARTS)
     options: dict[str, Any] = {"media_type": "text/csv", "metadata": {"team": "maps"}, "tags": {"a b": "c&d", "e": ""}}
     run = _in_thread if route == "route_obstore" else lambda act: act()
     first = _put(store, "ordinary", **options)
@@ -125,7 +125,7 @@ def test_versions_are_told_and_read(routes: tuple[Any, Routes], bucket: str, rou
     """In a bucket with versions, a write tells its own, and a read gets the one it asks for."""
     client, seen = routes
     client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
-    store = QuickStore(client, bucket, profile=PARTS)
+    store = FastS3Store(client, bucket, profile=PARTS)
     run = _in_thread if route == "route_obstore" else lambda act: act()
     written = [run(partial(_put, store, "key", b"v%d" % n, mode="overwrite")) for n in range(3)]
     assert len({each.version_id for each in written}) == 3
@@ -141,7 +141,7 @@ def test_versions_are_told_and_read(routes: tuple[Any, Routes], bucket: str, rou
 def test_errors_are_those_of_the_ordinary_way(routes: tuple[Any, Routes], bucket: str, route: str) -> None:
     """Taken keys, missing objects and changed ones raise exactly what ``S3Store`` raises."""
     client, seen = routes
-    store, plain = QuickStore(client, bucket, profile=PARTS), S3Store(client, bucket, profile=PARTS)
+    store, plain = FastS3Store(client, bucket, profile=PARTS), S3Store(client, bucket, profile=PARTS)
     run = _in_thread if route == "route_obstore" else lambda act: act()
     for key in ("a", "b"):
         run(partial(_put, store, key))
@@ -171,7 +171,7 @@ def test_credentials_rotate_with_botocore(seaweed: Seaweed, bucket: str, route: 
             return Credentials(identity.access_key, identity.secret_key).get_frozen_credentials()
 
     client._request_signer._credentials = Rotating(ADMIN.access_key, ADMIN.secret_key)
-    store = QuickStore(client, bucket, profile=PARTS, obstore=route == "route_obstore")
+    store = FastS3Store(client, bucket, profile=PARTS, obstore=route == "route_obstore")
     run = _in_thread if route == "route_obstore" else lambda act: act()
     for key in ("a", "b"):
         run(partial(_put, store, key))
@@ -188,7 +188,7 @@ def test_one_request_for_each_object(seaweed: Seaweed, bucket: str) -> None:
     """No route looks first, and none asks twice."""
     with Wire(seaweed.endpoint) as wire:
         client = settled(seaweed.client(endpoint=wire.endpoint), bucket)
-        store = QuickStore(client, bucket, profile=PARTS)
+        store = FastS3Store(client, bucket, profile=PARTS)
         for number in range(3):
             _put(store, f"k{number}")
             _in_thread(partial(_put, store, f"t{number}"))
@@ -202,7 +202,7 @@ def test_a_route_that_fails_again_and_again_rests(routes: tuple[Any, Routes], bu
     """After three failures in a row the ordinary way is taken for half a minute, then the route again."""
     client, seen = routes
     time = [0.0]
-    store = QuickStore(client, bucket, profile=PARTS, clock=lambda: time[0])
+    store = FastS3Store(client, bucket, profile=PARTS, clock=lambda: time[0])
     for key in ("a", "b"):
         _put(store, key)
     for _ in range(5):
@@ -218,7 +218,7 @@ def test_a_route_that_fails_again_and_again_rests(routes: tuple[Any, Routes], bu
 def test_what_is_large_or_oddly_named_goes_the_ordinary_way(routes: tuple[Any, Routes], bucket: str) -> None:
     """Over 256 KiB, and with keys that libraries may write differently, nothing is saved and nothing risked."""
     client, seen = routes
-    store = QuickStore(client, bucket, profile=PARTS)
+    store = FastS3Store(client, bucket, profile=PARTS)
     _put(store, "a")
     _put(store, "größe")
     _put(store, "a b")
@@ -231,7 +231,7 @@ def test_what_is_large_or_oddly_named_goes_the_ordinary_way(routes: tuple[Any, R
 
 def test_an_object_that_is_larger_than_was_said_is_left_to_the_ordinary_way(seaweed_client: Any, bucket: str) -> None:
     """A route takes no more than its limit into memory, whatever the server has."""
-    store = QuickStore(seaweed_client, bucket, profile=PARTS)
+    store = FastS3Store(seaweed_client, bucket, profile=PARTS)
     _put(store, "small")
     _get(store, "small")
     _put(store, "large", b"x" * 300_000)
@@ -247,7 +247,7 @@ def test_bytes_come_as_they_are_stored(seaweed_client: Any, bucket: str, *, comp
     """A content encoding is not undone: the checksum is of the stored bytes."""
     extra = {"ContentEncoding": "gzip"} if compressed else {}
     seaweed_client.put_object(Bucket=bucket, Key="odd", Body=b"not gzip at all", **extra)
-    store = QuickStore(seaweed_client, bucket, profile=PARTS)
+    store = FastS3Store(seaweed_client, bucket, profile=PARTS)
     for run in (lambda act: act(), lambda act: act(), _in_thread):
         assert run(lambda: _get(store, "odd")) == b"not gzip at all"
 
@@ -255,7 +255,7 @@ def test_bytes_come_as_they_are_stored(seaweed_client: Any, bucket: str, *, comp
 def test_settings_of_each_kind_are_learned_apart(routes: tuple[Any, Routes], bucket: str) -> None:
     """Other tags are another kind of request, and its first goes the ordinary way; media types are all one kind."""
     client, seen = routes
-    store = QuickStore(client, bucket, profile=PARTS)
+    store = FastS3Store(client, bucket, profile=PARTS)
     _put(store, "a", media_type="text/plain")
     _put(store, "b", media_type="text/csv")
     _put(store, "c", tags={"x": "y"})
@@ -273,7 +273,7 @@ def test_only_clients_that_we_build_are_quick(seaweed_client: Any, monkeypatch: 
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
     assert type(store_for(seaweed_client, "bucket")) is S3Store
-    assert type(store_for(None, "bucket")) is QuickStore
+    assert type(store_for(None, "bucket")) is FastS3Store
     assert repr(store_for(None, "bucket")).startswith("QuickStore('bucket'")
 
 
@@ -292,7 +292,7 @@ def _client(**options: Any) -> Any:
     return make_client(**{"endpoint_url": "http://127.0.0.1:9", **keys, **options})
 
 
-def _sample(url: str = "http://127.0.0.1:9/bucket/a", **headers: str) -> Sample:
+def _sample(url: str = "http://127.0.0.1:9/bucket/a", **headers: str) -> RequestTemplate:
     found = sample_of(url, {**HEADERS, **headers}, "a")
     assert found is not None
     return found
@@ -325,7 +325,7 @@ def test_the_light_route_signs_as_the_sample_was_signed() -> None:
     client, sample = _client(), _sample()
     assert light.light_route(client, sample) is not None
     for change in ({"signed": frozenset({"host"})}, {"payload_signed": False}, {"region": "x"}, {"access_key": "x"}):
-        changed = Sample(**{**sample.__dict__, **change})
+        changed = RequestTemplate(**{**sample.__dict__, **change})
         found = light.light_route(client, changed)
         assert (found is None) == ("region" not in change)  # the region is the sample's to say
 

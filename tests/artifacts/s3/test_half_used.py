@@ -14,7 +14,7 @@ import pytest
 from botocore.config import Config
 
 from stepout.artifacts.s3 import clients
-from stepout.artifacts.s3.fast_store import QuickStore
+from stepout.artifacts.s3.fast_store import FastS3Store
 from stepout.artifacts.s3.request_bodies import SMALL
 from stepout.artifacts.s3.store import S3Store
 from stepout.artifacts.store import WriteOptions
@@ -114,7 +114,7 @@ def _passed_in(url: str) -> Any:
 
 MAKERS: dict[str, Callable[[str], S3Store]] = {
     "own": lambda url: S3Store(_own(url), "results"),
-    "quick": lambda url: QuickStore(_own(url), "results", obstore=False),
+    "quick": lambda url: FastS3Store(_own(url), "results", obstore=False),
     "passed in": lambda url: S3Store(_passed_in(url), "results"),
 }
 

@@ -15,7 +15,7 @@ from support.other_s3 import OtherS3, other_s3
 from support.wire import Wire
 
 from stepout import ArtifactManager, resolve_artifact
-from stepout.artifacts.s3.fast_store import QuickStore
+from stepout.artifacts.s3.fast_store import FastS3Store
 from stepout.artifacts.s3.store import S3Store
 from stepout.artifacts.store import WriteOptions
 from stepout.artifacts.transfer.plan import MIB, TransferSettings
@@ -40,7 +40,7 @@ SETTINGS = TransferSettings(memory=24 * MIB, part_size=5 * MIB)
 
 def _manager(server: OtherS3, profile: str = "compatible", **options: Any) -> ArtifactManager:
     """A manager that writes to keys which others know, so that two of them collide."""
-    client = QuickStore(server.client(), "bucket", profile=_profile(profile)) if options.pop("quick", False) else None
+    client = FastS3Store(server.client(), "bucket", profile=_profile(profile)) if options.pop("quick", False) else None
     if client is not None:
         return ArtifactManager(client, "runs", layout="fixed", run=_run(), settings=SETTINGS, **options)
     return ArtifactManager(
@@ -412,7 +412,7 @@ def test_a_bucket_whose_readers_pay_can_be_written_and_read(monkeypatch: pytest.
 def test_small_reads_by_quick_routes_say_who_pays() -> None:
     """The second read of a kind goes another way, and pays as well."""
     with other_s3(requester_pays=True) as server:
-        store = QuickStore(server.client(), "bucket", profile=_profile("compatible"), request_payer="requester")
+        store = FastS3Store(server.client(), "bucket", profile=_profile("compatible"), request_payer="requester")
         for number in range(3):
             Upload(store, f"k{number}", options=WriteOptions()).send_buffer(b"data")
             with store.get_small(f"k{number}", size=4) as download:

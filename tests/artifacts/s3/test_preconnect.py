@@ -23,14 +23,14 @@ from support.wire import Wire
 
 from stepout.artifacts.memory import MemoryStore
 from stepout.artifacts.s3.clients import make_client
-from stepout.artifacts.s3.fast_store import QuickStore
-from stepout.artifacts.s3.preconnect import Warm
+from stepout.artifacts.s3.fast_store import FastS3Store
+from stepout.artifacts.s3.preconnect import Preconnections
 from stepout.artifacts.s3.request_bodies import Views
 from stepout.artifacts.s3.store import S3Store
 from stepout.artifacts.store import WriteOptions
-from stepout.artifacts.transfer.multipart import Multipart, Part
+from stepout.artifacts.transfer.multipart import Multipart, PendingPart
 from stepout.artifacts.transfer.plan import MIB
-from stepout.artifacts.transfer.upload import Upload, Uploaded
+from stepout.artifacts.transfer.upload import Upload
 from stepout.schemas.errors import StoreError
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from support.seaweed import Seaweed
 
     from stepout.artifacts.store import Store
+    from stepout.artifacts.transfer.conditional_write import Uploaded
 
 ROOT = Path(__file__).resolve().parents[3]
 DATA = os.urandom(30 * MIB)
@@ -105,7 +106,7 @@ def _until(condition: Any, seconds: float = 30) -> None:
 def test_a_server_that_begins_late_finds_all_connections_open(wire: Wire, bucket: str) -> None:
     """One for each part that waits, none twice, and the parts go over these."""
     late = wire.when("CreateMultipartUpload", "stall")
-    sending = _Sending(QuickStore(settled(_client(wire.endpoint), bucket), bucket))
+    sending = _Sending(FastS3Store(settled(_client(wire.endpoint), bucket), bucket))
     sending.start()
     _until(lambda: wire.accepted == PARTS)
     assert wire.operations == ["CreateMultipartUpload"]
@@ -122,7 +123,7 @@ def test_connections_with_tls_are_kept_as_well(
 ) -> None:
     """What the server sends unasked is read, so that the pool does not take the connection for a closed one."""
     late = secure.when("CreateMultipartUpload", "stall")
-    sending = _Sending(QuickStore(settled(_client(secure.endpoint, verify=certificate[0]), bucket), bucket))
+    sending = _Sending(FastS3Store(settled(_client(secure.endpoint, verify=certificate[0]), bucket), bucket))
     sending.start()
     _until(lambda: secure.accepted == PARTS)
     assert not late.released.wait(0.3)  # until the tickets have come
@@ -188,7 +189,7 @@ def test_more_threads_than_the_plan_wants_go_again() -> None:
     part, numbers = Views.cut(memoryview(DATA)[: 5 * MIB], MIB), itertools.count(1)
 
     def add() -> bool:
-        multipart.add(Part(next(numbers), part))
+        multipart.add(PendingPart(next(numbers), part))
         return multipart._senders <= 2
 
     for _ in range(PARTS):
@@ -202,7 +203,7 @@ def test_more_threads_than_the_plan_wants_go_again() -> None:
 
 def test_an_upload_that_is_never_asked_for_keeps_nobody_waiting(bucket: str) -> None:
     """Without credentials no request leaves; those who would connect are told so."""
-    store = QuickStore(make_client(endpoint_url="http://127.0.0.1:9", region="us-east-1"), bucket)
+    store = FastS3Store(make_client(endpoint_url="http://127.0.0.1:9", region="us-east-1"), bucket)
     store._client._request_signer._credentials = None
     sending = _Sending(store)
     sending.start()
@@ -213,7 +214,7 @@ def test_an_upload_that_is_never_asked_for_keeps_nobody_waiting(bucket: str) -> 
 
 def test_a_second_upload_uses_the_connections_of_the_first(wire: Wire, bucket: str) -> None:
     """What is open and idle is held for the parts, not opened again."""
-    store = QuickStore(settled(_client(wire.endpoint), bucket), bucket)
+    store = FastS3Store(settled(_client(wire.endpoint), bucket), bucket)
     late = wire.when("CreateMultipartUpload", "stall")
     first = _Sending(store)
     first.start()
@@ -242,7 +243,7 @@ def test_an_abort_while_connections_are_held_leaves_nothing(wire: Wire, bucket: 
     """The threads that hold them go, and the upload that the server began too late is removed."""
     late = wire.when("CreateMultipartUpload", "stall")
     before = threading.active_count()
-    sending = _Sending(QuickStore(settled(_client(wire.endpoint), bucket), bucket))
+    sending = _Sending(FastS3Store(settled(_client(wire.endpoint), bucket), bucket))
     sending.start()
     _until(lambda: wire.accepted == PARTS)
     threading.Timer(0.1, late.release).start()
@@ -266,7 +267,7 @@ def test_what_cannot_be_reached_is_left_to_the_request(endpoint: str) -> None:
             threading.Thread(target=_accept_and_close, args=(listener,), daemon=True).start()
         else:
             listener.close()
-        warm = Warm(_client(endpoint.format(port=port)), "bucket", "Any")
+        warm = Preconnections(_client(endpoint.format(port=port)), "bucket", "Any")
         warm._see(SimpleNamespace(url=endpoint.format(port=port) + "/bucket/key"))
         with warm.connection():
             pool = warm._pool()
@@ -277,7 +278,7 @@ def test_what_cannot_be_reached_is_left_to_the_request(endpoint: str) -> None:
 def test_another_botocore_without_the_members_that_are_needed_is_used_as_ever() -> None:
     """The block runs."""
     client = SimpleNamespace(meta=SimpleNamespace(events=SimpleNamespace(register=lambda *_: None)))
-    warm = Warm(client, "bucket", "Any")
+    warm = Preconnections(client, "bucket", "Any")
     warm._see(SimpleNamespace(url="http://127.0.0.1:9/bucket/key"))
     with warm.connection():
         reached = True
@@ -295,7 +296,7 @@ def test_another_botocore_without_the_members_that_are_needed_is_used_as_ever() 
 )
 def test_the_requests_of_other_buckets_say_nothing(url: str, ours: bool) -> None:
     """They may go to another host, by the same client."""
-    warm = Warm(_client("http://127.0.0.1:9"), "bucket", "Any")
+    warm = Preconnections(_client("http://127.0.0.1:9"), "bucket", "Any")
     warm._see(SimpleNamespace(url=url))
     assert warm._settled.is_set() is ours
 
@@ -307,7 +308,7 @@ def test_behind_a_proxy_nothing_is_opened(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.delenv("no_proxy", raising=False)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        warm = Warm(_client(url), "bucket", "Any")
+        warm = Preconnections(_client(url), "bucket", "Any")
         warm._see(SimpleNamespace(url=url + "/bucket/key"))
         listener.settimeout(0.2)
         with warm.connection(), pytest.raises(TimeoutError):

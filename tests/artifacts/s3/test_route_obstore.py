@@ -174,7 +174,7 @@ def test_a_read_that_never_returns_is_left_behind(elsewhere: bool, monkeypatch: 
     def hang(*_: Any, **__: Any) -> None:
         released.wait()
 
-    monkeypatch.setattr(native.NativeRoute, "get", hang)
+    monkeypatch.setattr(native.ObstoreRoute, "get", hang)
     ordinary = MemoryStore("results")
     ordinary.put("runs/a", [memoryview(DATA)], checksum=_sha256(DATA), options=WriteOptions())
     route = cold_route("results", environ=_environ("http://127.0.0.1:9"))

@@ -19,7 +19,7 @@ from stepout.artifacts.store import (
     WriteOptions,
     Written,
 )
-from stepout.artifacts.transfer.conditional_write import Content, Likeness, commit, judge, look_first
+from stepout.artifacts.transfer.conditional_write import Content, Match, commit, judge, look_first
 from stepout.artifacts.transfer.plan import MIB, TransferSettings
 from stepout.artifacts.transfer.retries import Retries, pause_before, worth_retrying
 from stepout.artifacts.transfer.upload import Upload
@@ -53,14 +53,14 @@ def test_judging_uses_everything_both_sides_have(
     shared = sent.keys() & found.keys()
     equal = all(sent[name] == found[name] for name in shared)
     if size != found_size or not equal:
-        assert likeness is Likeness.OTHER
+        assert likeness is Match.OTHER
     else:
-        assert likeness is (Likeness.SAME if shared else Likeness.UNKNOWN)
+        assert likeness is (Match.SAME if shared else Match.UNKNOWN)
 
 
 def test_two_empty_objects_are_the_same() -> None:
     """There is nothing to compare, and nothing to differ."""
-    assert judge(Content(size=0, checksum={"sha256": "x"}), ObjectInfo(size=0)) is Likeness.SAME
+    assert judge(Content(size=0, checksum={"sha256": "x"}), ObjectInfo(size=0)) is Match.SAME
 
 
 class Faulty(MemoryStore):

@@ -16,7 +16,7 @@ import pytest
 
 from stepout.artifacts.memory import MemoryStore
 from stepout.artifacts.store import ConflictError, PartReceipt, WriteOptions
-from stepout.artifacts.transfer.buffer_pool import Ring
+from stepout.artifacts.transfer.buffer_pool import BufferPool
 from stepout.artifacts.transfer.plan import MIB, TransferSettings
 from stepout.artifacts.transfer.upload import Upload
 from stepout.schemas.errors import (
@@ -436,7 +436,7 @@ def test_a_small_upload_starts_no_thread_and_maps_no_memory() -> None:
 
 def test_the_ring_reuses_its_blocks() -> None:
     """A block comes back once its last holder lets go, empty."""
-    ring = Ring(2 * MIB)
+    ring = BufferPool(2 * MIB)
     first, second = ring.take(lambda: None), ring.take(lambda: None)
     assert first.fill(memoryview(b"abc")) == 3
     ring.hold(first, 2)

@@ -18,7 +18,7 @@ from support.wire import Fault, Wire, operation
 from stepout.artifacts.s3.store import S3Store
 from stepout.artifacts.store import WriteOptions
 from stepout.artifacts.transfer.plan import MIB, TransferSettings
-from stepout.artifacts.transfer.upload import Upload, Uploaded
+from stepout.artifacts.transfer.upload import Upload
 from stepout.schemas.errors import (
     AccessDeniedError,
     ArtifactExistsError,
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from support.seaweed import Seaweed
+
+    from stepout.artifacts.transfer.conditional_write import Uploaded
 
 SMALL = os.urandom(100_000)
 LARGE = os.urandom(11 * MIB)

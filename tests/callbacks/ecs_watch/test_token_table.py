@@ -17,7 +17,7 @@ from support.watch_events import HALTED, KEYS, TASK, Clock, serving, stopped_eve
 
 from stepout.callbacks.ecs_watch import Watcher, WatchSettings
 from stepout.callbacks.targets.registry import TargetContext, parse_targets
-from stepout.callbacks.targets.token_table import Row, TokenKeeper, TokenTable, own_task_arn
+from stepout.callbacks.targets.token_table import TokenKeeper, TokenRow, TokenTable, own_task_arn
 from stepout.local.aws import clean_environment
 from stepout.schemas.errors import TaskError
 
@@ -115,7 +115,7 @@ def test_process_killed_midway_is_found_by_its_arn(
     assert watch(watched, sfn_strict, table, 137) == ["failed"]
     assert sfn_strict.failure(token)[0] == "Stepout.ContainerDied"
     assert watch(watched, sfn_strict, table, 137) == []
-    assert TokenTable(table, watched.aws.client("dynamodb")).find(TASK) == Row(None, reported=True)
+    assert TokenTable(table, watched.aws.client("dynamodb")).find(TASK) == TokenRow(None, reported=True)
 
 
 @pytest.mark.parametrize(("script", "code"), [(SUCCEEDING, 0), (FAILING, 1)])
@@ -162,7 +162,7 @@ def test_row_is_written_once_a_day_and_never_after_the_report(watched: WatchedAw
     rows = TokenTable(table, client, clock=clock)
     keeper = TokenKeeper(rows, "AQC", lambda: TASK, clock=clock)
     keeper.heartbeat()
-    assert rows.find(TASK) == Row("AQC")
+    assert rows.find(TASK) == TokenRow("AQC")
     first = client.get_item(TableName=table, Key={"task": {"S": TASK}})["Item"]["expires"]["N"]
     assert int(first) == HALTED + 7 * 86_400
     clock.sleep(3_600)
@@ -174,7 +174,7 @@ def test_row_is_written_once_a_day_and_never_after_the_report(watched: WatchedAw
     keeper.failure("Boom", "{}")
     clock.sleep(2 * 86_400)
     keeper.heartbeat()
-    assert rows.find(TASK) == Row(None, reported=True)
+    assert rows.find(TASK) == TokenRow(None, reported=True)
 
 
 def test_row_that_cannot_be_read_is_raised_where_only_it_has_the_token(

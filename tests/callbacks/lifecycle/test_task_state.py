@@ -7,14 +7,14 @@ import threading
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stepout.callbacks.lifecycle.task_state import Fate, FateCell, Report, Stop
+from stepout.callbacks.lifecycle.task_state import Stop, TaskState, TaskStateCell, TerminalReport
 
 EVENTS = st.lists(st.sampled_from(["interrupt", "cancel", "success", "failure", "refuse"]), max_size=12)
 
 
-def after(events: list[str]) -> tuple[Fate, list[str]]:
+def after(events: list[str]) -> tuple[TaskState, list[str]]:
     """Play the events; return the last fate and the reports that were allowed to begin."""
-    fate, begun = Fate(), []
+    fate, begun = TaskState(), []
     for event in events:
         before = fate
         if event == "interrupt":
@@ -24,7 +24,7 @@ def after(events: list[str]) -> tuple[Fate, list[str]]:
         elif event == "refuse":
             fate = fate.refuse()
         else:
-            fate = fate.begin(Report(event))
+            fate = fate.begin(TerminalReport(event))
         if fate.report is not before.report:
             begun.append(event)
     return fate, begun
@@ -65,26 +65,29 @@ def test_nothing_stops_a_task_once_its_report_has_begun(events: list[str]) -> No
 
 def test_the_first_signal_is_the_one_remembered() -> None:
     """A SIGINT after a SIGTERM does not change the exit code."""
-    assert Fate().interrupt(15).interrupt(2).signum == 15
+    assert TaskState().interrupt(15).interrupt(2).signum == 15
 
 
 def test_one_of_many_threads_wins_the_report() -> None:
     """The cell lets exactly one of 32 racing threads report."""
-    cell, start, won = FateCell(), threading.Barrier(32), []
+    cell, start, won = TaskStateCell(), threading.Barrier(32), []
 
-    def race(report: Report) -> None:
+    def race(report: TerminalReport) -> None:
         start.wait()
         if cell.begin(report):
             won.append(report)
 
-    threads = [threading.Thread(target=race, args=(report,)) for report in (Report.SUCCESS, Report.FAILURE) * 16]
+    threads = [
+        threading.Thread(target=race, args=(report,))
+        for report in (TerminalReport.SUCCESS, TerminalReport.FAILURE) * 16
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     assert len(won) == 1
     assert cell.now.report is won[0]
-    assert cell.refuse() is (won[0] is Report.SUCCESS)
+    assert cell.refuse() is (won[0] is TerminalReport.SUCCESS)
     assert not cell.refuse()
     assert not cell.cancel()
     assert not cell.interrupt(15)

@@ -13,7 +13,7 @@ import pytest
 
 from stepout.callbacks import Task
 from stepout.callbacks.environment import read_settings, take_token
-from stepout.callbacks.targets.fan_out import Reporter
+from stepout.callbacks.targets.fan_out import FanOut
 from stepout.schemas.errors import ConfigurationError, TaskError
 from stepout.testing import RecordingTarget
 
@@ -68,16 +68,16 @@ def test_a_target_that_hangs_does_not_keep_the_others_from_being_told(
 ) -> None:
     """All are told at once, and the one that does not answer is given up, with a line that names it."""
     primary, other = RecordingTarget(), RecordingTarget()
-    Reporter([primary, hanging, other], patience=0.05).success({"a": 1})
+    FanOut([primary, hanging, other], patience=0.05).success({"a": 1})
     assert (primary.successes, other.successes, hanging.calls) == ([{"a": 1}], [{"a": 1}], ["success"])
     assert "Hanging() was not told" in caplog.text
-    Reporter([RecordingTarget(), hanging], patience=0.05).failure("E", "{}")
+    FanOut([RecordingTarget(), hanging], patience=0.05).failure("E", "{}")
     assert hanging.calls == ["success", "failure"]
 
 
 def test_a_request_to_stop_ends_the_wait_for_the_others(hanging: Hanging) -> None:
     """The time is the container's, whenever it comes."""
-    reporter = Reporter([RecordingTarget(), hanging])
+    reporter = FanOut([RecordingTarget(), hanging])
     telling = threading.Thread(target=reporter.success, args=({},), daemon=True)
     telling.start()
     reporter.limit(0.01)
@@ -88,7 +88,7 @@ def test_a_request_to_stop_ends_the_wait_for_the_others(hanging: Hanging) -> Non
 def test_beats_go_on_though_another_target_hangs(hanging: Hanging) -> None:
     """The state's clock runs; a target with a beat under way is left alone."""
     primary = RecordingTarget()
-    reporter = Reporter([primary, hanging], first_beat=0.05)
+    reporter = FanOut([primary, hanging], first_beat=0.05)
     for _ in range(3):
         reporter.heartbeat()
     assert (primary.heartbeats, hanging.calls) == (3, ["heartbeat"])
@@ -106,11 +106,11 @@ def test_the_first_beat_is_told_before_the_work_begins() -> None:
 def test_others_that_fail_are_a_line_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
     """And what the primary says is what counts: of a success that it did not take, nobody is told."""
     primary = RecordingTarget()
-    Reporter([primary, RecordingTarget(unreachable=True)]).success({"a": 1})
+    FanOut([primary, RecordingTarget(unreachable=True)]).success({"a": 1})
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     told = RecordingTarget()
     with pytest.raises(TaskError):
-        Reporter([RecordingTarget(unreachable=True), told]).success({"a": 1})
+        FanOut([RecordingTarget(unreachable=True), told]).success({"a": 1})
     assert told.successes == []
 
 
@@ -122,7 +122,7 @@ def test_a_report_is_told_where_no_thread_can_be_started(monkeypatch: pytest.Mon
 
     monkeypatch.setattr(threading.Thread, "start", refuse)
     other = RecordingTarget()
-    Reporter([RecordingTarget(), other]).success({"a": 1})
+    FanOut([RecordingTarget(), other]).success({"a": 1})
     assert other.successes == [{"a": 1}]
 
 
