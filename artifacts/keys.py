@@ -58,7 +58,7 @@ def check_name(name: object) -> str:
         f"no artifact name: {shown}. Expected letters, digits and _ that do not begin with a digit, so that a state "
         "machine can say $.artifacts.name; nothing was read or sent"
     )
-    raise InvalidDocumentError(msg, [Problem("$.artifacts", "name", "holds a name that is none")])
+    raise InvalidDocumentError(msg, [Problem("$.artifacts", "name", "holds a name that is invalid")])
 
 
 def check_suffix(suffix: str) -> str:

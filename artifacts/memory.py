@@ -222,7 +222,7 @@ class MemoryStore:
         ]
 
     def presign(self, key: str, *, version_id: str | None = None, seconds: int) -> str:
-        """Return a URL that says what would be signed; nothing answers it."""
+        """Return a URL that shows what would be signed; no server answers it."""
         version = f"&versionId={version_id}" if version_id else ""
         return f"memory://{self._bucket}/{key}?expires={seconds}{version}"
 

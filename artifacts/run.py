@@ -53,7 +53,7 @@ def _run_id_of(pid: int) -> str:  # noqa: ARG001 - as above
 
 
 def new_run_id(time: datetime, random: Random) -> str:
-    """Return a name that sorts by time and that nobody else draws.
+    """Return a name that sorts by time and that no other process draws.
 
     >>> new_run_id(datetime(2026, 11, 22, 12, 0, 0, 7000, tzinfo=UTC), bytes)
     '20261122T120000007Z-000000000000'

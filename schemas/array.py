@@ -71,7 +71,7 @@ def own_url(url: str, environ: Mapping[str, str]) -> str:
         environ: The task's environment.
 
     Raises:
-        ConfigurationError: The URL wants an index, and there is none.
+        ConfigurationError: The URL needs an index, and the process has no index.
     """
     index = array_index(environ)
     if index is None:
@@ -126,7 +126,7 @@ def child_in(rest: str) -> str | None:
 
 
 def unfilled(url: str, *, seen: int | None = None, how: str = "pass count= to stepout.resolve_all") -> str:
-    """Return the message for whoever asks for one output at the URL of a whole array.
+    """Return the message for a caller who asks for one output at the URL of a whole array.
 
     Args:
         url: The URL.

@@ -55,8 +55,8 @@ class Contract:
             any. A plain sequence of names means any.
 
     Raises:
-        ConfigurationError: The schema is none, or has a ``$ref`` that leads nowhere; a name is no artifact name; a
-            media type is none.
+        ConfigurationError: The schema, the name of an artifact or a media type is invalid, or a ``$ref`` leads
+            nowhere.
 
     >>> contract = Contract(result={"required": ["rows"]}, artifacts=["features"])
     >>> contract.artifacts

@@ -71,7 +71,7 @@ class RunIdentity:
             What the environment says of the run.
 
         Raises:
-            ConfigurationError: A number is none.
+            ConfigurationError: A number is invalid.
 
         >>> RunIdentity.from_env({"STEPOUT_STATE": "Mask", "STEPOUT_ATTEMPT": "2"}).to_dict()
         {'state': 'Mask', 'attempt': 2}

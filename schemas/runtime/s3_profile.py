@@ -31,7 +31,7 @@ _S3_HOST: Final = (
 
 
 def profile_words(text: str) -> frozenset[str]:
-    """Return the words of a profile: separated by spaces, commas or plus signs; none stands for ``aws``.
+    """Return the words of a profile: separated by spaces, commas or plus signs. No word at all means ``aws``.
 
     >>> sorted(profile_words("unconditional, no-checksums"))
     ['no-checksums', 'unconditional']

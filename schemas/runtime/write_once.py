@@ -1,4 +1,4 @@
-"""What a process has seen of a server's ``If-None-Match``: its word is not taken, its first answer is. No network.
+"""Whether a server keeps ``If-None-Match``: a process believes what it answers, not what it promises. No network.
 
 AWS keeps the promise (https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html). Some other
 servers pass over the header and answer 200, so that the second writer replaces the first and both are told that they

@@ -107,9 +107,9 @@ def the_document(value: object) -> TheDocument:
         Kind, document and location; the document is of a known version but may be invalid otherwise.
 
     Raises:
-        InvalidDocumentError: There is none, there are several (``problems`` has their locations), or its version is
+        InvalidDocumentError: No document is there, or several are (``problems`` has their locations), or its version is
             unknown.
-        TaskFailedError: There is none, but a failure.
+        TaskFailedError: No document is there, but a failure.
     """
     return survey(value).the_document()
 
@@ -208,7 +208,7 @@ def _failure(error: str, cause: Any) -> Failure:
         return Failure(error[:256], cause[:32_768])
     try:
         return Failure(error[:256], dump_json(cause).decode()[:32_768])
-    except ValueError:  # it is not JSON, and nobody was to read it
+    except ValueError:  # it is not JSON, so it holds no document
         return Failure(error[:256])
 
 

@@ -9,7 +9,7 @@ failure beside it. So (docs/adr/0009 has the reasons):
   lists the documents that a result holds as well, and leaves what is no valid one to the result.)
 - What a failure says of itself is not looked into: ``Cause`` wherever it stands, ``cause`` beside an ``error``, a cause
   of stepout's own wherever it was parsed to, and everything of an execution that did not succeed, its input included.
-  A partial output in there is evidence, not an outcome; whoever wants it passes it by itself.
+  A partial output in there is evidence, not an outcome; a caller who wants it passes it by itself.
 - So is not what a service says of a task's failure (Lambda's ``errorMessage``, Batch's ``StatusReason``), nor anything
   of a task of ECS, Batch, Glue or Kubernetes that it describes as failed.
 - What a description of a task tells of its input (``Overrides``, ``Environment``, a Glue job's ``Arguments``) is not

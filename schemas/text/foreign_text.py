@@ -1,7 +1,7 @@
 """How text that others wrote is shown: names, keys, reasons, a server's messages. Pure.
 
 A document, a key or an answer may hold what drives a terminal (C0 and C1 controls), what makes a line read otherwise
-than it is written (bidirectional marks and overrides, line separators), or what nobody sees (zero-width characters,
+than it is written (bidirectional marks and overrides, line separators), or what no reader sees (zero-width characters,
 tags, variation selectors). Whatever prints foreign text uses ``shown``; whatever prints JSON uses ``shown_json``, which
 changes the spelling alone and not the value.
 """

@@ -84,7 +84,7 @@ def parse_json(text: str | bytes | bytearray | memoryview, *, max_bytes: int | N
         max_bytes: As for ``load_json``.
 
     Raises:
-        InvalidDocumentError: It is no JSON (NaN and infinity are none), is too long or too deep, or an object has two
+        InvalidDocumentError: It is not JSON (NaN and infinity are not), is too long or too deep, or an object has two
             members of one name.
     """
     problems, value = _text_problems(text, max_bytes), None

@@ -90,7 +90,7 @@ def signed_url_problems(value: object, location: str = "$") -> Iterator[Problem]
 
 
 def _secret(location: str) -> Problem:
-    message = "holds a presigned URL, which whoever reads the document could use; let the reader presign()"
+    message = "holds a presigned URL, which every reader of the document could use; let the reader call presign()"
     return Problem(location, "secret", message)
 
 
