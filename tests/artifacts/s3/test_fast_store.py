@@ -476,7 +476,7 @@ def test_without_the_extra_everything_works(seaweed: Seaweed, bucket: str) -> No
         kinds = manager._outbox.store._kinds["PutObject"]
         print(type(kinds[0].light).__name__, kinds[0].native)
     """
-    assert _python(program, seaweed, bucket) == "LightRoute None"
+    assert _python(program, seaweed, bucket) == "BotocoreRoute None"
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")

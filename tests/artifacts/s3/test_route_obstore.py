@@ -142,7 +142,7 @@ def test_whose_obstore_it_is_is_settled_when_it_is_needed(run: Any) -> None:
     """Loaded before: botocore reads and the light route writes. Loaded by stepout: obstore does, others use it too."""
     assert run("import obstore; read(); print('botocore' in sys.modules, write('b').native)") == "True None"
     program = "read(); use_obstore(); read(); print('botocore' in sys.modules, type(write('b').native).__name__)"
-    assert run(program) == "False NativeRoute"
+    assert run(program) == "False ObstoreRoute"
 
 
 def test_threads_that_ask_at_once_get_one_answer(run: Any) -> None:
