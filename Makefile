@@ -4,12 +4,19 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
 
-.PHONY: demo test lint bench format constraints clean
+# Tests start hundreds of Python processes, and none of them should compile what another has compiled.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: demo test coverage lint bench format constraints clean
 
 demo: $(VENV)/.demo  ## One run of the whole thing on a local AWS: container, state machine, Lambda
 	@$(BIN)/stepout demo
 
-test: $(VENV)/.dev  ## Everything, with coverage
+test: $(VENV)/.dev  ## Every test but those marked slow, for every day
+	$(BIN)/python -m pytest -n 3 --dist worksteal
+
+coverage: export STEPOUT_TEST_SLOW = 1
+coverage: $(VENV)/.dev  ## As .ci/run does: slow tests too, and the bounds of coverage
 	$(BIN)/python -m pytest -n 3 --dist worksteal --cov --cov-report=term-missing:skip-covered
 	@rm -f .coverage.*  # broken ones, of processes that tests have killed
 	@for folder in artifacts callbacks schemas; do \
