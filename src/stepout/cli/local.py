@@ -126,9 +126,9 @@ def _run(aws: LocalAws, command: list[str]) -> int:
         return exit_code(child.wait())
     finally:
         if child.poll() is None:
-            signal.signal(
-                signal.SIGTERM, signal.SIG_DFL
-            )  # The command line ignores a second one, the command need not.
+            # The command line ignores a second one, the command need not. Never SIG_DFL, even for a moment: it would
+            # end this process before the local AWS is cleaned up.
+            signal.signal(signal.SIGTERM, lambda *_: None)
             with forwarding(child.send_signal, [signal.SIGTERM]):
                 child.terminate()
                 try:
