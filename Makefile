@@ -7,13 +7,16 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c const
 # Tests start hundreds of Python processes, and none of them should compile what another has compiled.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test coverage lint bench format constraints clean
+.PHONY: demo test check coverage lint bench format constraints clean
 
 demo: $(VENV)/.demo  ## One run of the whole thing on a local AWS: container, state machine, Lambda
 	@$(BIN)/stepout demo
 
 test: $(VENV)/.dev  ## Every test but those marked slow, for every day
 	$(BIN)/python -m pytest -n 3 --dist worksteal
+
+check: lint  ## Within a minute: style, types, import rules, and the tests of the rooms that differ from the main branch
+	$(BIN)/python -m pytest -n 3 --dist worksteal -q $$($(BIN)/python tests/support/changed.py)
 
 coverage: export STEPOUT_TEST_SLOW = 1
 coverage: $(VENV)/.dev  ## As .ci/run does: slow tests too, and the bounds of coverage
