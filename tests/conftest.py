@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import gc
-import os
 import sys
 import threading
 from importlib.util import find_spec
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 import botocore.session
 import pytest
 from hypothesis import HealthCheck, settings
+from support.profile import THOROUGH
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,8 +23,14 @@ pytest_plugins = [
     if find_spec(name) is not None
 ]
 
-# How long an example takes says how busy the machine is, and nothing of the code.
-settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# How long an example takes says how busy the machine is, and nothing of the code. A test that needs more or fewer
+# examples than others says so as a multiple of these.
+settings.register_profile(
+    "unhurried",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    max_examples=100 if THOROUGH else 25,
+)
 settings.load_profile("unhurried")
 
 # All clients of this process share what botocore reads from its data files, which is most of what making one costs.
@@ -39,7 +45,7 @@ def pytest_collection_finish() -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Leave slow tests to continuous integration, unless they are asked for."""
-    if os.environ.get("STEPOUT_TEST_SLOW"):
+    if THOROUGH:
         return
     for item in items:
         if item.get_closest_marker("slow") is not None:

@@ -88,7 +88,7 @@ class StoreModel(RuleBasedStateMachine):
         assert self.store.open_uploads == []
 
 
-StoreModel.TestCase.settings = settings(max_examples=25, stateful_step_count=15)
+StoreModel.TestCase.settings = settings(max_examples=settings().max_examples // 4, stateful_step_count=15)
 TestStoreModel = StoreModel.TestCase
 
 

@@ -20,7 +20,7 @@ from stepout.testing import MemoryStore
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-MANY = settings(max_examples=80)
+MANY = settings()
 
 
 def _span(*ranges: tuple[int, int]) -> Iterable[str]:

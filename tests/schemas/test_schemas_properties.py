@@ -17,7 +17,7 @@ from stepout.schemas.text.json_value import plain_copy
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-MANY = settings(max_examples=100)
+MANY = settings()
 PARSE: dict[str, Callable[[Any], Pointer | TaskOutput]] = {"pointer": Pointer.from_dict, "output": TaskOutput.from_dict}
 
 ODD_TEXTS = [
@@ -204,7 +204,7 @@ def outputs(draw: st.DrawFn) -> dict[str, Any]:
     return {**document, **draw(extras)}
 
 
-@settings(MANY, max_examples=50)
+@settings(MANY, max_examples=MANY.max_examples // 2)
 @given(document=pointers() | outputs())
 def test_valid_documents_come_back_whole(document: dict[str, Any]) -> None:
     """Text, value, model and back: equal at each step, unknown members kept, known ones in the schema's order."""
@@ -221,14 +221,14 @@ def test_valid_documents_come_back_whole(document: dict[str, Any]) -> None:
     assert known == sorted(known, key=order.index)
 
 
-@settings(MANY, max_examples=200)
+@settings(MANY, max_examples=MANY.max_examples * 2)
 @given(value=plain)
 def test_json_survives_the_text(value: Any) -> None:
     """What ``dump_json`` writes, ``load_json`` reads back equal, types included."""
     assert repr(load_json(dump_json(value))) == repr(value)
 
 
-@settings(MANY, max_examples=300)
+@settings(MANY, max_examples=MANY.max_examples * 3)
 @given(text=st.binary(max_size=60) | st.text(st.characters(exclude_categories=()), max_size=60))
 def test_any_text_is_read_or_refused(text: str | bytes) -> None:
     """The reader raises nothing but its own error, whatever it is given."""

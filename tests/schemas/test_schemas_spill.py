@@ -185,7 +185,7 @@ def test_what_is_not_json_is_refused_before_it_is_measured() -> None:
         fit(TaskOutput(result={"mean": float("nan")}), write=Store().write)
 
 
-@settings(max_examples=150)
+@settings(max_examples=settings().max_examples * 3 // 2)
 @given(
     names=st.lists(st.from_regex("[A-Za-z_][A-Za-z0-9_]{0,9}", fullmatch=True), max_size=6, unique=True),
     result=st.none() | st.dictionaries(st.text(max_size=5).filter("stepout".__ne__), st.text(max_size=400), max_size=6),

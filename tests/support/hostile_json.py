@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 __all__ = ["ANY_BYTES", "ANY_TEXT", "MANY", "POISON", "POISON_BYTES", "VALUES"]
 
-MANY = settings(max_examples=40)
+MANY = settings(max_examples=settings().max_examples * 2 // 5)
 
 DIGITS = "9" * 5_000
 DEEP = "[" * 100_000

@@ -203,7 +203,7 @@ def test_columns_in_another_order_are_the_same_columns() -> None:
             _back(both, other)
 
 
-@settings(max_examples=60)
+@settings(max_examples=settings().max_examples * 3 // 5)
 @given(
     st.lists(
         st.lists(st.none() | st.integers(-(2**53), 2**53), max_size=4)

@@ -197,7 +197,7 @@ def test_damage_is_still_told_from_that(shelf: Shelf, monkeypatch: pytest.Monkey
         artifact.read_table(verify="pinned")
 
 
-@settings(max_examples=200)
+@settings(max_examples=settings().max_examples * 2)
 @given(st.binary(max_size=64), st.integers(0, 1 << 40))
 def test_page_headers_of_any_bytes_end_in_numbers_or_a_value_error(data: bytes, values: int) -> None:
     """Nothing else leaves the parser, and it ends."""

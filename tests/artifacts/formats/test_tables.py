@@ -167,7 +167,7 @@ def test_types_survive(manager: ArtifactManager, store: MemoryStore, kind: pa.Da
     assert read(store, manager.put_table("t", pa.table({"c": column})))["c"].to_pylist() == column.to_pylist()
 
 
-@settings(max_examples=30)
+@settings(max_examples=settings().max_examples // 3)
 @given(
     st.lists(
         st.lists(st.none() | st.integers(-(2**60), 2**60), max_size=30),

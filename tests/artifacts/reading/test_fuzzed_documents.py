@@ -82,7 +82,7 @@ def quietly(call: Callable[..., Any], *arguments: Any, **named: Any) -> None:
         assert str(error)  # noqa: PT017 - that it has words is what is asked here
 
 
-@settings(max_examples=150)
+@settings(max_examples=settings().max_examples * 3 // 2)
 @given(value=mutated(), form=FORMS, cut=st.integers(0, 400), byte=st.binary(min_size=1, max_size=3))
 def test_nothing_but_our_errors_leaves_a_reader(value: Any, form: str, cut: int, byte: bytes) -> None:
     """As a value, as text and as bytes, whole and broken, in front of S3 and behind a pointer."""
