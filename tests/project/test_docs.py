@@ -80,7 +80,7 @@ def test_python_and_shell_run(page: Path, documented: dict[str, Any], capfd: pyt
                 assert handler(documented["event"], None)
         elif block.language == "sh":
             lines = [line for line in block.text.splitlines() if not line.startswith(SET_UP)]
-            subprocess.run(["sh", "-ec", "\n".join(lines)], check=True, timeout=60)
+            subprocess.run(["sh", "-ec", "\n".join(lines)], check=True, timeout=300)
 
 
 def _state_machine(state: dict[str, Any]) -> dict[str, Any]:

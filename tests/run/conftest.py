@@ -56,7 +56,7 @@ class Running:
 
     def finish(self, stdin: bytes = b"") -> tuple[int, bytes, str]:
         """Wait for the end: exit code, standard output, standard error."""
-        stdout, stderr = self.process.communicate(stdin, timeout=60)
+        stdout, stderr = self.process.communicate(stdin, timeout=300)
         assert self.token[:24].encode() not in stdout + stderr
         return self.process.returncode, stdout, stderr.decode()
 

@@ -40,7 +40,7 @@ def test_a_signal_that_comes_early_is_kept() -> None:
     child = command("sleep", "60")
     child.send(signal.SIGUSR1)
     child.start()
-    assert child.ended.wait(30)
+    assert child.ended.wait(60)
     assert child.returncode == -signal.SIGUSR1
     child.send(signal.SIGUSR1)
 
@@ -50,7 +50,7 @@ def test_a_command_that_no_system_can_start_is_refused() -> None:
     for words in (["a\0b"], ["/no/such/program"]):
         child = command(*words)
         child.start()
-        assert child.ended.wait(30)
+        assert child.ended.wait(60)
         assert child.refused is not None
 
 
@@ -60,7 +60,7 @@ def test_what_is_left_and_ignores_sigterm_is_killed(tmp_path: Path, capfd: pytes
     inner = f"trap '' TERM; echo $$ > {pid}; echo left; while :; do sleep 0.1; done"
     child = command("sh", "-c", f'sh -c "$1" & while ! test -s {pid}; do sleep 0.02; done', "sh", inner)
     child.start()
-    assert child.ended.wait(30)
+    assert child.ended.wait(60)
     assert child.returncode == 0
     assert capfd.readouterr().out == "left\n"
     status = Path(f"/proc/{pid.read_text().strip()}/status")
@@ -73,7 +73,7 @@ def test_a_process_outside_the_group_does_not_hold_the_task_up(tmp_path: Path) -
     code = f"import os, time; os.setsid(); open({str(pid)!r}, 'w').write(str(os.getpid())); time.sleep(60)"
     child = command("sh", "-c", f'"$0" -c "$1" & while ! test -s {pid}; do sleep 0.02; done', sys.executable, code)
     child.start()
-    assert child.ended.wait(30)
+    assert child.ended.wait(60)
     os.kill(int(pid.read_text()), signal.SIGKILL)
 
 
@@ -86,7 +86,7 @@ def test_the_command_notices_that_nobody_reads_its_output() -> None:
     try:
         child = command("sh", "-c", "while :; do echo more || exit 9; done")
         child.start()
-        assert child.ended.wait(30)
+        assert child.ended.wait(60)
     finally:
         os.dup2(before, 1)
         os.close(before)
@@ -106,7 +106,7 @@ def test_output_that_somebody_made_non_blocking_gets_everything() -> None:
         child.start()
         while sum(read) < 1_000_000:
             read.append(len(os.read(reader, 1000)))
-        assert child.ended.wait(30)
+        assert child.ended.wait(60)
     finally:
         os.dup2(before, 1)
         for fd in (before, writer, reader):
@@ -145,7 +145,7 @@ def test_no_signal_is_lost_while_another_is_passed_on() -> None:
     def send() -> None:
         for number in sent:
             os.kill(os.getpid(), number)
-            if not more.acquire(timeout=30):
+            if not more.acquire(timeout=60):
                 break
         done.set()
 

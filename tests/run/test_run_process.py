@@ -230,7 +230,7 @@ def test_a_stop_while_outputs_are_sent_leaves_nothing_half_done(
         job = run(
             "--stop-timeout", "6", "--output", "big=big", "--", "sh", "-c", "head -c 30000000 /dev/zero > big", **place
         )
-        assert fault.struck.wait(30)
+        assert fault.struck.wait(60)
         job.process.send_signal(signal.SIGTERM)
         code, _, err = job.finish()
     assert code == 143, err
@@ -422,7 +422,7 @@ def test_as_the_first_process_it_reaps_orphans(run: Any) -> None:
                 if parent == "1" and int(name) != os.getpid():
                     found.append((name, state))
             return found
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while orphans() and time.monotonic() < deadline:
             time.sleep(0.02)
         print("LEFT", orphans(), flush=True)

@@ -92,7 +92,7 @@ class Container:
 
     def finish(self) -> tuple[int, str]:
         """Wait for the end; return the exit code and everything that was printed."""
-        stdout, stderr = self.process.communicate(timeout=60)
+        stdout, stderr = self.process.communicate(timeout=300)
         assert self.token[:24] not in stdout + stderr
         return self.process.returncode, stdout + stderr
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
 ROLE = "arn:aws:iam::000000000000:role/test"
-WAIT_SECONDS = 60.0
+WAIT_SECONDS = 180.0
 T = TypeVar("T")
 
 
@@ -32,7 +32,7 @@ def unique(stem: str) -> str:
 
 
 def wait_until(probe: Callable[[], T], *, what: str) -> T:
-    """Return the first true value of ``probe``; fail after a minute."""
+    """Return the first true value of ``probe``; fail after three minutes."""
     deadline = time.monotonic() + WAIT_SECONDS
     while not (value := probe()):
         if time.monotonic() > deadline:

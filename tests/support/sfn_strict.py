@@ -91,7 +91,7 @@ class StrictStepFunctions:
         import boto3
         from botocore.config import Config
 
-        settings = {"retries": {"total_max_attempts": 1}, "connect_timeout": 2, "read_timeout": 2, **config}
+        settings = {"retries": {"total_max_attempts": 1}, "connect_timeout": 60, "read_timeout": 60, **config}
         return boto3.client(
             "stepfunctions",
             endpoint_url=self.endpoint_url,

@@ -148,6 +148,6 @@ class WorkerProcess:
 
     def finish(self) -> tuple[int, str]:
         """Wait for its end; returns the exit code and what it printed."""
-        code = self.process.wait(timeout=60)
-        self._reader.join(timeout=10)
+        code = self.process.wait(timeout=300)
+        self._reader.join(timeout=300)
         return code, self.printed

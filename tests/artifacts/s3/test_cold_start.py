@@ -191,7 +191,7 @@ resolve().read_bytes()
 """
     fault = wire.when("GetObject", "stall")
     process = _script(text, _put(seaweed_client, bucket), _environ(wire.endpoint), home)
-    assert fault.struck.wait(30)
+    assert fault.struck.wait(60)
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=20)  # less than obstore's own limit
     assert (process.returncode, errors) == (17, "")

@@ -189,7 +189,7 @@ def test_a_read_that_never_returns_is_left_behind(elsewhere: bool, monkeypatch: 
     try:
         if elsewhere:
             thread.start()
-            thread.join(20)
+            thread.join(60)
         else:
             read()
         assert found == [DATA]

@@ -219,7 +219,7 @@ class Slow(MemoryStore):
     def put_part(self, *args: Any, **options: Any) -> PartReceipt:
         """Wait at the gate."""
         self.arrived.set()
-        assert self.gate.wait(30)
+        assert self.gate.wait(60)
         return super().put_part(*args, **options)
 
 
@@ -236,12 +236,12 @@ def test_memory_is_bounded_whatever_is_written() -> None:
 
     writer = threading.Thread(target=write)
     writer.start()
-    assert store.arrived.wait(30)
+    assert store.arrived.wait(60)
     writer.join(0.3)
     assert writer.is_alive()
     assert sum(written) <= SETTINGS.memory
     store.gate.set()
-    writer.join(30)
+    writer.join(60)
     assert len(store.read("key")) == 40 * MIB
 
 
@@ -304,10 +304,10 @@ def test_abort_from_another_thread_wakes_a_waiting_writer() -> None:
 
     writer = threading.Thread(target=write)
     writer.start()
-    assert store.arrived.wait(30)
+    assert store.arrived.wait(60)
     threading.Timer(0.2, store.gate.set).start()
     one.abort()
-    writer.join(30)
+    writer.join(60)
     assert "aborted" in raised[0]
     is_clean(store)
 

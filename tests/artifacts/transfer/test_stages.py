@@ -108,7 +108,7 @@ def test_a_thread_that_cannot_start_leaves_none(monkeypatch: pytest.MonkeyPatch)
         pipeline.__enter__()
     for thread in threading.enumerate():
         if thread.name == "stepout-verify":
-            thread.join(10)
+            thread.join(60)
     assert threading.active_count() == before
 
 

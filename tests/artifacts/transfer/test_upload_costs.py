@@ -224,7 +224,7 @@ class Sink(MemoryStore):
         number: int = names[2]
         body: Sequence[memoryview] = names[3]
         if number <= self._gate.parties:
-            self._gate.wait(30)
+            self._gate.wait(60)
         self.owners |= {id(view.obj) for view in body}
         self.longest = max(self.longest, *map(len, body))
         self.sizes[number] = sum(map(len, body))

@@ -76,11 +76,17 @@ class Bench:
 
 
 @pytest.fixture
-def bench(seaweed: Seaweed, seaweed_client: Any, bucket: str, impatient: None) -> Iterator[Bench]:  # noqa: ARG001
-    """A fresh bench. Its client tries once and gives up early, so that the retries seen are ours."""
+def bench(
+    request: pytest.FixtureRequest,
+    seaweed: Seaweed,
+    seaweed_client: Any,
+    bucket: str,
+    impatient: None,  # noqa: ARG001
+) -> Iterator[Bench]:
+    """A fresh bench. Its client tries once, so that the retries seen are ours; a stall alone makes it give up early."""
     config = Config(
-        read_timeout=1,
-        connect_timeout=2,
+        read_timeout=1 if "stall" in request.node.name else 60,
+        connect_timeout=60,
         retries={"total_max_attempts": 1},
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
@@ -208,10 +214,10 @@ def test_abort_while_a_request_stalls_leaves_nothing(bench: Bench, where: str) -
 
     writer = threading.Thread(target=write)
     writer.start()
-    assert fault.struck.wait(30)
+    assert fault.struck.wait(60)
     threading.Timer(0.2, fault.release).start()
     upload.abort()
-    writer.join(30)
+    writer.join(60)
     assert not writer.is_alive()
     assert "aborted" in str(raised[0])
     assert bench.orphans() == 0

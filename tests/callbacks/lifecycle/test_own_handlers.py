@@ -19,7 +19,8 @@ async def main(task, handle):
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set if handle == "set" else task().cancel)
     if handle == "set":
-        await asyncio.sleep(1)  # So long may pass before the task hears what an event loop handles.
+        while not globals()["task"]._guard._wake_up._copies:  # before that the task hears nothing of the loop's signals
+            await asyncio.sleep(0.01)
     ready()
     await stop.wait()
 """

@@ -56,7 +56,7 @@ class Uploads:
     def put_document(self, stem: str, document: Mapping[str, Any]) -> Pointer:  # noqa: ARG002 - a protocol's
         """Fail once it is aborted."""
         send()
-        assert self.aborted.wait(30)
+        assert self.aborted.wait(60)
         raise StoreUnavailableError("aborted")
 
     def abort(self) -> None:
@@ -115,7 +115,7 @@ def test_a_block_that_does_not_end_in_time_is_reported_by_the_watcher() -> None:
             send()
             time.sleep(60)
         except TaskInterrupted:
-            assert ended.wait(30)
+            assert ended.wait(60)
     assert codes == [143]
     assert error(target) == "Stepout.Interrupted"
     assert "test_a_block_that_does_not_end_in_time" in target.failures[0]["cause"]["traceback"]
@@ -130,7 +130,7 @@ def test_the_main_thread_waits_for_a_report_of_the_watcher() -> None:
         def failure(self, error: str, cause: str) -> None:
             """Take until the main thread has left the block."""
             begun.set()
-            assert left.wait(30)
+            assert left.wait(60)
             super().failure(error, cause)
 
     target = Slow()
@@ -139,7 +139,7 @@ def test_the_main_thread_waits_for_a_report_of_the_watcher() -> None:
             send()
             time.sleep(60)
         except TaskInterrupted:
-            assert begun.wait(30)
+            assert begun.wait(60)
             threading.Timer(0.2, left.set).start()
             raise ValueError("on the way out") from None
     assert codes == [143]
@@ -155,7 +155,7 @@ def test_a_signal_waits_for_a_report_that_has_begun() -> None:
         def success(self, document: Mapping[str, Any]) -> None:
             """Be interrupted in the middle, for longer than there is time."""
             send()
-            deadline = time.monotonic() + 30
+            deadline = time.monotonic() + 60
             while not self.limited and time.monotonic() < deadline:
                 time.sleep(0.01)
             time.sleep(0.3)
@@ -296,7 +296,7 @@ def test_a_stop_that_the_job_handles_itself_is_no_success(end: str, handlers: li
     with pytest.raises(SystemExit) as caught, Task(target) as task:
         signal.signal(signal.SIGTERM, mine)
         send()
-        assert task.cancelled.wait(30)
+        assert task.cancelled.wait(60)
         time.sleep(0.5)  # Time for the watcher to wake the main thread, which it must not do.
     assert caught.value.code == 143
     assert seen == [signal.SIGTERM]
@@ -340,7 +340,7 @@ def test_what_a_closing_event_loop_takes_away_is_set_again(wait: Any) -> None:
     target = RecordingTarget()
 
     def send_once_armed() -> None:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while signal.getsignal(signal.SIGTERM) is signal.SIG_DFL and time.monotonic() < deadline:
             time.sleep(0.01)
         send()
@@ -361,18 +361,18 @@ def test_a_loop_that_takes_the_descriptor_still_hears_and_so_do_we() -> None:
     """Its descriptor is told all that comes, is given back in the end, and is not written to once it is closed."""
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
-    theirs.settimeout(30)
+    theirs.settimeout(60)
     target = RecordingTarget()
     before = signal.set_wakeup_fd(-1)
     with pytest.raises(SystemExit), Task(target) as task:
         signal.signal(signal.SIGTERM, lambda *_: None)
         signal.set_wakeup_fd(ours.fileno())
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while ours.fileno() not in task._guard._wake_up._copies and time.monotonic() < deadline:  # type: ignore[union-attr]
             time.sleep(0.01)
         send()
         assert theirs.recv(16) == bytes([signal.SIGTERM])
-        assert task.cancelled.wait(30)
+        assert task.cancelled.wait(60)
     assert error(target) == "Stepout.Interrupted"
     assert signal.set_wakeup_fd(before) == ours.fileno()
     ours.close()
@@ -396,7 +396,7 @@ def test_a_signal_interrupts_every_task_around() -> None:
         with pytest.raises(SystemExit), Task(inner):
             send()
             time.sleep(60)
-        assert around.cancelled.wait(30)
+        assert around.cancelled.wait(60)
     assert error(outer) == error(inner) == "Stepout.Interrupted"
 
 

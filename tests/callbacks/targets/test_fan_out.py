@@ -81,7 +81,7 @@ def test_a_request_to_stop_ends_the_wait_for_the_others(hanging: Hanging) -> Non
     telling = threading.Thread(target=reporter.success, args=({},), daemon=True)
     telling.start()
     reporter.limit(0.01)
-    telling.join(30)
+    telling.join(60)
     assert not telling.is_alive()
 
 
@@ -156,7 +156,7 @@ def test_a_delivered_success_is_not_held_up_past_the_stop_timeout(sfn_strict: St
         assert process.stdout.readline() == "HANGS\n"
         assert sfn_strict.success(token)["result"] == {"rows": 3}
         process.send_signal(signal.SIGTERM)
-        _, stderr = process.communicate(timeout=30)
+        _, stderr = process.communicate(timeout=60)
     finally:
         process.kill()
         process.communicate()

@@ -45,7 +45,7 @@ class Time:
 def target_of(server: StrictStepFunctions, token: str, **options: Any) -> tuple[StepFunctionsTarget, Time]:
     """A target whose waits take no time."""
     time = Time()
-    options.setdefault("client", server.client(read_timeout=0.3))
+    options.setdefault("client", server.client())
     return StepFunctionsTarget(token, clock=time.clock, sleep=time.sleep, jitter=lambda: 0.5, **options), time
 
 
@@ -108,7 +108,7 @@ def test_a_stalled_answer_counts_as_lost(sfn_strict: StrictStepFunctions) -> Non
     """The read times out; the next try is the one that counts."""
     token = sfn_strict.issue()
     sfn_strict.fault("SendTaskSuccess", "stall")
-    target, _ = target_of(sfn_strict, token)
+    target, _ = target_of(sfn_strict, token, client=sfn_strict.client(read_timeout=0.3))
     target.success(DOCUMENT)
     assert sfn_strict.success(token) == DOCUMENT
 
