@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import textwrap
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from support.forked import start_python
 
 if TYPE_CHECKING:
     import signal
@@ -54,8 +53,8 @@ class Job:
         self.token = server.issue()
         left_out = ("AWS_", "STEPOUT_") if measured else ("AWS_", "STEPOUT_", "COVERAGE_")
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(left_out)}
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", PREAMBLE + textwrap.dedent(script)],
+        self.process = start_python(
+            ["-c", PREAMBLE + textwrap.dedent(script)],
             env={
                 **inherited,
                 **server.environment,
@@ -65,9 +64,6 @@ class Job:
                 "STEPOUT_ATTEMPT": "0",
                 **environment,
             },
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
             text=True,
         )
 

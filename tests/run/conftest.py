@@ -8,6 +8,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from support.forked import start_python
 from support.seaweed import ADMIN
 
 if TYPE_CHECKING:
@@ -29,22 +30,22 @@ class Running:
         self.server = server
         self.token = server.issue()
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "STEPOUT_"))}
-        self.process = subprocess.Popen(
-            [*prefix, sys.executable, "-m", "stepout", "run", *words],
-            cwd=folder,
-            env={
-                **inherited,
-                **server.environment,
-                "STEPOUT_TASK_TOKEN": self.token,
-                "STEPOUT_EXECUTION": "arn:aws:states:eu-west-1:123456789012:execution:Segment:one",
-                "STEPOUT_STATE": "Mask",
-                "STEPOUT_ATTEMPT": "0",
-                **environ,
-            },
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
+        arguments = ["-m", "stepout", "run", *words]
+        environment = {
+            **inherited,
+            **server.environment,
+            "STEPOUT_TASK_TOKEN": self.token,
+            "STEPOUT_EXECUTION": "arn:aws:states:eu-west-1:123456789012:execution:Segment:one",
+            "STEPOUT_STATE": "Mask",
+            "STEPOUT_ATTEMPT": "0",
+            **environ,
+        }
+        self.process: Any
+        if prefix:
+            pipe, command = subprocess.PIPE, [*prefix, sys.executable, *arguments]
+            self.process = subprocess.Popen(command, cwd=folder, env=environment, stdin=pipe, stdout=pipe, stderr=pipe)
+        else:
+            self.process = start_python(arguments, cwd=folder, env=environment)
 
     def until(self, text: bytes) -> Running:
         """Read standard output up to a line with this text."""

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import textwrap
 from typing import TYPE_CHECKING, Any
 
+from support.forked import start_python
 from support.seaweed import ADMIN
 
 if TYPE_CHECKING:
@@ -55,8 +54,8 @@ class Container:
 
     def __init__(self, script: str, token: str, environment: dict[str, str], *arguments: str) -> None:
         self.token = token
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", PREAMBLE + textwrap.dedent(script), *arguments],
+        self.process = start_python(
+            ["-c", PREAMBLE + textwrap.dedent(script), *arguments],
             env={
                 "STEPOUT_TASK_TOKEN": token,
                 "STEPOUT_EXECUTION": EXECUTION,
@@ -64,9 +63,6 @@ class Container:
                 "STEPOUT_ATTEMPT": "0",
                 **environment,
             },
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
             text=True,
         )
 
