@@ -7,25 +7,29 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c const
 # Tests start hundreds of Python processes, and none of them should compile what another has compiled.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test check coverage lint bench format constraints clean
+.PHONY: demo test check lint bench format constraints clean
 
 demo: $(VENV)/.demo  ## One run of the whole thing on a local AWS: container, state machine, Lambda
 	@$(BIN)/stepout demo
 
+# With PROFILE=ci, as .ci/run has it: the tests marked slow as well, more examples, and the bounds of coverage.
+ifeq ($(PROFILE),ci)
+test: export STEPOUT_TEST_SLOW = 1
+test: MEASURED = --cov --cov-report=term-missing:skip-covered
+endif
+
 test: $(VENV)/.dev  ## Every test but those marked slow, for every day
-	$(BIN)/python -m pytest -n 3 --dist worksteal
-
-check: lint  ## Within a minute: style, types, import rules, and the tests of the rooms that differ from the main branch
-	$(BIN)/python -m pytest -n 3 --dist worksteal -q $$($(BIN)/python tests/support/changed.py)
-
-coverage: export STEPOUT_TEST_SLOW = 1
-coverage: $(VENV)/.dev  ## As .ci/run does: slow tests too, and the bounds of coverage
-	$(BIN)/python -m pytest -n 3 --dist worksteal --cov --cov-report=term-missing:skip-covered
+	$(BIN)/python -m pytest -n 3 --dist worksteal $(MEASURED)
+ifeq ($(PROFILE),ci)
 	@rm -f .coverage.*  # broken ones, of processes that tests have killed
 	@for folder in artifacts callbacks schemas; do \
 		printf 'coverage of %s, in percent: ' $$folder; \
 		$(BIN)/python -m coverage report --include="$$folder/*" --fail-under=95 --format=total || exit 1; \
 	done
+endif
+
+check: lint  ## Within a minute: style, types, import rules, and the tests of the rooms that differ from the main branch
+	$(BIN)/python -m pytest -n 3 --dist worksteal -q $$($(BIN)/python tests/support/changed.py)
 
 lint: $(VENV)/.dev  ## Style, types, import rules
 	$(BIN)/ruff check .

@@ -1,4 +1,4 @@
-"""How thorough this run of the tests is: every day's, or the one that ``make coverage`` and ``.ci/run`` make."""
+"""How thorough this run of the tests is: every day's, or the one that ``make test PROFILE=ci`` and ``.ci/run`` make."""
 
 from __future__ import annotations
 
