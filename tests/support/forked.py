@@ -34,7 +34,8 @@ def start_python(
     arguments: list[str], *, env: dict[str, str], cwd: str | os.PathLike[str] | None = None, text: bool = False
 ) -> Any:
     """Start ``python`` with these arguments, ``-c`` or ``-m`` first, and with pipes for its streams."""
-    if sys.platform == "linux" and _of_start(env) == _of_start(os.environ):
+    measured = any(name.startswith("COVERAGE_") for name in env)  # coverage begins with an interpreter, not with a fork
+    if sys.platform == "linux" and not measured and _of_start(env) == _of_start(os.environ):
         return Forked(arguments, env=env, cwd=cwd, text=text)
     command, pipe = [sys.executable, *arguments], subprocess.PIPE
     return subprocess.Popen(command, env=env, cwd=cwd, text=text, stdin=pipe, stdout=pipe, stderr=pipe)
