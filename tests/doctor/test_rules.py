@@ -22,7 +22,7 @@ from stepout.doctor.examination import KINDS, recognise
 from stepout.doctor.findings import SEVERITIES, Document, Expectations, Finding
 from stepout.doctor.json_lookup import number, walk
 from stepout.doctor.retry import known_names
-from stepout.doctor.rules import RULES, rules_markdown
+from stepout.doctor.rules import RULES, read_rules, rules_markdown
 
 ROOT = Path(__file__).resolve().parents[2]
 CASES = [*FIRST_CASES, *STATE_CASES]
@@ -340,6 +340,20 @@ def test_numbers_that_are_none() -> None:
 def test_the_page_lists_every_rule() -> None:
     """``docs/doctor.md`` holds the table that the code makes."""
     assert rules_markdown() in (ROOT / "docs" / "doctor.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ('severity = "fatal"\ntitle = "t"\nwhy = "w."\ndo = "d."', "severity 'fatal': expected one of error"),
+        ('severity = "note"\ntitle = "t"\nwhy = "w."', "'do'"),
+        ('severity = "note"\ntitle = "t"\nwhy = "w."\ndo = "d."\nhow = "h"', "'how'"),
+    ],
+)
+def test_a_broken_rule_is_refused(table: str, message: str) -> None:
+    """An unknown severity, a missing member and an unknown member are errors that name the rule."""
+    with pytest.raises(ValueError, match=rf"rule SO999: .*{message}"):
+        read_rules(f"[SO999]\n{table}\n")
 
 
 def test_rules_are_whole() -> None:

@@ -66,7 +66,6 @@ KNOWN_CIRCLES = {
     "stepout.schemas.errors": {"stepout.schemas.pointer", "stepout.schemas.problems"},
     "stepout.artifacts.transfer.parallel_get": {"stepout.artifacts.reading.pinned_object"},
     "stepout.callbacks.decorator": {"stepout.callbacks.task"},
-    "stepout.doctor.probe": {"stepout.doctor.account"},
 }
 
 

@@ -23,8 +23,7 @@ from stepout.schemas.text.foreign_text import shown, shown_json
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from stepout.doctor.account import Looked
-    from stepout.doctor.findings import Document, Expectations, Finding
+    from stepout.doctor.findings import Document, Expectations, Finding, Looked
 
 _EPILOG = """\
 examples:
@@ -320,12 +319,10 @@ def _summary(findings: Sequence[Finding], checked: Sequence[dict[str, str | None
 
 
 def _print_rules(*, as_json: bool) -> int:
-    from dataclasses import asdict
-
     from stepout.doctor.rules import RULES
 
     if as_json:
-        print_json({"rules": [asdict(rule) for rule in RULES.values()]})
+        print_json({"rules": [rule.to_dict() for rule in RULES.values()]})
         return 0
     for rule in RULES.values():
         sys.stdout.write(f"{rule.id} {rule.severity}: {rule.title}\n  Why: {rule.why}\n  Do: {rule.do}\n")

@@ -13,10 +13,7 @@ from stepout.doctor.rules import find
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from stepout.doctor.findings import Finding
-
-Looked = tuple[list[Document], list["Finding"]]
-"""What was seen, and what could not be."""
+    from stepout.doctor.findings import Finding, Looked
 
 _DENIED = ("AccessDenied", "UnauthorizedOperation", "Forbidden", "NotAuthorized")
 _ABSENT: dict[str, tuple[str, dict[str, Any]]] = {

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from stepout.doctor.json_lookup import at, items, members, number, plain, shown, text
-from stepout.doctor.probe import PROBE
 from stepout.doctor.rules import find
 
 if TYPE_CHECKING:
@@ -20,7 +19,10 @@ ANSWERS = {
     "GetPublicAccessBlock": "PublicAccessBlockConfiguration",
     "GetObjectLockConfiguration": "ObjectLockConfiguration",
 }
-"""What is asked, and the member by which a lone answer is known."""
+"""What S3 is asked, and the member by which a lone answer is recognised."""
+
+PROBE = "ServerProbe"
+"""The member under which a document holds what a trial of the server has shown."""
 
 _DAY = 86_400
 _SLOW_CLASSES = frozenset({"GLACIER", "DEEP_ARCHIVE"})
@@ -62,14 +64,14 @@ def bucket_findings(document: object, expected: Expectations) -> Iterator[Findin
     if found := answers.get("GetBucketLifecycleConfiguration"):
         yield from _lifecycle(*found, expected)
     if (found := answers.get("GetBucketVersioning")) and found[1].get("Status") != "Enabled":
-        yield find("SO504", at(found[0], "Status"), "it is not Enabled", example={"Status": "Enabled"})
+        yield find("SO504", at(found[0], "Status"), "it is not Enabled")
     if found := answers.get("GetBucketEncryption"):
         yield from _encryption(*found)
     if found := answers.get("GetPublicAccessBlock"):
         blocked = members(found[1].get("PublicAccessBlockConfiguration"))
         if missing := [name for name in _BLOCKS if blocked.get(name) is not True]:
             where = at(found[0], "PublicAccessBlockConfiguration")
-            yield find("SO505", where, f"{', '.join(missing)} off", example=dict.fromkeys(_BLOCKS, True))
+            yield find("SO505", where, f"{', '.join(missing)} off")
     if found := answers.get("GetObjectLockConfiguration"):
         yield from _lock(*found)
     if found := answers.get(PROBE):
@@ -99,8 +101,7 @@ def _encryption(where: str, answer: dict[str, Any]) -> Iterator[Finding]:
     for index, rule in enumerate(rules):
         default = members(members(rule).get("ApplyServerSideEncryptionByDefault"))
         if text(default.get("SSEAlgorithm")).startswith("aws:kms"):
-            grant = {"Effect": "Allow", "Action": ["kms:GenerateDataKey", "kms:Decrypt"], "Resource": "<the key's ARN>"}
-            yield find("SO506", at(where, "Rules", index), "the default is a KMS key", example=grant)
+            yield find("SO506", at(where, "Rules", index), "the default is a KMS key")
 
 
 def _lock(where: str, answer: dict[str, Any]) -> Iterator[Finding]:
@@ -172,8 +173,7 @@ def _moves(where: str, rule: dict[str, Any]) -> Iterator[Finding]:
     for index, move in enumerate(items(rule.get("Transitions"))):
         if (storage := text(members(move).get("StorageClass"))) in _SLOW_CLASSES:
             place, after = at(where, "Transitions", index), plain(members(move).get("Days"))
-            fixed = {"Transitions": [{"Days": 30, "StorageClass": "STANDARD_IA"}]}
-            yield find("SO508", place, f"to {storage} after {after} days", example=fixed)
+            yield find("SO508", place, f"to {storage} after {after} days")
 
 
 def _prefix(rule: dict[str, Any]) -> str:

@@ -21,6 +21,7 @@ class Rule:
         title: What is found.
         why: Why it matters.
         do: What to do.
+        example: JSON that shows it, where it is always the same; else ``None``.
     """
 
     id: str
@@ -28,6 +29,11 @@ class Rule:
     title: str
     why: str
     do: str
+    example: Any = None
+
+    def to_dict(self) -> dict[str, str]:
+        """Return the rule as JSON, without its example: findings show that."""
+        return {"id": self.id, "severity": self.severity, "title": self.title, "why": self.why, "do": self.do}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,8 +62,15 @@ class Finding:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the finding as JSON; ``example`` is absent where there is none."""
-        names = ("rule", "severity", "source", "where", "what", "why", "do")
-        found = {name: getattr(self, name) for name in names}
+        found = {
+            "rule": self.rule,
+            "severity": self.severity,
+            "source": self.source,
+            "where": self.where,
+            "what": self.what,
+            "why": self.why,
+            "do": self.do,
+        }
         return found if self.example is None else {**found, "example": self.example}
 
 
@@ -74,9 +87,13 @@ class Document:
     value: Any = field(repr=False)
 
 
+Looked = tuple[list[Document], list[Finding]]
+"""What was seen, and what could not be."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Expectations:
-    """What the documents do not say themselves; ``None`` where nobody knows.
+    """What the documents do not say themselves; ``None``: unknown.
 
     Attributes:
         stop_budget: How long uploads and the report need after SIGTERM, in seconds.

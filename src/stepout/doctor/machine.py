@@ -148,7 +148,7 @@ def _waiting(state: State) -> Iterator[Finding]:
     if state.waits:
         yield from _timing(state)
     elif state.pattern == "sync" and not _has(state, "TimeoutSeconds") and not state.bounded:
-        yield find("SO103", state.where, "no TimeoutSeconds", example={"TimeoutSeconds": _LONG["TimeoutSeconds"]})
+        yield find("SO103", state.where, "no TimeoutSeconds")
     if state.pattern == "waitForTaskToken":
         yield from _token(state)
 
@@ -167,10 +167,10 @@ def _timing(state: State) -> Iterator[Finding]:
         yield find("SO102", state.where, "no TimeoutSeconds", do=do, example=example)
     if heartbeat is not None and timeout is not None and heartbeat >= timeout:
         what = f"HeartbeatSeconds is {plain(heartbeat)}, TimeoutSeconds {plain(timeout)}"
-        yield find("SO104", at(state.where, "HeartbeatSeconds"), what, example=_LONG)
+        yield find("SO104", at(state.where, "HeartbeatSeconds"), what)
     if heartbeat is not None and heartbeat < _START_SECONDS and state.integration == "ecs:runTask":
         what = f"HeartbeatSeconds is {plain(heartbeat)}, and a container must have started and beaten by then"
-        yield find("SO105", at(state.where, "HeartbeatSeconds"), what, example={"HeartbeatSeconds": 300})
+        yield find("SO105", at(state.where, "HeartbeatSeconds"), what)
 
 
 def _has(state: State, name: str) -> bool:
@@ -204,7 +204,7 @@ def _places(state: State) -> Iterator[Finding]:
     if not state.waits or unsupported(state) or reporter_of(state) != "program":
         return
     if not state.jsonata and "ResultPath" in state.body and state.body["ResultPath"] is None:
-        yield find("SO110", at(state.where, "ResultPath"), "ResultPath is null", example={"ResultPath": "$.output"})
+        yield find("SO110", at(state.where, "ResultPath"), "ResultPath is null")
     if state.copies == 1:
         return
     every = (state.heartbeat or _DEFAULT_BEAT * _BEATS_IN_HEARTBEAT) / _BEATS_IN_HEARTBEAT

@@ -55,7 +55,7 @@ def network_findings(network: object, needs: Needs) -> Iterator[Finding]:
         if endpoint.get("VpcEndpointType") == "Interface" and endpoint.get("PrivateDnsEnabled") is False:
             name = _service(endpoint)
             what = f"{shown(name or 'the endpoint')} has PrivateDnsEnabled false"
-            yield find("SO606", at("VpcEndpoints", index), what, example={"PrivateDnsEnabled": True})
+            yield find("SO606", at("VpcEndpoints", index), what)
     for index, subnet in enumerate(members(each) for each in items(value.get("Subnets"))):
         table = _table_of(subnet, [members(each) for each in items(value.get("RouteTables"))])
         if table is not None and not _leads_out(table):
@@ -157,4 +157,4 @@ def public_findings(state: State, network: object) -> Iterator[Finding]:
         if table is not None and _leads_to_the_internet(table):
             place = at(where, "NetworkConfiguration", "AwsvpcConfiguration", "AssignPublicIp")
             what = f"AssignPublicIp is not ENABLED, and {shown(name)} leads out by an internet gateway alone"
-            yield find("SO607", place, what, example={"AssignPublicIp": "ENABLED"})
+            yield find("SO607", place, what)

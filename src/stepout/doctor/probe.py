@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from stepout.doctor.bucket import PROBE
 from stepout.doctor.findings import Document
 from stepout.doctor.rules import find
 from stepout.schemas.errors import ArtifactExistsError, ConfigurationError, IntegrityError, StepoutError
@@ -17,10 +18,7 @@ if TYPE_CHECKING:
 
     from stepout.artifacts.s3.store import S3Store
     from stepout.artifacts.store import Written
-    from stepout.doctor.account import Looked
-
-PROBE = "ServerProbe"
-"""The member under which a document holds what was seen."""
+    from stepout.doctor.findings import Looked
 
 
 def probe_server(client: Any, url: str) -> Looked:

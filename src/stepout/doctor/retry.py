@@ -135,8 +135,7 @@ def retry_findings(state: State, raised: Raised) -> Iterator[Finding]:
     yield from _retries(state)
     for index, entry in enumerate(items(state.body.get("Catch"))):
         if not state.jsonata and isinstance(entry, dict) and "ResultPath" not in entry:
-            where = at(state.where, "Catch", index)
-            yield find("SO211", where, "no ResultPath", example={"ResultPath": "$.problem"})
+            yield find("SO211", at(state.where, "Catch", index), "no ResultPath")
 
 
 def _by_token(state: State) -> bool:
@@ -154,7 +153,7 @@ def _shape(state: State, kind: str, entries: list[dict[str, Any]]) -> Iterator[F
     for index, entry in enumerate(entries):
         names, where = _listed(entry), at(state.where, kind, index)
         if not names:
-            yield find("SO213", where, "ErrorEquals is missing or empty", example={"ErrorEquals": [_ALL]})
+            yield find("SO213", where, "ErrorEquals is missing or empty")
         if _ALL in names and len(names) > 1:
             yield find("SO203", at(where, "ErrorEquals"), f"it stands beside {len(names) - 1} other names")
         if _ALL in seen:
@@ -217,12 +216,11 @@ def _timeouts(state: State, kind: str, entries: list[dict[str, Any]]) -> Iterato
     listed = {name for entry in entries for name in _listed(entry)}
     if not state.waits or _ALL in listed:
         return
-    both = {"ErrorEquals": [_TIMEOUT, _HEARTBEAT]}
     named = listed & {_TIMEOUT, _HEARTBEAT}
     if kind == "Catch" and _FAILED in listed and _TIMEOUT not in listed:
-        yield find("SO205", at(state.where, kind), "it has States.TaskFailed and not States.Timeout", example=both)
+        yield find("SO205", at(state.where, kind), "it has States.TaskFailed and not States.Timeout")
     elif len(named) == 1 and not (_TIMEOUT in named and (_FAILED in listed or not _beats(state))):
-        yield find("SO206", at(state.where, kind), f"it has {named.pop()} alone", example=both)
+        yield find("SO206", at(state.where, kind), f"it has {named.pop()} alone")
 
 
 def _beats(state: State) -> bool:

@@ -26,12 +26,6 @@ _SECRET_PAIRS = frozenset({("API", "KEY"), ("ACCESS", "KEY"), ("PRIVATE", "KEY")
 _ABOUT_SECRETS = frozenset({"ARN", "NAME", "PATH", "FILE", "DIR", "URL", "URI", "TTL", "SECONDS", "EXPIRY", "LENGTH"})
 _SECRET_VALUE = re.compile(r"\b(AKIA|ASIA)[0-9A-Z]{16}\b|-----BEGIN [A-Z ]*PRIVATE KEY|://[^/\s:@]+:[^/\s:@]+@")
 _NO_SECRETS = frozenset({"PWD", "OLDPWD"})
-_LOGS = {
-    "logConfiguration": {
-        "logDriver": "awslogs",
-        "options": {"awslogs-group": "/ecs/job", "awslogs-region": "eu-west-1", "awslogs-stream-prefix": "job"},
-    }
-}
 
 
 def task_of(document: object) -> tuple[str, dict[str, Any]]:
@@ -65,8 +59,7 @@ def task_findings(document: object, expected: Expectations) -> Iterator[Finding]
         yield find("SO900", at(where, "containerDefinitions"), "a task definition without containers")
     fargate = "FARGATE" in [each for each in items(task.get("requiresCompatibilities")) if isinstance(each, str)]
     if not task.get("taskRoleArn"):
-        role = {"taskRoleArn": "arn:aws:iam::123456789012:role/job"}
-        yield find("SO413", where, "no taskRoleArn", example=role, severity=None if fargate else "note")
+        yield find("SO413", where, "no taskRoleArn", severity=None if fargate else "note")
     for place, container in containers:
         yield from _container(place, container)
         if _is_job(container, alone=len(containers) == 1):
@@ -92,7 +85,7 @@ def _container(where: str, container: dict[str, Any]) -> Iterator[Finding]:
             "SO407", at(where, "image"), what, example={"image": f"{shown(image.removesuffix(':latest'))}:1.4.2"}
         )
     if not members(container.get("logConfiguration")):
-        yield find("SO410", where, f"{name} has no logConfiguration", example=_LOGS)
+        yield find("SO410", where, f"{name} has no logConfiguration")
     pairs = [(index, members(pair)) for index, pair in enumerate(items(container.get("environment")))]
     for index, pair in pairs:
         if pair.get("name") in TOKEN_NAMES:
@@ -132,11 +125,11 @@ def _job(where: str, container: dict[str, Any], expected: Expectations, *, farga
     yield from _stop(where, container, expected, fargate=fargate)
     yield from _shells(where, container)
     if not items(container.get("command")) and not items(container.get("entryPoint")):
-        yield find("SO406", where, "neither command nor entryPoint", example={"command": ["python", "job.py"]})
+        yield find("SO406", where, "neither command nor entryPoint")
     if members(container.get("linuxParameters")).get("initProcessEnabled") is True and _is_stepout_run(container):
         yield find("SO411", at(where, "linuxParameters", "initProcessEnabled"), "init, then stepout run")
     if members(container.get("restartPolicy")).get("enabled") is True:
-        yield find("SO412", at(where, "restartPolicy"), "it is enabled", example={"restartPolicy": {"enabled": False}})
+        yield find("SO412", at(where, "restartPolicy"), "it is enabled")
 
 
 def _shells(where: str, container: dict[str, Any]) -> Iterator[Finding]:
@@ -171,7 +164,7 @@ def _stop(where: str, container: dict[str, Any], expected: Expectations, *, farg
         what = f"of {plain(stop)} s, {left} s are left for the report, which may need {plain(_REPORT)}"
         yield find("SO401", at(where, "stopTimeout"), what, example={"stopTimeout": 60}, severity="warning")
     elif given is None:
-        yield find("SO402", where, "no stopTimeout", example={"stopTimeout": 120})
+        yield find("SO402", where, "no stopTimeout")
     told = environment_of(container).get("STEPOUT_STOP_TIMEOUT")
     try:
         planned = _DEFAULT_STOP if told is None else float(text(told))
@@ -185,9 +178,7 @@ def _stop(where: str, container: dict[str, Any], expected: Expectations, *, farg
 def _stop_range(where: str, container: dict[str, Any], *, fargate: bool) -> Iterator[Finding]:
     given = number(container.get("stopTimeout"))
     if fargate and given is not None and not _FARGATE_STOP[0] <= given <= _FARGATE_STOP[1]:
-        yield find(
-            "SO403", at(where, "stopTimeout"), f"it is {plain(given)}", example={"stopTimeout": _FARGATE_STOP[1]}
-        )
+        yield find("SO403", at(where, "stopTimeout"), f"it is {plain(given)}")
 
 
 def command_findings(where: str, words: object, *, name: str) -> Iterator[Finding]:
