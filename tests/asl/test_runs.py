@@ -27,7 +27,7 @@ from stepout.asl.chain import chain
 from stepout.asl.services import KINDS, OVERRIDES_LIMIT, overrides_size
 from stepout.asl.states import machine_of, state_machine, task_state
 from stepout.asl.variables import StateOptions
-from stepout.demo.deployment import lambda_zip
+from stepout.local import lambda_zip
 from stepout.local.aws import clean_environment
 
 if TYPE_CHECKING:

@@ -25,9 +25,9 @@ from stepout import ArtifactManager, ConfigurationError
 from stepout.cli import main
 from stepout.demo import scenario as demo
 from stepout.demo.consumer import handler
-from stepout.demo.deployment import lambda_zip
 from stepout.demo.job import NothingToSeeError, contours, flights, photograph
 from stepout.demo.scenario import DemoError, run_demo
+from stepout.local import lambda_zip
 
 if TYPE_CHECKING:
     from stepout.local import LocalAws
@@ -181,8 +181,9 @@ def test_table_has_every_flight() -> None:
 
 
 def test_zip_holds_all_of_stepout() -> None:
-    """The Lambda's zip has every module and both schemas, and no test or cache."""
+    """The Lambda's zip has every module, both schemas and the doctor's rules, and no test or cache."""
     with zipfile.ZipFile(io.BytesIO(lambda_zip())) as archive:
         names = set(archive.namelist())
     assert {"stepout/__init__.py", "stepout/artifacts/resolve.py", "stepout/schemas/output.schema.json"} <= names
+    assert "stepout/doctor/rules.toml" in names
     assert all(name.startswith("stepout/") and "__pycache__" not in name for name in names)

@@ -21,7 +21,7 @@ from support.ministack import ROLE, unique, wait_execution, wait_until
 
 from stepout.callbacks import named_failure
 from stepout.cli import main
-from stepout.demo.deployment import lambda_zip
+from stepout.local import lambda_zip
 
 if TYPE_CHECKING:
     from stepout.local import LocalAws

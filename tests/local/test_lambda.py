@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from support.ministack import ROLE, start_execution, unique, wait_execution, wait_until
 
-from stepout.demo.deployment import lambda_zip
-from stepout.local import LocalAws
+from stepout.local import LocalAws, lambda_zip
 from stepout.local.lambda_runtime import link_distributions
 from stepout.schemas.errors import ConfigurationError
 

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
-from stepout.demo.deployment import lambda_zip
+from stepout.local import lambda_zip
 from support.ministack import ROLE, wait_until
 
 if TYPE_CHECKING:

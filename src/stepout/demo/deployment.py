@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import json
 import sys
 import time
-import zipfile
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stepout.local import lambda_zip
 from stepout.schemas.errors import StoreUnavailableError
 
 if TYPE_CHECKING:
@@ -29,7 +27,7 @@ class Deployment:
 
     Attributes:
         machine: The state machine's ARN.
-        queue: The URL of the queue that hears what is published.
+        queue: The URL of the queue that receives what is published.
         zip_size: Of the Lambda's zip, in bytes.
     """
 
@@ -143,23 +141,6 @@ def _register_job(aws: LocalAws) -> None:
         "stopTimeout": 30,
     }
     aws.client("ecs").register_task_definition(family="demo", containerDefinitions=[container])
-
-
-def lambda_zip() -> bytes:
-    """Return a zip of this very stepout, and nothing else: a layer brings pyarrow and Pillow, as on AWS."""
-    import stepout.artifacts
-    import stepout.callbacks
-    import stepout.schemas
-
-    packages = (stepout, stepout.artifacts, stepout.callbacks, stepout.schemas)
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for package in packages:
-            folder = Path(package.__path__[0])
-            for path in sorted(folder.rglob("*")):  # it follows no link: a checkout's lead to the other packages
-                if path.suffix in {".py", ".json", ".typed"}:
-                    archive.write(path, f"{package.__name__.replace('.', '/')}/{path.relative_to(folder).as_posix()}")
-    return buffer.getvalue()
 
 
 def _create_function(aws: LocalAws, code: bytes) -> None:

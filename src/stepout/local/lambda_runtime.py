@@ -1,7 +1,8 @@
-"""The Python that local Lambda functions run in: a runtime's own packages, and nothing of the project's environment.
+"""What local Lambda functions run in, and what they are given: a Python of their own, layers, stepout as a zip.
 
-A private virtual environment whose packages are links to those that are installed here; nothing is downloaded or
-copied where the system has symbolic links.
+The Python is a private virtual environment with a runtime's own packages and nothing of the project's environment. Its
+packages are links to those that are installed here; nothing is downloaded, nor copied where the system has symbolic
+links.
 """
 
 from __future__ import annotations
@@ -109,4 +110,21 @@ def layer_zip(folder: Path) -> bytes:
     place = f"python/lib/python{sys.version_info.major}.{sys.version_info.minor}/site-packages/stepout-local.pth"
     with zipfile.ZipFile(buffer, "w") as archive:
         archive.writestr(place, f"{folder.resolve()}\n")
+    return buffer.getvalue()
+
+
+def lambda_zip() -> bytes:
+    """Return a zip of this very stepout, and nothing else: a layer brings pyarrow and Pillow, as on AWS."""
+    import stepout.artifacts
+    import stepout.callbacks
+    import stepout.schemas
+
+    packages = (stepout, stepout.artifacts, stepout.callbacks, stepout.schemas)
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for package in packages:
+            folder = Path(package.__path__[0])
+            for path in sorted(folder.rglob("*")):  # it follows no link: a checkout's lead to the other packages
+                if path.suffix in {".py", ".json", ".toml", ".typed"}:
+                    archive.write(path, f"{package.__name__.replace('.', '/')}/{path.relative_to(folder).as_posix()}")
     return buffer.getvalue()

@@ -20,7 +20,7 @@ from support.ministack import callback_state, register_job, start_execution, uni
 
 from stepout.callbacks.relay import relay
 from stepout.callbacks.targets.messages import group_of
-from stepout.demo.deployment import lambda_zip
+from stepout.local import lambda_zip
 
 if TYPE_CHECKING:
     from collections.abc import Callable

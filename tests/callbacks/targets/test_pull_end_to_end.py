@@ -28,7 +28,7 @@ from support.ministack import (
 from support.outcomes import make_table
 
 import stepout
-from stepout.demo.deployment import lambda_zip
+from stepout.local import lambda_zip
 
 if TYPE_CHECKING:
     from stepout.local import LocalAws
