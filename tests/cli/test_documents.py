@@ -2,54 +2,21 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from support.ministack import unique
+from support.other_s3 import other_s3
 
 from stepout import ArtifactManager
-from stepout.cli import main
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from stepout.local import LocalAws
-
-
-@pytest.fixture(scope="module")
-def bucket(local_aws: LocalAws) -> str:
-    """A bucket for this module."""
-    name = unique("cli")
-    local_aws.client("s3").create_bucket(Bucket=name)
-    return name
-
-
-@pytest.fixture
-def run(
-    local_aws: LocalAws,
-    bucket: str,
-    monkeypatch: pytest.MonkeyPatch,
-    capsysbinary: pytest.CaptureFixture[bytes],
-    tmp_path: Path,
-) -> Callable[..., tuple[int, str, str]]:
-    """Run one command in this process, in an empty folder; returns exit code, standard output, standard error."""
-    for name, value in local_aws.environ.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setenv("STEPOUT_ALLOW", f"s3://{bucket}/runs/")
-    monkeypatch.chdir(tmp_path)
-
-    def command(*words: str, stdin: bytes = b"") -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
-        code = main(words)
-        out, err = capsysbinary.readouterr()
-        return code, out.decode(), err.decode()
-
-    return command
 
 
 @pytest.fixture
@@ -329,7 +296,7 @@ def test_pull_mode_output_is_read_from_its_url(
 def test_endpoint_and_profile_can_be_given(
     run: Callable[..., tuple[int, str, str]], local_aws: LocalAws, bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """``--endpoint-url`` and ``--profile`` lead to the server, and stand in the environment no longer than that."""
+    """``--endpoint-url`` and ``--profile`` lead to the server; the environment stays as it is."""
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:2")
     monkeypatch.delenv("STEPOUT_S3_PROFILE")
@@ -339,3 +306,15 @@ def test_endpoint_and_profile_can_be_given(
     assert run("verify", out, *there)[0] == 0
     assert os.environ["AWS_ENDPOINT_URL_S3"] == "http://127.0.0.1:2"
     assert "STEPOUT_S3_PROFILE" not in os.environ
+
+
+def test_profile_and_payer_can_be_given(run: Callable[..., tuple[int, str, str]]) -> None:
+    """``--profile`` and ``--requester-pays`` hold for each request of a command, for a HEAD too."""
+    refusal = (400, "InvalidRequest", "x-amz-checksum headers are not supported")
+    with other_s3(refuses_checksums=refusal, requester_pays=True) as server:
+        there = ("--endpoint-url", server.endpoint, "--profile", "no-checksums", "--requester-pays")
+        code, out, err = run("put", "a", "-", "--bucket", "results", "--prefix", "runs", *there, stdin=b"some bytes")
+        assert (code, err) == (0, "")
+        assert run("cat", out, "--allow", "s3://results/", *there) == (0, "some bytes", "")
+        foreign = json.dumps({"@middy-store": f"s3://results/{json.loads(out)['key']}"})  # described by a HEAD
+        assert run("cat", foreign, "--allow", "s3://results/", *there) == (0, "some bytes", "")

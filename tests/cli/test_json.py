@@ -8,7 +8,6 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from support.ministack import unique
 
 from stepout import ArtifactManager
 from stepout.cli import COMMANDS, _parser, main
@@ -21,14 +20,6 @@ if TYPE_CHECKING:
 
 FILES = {"a.txt": b"a" * 1500, "b/c.txt": b"c" * 2500}
 SUM = 4000
-
-
-@pytest.fixture(scope="module")
-def bucket(local_aws: LocalAws) -> str:
-    """A bucket for this module."""
-    name = unique("json")
-    local_aws.client("s3").create_bucket(Bucket=name)
-    return name
 
 
 @pytest.fixture

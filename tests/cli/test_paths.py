@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import json
-import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from support.ministack import unique
 
 from stepout import ArtifactManager
-from stepout.cli import main
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,35 +17,13 @@ if TYPE_CHECKING:
     from stepout.local import LocalAws
 
 
-@pytest.fixture(scope="module")
-def bucket(local_aws: LocalAws) -> str:
-    """A bucket for this module."""
-    name = unique("paths")
-    local_aws.client("s3").create_bucket(Bucket=name)
-    return name
-
-
 @pytest.fixture
 def run(
-    local_aws: LocalAws,
-    bucket: str,
-    monkeypatch: pytest.MonkeyPatch,
-    capsysbinary: pytest.CaptureFixture[bytes],
-    tmp_path: Path,
+    run: Callable[..., tuple[int, str, str]], bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., tuple[int, str, str]]:
-    """Run one command in this process, in an empty folder, with a document on standard input."""
-    for name, value in local_aws.environ.items():
-        monkeypatch.setenv(name, value)
+    """Run one command with a document on standard input; it may read the whole bucket."""
     monkeypatch.setenv("STEPOUT_ALLOW", f"s3://{bucket}/")
-    monkeypatch.chdir(tmp_path)
-
-    def command(document: Any, *words: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(json.dumps(document).encode())))
-        code = main([words[0], "-", *words[1:]])
-        out, err = capsysbinary.readouterr()
-        return code, out.decode(), err.decode()
-
-    return command
+    return lambda document, *words: run(words[0], "-", *words[1:], stdin=json.dumps(document).encode())
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from support.ministack import unique
 from support.terminal import PseudoTerminal, pseudo_terminal
 
 from stepout import ArtifactManager
@@ -27,14 +26,6 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminal
 SIZE = 9 << 20
 BIG = os.urandom(SIZE)
 TOTAL = "9.0 MiB of 9.0 MiB"
-
-
-@pytest.fixture(scope="module")
-def bucket(local_aws: LocalAws) -> str:
-    """A bucket for this module."""
-    name = unique("terminal")
-    local_aws.client("s3").create_bucket(Bucket=name)
-    return name
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,6 @@ from stepout.cli.common import (
     print_table,
     reading_settings,
     short_checksum,
-    store_settings,
 )
 from stepout.cli.job_log import document_in
 from stepout.cli.paths import (
@@ -183,13 +182,11 @@ def _listed(value: Any, arguments: argparse.Namespace, *, may_read: bool) -> tup
 def _read(value: Any, arguments: argparse.Namespace) -> Resolved:
     from stepout import resolve_all
 
-    with store_settings(arguments):
-        return resolve_all(json.dumps(to_be_read(value)), **reading_settings(arguments))
+    return resolve_all(json.dumps(to_be_read(value)), **reading_settings(arguments))
 
 
 def _resolved(arguments: argparse.Namespace) -> dict[str, Pointer]:
-    with store_settings(arguments):
-        return {name: artifact.pointer for name, artifact in artifacts_of(arguments, spilled=True).items()}
+    return {name: artifact.pointer for name, artifact in artifacts_of(arguments, spilled=True).items()}
 
 
 def _row(name: str, pointer: Pointer) -> tuple[str, ...]:
@@ -211,7 +208,7 @@ def _producer(run: RunIdentity) -> str:
 
 def _verify(arguments: argparse.Namespace) -> int:
     findings: list[dict[str, Any]] = []
-    with store_settings(arguments), transfer_bar(quiet=arguments.quiet or arguments.json) as bar:
+    with transfer_bar(quiet=arguments.quiet or arguments.json) as bar:
         found = artifacts_of(arguments, spilled=True)
         sizes = {name: size_of_files(artifact.pointer) or 0 for name, artifact in found.items()}
         for name, artifact in found.items():

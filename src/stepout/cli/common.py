@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import sys
@@ -15,7 +14,7 @@ from stepout.schemas.text.foreign_text import shown, shown_json
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Sequence
 
     from stepout.artifacts.reading.artifact import Artifact
     from stepout.schemas.pointer import Pointer
@@ -72,23 +71,35 @@ def add_reading(parser: argparse.ArgumentParser) -> None:
     add_store(parser)
 
 
-@contextlib.contextmanager
-def store_settings(arguments: argparse.Namespace) -> Iterator[None]:
-    """Let ``--endpoint-url``, ``--profile`` and ``--requester-pays`` stand in the environment while a command runs."""
-    wanted = {
-        "AWS_ENDPOINT_URL_S3": arguments.endpoint_url,
-        "STEPOUT_S3_PROFILE": arguments.profile,
-        "STEPOUT_REQUEST_PAYER": arguments.requester_pays,
-    }
-    before = {name: os.environ.get(name) for name in wanted}
-    os.environ.update({name: value for name, value in wanted.items() if value})
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name, None)
-            if value is not None:
-                os.environ[name] = value
+def store_environ(arguments: argparse.Namespace) -> dict[str, str]:
+    """Return the environment with what ``--profile`` and ``--requester-pays`` say instead of its variables."""
+    given = {"STEPOUT_S3_PROFILE": arguments.profile, "STEPOUT_REQUEST_PAYER": arguments.requester_pays}
+    return {**os.environ, **{name: value for name, value in given.items() if value}}
+
+
+def store_client(arguments: argparse.Namespace) -> Any:
+    """Return the S3 client that ``--endpoint-url`` and ``--profile`` ask for.
+
+    Returns:
+        ``None`` where neither is given: then the library builds its own, which takes the fast routes too.
+
+    Raises:
+        ConfigurationError: There is no such profile, or no client could be built.
+    """
+    if not (arguments.endpoint_url or arguments.profile):
+        return None
+    from stepout.artifacts.s3.clients import make_client, profile_from_env
+
+    profile = profile_from_env(store_environ(arguments))
+    client = make_client(endpoint_url=arguments.endpoint_url or None, profile=profile, sign_payload=True)
+    if not profile.checksum_headers:
+        # A store over a client that was passed in knows the environment's profile alone, and would ask for checksums.
+        client.meta.events.register("provide-client-params.s3.HeadObject", _without_checksums)
+    return client
+
+
+def _without_checksums(params: dict[str, Any], **_: object) -> dict[str, Any]:
+    return {name: value for name, value in params.items() if name != "ChecksumMode"}
 
 
 def standard_input() -> BinaryIO:
@@ -162,12 +173,14 @@ def artifacts_of(arguments: argparse.Namespace, *, spilled: bool = False) -> dic
 
 
 def reading_settings(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Return what ``resolve`` and ``resolve_all`` are told by the options of ``add_reading``."""
+    """Return the keywords of ``resolve`` and ``resolve_all`` that the options of ``add_reading`` stand for."""
     from stepout import ANY_BUCKET, ReadBudget
 
     return {
         "allow": ANY_BUCKET if arguments.allow_any else arguments.allow,
+        "client": store_client(arguments),
         "expected_bucket_owner": arguments.expected_bucket_owner,
+        "request_payer": arguments.requester_pays,
         "budget": ReadBudget(bytes=_LARGEST_DIRECTORY),
     }
 

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stepout.cli.common import add_json, add_store, artifact_entry, print_json, standard_input, store_settings
+from stepout.cli.common import (
+    add_json,
+    add_store,
+    artifact_entry,
+    print_json,
+    standard_input,
+    store_client,
+    store_environ,
+)
 from stepout.schemas.errors import ConfigurationError
 from stepout.schemas.text.json_text import load_json
 from stepout.terminal_progress import add_quiet, transfer_bar
@@ -72,7 +79,7 @@ def _annotation(text: str) -> tuple[str, Any]:
 def _put(arguments: argparse.Namespace) -> int:
     from stepout.artifacts.listing import size_of_files
 
-    with store_settings(arguments), transfer_bar(quiet=arguments.quiet or arguments.json) as bar:
+    with transfer_bar(quiet=arguments.quiet or arguments.json) as bar:
         pointer = _write(_manager(arguments, bar), arguments)
     if arguments.json:
         print_json({"artifacts": [artifact_entry(arguments.name, pointer, size_of_files(pointer))]})
@@ -85,10 +92,10 @@ def _manager(arguments: argparse.Namespace, bar: Progress | None) -> ArtifactMan
     from stepout import ArtifactManager
 
     settings = {"STEPOUT_BUCKET": arguments.bucket, "STEPOUT_PREFIX": arguments.prefix}
-    environ = {**os.environ, **{name: value for name, value in settings.items() if value is not None}}
+    environ = {**store_environ(arguments), **{name: value for name, value in settings.items() if value is not None}}
     if not environ.get("STEPOUT_BUCKET"):
         raise ConfigurationError("put: which bucket? Pass --bucket, or set STEPOUT_BUCKET. Nothing was written.")
-    return ArtifactManager.from_env(environ, progress=bar)
+    return ArtifactManager.from_env(environ, client=store_client(arguments), progress=bar)
 
 
 def _write(manager: ArtifactManager, arguments: argparse.Namespace) -> Pointer:

@@ -15,7 +15,6 @@ from stepout.cli.common import (
     human_size,
     print_json,
     print_table,
-    store_settings,
 )
 from stepout.cli.paths import add_paths, file_stem
 from stepout.schemas.errors import ConfigurationError
@@ -82,15 +81,14 @@ def _get(arguments: argparse.Namespace) -> int:
                 "Nothing was read."
             )
         return _cat(arguments)
-    with store_settings(arguments):
-        found = _chosen(artifacts_of(arguments), arguments.name)
-        keys = {name: "" if artifact.is_directory else artifact.pointer.key for name, artifact in found.items()}
-        paths = target_paths(keys, arguments.output)
-        sizes = {name: 0 if found[name].is_directory else found[name].size for name in paths}
-        with transfer_bar(quiet=arguments.quiet or arguments.json) as bar:
-            for name, path in paths.items():
-                path.parent.mkdir(parents=True, exist_ok=True)
-                found[name].download(path, progress=counting(name, sizes, bar))
+    found = _chosen(artifacts_of(arguments), arguments.name)
+    keys = {name: "" if artifact.is_directory else artifact.pointer.key for name, artifact in found.items()}
+    paths = target_paths(keys, arguments.output)
+    sizes = {name: 0 if found[name].is_directory else found[name].size for name in paths}
+    with transfer_bar(quiet=arguments.quiet or arguments.json) as bar:
+        for name, path in paths.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            found[name].download(path, progress=counting(name, sizes, bar))
     if arguments.json:
         entries = [artifact_entry(name, found[name].pointer, sizes[name]) for name in paths]
         print_json({"artifacts": [{**entry, "path": str(paths[entry["name"]])} for entry in entries]})
@@ -101,21 +99,20 @@ def _get(arguments: argparse.Namespace) -> int:
 
 
 def _cat(arguments: argparse.Namespace) -> int:
-    with store_settings(arguments):
-        found = _chosen(artifacts_of(arguments), arguments.name)
-        if len(found) != 1:
-            raise ConfigurationError(f"cat: which one? Pass --name with one of {_listed(found)}")
-        ((name, artifact),) = found.items()
-        if artifact.is_directory:
-            raise ConfigurationError("cat: that is a directory of files; stepout get brings it here")
-        from stepout.artifacts.transfer.progress import counted
+    found = _chosen(artifacts_of(arguments), arguments.name)
+    if len(found) != 1:
+        raise ConfigurationError(f"cat: which one? Pass --name with one of {_listed(found)}")
+    ((name, artifact),) = found.items()
+    if artifact.is_directory:
+        raise ConfigurationError("cat: that is a directory of files; stepout get brings it here")
+    from stepout.artifacts.transfer.progress import counted
 
-        # A bar would stand amidst the bytes where these go to the terminal.
-        with transfer_bar(quiet=arguments.quiet or sys.stdout.isatty()) as bar, artifact.open() as stream:
-            count = counted(bar, name, artifact.size)
-            while block := stream.read(1 << 20):
-                sys.stdout.buffer.write(block)
-                count(len(block))
+    # A bar would stand amidst the bytes where these go to the terminal.
+    with transfer_bar(quiet=arguments.quiet or sys.stdout.isatty()) as bar, artifact.open() as stream:
+        count = counted(bar, name, artifact.size)
+        while block := stream.read(1 << 20):
+            sys.stdout.buffer.write(block)
+            count(len(block))
     sys.stdout.buffer.flush()
     return 0
 
