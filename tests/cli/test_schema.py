@@ -98,7 +98,7 @@ def test_unexpected_error_is_one_line_too(monkeypatch: pytest.MonkeyPatch, capsy
     def broken(_arguments: object) -> str:
         raise ZeroDivisionError("a\nb")
 
-    monkeypatch.setattr("stepout.cli.check._named", broken)
+    monkeypatch.setattr("stepout.cli.show._named", broken)
     assert main(["show", "x"]) == 1
     assert capsys.readouterr().err == "stepout: ZeroDivisionError: a b (unexpected; --debug shows where)\n"
 

@@ -11,7 +11,7 @@ from stepout.asl.services import KINDS
 from stepout.asl.states import machine_of, state_machine, state_warnings, task_state, unfilled
 from stepout.asl.variables import StateOptions
 from stepout.cli.asl_chain import CHAIN, CHAIN_EPILOG, StateParser, chain_of
-from stepout.cli.common import print_json
+from stepout.cli.options import print_json
 from stepout.schemas.errors import ConfigurationError
 
 if TYPE_CHECKING:

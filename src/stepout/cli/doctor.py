@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stepout.cli.common import add_json, document_text, print_json
+from stepout.cli.options import add_json, document_text, print_json
 from stepout.schemas.errors import ConfigurationError, InvalidDocumentError
 from stepout.schemas.runtime.s3_profile import is_aws_endpoint
 from stepout.schemas.text.foreign_text import shown, shown_json

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from stepout.cli.common import print_json
+from stepout.cli.options import print_json
 from stepout.iam import MACHINE_KINDS, ROLES, Scope, policy
 from stepout.schemas.errors import ConfigurationError
 

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stepout.cli.common import add_json, command_of, print_json
+from stepout.cli.options import add_json, command_of, print_json
 from stepout.local.task import exit_code
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stepout.cli.common import (
+from stepout.cli.options import (
     add_json,
     add_store,
     artifact_entry,

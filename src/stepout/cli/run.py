@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stepout.cli.common import command_of
+from stepout.cli.options import command_of
 from stepout.schemas.errors import ConfigurationError, StepoutError
 from stepout.terminal_progress import add_quiet
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from stepout.cli.common import add_json, document_text, print_json
+from stepout.cli.options import add_json, document_text, print_json
 from stepout.schemas.errors import ConfigurationError, InvalidDocumentError
 from stepout.schemas.text.foreign_text import shown
 from stepout.schemas.text.json_text import load_json

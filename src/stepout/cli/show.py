@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from stepout.artifacts.listing import size_of_files
 from stepout.artifacts.reading.foreign import find_references, load_foreign, opened_texts
-from stepout.cli.common import (
+from stepout.cli.job_log import document_in
+from stepout.cli.options import (
     add_document,
     add_json,
     add_reading,
@@ -22,8 +23,7 @@ from stepout.cli.common import (
     reading_settings,
     short_checksum,
 )
-from stepout.cli.job_log import document_in
-from stepout.cli.paths import (
+from stepout.cli.selection import (
     AtPath,
     add_paths,
     entries_of,

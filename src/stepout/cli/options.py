@@ -143,7 +143,7 @@ def artifacts_of(arguments: argparse.Namespace, *, spilled: bool = False) -> dic
     from stepout import Output, resolve, resolve_all
     from stepout.artifacts.reading.foreign import load_foreign
     from stepout.cli.job_log import document_in
-    from stepout.cli.paths import entries_of, lone_name, pick, say_beside, say_failures, with_hint
+    from stepout.cli.selection import entries_of, lone_name, pick, say_beside, say_failures, with_hint
 
     if arguments.allow is None and not arguments.allow_any and os.environ.get("STEPOUT_ALLOW") is None:
         raise ConfigurationError(

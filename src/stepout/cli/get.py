@@ -6,7 +6,7 @@ import sys
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from stepout.cli.common import (
+from stepout.cli.options import (
     add_document,
     add_json,
     add_reading,
@@ -16,7 +16,7 @@ from stepout.cli.common import (
     print_json,
     print_table,
 )
-from stepout.cli.paths import add_paths, file_stem
+from stepout.cli.selection import add_paths, file_stem
 from stepout.schemas.errors import ConfigurationError
 from stepout.terminal_progress import add_quiet, counting, transfer_bar
 
