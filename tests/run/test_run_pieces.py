@@ -17,7 +17,7 @@ from stepout.callbacks.process.exit_codes import ExitCodes, code_of, describe, p
 from stepout.callbacks.process.tail import Tail, tail_size
 from stepout.callbacks.targets.folder import FolderTarget, target_from_url
 from stepout.callbacks.targets.registry import TargetContext
-from stepout.cli.run import _plan, add_run_options, configure_run, run_arguments
+from stepout.cli.run import _plan, add_run_options, configure, run_arguments
 from stepout.run.command import RunPlan, child_environ
 from stepout.run.merge import MergedArtifacts, NestedTaskError, merged_result, read_reports
 from stepout.run.outputs import FoundOutput, find_outputs, find_what_is_there, parse_outputs, read_result, send_outputs
@@ -296,7 +296,7 @@ def test_arguments_go_there_and_back() -> None:
     assert parser.parse_args(run_arguments(namespace)) == namespace
     assert sorted(run_arguments(namespace)) == sorted(words)
     parser = argparse.ArgumentParser(allow_abbrev=False)
-    configure_run(parser)
+    configure(parser)
     parsed = parser.parse_args([*run_arguments(namespace), "--", "job", "--output", "x", "--", "y"])
     assert parsed.command[-5:] == ["job", "--output", "x", "--", "y"]
 
@@ -331,7 +331,7 @@ def test_many_small_outputs_go_together_and_fail_by_their_own_name(tmp_path: Pat
 def test_mistakes_in_the_arguments_are_handed_on(words: list[str]) -> None:
     """A state may wait to hear of them, so they do not end the process at once."""
     parser = argparse.ArgumentParser(allow_abbrev=False)
-    configure_run(parser)
+    configure(parser)
     plan, stop_timeout = _plan(parser.parse_args(words))
     assert isinstance(plan, ConfigurationError)
     assert stop_timeout is None
@@ -340,7 +340,7 @@ def test_mistakes_in_the_arguments_are_handed_on(words: list[str]) -> None:
 def test_arguments_become_a_plan() -> None:
     """The command's own ones untouched."""
     parser = argparse.ArgumentParser(allow_abbrev=False)
-    configure_run(parser)
+    configure(parser)
     plan, stop_timeout = _plan(
         parser.parse_args(["--stop-timeout", "60", "--retryable", "75", "job", "--output", "--"])
     )

@@ -1,7 +1,7 @@
 """The command line: ``stepout COMMAND …``.
 
-A command is one line in ``COMMANDS``. Its module has ``configure_NAME(parser)``, which declares the arguments and sets
-``run``: a function of the parsed arguments that returns an exit code. Modules are imported when their command is used.
+A command is one line in ``COMMANDS``. The module of its name has ``configure(parser)``, which declares the arguments
+and sets ``run``: a function of the parsed arguments that returns an exit code. It is imported when the command is used.
 
 Exit codes: 0 done, 1 failed, 2 usage, 3 undelivered, 4 nobody waits, 130 and 143 for SIGINT and SIGTERM.
 """
@@ -27,7 +27,7 @@ from stepout.schemas.runtime.environment import warn_of_unknown
 from stepout.schemas.text.foreign_text import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
 __all__ = ["COMMANDS", "DONE", "FAILED", "USAGE", "Command", "main"]
 
@@ -41,30 +41,28 @@ class Command:
     """One subcommand.
 
     Attributes:
-        name: As it is typed.
+        name: As it is typed; its module in this room has the same name.
         summary: One line for ``stepout --help``.
-        module: Where ``configure_NAME`` is.
     """
 
     name: str
     summary: str
-    module: str
 
 
 COMMANDS = (
-    Command("run", "run any command as a task: heartbeat, signals, outputs, one report", "stepout.cli.run"),
-    Command("worker", "take tasks from an SQS queue or an activity, and run a command for each", "stepout.cli.worker"),
-    Command("put", "write a file as an artifact and print its pointer", "stepout.cli.put"),
-    Command("get", "download what a pointer or a task output names, verified", "stepout.cli.get"),
-    Command("cat", "write an artifact's bytes to standard output, verified", "stepout.cli.get"),
-    Command("show", "list what a document names: sizes, checksums, places", "stepout.cli.show"),
-    Command("verify", "read every artifact of a document and check its bytes", "stepout.cli.show"),
-    Command("schema", "print a JSON Schema, or check documents against it", "stepout.cli.schema"),
-    Command("asl", "print a Task state for ECS, EKS, SQS, Lambda, activities, Batch or Glue", "stepout.cli.asl"),
-    Command("iam", "print least-privilege policies for whoever takes part", "stepout.cli.iam"),
-    Command("doctor", "find what will go wrong: state machine, task definition, bucket", "stepout.cli.doctor"),
-    Command("local", "run a local AWS: Step Functions, ECS, Lambda, S3, SQS, SNS", "stepout.cli.local"),
-    Command("demo", "show it all on a local AWS: container, state machine, Lambda", "stepout.cli.local"),
+    Command("run", "run any command as a task: heartbeat, signals, outputs, one report"),
+    Command("worker", "take tasks from an SQS queue or an activity, and run a command for each"),
+    Command("put", "write a file as an artifact and print its pointer"),
+    Command("get", "download what a pointer or a task output names, verified"),
+    Command("cat", "write an artifact's bytes to standard output, verified"),
+    Command("show", "list what a document names: sizes, checksums, places"),
+    Command("verify", "read every artifact of a document and check its bytes"),
+    Command("schema", "print a JSON Schema, or check documents against it"),
+    Command("asl", "print a Task state for ECS, EKS, SQS, Lambda, activities, Batch or Glue"),
+    Command("iam", "print least-privilege policies for each role that takes part"),
+    Command("doctor", "find what will go wrong: state machine, task definition, bucket"),
+    Command("local", "run a local AWS: Step Functions, ECS, Lambda, S3, SQS, SNS"),
+    Command("demo", "show it all on a local AWS: container, state machine, Lambda"),
 )
 
 _EPILOG = """\
@@ -113,7 +111,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _print_whatever()
     _open_what_is_closed()
     if sys.stderr is None:
-        sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115 - it takes what nobody reads until the process ends
+        sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115 - it takes what is written until the process ends
     arguments = _parsed(words)
     if isinstance(arguments, int):
         return arguments
@@ -196,9 +194,7 @@ def _parser(words: Sequence[str]) -> CommandParser:
         )
         child.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
         if command.name in words:
-            configure: Callable[[argparse.ArgumentParser], None]
-            configure = getattr(import_module(command.module), f"configure_{command.name}")
-            configure(child)
+            import_module(f"stepout.cli.{command.name}").configure(child)
     return parser
 
 
@@ -212,7 +208,7 @@ def _complain(error: Exception) -> int:
 
 
 def _reader_left() -> int:
-    """Whoever read our output has gone (``| head``): say nothing, and let nothing be flushed at exit."""
+    """The reader of our output has gone (``| head``): say nothing, and let nothing be flushed at exit."""
     with contextlib.suppress(OSError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return FAILED

@@ -11,7 +11,8 @@ from stepout.asl.services import KINDS
 from stepout.asl.states import machine_of, state_machine, state_warnings, task_state, unfilled
 from stepout.asl.variables import StateOptions
 from stepout.cli.asl_chain import CHAIN, CHAIN_EPILOG, StateParser, chain_of
-from stepout.cli.options import print_json
+from stepout.cli.options import option_of
+from stepout.cli.printing import print_json
 from stepout.schemas.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ _SETTINGS: dict[str, tuple[str, ...]] = {
 }
 
 
-def configure_asl(parser: argparse.ArgumentParser) -> None:
+def configure(parser: argparse.ArgumentParser) -> None:
     """Declare ``stepout asl``."""
     parser.usage = "%(prog)s KIND [OPTION …]\n       %(prog)s chain FILE|--state NAME=KIND[:WHAT]… [OPTION …]"
     kinds = "\n".join(f"  {name:10} {kind.summary}" for name, kind in KINDS.items())
@@ -135,7 +136,7 @@ def _add_input(parser: argparse.ArgumentParser) -> None:
 def _add_settings(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("the service")
     for name, kinds in _SETTINGS.items():
-        option = _option(name)
+        option = option_of(name)
         text = ", ".join(kinds)
         if name == "public_ip":
             group.add_argument(option, action="store_true", default=None, help=text)
@@ -214,10 +215,6 @@ def _chain_warnings(tasks: Sequence[tuple[str, StateOptions]]) -> list[str]:
     return [f"{', '.join(names)}: {warning}" for warning, names in found.items()]
 
 
-def _option(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
-
-
 def _options(arguments: argparse.Namespace) -> StateOptions:
     given = {name: getattr(arguments, name) for name in _SETTINGS}
     for name in ("subnets", "security_groups"):
@@ -225,11 +222,11 @@ def _options(arguments: argparse.Namespace) -> StateOptions:
     kept = {name: value for name, value in given.items() if value is not None}
     strange = [name for name in kept if arguments.kind not in _SETTINGS[name]]
     if strange:
-        raise ConfigurationError(f"{arguments.kind} has no use for {_option(strange[0])}")
+        raise ConfigurationError(f"{arguments.kind} has no use for {option_of(strange[0])}")
     others = {name: getattr(arguments, name) for name in ("name", "next", "bucket", "url", "input", "result_path")}
     empty = [name for name, value in {**kept, **others}.items() if value == ""]
     if empty:
-        raise ConfigurationError(f"{_option(empty[0])} is empty: leave it out for a placeholder or the default")
+        raise ConfigurationError(f"{option_of(empty[0])} is empty: leave it out for a placeholder or the default")
     return StateOptions(
         name="Work" if arguments.name is None else arguments.name,
         language=arguments.query_language,

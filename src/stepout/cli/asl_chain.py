@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from stepout.asl.services import KINDS
+from stepout.cli.options import option_of, standard_input
 from stepout.schemas.errors import ConfigurationError, InvalidDocumentError
 from stepout.schemas.text.json_text import load_json
 from stepout.schemas.text.spelling import did_you_mean
@@ -92,9 +92,7 @@ def chain_of(
         _read_into(shared, {"kind": "ecs", **above}, parser, f"{arguments.file}: ")
     given = [name for name, none in _OF_ONE_STATE.items() if getattr(shared, name) != none]
     if given:
-        raise ConfigurationError(
-            f"--{given[0].replace('_', '-')} is of one state: say it in the file, within that state"
-        )
+        raise ConfigurationError(f"{option_of(given[0])} is of one state: say it in the file, within that state")
     for index, members in enumerate(states):
         where = f"state {members.get('name', index + 1)!r}: "
         if members.get("kind") not in KINDS:
@@ -112,14 +110,14 @@ def chain_of(
 
 
 def _described(arguments: argparse.Namespace) -> Any:
-    """The states of the command line; or of the file, what stands beside them, and they."""
+    """Return the states of the command line; of a file, what stands beside its states, and the states."""
     if (arguments.file is None) == (not arguments.state):
         raise ConfigurationError(
             "chain: which states? Pass --state NAME=KIND:WHAT for each, or one FILE ('stepout asl --help' shows both)"
         )
     if arguments.file is None:
         return [_from_word(word) for word in arguments.state]
-    text = sys.stdin.buffer.read() if arguments.file == "-" else Path(arguments.file).read_bytes()
+    text = standard_input().read() if arguments.file == "-" else Path(arguments.file).read_bytes()
     try:
         value = load_json(text)
     except InvalidDocumentError as error:
@@ -160,7 +158,7 @@ def _words(members: dict[str, Any], where: str) -> Iterator[str]:
     """Say members as options: ``{"task-definition": "mask"}`` is ``--task-definition=mask``."""
     for key, value in members.items():
         name = key.replace("-", "_")
-        option = f"--{name.replace('_', '-')}"
+        option = option_of(name)
         if name == "kind":
             continue
         if name in _SWITCHES:

@@ -15,7 +15,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stepout.cli.options import add_json, document_text, print_json
+from stepout.cli.options import add_json, document_text
+from stepout.cli.printing import print_json
 from stepout.schemas.errors import ConfigurationError, InvalidDocumentError
 from stepout.schemas.runtime.s3_profile import is_aws_endpoint
 from stepout.schemas.text.foreign_text import shown, shown_json
@@ -70,7 +71,7 @@ _OURS_IN_YAML = re.compile(
 _FROM_YAML = "python -c 'import json, sys, yaml; json.dump(yaml.safe_load(sys.stdin), sys.stdout)'"
 
 
-def configure_doctor(parser: argparse.ArgumentParser) -> None:
+def configure(parser: argparse.ArgumentParser) -> None:
     """Declare ``stepout doctor``."""
     parser.epilog = _EPILOG
     parser.add_argument("files", nargs="*", metavar="FILE", help="JSON to look at; - for standard input")
@@ -158,7 +159,7 @@ def _undelivered() -> list[Finding]:
 
     try:
         folder = Path(tempfile.gettempdir())
-    except OSError:  # there is none, so nothing is kept there
+    except OSError:  # no such folder, so nothing is kept there
         return []
     return undelivered_findings(folder, time.time())
 
@@ -197,7 +198,7 @@ def _read(file: str) -> Looked:
         what = f"this is no JSON: {error.problems[0] if error.problems else 'it cannot be parsed'}"
         if _is_yaml(text):
             if not _OURS_IN_YAML.search(_decoded(text)):
-                return [Document(source, None)], []  # somebody else's: skipped as such JSON is
+                return [Document(source, None)], []  # of another kind: skipped, as JSON of another kind is
             what, do = "this is YAML, and only JSON is read", _conversion(file)
     return [], [replace(find("SO900", "", what, do=do), source=source)]
 

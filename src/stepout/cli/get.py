@@ -1,21 +1,14 @@
-"""``stepout get`` and ``stepout cat``: artifacts come back, verified."""
+"""``stepout get``: artifacts come back as files, verified."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from stepout.cli.options import (
-    add_document,
-    add_json,
-    add_reading,
-    artifact_entry,
-    artifacts_of,
-    human_size,
-    print_json,
-    print_table,
-)
+from stepout.cli.cat import chosen, print_artifact
+from stepout.cli.documents import artifacts_of
+from stepout.cli.options import add_document, add_json, add_reading
+from stepout.cli.printing import artifact_entry, human_size, print_json, print_table
 from stepout.cli.selection import add_paths, file_stem
 from stepout.schemas.errors import ConfigurationError
 from stepout.terminal_progress import add_quiet, counting, transfer_bar
@@ -23,9 +16,8 @@ from stepout.terminal_progress import add_quiet, counting, transfer_bar
 if TYPE_CHECKING:
     import argparse
 
-    from stepout.artifacts.reading.artifact import Artifact
 
-_GET_EPILOG = """\
+_EPILOG = """\
 examples:
   stepout get pointer.json -o features.parquet --allow s3://results-bucket/runs/
   stepout get output.json --name preview --allow s3://results-bucket/runs/
@@ -38,18 +30,10 @@ A file is complete and verified, or it is not there: bytes go to a temporary fil
 only if -o names it.
 """
 
-_CAT_EPILOG = """\
-examples:
-  stepout cat output.json --name summary --allow s3://results-bucket/runs/ | jq .
 
-Bytes leave as they arrive. If they turn out to be wrong the command fails with exit code 1 after some were written: use
-get where that is too late.
-"""
-
-
-def configure_get(parser: argparse.ArgumentParser) -> None:
+def configure(parser: argparse.ArgumentParser) -> None:
     """Declare ``stepout get``."""
-    parser.epilog = _GET_EPILOG
+    parser.epilog = _EPILOG
     add_document(parser)
     add_paths(parser)
     parser.add_argument("--name", help="which artifact of a task output; default: all of them")
@@ -62,17 +46,6 @@ def configure_get(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=_get)
 
 
-def configure_cat(parser: argparse.ArgumentParser) -> None:
-    """Declare ``stepout cat``."""
-    parser.epilog = _CAT_EPILOG
-    add_document(parser)
-    add_paths(parser, every=False)
-    parser.add_argument("--name", help="which artifact of a task output, if it has several")
-    add_quiet(parser)
-    add_reading(parser)
-    parser.set_defaults(run=_cat)
-
-
 def _get(arguments: argparse.Namespace) -> int:
     if arguments.output == "-":
         if arguments.json:
@@ -80,8 +53,8 @@ def _get(arguments: argparse.Namespace) -> int:
                 "get: --json and -o - exclude each other, standard output holds the bytes or the JSON: leave one out. "
                 "Nothing was read."
             )
-        return _cat(arguments)
-    found = _chosen(artifacts_of(arguments), arguments.name)
+        return print_artifact(arguments)
+    found = chosen(artifacts_of(arguments), arguments.name)
     keys = {name: "" if artifact.is_directory else artifact.pointer.key for name, artifact in found.items()}
     paths = target_paths(keys, arguments.output)
     sizes = {name: 0 if found[name].is_directory else found[name].size for name in paths}
@@ -96,39 +69,6 @@ def _get(arguments: argparse.Namespace) -> int:
         rows = [(name, human_size(sizes[name]), str(path)) for name, path in paths.items()]
         print_table(("NAME", "SIZE", "FILE"), rows)
     return 0
-
-
-def _cat(arguments: argparse.Namespace) -> int:
-    found = _chosen(artifacts_of(arguments), arguments.name)
-    if len(found) != 1:
-        raise ConfigurationError(f"cat: which one? Pass --name with one of {_listed(found)}")
-    ((name, artifact),) = found.items()
-    if artifact.is_directory:
-        raise ConfigurationError("cat: that is a directory of files; stepout get brings it here")
-    from stepout.artifacts.transfer.progress import counted
-
-    # A bar would stand amidst the bytes where these go to the terminal.
-    with transfer_bar(quiet=arguments.quiet or sys.stdout.isatty()) as bar, artifact.open() as stream:
-        count = counted(bar, name, artifact.size)
-        while block := stream.read(1 << 20):
-            sys.stdout.buffer.write(block)
-            count(len(block))
-    sys.stdout.buffer.flush()
-    return 0
-
-
-def _chosen(found: dict[str, Artifact], name: str | None) -> dict[str, Artifact]:
-    if name is None:
-        return found
-    if named := {path: each for path, each in found.items() if path.endswith(f".artifacts.{name}")}:  # with --all
-        return named
-    if name not in found:
-        raise ConfigurationError(f"there is no artifact {name!r} in the document, only {_listed(found)}")
-    return {name: found[name]}
-
-
-def _listed(found: dict[str, Artifact]) -> str:
-    return ", ".join(sorted(found)) or "none at all"
 
 
 def target_paths(keys: dict[str, str], output: str | None) -> dict[str, Path]:

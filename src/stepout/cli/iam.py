@@ -1,11 +1,13 @@
-"""``stepout iam``: least-privilege policies for whoever takes part."""
+"""``stepout iam``: least-privilege policies for each role that takes part."""
 
 from __future__ import annotations
 
 import sys
 from typing import TYPE_CHECKING
 
-from stepout.cli.options import print_json
+from stepout.asl.states import unfilled
+from stepout.cli.options import option_of
+from stepout.cli.printing import print_json
 from stepout.iam import MACHINE_KINDS, ROLES, Scope, policy
 from stepout.schemas.errors import ConfigurationError
 
@@ -60,7 +62,7 @@ _SWITCHES: dict[str, tuple[tuple[str, ...], str]] = {
 }
 
 
-def configure_iam(parser: argparse.ArgumentParser) -> None:
+def configure(parser: argparse.ArgumentParser) -> None:
     """Declare ``stepout iam``."""
     parser.usage = "%(prog)s ROLE [OPTION …]"
     roles = "\n".join(f"  {name:10} {summary}" for name, (summary, _) in ROLES.items())
@@ -69,12 +71,12 @@ def configure_iam(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--kind", choices=MACHINE_KINDS, help="machine: the kind of state, as in 'stepout asl'")
     group = parser.add_argument_group("what it is narrowed to (names or ARNs)")
     for name, roles_of in _NAMES.items():
-        group.add_argument(f"--{name.replace('_', '-')}", metavar="TEXT", help=", ".join(roles_of))
+        group.add_argument(option_of(name), metavar="TEXT", help=", ".join(roles_of))
     group.add_argument(
         "--pass-role", action="append", metavar="ROLE", help="machine: task and execution role; repeatable"
     )
     for name, (roles_of, text) in _SWITCHES.items():
-        group.add_argument(f"--{name.replace('_', '-')}", action="store_true", help=f"{', '.join(roles_of)}: {text}")
+        group.add_argument(option_of(name), action="store_true", help=f"{', '.join(roles_of)}: {text}")
     where = parser.add_argument_group("where")
     where.add_argument("--partition", default="aws", help="default: aws")
     where.add_argument("--region", default="${AWS::Region}", help="default: ${AWS::Region}")
@@ -89,16 +91,15 @@ def _iam(arguments: argparse.Namespace) -> int:
     if (arguments.kind or arguments.pass_role) and arguments.role != "machine":
         strange.append("kind" if arguments.kind else "pass_role")
     if strange:
-        raise ConfigurationError(f"{arguments.role} has no use for --{strange[0].replace('_', '-')}")
+        raise ConfigurationError(f"{arguments.role} has no use for {option_of(strange[0])}")
     _check_choice(arguments)
     listing = not given.pop("no_list")
     where = {name: getattr(arguments, name) for name in ("partition", "region", "account", "kind")}
     scope = Scope(**given, **where, listing=listing, pass_roles=tuple(arguments.pass_role or ()))
     document = policy(arguments.role, scope)
     print_json(document, one_line=False)
-    left = _unfilled(document)
-    if left:
-        sys.stderr.write(f"stepout: to be filled in: {', '.join(left)}\n")
+    if left := unfilled(document):
+        sys.stderr.write(f"stepout: to be filled in: {', '.join(f'${{{name}}}' for name in left)}\n")
     return 0
 
 
@@ -106,16 +107,9 @@ def _check_choice(arguments: argparse.Namespace) -> None:
     """Refuse an empty name, one that the kind of state has no use for, and two sources of tasks."""
     for name in _NAMES:
         if getattr(arguments, name) == "" and name != "prefix":
-            raise ConfigurationError(f"--{name.replace('_', '-')} is empty: leave it out for a placeholder")
+            raise ConfigurationError(f"{option_of(name)} is empty: leave it out for a placeholder")
     for name, kinds in _OF_KIND.items():
         if arguments.kind and getattr(arguments, name) and arguments.kind not in kinds:
-            raise ConfigurationError(f"{arguments.kind} has no use for --{name.replace('_', '-')}")
+            raise ConfigurationError(f"{arguments.kind} has no use for {option_of(name)}")
     if arguments.role == "worker" and arguments.queue and arguments.activity:
         raise ConfigurationError("a worker takes tasks from --queue or from --activity, not both")
-
-
-def _unfilled(document: object) -> list[str]:
-    """Return the placeholders that CloudFormation does not fill by itself."""
-    from stepout.asl.states import unfilled
-
-    return [f"${{{name}}}" for name in unfilled(document)]

@@ -39,7 +39,7 @@ def document_in(text: str | bytes) -> str | bytes:
         text: What was read, perhaps a document's URL.
 
     Returns:
-        The text of the one document; ``text`` itself where there is none, so that whoever reads it says what is wrong.
+        The text of the one document; ``text`` itself where there is no document: who parses it then says what is wrong.
 
     Raises:
         InvalidDocumentError: There are several; ``problems`` names their lines.

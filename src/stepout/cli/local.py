@@ -1,10 +1,8 @@
-"""``stepout local`` and ``stepout demo``: AWS on this machine."""
+"""``stepout local``: an AWS on this machine."""
 
 from __future__ import annotations
 
 import argparse
-import contextlib
-import logging
 import os
 import shlex
 import shutil
@@ -12,18 +10,16 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stepout.cli.options import add_json, command_of, print_json
+from stepout.cli.options import add_json, command_of
+from stepout.cli.printing import logged, print_json
 from stepout.local.task import exit_code
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from stepout.local import LocalAws
 
-_LOCAL_EPILOG = """\
+_EPILOG = """\
 examples:
   stepout local                            (prints what to export; Ctrl-C ends it)
   stepout local --port 4566 --json         (the same port every time, so that what was exported stays right)
@@ -34,22 +30,14 @@ Tasks that a state machine (or RunTask) starts are run as processes of this mach
 with its environment, images ignored. Their output goes to standard error.
 """
 
-_DEMO_EPILOG = """\
-examples:
-  stepout demo
-  stepout demo --keep results/             (leaves photograph, picture, table and document there)
-
-Needs the extras: pip install "stepout[all,local]"
-"""
-
 _POLL_SECONDS = 0.1
 _CHILD_GRACE_SECONDS = 10.0
 _NOT_FOUND = 127
 
 
-def configure_local(parser: argparse.ArgumentParser) -> None:
+def configure(parser: argparse.ArgumentParser) -> None:
     """Declare ``stepout local``."""
-    parser.epilog = _LOCAL_EPILOG
+    parser.epilog = _EPILOG
     parser.add_argument(
         "--port", type=int, help="the loopback port, the same for every run, such as 4566; default: any free one"
     )
@@ -59,20 +47,14 @@ def configure_local(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=_local)
 
 
-def configure_demo(parser: argparse.ArgumentParser) -> None:
-    """Declare ``stepout demo``."""
-    parser.epilog = _DEMO_EPILOG
-    parser.add_argument(
-        "--keep", type=Path, metavar="DIR", help="leave photograph, picture, table and document in this folder"
-    )
-    parser.set_defaults(run=_demo)
-
-
 def _local(arguments: argparse.Namespace) -> int:
     from stepout.local import LocalAws
 
     command = command_of(arguments.command, "local") if arguments.command else []
-    with _logged(), LocalAws(port=arguments.port, region=arguments.region, on_output=_to_stderr) as aws:
+    with (
+        logged("stepout.local", "stepout: %(message)s"),
+        LocalAws(port=arguments.port, region=arguments.region, on_output=_to_stderr) as aws,
+    ):
         if command:
             return _run(aws, command)
         _announce(aws, as_json=arguments.json)
@@ -80,21 +62,6 @@ def _local(arguments: argparse.Namespace) -> int:
             time.sleep(_POLL_SECONDS)
     sys.stderr.write("stepout: the local AWS ended by itself\n")
     return 1
-
-
-@contextlib.contextmanager
-def _logged() -> Iterator[None]:
-    """Show what the local AWS has to say of its tasks."""
-    logger, handler = logging.getLogger("stepout.local"), logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("stepout: %(message)s"))
-    before = logger.level
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        logger.removeHandler(handler)
-        logger.setLevel(before)
 
 
 def _to_stderr(container: str, line: str) -> None:
@@ -136,9 +103,3 @@ def _run(aws: LocalAws, command: list[str]) -> int:
                 except subprocess.TimeoutExpired:
                     child.kill()
                     child.wait()
-
-
-def _demo(arguments: argparse.Namespace) -> int:
-    from stepout.demo.scenario import run_demo
-
-    return run_demo(keep=arguments.keep)

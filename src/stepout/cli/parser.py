@@ -27,8 +27,8 @@ class MisuseError(Exception):
 class CommandParser(argparse.ArgumentParser):
     """Takes options as they are spelt, never by their beginning; its subcommands' parsers are of the same kind.
 
-    What is wrong is said, with the usage of the command that it was, and raised, so that whoever waits for the outcome
-    can hear of it before the process ends.
+    What is wrong is printed with the command's usage, and raised: ``stepout run`` then tells the state that waits for
+    the outcome, before the process ends.
     """
 
     def __init__(self, *names: Any, **options: Any) -> None:
@@ -79,7 +79,7 @@ class CommandParser(argparse.ArgumentParser):
         return {name: each for name, each in dict(choices or {}).items() if isinstance(each, CommandParser)}
 
     def _first_unknown(self) -> str | None:
-        """The first word that looks like an option and is none, before another command's own words begin."""
+        """Return the first word that looks like an option and is unknown, before another command's own words begin."""
         rest = any(each.nargs in {argparse.PARSER, argparse.REMAINDER} for each in self._actions)
         is_value = False
         for word in self._words:

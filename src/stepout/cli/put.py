@@ -7,15 +7,8 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stepout.cli.options import (
-    add_json,
-    add_store,
-    artifact_entry,
-    print_json,
-    standard_input,
-    store_client,
-    store_environ,
-)
+from stepout.cli.options import add_json, add_store, standard_input, store_client, store_environ
+from stepout.cli.printing import artifact_entry, print_json
 from stepout.schemas.errors import ConfigurationError
 from stepout.schemas.text.json_text import load_json
 from stepout.terminal_progress import add_quiet, transfer_bar
@@ -38,7 +31,7 @@ STEPOUT_STATE and STEPOUT_ATTEMPT, bucket and prefix from STEPOUT_BUCKET and STE
 _BLOCK_BYTES = 1 << 20
 
 
-def configure_put(parser: argparse.ArgumentParser) -> None:
+def configure(parser: argparse.ArgumentParser) -> None:
     """Declare ``stepout put``."""
     parser.epilog = _EPILOG
     parser.add_argument("name", metavar="NAME", help="the artifact's name: letters, digits, underscores")

@@ -139,7 +139,7 @@ def run_arguments(namespace: argparse.Namespace) -> list[str]:
     return words + [flag for flag, member in _SWITCHES.items() if getattr(namespace, member)]
 
 
-def configure_run(parser: argparse.ArgumentParser) -> None:
+def configure(parser: argparse.ArgumentParser) -> None:
     """Declare ``stepout run``."""
     parser.usage = "stepout run [OPTION …] -- COMMAND [ARGUMENT …]"
     parser.description = _DESCRIPTION
@@ -163,7 +163,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def report_misuse(message: str) -> None:
-    """Let the state that waits know that the arguments could not even be read, which the command line has said.
+    """Report to the state that waits that the arguments could not be read; the command line has printed it already.
 
     Args:
         message: What is wrong with them.
@@ -175,7 +175,7 @@ def report_misuse(message: str) -> None:
 
 
 def _plan(arguments: argparse.Namespace) -> tuple[RunPlan | ConfigurationError, float | None]:
-    """What the arguments ask for; a mistake in them is handed on, since a state may wait to hear of it."""
+    """What the arguments ask for; a mistake in them is returned, because a state may wait for the report of it."""
     from stepout.callbacks.process.exit_codes import ExitCodes
     from stepout.callbacks.process.tail import tail_size
     from stepout.run.command import RunPlan

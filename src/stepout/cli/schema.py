@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from stepout.cli.options import add_json, document_text, print_json
+from stepout.cli.options import add_json, document_text
+from stepout.cli.printing import print_json
 from stepout.schemas.errors import ConfigurationError, InvalidDocumentError
 from stepout.schemas.text.foreign_text import shown
 from stepout.schemas.text.json_text import load_json
@@ -25,7 +26,7 @@ The schemas are JSON Schema 2020-12 and are named by URN; output refers to point
 """
 
 
-def configure_schema(parser: argparse.ArgumentParser) -> None:
+def configure(parser: argparse.ArgumentParser) -> None:
     """Declare ``stepout schema``."""
     parser.epilog = _EPILOG
     parser.add_argument("name", nargs="?", choices=("pointer", "output"), help="which schema")

@@ -1,4 +1,4 @@
-"""``stepout show`` and ``stepout verify``: what a document names, and whether it is still so."""
+"""``stepout show``: what a document names."""
 
 from __future__ import annotations
 
@@ -9,20 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from stepout.artifacts.listing import size_of_files
 from stepout.artifacts.reading.foreign import find_references, load_foreign, opened_texts
+from stepout.cli.documents import artifacts_of
 from stepout.cli.job_log import document_in
-from stepout.cli.options import (
-    add_document,
-    add_json,
-    add_reading,
-    artifact_entry,
-    artifacts_of,
-    document_text,
-    human_size,
-    print_json,
-    print_table,
-    reading_settings,
-    short_checksum,
-)
+from stepout.cli.options import add_document, add_json, add_reading, document_text, reading_settings
+from stepout.cli.printing import artifact_entry, human_size, print_json, print_table, short_checksum
 from stepout.cli.selection import (
     AtPath,
     add_paths,
@@ -37,13 +27,12 @@ from stepout.cli.selection import (
     with_hint,
     with_results,
 )
-from stepout.schemas.errors import InvalidDocumentError, StepoutError
+from stepout.schemas.errors import InvalidDocumentError
 from stepout.schemas.output import TaskOutput
 from stepout.schemas.pointer import Pointer
 from stepout.schemas.search.locate import find_documents, find_failures, the_document
 from stepout.schemas.text.foreign_text import shown, shown_json
 from stepout.schemas.text.json_text import dump_json
-from stepout.terminal_progress import add_quiet, counting, transfer_bar
 
 if TYPE_CHECKING:
     import argparse
@@ -53,7 +42,7 @@ if TYPE_CHECKING:
     from stepout.schemas.identity import RunIdentity
     from stepout.schemas.search.locate import Found, TheDocument
 
-_SHOW_EPILOG = """\
+_EPILOG = """\
 examples:
   stepout show output.json
   aws stepfunctions describe-execution … --query output --output text | stepout show -
@@ -65,37 +54,17 @@ Nothing is read from S3, except where the document is a URL, or is kept in a man
 read (--allow).
 """
 
-_VERIFY_EPILOG = """\
-examples:
-  stepout verify output.json --allow s3://results-bucket/runs/ && ./publish.sh
-  stepout verify map-results.json --all --allow s3://results-bucket/runs/
-
-Every artifact is read whole, a spilled result too, and its size and checksum are compared with the pointer's. Exit
-code 1 if any is missing, denied, changed or corrupt.
-"""
-
 _RESULT_SHOWN = 400
 
 
-def configure_show(parser: argparse.ArgumentParser) -> None:
+def configure(parser: argparse.ArgumentParser) -> None:
     """Declare ``stepout show``."""
-    parser.epilog = _SHOW_EPILOG
+    parser.epilog = _EPILOG
     add_document(parser)
     add_paths(parser)
     add_json(parser)
     add_reading(parser)
     parser.set_defaults(run=_show)
-
-
-def configure_verify(parser: argparse.ArgumentParser) -> None:
-    """Declare ``stepout verify``."""
-    parser.epilog = _VERIFY_EPILOG
-    add_document(parser)
-    add_paths(parser)
-    add_json(parser)
-    add_quiet(parser)
-    add_reading(parser)
-    parser.set_defaults(run=_verify)
 
 
 def _show(arguments: argparse.Namespace) -> int:
@@ -204,25 +173,3 @@ def _producer(run: RunIdentity) -> str:
         "stepout": run.version,
     }
     return "task output  " + "  ".join(f"{name}={value}" for name, value in parts.items() if value is not None)
-
-
-def _verify(arguments: argparse.Namespace) -> int:
-    findings: list[dict[str, Any]] = []
-    with transfer_bar(quiet=arguments.quiet or arguments.json) as bar:
-        found = artifacts_of(arguments, spilled=True)
-        sizes = {name: size_of_files(artifact.pointer) or 0 for name, artifact in found.items()}
-        for name, artifact in found.items():
-            finding: dict[str, Any] = {"ok": True}
-            try:
-                artifact.verify(progress=counting(name, sizes, bar))
-            except StepoutError as error:
-                finding |= {"ok": False, "error": error.error_name, "message": " ".join(str(error).split())}
-            findings.append({**artifact_entry(name, artifact.pointer, sizes[name]), **finding})
-    failed = [finding for finding in findings if not finding["ok"]]
-    if arguments.json:
-        print_json({"ok": not failed, "artifacts": findings})
-    else:
-        rows = [(f["name"], human_size(f["size"]), "ok" if f["ok"] else f["error"], f["url"]) for f in findings]
-        print_table(("NAME", "SIZE", "VERDICT", "WHERE"), rows)
-        sys.stderr.writelines(f"stepout: {shown(finding['name'])}: {finding['message']}\n" for finding in failed)
-    return 1 if failed else 0

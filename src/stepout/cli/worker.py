@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import logging
 import sys
 from typing import TYPE_CHECKING
 
+from stepout.cli.printing import logged
 from stepout.cli.run import add_run_options, run_arguments
 from stepout.schemas.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from stepout.callbacks.worker.protocols import WorkerCounts, WorkerOptions
     from stepout.callbacks.worker.worker import Worker
 
@@ -45,7 +43,7 @@ SIGINT and SIGTERM
 """
 
 
-def configure_worker(parser: argparse.ArgumentParser) -> None:
+def configure(parser: argparse.ArgumentParser) -> None:
     """Declare ``stepout worker``."""
     parser.epilog = _EPILOG
     source = parser.add_mutually_exclusive_group(required=True)
@@ -81,7 +79,7 @@ def configure_worker(parser: argparse.ArgumentParser) -> None:
 
 def _worker(arguments: argparse.Namespace) -> int:
     worker = _make(arguments)
-    with _logged():
+    with logged("stepout", "%(asctime)s stepout worker[%(process)d]: %(message)s"):
         tally = worker.run()
         _tell(tally)
     return 0 if tally.signum is None else _SIGNALLED + tally.signum
@@ -134,18 +132,3 @@ def _seconds(text: str | None) -> float | None:
 def _tell(tally: WorkerCounts) -> None:
     told = f"{tally.reported} reported, {tally.failed_here} failed here, {tally.returned} given back, {tally.kept} kept"
     logging.getLogger("stepout.callbacks.worker").info("the worker ends: %s", told)
-
-
-@contextlib.contextmanager
-def _logged() -> Iterator[None]:
-    """Show what the worker has to say, on standard error."""
-    logger, handler = logging.getLogger("stepout"), logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(asctime)s stepout worker[%(process)d]: %(message)s"))
-    before = logger.level
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        logger.removeHandler(handler)
-        logger.setLevel(before)

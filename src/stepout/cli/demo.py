@@ -1,0 +1,32 @@
+"""``stepout demo``: it all, on a local AWS."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import argparse
+
+_EPILOG = """\
+examples:
+  stepout demo
+  stepout demo --keep results/             (leaves photograph, picture, table and document there)
+
+Needs the extras: pip install "stepout[all,local]"
+"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare ``stepout demo``."""
+    parser.epilog = _EPILOG
+    parser.add_argument(
+        "--keep", type=Path, metavar="DIR", help="leave photograph, picture, table and document in this folder"
+    )
+    parser.set_defaults(run=_demo)
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    from stepout.demo.scenario import run_demo
+
+    return run_demo(keep=arguments.keep)
