@@ -91,7 +91,7 @@ class LocalAws:
         stop_grace: float = 5.0,
     ) -> None:
         if port is not None and not 1 <= port <= 65_535:  # noqa: PLR2004 - what TCP has
-            raise ConfigurationError(f"port {port} is none: it must be a number from 1 to 65535")
+            raise ConfigurationError(f"port {port} is invalid: it must be a number from 1 to 65535")
         self.region = region
         self.account_id = _ACCOUNT
         self._wanted_port = port
@@ -240,12 +240,14 @@ class LocalAws:
 
     def _start(self) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="stepout-local-"))
+        # The janitor comes first: it cleans up whatever is started from now on, even if this process is killed at once.
         self._janitor = spawn(
             (sys.executable, "-m", "stepout.local.janitor", self._mark, str(self._folder)),
             env=os.environ,
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
         )
+        # Another process may take a port between our look at it and the server's bind: then the next one is tried.
         ports = [self._wanted_port] if self._wanted_port else (_free_port() for _ in range(_PORT_TRIES))
         if not any(self._serve(port) for port in ports):
             raise StoreUnavailableError(

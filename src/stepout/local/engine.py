@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import wraps
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ class LocalEngine:
         waits: The tokens that states wait for: ``{token: {"event", "result", "error", "heartbeat"}}``.
         activities: The activities, by their ARN.
         offered: Their tasks that no worker has taken yet.
-        refusal: Makes the answer of an API to a call that it refuses: ``refusal(code, message, status)``.
     """
 
     def __init__(self, states: Any, ecs: Any) -> None:
@@ -30,7 +30,6 @@ class LocalEngine:
         self.waits: Any = self._states["_task_tokens"]
         self.activities: Any = self._states["_activities"]
         self.offered: Any = self._states["_activity_tasks"]
-        self.refusal: Any = self._states["error_response_json"]
 
     def stand_before(self, name: str, make: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
         """Put a function in the place of one of Step Functions'.
@@ -40,21 +39,35 @@ class LocalEngine:
             make: Takes that function, and returns what is called instead of it.
 
         Raises:
-            KeyError: There is none of this name: it is not the version that is pinned.
+            KeyError: This ministack has no such function: it is not the version that is pinned.
         """
         original = self._states[name]
         self._states[name] = wraps(original)(make(original))
+        # Actions and integrations are called through a table that was filled at import: the name alone is not enough.
         for place, used in self._states["_SERVICE_DISPATCH"].items():
             if used is original:
                 self._states["_SERVICE_DISPATCH"][place] = self._states[name]
 
     def stand_before_run_task(self, make: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
         """Put a function in the place of ECS's RunTask, for its API and for states."""
-        original = self._ecs["_run_task"]
+        original = self._ecs["_run_task"]  # states call it by its name, the API through the table
         self._ecs["_run_task"] = self._ecs["_ACTION_MAP"]["RunTask"] = wraps(original)(make(original))
 
+    def refusal(self, code: str, message: str) -> Any:
+        """Return the answer of an API to a call that it refuses."""
+        return self._states["error_response_json"](code, message, HTTPStatus.BAD_REQUEST.value)
+
+    def fail_wait(self, token: str, error: str, cause: str) -> bool:
+        """Let the state that waits for a token fail; return whether there was one."""
+        # One look-up: the state may end, and its wait be removed, between two.
+        if (wait := self.waits.get(token)) is None:
+            return False
+        wait["error"] = {"Error": error, "Cause": cause}  # before the event: the state reads it once it is awake
+        wait["event"].set()
+        return True
+
     def type_of(self, machine: object) -> str | None:
-        """Return ``STANDARD`` or ``EXPRESS``; ``None`` for a machine that there is not."""
+        """Return ``STANDARD`` or ``EXPRESS``; ``None`` for a machine that does not exist."""
         found = self._states["_state_machines"].get(machine)
         return None if found is None else str(found["type"])
 

@@ -76,7 +76,7 @@ def _container(described: Mapping[str, Any], end: LocalContainer | None, status:
 class TaskEvents:
     """Delivers events to the rules of the default event bus, and to one function.
 
-    Each event has a thread of its own: as on AWS, nobody waits for it, and its order is nobody's promise.
+    Each event has a thread of its own: as on AWS, the task does not wait for it, and no order is promised.
 
     Args:
         client: Makes a boto3 client for a service.
@@ -94,8 +94,9 @@ class TaskEvents:
         """Deliver an event, soon."""
         for receive in (self._to_rules, *([] if self._listener is None else [self._to_listener])):
             thread = threading.Thread(target=receive, args=(event,), name="stepout-local-event", daemon=True)
-            self._threads = [*(each for each in self._threads if each.is_alive()), thread]
-            thread.start()
+            with self._lock:  # tasks end in threads of their own; without it, one would drop another's from the list
+                self._threads = [*(each for each in self._threads if each.is_alive()), thread]
+                thread.start()  # within it: a thread that has not started yet counts as one that has ended
 
     def close(self, *, grace: float) -> None:
         """Give what is being delivered so many seconds to end."""
@@ -108,7 +109,7 @@ class TaskEvents:
             if self._listener is not None:
                 self._listener(event)
         except Exception:
-            # Whoever runs the tasks must not be stopped by whoever looks on.
+            # A listener that fails must not stop what runs the tasks.
             _logger.exception("on_task_state_change failed for %s", event["detail"]["taskArn"])
 
     def _to_rules(self, event: dict[str, Any]) -> None:

@@ -1,20 +1,21 @@
 """The gate before the local AWS's engine: the limits and clocks of Step Functions and ECS that ministack leaves out.
 
-It runs in ministack's own process (``local_server``), because most of them lie between two states, where no request
-passes that a proxy could see. It stands before the engine's own functions and calls them; what it refuses has the
-name that AWS gives it. ``docs/local-aws.md`` lists what it plays and what it does not, and
+It runs in ministack's own process (``stepout.local.server``), because most of them lie between two states, where no
+request passes that a proxy could see. It stands before the engine's own functions and calls them; what it refuses has
+the name that AWS gives it. ``docs/local-aws.md`` lists what it plays and what it does not, and
 ``docs/adr/0011-a-gate-inside-the-local-engine.md`` says why it stands there.
 """
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import json
 import math
 import threading
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from stepout.asl.services import OVERRIDES_LIMIT
 from stepout.local.token_rules import PAYLOAD_MOST, TaskTokens, TokenRefusal, payload_size
@@ -24,10 +25,17 @@ if TYPE_CHECKING:
 
     from stepout.local.engine import LocalEngine
 
+_T = TypeVar("_T")
+
 _FOREVER = 10**8
 """Seconds, for the engine's own clock: the gate's is the one that decides."""
 
-_LOOK_SECONDS, _LATER_SECONDS = 0.5, 0.005
+_LOOK_SECONDS = 0.5
+"""How often a clock is looked at: a heartbeat moves it, and so does the worker that takes an activity's task."""
+
+_LATER_SECONDS = 0.005
+"""A clock has run out once its time is over, not when it is reached: a look at the very moment would come too soon."""
+
 _UNCATCHABLE = ("States.DataLimitExceeded", "States.Runtime")
 _OVERRIDES_TOO_LONG = f"Container Overrides length must be at most {OVERRIDES_LIMIT}"
 
@@ -45,16 +53,27 @@ class _Attempt:
         return {"heartbeat": self.state.get("HeartbeatSeconds"), "timeout": self.state.get("TimeoutSeconds")}
 
 
+# ministack runs executions, branches and calls with a timeout in threads of their own, and copies the context into
+# each. So the gate's functions pass values to each other in context variables, where thread-local ones would be lost.
 _attempt: contextvars.ContextVar[_Attempt | None] = contextvars.ContextVar("attempt", default=None)
 _waiting: contextvars.ContextVar[str | None] = contextvars.ContextVar("waiting", default=None)
 _refused: contextvars.ContextVar[dict[str, Any] | None] = contextvars.ContextVar("refused", default=None)
+
+
+@contextlib.contextmanager
+def _during(variable: contextvars.ContextVar[_T], value: _T) -> Iterator[None]:
+    before = variable.set(value)
+    try:
+        yield
+    finally:
+        variable.reset(before)
 
 
 class EngineGate:
     """Stands before the functions of ministack's Step Functions and ECS.
 
     Args:
-        engine: They.
+        engine: Where these functions are.
     """
 
     def __init__(self, engine: LocalEngine) -> None:
@@ -107,6 +126,7 @@ class EngineGate:
 
         def gated(state: Mapping[str, Any], data: Any, ctx: dict[str, Any] | None = None) -> Any:
             attempt = _attempt.get()
+            # The engine makes one token for a state and uses it for every retry; on AWS each try has its own.
             if attempt is not None and ctx is not None and ".waitForTaskToken" in state.get("Resource", ""):
                 ctx["Task"] = {"Token": self._issue(attempt)}
             effective = apply(state, data, ctx)
@@ -129,12 +149,8 @@ class EngineGate:
         """Hold the wait to the token's clocks; the engine's own never runs out."""
 
         def gated(resource: str, data: Any, token: str, state: Mapping[str, Any]) -> Any:
-            before = _waiting.set(token)
-            try:
-                with self._watch(token, state):
-                    return self._sized(invoke(resource, data, token, {**state, "TimeoutSeconds": _FOREVER}), resource)
-            finally:
-                _waiting.reset(before)
+            with _during(_waiting, token), self._watch(token, state):
+                return self._sized(invoke(resource, data, token, {**state, "TimeoutSeconds": _FOREVER}), resource)
 
         return gated
 
@@ -146,11 +162,10 @@ class EngineGate:
                 return call(function, event)
             except self._engine.failure as error:
                 token = _waiting.get()
-                wait = self._engine.waits.get(token) if token is not None else None
-                if token is not None and wait is not None and not self._tokens.closed(token):
+                # The token is closed first: a report that comes from now on must not be answered as accepted.
+                if token is not None and token in self._engine.waits and not self._tokens.closed(token):
                     self._tokens.close(token)
-                    wait["error"] = {"Error": error.error, "Cause": error.cause}
-                    wait["event"].set()
+                    self._engine.fail_wait(token, error.error, error.cause)
                 raise
 
         return gated
@@ -164,7 +179,7 @@ class EngineGate:
                 return invoke(arn, data)
             token = self._issue(attempt, begun=False)
             wait: dict[str, Any] = {"event": threading.Event(), "result": None, "error": None, "heartbeat": None}
-            self._engine.waits[token] = wait
+            self._engine.waits[token] = wait  # before the task is offered: a worker may report at once
             with self._watch(token, attempt.state):
                 self._engine.offered[arn].append({"taskToken": token, "input": json.dumps(data)})
                 wait["event"].wait()
@@ -186,7 +201,7 @@ class EngineGate:
         return gated
 
     def _report(self, action: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-        """Answer by the rules; the engine hears of what they accept."""
+        """Answer by the rules; only what they accept is passed on to the engine."""
 
         def make(send: Callable[..., Any]) -> Callable[..., Any]:
             def gated(data: Mapping[str, Any]) -> Any:
@@ -194,13 +209,13 @@ class EngineGate:
                 try:
                     self._tokens.check(token)
                     if token not in self._engine.waits:  # another account's or region's
-                        return self._engine.refusal("TaskDoesNotExist", "Task does not exist", 400)
+                        return self._engine.refusal("TaskDoesNotExist", "Task does not exist")
                     if action == "SendTaskHeartbeat":
                         self._tokens.heartbeat(token)
                     else:
                         self._tokens.report(action, data)
                 except TokenRefusal as refusal:
-                    return self._engine.refusal(refusal.code, str(refusal), 400)
+                    return self._engine.refusal(refusal.code, str(refusal))
                 return send(data)
 
             return gated
@@ -226,16 +241,12 @@ class EngineGate:
         sized = self._sized_output(execute)
 
         def gated(state: dict[str, Any], data: Any, execution: Mapping[str, Any], ctx: dict[str, Any]) -> Any:
-            if execution["status"] != "RUNNING":
+            if execution["status"] != "RUNNING":  # stopped between two states, which the engine does not look at
                 raise self._engine.failure("States.Runtime", "the execution was stopped")
             clocked = {**state, **self._clocks(state, data, ctx)}
-            before = _attempt.set(_Attempt(clocked, execution))
-            outer = _waiting.set(None)  # of the state that started this execution, in the same context
-            try:
+            # An execution that a state started runs in that state's context: its token is not this state's.
+            with _during(_attempt, _Attempt(clocked, execution)), _during(_waiting, None):
                 return sized(clocked, data, execution, ctx)
-            finally:
-                _waiting.reset(outer)
-                _attempt.reset(before)
 
         return gated
 
@@ -250,12 +261,12 @@ class EngineGate:
                 raise self._engine.failure("States.Runtime", f"{name} must be a positive number of seconds")
             found[name] = value
         if ".waitForTaskToken" not in state.get("Resource", "") and "HeartbeatSeconds" in found:
-            # Nobody can beat for such a state: its heartbeat is a second timeout (see _with_timeout).
+            # No program can beat for such a state: its heartbeat is a second timeout (see _with_timeout).
             found.setdefault("TimeoutSeconds", _FOREVER)
         return found
 
     def _with_timeout(self, invoke: Callable[..., Any]) -> Callable[..., Any]:
-        """A state without a token has nobody to beat for it, and ends with its heartbeat's clock if that is first."""
+        """Without a token, no program can beat: such a state ends with its heartbeat's clock if that is first."""
 
         def gated(resource: str, data: Any, timeout: float) -> Any:
             attempt = _attempt.get()
@@ -318,7 +329,7 @@ class EngineGate:
                     "1 validation error detected: Value at 'input' failed to satisfy constraint: Member must have "
                     f"length less than or equal to {PAYLOAD_MOST}"
                 )
-                return self._engine.refusal("ValidationException", message, 400)
+                return self._engine.refusal("ValidationException", message)
             return start(data)
 
         return gated
@@ -329,10 +340,10 @@ class EngineGate:
         def gated(data: Mapping[str, Any]) -> Any:
             overrides = json.dumps(data.get("overrides") or {}, ensure_ascii=False, separators=(",", ":"))
             if len(overrides) > OVERRIDES_LIMIT:
-                answer = self._engine.refusal("InvalidParameterException", _OVERRIDES_TOO_LONG, 400)
+                answer = self._engine.refusal("InvalidParameterException", _OVERRIDES_TOO_LONG)
             else:
                 answer = run(data)
-            refused = _refused.get()
+            refused = _refused.get()  # of the state that calls, if one does: the engine drops the code of the answer
             if refused is not None and answer[0] >= HTTPStatus.BAD_REQUEST:
                 refused.update(json.loads(answer[2]))
             return answer
@@ -344,22 +355,20 @@ class EngineGate:
 
         def gated(resource: str, data: Any) -> Any:
             refused: dict[str, Any] = {}
-            before = _refused.set(refused)
             try:
-                return invoke(resource, data)
+                with _during(_refused, refused):
+                    return invoke(resource, data)
             except self._engine.failure as error:
                 if error.error != "ECS.RunTaskFailed":
                     raise
                 code = str(refused.get("__type", "AmazonECSException")).rpartition("#")[2]
                 cause = f"{error.cause} (Service: AmazonECS; Status Code: 400; Error Code: {code})"
                 raise self._engine.failure(f"ECS.{code}", cause) from None
-            finally:
-                _refused.reset(before)
 
         return gated
 
     def _checked_type(self, save: Callable[..., Any]) -> Callable[..., Any]:
-        """Express workflows wait for nobody."""
+        """An Express workflow can wait for neither a token nor a job."""
 
         def gated(data: Mapping[str, Any]) -> Any:
             kind = data.get("type") or self._engine.type_of(data.get("stateMachineArn"))
@@ -369,7 +378,7 @@ class EngineGate:
                         "Invalid State Machine Definition: 'SCHEMA_VALIDATION_FAILED: Express state machine does not "
                         f"support '{state['Resource']}' service integration at {place}/Resource'"
                     )
-                    return self._engine.refusal("InvalidDefinition", message, 400)
+                    return self._engine.refusal("InvalidDefinition", message)
             return save(data)
 
         return gated
@@ -394,10 +403,8 @@ class _Watch:
     def _follow(self) -> None:
         while not self._done.wait(self._pause()):
             error = self._tokens.expired(self._token)
-            wait = self._engine.waits.get(self._token)
-            if error is not None and wait is not None:
-                wait["error"] = {"Error": error, "Cause": ""}
-                wait["event"].set()
+            # The clock may run out before the engine waits: then the next look finds the wait, and the same error.
+            if error is not None and self._engine.fail_wait(self._token, error, ""):
                 return
 
     def _pause(self) -> float:

@@ -33,8 +33,10 @@ def main(mark: str, folder: str, lines: Iterable[str]) -> None:
             return
         if word.startswith("+"):
             groups.add(int(word[1:]))
-        elif word.startswith("-"):
+        elif word.startswith("-"):  # its id may be another process's by the time that the owner is killed
             groups.discard(int(word[1:]))
+    # Groups first: they are known without a search. Then whoever left its group, by the mark in its environment, which
+    # takes /proc. The folder last: a process that still runs would write into it anew.
     for group in groups:
         kill_group(group)
     end_marked(mark)

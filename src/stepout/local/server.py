@@ -12,11 +12,12 @@ from stepout.local.engine import LocalEngine
 from stepout.local.gate import EngineGate
 
 _NOT_FOR_FUNCTIONS = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__")
-"""Variables that would lead a function's interpreter back to the packages of the one that started it."""
+"""Variables that would lead a function's interpreter to the packages of this process instead of its own."""
 
 
 def main() -> None:
     """Serve until SIGTERM; ministack reads its settings from the environment, and ``STATE_DIR`` is where to write."""
+    # This process has read them at its start; ministack hands its own environment on to the functions.
     for name in _NOT_FOR_FUNCTIONS:
         os.environ.pop(name, None)
     states, ecs = (import_module(f"ministack.services.{name}") for name in ("stepfunctions", "ecs"))
@@ -28,7 +29,7 @@ def main() -> None:
 def _give_python(runtime: dict[str, Any]) -> None:
     detect, folder = runtime["_detect_runtime_binary"], Path(os.environ["STATE_DIR"]) / "python"
 
-    made = threading.Lock()
+    made = threading.Lock()  # two functions may start at once, and one environment is made for all
 
     def python() -> str:
         from stepout.local.lambda_runtime import python_runtime  # only those who call a function wait for it

@@ -1,6 +1,6 @@
 """What Step Functions makes of task tokens and of what is reported with them: one list of rules. Pure.
 
-The local AWS enforces them in front of its engine (``local_gate``), and so does the strict stand-in of the tests.
+The local AWS enforces them in front of its engine (``stepout.local.gate``), the tests' strict stand-in likewise.
 Sources: the service model of Step Functions (states, 2016-11-23), and its guide's "Wait for a Callback with Task Token"
 (https://docs.aws.amazon.com/step-functions/latest/dg/connect-to-resource.html#connect-wait-token).
 """
@@ -64,7 +64,7 @@ class _Wait:
     error: str | None = None
 
     def expiry(self) -> tuple[float, str] | None:
-        """When which clock runs out, unless something is heard of before."""
+        """Return when the next clock runs out, and the error that this is; ``None`` where no clock runs."""
         if self.closed or self.begun is None:
             return None
         clocks = []
@@ -117,7 +117,7 @@ class TaskTokens:
             self._waits[token].closed = True
 
     def forget(self, token: str) -> None:
-        """Make a token one that nobody has issued."""
+        """Treat a token as one that was never issued."""
         with self._lock:
             del self._waits[token]
 
@@ -128,7 +128,7 @@ class TaskTokens:
             return self._waits[token].closed
 
     def seconds_left(self, token: str) -> float | None:
-        """Return after how many seconds a clock runs out if nothing is heard of; ``None`` if none runs."""
+        """Return after how many seconds the next clock runs out; ``None`` where no clock runs."""
         with self._lock:
             expiry = self._waits[token].expiry()
             return None if expiry is None else max(0.0, expiry[0] - self._now())
@@ -149,7 +149,7 @@ class TaskTokens:
         """Do nothing if a state waits for this token.
 
         Raises:
-            TokenRefusal: Nobody does.
+            TokenRefusal: None does.
         """
         if not 1 <= len(token) <= _TOKEN_MOST:
             raise TokenRefusal(
