@@ -11,7 +11,7 @@ import itertools
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from stepout.asl.services import KINDS, OVERRIDES_LIMIT, overrides_size
+from stepout.asl.services import KINDS, OVERRIDES_LIMIT, overrides_size, room_beside
 from stepout.asl.variables import StateOptions, output_url, own_place
 from stepout.schemas.errors import ConfigurationError
 
@@ -38,8 +38,8 @@ def chain(tasks: Sequence[Task]) -> list[Task]:
         The same with ``next``, ``input``, ``allow`` and, where that is needed, the budget of the output.
 
     Raises:
-        ConfigurationError: There is none, one says what follows it, or the outputs that a container is given cannot be
-            made to fit.
+        ConfigurationError: There is no state, one says what follows it, or the outputs that a container is given
+            cannot be made to fit.
     """
     if not tasks:
         raise ConfigurationError("a chain has at least one state")
@@ -57,8 +57,8 @@ def _with_urls(tasks: list[Task]) -> list[Task]:
     """After a state in pull mode, the next one is given the URL of its output; ``task.input`` follows it."""
     found = tasks[:1]
     for (before, above), (kind, options) in itertools.pairwise(tasks):
-        pulled = KINDS[before].reports == "pull" and above.result_path == "$" and options.input == "$"
-        if pulled and options.input_json is None:
+        pulled = KINDS[before].reports == "pull" and above.result_path == "$"
+        if pulled and options.input_path == "$":
             url = "$.output" if above.url is None else above.url
             options = replace(options, input=url, input_is_url=True)  # noqa: PLW2901 - the same, wired
         found.append((kind, options))
@@ -106,12 +106,12 @@ class _Passed:
 
     def given_as(self, options: StateOptions) -> _Passed:
         """Return what a state is given of it: all, one output by its place, or something of unknown size."""
-        if options.input_json is not None or options.input is None:
+        if options.input_path is None:
             return _Passed(0)
-        if options.input == "$":
+        if options.input_path == "$":
             return self
-        alone = [index for index, place in zip(self.outputs, self.places, strict=True) if place == options.input]
-        return _Passed(0, tuple(alone), (options.input,)) if len(alone) == 1 else _Passed(None)
+        alone = [index for index, place in zip(self.outputs, self.places, strict=True) if place == options.input_path]
+        return _Passed(0, tuple(alone), (options.input_path,)) if len(alone) == 1 else _Passed(None)
 
 
 def _given(position: int, kind: str, options: StateOptions) -> _Passed:
@@ -147,15 +147,15 @@ def _sized(tasks: list[Task]) -> list[Task]:
 
 
 def _room(kind: str, options: StateOptions, passed: _Passed) -> int | None:
-    """Return the characters of JSON that are sure to fit beside what is known; a quote takes two."""
+    """Return the characters of JSON that are sure to fit beside what is known."""
     size = overrides_size(kind, replace(options, input_size=0))
-    return None if size is None else max(0, (OVERRIDES_LIMIT - size) // 2 - (passed.fixed or 0))
+    return None if size is None else max(0, room_beside(size) - (passed.fixed or 0))
 
 
 def _told(kind: str, options: StateOptions, passed: _Passed, tasks: list[Task]) -> Task:
     """Say how large the input is at most, where that is known."""
-    literal = options.input_json is not None or options.input is None or options.input_is_url
-    if options.input_size is not None or literal or passed.fixed is None:
+    known = options.input_size is not None or options.input_path is None or options.input_is_url
+    if known or passed.fixed is None:
         return kind, options
     budgets = [tasks[index][1].environment.get(_BUDGET, "") for index in passed.outputs]
     if not all(budget.isdecimal() for budget in budgets):

@@ -168,7 +168,7 @@ def _consumer(options: StateOptions, _heartbeat: int | None) -> dict[str, Any]:
 
 def _activity(options: StateOptions, heartbeat: int | None) -> dict[str, Any]:
     variables = task_variables(options, heartbeat=heartbeat, text=False)
-    del variables["STEPOUT_TASK_TOKEN"]  # GetActivityTask hands it out; there is none in the context object
+    del variables["STEPOUT_TASK_TOKEN"]  # GetActivityTask hands it out; the context object has no token of an activity
     return {**variables, **options.environment}
 
 
@@ -292,7 +292,7 @@ KINDS: dict[str, ServiceKind] = {
 
 
 def overrides_size(kind: str, options: StateOptions) -> int | None:
-    """Return the characters that RunTask's overrides may take, or ``None`` where there are none.
+    """Return the characters that RunTask's overrides may take, or ``None`` for a kind without overrides.
 
     Tokens count as 700 characters, an execution's ARN as 256, and every quote and backslash of the input as two.
 
@@ -303,6 +303,15 @@ def overrides_size(kind: str, options: StateOptions) -> int | None:
     chosen = KINDS[kind]
     overrides = chosen.parameters(options, options.heartbeat or chosen.heartbeat).get("Overrides")
     return None if overrides is None else len(json.dumps(_longest(overrides), ensure_ascii=False))
+
+
+def room_beside(size: int) -> int:
+    """Return the characters of JSON that are sure to fit into overrides beside others; negative if these are too long.
+
+    Args:
+        size: The characters of the others.
+    """
+    return (OVERRIDES_LIMIT - size) // 2  # within the overrides' own JSON, a quote takes two
 
 
 def _longest(value: Any) -> Any:

@@ -10,7 +10,7 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from stepout.asl.services import KINDS, OVERRIDES_LIMIT, ServiceKind, activity_arn, overrides_size
+from stepout.asl.services import KINDS, OVERRIDES_LIMIT, ServiceKind, activity_arn, overrides_size, room_beside
 from stepout.asl.variables import StateOptions, allowed_places, output_url, own_place, render
 from stepout.schemas import errors
 from stepout.schemas.errors import ConfigurationError
@@ -133,7 +133,7 @@ def _merged(options: StateOptions, result: str) -> str:
 
 
 def _retry(chosen: ServiceKind, options: StateOptions) -> list[dict[str, Any]]:
-    """Transient failures more often, lost containers once; in pull mode the state never hears of our names."""
+    """Transient failures more often, lost containers once; in pull mode the state is never told our names."""
     ours = RETRYABLE if chosen.reports == "token" else ()
     raised = _LAMBDA_RETRYABLE if "lambda" in (chosen.resource or "") else ()
     names = [*ours, *raised, *chosen.transient]
@@ -255,7 +255,7 @@ def _size_warnings(kind: str, options: StateOptions) -> list[str]:
     size = overrides_size(kind, options)
     if size is None:
         return []
-    known = options.input is None or options.input_json is not None or options.input_size is not None
+    known = options.input_path is None or options.input_size is not None
     if size > OVERRIDES_LIMIT:
         what = (
             f"the overrides may take {size:,} characters, and ECS allows {OVERRIDES_LIMIT:,}, JSON included: RunTask "
@@ -268,5 +268,4 @@ def _size_warnings(kind: str, options: StateOptions) -> list[str]:
     if known:
         return []
     what = f"besides STEPOUT_INPUT, the overrides take up to {size:,} of ECS's {OVERRIDES_LIMIT:,} characters: "
-    room = (OVERRIDES_LIMIT - size) // 2  # a quote takes two
-    return [f"{what}{room:,} characters of JSON are sure to fit. Say --input-size, or pass a pointer"]
+    return [f"{what}{room_beside(size):,} characters of JSON are sure to fit. Say --input-size, or pass a pointer"]

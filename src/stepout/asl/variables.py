@@ -103,6 +103,11 @@ class StateOptions:
     settings: Mapping[str, Any] = field(default_factory=dict)
     express: bool = False
 
+    @property
+    def input_path(self) -> str | None:
+        """The path or expression by which ``STEPOUT_INPUT`` is looked up; ``None`` for a literal, or no input."""
+        return None if self.input_json is not None else self.input
+
     def __post_init__(self) -> None:
         """Check what no kind of state can do without."""
         if not 0 < len(self.name) <= _STATE_NAME:
@@ -214,7 +219,7 @@ def input_expression(options: StateOptions, *, text: bool = True) -> Any:
         text: Whether it is passed as JSON text.
 
     Raises:
-        ConfigurationError: The path is none.
+        ConfigurationError: The path is invalid.
 
     Examples:
         >>> input_expression(StateOptions(input="$.job")).path
@@ -225,9 +230,9 @@ def input_expression(options: StateOptions, *, text: bool = True) -> Any:
     if options.input_json is not None:
         literal = _literal(options.input_json)
         return json.dumps(literal, ensure_ascii=False, separators=(",", ":")) if text else literal
-    if options.input is None:
+    if options.input_path is None:
         return None
-    path, query = _path(options, "--input", options.input), _as_query(options.input)
+    path, query = _path(options, "--input", options.input_path), _as_query(options.input_path)
     if options.input_is_url:
         return Expression(path, query, _URL)
     # Inside a JSON string every quote and backslash of JSON text takes two characters.

@@ -116,7 +116,7 @@ def _look(source: str, action: str, ask: Callable[[], Any]) -> Looked:
 def _ask(
     source: str, action: str, ask: Callable[[], Any], operation: str = ""
 ) -> tuple[dict[str, Any], Finding | None]:
-    """Return an answer, or why there is none: no permission is a note, anything else an error."""
+    """Return an answer, or a finding that says why it is missing: a note for want of permission, else an error."""
     from botocore.exceptions import BotoCoreError, ClientError
 
     try:

@@ -15,7 +15,7 @@ from stepout.doctor.json_lookup import members, text
 from stepout.doctor.machine import longest_wait, machine_findings, machine_states
 from stepout.doctor.network import NETWORK, Needs, merge_networks, network_findings, public_findings
 from stepout.doctor.rules import find
-from stepout.doctor.task_definition import containers_of, environment_of, task_findings, task_of
+from stepout.doctor.task_definition import all_containers, environment_of, task_findings, task_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -29,7 +29,7 @@ _STATE_TYPES = frozenset({"Task", "Pass", "Choice", "Wait", "Succeed", "Fail", "
 
 
 def recognise(value: object) -> str | None:
-    """Return which of ``KINDS`` a JSON value is, by its content; ``None`` if it is none.
+    """Return which of ``KINDS`` a JSON value is, by its content; ``None`` if it is another.
 
     >>> recognise({"StartAt": "A", "States": {}}), recognise({"Rules": []}), recognise({"a": 1})
     ('state machine', 'bucket', None)
@@ -129,7 +129,7 @@ def _about_network(
 
 
 def _needs(states: list[State], tasks: list[dict[str, Any]]) -> Needs:
-    containers = [container for task in tasks for _, container in containers_of(task)]
+    containers = all_containers(tasks)
     targets = [text(environment_of(container).get("STEPOUT_TARGETS")) for container in containers]
     targets += [
         text(each.reference.value) for state in states for each in state.overrides if each.name.endswith("TARGETS")
@@ -146,7 +146,7 @@ def _needs(states: list[State], tasks: list[dict[str, Any]]) -> Needs:
 
 def _completed(expected: Expectations, states: list[State], tasks: list[dict[str, Any]]) -> Expectations:
     """Fill in what was not said from what is seen."""
-    variables = [environment_of(container) for task in tasks for _, container in containers_of(task)]
+    variables = [environment_of(container) for container in all_containers(tasks)]
     prefixes = {text(found["STEPOUT_PREFIX"]) for found in variables if "STEPOUT_PREFIX" in found}
     prefix = expected.prefix if expected.prefix is not None or len(prefixes) != 1 else prefixes.pop()
     longest = expected.longest_job if expected.longest_job is not None else longest_wait(states)

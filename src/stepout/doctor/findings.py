@@ -61,7 +61,7 @@ class Finding:
     source: str = ""
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the finding as JSON; ``example`` is absent where there is none."""
+        """Return the finding as JSON; ``example`` is absent rather than null."""
         found = {
             "rule": self.rule,
             "severity": self.severity,

@@ -1,4 +1,4 @@
-"""How the doctor looks into JSON of which it knows nothing: nothing here raises, whatever the value is."""
+"""How the doctor looks into JSON that may hold anything: no function here raises, whatever the value is."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def text(value: object) -> str:
 
 
 def number(value: object) -> float | None:
-    """Return the value if it is a finite number, else ``None``; a boolean is none.
+    """Return the value if it is a finite number, else ``None``; a boolean is not a number.
 
     >>> number(3), number(True), number("3")
     (3.0, None, None)
@@ -94,6 +94,11 @@ def walk(value: object, where: str) -> Iterator[tuple[str, Any]]:
             waiting += [(at(place, str(name)), inner) for name, inner in reversed(each.items())]
         elif isinstance(each, list):
             waiting += [(at(place, index), inner) for index, inner in reversed(list(enumerate(each)))]
+
+
+def names_within(value: object) -> list[str]:
+    """Return the names of all members within a value, however deep."""
+    return [str(name) for _, each in walk(value, "") for name in members(each)]
 
 
 def plain(value: object) -> str:

@@ -43,7 +43,7 @@ _INSTEAD = {
 
 _DEEP = frozenset({"ecs:runTask", "batch:submitJob"})
 _FREE = frozenset({"parameters", "tags", "labels", "annotations", "limits", "requests", "options"})
-"""Members whose own members are anybody's names."""
+"""Members whose own members have names that the user chose."""
 _SHOWN_MOST = 5
 
 
@@ -80,14 +80,10 @@ def _cases(state: State) -> Iterator[Finding]:
     found = list(_lower(arguments, where, deep=state.integration in _DEEP))
     if found:
         names = list(dict.fromkeys(name for _, name in found))
-        right = {_capital(name): "…" for name in names[:_SHOWN_MOST]}
+        right = {name[:1].upper() + name[1:]: "…" for name in names[:_SHOWN_MOST]}
         more = " and others" if len(names) > _SHOWN_MOST else ""
         what = f"{', '.join(shown(name) for name in names[:_SHOWN_MOST])}{more} begin with a small letter"
         yield find("SO311", found[0][0], what, do=f"Write {', '.join(map(shown, right))}{more}.")
-
-
-def _capital(name: str) -> str:
-    return name[:1].upper() + name[1:]
 
 
 def _lower(value: Any, where: str, *, deep: bool) -> Iterator[tuple[str, str]]:

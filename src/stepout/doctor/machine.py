@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from stepout.doctor.json_lookup import at, members, number, plain, shown, text, walk
+from stepout.doctor.json_lookup import at, members, number, plain, shown, text
 from stepout.doctor.language import language_findings
 from stepout.doctor.overrides import overrides_findings
 from stepout.doctor.retry import raised_names, retry_findings
 from stepout.doctor.rules import find
-from stepout.doctor.states import State, read_reference, states_of
+from stepout.doctor.states import State, states_of
 from stepout.doctor.waiting import pattern_findings, reporter_of, unsupported, unwaited_token_findings
 from stepout.doctor.writers import passed_texts, writers_findings
 
@@ -27,7 +27,7 @@ _IF_IT_BEATS = (
     "out."
 )
 _LONGEST_ANSWER = (
-    "Set TimeoutSeconds above the longest answer you would wait for. Whoever never beats needs no HeartbeatSeconds."
+    "Set TimeoutSeconds above the longest answer you would wait for. A person never beats: leave HeartbeatSeconds out."
 )
 _ANSWERED = {"TimeoutSeconds": 604_800}
 _LONG = {"HeartbeatSeconds": 300, "TimeoutSeconds": 21600}
@@ -160,7 +160,7 @@ def _timing(state: State) -> Iterator[Finding]:
         if reporter == "program":
             yield find("SO101", state.where, "no HeartbeatSeconds", example=_LONG)
         elif reporter == "unknown":
-            what = "no HeartbeatSeconds, which is right if nobody beats"
+            what = "no HeartbeatSeconds, which is right if no program beats"
             yield find("SO101", state.where, what, do=_IF_IT_BEATS, severity="note")
     if not _has(state, "TimeoutSeconds") and not state.bounded:
         do, example = ("", _LONG) if reporter == "program" else (_LONGEST_ANSWER, _ANSWERED)
@@ -178,25 +178,11 @@ def _has(state: State, name: str) -> bool:
 
 
 def _token(state: State) -> Iterator[Finding]:
-    where, arguments = state.arguments
-    if not _passes_token(arguments, jsonata=state.jsonata):
+    where, _ = state.arguments
+    if not any(found.is_token for place, found in state.looked_up if place.startswith(where)):
         path = "$states.context.Task.Token" if state.jsonata else "$$.Task.Token"
         example = _TOKEN_JSONATA if state.jsonata else _TOKEN_JSONPATH
         yield find("SO106", where, f"nothing here refers to {path}", example=example)
-
-
-def _passes_token(arguments: object, *, jsonata: bool) -> bool:
-    if read_reference("", arguments, jsonata=jsonata).is_token:
-        return True
-    for _, value in walk(arguments, ""):
-        pairs = value.items() if isinstance(value, dict) else [("", each) for each in value] if _is_list(value) else ()
-        if any(read_reference(str(key), each, jsonata=jsonata).is_token for key, each in pairs):
-            return True
-    return False
-
-
-def _is_list(value: object) -> bool:
-    return isinstance(value, list)
 
 
 def _places(state: State) -> Iterator[Finding]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from stepout.asl.services import OVERRIDES_LIMIT
+from stepout.asl.services import OVERRIDES_LIMIT, room_beside
 from stepout.doctor.json_lookup import at, inside, items, members, number, plain, shown, text, walk
 from stepout.doctor.lengths import OVERRIDES, overrides_length
 from stepout.doctor.rules import find
 from stepout.doctor.states import TOKEN_NAMES, Override, State, read_reference
-from stepout.doctor.task_definition import command_findings, containers_of, secret_findings
+from stepout.doctor.task_definition import all_containers, command_findings, environment_of, secret_findings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -151,8 +151,8 @@ def _length(state: State) -> Iterator[Finding]:
         what = f"they may take {found.characters:,} characters with a token of 700, over {OVERRIDES_LIMIT:,}"
         yield find("SO301", found.where, what)
     elif found.unknown:
-        room = (OVERRIDES_LIMIT - found.characters) // 2  # inside JSON, a quotation mark takes two
-        yield find("SO302", found.unknown[0], f"its length is the input's; {room:,} characters of JSON are sure to fit")
+        room = f"{room_beside(found.characters):,} characters of JSON are sure to fit"
+        yield find("SO302", found.unknown[0], f"its length is the input's; {room}")
 
 
 # The input ---------------------------------------------------------------------------------------------------------
@@ -163,7 +163,7 @@ def _allowed(variables: list[Override], tasks: list[dict[str, Any]]) -> Iterator
     inputs = [each for each in variables if each.name == _INPUT and _may_be_document(each)]
     if not inputs or any(each.name == _ALLOW for each in variables):
         return
-    containers = [container for task in tasks for _, container in containers_of(task)]
+    containers = all_containers(tasks)
     if any(_ALLOW in _names(container) for container in containers):
         return
     certain = containers and not any(container.get("environmentFiles") for container in containers)
@@ -194,7 +194,7 @@ def _names(container: dict[str, Any]) -> set[str]:
 
 def _containers(state: State, tasks: list[dict[str, Any]]) -> Iterator[Finding]:
     where, arguments = state.arguments
-    known = {text(container.get("name")) for task in tasks for _, container in containers_of(task)}
+    known = {text(container.get("name")) for container in all_containers(tasks)}
     where, overrides = inside(arguments, where, "Overrides", "ContainerOverrides")
     for index, each in enumerate(items(overrides)):
         place, name = inside(each, at(where, index), "Name")
@@ -203,7 +203,7 @@ def _containers(state: State, tasks: list[dict[str, Any]]) -> Iterator[Finding]:
             continue
         if known and name not in known:
             has = ", ".join(sorted(shown(each) for each in known))
-            yield find("SO304", place, f"{shown(name)} is none of its containers: {has}")
+            yield find("SO304", place, f"{shown(name)} is not one of its containers: {has}")
 
 
 def _heartbeat(state: State, variables: list[Override], tasks: list[dict[str, Any]]) -> Iterator[Finding]:
@@ -227,13 +227,8 @@ def _heartbeat(state: State, variables: list[Override], tasks: list[dict[str, An
 
 
 def _from_tasks(tasks: list[dict[str, Any]]) -> list[Any]:
-    pairs = [
-        members(pair)
-        for task in tasks
-        for _, container in containers_of(task)
-        for pair in items(container.get("environment"))
-    ]
-    return [pair.get("value") for pair in pairs if pair.get("name") == _HEARTBEAT]
+    found = [environment_of(container) for container in all_containers(tasks)]
+    return [variables[_HEARTBEAT] for variables in found if _HEARTBEAT in variables]
 
 
 def _seconds(value: object) -> float | None:

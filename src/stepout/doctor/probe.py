@@ -29,7 +29,8 @@ def probe_server(client: Any, url: str) -> Looked:
         url: ``s3://bucket/prefix``, where artifacts will go.
 
     Returns:
-        A document ``{"ServerProbe": {…}}``, or why there is none. Its members: ``checksumHeaders`` (they are taken),
+        A document ``{"ServerProbe": {…}}``, or a finding that says why it is missing. Its members:
+        ``checksumHeaders`` (they are taken),
         ``checksumsVerified`` (a wrong one is refused), ``fullObjectChecksums`` (of multipart uploads),
         ``conditionalPut`` and ``conditionalCompletion`` (``If-None-Match`` is honoured), ``etagsRepeated`` (GET says
         what the write said), each ``null`` where it was not tried; and the ``profile`` that follows.

@@ -187,7 +187,7 @@ def _names(state: State, where: str, entry: dict[str, Any], raised: Raised) -> I
 
 
 def _meant(name: str, *, by_token: bool) -> list[str] | None:
-    """Return what a name may have been meant to be; ``None`` where it is none of ours, or right.
+    """Return what a name may have been meant to be; ``None`` where it is not one of ours, or is right.
 
     A class's own name is wrong only where a token is reported with: of a Lambda function, Step Functions sees it.
     """

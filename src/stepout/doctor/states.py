@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from stepout.doctor.json_lookup import at, items, members, number, text, walk
+from stepout.doctor.json_lookup import at, items, members, names_within, number, text, walk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -113,7 +113,7 @@ class State:
 
     @property
     def waits(self) -> bool:
-        """Whether it waits for somebody to report with its token."""
+        """Whether it waits for a report with its token."""
         return self.is_activity or self.pattern == "waitForTaskToken"
 
     @property
@@ -227,8 +227,7 @@ def _is_jsonata(body: dict[str, Any], announced: bool) -> bool:
     """
     if "Arguments" in body:
         return body.get("QueryLanguage") in (None, "JSONata")
-    keys = [str(key) for _, value in walk(body.get("Parameters"), "") for key in members(value)]
-    return announced and not any(key.endswith(".$") for key in keys)
+    return announced and not any(name.endswith(".$") for name in names_within(body.get("Parameters")))
 
 
 def _machines(state: State) -> Iterator[State]:

@@ -40,6 +40,11 @@ def containers_of(task: dict[str, Any], where: str = "") -> list[tuple[str, dict
     return [(at(where, "containerDefinitions", index), members(each)) for index, each in found]
 
 
+def all_containers(tasks: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the containers of several task definitions."""
+    return [container for task in tasks for _, container in containers_of(task)]
+
+
 def environment_of(container: dict[str, Any]) -> dict[str, Any]:
     """Return a container's plain environment."""
     pairs = [members(pair) for pair in items(container.get("environment"))]

@@ -1,4 +1,4 @@
-"""Outcomes that nobody took, in folders of this machine: each may be the only copy, so nothing but you removes it."""
+"""Outcomes that could not be delivered, in folders of this machine: each may be the only copy. Only you remove one."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Literal
 
-from stepout.doctor.json_lookup import at, members, text, walk
+from stepout.doctor.json_lookup import at, names_within, text, walk
 from stepout.doctor.rules import find
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ _NO_SYNC = frozenset({"apigateway", "dynamodb", "events", "http", "lambda", "sns
 def reporter_of(state: State) -> Reporter:
     """Return who probably reports for a state that waits.
 
-    Containers and workers are programs. SNS, SES, SQS, Lambda and the like hand a token to anybody: to a program where
+    Containers and workers are programs. SNS, SES, SQS, Lambda and the like hand a token to either: to a program where
     stepout's variables go with it, to a person where the service or the words of the state say so.
 
     Args:
@@ -59,7 +59,7 @@ def reporter_of(state: State) -> Reporter:
     arguments = state.arguments[1]
     if state.is_activity or service in _RUNS_PROGRAMS:
         return "program"
-    keys = [str(key) for _, value in walk(arguments, "") for key in members(value)]
+    keys = names_within(arguments)
     if any(key.startswith(_OURS) for key in keys) or any(each.name.startswith(_OURS) for each in state.overrides):
         return "program"
     words = [value for _, value in walk(arguments, "") if isinstance(value, str)]

@@ -74,11 +74,11 @@ def writers_findings(state: State, passed: Passed) -> Iterator[Finding]:
 
 
 def _read(output: Override, started: _Containers, many: str, passed: Passed) -> Iterator[Finding]:
-    """Look at everybody who is given the URL of an array job: without the count it leads to nothing."""
+    """Look at each reader of the URL of an array job: without the count, the URL leads to no output."""
     size = None if started.number is None else int(started.number)
     readers = list(_given(passed, output))
     if not readers:
-        what = f"{many} write to places of their own at {output.name}, and nobody is seen who reads them"
+        what = f"{many} write to places of their own at {output.name}, and no state here reads them"
         yield find("SO115", output.where, what, severity="note")
     example = {"url": "…", "count": size} if size is not None else None
     for where, told, count in readers:
