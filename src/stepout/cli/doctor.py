@@ -11,7 +11,6 @@ import sys
 import tempfile
 import time
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +21,7 @@ from stepout.schemas.runtime.s3_profile import is_aws_endpoint
 from stepout.schemas.text.foreign_text import shown, shown_json
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Iterator, Sequence
 
     from stepout.doctor.findings import Document, Expectations, Finding, Looked
 
@@ -170,15 +169,28 @@ def _undelivered() -> list[Finding]:
 def _gather(arguments: argparse.Namespace) -> Looked:
     documents: list[Document] = []
     unread: list[Finding] = []
-    for look in (*_files(arguments.files), *_live(arguments)):
-        seen, missing = look()
+    for seen, missing in _looked(arguments):
         documents += seen
         unread += missing
     return documents, unread
 
 
-def _files(files: Sequence[str]) -> list[Callable[[], Looked]]:
-    return [partial(_read, file) for file in files]
+def _looked(arguments: argparse.Namespace) -> Iterator[Looked]:
+    """Yield what is seen in each file, and in each thing of the account that is named; boto3 is imported for these."""
+    from stepout.doctor import account
+
+    yield from map(_read, arguments.files)
+    clients = _Clients()
+    for arn in arguments.state_machine:
+        yield account.look_state_machine(clients["stepfunctions"], arn)
+    for name in arguments.task_definition:
+        yield account.look_task_definition(clients["ecs"], name)
+    for bucket in arguments.bucket:
+        yield account.look_bucket(clients["s3"], bucket)
+    yield from map(_probed, arguments.probe)
+    if arguments.vpc or arguments.subnets:
+        subnets = [each for each in ",".join(arguments.subnets).split(",") if each]
+        yield account.look_network(clients["ec2"], vpc=arguments.vpc, subnets=subnets)
 
 
 def _read(file: str) -> Looked:
@@ -222,29 +234,6 @@ def _conversion(file: str) -> str:
         f"Convert it: yq -o=json . {name or '-'} | stepout doctor -, or, with PyYAML: {_FROM_YAML}{given} | "
         "stepout doctor -. What CloudFormation fills in (!Sub, !GetAtt) must be filled in before."
     )
-
-
-def _live(arguments: argparse.Namespace) -> list[Callable[[], Looked]]:
-    """Return what is to be asked; nothing that needs boto3 is imported where nothing is."""
-    from stepout.doctor import account as doctor_live
-
-    clients = _Clients()
-    looks: list[Callable[[], Looked]] = []
-    for service, names, look in (
-        ("stepfunctions", arguments.state_machine, doctor_live.look_state_machine),
-        ("ecs", arguments.task_definition, doctor_live.look_task_definition),
-        ("s3", arguments.bucket, doctor_live.look_bucket),
-    ):
-        looks += [partial(_looked, look, clients, service, name) for name in names]
-    looks += [partial(_probed, url) for url in arguments.probe]
-    if arguments.vpc or arguments.subnets:
-        chosen = {"vpc": arguments.vpc, "subnets": [each for each in ",".join(arguments.subnets).split(",") if each]}
-        looks.append(lambda: doctor_live.look_network(clients["ec2"], **chosen))
-    return looks
-
-
-def _looked(look: Callable[[Any, str], Looked], clients: dict[str, Any], service: str, name: str) -> Looked:
-    return look(clients[service], name)
 
 
 def _probed(url: str) -> Looked:
