@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from stepout.asl.services import KINDS, OVERRIDES_LIMIT, ServiceKind, activity_arn, overrides_size, room_beside
 from stepout.asl.variables import StateOptions, allowed_places, output_url, own_place, render
 from stepout.schemas import errors
-from stepout.schemas.errors import ConfigurationError
+from stepout.schemas.errors import ConfigurationError, StepoutError, TaskInterrupted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,15 +24,16 @@ _TIMEOUTS = ("States.HeartbeatTimeout", "States.Timeout")
 _PLACEHOLDER = re.compile(r"\$\{(\w+)\}")
 
 
-def _retryable() -> list[type[BaseException]]:
-    found = [value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, BaseException)]
-    return [each for each in found if getattr(each, "retryable", False) is True or each is errors.TaskInterrupted]
+_RETRYABLE_ERRORS = [
+    value
+    for value in vars(errors).values()
+    if isinstance(value, type) and issubclass(value, StepoutError) and value.retryable is True
+]
 
-
-RETRYABLE = tuple(sorted(str(vars(each)["error_name"]) for each in _retryable()))
+RETRYABLE = tuple(sorted([*(each.error_name for each in _RETRYABLE_ERRORS), TaskInterrupted.error_name]))
 """Our errors after which trying again may help, as Step Functions sees them."""
 
-_LAMBDA_RETRYABLE = tuple(sorted(each.__name__ for each in _retryable() if issubclass(each, Exception)))
+_LAMBDA_RETRYABLE = tuple(sorted(each.__name__ for each in _RETRYABLE_ERRORS))
 """The same, as Lambda names what a function raises: by the class."""
 
 
