@@ -1,4 +1,4 @@
-"""Policies for whoever takes part: the actions that the code calls, on as little as IAM can name. Pure.
+"""Policies for each role that takes part: the actions that the code calls, on as little as IAM can name. Pure.
 
 Which actions know resources, and of which type, is in the Service Authorization Reference
 (https://docs.aws.amazon.com/service-authorization/latest/reference/). ``states:SendTask*`` and ``batch:DescribeJobs``
@@ -22,11 +22,9 @@ _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]|\$\{\w+\}")
 
 _ARN = re.compile(r"arn:[^:]*:(?P<service>[^:]*):.*|\$\{\w+\.Arn\}", re.DOTALL)
 _NAME = re.compile(r"(?:[\w./-]|\$\{[\w:]+\})+(?::\w+)?")  # a revision or an alias may follow
-_WHERE = {
-    "partition": re.compile(r"aws(?:-[a-z]+)*"),
-    "region": re.compile(r"[a-z]{2,}(?:-[a-z]+)+-\d{1,2}"),
-    "account": re.compile(r"\d{12}"),
-}
+_PARTITION = re.compile(r"aws(?:-[a-z]+)*")
+_REGION = re.compile(r"[a-z]{2,}(?:-[a-z]+)+-\d{1,2}")
+_ACCOUNT = re.compile(r"\d{12}")
 _DIRECTORY_BUCKET: Final = "--x-s3"
 
 _SEND_TASK: Final = ("states:SendTaskFailure", "states:SendTaskHeartbeat", "states:SendTaskSuccess")
@@ -90,11 +88,13 @@ class Scope:
 
     def __post_init__(self) -> None:
         """Check what would make an ARN of nothing."""
-        for name, form in _WHERE.items():
-            value = getattr(self, name)
+        for name, value, form, example in (
+            ("partition", self.partition, _PARTITION, "aws-cn"),
+            ("region", self.region, _REGION, "eu-west-1"),
+            ("account", self.account, _ACCOUNT, "123456789012"),
+        ):
             if "${" not in value and not form.fullmatch(value):
-                example = {"partition": "aws-cn", "region": "eu-west-1", "account": "123456789012"}[name]
-                raise ConfigurationError(f"--{name} {value!r} is none: expected something like {example}")
+                raise ConfigurationError(f"--{name} {value!r} is invalid: expected something like {example}")
 
     def arn(self, service: str, resource: str) -> str:
         """Return the ARN of something in this account and region."""
@@ -248,7 +248,7 @@ def _relay(scope: Scope) -> list[dict[str, Any]]:
 
 def _watcher(scope: Scope) -> list[dict[str, Any]]:
     found = [
-        # A heartbeat asks whether anybody still waits.
+        # A heartbeat asks whether the state still waits.
         _statement("ReportSilentDeaths", ("states:SendTaskFailure", "states:SendTaskHeartbeat"), "*"),
         _statement("LookForToken", ("ecs:DescribeTasks",), _ecs_tasks(scope)),
     ]
@@ -368,7 +368,7 @@ def _machine(scope: Scope) -> list[dict[str, Any]]:
 
 ROLES: dict[str, tuple[str, Callable[[Scope], list[dict[str, Any]]]]] = {
     "producer": ("the task role of a container that writes artifacts and reports", _producer),
-    "consumer": ("whoever resolves an output: a Lambda, a container", _consumer),
+    "consumer": ("a program that resolves an output: a Lambda, a container", _consumer),
     "relay": ("the Lambda stepout.callbacks.relay.handler", _relay),
     "watcher": ("the Lambda stepout.callbacks.ecs_watch.handler", _watcher),
     "worker": ("`stepout worker`, its commands included", _worker),
@@ -385,7 +385,7 @@ def policy(role: str, scope: Scope) -> dict[str, Any]:
         scope: What it is narrowed to.
 
     Raises:
-        ConfigurationError: A name is none, or the role needs no IAM action.
+        ConfigurationError: A name is invalid, or the role needs no IAM action.
 
     Examples:
         >>> found = policy("relay", Scope(queue="reports", region="eu-west-1", account="123456789012"))

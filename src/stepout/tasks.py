@@ -81,7 +81,7 @@ class OpenTask(Task):
 
     @property
     def input(self) -> Any:
-        """The task's input: JSON from ``STEPOUT_INPUT`` or ``open_task(input=…)``; ``None`` where there is none.
+        """The task's input: JSON from ``STEPOUT_INPUT`` or ``open_task(input=…)``; ``None`` without an input.
 
         An input that is one document, and holds no other, is what the document names: a task output (or the URL of
         one, ``s3://…`` or ``dynamodb://…``, as pull mode writes it) its ``Output``, a pointer its ``Artifact``; but a
@@ -100,7 +100,7 @@ class OpenTask(Task):
             StoreError: What it points to is missing, denied, changed, expired, over 64 MiB, or unreachable.
             IntegrityError: The bytes are not those that were written.
         """
-        self._awaits_entry = False  # somebody wanted this alone, as tests and tools do
+        self._awaits_entry = False  # a caller wanted this alone, as tests and tools do
         return self._read_input.read()
 
     def __del__(self) -> None:

@@ -12,7 +12,7 @@ _COLUMNS = ("dep_delay", "arr_delay", "gained", "speed")
 
 
 def handler(event: dict[str, Any], context: object) -> dict[str, Any]:  # noqa: ARG001 - Lambda's signature
-    """Return figures that only somebody who read the files can know.
+    """Return figures that only a reader of the files can know.
 
     What may be read comes from the function's own ``STEPOUT_ALLOW``, never from the event.
     """
