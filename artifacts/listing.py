@@ -83,7 +83,7 @@ def _entry(file: Any, location: str, url: str) -> Entry:
     try:
         entry = Entry(path, Pointer.from_dict(file.get("pointer")))
     except InvalidDocumentError as error:
-        raise _invalid(url, [Problem(place + p.location[1:], p.kind, p.message) for p in error.problems]) from error
+        raise _invalid(url, [each.below(place) for each in error.problems]) from error
     if is_directory(entry.pointer):
         raise _invalid(url, [Problem(place, "unexpected", "is a listing itself; no listing leads to another")])
     return entry

@@ -1,43 +1,32 @@
 """From a document to its artifacts: the consumer's front door. The document is untrusted input.
 
-``interop`` and ``result_writer`` are imported where they are needed: most documents hold nothing of others, and a
+``foreign`` and ``result_writer`` are imported where they are needed: most documents hold nothing of others, and a
 Lambda pays for every module when it starts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, TypeGuard
 
-from stepout.artifacts import allow as allow_list
-from stepout.artifacts.reading.access import (
-    DOCUMENT_LIMIT,
-    Access,
-    Verify,
-    checked_client,
-    checked_limit,
-    checked_owner,
-    checked_verify,
-)
-from stepout.artifacts.reading.artifact import Artifact
-from stepout.artifacts.reading.budget import ReadBudget, Spending
+from stepout.artifacts.reading.access import DOCUMENT_LIMIT, access_from
+from stepout.artifacts.reading.artifact import Artifact, make_artifact
 from stepout.artifacts.reading.output import Output, make_output
-from stepout.artifacts.reading.resolved import Resolved, gathered, make_foreign, make_one, read_pointer
-from stepout.artifacts.s3.clients import checked_payer, payer_from_env
+from stepout.artifacts.reading.resolved import Resolved, gathered, make_foreign, make_one
 from stepout.schemas.array import checked_count
 from stepout.schemas.errors import ConfigurationError, InvalidDocumentError
 from stepout.schemas.output import TaskOutput
 from stepout.schemas.pointer import Pointer
 from stepout.schemas.problems import Problem, invalid_document
-from stepout.schemas.search.locate import (
-    survey,
-)
+from stepout.schemas.search.locate import survey
 from stepout.schemas.text.foreign_text import logger
 from stepout.schemas.text.json_value import plain_copy
 
 if TYPE_CHECKING:
-    from stepout.artifacts.allow import Allowed, AnyBucket
+    from collections.abc import Iterator
+    from typing import Unpack
+
+    from stepout.artifacts.reading.access import Access, ReadOptions, Verify
     from stepout.artifacts.reading.foreign import ForeignReference
     from stepout.artifacts.reading.result_writer import ChildResult
     from stepout.schemas.contract import Contract
@@ -49,19 +38,14 @@ _log = logger("stepout.artifacts.resolve")
 _OTHER: Final = {"output": "a task output: use resolve_output", "pointer": "a pointer: use resolve_artifact"}
 
 
-def resolve_output(  # noqa: PLR0913 - keyword-only, each with its own meaning
+def resolve_output(
     document: object,
     *,
-    allow: Iterable[str | AnyBucket] | AnyBucket | Allowed | None = None,
-    client: Any = None,
     verify: Verify = True,
-    max_size: int | None = None,
-    expected_bucket_owner: str | None = None,
-    request_payer: str | None = None,
-    budget: ReadBudget | None = None,
     contract: Contract | None = None,
     execution: str | None = None,
     state: str | None = None,
+    **options: Unpack[ReadOptions],
 ) -> Output:
     """Resolve a task output to its artifacts and its result.
 
@@ -102,7 +86,7 @@ def resolve_output(  # noqa: PLR0913 - keyword-only, each with its own meaning
         StoreError: A spilled document, or that of the URL, is missing, denied, changed, or unreachable.
         IntegrityError: A spilled document is not what was written.
     """
-    access = _access(allow, client, verify, max_size, expected_bucket_owner, request_payer, budget)
+    access = access_from(verify=verify, **options)
     value, kind, location = _one(document, access, follow=True, execution=execution, state=state)
     if kind != "output":
         raise _wrong_kind(kind, location)
@@ -113,77 +97,59 @@ def resolve_output(  # noqa: PLR0913 - keyword-only, each with its own meaning
     return output
 
 
-def resolve_artifact(  # noqa: PLR0913 - as above
+def resolve_artifact(
     document: object,
     *,
-    allow: Iterable[str | AnyBucket] | AnyBucket | Allowed | None = None,
-    client: Any = None,
     verify: Verify = True,
-    max_size: int | None = None,
-    expected_bucket_owner: str | None = None,
-    request_payer: str | None = None,
-    budget: ReadBudget | None = None,
+    **options: Unpack[ReadOptions],
 ) -> Artifact:
     """Resolve a pointer to its artifact; nothing is requested before the first read.
 
     Args:
         document: A pointer; JSON that contains exactly one and no task output; or a reference of middy-store or the SQS
             extended client, which is described by one HEAD and becomes a ``ForeignArtifact``.
-        allow: As for ``resolve_output``.
-        client: As for ``resolve_output``.
         verify: As for ``resolve_output``.
-        max_size: As for ``resolve_output``.
-        expected_bucket_owner: As for ``resolve_output``.
-        request_payer: As for ``resolve_output``.
-        budget: As for ``resolve_output``.
+        options: As for ``resolve_output``: ``allow``, ``client``, ``max_size``, ``expected_bucket_owner``,
+            ``request_payer``, ``budget``.
 
     Raises:
         InvalidDocumentError: There is no pointer, there are several, it is invalid, or it is a task output.
         ConfigurationError: No allow-list was given.
         NotAllowedError: It points outside the allow-list.
     """
-    access = _access(allow, client, verify, max_size, expected_bucket_owner, request_payer, budget)
+    access = access_from(verify=verify, **options)
     value, kind, location = _one(document, access, follow=False)
     if not isinstance(value, dict):
         return make_foreign(access, value)
     if kind != "pointer":
         raise _wrong_kind(kind, location)
-    return Artifact(read_pointer(value, location), access)
+    return make_artifact(value, access, location)
 
 
-def resolve(  # noqa: PLR0913 - as above
+def resolve(
     document: object,
     *,
-    allow: Iterable[str | AnyBucket] | AnyBucket | Allowed | None = None,
-    client: Any = None,
     verify: Verify = True,
-    max_size: int | None = None,
-    expected_bucket_owner: str | None = None,
-    request_payer: str | None = None,
-    budget: ReadBudget | None = None,
     execution: str | None = None,
     state: str | None = None,
+    **options: Unpack[ReadOptions],
 ) -> Output | Artifact:
     """Resolve whatever a document is: exactly one task output, or else exactly one pointer or foreign reference.
 
     Args:
         document: As for ``resolve_output`` and ``resolve_artifact``.
-        allow: As for ``resolve_output``.
-        client: As for ``resolve_output``.
         verify: As for ``resolve_output``.
-        max_size: As for ``resolve_output``.
-        expected_bucket_owner: As for ``resolve_output``.
-        request_payer: As for ``resolve_output``.
-        budget: As for ``resolve_output``.
         execution: As for ``resolve_output``; a lone pointer does not say who made it, and is refused.
         state: As for ``execution``.
+        options: As for ``resolve_output``: ``allow``, ``client``, ``max_size``, ``expected_bucket_owner``,
+            ``request_payer``, ``budget``.
 
     Raises:
         InvalidDocumentError: There is neither, there are several, it is invalid, or another execution's.
         TaskFailedError: As for ``resolve_output``.
         StoreError: As for ``resolve_output``.
     """
-    access = _access(allow, client, verify, max_size, expected_bucket_owner, request_payer, budget)
+    access = access_from(verify=verify, **options)
     value, kind, location = _one(document, access, follow=False, execution=execution, state=state)
     if kind != "output" and (execution is not None or state is not None):
         raise _wrong_kind(kind, location, "a pointer, which does not say whose it is: leave out execution= and state=")
@@ -195,19 +161,14 @@ def resolve(  # noqa: PLR0913 - as above
     return made
 
 
-def resolve_all(  # noqa: PLR0913 - as above
+def resolve_all(
     document: object,
     *,
-    allow: Iterable[str | AnyBucket] | AnyBucket | Allowed | None = None,
-    client: Any = None,
     verify: Verify = True,
-    max_size: int | None = None,
-    expected_bucket_owner: str | None = None,
-    request_payer: str | None = None,
-    budget: ReadBudget | None = None,
     count: int | None = None,
     execution: str | None = None,
     state: str | None = None,
+    **options: Unpack[ReadOptions],
 ) -> Resolved:
     """Resolve every task output, pointer and foreign reference in a document, such as the results of a Map state.
 
@@ -221,17 +182,13 @@ def resolve_all(  # noqa: PLR0913 - as above
         document: JSON (a value, text or bytes), what ``resolve`` returned, or the URL of a task's outcome; with
             ``count``, the URL that an array job was given, whose children wrote to ``{index}`` in it, or behind a slash
             at its end.
-        allow: As for ``resolve_output``.
-        client: As for ``resolve_output``.
         verify: As for ``resolve_output``.
-        max_size: As for ``resolve_output``.
-        expected_bucket_owner: As for ``resolve_output``.
-        request_payer: As for ``resolve_output``.
-        budget: As for ``resolve_output``; each child of an array job is a document with a budget of its own.
         count: How many children an array job has (Batch's ``ArrayProperties.Size``, Kubernetes' ``completions``). Their
             outputs are at ``$[0]``, ``$[1]`` and so on, all of them, or it is an error.
         execution: As for ``resolve_output``; for a URL only.
         state: As for ``resolve_output``; for a URL only.
+        options: The other keywords of ``resolve_output``; each child of an array job is a document with a ``budget`` of
+            its own.
 
     Returns:
         What was found by location, such as ``$.results[3]``, in the document's order; empty if there is nothing. Its
@@ -244,7 +201,7 @@ def resolve_all(  # noqa: PLR0913 - as above
         NotAllowedError: One of them points outside the allow-list.
         StoreError: As for ``resolve_output``.
     """
-    access = _access(allow, client, verify, max_size, expected_bucket_owner, request_payer, budget)
+    access = access_from(verify=verify, **options)
     if count is not None or execution is not None or state is not None:
         resolved = _of_url(document, count, access, execution, state)
     else:
@@ -254,26 +211,16 @@ def resolve_all(  # noqa: PLR0913 - as above
     return resolved
 
 
-def read_result_writer(  # noqa: PLR0913 - as above
+def read_result_writer(
     document: object,
-    *,
-    allow: Iterable[str | AnyBucket] | AnyBucket | Allowed | None = None,
-    client: Any = None,
-    max_size: int | None = None,
-    expected_bucket_owner: str | None = None,
-    request_payer: str | None = None,
-    budget: ReadBudget | None = None,
+    **options: Unpack[ReadOptions],
 ) -> Iterator[ChildResult]:
     """Read the results of a Distributed Map's children, failed ones included, one result file at a time.
 
     Args:
         document: JSON with exactly one ``ResultWriterDetails``, which is what the Map state returns.
-        allow: As for ``resolve_output``; it has to hold the manifest and the result files.
-        client: As for ``resolve_output``.
-        max_size: The largest result file that is read, in bytes.
-        expected_bucket_owner: As for ``resolve_output``.
-        request_payer: As for ``resolve_output``.
-        budget: As for ``resolve_output``.
+        options: The keywords of ``resolve_output`` but ``verify``; ``allow`` has to hold the manifest and the result
+            files, and ``max_size`` is the largest result file that is read, in bytes.
 
     Yields:
         Each child, whose ``output`` can be resolved in its turn.
@@ -286,7 +233,7 @@ def read_result_writer(  # noqa: PLR0913 - as above
     from stepout.artifacts.reading.foreign import find_references, opened_texts
     from stepout.artifacts.reading.result_writer import children_of
 
-    access = _access(allow, client, True, max_size, expected_bucket_owner, request_payer, budget)
+    access = access_from(verify=True, **options)
     value = opened_texts(_value(document, access))
     found = [each for each in find_references(value) if each.kind == "result-writer"]
     if len(found) != 1:
@@ -295,29 +242,6 @@ def read_result_writer(  # noqa: PLR0913 - as above
 
 
 # Inside -----------------------------------------------------------------------------------------------------------
-
-
-def _access(  # noqa: PLR0913, PLR0917 - the settings that every function here takes
-    allow: Any,
-    client: Any,
-    verify: Verify,
-    max_size: int | None,
-    owner: str | None,
-    payer: str | None,
-    budget: ReadBudget | None,
-) -> Access:
-    if not isinstance(budget, ReadBudget | None):
-        raise ConfigurationError(f"budget= is a {type(budget).__name__}: expected a ReadBudget, or None")
-    return Access(
-        allowed=allow_list.from_env() if allow is None else allow_list.allowed_from(allow),
-        client=checked_client(client),
-        verify=checked_verify(verify),
-        max_size=None if max_size is None else checked_limit("max_size", max_size),
-        expected_bucket_owner=checked_owner(owner),
-        request_payer=checked_payer(payer) or payer_from_env(),
-        budget=budget,
-        spending=Spending(budget or ReadBudget()),
-    )
 
 
 def _value(document: object, access: Access, **run: str | None) -> Any:
@@ -354,7 +278,7 @@ def _of_url(document: object, count: int | None, access: Access, execution: str 
     outcomes = Outcomes(execution=execution, state=state)
 
     def resolve_one(url: str) -> Resolved:
-        own = replace(access, spending=Spending(access.budget or ReadBudget()))
+        own = access.with_own_spending()
         found = gathered(outcomes.read(url, own), own)
         output = found.get("$")
         if not isinstance(output, Output):

@@ -33,6 +33,14 @@ class Problem:
     def __str__(self) -> str:
         return f"{self.location}: {self.message}"
 
+    def below(self, location: str) -> Problem:
+        """Return the same problem as one of a larger value, in which the document lies at ``location``.
+
+        >>> Problem("$.size", "missing", "is missing").below("$.steps[0]").location
+        '$.steps[0].size'
+        """
+        return Problem(location + self.location[1:], self.kind, self.message)
+
 
 def member(location: str, name: object) -> str:
     """Return the location of the member ``name`` of the object at ``location``.

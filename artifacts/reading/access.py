@@ -4,26 +4,25 @@ from __future__ import annotations
 
 import os
 import re
-import sys
-import threading
 import time
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final, Literal, cast
+from functools import cache
+from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict
 
+from stepout.artifacts.allow import allowed_from
+from stepout.artifacts.allow import from_env as allow_from_env
 from stepout.artifacts.read_limit import read_limit
-from stepout.artifacts.reading.budget import ReadBudget, Spending
-from stepout.artifacts.s3.clients import make_client, profile_from_env, store_for
+from stepout.artifacts.reading.bucket_stores import BucketStores
+from stepout.artifacts.reading.budget import USUAL_BUDGET, ReadBudget, Spending
+from stepout.artifacts.s3.clients import checked_payer
 from stepout.schemas.errors import ConfigurationError
-from stepout.schemas.runtime.process import PerProcess, renew_after_fork
-from stepout.schemas.runtime.s3_profile import profile_words_from
+from stepout.schemas.runtime.s3_profile import payer_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
-    from stepout.artifacts.allow import Allowed
-    from stepout.artifacts.store import Store
-    from stepout.schemas.pointer import Pointer
+    from stepout.artifacts.allow import Allowed, AnyBucket
 
 
 Verify = bool | Literal["sha256", "pinned"]
@@ -43,117 +42,97 @@ def _random() -> float:
     return random.random()  # noqa: S311 - a delay
 
 
+class ReadOptions(TypedDict, total=False):
+    """The keywords that every ``resolve…`` function takes; ``resolve_output`` says what each of them means."""
+
+    allow: Iterable[str | AnyBucket] | AnyBucket | Allowed | None
+    client: Any
+    max_size: int | None
+    expected_bucket_owner: str | None
+    request_payer: str | None
+    budget: ReadBudget | None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Access:
     """What a consumer may read and how; nothing in it comes from a document.
 
     Attributes:
         allowed: The allow-list.
-        client: A boto3 S3 client, a ``Store``, or ``None`` for a client of our own.
-        expected_bucket_owner: The account that must own every bucket, 12 digits.
-        request_payer: ``"requester"`` for buckets whose readers pay.
+        stores: Where each bucket is read.
         verify: What a whole read is held against.
-        max_size: The most that a read into memory may take, in bytes; ``None``: what ``read_limit`` says.
+        max_size: The most that a read into memory may take, in bytes; ``None``: what ``granted`` says.
+        granted: Returns where a read into memory stops, in bytes, where nobody said; looked up once, if it is asked.
         budget: What may be fetched on a document's word; ``None``: the usual.
-        spending: What the resolve that made this has spent of it.
+        spending: Counts what the resolve that made this has spent of it.
         now: The clock, for ``expiresAt``.
         sleep: Waits between tries to take up a broken download.
         jitter: A random number between 0 and 1 for those waits.
     """
 
     allowed: Allowed
-    client: Any = None
-    expected_bucket_owner: str | None = None
-    request_payer: str | None = None
+    stores: BucketStores = field(default_factory=BucketStores, compare=False)
     verify: Verify = True
     max_size: int | None = None
+    granted: Callable[[], int] = field(default_factory=lambda: cache(read_limit), compare=False)
     budget: ReadBudget | None = None
-    spending: Spending = field(default_factory=lambda: Spending(ReadBudget()), compare=False)
+    spending: Spending = field(default_factory=lambda: Spending(USUAL_BUDGET), compare=False)
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     sleep: Callable[[float], None] = time.sleep
     jitter: Callable[[], float] = _random
-    _limits: list[int] = field(default_factory=list, repr=False, compare=False)
-    _own: list[PerProcess[Any]] = field(default_factory=list, repr=False, compare=False)
-    _stores: dict[str, Store] = field(default_factory=dict, repr=False, compare=False)
-    _settled: dict[str, Store] = field(default_factory=dict, repr=False, compare=False)
-    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 
-    def __post_init__(self) -> None:
-        renew_after_fork(self)
-
-    def renew(self) -> None:
-        """In a forked child, take a new lock; what is connected renews itself."""
-        object.__setattr__(self, "_lock", threading.Lock())
-
-    def store(self, bucket: str) -> Store:
-        """Return the store for a bucket; each is made once, so that its client and connections are shared.
-
-        Without a client, and before botocore is imported, it may be one that reads small objects without (``cold``).
-        """
-        with self._lock:  # many threads may read their first artifact at once
-            if bucket not in self._stores:
-                self._stores[bucket] = self._cold_store(bucket) or self._ordinary_store(bucket)
-            return self._stores[bucket]
-
-    def _cold_store(self, bucket: str) -> Store | None:
-        # The route cannot say whose bucket is expected, nor who pays.
-        told = self.client is not None or self.expected_bucket_owner is not None or self.request_payer is not None
-        if told or "botocore" in sys.modules:
-            return None
-        by_path = profile_words_from(os.environ) != {"aws"}
-        from stepout.artifacts.s3.cold_start import ColdStore, cold_route
-
-        route = cold_route(bucket, by_path=by_path)
-        return None if route is None else cast("Store", ColdStore(bucket, route, lambda: self._settled_store(bucket)))
-
-    def _settled_store(self, bucket: str) -> Store:
-        """Put the ordinary store in a cold one's place."""
-        with self._lock:
-            if bucket not in self._settled:
-                self._settled[bucket] = self._stores[bucket] = self._ordinary_store(bucket)
-            return self._settled[bucket]
-
-    def _ordinary_store(self, bucket: str) -> Store:
-        profile = profile_from_env()
-        if self.client is None and not self._own:
-            # Readers send no payload. Said so, no client is built only to learn whether its endpoint has TLS.
-            own_client = PerProcess(lambda: make_client(profile=profile, sign_payload=True), name="S3 client")
-            own_client.get()
-            self._own.append(own_client)
-        client = self._own[0] if self._own else self.client
-        return store_for(
-            client,
-            bucket,
-            profile=profile,
-            expected_bucket_owner=self.expected_bucket_owner,
-            request_payer=self.request_payer,
-            own=bool(self._own),
-        )
+    @property
+    def limit(self) -> int:
+        """Where a read into memory stops, in bytes."""
+        return self.granted() if self.max_size is None else self.max_size
 
     def spending_of_directory(self) -> Spending:
         """Return what counts one read of a directory: a listing may name one object thousands of times."""
         if self.budget is not None:
             return Spending(self.budget)
-        usual = ReadBudget()
         if self.max_size is None:
-            return Spending(usual)
-        return Spending(replace(usual, bytes=max(1, min(self.max_size, usual.bytes))))
+            return Spending(USUAL_BUDGET)
+        return Spending(replace(USUAL_BUDGET, bytes=max(1, min(self.max_size, USUAL_BUDGET.bytes))))
 
-    @property
-    def limit(self) -> int:
-        """Where a read into memory stops, in bytes; the memory granted is looked up once, and only if it is asked."""
-        if self.max_size is not None:
-            return self.max_size
-        if not self._limits:
-            self._limits.append(read_limit())
-        return self._limits[0]
-
-    def check(self, pointer: Pointer) -> None:
-        """Raise ``NotAllowedError`` unless the pointer's object may be read."""
-        self.allowed.check(pointer.bucket, pointer.key)
+    def with_own_spending(self) -> Access:
+        """Return the same access for another document, which has a budget of its own."""
+        return replace(self, spending=Spending(self.budget or USUAL_BUDGET))
 
 
-def checked_client(client: Any) -> Any:
+def access_from(  # noqa: PLR0913 - the keywords of ``ReadOptions``, each with its own meaning
+    *,
+    allow: Iterable[str | AnyBucket] | AnyBucket | Allowed | None = None,
+    client: Any = None,
+    verify: Verify = True,
+    max_size: int | None = None,
+    expected_bucket_owner: str | None = None,
+    request_payer: str | None = None,
+    budget: ReadBudget | None = None,
+) -> Access:
+    """Return what the keywords of a ``resolve…`` function mean; ``resolve_output`` describes them.
+
+    Raises:
+        ConfigurationError: One of them is invalid, or no allow-list was given.
+    """
+    if not isinstance(budget, ReadBudget | None):
+        raise ConfigurationError(f"budget= is a {type(budget).__name__}: expected a ReadBudget, or None")
+    allowed = allow_from_env() if allow is None else allowed_from(allow)
+    client, verify = _checked_client(client), checked_verify(verify)
+    return Access(
+        allowed=allowed,
+        verify=verify,
+        max_size=None if max_size is None else checked_limit("max_size", max_size),
+        stores=BucketStores(
+            client,
+            expected_bucket_owner=_checked_owner(expected_bucket_owner),
+            request_payer=payer_of(os.environ) if request_payer is None else checked_payer(request_payer),
+        ),
+        budget=budget,
+        spending=Spending(budget or USUAL_BUDGET),
+    )
+
+
+def _checked_client(client: Any) -> Any:
     """Return ``client`` if it can be read through.
 
     Raises:
@@ -168,7 +147,7 @@ def checked_client(client: Any) -> Any:
     raise ConfigurationError(msg)
 
 
-def checked_owner(owner: object) -> str | None:
+def _checked_owner(owner: object) -> str | None:
     """Return ``expected_bucket_owner`` if it is an account's id.
 
     Raises:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 from stepout.artifacts.reading.access import DOCUMENT_LIMIT, Access, Verify, checked_limit, checked_verify
 from stepout.artifacts.reading.pinned_object import ALGORITHMS, PinnedObject, check_cap, drain, read_whole, verifier_for
 from stepout.schemas.errors import ArtifactTooLargeError, ConfigurationError, InvalidDocumentError, UndecodableError
+from stepout.schemas.pointer import Pointer
+from stepout.schemas.problems import invalid_document
 from stepout.schemas.text.foreign_text import shown
 from stepout.schemas.text.json_text import json_memory, load_json
 
@@ -26,7 +28,6 @@ if TYPE_CHECKING:
     from stepout.artifacts.reading.parquet import ParquetRead
     from stepout.artifacts.reading.pinned_object import Verifier
     from stepout.artifacts.transfer.progress import ProgressSetting
-    from stepout.schemas.pointer import Pointer
 
 _TINY: Final = 64 << 10  # within any grant: looking that up takes longer than a small read should
 _SMALL: Final = 1 << 20  # what is smaller takes no memory that matters, however it is written: not worth counting
@@ -338,9 +339,9 @@ class Artifact:
         """
         from stepout.artifacts.reading.filesystem import fsspec_path
 
-        store = self._access.store(self.pointer.bucket)
+        store = self._access.stores.of(self.pointer.bucket)
         place = {name: getattr(store, name, None) for name in ("endpoint_url", "region")}
-        if self._access.request_payer is not None:
+        if self._access.stores.request_payer is not None:
             place["requester_pays"] = True
         return fsspec_path(self.pointer, **{**place, **options})
 
@@ -356,7 +357,7 @@ class Artifact:
         if isinstance(seconds, bool) or not isinstance(seconds, int) or not 1 <= seconds <= LONGEST_PRESIGN:
             msg = f"seconds={seconds!r}: expected 1 to {LONGEST_PRESIGN:,}"
             raise ConfigurationError(msg)
-        store = self._access.store(self.pointer.bucket)
+        store = self._access.stores.of(self.pointer.bucket)
         return store.presign(self.pointer.key, version_id=self.pointer.version_id, seconds=seconds)
 
     # Inside -------------------------------------------------------------------------------------------------------
@@ -405,7 +406,7 @@ class Artifact:
         check_cap(self.pointer, DOCUMENT_LIMIT, instead="a listing of this size is not read")
         entries = parse_listing(read_whole(self._source, self._verifier()), self.url)
         for entry in entries:
-            self._access.check(entry.pointer)
+            self._access.allowed.check(entry.pointer.bucket, entry.pointer.key)
         size = sum(entry.pointer.size for entry in entries) if whole else 0
         self._access.spending_of_directory().take(self.url, entries=len(entries), size=size)
         return entries
@@ -427,6 +428,26 @@ class Artifact:
             verify=self._access.verify if verify is None else checked_verify(verify),
             max_size=self._limit(max_size),
         )
+
+
+def make_artifact(value: object, access: Access, location: str = "$", *, name: str | None = None) -> Artifact:
+    """Parse a pointer to its artifact.
+
+    Args:
+        value: Parsed JSON.
+        access: How it is read.
+        location: Where it was found, for messages.
+        name: As for ``Artifact``.
+
+    Raises:
+        InvalidDocumentError: It is invalid; ``problems`` says where it lies in the whole value.
+        NotAllowedError: The allow-list does not hold the object.
+    """
+    try:
+        pointer = Pointer.from_dict(value)
+    except InvalidDocumentError as error:
+        raise invalid_document("the pointer", [each.below(location) for each in error.problems]) from None
+    return Artifact(pointer, access, name)
 
 
 def _text_memory(data: bytes, encoding: str) -> int:

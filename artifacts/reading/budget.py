@@ -44,6 +44,10 @@ class ReadBudget:
                 raise ConfigurationError(f"ReadBudget({name}={value!r}): expected a whole number, 1 or more")
 
 
+USUAL_BUDGET: Final = ReadBudget()
+"""What may be spent where nobody passed a budget."""
+
+
 class Spending:
     """How much of a budget one resolve, or one read of a directory, has spent.
 

@@ -243,7 +243,7 @@ class _Opening:
         except InvalidDocumentError as error:
             if not any(problem.kind in _TOLD for problem in error.problems) and not _is_marked_json(text):
                 return text
-            problems = [Problem(location + each.location[1:], each.kind, each.message) for each in error.problems]
+            problems = [each.below(location) for each in error.problems]
             raise invalid_document("a text in the value", problems) from None
 
     def _charge(self, text: str, location: str) -> None:
@@ -277,7 +277,7 @@ def describe(access: Access, reference: ForeignReference) -> Pointer:
     """
     access.allowed.check(reference.bucket, reference.key)
     access.spending.take(f"s3://{reference.bucket}/{reference.key}", requests=1)
-    info = access.store(reference.bucket).head(reference.key)
+    info = access.stores.of(reference.bucket).head(reference.key)
     return Pointer(
         bucket=reference.bucket,
         key=reference.key,

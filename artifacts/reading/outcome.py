@@ -170,7 +170,7 @@ def _failures(access: Access, bucket: str, key: str) -> list[str]:
     """Return the keys of the failures that may be read, the newest last."""
     found = [
         (modified, name)
-        for name, modified in access.store(bucket).listing(failure_prefix(key))
+        for name, modified in access.stores.of(bucket).listing(failure_prefix(key))
         if is_failure_key(name, key)
     ]
     for _, name in found:
@@ -180,7 +180,7 @@ def _failures(access: Access, bucket: str, key: str) -> list[str]:
 
 def _children(access: Access, bucket: str, key: str) -> int:
     """Return how many children of an array job are seen to have reported below a URL; only keys are looked at."""
-    found = (child_in(name[len(key) :]) for name, _ in access.store(bucket).listing(f"{key}/"))
+    found = (child_in(name[len(key) :]) for name, _ in access.stores.of(bucket).listing(f"{key}/"))
     return len({index for index in found if index is not None})
 
 

@@ -39,7 +39,7 @@ class Output(Mapping[str, Artifact]):
         }
         self._result: Mapping[str, Any] | None = None
         if isinstance(document.result, Pointer):
-            access.check(document.result)
+            access.allowed.check(document.result.bucket, document.result.key)
 
     def __getitem__(self, name: str) -> Artifact:
         try:
@@ -158,7 +158,7 @@ def make_output(value: object, access: Access, location: str = "$") -> Output:
     try:
         document = TaskOutput.from_dict(_without_merged(value))
     except InvalidDocumentError as error:
-        problems = [Problem(location + each.location[1:], each.kind, each.message) for each in error.problems]
+        problems = [each.below(location) for each in error.problems]
         raise invalid_document("the task output", problems) from None
     if document.manifest is not None:
         whole = _whole(document.manifest, access, location)
@@ -199,7 +199,7 @@ def _is_found(value: object) -> bool:
 
 def _whole(pointer: Pointer, access: Access, location: str) -> TaskOutput:
     """Read the document that a manifest stands for."""
-    access.check(pointer)
+    access.allowed.check(pointer.bucket, pointer.key)
     access.spending.take(pointer.url, requests=1, size=pointer.size)
     value = _read_spilled(pointer, access)
     whole = TaskOutput.from_dict(value, manifest_allowed=False)

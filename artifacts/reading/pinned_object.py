@@ -152,7 +152,7 @@ class PinnedObject:
     """
 
     def __init__(self, access: Access, pointer: Pointer) -> None:
-        access.check(pointer)
+        access.allowed.check(pointer.bucket, pointer.key)
         self.access = access
         self.pointer = pointer
         self._etag = pointer.etag if pointer.version_id is None else None
@@ -170,7 +170,7 @@ class PinnedObject:
             SizeMismatchError: The object has another size than the pointer says; its body was not read.
         """
         pointer = self.pointer
-        store = self.access.store(pointer.bucket)
+        store = self.access.stores.of(pointer.bucket)
         try:
             body = self._open(store, start, stop)
         except (ArtifactNotFoundError, AccessDeniedError) as error:

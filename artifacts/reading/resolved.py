@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from stepout.artifacts.reading.artifact import Artifact, ForeignArtifact
+from stepout.artifacts.reading.artifact import Artifact, ForeignArtifact, make_artifact
 from stepout.artifacts.reading.output import Output, make_output
 from stepout.schemas.errors import InvalidDocumentError, NotAllowedError
-from stepout.schemas.pointer import Pointer
 from stepout.schemas.problems import Problem, invalid_document
 from stepout.schemas.search.locate import check_version, find_documents, find_failures
 from stepout.schemas.text.foreign_text import logger
@@ -107,16 +106,7 @@ def make_one(value: Any, kind: DocumentKind, location: str, access: Access) -> O
     """Return what a document is to its reader."""
     if kind == "output":
         return make_output(value, access, location)
-    return Artifact(read_pointer(value, location), access)
-
-
-def read_pointer(value: Any, location: str) -> Pointer:
-    """Return a pointer; an error says where in the value it lies."""
-    try:
-        return Pointer.from_dict(value)
-    except InvalidDocumentError as error:
-        problems = [Problem(location + each.location[1:], each.kind, each.message) for each in error.problems]
-        raise invalid_document("the pointer", problems) from None
+    return make_artifact(value, access, location)
 
 
 def make_foreign(access: Access, reference: ForeignReference) -> ForeignArtifact:

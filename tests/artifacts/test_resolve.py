@@ -345,8 +345,7 @@ def test_settings_that_cannot_be_meant_are_told_at_once(output: TaskOutput, sett
 
 def test_one_client_of_our_own_serves_every_bucket(monkeypatch: pytest.MonkeyPatch) -> None:
     """client=None builds a client when the first request needs one, and only one."""
-    from stepout.artifacts.allow import allowed_from
-    from stepout.artifacts.reading.access import Access
+    from stepout.artifacts.reading.bucket_stores import BucketStores
 
     for name, value in {
         "AWS_ACCESS_KEY_ID": "x",
@@ -355,9 +354,9 @@ def test_one_client_of_our_own_serves_every_bucket(monkeypatch: pytest.MonkeyPat
         "AWS_DEFAULT_REGION": "eu-west-1",
     }.items():
         monkeypatch.setenv(name, value)
-    access = Access(allowed=allowed_from(ANY_BUCKET), expected_bucket_owner="123456789012")
-    one, two = access.store("bucket-one"), access.store("bucket-two")
-    assert access.store("bucket-one") is one
+    stores = BucketStores(expected_bucket_owner="123456789012")
+    one, two = stores.of("bucket-one"), stores.of("bucket-two")
+    assert stores.of("bucket-one") is one
     assert one._client is two._client  # type: ignore[attr-defined]
     assert one._common["ExpectedBucketOwner"] == "123456789012"  # type: ignore[attr-defined]
 
@@ -373,7 +372,7 @@ def test_threads_that_read_first_at_once_share_one_client(monkeypatch: pytest.Mo
             met.wait(0.5)  # passes at once if a second thread gets here
         return shelf.store
 
-    monkeypatch.setattr("stepout.artifacts.reading.access.make_client", make_client)
+    monkeypatch.setattr("stepout.artifacts.reading.bucket_stores.make_client", make_client)
     artifact = resolve_artifact(shelf.put(b"bytes"), allow=ALLOW)
     with ThreadPoolExecutor(4) as threads:
         reads = [threads.submit(artifact.read_bytes) for _ in range(4)]

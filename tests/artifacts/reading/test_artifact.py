@@ -18,6 +18,7 @@ from stepout.artifacts.checksums import crc_of
 from stepout.artifacts.memory import MemoryStore
 from stepout.artifacts.reading.access import Access
 from stepout.artifacts.reading.artifact import Artifact
+from stepout.artifacts.reading.bucket_stores import BucketStores
 from stepout.artifacts.reading.pinned_object import reconnect_delay
 from stepout.artifacts.resolve import resolve_artifact
 from stepout.artifacts.store import WriteOptions
@@ -250,7 +251,7 @@ def test_presign_is_short_lived_and_bounded(shelf: Shelf) -> None:
 
 
 def _access(store: Any, waits: list[float]) -> Access:
-    return Access(allowed=allowed_from(ALLOW), client=store, sleep=waits.append, jitter=lambda: 1.0)
+    return Access(allowed=allowed_from(ALLOW), stores=BucketStores(store), sleep=waits.append, jitter=lambda: 1.0)
 
 
 @given(lengths=st.lists(st.one_of(st.integers(0, 400), st.just(-1)), max_size=4))
@@ -331,7 +332,9 @@ def test_the_clock_is_a_parameter(shelf: Shelf) -> None:
     """Whether a pointer has expired is asked of the access's clock."""
     pointer = shelf.put(b"x", expires_at="2026-01-01T00:00:00Z")
     shelf.store.delete(pointer.key)
-    before = Access(allowed=allowed_from(ALLOW), client=shelf.store, now=lambda: datetime(2025, 1, 1, tzinfo=UTC))
+    before = Access(
+        allowed=allowed_from(ALLOW), stores=BucketStores(shelf.store), now=lambda: datetime(2025, 1, 1, tzinfo=UTC)
+    )
     with pytest.raises(ArtifactNotFoundError) as caught:
         Artifact(pointer, before).read_bytes()
     assert not isinstance(caught.value, ArtifactExpiredError)
@@ -367,7 +370,7 @@ def test_foreign_checksums_of_crc32_are_verified() -> None:
     crc = crc_of("crc32", [memoryview(data)])
     store.put("runs/x", [memoryview(data)], checksum={"crc32": crc}, options=WriteOptions())
     pointer = Pointer(bucket="results", key="runs/x", size=len(data), checksum={"crc32": crc})
-    access = Access(allowed=allowed_from(ALLOW), client=store)
+    access = Access(allowed=allowed_from(ALLOW), stores=BucketStores(store))
     assert Artifact(pointer, access).verify() == {"crc32": crc}
     wrong = Pointer(bucket="results", key="runs/x", size=len(data), checksum={"crc32": "00000000"})
     with pytest.raises(ChecksumMismatchError, match="crc32"):

@@ -13,6 +13,7 @@ from stepout.artifacts.allow import allowed_from
 from stepout.artifacts.manager import ArtifactManager
 from stepout.artifacts.reading.access import Access
 from stepout.artifacts.reading.artifact import Artifact
+from stepout.artifacts.reading.bucket_stores import BucketStores
 from stepout.artifacts.resolve import resolve, resolve_artifact, resolve_output
 from stepout.schemas import Pointer, RunIdentity, TaskOutput
 from stepout.schemas.errors import (
@@ -40,7 +41,9 @@ def _put(client: Any, bucket: str, data: bytes = DATA, key: str = "runs/a.bin") 
 
 
 def _artifact(pointer: Pointer, client: Any) -> Artifact:
-    access = Access(allowed=allowed_from([f"s3://{pointer.bucket}/runs/"]), client=client, sleep=lambda _: None)
+    access = Access(
+        allowed=allowed_from([f"s3://{pointer.bucket}/runs/"]), stores=BucketStores(client), sleep=lambda _: None
+    )
     return Artifact(pointer, access)
 
 

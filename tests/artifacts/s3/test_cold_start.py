@@ -21,6 +21,7 @@ from support.wire import Wire, operation
 from stepout.artifacts.allow import ANY_BUCKET, allowed_from
 from stepout.artifacts.reading.access import Access
 from stepout.artifacts.reading.artifact import Artifact
+from stepout.artifacts.reading.bucket_stores import BucketStores
 from stepout.artifacts.s3 import cold_start as cold
 from stepout.artifacts.s3.clients import make_client, store_for
 from stepout.artifacts.s3.cold_start import ColdStore, cold_route
@@ -83,7 +84,7 @@ def _artifact(pointer: Pointer, environ: dict[str, str], client: Any) -> Artifac
     route = cold_route(pointer.bucket, environ=environ)
     assert route is not None
     store = ColdStore(pointer.bucket, route, lambda: S3Store(client, pointer.bucket), cold=lambda: True)
-    access = Access(allowed=allowed_from(ANY_BUCKET), client=client, _stores={pointer.bucket: store})
+    access = Access(allowed=allowed_from(ANY_BUCKET), stores=BucketStores(store))
     return Artifact(pointer, access)
 
 
@@ -226,7 +227,7 @@ def test_errors_are_those_of_the_ordinary_way(
     found = _error(_artifact(pointer, _environ(wire.endpoint), client))
     requests = wire.operations
     assert type(found) is classes.get(case, SizeMismatchError)
-    ordinary = _error(Artifact(pointer, Access(allowed=allowed_from(ANY_BUCKET), client=client)))
+    ordinary = _error(Artifact(pointer, Access(allowed=allowed_from(ANY_BUCKET), stores=BucketStores(client))))
     assert (type(found), str(found)) == (type(ordinary), str(ordinary))
     assert requests == ["GetObject"] * (1 if case == "damaged" else 2)
 
@@ -318,27 +319,28 @@ def fresh(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     for name, value in {**_environ("http://127.0.0.1:9"), "AWS_DEFAULT_REGION": "eu-west-1"}.items():
         monkeypatch.setenv(name, value)
     others = {name: module for name, module in sys.modules.items() if name != "botocore"}
-    monkeypatch.setattr("stepout.artifacts.reading.access.sys", SimpleNamespace(modules=others))
+    monkeypatch.setattr("stepout.artifacts.reading.bucket_stores.sys", SimpleNamespace(modules=others))
     return monkeypatch
 
 
 def _store(**options: Any) -> object:
-    return Access(allowed=allowed_from(ANY_BUCKET), **options).store("results")
+    return BucketStores(**options).of("results")
 
 
 @pytest.mark.usefixtures("fresh")
 def test_an_access_makes_a_client_only_when_it_is_needed() -> None:
     """And one for all of its buckets and threads, which takes the cold store's place."""
-    access = Access(allowed=allowed_from(ANY_BUCKET))
-    first = access.store("results")
+    stores = BucketStores()
+    first = stores.of("results")
     assert isinstance(first, ColdStore)
-    assert isinstance(access.store("others"), ColdStore)
-    assert not access._own
+    assert isinstance(stores.of("others"), ColdStore)
+    assert stores._client is None
     assert first.endpoint_url == "http://127.0.0.1:9"
-    assert isinstance(access.store("results"), S3Store)
-    assert access.store("others").region == "eu-west-1"  # type: ignore[attr-defined]
-    assert len(access._own) == 1
-    assert first._ordinary() is access.store("results")
+    results = stores.of("results")
+    assert isinstance(results, S3Store)
+    assert stores.of("others").region == "eu-west-1"  # type: ignore[attr-defined]
+    assert stores._client.get() is results._client
+    assert first._ordinary() is results
 
 
 @pytest.mark.usefixtures("fresh")
@@ -364,7 +366,7 @@ def test_a_profile_that_nobody_knows_is_an_error_as_ever(fresh: pytest.MonkeyPat
 
 def test_once_botocore_is_loaded_reads_are_ordinary(fresh: pytest.MonkeyPatch) -> None:
     """Whoever imported it may have changed what it does."""
-    fresh.setattr("stepout.artifacts.reading.access.sys", sys)
+    fresh.setattr("stepout.artifacts.reading.bucket_stores.sys", sys)
     assert isinstance(_store(), S3Store)
 
 

@@ -424,8 +424,7 @@ def test_a_cold_read_says_who_pays(monkeypatch: pytest.MonkeyPatch) -> None:
     """A client is made, since the way without one could not say it."""
     import sys
 
-    from stepout.artifacts.allow import allowed_from
-    from stepout.artifacts.reading.access import Access
+    from stepout.artifacts.reading.bucket_stores import BucketStores
 
     monkeypatch.delitem(sys.modules, "botocore", raising=False)
     for name, value in {
@@ -434,8 +433,7 @@ def test_a_cold_read_says_who_pays(monkeypatch: pytest.MonkeyPatch) -> None:
         "AWS_DEFAULT_REGION": "eu-west-1",
     }.items():
         monkeypatch.setenv(name, value)
-    access = Access(allowed=allowed_from(["s3://bucket/"]), request_payer="requester")
-    assert access._cold_store("bucket") is None
+    assert isinstance(BucketStores(request_payer="requester").of("bucket"), S3Store)
 
 
 @pytest.mark.parametrize("storage_class", ["GLACIER", "DEEP_ARCHIVE", "deep_archive", " GLACIER "])

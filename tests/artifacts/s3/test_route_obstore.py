@@ -22,6 +22,7 @@ from stepout.artifacts.allow import ANY_BUCKET, allowed_from
 from stepout.artifacts.memory import MemoryStore
 from stepout.artifacts.reading.access import Access
 from stepout.artifacts.reading.artifact import Artifact
+from stepout.artifacts.reading.bucket_stores import BucketStores
 from stepout.artifacts.s3 import cold_start as cold
 from stepout.artifacts.s3 import route_obstore as native
 from stepout.artifacts.s3.cold_start import ColdStore, cold_route
@@ -240,7 +241,7 @@ def _artifact(endpoint: str, verify: Any, checksum: dict[str, str]) -> Artifact:
     route = cold_route("results", environ=_environ(endpoint))
     assert route is not None
     store: Any = ColdStore("results", route, lambda: ordinary, cold=lambda: True)
-    access = Access(allowed=allowed_from(ANY_BUCKET), client=ordinary, verify=verify, _stores={"results": store})
+    access = Access(allowed=allowed_from(ANY_BUCKET), stores=BucketStores(store), verify=verify)
     return Artifact(_pointer("results", checksum), access)
 
 

@@ -15,6 +15,7 @@ from support.shelf import ALLOW, BreakingStore, Shelf
 
 from stepout.artifacts.allow import allowed_from
 from stepout.artifacts.reading.access import Access
+from stepout.artifacts.reading.bucket_stores import BucketStores
 from stepout.artifacts.reading.pinned_object import PinnedObject
 from stepout.artifacts.resolve import resolve_artifact
 from stepout.artifacts.transfer import parallel_get as spread
@@ -60,7 +61,7 @@ def test_what_is_measured_is_the_connection_and_not_the_consumer(shelf: Shelf, m
     monkeypatch.setattr(spread, "_SURE_SECONDS", 60)
     monkeypatch.setattr(spread, "_MEASURED", 4 * MIB)
     monkeypatch.setattr(spread, "connections_for", noted)
-    source = PinnedObject(Access(allowed=allowed_from(ALLOW), client=shelf.store), shelf.put(BIG))
+    source = PinnedObject(Access(allowed=allowed_from(ALLOW), stores=BucketStores(shelf.store)), shelf.put(BIG))
     inner = source.blocks
     buffer = memoryview(bytearray(MIB))
 
@@ -90,7 +91,7 @@ def test_a_slow_connection_is_known_by_less(shelf: Shelf, monkeypatch: pytest.Mo
     monkeypatch.setattr(spread, "connections_for", noted)
     for seconds in (0.03, 0.001):
         now = [0.0]
-        source = PinnedObject(Access(allowed=allowed_from(ALLOW), client=shelf.store), shelf.put(BIG))
+        source = PinnedObject(Access(allowed=allowed_from(ALLOW), stores=BucketStores(shelf.store)), shelf.put(BIG))
 
         def blocks(
             *_: object, pace: float = seconds, inner: object = source.blocks, clock: list[float] = now, **__: object
@@ -204,7 +205,7 @@ def test_an_object_that_changes_meanwhile_is_an_error_and_no_thread_is_left(shel
 def test_a_reader_who_stops_ends_what_is_under_way(shelf: Shelf) -> None:
     """No thread goes on fetching what nobody wants."""
     before = threading.active_count()
-    source = PinnedObject(Access(allowed=allowed_from(ALLOW), client=shelf.store), shelf.put(BIG))
+    source = PinnedObject(Access(allowed=allowed_from(ALLOW), stores=BucketStores(shelf.store)), shelf.put(BIG))
     buffer = memoryview(bytearray(MIB))
     with closing(spread.views(source, lambda: buffer)) as views:
         assert sum(len(next(views)) for _ in range(3)) == MIB + 2 * PART
@@ -235,7 +236,9 @@ class _Stalling(BreakingStore):
 def test_a_reader_who_is_interrupted_does_not_wait_for_a_server_that_stalls(shelf: Shelf) -> None:
     """Threads that hang in a request are left behind, and end once it does."""
     before = threading.active_count()
-    source = PinnedObject(Access(allowed=allowed_from(ALLOW), client=_Stalling(shelf.store, [])), shelf.put(BIG))
+    source = PinnedObject(
+        Access(allowed=allowed_from(ALLOW), stores=BucketStores(_Stalling(shelf.store, []))), shelf.put(BIG)
+    )
     views = spread.views(source, lambda: memoryview(bytearray(MIB)))
     assert sum(len(next(views)) for _ in range(2)) == MIB + PART
     with pytest.raises(KeyboardInterrupt):
