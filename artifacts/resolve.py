@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeGuard
 
 from stepout.artifacts.reading.access import DOCUMENT_LIMIT, access_from
 from stepout.artifacts.reading.artifact import Artifact, make_artifact
+from stepout.artifacts.reading.gather import Resolved, gather, make_foreign, make_one
 from stepout.artifacts.reading.output import Output, make_output
-from stepout.artifacts.reading.resolved import Resolved, gathered, make_foreign, make_one
 from stepout.schemas.array import checked_count
 from stepout.schemas.errors import ConfigurationError, InvalidDocumentError
 from stepout.schemas.output import TaskOutput
@@ -205,7 +205,7 @@ def resolve_all(
     if count is not None or execution is not None or state is not None:
         resolved = _of_url(document, count, access, execution, state)
     else:
-        resolved = gathered(_value(document, access), access)
+        resolved = gather(_value(document, access), access)
     if resolved.failures:
         _log.warning("resolve_all: %d tasks of the document failed; .failures has them", len(resolved.failures))
     return resolved
@@ -279,7 +279,7 @@ def _of_url(document: object, count: int | None, access: Access, execution: str 
 
     def resolve_one(url: str) -> Resolved:
         own = access.with_own_spending()
-        found = gathered(outcomes.read(url, own), own)
+        found = gather(outcomes.read(url, own), own)
         output = found.get("$")
         if not isinstance(output, Output):
             raise invalid_document(f"what lies at {url}", [Problem("$", "type", "must be a task output")])

@@ -214,6 +214,15 @@ class TriesCompletion(Protocol):
         ...
 
 
+@runtime_checkable
+class ReadsSmallObjects(Protocol):
+    """A store that has a cheaper route for whole objects of a known size."""
+
+    def get_small(self, key: str, *, size: int, version_id: str | None = None, if_match: str | None = None) -> Download:
+        """Open a whole object that should have ``size`` bytes; as ``get`` does."""
+        ...
+
+
 class Store(Protocol):
     """One bucket."""
 

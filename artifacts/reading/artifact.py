@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from stepout.artifacts.listing import Entry
     from stepout.artifacts.reading.foreign import ForeignKind
     from stepout.artifacts.reading.parquet import ParquetRead
-    from stepout.artifacts.reading.pinned_object import Verifier
     from stepout.artifacts.transfer.progress import ProgressSetting
 
 _TINY: Final = 64 << 10  # within any grant: looking that up takes longer than a small read should
@@ -54,7 +53,7 @@ class Artifact:
     """
 
     def __init__(self, pointer: Pointer, access: Access, name: str | None = None) -> None:
-        self._source = PinnedObject(access, pointer)
+        self._pinned = PinnedObject(access, pointer)
         self._access = access
         self.pointer = pointer
         self.name = name
@@ -105,7 +104,7 @@ class Artifact:
         """
         if self.pointer.size > _TINY or max_size is not None or self._access.max_size is not None:
             check_cap(self.pointer, self._limit(max_size))
-        return read_whole(self._source, self._verifier())
+        return read_whole(self._pinned, self._access.verify)
 
     def read_text(self, encoding: str = "utf-8", *, max_size: int | None = None) -> str:
         """Read all as text, verified, line ends as they are.
@@ -210,7 +209,7 @@ class Artifact:
         """
         from stepout.artifacts.reading import parquet
 
-        return parquet.read_table(self._source, self._parquet_read(columns, filters, verify, max_size))
+        return parquet.read_table(self._pinned, self._parquet_read(columns, filters, verify, max_size))
 
     # Other ways ---------------------------------------------------------------------------------------------------
 
@@ -225,7 +224,7 @@ class Artifact:
         """
         from stepout.artifacts.reading.reader import open_reader
 
-        return open_reader(self._source, self._verifier())
+        return open_reader(self._pinned, verifier_for(self.pointer, self._access.verify))
 
     def download(self, path: str | os.PathLike[str], *, progress: ProgressSetting = None) -> Path:
         """Download to a file, verified; for a directory artifact, to a folder.
@@ -253,9 +252,10 @@ class Artifact:
         if self.is_directory:
             entries = self._entries(whole=True)
             count = self._counter(progress, sum(entry.pointer.size for entry in entries))
-            return download_tree(entries, Path(path), lambda entry, place: self._fetch(entry, place, count))
+            files = ((entry.path, PinnedObject(self._access, entry.pointer)) for entry in entries)
+            return download_tree(files, Path(path), count)
         count = self._counter(progress, self.size)
-        return download_file(self._source, self._verifier(), target_of(Path(path), self.pointer.key), count)
+        return download_file(self._pinned, target_of(Path(path), self.pointer.key), count)
 
     def verify(self, *, progress: ProgressSetting = None) -> Mapping[str, str]:
         """Read everything, keep nothing, and compare; for a directory artifact, every file as well.
@@ -273,12 +273,12 @@ class Artifact:
             StoreError: As for ``read_bytes``.
         """
         if not self.is_directory:
-            return self._compare(self._counter(progress, self.size))
-        compared = self._compare()
+            return _compare(self._pinned, self._counter(progress, self.size))
+        compared = _compare(self._pinned)
         entries = self._entries(whole=True)
         count = self._counter(progress, sum(entry.pointer.size for entry in entries))
         for entry in entries:
-            Artifact(entry.pointer, self._access, entry.path)._compare(count)  # noqa: SLF001 - of this very class
+            _compare(PinnedObject(self._access, entry.pointer), count)
         return compared
 
     def dataset(self, *, verify: Verify | None = None, max_size: int | None = None) -> ds.Dataset:
@@ -299,15 +299,15 @@ class Artifact:
         """
         from stepout.artifacts.reading import parquet
 
-        sources = [self._source]
+        objects = [self._pinned]
         if self.is_directory:
-            sources = [
+            objects = [
                 PinnedObject(self._access, each.pointer) for each in self._entries() if parquet.is_parquet(each.pointer)
             ]
-        if not sources:
+        if not objects:
             msg = f"{self.url} is a directory without Parquet files"
             raise InvalidDocumentError(msg)
-        return parquet.dataset_of(sources, self._parquet_read(None, None, verify, max_size))
+        return parquet.dataset_of(objects, self._parquet_read(None, None, verify, max_size))
 
     def files(self) -> dict[str, Artifact]:
         """Read and verify a directory artifact's listing.
@@ -370,26 +370,6 @@ class Artifact:
 
         return counted(progress, self.name or self.pointer.key.rpartition("/")[2], total)
 
-    def _compare(self, count: Callable[[int], None] | None = None) -> Mapping[str, str]:
-        """Read the object whole and compare it."""
-        wanted: Verify = "sha256" if self._access.verify == "sha256" else True
-        verifier = verifier_for(self.pointer, wanted)
-        if verifier.algorithm is None:
-            msg = f"{self.url} has no checksum to compare with: it is held to its size and ETag only"
-            raise ConfigurationError(msg)
-
-        def take(view: memoryview) -> None:
-            verifier.update(view)
-            if count is not None:
-                count(len(view))
-
-        drain(self._source, take)
-        verifier.finish()
-        return {verifier.algorithm: verifier.actual()}
-
-    def _verifier(self) -> Verifier:
-        return verifier_for(self.pointer, self._access.verify)
-
     def _limit(self, max_size: int | None) -> int:
         return self._access.limit if max_size is None else checked_limit("max_size", max_size)
 
@@ -404,18 +384,12 @@ class Artifact:
         from stepout.artifacts.listing import parse_listing
 
         check_cap(self.pointer, DOCUMENT_LIMIT, instead="a listing of this size is not read")
-        entries = parse_listing(read_whole(self._source, self._verifier()), self.url)
+        entries = parse_listing(read_whole(self._pinned, self._access.verify), self.url)
         for entry in entries:
             self._access.allowed.check(entry.pointer.bucket, entry.pointer.key)
         size = sum(entry.pointer.size for entry in entries) if whole else 0
         self._access.spending_of_directory().take(self.url, entries=len(entries), size=size)
         return entries
-
-    def _fetch(self, entry: Entry, target: Path, count: Callable[[int], None] | None) -> None:
-        from stepout.artifacts.reading.download import download_file
-
-        source = PinnedObject(self._access, entry.pointer)
-        download_file(source, verifier_for(entry.pointer, self._access.verify), target, count)
 
     def _parquet_read(
         self, columns: Sequence[str] | None, filters: Any, verify: Verify | None, max_size: int | None
@@ -448,6 +422,17 @@ def make_artifact(value: object, access: Access, location: str = "$", *, name: s
     except InvalidDocumentError as error:
         raise invalid_document("the pointer", [each.below(location) for each in error.problems]) from None
     return Artifact(pointer, access, name)
+
+
+def _compare(pinned: PinnedObject, count: Callable[[int], None] | None = None) -> Mapping[str, str]:
+    """Read an object whole and compare it, whatever ``resolve`` was told: ``verify()`` is asked for by its name."""
+    pointer = pinned.pointer
+    verifier = verifier_for(pointer, "sha256" if pinned.access.verify == "sha256" else True)
+    if verifier.algorithm is None:
+        msg = f"{pointer.url} has no checksum to compare with: it is held to its size and ETag only"
+        raise ConfigurationError(msg)
+    drain(pinned, verifier, *([] if count is None else [lambda view: count(len(view))]))
+    return {verifier.algorithm: verifier.actual()}
 
 
 def _text_memory(data: bytes, encoding: str) -> int:

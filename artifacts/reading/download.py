@@ -8,19 +8,17 @@ import secrets
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stepout.artifacts.paths import path_fault
-from stepout.artifacts.reading.pinned_object import PinnedObject, Verifier, drain
-from stepout.artifacts.reading.preallocation import reserve
+from stepout.artifacts.reading.pinned_object import PinnedObject, drain, verifier_for
+from stepout.artifacts.reading.preallocation import preallocate
 from stepout.schemas.errors import NotAllowedError, StepoutError
 
 if TYPE_CHECKING:
-    from stepout.artifacts.listing import Entry
+    from pathlib import Path
 
 Count = Callable[[int], None]
-Fetch = Callable[["Entry", Path], object]
 
 
 # Names, decided on values -----------------------------------------------------------------------------------------
@@ -48,14 +46,13 @@ def target_of(path: Path, key: str) -> Path:
 # Files ------------------------------------------------------------------------------------------------------------
 
 
-def download_file(source: PinnedObject, verifier: Verifier, target: Path, count: Count | None = None) -> Path:
+def download_file(pinned: PinnedObject, target: Path, count: Count | None = None) -> Path:
     """Download an object, verify it, and put it at ``target`` in one step.
 
     Args:
-        source: The object.
-        verifier: What it is held against.
+        pinned: The object; its access says what the bytes are held against.
         target: Where it goes.
-        count: Hears of each block's size when it is written.
+        count: Called with each block's size when it is written.
 
     Returns:
         ``target``.
@@ -65,10 +62,12 @@ def download_file(source: PinnedObject, verifier: Verifier, target: Path, count:
         StoreError: As for ``PinnedObject.get``.
         OSError: The file could not be written (no such folder, full disk, …); the temporary file is gone.
     """
+    verifier = verifier_for(pinned.pointer, pinned.access.verify)
     with _named(target), _temporary_beside(target) as temporary:
         with _created(temporary) as file:
-            drain(source, _Writer(file, source.pointer.size, count), verifier.update)
-        verifier.finish()
+            drain(pinned, verifier, _Writer(file, pinned.size, count))
+        # Last of all: whoever sees the target sees a file that is whole and verified. A rename within a folder is
+        # one step on every file system; that is why the temporary file lies beside the target.
         temporary.replace(target)
     return target
 
@@ -117,12 +116,12 @@ class _Writer:
     def __init__(self, file: int, size: int, count: Count | None) -> None:
         self._file = file
         self._count = count
-        self._unreserved: int | None = size
+        self._unallocated: int | None = size
 
     def __call__(self, view: memoryview) -> None:
-        if self._unreserved is not None:
-            reserve(self._file, self._unreserved)
-            self._unreserved = None
+        if self._unallocated is not None:
+            preallocate(self._file, self._unallocated)
+            self._unallocated = None
         written = 0
         while written < len(view):
             written += os.write(self._file, view[written:])
@@ -133,28 +132,28 @@ class _Writer:
 # Folders ----------------------------------------------------------------------------------------------------------
 
 
-def download_tree(entries: Iterable[Entry], target: Path, fetch: Fetch) -> Path:
+def download_tree(files: Iterable[tuple[str, PinnedObject]], target: Path, count: Count | None = None) -> Path:
     """Download the files of a directory below ``target``.
 
     A target that does not exist yet appears whole or not at all. Into one that exists, each file is put whole.
 
     Args:
-        entries: The files; their paths have been checked by ``listing``.
+        files: Each with its relative path, which ``listing`` has checked.
         target: The folder.
-        fetch: Downloads one file to a path.
+        count: As for ``download_file``.
 
     Raises:
         NotAllowedError: A path would leave the folder, by a symbolic link for example.
         StoreError: As for a file.
     """
     if target.exists():
-        _fetch_all(entries, target, fetch)
+        _download_all(files, target, count)
         return target
     temporary = target.with_name(f".stepout-{secrets.token_hex(8)}.part")
     with _named(target):
         temporary.mkdir()
     try:
-        _fetch_all(entries, temporary, fetch, fresh=True)
+        _download_all(files, temporary, count, fresh=True)
         temporary.replace(target)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -162,13 +161,16 @@ def download_tree(entries: Iterable[Entry], target: Path, fetch: Fetch) -> Path:
     return target
 
 
-def _fetch_all(entries: Iterable[Entry], folder: Path, fetch: Fetch, *, fresh: bool = False) -> None:
-    for entry in entries:
-        place = _inside(folder, entry.path)
+def _download_all(
+    files: Iterable[tuple[str, PinnedObject]], folder: Path, count: Count | None, *, fresh: bool = False
+) -> None:
+    for path, pinned in files:
+        place = _inside(folder, path)
+        # Two names of a listing may be one name here: file systems fold case, or Unicode's forms of a letter.
         if fresh and os.path.lexists(place):
-            msg = f"refused to write {entry.path!r} below {folder}: this file system takes it for another of its files"
+            msg = f"refused to write {path!r} below {folder}: this file system takes it for another of its files"
             raise NotAllowedError(msg)
-        fetch(entry, place)
+        download_file(pinned, place, count)
 
 
 def _inside(folder: Path, path: str) -> Path:
@@ -177,6 +179,7 @@ def _inside(folder: Path, path: str) -> Path:
     place = folder
     for segment in path.split("/")[:-1] if fault is None else []:
         place /= segment
+        # A link, too, if it leads to a folder inside: what it leads to can change before the file is opened.
         if place.is_symlink() or (place.exists() and not place.is_dir()):
             fault = "one of its folders is a link or a file here"
             break

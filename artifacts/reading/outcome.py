@@ -11,7 +11,7 @@ import threading
 from typing import TYPE_CHECKING, Any, Final
 
 from stepout.artifacts.reading.access import DOCUMENT_LIMIT
-from stepout.artifacts.reading.pinned_object import PinnedObject, check_cap, read_whole, verifier_for
+from stepout.artifacts.reading.pinned_object import PinnedObject, check_cap, read_whole
 from stepout.schemas.array import child_in, child_url, is_of_array, unfilled
 from stepout.schemas.errors import (
     AccessDeniedError,
@@ -128,7 +128,7 @@ def _read(access: Access, bucket: str, key: str, limit: int) -> bytes:
 
     pointer = describe(access, ForeignReference("result-writer", bucket, key))
     check_cap(pointer, limit, instead="a document of this size is not read")
-    return read_whole(PinnedObject(access, pointer), verifier_for(pointer, access.verify is not False))
+    return read_whole(PinnedObject(access, pointer), access.verify is not False)
 
 
 def _no_success(

@@ -73,7 +73,7 @@ class ParquetRead:
     max_size: int = 1 << 30
 
     @property
-    def pinned(self) -> bool:
+    def unverified(self) -> bool:
         """Whether nothing is to be verified but the version."""
         return self.verify is False or self.verify == "pinned"
 
@@ -105,7 +105,7 @@ def _by_columns(pointer: Pointer, read: ParquetRead) -> bool:
     """Decide whether ranges are read: if less than all is wanted, and what comes can be verified or need not be."""
     if pointer.size <= WHOLE_BELOW or read.verify == "sha256":
         return False
-    if read.pinned:
+    if read.unverified:
         return True
     return footer_of(pointer) is not None and (read.columns is not None or read.filters is not None)
 
@@ -113,7 +113,7 @@ def _by_columns(pointer: Pointer, read: ParquetRead) -> bool:
 # Reading ----------------------------------------------------------------------------------------------------------
 
 
-def read_table(source: PinnedObject, read: ParquetRead) -> Any:
+def read_table(pinned: PinnedObject, read: ParquetRead) -> Any:
     """Read a table, or some of its columns and rows; see the module.
 
     Returns:
@@ -127,12 +127,12 @@ def read_table(source: PinnedObject, read: ParquetRead) -> Any:
         ArtifactTooLargeError: It is larger than ``max_size``, or would be, decoded.
         StoreError: Missing, expired, denied, changed, or unreachable.
     """
-    _require_parquet(source.pointer)
+    _require_parquet(pinned.pointer)
     _pyarrow()
-    file = _ranges(source, read) if _by_columns(source.pointer, read) else _whole(source, read)
+    file = _ranges(pinned, read) if _by_columns(pinned.pointer, read) else _whole(pinned, read)
     with closing(file):
         try:
-            return _read(file, source.pointer, read)
+            return _read(file, pinned.pointer, read)
         except (StepoutError, MemoryError):  # pyarrow's own want of memory is a MemoryError: no damage
             raise
         except Exception as error:
@@ -140,20 +140,18 @@ def read_table(source: PinnedObject, read: ParquetRead) -> Any:
                 raise file.failure from error
             failed = error
     if file.verified:
-        raise _undecodable(source.pointer, failed) from failed
-    return _second_look(source, read, failed)
+        raise _undecodable(pinned.pointer, failed) from failed
+    return _second_look(pinned, read, failed)
 
 
-def _second_look(source: PinnedObject, read: ParquetRead, failed: Exception) -> Any:
+def _second_look(pinned: PinnedObject, read: ParquetRead, failed: Exception) -> Any:
     """Tell damage from what the decoder does not like, by the checksum of the whole; decode again what was verified."""
-    pointer = source.pointer
-    verifier = verifier_for(pointer, verify=True)
+    pointer = pinned.pointer
     try:
         if pointer.size > read.max_size:
-            drain(source, verifier.update)
-            verifier.finish()
+            drain(pinned, verifier_for(pointer, verify=True))
             raise _undecodable(pointer, failed) from failed
-        data = read_whole(source, verifier)
+        data = read_whole(pinned, verify=True)
     except ChecksumMismatchError as error:
         msg = (
             f"{pointer.url}: a page or the footer is not what was written ({_told(failed)}; {error}). Nothing was "
@@ -177,22 +175,22 @@ def _undecodable(pointer: Pointer, error: Exception) -> UndecodableError:
     return UndecodableError(msg)
 
 
-def dataset_of(sources: Sequence[PinnedObject], read: ParquetRead) -> Any:
+def dataset_of(objects: Sequence[PinnedObject], read: ParquetRead) -> Any:
     """Return a ``pyarrow.dataset.Dataset`` over Parquet files, read in verified or pinned ranges as it is scanned.
 
     Its file system opens these files, as ``bucket/key``, and nothing else; neither of them can be pickled.
     """
-    for source in sources:
-        _require_parquet(source.pointer)
+    for pinned in objects:
+        _require_parquet(pinned.pointer)
     _pyarrow()
     import pyarrow.dataset as ds
 
     opened: dict[str, _File] = {}
-    for each in sources:
+    for each in objects:
         file = opened[f"{each.pointer.bucket}/{each.pointer.key}"] = _dataset_file(each, read)
         if file.ranges is None:  # it was read whole, and stays in memory beside the others
             read = replace(read, max_size=read.max_size - each.pointer.size)
-    sizes = {f"{each.pointer.bucket}/{each.pointer.key}": each.pointer.size for each in sources}
+    sizes = {f"{each.pointer.bucket}/{each.pointer.key}": each.pointer.size for each in objects}
     files = file_system({path: (sizes[path], file.handle) for path, file in opened.items()})
     try:
         # By handle, not through the file system: Arrow's threads would call Python, and abort a process that is ending.
@@ -204,12 +202,12 @@ def dataset_of(sources: Sequence[PinnedObject], read: ParquetRead) -> Any:
         file = next(iter(opened.values()))
         if file.failure is not None:
             raise file.failure from error
-        raise _undecodable(sources[0].pointer, error) from error
+        raise _undecodable(objects[0].pointer, error) from error
 
 
-def _dataset_file(source: PinnedObject, read: ParquetRead) -> _File:
-    by_ranges = read.pinned or (footer_of(source.pointer) is not None and read.verify != "sha256")
-    return _ranges(source, read) if by_ranges and source.pointer.size > WHOLE_BELOW else _whole(source, read)
+def _dataset_file(pinned: PinnedObject, read: ParquetRead) -> _File:
+    by_ranges = read.unverified or (footer_of(pinned.pointer) is not None and read.verify != "sha256")
+    return _ranges(pinned, read) if by_ranges and pinned.pointer.size > WHOLE_BELOW else _whole(pinned, read)
 
 
 @dataclass(frozen=True)
@@ -258,24 +256,23 @@ class _File:
             self.ranges.close()
 
 
-def _whole(source: PinnedObject, read: ParquetRead) -> _File:
+def _whole(pinned: PinnedObject, read: ParquetRead) -> _File:
     instead = 'download it, pass max_size=, or verify="pinned" to read ranges that are not verified'
-    check_cap(source.pointer, read.max_size, instead=instead)
-    return _File(read_whole(source, verifier_for(source.pointer, read.verify)), verified=not read.pinned)
+    check_cap(pinned.pointer, read.max_size, instead=instead)
+    return _File(read_whole(pinned, read.verify), verified=not read.unverified)
 
 
-def _ranges(source: PinnedObject, read: ParquetRead) -> _File:
-    footer = None if read.pinned else footer_of(source.pointer)
-    tail = b"" if read.pinned and footer is None else _tail(source, footer)
-    return _File(ranges=FetchedRanges(source, tail), checked=footer is not None)
+def _ranges(pinned: PinnedObject, read: ParquetRead) -> _File:
+    footer = None if read.unverified else footer_of(pinned.pointer)
+    tail = b"" if footer is None else _tail(pinned, footer)
+    return _File(ranges=FetchedRanges(pinned, tail), checked=footer is not None)
 
 
-def _tail(source: PinnedObject, footer: Footer | None) -> bytes:
+def _tail(pinned: PinnedObject, footer: Footer) -> bytes:
     """Fetch the end of the file in one request and compare the footer's digest."""
-    assert footer is not None  # noqa: S101 - callers without one pin only
-    pointer = source.pointer
+    pointer = pinned.pointer
     start = pointer.size - min(max(footer.size, _TAIL), pointer.size)
-    tail = b"".join(map(bytes, source.blocks(start, pointer.size)))
+    tail = b"".join(map(bytes, pinned.blocks(start, pointer.size)))
     actual = hashlib.sha256(memoryview(tail)[-footer.size :]).hexdigest()
     if actual != footer.sha256:
         msg = (

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final
 
 from stepout.artifacts.checksums import crc_function
 from stepout.artifacts.reading.access import RECONNECTS, Access, Verify
+from stepout.artifacts.store import ReadsSmallObjects
 from stepout.artifacts.transfer.parallel_get import views
 from stepout.artifacts.transfer.stages import BLOCK, Pipeline, Stage
 from stepout.schemas.errors import (
@@ -37,7 +38,7 @@ from stepout.schemas.errors import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-    from stepout.artifacts.store import Download, ObjectInfo, Store
+    from stepout.artifacts.store import Download, ObjectInfo
     from stepout.schemas.pointer import Pointer
 
 ALGORITHMS: Final = ("sha256", "crc64nvme", "crc32")
@@ -63,15 +64,13 @@ class Verifier:
         self.algorithm = algorithm
         self._sha256 = hashlib.sha256() if algorithm == "sha256" else None
         self._crc = 0
-        self._crc_of = crc_function("crc32" if algorithm == "crc32" else "crc64nvme") if self._is_crc else None
+        self._crc_of = None
+        if algorithm in {"crc64nvme", "crc32"}:
+            self._crc_of = crc_function("crc32" if algorithm == "crc32" else "crc64nvme")
 
     def again(self) -> Verifier:
         """Return one that has taken nothing, for the same comparison."""
         return Verifier(self._pointer, self.algorithm)
-
-    @property
-    def _is_crc(self) -> bool:
-        return self.algorithm in {"crc64nvme", "crc32"}
 
     def update(self, data: memoryview) -> None:
         """Take the next bytes."""
@@ -158,7 +157,12 @@ class PinnedObject:
         self._etag = pointer.etag if pointer.version_id is None else None
 
     @property
-    def pinned(self) -> bool:
+    def size(self) -> int:
+        """Size in bytes, as the pointer says."""
+        return self.pointer.size
+
+    @property
+    def version_known(self) -> bool:
         """Whether one version is held to: the pointer's, or since the first answer, that answer's."""
         return self.pointer.version_id is not None or self._etag is not None
 
@@ -170,30 +174,31 @@ class PinnedObject:
             SizeMismatchError: The object has another size than the pointer says; its body was not read.
         """
         pointer = self.pointer
-        store = self.access.stores.of(pointer.bucket)
         try:
-            body = self._open(store, start, stop)
+            body = self._requested(start, stop)
         except (ArtifactNotFoundError, AccessDeniedError) as error:
+            # Denied, too: S3 answers 403 for what is gone to whoever may not list the bucket.
             if self._expired():
                 raise self._expiry(error) from error
             raise
         try:
+            # Before a byte is read: what is not the object that was written is not worth receiving.
             self._compare(body.info)
         except BaseException:
             body.__exit__(None, None, None)
             raise
         if self._etag is None and pointer.version_id is None:
+            # The pointer has no pin. What this answer was of is what every later one has to be of.
             self._etag = body.info.etag
         return body
 
-    def _open(self, store: Store, start: int, stop: int | None) -> Download:
+    def _requested(self, start: int, stop: int | None) -> Download:
         pointer, etag = self.pointer, self._etag
-        # The cheaper ways may follow redirects (native): only what is hashed may come by them.
+        store = self.access.stores.of(pointer.bucket)
+        # The cheaper routes may follow a redirect to wherever it leads: only what is hashed may come by them.
         hashed = self.access.verify not in {False, "pinned"} and any(name in pointer.checksum for name in ALGORITHMS)
-        small = getattr(store, "get_small", None) if hashed and start == 0 and stop is None else None
-        if small is not None:  # a store that has a cheaper way for whole objects of a known size
-            body: Download = small(pointer.key, size=pointer.size, version_id=pointer.version_id, if_match=etag)
-            return body
+        if hashed and start == 0 and stop is None and isinstance(store, ReadsSmallObjects):
+            return store.get_small(pointer.key, size=pointer.size, version_id=pointer.version_id, if_match=etag)
         return store.get(pointer.key, start=start, stop=stop, version_id=pointer.version_id, if_match=etag)
 
     def blocks(
@@ -214,28 +219,33 @@ class PinnedObject:
             StoreError: As for ``get``.
         """
         end = self.pointer.size if stop is None else stop
+        # Two limits: a link that brings nothing ends soon; one that brings a little each time may go on for long.
         position, idle, total = start, 0, 0
         body = self.get(start, stop)
         while True:
+            broken: StoreUnavailableError | None = None
             try:
                 with body:
                     for view in body.blocks(BLOCK, lend):
                         position, idle = position + len(view), 0 if len(view) else idle
                         self._check_end(position, end)
                         yield view
-                msg = f"{self.pointer.url}: the download ended after {position:,} of {end:,} bytes"
-                broken = StoreUnavailableError(msg)
             except StoreUnavailableError as error:
                 broken = error
+            # Also after an error: a connection that breaks behind the last byte has brought everything.
             if position == end:
                 return
             idle, total = idle + 1, total + 1
             if idle > RECONNECTS or total > _TOTAL_RECONNECTS:
-                raise broken
+                message = f"{self.pointer.url}: the download ended after {position:,} of {end:,} bytes"
+                raise broken or StoreUnavailableError(message)
             body, idle = self._take_up(position, stop, idle)
 
     def _take_up(self, position: int, stop: int | None, idle: int) -> tuple[Download, int]:
-        """Ask for the rest; a store that cannot be reached meanwhile counts as one more idle try."""
+        """Ask for the rest; a store that cannot be reached meanwhile counts as one more idle try.
+
+        Every answer is compared anew, so that the rest is never another version's.
+        """
         while True:
             self.access.sleep(reconnect_delay(idle, self.access.jitter()))
             try:
@@ -251,10 +261,10 @@ class PinnedObject:
             raise SizeMismatchError(msg)
 
     def _compare(self, info: ObjectInfo) -> None:
-        pointer = self.pointer
-        pinned = self._etag or pointer.etag
-        if pinned is not None and info.etag is not None and _bare(info.etag) != _bare(pinned):
-            msg = f"{pointer.url} has changed since it was written: expected ETag {pinned}, got {info.etag}"
+        """Compare once more what the request asked for: some servers pass over ``If-Match`` and ``versionId``."""
+        pointer, expected = self.pointer, self._etag or self.pointer.etag
+        if expected is not None and info.etag is not None and _bare(info.etag) != _bare(expected):
+            msg = f"{pointer.url} has changed since it was written: expected ETag {expected}, got {info.etag}"
             raise ArtifactChangedError(msg)
         if pointer.version_id and info.version_id and info.version_id != pointer.version_id:
             msg = f"{pointer.url}: asked for version {pointer.version_id}, got {info.version_id}"
@@ -291,6 +301,7 @@ def reconnect_delay(idle: int, jitter: float) -> float:
 
 
 def _bare(etag: str) -> str:
+    """Return an ETag without its quotes, and without what compression in between adds; some servers leave them out."""
     return etag.removeprefix("W/").strip('"')
 
 
@@ -308,38 +319,40 @@ def _time(text: str | None) -> datetime | None:
 # Whole reads ------------------------------------------------------------------------------------------------------
 
 
-def read_whole(source: PinnedObject, verifier: Verifier) -> bytes:
+def read_whole(pinned: PinnedObject, verify: Verify) -> bytes:
     """Read all of an object into memory, allocated once, and verify it.
 
+    Args:
+        pinned: The object.
+        verify: What its bytes are held against; see ``verifier_for``.
+
     Raises:
+        ConfigurationError: As for ``verifier_for``.
         ChecksumMismatchError: The bytes are not those that were written.
         StoreError: As for ``PinnedObject.get``.
     """
-    size = source.pointer.size
-    if size <= _SMALL:
-        data = _read_small(source)
+    verifier = verifier_for(pinned.pointer, verify)
+    if pinned.size <= _SMALL:
+        with closing(pinned.blocks()) as blocks:
+            data = b"".join(map(bytes, blocks))
         verifier.update(memoryview(data))
     else:
-        data = _read_large(source, verifier)
+        data = _read_large(pinned, verifier)
     verifier.finish()
     return data
 
 
-def _read_small(source: PinnedObject) -> bytes:
-    with closing(source.blocks()) as blocks:
-        return b"".join(map(bytes, blocks))
-
-
-def _read_large(source: PinnedObject, verifier: Verifier) -> bytes:
+def _read_large(pinned: PinnedObject, verifier: Verifier) -> bytes:
     """Receive into place while another thread hashes what is there already."""
-    memory = _Memory(source.pointer.size)
+    memory = _Memory(pinned.size)
     hashing = Stage(verifier.update)
     hashing.start()
     try:
-        with closing(views(source, memory.lend)) as blocks:
+        with closing(views(pinned, memory.lend)) as blocks:
             for view in blocks:
                 hashing.add(memory.add(view))
     finally:
+        # However it ends: the thread holds views of the memory, which cannot be given away while one is left.
         hashing.add(None)
         hashing.join()
     hashing.check()
@@ -381,19 +394,26 @@ class _Memory:
             self._buffer = self._file.getbuffer()
 
 
-def drain(source: PinnedObject, *stages: Callable[[memoryview], object]) -> None:
-    """Receive all of an object and take each block through all stages; large objects through a ``Pipeline``.
+def drain(pinned: PinnedObject, verifier: Verifier, *stages: Callable[[memoryview], object]) -> None:
+    """Receive all of an object, take each block through all stages, and verify it; large ones through a ``Pipeline``.
 
     Args:
-        source: The object.
-        stages: They hash or write; an exception of one ends the download.
+        pinned: The object.
+        verifier: What its bytes are held against; it takes each block behind the stages.
+        stages: They write or count; an exception of one ends the download.
+
+    Raises:
+        ChecksumMismatchError: The bytes are not those that were written.
+        StoreError: As for ``PinnedObject.get``.
     """
-    if source.pointer.size <= _SMALL:
-        with closing(source.blocks()) as blocks:
+    takes = (*stages, verifier.update)
+    if pinned.size <= _SMALL:
+        with closing(pinned.blocks()) as blocks:
             for view in blocks:
-                for take in stages:
+                for take in takes:
                     take(view)
-        return
-    with Pipeline(*stages) as pipeline, closing(views(source, pipeline.lend)) as blocks:
-        for view in blocks:
-            pipeline.add(view)
+    else:
+        with Pipeline(*takes) as pipeline, closing(views(pinned, pipeline.lend)) as blocks:
+            for view in blocks:
+                pipeline.add(view)
+    verifier.finish()

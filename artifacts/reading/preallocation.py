@@ -13,7 +13,7 @@ WORTHWHILE: Final = 64 << 20
 _REFUSED: Final = frozenset({errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)})
 
 
-def reserve(file: int, size: int) -> None:
+def preallocate(file: int, size: int) -> None:
     """Set space aside, where the file system can do it cheaply.
 
     ``os.posix_fallocate`` is not used: on file systems that cannot (NFS before 4.2, which EFS is), the C library then

@@ -21,12 +21,12 @@ class FetchedRanges:
     """Fetches ranges of an object, and serves them to pyarrow.
 
     Args:
-        source: The object.
+        pinned: The object.
         tail: Its last bytes, where they have been read and verified already.
     """
 
-    def __init__(self, source: PinnedObject, tail: bytes) -> None:
-        self._source = source
+    def __init__(self, pinned: PinnedObject, tail: bytes) -> None:
+        self._pinned = pinned
         self._tail = tail
         self._readers: list[ArtifactReader] = []
         self._pieces: list[tuple[int, memoryview]] = []
@@ -39,7 +39,7 @@ class FetchedRanges:
 
     def again(self) -> io.RawIOBase:
         """Return a file over the object; what was fetched is not asked for again."""
-        return _RangeFile(self, self._new_reader(), self._source.pointer.size)
+        return _RangeFile(self, self._new_reader(), self._pinned.pointer.size)
 
     def fetch(self, spans: Sequence[tuple[int, int]]) -> list[memoryview]:
         """Fetch ranges in as few requests as they allow, in the place of those that were fetched before.
@@ -48,7 +48,7 @@ class FetchedRanges:
             ValueError: One lies outside of the object.
         """
         self._pieces = []
-        size = self._source.pointer.size
+        size = self._pinned.pointer.size
         joined: list[tuple[int, int]] = []
         for start, stop in sorted(spans):
             if not 0 <= start <= stop <= size:
@@ -84,8 +84,8 @@ class FetchedRanges:
         return piece
 
     def _new_reader(self) -> ArtifactReader:
-        unhashed = Verifier(self._source.pointer, None)
-        self._readers.append(ArtifactReader(self._source, unhashed, exact=True, tail=self._tail))
+        unhashed = Verifier(self._pinned.pointer, None)
+        self._readers.append(ArtifactReader(self._pinned, unhashed, exact=True, tail=self._tail))
         return self._readers[-1]
 
 

@@ -1,9 +1,9 @@
 """``Artifact.open()``: a seekable file over one object, which never shows a byte of another version of it.
 
 Bytes are hashed in order from 0: ``verified_to`` is how far that has come. Reads that begin beyond it (after a
-seek) are pinned and not hashed; reads that reach it again carry it on, and a read at 0 begins anew (``passes``). When
-it reaches the end, the checksum is compared before the read returns; a mismatch is raised by that read and by every
-later one.
+seek) are pinned and not hashed; reads that reach it again carry it on, and a read at 0 begins anew
+(``prefix_checksums``). When it reaches the end, the checksum is compared before the read returns; a mismatch is raised
+by that read and by every later one.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import io
 import operator
 from typing import TYPE_CHECKING, Final
 
-from stepout.artifacts.reading.verification import Passes
+from stepout.artifacts.reading.prefix_checksums import PrefixChecksums
 from stepout.schemas.errors import StepoutError
 
 if TYPE_CHECKING:
@@ -35,20 +35,20 @@ class ArtifactReader(io.RawIOBase):
     """A raw, seekable, read-only file over one object.
 
     Args:
-        source: The object.
+        pinned: The object.
         verifier: What the whole of its bytes is held against.
         exact: Ask for exactly what each read wants, for callers that plan their own ranges (Parquet).
         tail: The last bytes of the object, where they have been read and verified already.
     """
 
-    def __init__(self, source: PinnedObject, verifier: Verifier, *, exact: bool = False, tail: bytes = b"") -> None:
+    def __init__(self, pinned: PinnedObject, verifier: Verifier, *, exact: bool = False, tail: bytes = b"") -> None:
         super().__init__()
-        self._source = source
+        self._pinned = pinned
         self._verifier = verifier
-        self._passes = Passes(source.pointer, verifier)
+        self._checksums = PrefixChecksums(pinned.pointer, verifier)
         self._exact = exact
         self._tail = tail
-        self._size = source.pointer.size
+        self._size = pinned.pointer.size
         self._position = 0
         self._stream: Generator[memoryview] | None = None
         self._stream_position = 0
@@ -60,7 +60,7 @@ class ArtifactReader(io.RawIOBase):
     @property
     def name(self) -> str:
         """The object's URL."""
-        return self._source.pointer.url
+        return self._pinned.pointer.url
 
     @property
     def mode(self) -> str:
@@ -69,8 +69,8 @@ class ArtifactReader(io.RawIOBase):
 
     @property
     def verified_to(self) -> int:
-        """How far the last read that was hashed has brought its pass, in bytes from the start."""
-        return self._passes.verified_to
+        """How far the prefix reaches that the last hashed read extended, in bytes from the start."""
+        return self._checksums.verified_to
 
     def readable(self) -> bool:
         """Return ``True``."""
@@ -177,7 +177,8 @@ class ArtifactReader(io.RawIOBase):
         while filled < wanted:
             piece = self._next(wanted - filled)
             target[filled : filled + len(piece)] = piece
-            self._advance(self._position, piece)
+            self._checksums.take(self._position, piece)
+            self._position += len(piece)
             filled += len(piece)
         return filled
 
@@ -209,7 +210,7 @@ class ArtifactReader(io.RawIOBase):
         self._stream_stop = self._stop(wanted)
         self._stream_position = self._position
         at_end = self._stream_stop == self._size
-        self._stream = self._source.blocks(self._position, None if at_end else self._stream_stop)
+        self._stream = self._pinned.blocks(self._position, None if at_end else self._stream_stop)
 
     def _stop(self, wanted: int) -> int:
         end = self._size - len(self._tail)
@@ -225,21 +226,17 @@ class ArtifactReader(io.RawIOBase):
                 assert self._stream is not None  # noqa: S101 - there is one while there is something to skip
                 self._rest = next(self._stream)
             piece = self._rest[:gap]
-            self._passes.take(self._stream_position, piece)
+            self._checksums.take(self._stream_position, piece)
             self._rest = self._rest[len(piece) :]
             self._stream_position += len(piece)
             gap -= len(piece)
-
-    def _advance(self, start: int, piece: memoryview) -> None:
-        self._passes.take(start, piece)
-        self._position = start + len(piece)
 
     def _empty_unread(self) -> bool:
         return self._size == 0 and self._stream is None
 
     def _touch(self) -> None:
         """An empty object is asked for too: it may be missing, or no longer empty."""
-        self._stream = self._source.blocks()
+        self._stream = self._pinned.blocks()
         for _ in self._stream:
             pass
         self._verifier.finish()
@@ -256,6 +253,6 @@ class ArtifactReader(io.RawIOBase):
             raise ValueError(msg)
 
 
-def open_reader(source: PinnedObject, verifier: Verifier) -> io.BufferedReader:
+def open_reader(pinned: PinnedObject, verifier: Verifier) -> io.BufferedReader:
     """Return a buffered file over an object; see ``ArtifactReader``."""
-    return io.BufferedReader(ArtifactReader(source, verifier), BUFFER)
+    return io.BufferedReader(ArtifactReader(pinned, verifier), BUFFER)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from stepout.artifacts.reading.access import DOCUMENT_LIMIT, Access
 from stepout.artifacts.reading.foreign import ForeignReference, describe, load_foreign
-from stepout.artifacts.reading.pinned_object import PinnedObject, check_cap, read_whole, verifier_for
+from stepout.artifacts.reading.pinned_object import PinnedObject, check_cap, read_whole
 from stepout.schemas.errors import InvalidDocumentError, SizeMismatchError
 from stepout.schemas.problems import Problem, member
 from stepout.schemas.text.json_text import load_json
@@ -102,7 +102,7 @@ def _read(access: Access, reference: ForeignReference, size: int | None, limit: 
         raise SizeMismatchError(msg)
     check_cap(pointer, limit, instead="pass max_size=")
     access.spending.take(pointer.url, requests=1, size=pointer.size)
-    return read_whole(PinnedObject(access, pointer), verifier_for(pointer, access.verify is not False))
+    return read_whole(PinnedObject(access, pointer), access.verify is not False)
 
 
 def _rows(file: ForeignReference, data: bytes) -> list[Any]:

@@ -15,7 +15,7 @@ import time
 from collections import deque
 from contextlib import closing
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from stepout.artifacts.transfer.stages import BLOCK
 from stepout.schemas.errors import StepoutError, StoreUnavailableError
@@ -23,8 +23,6 @@ from stepout.schemas.errors import StepoutError, StoreUnavailableError
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
     from concurrent.futures import Future
-
-    from stepout.artifacts.reading.pinned_object import PinnedObject
 
 PART: Final = 4 << 20
 """What one request asks for, in bytes: several times what a usual connection brings while a request is on its way."""
@@ -62,13 +60,33 @@ def connections_for(left: int, rate: float) -> int:
     return max(min(MOST, math.ceil(_WANTED / max(rate, 1)), left // (2 * PART)), 1)
 
 
+class RangedObject(Protocol):
+    """An object that can be read in ranges."""
+
+    @property
+    def size(self) -> int:
+        """Size in bytes."""
+        ...
+
+    @property
+    def version_known(self) -> bool:
+        """Whether every further range will be of the same version as the first answer."""
+        ...
+
+    def blocks(
+        self, start: int = 0, stop: int | None = None, *, lend: Callable[[], memoryview] | None = None
+    ) -> Generator[memoryview]:
+        """Yield bytes ``start`` to ``stop`` (``None``: the end), in order; ``lend`` as ``Download.blocks`` has it."""
+        ...
+
+
 def views(
-    source: PinnedObject, lend: Callable[[], memoryview], *, clock: Callable[[], float] = time.perf_counter
+    ranged: RangedObject, lend: Callable[[], memoryview], *, clock: Callable[[], float] = time.perf_counter
 ) -> Generator[memoryview]:
     """Yield all of an object, in order.
 
     Args:
-        source: The object.
+        ranged: The object.
         lend: Where to read the next block into.
         clock: Seconds.
 
@@ -76,37 +94,40 @@ def views(
         Views: where ``lend`` said, valid as long as it lets them be; or elsewhere, valid until the next is asked for.
 
     Raises:
-        StoreError: As for ``PinnedObject.get``.
+        StoreError: As for ``blocks`` of the object.
     """
     meter, position = _Meter(lend, clock), 0
-    decided, crew = False, None
+    decided, rest = False, None
     try:
-        with closing(source.blocks(lend=meter.lend)) as blocks:
+        with closing(ranged.blocks(lend=meter.lend)) as blocks:
             for view in meter.timed(blocks):
-                if crew is not None and position + len(view) >= crew.start:
-                    if crew.works():
-                        yield view[: crew.start - position]
+                # The one connection goes on while the others begin. It is left where their first range starts, and only
+                # once that range has come: until then it may be the only one that the server grants.
+                if rest is not None and position + len(view) >= rest.start:
+                    if rest.works():
+                        yield view[: rest.start - position]
                         break
-                    crew = None
+                    rest = None
                 position += len(view)
                 yield view
                 if not decided and meter.knows():
                     decided = True
-                    crew = _crew_for(source, position, meter.rate())
+                    rest = _rest_of(ranged, position, meter.rate())
             else:
                 return
-        if crew is not None:
-            yield from crew.views()
+        if rest is not None:
+            yield from rest.views()
     finally:
-        if crew is not None:
-            crew.end()
+        if rest is not None:
+            rest.end()
 
 
-def _crew_for(source: PinnedObject, position: int, rate: float) -> _ParallelGet | None:
-    """Return the crew that fetches the rest, if one should; the one connection brings another part meanwhile."""
+def _rest_of(ranged: RangedObject, position: int, rate: float) -> _ParallelGet | None:
+    """Begin to fetch the rest side by side, if that should be; the one connection brings another part meanwhile."""
     start = position + PART
-    connections = connections_for(source.pointer.size - start, rate)
-    return _ParallelGet(source, start, connections) if connections > 1 and source.pinned else None
+    connections = connections_for(ranged.size - start, rate)
+    # Ranges of an object that is not held to a version could be of two of them.
+    return _ParallelGet(ranged, start, connections) if connections > 1 and ranged.version_known else None
 
 
 class _Meter:
@@ -159,23 +180,23 @@ class _ParallelGet:
         start: Where the rest begins.
 
     Args:
-        source: The object; pinned, so that all ranges are of one version.
+        ranged: The object; its version is known, so that all ranges are of it.
         position: Where the rest begins.
         connections: How many ranges at once.
     """
 
-    def __init__(self, source: PinnedObject, position: int, connections: int) -> None:
+    def __init__(self, ranged: RangedObject, position: int, connections: int) -> None:
         from concurrent.futures import Future
 
         self._future: type[Future[memoryview]] = Future
-        self._source, self.start = source, position
+        self._ranged, self.start = ranged, position
         self._ended = threading.Event()
         self._free = [memoryview(bytearray(PART)) for _ in range(connections + _SPARE)]
         self._coming: deque[Future[memoryview]] = deque()
-        self._starts = iter(range(position, source.pointer.size, PART))
+        self._starts = iter(range(position, ranged.size, PART))
         self._ranges: SimpleQueue[tuple[int, memoryview, Future[memoryview]] | None] = SimpleQueue()
         self._lock = threading.Lock()
-        self._members = connections
+        self._threads = connections
         self._begin()
         for _ in range(connections):
             threading.Thread(target=self._work, name="stepout-read", daemon=True).start()
@@ -206,14 +227,14 @@ class _ParallelGet:
     def end(self) -> None:
         """Let the threads go; what they are reading is given up."""
         self._ended.set()
-        for _ in range(self._members):
+        for _ in range(self._threads):
             self._ranges.put(None)
 
     def _work(self) -> None:
         while (item := self._ranges.get()) is not None and not self._ended.is_set():
             start, buffer, future = item
             try:
-                future.set_result(_fetch(self._source, start, buffer, self._ended))
+                future.set_result(_fetch(self._ranged, start, buffer, self._ended))
             except StoreUnavailableError as error:
                 if self._leave():
                     self._ranges.put(item)
@@ -225,8 +246,8 @@ class _ParallelGet:
     def _leave(self) -> bool:
         """Leave the range to the others, if there are any."""
         with self._lock:
-            others = self._members > 1
-            self._members -= others
+            others = self._threads > 1
+            self._threads -= others
             return others
 
 
@@ -240,10 +261,10 @@ def _result(future: Future[memoryview]) -> memoryview:
                 return future.result()
 
 
-def _fetch(source: PinnedObject, start: int, buffer: memoryview, ended: threading.Event) -> memoryview:
+def _fetch(ranged: RangedObject, start: int, buffer: memoryview, ended: threading.Event) -> memoryview:
     """Read one range into a buffer; given up as soon as nobody wants it any more."""
-    part, at = buffer[: source.pointer.size - start], 0
-    with closing(source.blocks(start, start + len(part), lend=lambda: part[at : at + BLOCK])) as blocks:
+    part, at = buffer[: ranged.size - start], 0
+    with closing(ranged.blocks(start, start + len(part), lend=lambda: part[at : at + BLOCK])) as blocks:
         for view in blocks:
             if ended.is_set():
                 break

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from support.shelf import ALLOW, BreakingStore, Shelf
 
-from stepout.artifacts.reading.preallocation import WORTHWHILE, reserve
+from stepout.artifacts.reading.preallocation import WORTHWHILE, preallocate
 from stepout.artifacts.resolve import resolve_artifact
 from stepout.artifacts.s3 import response_body as s3_body
 from stepout.artifacts.s3.clients import make_client
@@ -330,12 +330,12 @@ def test_damage_and_a_short_body_are_found(client: Any, server: _Server, tmp_pat
 def test_space_is_set_aside_where_that_is_cheap(tmp_path: Path) -> None:
     """A large file has its size at once; a small one, and a device that knows no such thing, are left alone."""
     with (tmp_path / "x").open("wb") as file:
-        reserve(file.fileno(), WORTHWHILE - 1)
+        preallocate(file.fileno(), WORTHWHILE - 1)
         assert os.fstat(file.fileno()).st_size == 0
-        reserve(file.fileno(), WORTHWHILE)
+        preallocate(file.fileno(), WORTHWHILE)
         assert os.fstat(file.fileno()).st_size == WORTHWHILE
     with Path(os.devnull).open("wb") as file:
-        reserve(file.fileno(), WORTHWHILE)
+        preallocate(file.fileno(), WORTHWHILE)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="fallocate is Linux's")

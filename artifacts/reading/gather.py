@@ -36,7 +36,7 @@ class Resolved(dict[str, "Output | Artifact"]):
         self.failures: dict[str, Failure] = {}
 
 
-def gathered(value: Any, access: Access) -> Resolved:
+def gather(value: Any, access: Access) -> Resolved:
     """Return everything in a value by location, failures apart; as ``resolve_all``."""
     resolved = Resolved()
     for location, each in _every(value, access, resolved.failures):
