@@ -244,7 +244,7 @@ def read_result_writer(
 # Inside -----------------------------------------------------------------------------------------------------------
 
 
-def _value(document: object, access: Access, **run: str | None) -> Any:
+def _value(document: object, access: Access, *, execution: str | None = None, state: str | None = None) -> Any:
     """Return the JSON value of a document, whatever form it came in."""
     if isinstance(document, Output):
         return document.document.to_dict()
@@ -253,9 +253,10 @@ def _value(document: object, access: Access, **run: str | None) -> Any:
     if isinstance(document, Pointer | TaskOutput):
         return document.to_dict()
     if _is_url(document):
-        from stepout.artifacts.reading.outcome import Outcomes
+        from stepout.artifacts.reading.outcome import OutcomeReader
+        from stepout.schemas.pull import AskedRun
 
-        return Outcomes(**run).read(document, access)
+        return OutcomeReader(AskedRun(execution=execution, state=state)).read(document, access)
     if isinstance(document, str | bytes | bytearray | memoryview):
         from stepout.artifacts.reading.foreign import load_foreign
 
@@ -270,12 +271,13 @@ def _is_url(document: object) -> TypeGuard[str]:
 def _of_url(document: object, count: int | None, access: Access, execution: str | None, state: str | None) -> Resolved:
     """Resolve what lies at the URL of an outcome, or at those of all children of an array job."""
     from stepout.artifacts.reading.array_job import incomplete, read_children
-    from stepout.artifacts.reading.outcome import Outcomes
+    from stepout.artifacts.reading.outcome import OutcomeReader
+    from stepout.schemas.pull import AskedRun
 
     if not _is_url(document):
         msg = "count=, execution= and state= are for the URL of an outcome, s3://… or dynamodb://…: this is a document"
         raise ConfigurationError(f"{msg}. Nothing was read")
-    outcomes = Outcomes(execution=execution, state=state)
+    outcomes = OutcomeReader(AskedRun(execution=execution, state=state))
 
     def resolve_one(url: str) -> Resolved:
         own = access.with_own_spending()

@@ -40,7 +40,7 @@ from stepout.callbacks.targets.pull_reading import read_array_at, read_at
 from stepout.schemas import Problem, TaskOutput, invalid_document, rules
 from stepout.schemas.array import checked_count, index_ranges
 from stepout.schemas.errors import InvalidDocumentError, StepoutError
-from stepout.schemas.pull import Failure
+from stepout.schemas.pull import AskedRun, Failure
 from stepout.schemas.runtime.s3_profile import payer_of, profile_words_from
 from stepout.schemas.text.json_text import load_json
 
@@ -93,11 +93,11 @@ def _outcome(event: Mapping[str, Any]) -> dict[str, Any] | Failure:
     url = event["url"]
     caught = _caught(event)
     reached: dict[str, Any] = {"profile": profile_words_from(os.environ), "request_payer": payer_of(os.environ)}
-    how: dict[str, Any] = {**_asked(event), "since": _began(caught), **reached}
+    run = AskedRun(**_asked(event), since=_began(caught))
     if event.get("count") is not None:
         count = checked_count(event["count"])
-        return _of_array(url, read_array_at(url, count, **how), event, caught)
-    found = read_at(url, **how)
+        return _of_array(url, read_array_at(url, count, run, **reached), event, caught)
+    found = read_at(url, run, **reached)
     if found is None:
         return _silence(url, caught)
     if isinstance(found, Failure):

@@ -2,6 +2,10 @@
 
 The state machine builds one URL and passes it to both sides. ``s3://bucket/key``: the output document is the object of
 that key, written once; failures lie beside it. ``dynamodb://table/key``: one item, which a success closes.
+
+Two read it: ``stepout.artifacts.reading.outcome`` for a consumer, and ``stepout.callbacks.targets.pull_reading`` for
+the Lambda that gives a failure its name. Each fetches in its own way, with its own client, retries and errors. What is
+looked at, in which order, and what it means is decided here, on values.
 """
 
 from __future__ import annotations
@@ -9,8 +13,10 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from stepout.schemas.array import child_in
 from stepout.schemas.errors import ConfigurationError, InvalidDocumentError, OutputTooLargeError
 from stepout.schemas.problems import Problem, invalid_document
 from stepout.schemas.text.foreign_text import shown
@@ -18,10 +24,13 @@ from stepout.schemas.text.json_text import dump_json, load_json
 from stepout.schemas.text.locations import PARTITION_KEY_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from stepout.schemas.identity import RunIdentity
     from stepout.schemas.text.locations import TablePlace
+
+Time = TypeVar("Time", float, str)
+"""When something was written: seconds since 1970, or ISO 8601; both can be put in order."""
 
 SUCCEEDED: Final = "SUCCEEDED"
 FAILED: Final = "FAILED"
@@ -34,8 +43,7 @@ ITEM_NAMES: Final = frozenset(
 FAILURE_LIMIT: Final = 256 << 10
 """The most that is read of a failure document, in bytes; a cause has 32,768 at most, and may be escaped."""
 
-FAILURES_READ: Final = 10
-"""How many failures beside an output are read, the newest first, to find one of the run that is asked for."""
+_FAILURES_READ: Final = 10  # each is a request, and whoever may write failures can leave thousands
 
 # https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Constraints.html
 _ITEM_BYTES: Final = 400 * 1024
@@ -82,15 +90,6 @@ class Failure:
     execution: str | None = None
     state: str | None = None
 
-    def is_of(self, execution: str | None, state: str | None) -> bool:
-        """Tell whether this may be the failure of a run; what is not known, on either side, matches.
-
-        >>> Failure("Demo.Error", execution="arn:1").is_of("arn:2", None)
-        False
-        """
-        pairs = ((self.execution, execution), (self.state, state))
-        return all(said is None or asked is None or said == asked for said, asked in pairs)
-
     def __str__(self) -> str:
         """The error and the first line of its message, short enough for another message."""
         try:
@@ -101,6 +100,30 @@ class Failure:
         first = shown(str(said).partition("\n")[0], 300)
         error = shown(" ".join(self.error.split()), 256) or "no name"
         return f"{error}: {first}" if first else error
+
+
+@dataclass(frozen=True, kw_only=True)
+class AskedRun:
+    """The run whose outcome is asked for.
+
+    Attributes:
+        execution: The ARN of its execution; ``None``: any.
+        state: The name of its state; ``None``: any.
+        since: When it began, in seconds since 1970: failures from before are an earlier attempt's; ``None``: not known.
+    """
+
+    execution: str | None = None
+    state: str | None = None
+    since: float | None = None
+
+    def may_have(self, failure: Failure) -> bool:
+        """Tell whether a failure may be this run's; what is not known, on either side, matches.
+
+        >>> AskedRun(execution="arn:2").may_have(Failure("Demo.Error", execution="arn:1"))
+        False
+        """
+        pairs = ((failure.execution, self.execution), (failure.state, self.state))
+        return all(said is None or asked is None or said == asked for said, asked in pairs)
 
 
 def failure_prefix(key: str) -> str:
@@ -117,9 +140,53 @@ def failure_key(key: str, *, attempt: int | None, nonce: str) -> str:
     return f"{failure_prefix(key)}{'x' if attempt is None else attempt}-{nonce}.failure.json"
 
 
-def is_failure_key(key: str, output: str) -> bool:
-    """Tell whether a key is one of a failure of the output at ``output``."""
+def _is_failure_key(key: str, output: str) -> bool:
     return key.startswith(output) and _FAILURE.fullmatch(key[len(output) :]) is not None
+
+
+def failures_beside(key: str, listed: Iterable[tuple[str, Time]], since: Time | None = None) -> list[str]:
+    """Return the keys of the failures beside the output at ``key``, the newest first.
+
+    Args:
+        key: The output's.
+        listed: What the bucket has under ``failure_prefix(key)``: keys, and when each was written.
+        since: Failures from before that time do not count.
+    """
+    found = [(written, name) for name, written in listed if _is_failure_key(name, key)]
+    return [name for written, name in sorted(found, reverse=True) if since is None or written >= since]
+
+
+def newest_failure(texts: Iterable[str | bytes | None], run: AskedRun) -> tuple[int, Failure] | None:
+    """Return the newest failure of a run, and how many newer failures lie beside the output that are not its own.
+
+    Args:
+        texts: Failure documents, the newest first (``None`` for one that is gone); no more are taken than are needed,
+            and ten at most.
+        run: Whose failure counts.
+
+    Raises:
+        InvalidDocumentError: No failure of the run was among them, and one of them is no failure document.
+    """
+    unread: InvalidDocumentError | None = None
+    for position, text in enumerate(islice(texts, _FAILURES_READ)):
+        try:
+            failure = None if text is None else read_failure(text)
+        except InvalidDocumentError as error:  # it says nothing of the others beside it
+            unread = error
+            continue
+        if failure is not None and run.may_have(failure):
+            return position, failure
+    if unread is not None:
+        raise unread
+    return None
+
+
+def children_below(key: str, names: Iterable[str]) -> int:
+    """Return how many children of an array job are seen to have reported, from the keys below that of the whole array.
+
+    Whoever asks for one output where an array job reports is told so, instead of being told that there is nothing.
+    """
+    return len({index for name in names if (index := child_in(name[len(key) :])) is not None})
 
 
 def read_failure(text: str | bytes) -> Failure:
@@ -151,6 +218,16 @@ def _run_in(cause: Any) -> dict[str, str]:
 
 
 # Items ------------------------------------------------------------------------------------------------------------
+
+
+def item_key(place: TablePlace) -> dict[str, Any]:
+    """Return the key of an item, in DynamoDB's JSON, as GetItem asks for it.
+
+    >>> from stepout.schemas.text.locations import TablePlace
+    >>> item_key(TablePlace("outcomes", "7f3c"))
+    {'id': {'S': '7f3c'}}
+    """
+    return {place.attribute: {"S": place.key}}
 
 
 def success_item(place: TablePlace, document: Mapping[str, Any], *, run: RunIdentity, time: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from stepout.artifacts.reading.access import DOCUMENT_LIMIT
 from stepout.artifacts.reading.pinned_object import PinnedObject, check_cap, read_whole
-from stepout.schemas.array import child_in, child_url, is_of_array, unfilled
+from stepout.schemas.array import child_url, is_of_array, unfilled
 from stepout.schemas.errors import (
     AccessDeniedError,
     ArtifactNotFoundError,
@@ -25,11 +25,12 @@ from stepout.schemas.errors import (
 from stepout.schemas.problems import Problem, invalid_document
 from stepout.schemas.pull import (
     FAILURE_LIMIT,
-    FAILURES_READ,
     Failure,
+    children_below,
     failure_prefix,
-    is_failure_key,
-    read_failure,
+    failures_beside,
+    item_key,
+    newest_failure,
     read_item,
 )
 from stepout.schemas.runtime.regions import NO_REGION, fallback_region
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from stepout.artifacts.reading.access import Access
+    from stepout.schemas.pull import AskedRun
     from stepout.schemas.text.locations import TablePlace
 
 CONNECTIONS: Final = 16
@@ -48,16 +50,15 @@ CONNECTIONS: Final = 16
 _CHILDREN_TRIED: Final = 2
 
 
-class Outcomes:
+class OutcomeReader:
     """Reads what tasks in pull mode reported; safe to share between threads.
 
     Args:
-        execution: Whose failures count; the output document is the caller's to check.
-        state: As for ``execution``.
+        run: Whose failures count; the output document is the caller's to check.
     """
 
-    def __init__(self, *, execution: str | None = None, state: str | None = None) -> None:
-        self._execution, self._state = execution, state
+    def __init__(self, run: AskedRun) -> None:
+        self._run = run
         self._tables: list[Any] = []
         self._making = threading.Lock()
 
@@ -83,11 +84,8 @@ class Outcomes:
         if is_of_array(url):
             raise ConfigurationError(unfilled(url))
         if url.startswith("dynamodb://"):
-            return _from_table(url, access, self._is_ours, self._table_client)
-        return _from_s3(url, access, self._is_ours)
-
-    def _is_ours(self, failure: Failure) -> bool:
-        return failure.is_of(self._execution, self._state)
+            return _from_table(url, access, self._run, self._table_client)
+        return _from_s3(url, access, self._run)
 
     def _table_client(self) -> Any:
         with self._making:
@@ -99,15 +97,16 @@ class Outcomes:
 # S3 ---------------------------------------------------------------------------------------------------------------
 
 
-def _from_s3(url: str, access: Access, ours: Callable[[Failure], bool]) -> Any:
+def _from_s3(url: str, access: Access, run: AskedRun) -> Any:
     try:
         bucket, key = split_s3_url(url)
     except ValueError as error:
         raise invalid_document("the URL", [Problem("$", "pattern", "must be s3://bucket/key")]) from error
     try:
+        # The success first: it is written last and once, so failures beside it are of attempts before it.
         return _opened(_read(access, bucket, key, DOCUMENT_LIMIT), url)
     except ArtifactNotFoundError as error:
-        raise _no_success(access, bucket, key, ours, error) from error
+        raise _no_success(access, bucket, key, run, error) from error
     except AccessDeniedError as error:
         hint = "without s3:ListBucket on the bucket, a task that has not succeeded yet looks like this"
         raise AccessDeniedError(f"{error}. {hint}") from error
@@ -131,25 +130,18 @@ def _read(access: Access, bucket: str, key: str, limit: int) -> bytes:
     return read_whole(PinnedObject(access, pointer), access.verify is not False)
 
 
-def _no_success(
-    access: Access, bucket: str, key: str, ours: Callable[[Failure], bool], missing: ArtifactNotFoundError
-) -> Exception:
+def _no_success(access: Access, bucket: str, key: str, run: AskedRun, missing: ArtifactNotFoundError) -> Exception:
     """Say why there is no output: the newest failure of this run beside it, or that nothing was reported."""
-    url = f"s3://{bucket}/{key}"
+    url, store = f"s3://{bucket}/{key}", access.stores.of(bucket)
     try:
-        failures = _failures(access, bucket, key)
-        unread: InvalidDocumentError | None = None
-        for count, name in list(enumerate(failures, 1))[: -FAILURES_READ - 1 : -1]:
-            try:
-                failure = read_failure(_read(access, bucket, name, FAILURE_LIMIT))
-            except InvalidDocumentError as error:  # It says nothing of the others beside it.
-                unread = error
-                continue
-            if ours(failure):
-                return _failed(url, failure, count)
-        if unread is not None:
-            raise unread
-        children = _children(access, bucket, key)
+        failures = failures_beside(key, store.listing(failure_prefix(key)))
+        for name in failures:
+            access.allowed.check(bucket, name)
+        found = newest_failure((_read(access, bucket, name, FAILURE_LIMIT) for name in failures), run)
+        if found is not None:
+            newer, failure = found
+            return _failed(url, failure, len(failures) - newer)
+        children = children_below(key, (name for name, _ in store.listing(f"{key}/")))
         if children:
             return ConfigurationError(unfilled(url, seen=children))
         of = " of this run" if failures else ""
@@ -166,24 +158,6 @@ def _no_success(
     )
 
 
-def _failures(access: Access, bucket: str, key: str) -> list[str]:
-    """Return the keys of the failures that may be read, the newest last."""
-    found = [
-        (modified, name)
-        for name, modified in access.stores.of(bucket).listing(failure_prefix(key))
-        if is_failure_key(name, key)
-    ]
-    for _, name in found:
-        access.allowed.check(bucket, name)
-    return [name for _, name in sorted(found)]
-
-
-def _children(access: Access, bucket: str, key: str) -> int:
-    """Return how many children of an array job are seen to have reported below a URL; only keys are looked at."""
-    found = (child_in(name[len(key) :]) for name, _ in access.stores.of(bucket).listing(f"{key}/"))
-    return len({index for index in found if index is not None})
-
-
 def _failed(url: str, failure: Failure, count: int) -> TaskFailedError:
     several = f" (the newest of {count} failures)" if count > 1 else ""
     return TaskFailedError(
@@ -194,7 +168,7 @@ def _failed(url: str, failure: Failure, count: int) -> TaskFailedError:
 # DynamoDB ---------------------------------------------------------------------------------------------------------
 
 
-def _from_table(url: str, access: Access, ours: Callable[[Failure], bool], client: Callable[[], Any]) -> Any:
+def _from_table(url: str, access: Access, run: AskedRun, client: Callable[[], Any]) -> Any:
     try:
         place = table_place(url)
     except ValueError as error:
@@ -213,7 +187,7 @@ def _from_table(url: str, access: Access, ours: Callable[[Failure], bool], clien
     outcome = read_item(item)
     if not isinstance(outcome, Failure):
         return outcome
-    if ours(outcome):
+    if run.may_have(outcome):
         raise _failed(url, outcome, 1)
     raise ArtifactNotFoundError(
         f"{url} holds another run's failure, perhaps an earlier one's: the task has not reported yet, or died"
@@ -246,9 +220,10 @@ def _get_item(place: TablePlace, client: Callable[[], Any]) -> dict[str, Any] | 
 
     from stepout.artifacts.s3.errors import translate
 
-    key = {place.attribute: {"S": place.key}}
     try:
-        item: dict[str, Any] | None = client().get_item(TableName=place.table, Key=key, ConsistentRead=True).get("Item")
+        # Consistent: a task may report in the very moment before its consumer asks.
+        answer = client().get_item(TableName=place.table, Key=item_key(place), ConsistentRead=True)
+        item: dict[str, Any] | None = answer.get("Item")
     except NoRegionError:
         raise ConfigurationError(f"{place.url} cannot be read: {NO_REGION}") from None
     except (BotoCoreError, ClientError, ValueError) as error:

@@ -8,28 +8,31 @@ from typing import TYPE_CHECKING, Any, Final
 
 from stepout.callbacks.delivery.attempts import Delivery
 from stepout.callbacks.delivery.clients import service
-from stepout.schemas.array import child_in, child_url, is_of_array, unfilled
+from stepout.schemas.array import child_url, is_of_array, unfilled
 from stepout.schemas.errors import ConfigurationError, InvalidDocumentError, TaskError
 from stepout.schemas.pull import (
     FAILURE_LIMIT,
-    FAILURES_READ,
+    AskedRun,
     Failure,
+    children_below,
     failure_prefix,
-    is_failure_key,
-    read_failure,
+    failures_beside,
+    item_key,
+    newest_failure,
     read_item,
 )
 from stepout.schemas.text.json_text import load_json
 from stepout.schemas.text.locations import key_fault, split_s3_url, table_place
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping
 
     from stepout.schemas.text.locations import TablePlace
 
 _DOCUMENT_LIMIT: Final = 262_144
 """Bytes: what a state can take."""
 
+_ANY_RUN: Final = AskedRun()
 _PATIENCE: Final = 20.0
 _CONNECTIONS: Final = 10  # as many as botocore keeps
 _HOW: Final = 'give the function "count"'
@@ -39,12 +42,10 @@ _REMEDY: Final = (
 )
 
 
-def read_at(  # noqa: PLR0913 - by keyword, each with its own meaning
+def read_at(
     url: str,
+    run: AskedRun = _ANY_RUN,
     *,
-    execution: str | None = None,
-    state: str | None = None,
-    since: float | None = None,
     profile: frozenset[str] = frozenset({"aws"}),
     request_payer: str | None = None,
 ) -> Any:
@@ -52,9 +53,7 @@ def read_at(  # noqa: PLR0913 - by keyword, each with its own meaning
 
     Args:
         url: ``s3://bucket/key`` or ``dynamodb://table/key``.
-        execution: Whose failures count; the output document is the caller's to check.
-        state: As for ``execution``.
-        since: Failures in S3 from before that time (seconds since 1970) are an earlier attempt's and do not count.
+        run: Whose failures count; the output document is the caller's to check.
         profile: The words of ``STEPOUT_S3_PROFILE``.
         request_payer: ``"requester"`` for buckets whose readers pay.
 
@@ -68,20 +67,18 @@ def read_at(  # noqa: PLR0913 - by keyword, each with its own meaning
     """
     if is_of_array(url):
         raise ConfigurationError(unfilled(url, how=_HOW))
-    place = _place(url, execution=execution, state=state, since=since, profile=profile, request_payer=request_payer)
+    place = _place(url, run, profile, request_payer)
     found = place.read(url)
     if found is None and (seen := place.children(url)):
         raise ConfigurationError(unfilled(url, seen=seen, how=_HOW))
     return found
 
 
-def read_array_at(  # noqa: PLR0913 - as above
+def read_array_at(
     url: str,
     count: int,
+    run: AskedRun = _ANY_RUN,
     *,
-    execution: str | None = None,
-    state: str | None = None,
-    since: float | None = None,
     profile: frozenset[str] = frozenset({"aws"}),
     request_payer: str | None = None,
 ) -> list[Any]:
@@ -92,15 +89,11 @@ def read_array_at(  # noqa: PLR0913 - as above
     Args:
         url: The URL that the whole array was given.
         count: How many children it has.
-        execution: See there.
-        state: See there.
-        since: See there.
-        profile: See there.
-        request_payer: See there.
+        run: As for ``read_at``.
+        profile: As for ``read_at``.
+        request_payer: As for ``read_at``.
     """
-    place = _place(
-        child_url(url, 0), execution=execution, state=state, since=since, profile=profile, request_payer=request_payer
-    )
+    place = _place(child_url(url, 0), run, profile, request_payer)
 
     def one(index: int) -> Any:
         try:
@@ -112,68 +105,44 @@ def read_array_at(  # noqa: PLR0913 - as above
         return list(pool.map(one, range(count)))
 
 
-def _place(  # noqa: PLR0913 - as above
-    url: str,
-    *,
-    execution: str | None,
-    state: str | None,
-    since: float | None,
-    profile: frozenset[str],
-    request_payer: str | None,
+def _place(
+    url: str, run: AskedRun, profile: frozenset[str], request_payer: str | None
 ) -> _BucketOutcomes | _TableOutcomes:
     """Return what reads a URL, and others beside it."""
-
-    def ours(failure: Failure) -> bool:
-        return failure.is_of(execution, state)
-
     delivery = Delivery(_REMEDY, patience=_PATIENCE)
     if url.startswith("dynamodb://"):
         _item_place(url)
-        return _TableOutcomes(service("dynamodb"), delivery, ours)
+        return _TableOutcomes(service("dynamodb"), delivery, run)
     bucket, _ = _object_place(url)
     client = service("s3", near=bucket, profile=profile)
-    return _BucketOutcomes(client, bucket, delivery, ours, since, request_payer)
+    payer = {} if request_payer is None else {"RequestPayer": request_payer}
+    return _BucketOutcomes(client, bucket, delivery, run, payer)
 
 
 class _BucketOutcomes:
     """The outcomes in one bucket."""
 
-    def __init__(  # noqa: PLR0913, PLR0917 - what each of its reads needs
-        self,
-        client: Any,
-        bucket: str,
-        delivery: Delivery,
-        ours: Callable[[Failure], bool],
-        since: float | None,
-        request_payer: str | None,
-    ) -> None:
+    def __init__(self, client: Any, bucket: str, delivery: Delivery, run: AskedRun, payer: Mapping[str, str]) -> None:
         self._client, self._bucket, self._delivery = client, bucket, delivery
-        self._ours, self._since = ours, since
-        self._payer: dict[str, Any] = {} if request_payer is None else {"RequestPayer": request_payer}
+        self._run, self._payer = run, payer
 
     def read(self, url: str) -> Any:
         """Return the document or the failure at a URL; ``None`` if there is nothing."""
         _, key = _object_place(url)
+        # The success first: it is written last and once, so failures beside it are of attempts before it.
         body = self._get(key, _DOCUMENT_LIMIT)
         if body is not None:
             return load_json(body)
-        unread: InvalidDocumentError | None = None
-        for _, name in sorted(self._failures(key), reverse=True)[:FAILURES_READ]:
-            text = self._get(name, FAILURE_LIMIT)
-            try:
-                if text is not None and self._ours(failure := read_failure(text)):
-                    return failure
-            except InvalidDocumentError as error:  # It says nothing of the others beside it.
-                unread = error
-        if unread is not None:
-            raise unread
-        return None
+        # S3 gives whole seconds: a failure of the second in which the attempt began may be its own.
+        since = None if self._run.since is None else float(int(self._run.since))
+        failures = failures_beside(key, self._listing(failure_prefix(key)), since)
+        found = newest_failure((self._get(name, FAILURE_LIMIT) for name in failures), self._run)
+        return None if found is None else found[1]
 
     def children(self, url: str) -> int:
         """Return how many children of an array job are seen to have reported below a URL."""
         _, key = _object_place(url)
-        found = (child_in(each["Key"][len(key) :]) for each in self._listing(f"{key}/"))
-        return len({index for index in found if index is not None})
+        return children_below(key, (name for name, _ in self._listing(f"{key}/")))
 
     def _get(self, key: str, limit: int) -> bytes | None:
         """Return an object's bytes; ``None`` if there is none.
@@ -195,21 +164,15 @@ class _BucketOutcomes:
             raise _too_large(f"s3://{self._bucket}/{key}", limit)
         return body
 
-    def _failures(self, key: str) -> list[tuple[float, str]]:
-        """Return when each failure beside an output was written, and its key."""
-        found = self._listing(failure_prefix(key))
-        times = [(each["LastModified"].timestamp(), each["Key"]) for each in found if is_failure_key(each["Key"], key)]
-        # S3 gives whole seconds.
-        return [each for each in times if self._since is None or each[0] >= int(self._since)]
+    def _listing(self, prefix: str) -> list[tuple[str, float]]:
+        """Return the keys that begin with ``prefix``, a page of them, and when each was written, since 1970."""
 
-    def _listing(self, prefix: str) -> Sequence[Mapping[str, Any]]:
         def listing() -> Mapping[str, Any]:
             answer: Mapping[str, Any] = self._client.list_objects_v2(Bucket=self._bucket, Prefix=prefix, **self._payer)
             return answer
 
-        what = f"ListObjectsV2 s3://{self._bucket}/{prefix}"
-        found: Sequence[Mapping[str, Any]] = self._delivery.run(what, listing).get("Contents", ())
-        return found
+        found = self._delivery.run(f"ListObjectsV2 s3://{self._bucket}/{prefix}", listing).get("Contents", ())
+        return [(each["Key"], each["LastModified"].timestamp()) for each in found]
 
 
 def body_of(answer: Mapping[str, Any], limit: int) -> bytes | None:
@@ -234,8 +197,8 @@ def _object_place(url: str) -> tuple[str, str]:
 class _TableOutcomes:
     """The outcomes in DynamoDB."""
 
-    def __init__(self, client: Any, delivery: Delivery, ours: Callable[[Failure], bool]) -> None:
-        self._client, self._delivery, self._ours = client, delivery, ours
+    def __init__(self, client: Any, delivery: Delivery, run: AskedRun) -> None:
+        self._client, self._delivery, self._run = client, delivery, run
 
     def read(self, url: str) -> Any:
         """Return the document or the failure at a URL; ``None`` if there is nothing."""
@@ -245,7 +208,7 @@ class _TableOutcomes:
         if len(item.get("document", {}).get("S", "").encode()) > _DOCUMENT_LIMIT:
             raise _too_large(url, _DOCUMENT_LIMIT)
         found = read_item(item)
-        return None if isinstance(found, Failure) and not self._ours(found) else found
+        return None if isinstance(found, Failure) and not self._run.may_have(found) else found
 
     def children(self, url: str) -> int:
         """Return whether an array job's first child has reported: no partition key is found by how it begins."""
@@ -254,23 +217,25 @@ class _TableOutcomes:
         return 0
 
     def _get(self, url: str) -> Mapping[str, Any] | None:
-        place, key = _item_place(url)
+        place = _item_place(url)
 
         def get() -> Mapping[str, Any]:
-            answer: Mapping[str, Any] = self._client.get_item(TableName=place.table, Key=key, ConsistentRead=True)
+            answer: Mapping[str, Any] = self._client.get_item(
+                TableName=place.table, Key=item_key(place), ConsistentRead=True
+            )
             return answer
 
         return self._delivery.run(f"GetItem {url}", get).get("Item")
 
 
-def _item_place(url: str) -> tuple[TablePlace, dict[str, Any]]:
+def _item_place(url: str) -> TablePlace:
     try:
         place = table_place(url)
     except ValueError as error:
         raise ConfigurationError(f"url: {error}") from None
     if place.key is None:
         raise ConfigurationError("url: expected dynamodb://table/key, with the key")
-    return place, {place.attribute: {"S": place.key}}
+    return place
 
 
 def _too_large(url: str, limit: int) -> InvalidDocumentError:

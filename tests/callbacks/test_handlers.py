@@ -97,7 +97,7 @@ HANDLERS: dict[str, Callable[[Any], object]] = {"relay": _relayed, "ecs_watch": 
 @pytest.fixture(autouse=True)
 def _no_aws(monkeypatch: pytest.MonkeyPatch) -> None:
     """A URL in an event leads nowhere."""
-    monkeypatch.setattr(named_failure, "read_at", lambda _url, **_asked: None)
+    monkeypatch.setattr(named_failure, "read_at", lambda _url, _run, **_reached: None)
 
 
 @pytest.mark.parametrize("name", HANDLERS)

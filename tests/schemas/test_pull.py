@@ -11,10 +11,12 @@ from hypothesis import strategies as st
 from stepout.schemas import RunIdentity, TaskOutput
 from stepout.schemas.errors import InvalidDocumentError
 from stepout.schemas.pull import (
+    AskedRun,
     Failure,
     failure_item,
     failure_key,
-    is_failure_key,
+    failures_beside,
+    newest_failure,
     read_failure,
     read_item,
     success_item,
@@ -36,10 +38,9 @@ def test_a_place_in_a_table_survives_its_url(table: str, key: str | None, attrib
 def test_a_failure_is_found_beside_its_output_only(key: str, attempt: int | None, nonce: str) -> None:
     """Never beside another output, and the output itself is none."""
     made = failure_key(key, attempt=attempt, nonce=nonce)
-    assert is_failure_key(made, key)
-    assert not is_failure_key(key, key)
-    assert not is_failure_key(made, f"{key}x")
-    assert not is_failure_key(f"{made}.old", key)
+    listed = [(name, "2026-11-22T12:00:00+00:00") for name in (key, made, f"{made}.old")]
+    assert failures_beside(key, listed) == [made]
+    assert failures_beside(f"{key}x", listed) == []
 
 
 @given(KEYS.filter(lambda text: text.strip() == text and bool(text)), KEYS)
@@ -79,3 +80,28 @@ def test_a_failure_fits_a_line_of_a_log() -> None:
     assert (len(shown) < 400, "\n" in shown, "second" in shown) == (True, False, False)
     assert str(Failure("Only", "")) == "Only"
     assert str(Failure("Odd", "[1]")) == "Odd: [1]"
+
+
+@given(st.permutations([0, 1, 2, 3, 4]), st.integers(0, 5))
+def test_the_newest_failure_of_the_run_is_the_one_that_counts(order: list[int], since: int) -> None:
+    """In whatever order they are listed; others' and unreadable ones are passed over, older ones are not fetched."""
+    key = "outputs/1.json"
+    fetched: list[int] = []
+    names = {failure_key(key, attempt=age, nonce="a"): age for age in order}
+    texts = {0: "no JSON", 1: '{"error": "Theirs", "cause": {"run": {"execution": "arn:2"}}}'}
+
+    def fetch(name: str) -> str | None:
+        fetched.append(names[name])
+        return texts.get(names[name], '{"error": "Ours", "cause": {"run": {"execution": "arn:1"}}}')
+
+    beside = failures_beside(key, [(name, 5.0 - age) for name, age in names.items()], 5.0 - since)
+    assert [names[name] for name in beside] == list(range(min(since, 4) + 1))
+    run = AskedRun(execution="arn:1")
+    if since < 2:
+        with pytest.raises(InvalidDocumentError):
+            newest_failure(map(fetch, beside), run)
+    else:
+        ours = Failure("Ours", '{"run":{"execution":"arn:1"}}', execution="arn:1")
+        assert newest_failure(map(fetch, beside), run) == (2, ours)
+        assert fetched == [0, 1, 2]
+    assert newest_failure(iter([None] * 50), run) is None
