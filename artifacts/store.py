@@ -206,20 +206,23 @@ class Located(Protocol):
 
 
 @runtime_checkable
+class ReadsSmall(Protocol):
+    """A store that has a cheaper way for whole small objects of a known size, which may follow redirects."""
+
+    def get_small(self, key: str, *, size: int, version_id: str | None = None, if_match: str | None = None) -> Download:
+        """Open a whole object that should have ``size`` bytes, as ``Store.get`` does; small ones have arrived by then.
+
+        Only for reads that are held against a checksum: the bytes may be another server's (``s3.route_obstore``).
+        """
+        ...
+
+
+@runtime_checkable
 class TriesCompletion(Protocol):
     """A store whose server may pass over the condition of CompleteMultipartUpload, and that finds out beforehand."""
 
     def try_completion(self, key: str, *, options: WriteOptions) -> None:
         """Raise ``ConfigurationError`` if a write-once upload of ``key`` would replace what another one wrote."""
-        ...
-
-
-@runtime_checkable
-class ReadsSmallObjects(Protocol):
-    """A store that has a cheaper route for whole objects of a known size."""
-
-    def get_small(self, key: str, *, size: int, version_id: str | None = None, if_match: str | None = None) -> Download:
-        """Open a whole object that should have ``size`` bytes; as ``get`` does."""
         ...
 
 

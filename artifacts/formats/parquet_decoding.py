@@ -10,12 +10,12 @@ and where texts repeat prefixes, or few rows may be kept, so few rows are decode
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 from stepout.artifacts.formats.parquet_pages import Pages, read_pages
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     import pyarrow as pa
 
@@ -33,18 +33,6 @@ class TooMuchError(Exception):
     def __init__(self, size: int) -> None:
         super().__init__(size)
         self.size = size
-
-
-class ChunkBytes(Protocol):
-    """Gives the bytes of column chunks, and makes what pyarrow reads them from."""
-
-    def fetch(self, spans: Sequence[tuple[int, int]]) -> list[memoryview]:
-        """Return the bytes of each span, which pyarrow will ask for next."""
-        ...
-
-    def opened(self, **options: Any) -> Any:
-        """Return a ``pyarrow.parquet.ParquetFile``."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -108,20 +96,23 @@ class GroupDecoder:
     """Decodes row groups, one after the other, within one limit.
 
     Args:
-        file: Where chunks come from.
+        parquet: A ``pyarrow.parquet.ParquetFile``.
         columns: As pyarrow takes them; ``None`` for all.
         limit: The most memory that everything that is kept may take, and everything that is decoded at once, in bytes.
         sifted: Whether few rows may be kept of what is decoded.
+        reopen: Opens the file once more, with the given options of ``ParquetFile``.
     """
 
-    def __init__(self, file: ChunkBytes, columns: list[str] | None, limit: int, *, sifted: bool = False) -> None:
-        self._file = file
+    def __init__(
+        self, parquet: Any, columns: list[str] | None, limit: int, *, sifted: bool, reopen: Callable[..., Any]
+    ) -> None:
+        self._parquet = parquet
         self._columns = columns
         self._limit = limit
         self._sifted = sifted
-        self._parquet = file.opened()
-        self._metadata = self._parquet.metadata
-        self._schema = self._parquet.schema_arrow
+        self._reopen = reopen
+        self._metadata = parquet.metadata
+        self._schema = parquet.schema_arrow
         self._leaves = [index for index in range(self._metadata.num_columns) if self._wanted(index)]
         self.kept = 0
 
@@ -136,14 +127,23 @@ class GroupDecoder:
             raise TooMuchError(self.kept)
         return table
 
-    def tables(self, group: int) -> Iterator[pa.Table]:
+    def spans(self, group: int) -> list[tuple[int, int]]:
+        """Return where the column chunks lie that decoding a row group takes."""
+        described = self._metadata.row_group(group)
+        return [_span(described.column(index)) for index in self._leaves]
+
+    def tables(self, group: int, pieces: Sequence[memoryview]) -> Iterator[pa.Table]:
         """Yield the rows of a row group.
+
+        Args:
+            group: Its index.
+            pieces: The bytes of each of its ``spans``; pyarrow reads them next, from the file.
 
         Raises:
             TooMuchError: They would take more than is left of the limit.
             ValueError: A page header is invalid.
         """
-        chunks = self._chunks(group)
+        chunks = self._chunks(group, pieces)
         left = self._limit if self._sifted else self._limit - self.kept
         self._check(chunks, left)
         longest: dict[str, int] = {}
@@ -172,13 +172,11 @@ class GroupDecoder:
         columns = self._columns
         return columns is None or any(path == name or path.startswith(name + ".") for name in columns)
 
-    def _chunks(self, group: int) -> list[_Chunk]:
+    def _chunks(self, group: int, pieces: Sequence[memoryview]) -> list[_Chunk]:
         described = self._metadata.row_group(group)
-        columns = [described.column(index) for index in self._leaves]
-        pieces = self._file.fetch([_span(column) for column in columns])
         return [
-            self._chunk(index, column, piece, described.num_rows)
-            for index, column, piece in zip(self._leaves, columns, pieces, strict=True)
+            self._chunk(index, described.column(index), piece, described.num_rows)
+            for index, piece in zip(self._leaves, pieces, strict=True)
         ]
 
     def _chunk(self, index: int, column: Any, piece: memoryview, rows: int) -> _Chunk:
@@ -210,7 +208,7 @@ class GroupDecoder:
 
         if not chunk.pages.by_dictionary or chunk.categorical:
             return 0
-        parquet = self._file.opened(read_dictionary=[chunk.path])
+        parquet = self._reopen(read_dictionary=[chunk.path])
         for batch in parquet.iter_batches(batch_size=1, row_groups=[group], columns=[chunk.path]):
             for leaf in _dictionaries(batch.column(0)):
                 return int(pc.max(pc.binary_length(leaf.dictionary)).as_py() or 0)
@@ -238,7 +236,7 @@ class GroupDecoder:
         import pyarrow as pa
 
         paths = [chunk.path for chunk in chunks if chunk.text]
-        table = self._file.opened(read_dictionary=paths).read_row_group(group, columns=self._columns)
+        table = self._reopen(read_dictionary=paths).read_row_group(group, columns=self._columns)
         kinds = [_as(column.type, self._schema.field(column.name).type) for column in table.schema]
         size = sum(
             _size(part, kind) for column, kind in zip(table.columns, kinds, strict=True) for part in column.chunks

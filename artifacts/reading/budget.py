@@ -38,8 +38,7 @@ class ReadBudget:
     bytes: int = _BYTES
 
     def __post_init__(self) -> None:
-        for name in ("requests", "entries", "bytes"):
-            value = getattr(self, name)
+        for name, value in (("requests", self.requests), ("entries", self.entries), ("bytes", self.bytes)):
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ConfigurationError(f"ReadBudget({name}={value!r}): expected a whole number, 1 or more")
 
@@ -56,7 +55,7 @@ class Spending:
     """
 
     def __init__(self, budget: ReadBudget) -> None:
-        self._budget = budget
+        self._limits = {"requests": budget.requests, "entries": budget.entries, "bytes": budget.bytes}
         self._spent = {"requests": 0, "entries": 0, "bytes": 0}
 
     def take(self, url: str, *, requests: int = 0, entries: int = 0, size: int = 0) -> None:
@@ -73,7 +72,7 @@ class Spending:
         """
         for name, more in (("requests", requests), ("entries", entries), ("bytes", size)):
             self._spent[name] += more
-            limit: int = getattr(self._budget, name)
+            limit = self._limits[name]
             if self._spent[name] > limit:
                 msg = (
                     f"{url} leads to more than this read may cost: {self._spent[name]:,} {name}, its budget is "

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from stepout.artifacts.reading.access import DOCUMENT_LIMIT, Access
 from stepout.artifacts.reading.artifact import Artifact
 from stepout.schemas.errors import InvalidDocumentError
+from stepout.schemas.identity import RunIdentity
 from stepout.schemas.output import TaskOutput
 from stepout.schemas.pointer import Pointer
 from stepout.schemas.problems import Problem, invalid_document, member
@@ -17,7 +18,6 @@ from stepout.schemas.search.traversal import called
 
 if TYPE_CHECKING:
     from stepout.schemas.contract import Contract
-    from stepout.schemas.identity import RunIdentity
 
 
 class Output(Mapping[str, Artifact]):
@@ -32,14 +32,13 @@ class Output(Mapping[str, Artifact]):
     """
 
     def __init__(self, document: TaskOutput, access: Access) -> None:
-        self._access = access
         self._document = document
         self._artifacts = {
             name: Artifact(pointer, access, name) for name, pointer in (document.artifacts or {}).items()
         }
         self._result: Mapping[str, Any] | None = None
-        if isinstance(document.result, Pointer):
-            access.allowed.check(document.result.bucket, document.result.key)
+        # Made now, though it may never be read: a pointer outside the allow-list refuses the output as a whole.
+        self._spilled = Artifact(document.result, access) if isinstance(document.result, Pointer) else None
 
     def __getitem__(self, name: str) -> Artifact:
         try:
@@ -88,8 +87,7 @@ class Output(Mapping[str, Artifact]):
     @property
     def spilled(self) -> Artifact | None:
         """The artifact that holds the result, where it was spilled; ``None`` where it is inline."""
-        result = self._document.result
-        return Artifact(result, self._access) if isinstance(result, Pointer) else None
+        return self._spilled
 
     def read_many(
         self,
@@ -119,10 +117,13 @@ class Output(Mapping[str, Artifact]):
 
     def check_producer(self, execution: str | None, state: str | None) -> None:
         """Raise ``InvalidDocumentError`` unless this execution and this state made the output (``None``: any)."""
-        problems = []
-        for name, wanted in (("execution", execution), ("state", state)):
-            if wanted is not None and getattr(self.producer, name, None) != wanted:
-                problems.append(Problem(member("$.producer", name), "value", "is not the one that was asked for"))
+        said = self.producer or RunIdentity()
+        pairs = {"execution": (said.execution, execution), "state": (said.state, state)}
+        problems = [
+            Problem(member("$.producer", name), "value", "is not the one that was asked for")
+            for name, (found, wanted) in pairs.items()
+            if wanted is not None and found != wanted
+        ]
         if problems:
             raise invalid_document("the task output", problems, "It is another run's, perhaps an earlier one's.")
 
@@ -133,10 +134,10 @@ class Output(Mapping[str, Artifact]):
             raise invalid_document("the task output", problems, "It breaks the contract.")
 
     def _read_result(self) -> Mapping[str, Any]:
-        result = self._document.result
-        if not isinstance(result, Pointer):
-            return result or {}
-        value = _read_spilled(result, self._access)
+        if self._spilled is None:
+            inline = self._document.result
+            return inline if isinstance(inline, Mapping) else {}
+        value = self._spilled.read_json(max_size=DOCUMENT_LIMIT)
         if not isinstance(value, dict):
             raise invalid_document("the spilled result", [Problem("$", "type", "must be an object")])
         return value
@@ -199,9 +200,9 @@ def _is_found(value: object) -> bool:
 
 def _whole(pointer: Pointer, access: Access, location: str) -> TaskOutput:
     """Read the document that a manifest stands for."""
-    access.allowed.check(pointer.bucket, pointer.key)
+    manifest = Artifact(pointer, access)  # the allow-list is asked first: what it refuses costs nothing of the budget
     access.spending.take(pointer.url, requests=1, size=pointer.size)
-    value = _read_spilled(pointer, access)
+    value = manifest.read_json(max_size=DOCUMENT_LIMIT)
     whole = TaskOutput.from_dict(value, manifest_allowed=False)
     inner = [each for each in find_documents(value) if each.kind == "output"][1:]
     if inner:
@@ -211,7 +212,3 @@ def _whole(pointer: Pointer, access: Access, location: str) -> TaskOutput:
         ]
         raise invalid_document("the task output", problems, "No writer of ours spills such a document.")
     return whole
-
-
-def _read_spilled(pointer: Pointer, access: Access) -> Any:
-    return Artifact(pointer, access).read_json(max_size=DOCUMENT_LIMIT)

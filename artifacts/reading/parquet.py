@@ -212,7 +212,7 @@ def _dataset_file(pinned: PinnedObject, read: ParquetRead) -> _File:
 
 @dataclass(frozen=True)
 class _File:
-    """A file for pyarrow, in memory or read in ranges; what ``GroupDecoder`` decodes.
+    """A file for pyarrow, in memory or read in ranges.
 
     Attributes:
         data: All of it; empty where ranges are read.
@@ -230,7 +230,7 @@ class _File:
         """Return what pyarrow reads from, anew."""
         import pyarrow as pa
 
-        return pa.BufferReader(self.data) if self.ranges is None else pa.PythonFile(self.ranges.again(), mode="r")
+        return pa.BufferReader(self.data) if self.ranges is None else pa.PythonFile(self.ranges.open_file(), mode="r")
 
     def opened(self, **options: Any) -> Any:
         """Return a ``pyarrow.parquet.ParquetFile``."""
@@ -295,12 +295,15 @@ def _read(file: _File, pointer: Pointer, read: ParquetRead) -> Any:
         _check_decoded(pointer, read, parquet, sifting.names)
     if not groups or sifting.names == []:
         return parquet.read_row_groups(groups, columns=sifting.names)
-    decoder = GroupDecoder(file, sifting.wanted, read.max_size, sifted=sifting.condition is not None)
+    sifted = sifting.condition is not None
+    decoder = GroupDecoder(parquet, sifting.wanted, read.max_size, sifted=sifted, reopen=file.opened)
     tables = []
     try:
         for group in groups:
             rows = 0
-            for table in decoder.tables(group):
+            # Fetched before anything is decoded, all chunks of the group in as few requests as they allow: what pyarrow
+            # asks for then is in memory, and the decoder looks at the same bytes that it will be given.
+            for table in decoder.tables(group, file.fetch(decoder.spans(group))):
                 rows += table.num_rows
                 tables.append(decoder.keep(sifting.kept(table)))
             _check_rows(rows, parquet.metadata.row_group(group).num_rows)

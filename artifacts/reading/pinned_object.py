@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 
 from stepout.artifacts.checksums import crc_function
 from stepout.artifacts.reading.access import RECONNECTS, Access, Verify
-from stepout.artifacts.store import ReadsSmallObjects
+from stepout.artifacts.store import ReadsSmall
 from stepout.artifacts.transfer.parallel_get import views
 from stepout.artifacts.transfer.stages import BLOCK, Pipeline, Stage
 from stepout.schemas.errors import (
@@ -197,7 +197,7 @@ class PinnedObject:
         store = self.access.stores.of(pointer.bucket)
         # The cheaper routes may follow a redirect to wherever it leads: only what is hashed may come by them.
         hashed = self.access.verify not in {False, "pinned"} and any(name in pointer.checksum for name in ALGORITHMS)
-        if hashed and start == 0 and stop is None and isinstance(store, ReadsSmallObjects):
+        if hashed and start == 0 and stop is None and isinstance(store, ReadsSmall):
             return store.get_small(pointer.key, size=pointer.size, version_id=pointer.version_id, if_match=etag)
         return store.get(pointer.key, start=start, stop=stop, version_id=pointer.version_id, if_match=etag)
 

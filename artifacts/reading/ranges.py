@@ -37,9 +37,9 @@ class FetchedRanges:
         """What the store said, where pyarrow has only said that it could not read."""
         return next((reader.failure for reader in self._readers if reader.failure is not None), None)
 
-    def again(self) -> io.RawIOBase:
+    def open_file(self) -> io.RawIOBase:
         """Return a file over the object; what was fetched is not asked for again."""
-        return _RangeFile(self, self._new_reader(), self._pinned.pointer.size)
+        return _RangeFile(self, self._new_reader(), self._pinned.size)
 
     def fetch(self, spans: Sequence[tuple[int, int]]) -> list[memoryview]:
         """Fetch ranges in as few requests as they allow, in the place of those that were fetched before.
@@ -47,13 +47,14 @@ class FetchedRanges:
         Raises:
             ValueError: One lies outside of the object.
         """
-        self._pieces = []
-        size = self._pinned.pointer.size
+        self._pieces = []  # let go of the last row group before the next one is fetched: the limit counts one
+        size = self._pinned.size
         joined: list[tuple[int, int]] = []
         for start, stop in sorted(spans):
             if not 0 <= start <= stop <= size:
                 msg = "a column chunk lies outside of the file"
                 raise ValueError(msg)
+            # A request costs more than the bytes of a small hole.
             if joined and start <= joined[-1][1] + _HOLE:
                 joined[-1] = (joined[-1][0], max(stop, joined[-1][1]))
             else:
@@ -84,6 +85,8 @@ class FetchedRanges:
         return piece
 
     def _new_reader(self) -> ArtifactReader:
+        # Nothing is hashed: pages carry checksums of their own, and ranges are never the whole. A reader for each file:
+        # pyarrow keeps the position of one that it has open, and ours must not move with it.
         unhashed = Verifier(self._pinned.pointer, None)
         self._readers.append(ArtifactReader(self._pinned, unhashed, exact=True, tail=self._tail))
         return self._readers[-1]

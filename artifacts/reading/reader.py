@@ -48,7 +48,7 @@ class ArtifactReader(io.RawIOBase):
         self._checksums = PrefixChecksums(pinned.pointer, verifier)
         self._exact = exact
         self._tail = tail
-        self._size = pinned.pointer.size
+        self._size = pinned.size
         self._position = 0
         self._stream: Generator[memoryview] | None = None
         self._stream_position = 0
