@@ -112,6 +112,7 @@ class Allowed:
         is_arn = S3_ARN.fullmatch(bucket) is not None
         if not is_arn and not _BUCKET.fullmatch(bucket):
             return "that is no bucket's name"
+        # By segment, never by text: "runs" must not permit "runs2/x".
         segments = tuple(key.split("/"))
         if (self.any_bucket and not is_arn) or any(rule.permits(bucket, segments) for rule in self.rules):
             return None
@@ -140,11 +141,15 @@ def allowed_from(allow: Iterable[str | AnyBucket] | AnyBucket | Allowed) -> Allo
         return allow
     if isinstance(allow, str):
         allow = re.split(r"[\s,]+", allow.strip()) if allow.strip() else []
-    entries = [allow] if isinstance(allow, AnyBucket) else list(allow)
-    tables = [entry for entry in entries if isinstance(entry, str) and entry.startswith("dynamodb://")]
-    rules = tuple(_rule(entry) for entry in entries if not isinstance(entry, AnyBucket) and entry not in tables)
-    any_bucket = any(isinstance(entry, AnyBucket) for entry in entries)
-    return Allowed(rules, any_bucket=any_bucket, tables=tuple(_table_rule(entry) for entry in tables))
+    rules, tables, any_bucket = [], [], False
+    for entry in [allow] if isinstance(allow, AnyBucket) else allow:
+        if isinstance(entry, AnyBucket):
+            any_bucket = True
+        elif isinstance(entry, str) and entry.startswith("dynamodb://"):
+            tables.append(_table_rule(entry))
+        else:
+            rules.append(_rule(entry))
+    return Allowed(tuple(rules), any_bucket=any_bucket, tables=tuple(tables))
 
 
 def from_env(environ: Mapping[str, str] = os.environ) -> Allowed:

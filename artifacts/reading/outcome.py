@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 CONNECTIONS: Final = 16
 """Children of an array job that are read at once."""
 
-_CHILDREN_TRIED: Final = 2
+_CHILDREN_TRIED: Final = 2  # the first one may be the very child that is missing
 
 
 class OutcomeReader:
@@ -125,6 +125,8 @@ def _opened(text: bytes, url: str) -> Any:
 def _read(access: Access, bucket: str, key: str, limit: int) -> bytes:
     from stepout.artifacts.reading.foreign import ForeignReference, describe
 
+    # A URL is like any reference of others: it has neither size nor version. A HEAD tells both, so that what is too
+    # large is not read, and that a document which is replaced meanwhile is not read in two halves.
     pointer = describe(access, ForeignReference("result-writer", bucket, key))
     check_cap(pointer, limit, instead="a document of this size is not read")
     return read_whole(PinnedObject(access, pointer), access.verify is not False)

@@ -271,6 +271,7 @@ def _ranges(pinned: PinnedObject, read: ParquetRead) -> _File:
 def _tail(pinned: PinnedObject, footer: Footer) -> bytes:
     """Fetch the end of the file in one request and compare the footer's digest."""
     pointer = pinned.pointer
+    # pyarrow opens a file by reading its last 64 KiB, whatever the footer's size: those are served from here as well.
     start = pointer.size - min(max(footer.size, _TAIL), pointer.size)
     tail = b"".join(map(bytes, pinned.blocks(start, pointer.size)))
     actual = hashlib.sha256(memoryview(tail)[-footer.size :]).hexdigest()
@@ -300,6 +301,7 @@ def _read(file: _File, pointer: Pointer, read: ParquetRead) -> Any:
     tables = []
     try:
         for group in groups:
+            # Counted: a page header that was damaged, and that no checksum covers, may end a column early.
             rows = 0
             # Fetched before anything is decoded, all chunks of the group in as few requests as they allow: what pyarrow
             # asks for then is in memory, and the decoder looks at the same bytes that it will be given.

@@ -34,6 +34,7 @@ class Stage:
         self._then = then
         self._views: SimpleQueue[memoryview | None] = SimpleQueue()
         self._error: BaseException | None = None
+        # A daemon: a write into a file system that hangs must not keep a process from ending.
         self._thread = threading.Thread(target=self._run, name="stepout-verify", daemon=True)
 
     def start(self) -> None:
@@ -61,6 +62,7 @@ class Stage:
                     self._take(view)
                 except BaseException as error:  # noqa: BLE001 - raised in the thread that waits for it
                     self._error = error
+            # Also after an error: the buffer goes back all the same, or the receiver would wait for it for ever.
             self._then(view)
         self._then(None)
 
@@ -108,7 +110,7 @@ class Pipeline:
             BaseException: What a stage raised.
         """
         if self._slot is None:
-            if self._unused:
+            if self._unused:  # made as they are needed: where the stages keep up, two or three are
                 self._unused -= 1
                 self._slot = memoryview(bytearray(BLOCK))
             else:
