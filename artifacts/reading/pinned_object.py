@@ -166,8 +166,14 @@ class PinnedObject:
         """Whether one version is held to: the pointer's, or since the first answer, that answer's."""
         return self.pointer.version_id is not None or self._etag is not None
 
-    def get(self, start: int = 0, stop: int | None = None) -> Download:
+    def get(self, start: int = 0, stop: int | None = None, *, hashed: bool = False) -> Download:
         """Request a range and compare the response's head with the pointer.
+
+        Args:
+            start: The first byte.
+            stop: One behind the last; ``None``: the object's end.
+            hashed: Whether the bytes are held against a checksum. Only then may they come by a cheaper route, which may
+                follow a redirect to wherever it leads.
 
         Raises:
             StoreError: Missing, expired, denied, changed, or unreachable.
@@ -175,7 +181,7 @@ class PinnedObject:
         """
         pointer = self.pointer
         try:
-            body = self._requested(start, stop)
+            body = self._requested(start, stop, hashed=hashed)
         except (ArtifactNotFoundError, AccessDeniedError) as error:
             # Denied, too: S3 answers 403 for what is gone to whoever may not list the bucket.
             if self._expired():
@@ -192,17 +198,20 @@ class PinnedObject:
             self._etag = body.info.etag
         return body
 
-    def _requested(self, start: int, stop: int | None) -> Download:
+    def _requested(self, start: int, stop: int | None, *, hashed: bool) -> Download:
         pointer, etag = self.pointer, self._etag
         store = self.access.stores.of(pointer.bucket)
-        # The cheaper routes may follow a redirect to wherever it leads: only what is hashed may come by them.
-        hashed = self.access.verify not in {False, "pinned"} and any(name in pointer.checksum for name in ALGORITHMS)
         if hashed and start == 0 and stop is None and isinstance(store, ReadsSmall):
             return store.get_small(pointer.key, size=pointer.size, version_id=pointer.version_id, if_match=etag)
         return store.get(pointer.key, start=start, stop=stop, version_id=pointer.version_id, if_match=etag)
 
     def blocks(
-        self, start: int = 0, stop: int | None = None, *, lend: Callable[[], memoryview] | None = None
+        self,
+        start: int = 0,
+        stop: int | None = None,
+        *,
+        lend: Callable[[], memoryview] | None = None,
+        hashed: bool = False,
     ) -> Generator[memoryview]:
         """Yield bytes ``start`` to ``stop``, taking up a broken download where it ended.
 
@@ -210,6 +219,7 @@ class PinnedObject:
             start: The first byte.
             stop: One behind the last; ``None``: the object's end.
             lend: Where to read the next block into; see ``Download.blocks``.
+            hashed: As for ``get``.
 
         Yields:
             Views, in order, each valid until the next is asked for, or as long as the lender lets it.
@@ -221,7 +231,7 @@ class PinnedObject:
         end = self.pointer.size if stop is None else stop
         # Two limits: a link that brings nothing ends soon; one that brings a little each time may go on for long.
         position, idle, total = start, 0, 0
-        body = self.get(start, stop)
+        body = self.get(start, stop, hashed=hashed)
         while True:
             broken: StoreUnavailableError | None = None
             try:
@@ -333,7 +343,7 @@ def read_whole(pinned: PinnedObject, verify: Verify) -> bytes:
     """
     verifier = verifier_for(pinned.pointer, verify)
     if pinned.size <= _SMALL:
-        with closing(pinned.blocks()) as blocks:
+        with closing(pinned.blocks(hashed=verifier.algorithm is not None)) as blocks:
             data = b"".join(map(bytes, blocks))
         verifier.update(memoryview(data))
     else:
@@ -408,7 +418,7 @@ def drain(pinned: PinnedObject, verifier: Verifier, *stages: Callable[[memoryvie
     """
     takes = (*stages, verifier.update)
     if pinned.size <= _SMALL:
-        with closing(pinned.blocks()) as blocks:
+        with closing(pinned.blocks(hashed=verifier.algorithm is not None)) as blocks:
             for view in blocks:
                 for take in takes:
                     take(view)

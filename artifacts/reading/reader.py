@@ -210,7 +210,8 @@ class ArtifactReader(io.RawIOBase):
         self._stream_stop = self._stop(wanted)
         self._stream_position = self._position
         at_end = self._stream_stop == self._size
-        self._stream = self._pinned.blocks(self._position, None if at_end else self._stream_stop)
+        hashed = self._verifier.algorithm is not None
+        self._stream = self._pinned.blocks(self._position, None if at_end else self._stream_stop, hashed=hashed)
 
     def _stop(self, wanted: int) -> int:
         end = self._size - len(self._tail)

@@ -16,9 +16,11 @@ from support.profile import THOROUGH
 from support.shelf import ALLOW, BreakingStore, Shelf
 
 from stepout.artifacts.media_types import PARQUET
+from stepout.artifacts.memory import MemoryStore
 from stepout.artifacts.reading import parquet
 from stepout.artifacts.reading.parquet import footer_of
 from stepout.artifacts.resolve import resolve_artifact
+from stepout.artifacts.store import Arrived
 from stepout.schemas.errors import (
     ArtifactChangedError,
     ArtifactNotFoundError,
@@ -33,6 +35,7 @@ from stepout.schemas.errors import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from stepout.artifacts.store import Download
     from stepout.schemas import Pointer
 
 ROWS = 1500
@@ -75,6 +78,24 @@ def ranged(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _resolved(pointer: Pointer, store: Any, **options: Any) -> Any:
     return resolve_artifact(pointer, allow=ALLOW, client=store, **options)
+
+
+class _Redirecting(MemoryStore):
+    """A store whose cheaper way brings what another server has."""
+
+    def get_small(self, key: str, *, size: int, version_id: str | None = None, if_match: str | None = None) -> Download:
+        with self.get(key, version_id=version_id, if_match=if_match) as there:
+            return Arrived(there.info, memoryview(b"x" * size))
+
+
+def test_what_is_not_hashed_never_comes_by_a_way_that_may_be_redirected() -> None:
+    """Also where one read is told less than resolve was; what is hashed is asked for there, and found out."""
+    shelf, table = Shelf(_Redirecting("results")), _table()
+    artifact = _resolved(_put(shelf, _file(table)), shelf.store)
+    assert artifact.read_table(verify="pinned").equals(table)
+    for read in (artifact.read_table, artifact.read_bytes, lambda: artifact.open().read()):
+        with pytest.raises(ChecksumMismatchError):
+            read()
 
 
 def test_a_table_comes_back_whole_or_in_part(shelf: Shelf) -> None:
