@@ -1,7 +1,7 @@
 """From a document to its artifacts: the consumer's front door. The document is untrusted input.
 
-``foreign`` and ``result_writer`` are imported where they are needed: most documents hold nothing of others, and a
-Lambda pays for every module when it starts.
+``foreign``, ``gather``, ``outcome`` and ``result_writer`` are imported where they are needed: most documents do without,
+and a Lambda pays for every module when it starts.
 """
 
 from __future__ import annotations
@@ -10,8 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, TypeGuard
 
 from stepout.artifacts.reading.access import DOCUMENT_LIMIT, access_from
-from stepout.artifacts.reading.artifact import Artifact, make_artifact
-from stepout.artifacts.reading.gather import Resolved, gather, make_foreign, make_one
+from stepout.artifacts.reading.artifact import Artifact, make_artifact, make_foreign
 from stepout.artifacts.reading.output import Output, make_output
 from stepout.schemas.array import checked_count
 from stepout.schemas.errors import ConfigurationError, InvalidDocumentError
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
 
     from stepout.artifacts.reading.access import Access, ReadOptions, Verify
     from stepout.artifacts.reading.foreign import ForeignReference
+    from stepout.artifacts.reading.gather import Resolved
     from stepout.artifacts.reading.result_writer import ChildResult
     from stepout.schemas.contract import Contract
     from stepout.schemas.search.traversal import DocumentKind
@@ -120,7 +120,7 @@ def resolve_artifact(
     access = access_from(verify=verify, **options)
     value, kind, location = _one(document, access, follow=False)
     if not isinstance(value, dict):
-        return make_foreign(access, value)
+        return make_foreign(value, access)
     if kind != "pointer":
         raise _wrong_kind(kind, location)
     return make_artifact(value, access, location)
@@ -154,11 +154,12 @@ def resolve(
     if kind != "output" and (execution is not None or state is not None):
         raise _wrong_kind(kind, location, "a pointer, which does not say whose it is: leave out execution= and state=")
     if not isinstance(value, dict):
-        return make_foreign(access, value)
-    made = make_one(value, kind, location, access)
-    if isinstance(made, Output):
-        made.check_producer(execution, state)
-    return made
+        return make_foreign(value, access)
+    if kind == "pointer":
+        return make_artifact(value, access, location)
+    output = make_output(value, access, location)
+    output.check_producer(execution, state)
+    return output
 
 
 def resolve_all(
@@ -201,6 +202,8 @@ def resolve_all(
         NotAllowedError: One of them points outside the allow-list.
         StoreError: As for ``resolve_output``.
     """
+    from stepout.artifacts.reading.gather import gather
+
     access = access_from(verify=verify, **options)
     if count is not None or execution is not None or state is not None:
         resolved = _of_url(document, count, access, execution, state)
@@ -271,6 +274,7 @@ def _is_url(document: object) -> TypeGuard[str]:
 def _of_url(document: object, count: int | None, access: Access, execution: str | None, state: str | None) -> Resolved:
     """Resolve what lies at the URL of an outcome, or at those of all children of an array job."""
     from stepout.artifacts.reading.array_job import incomplete, read_children
+    from stepout.artifacts.reading.gather import Resolved, gather
     from stepout.artifacts.reading.outcome import OutcomeReader
     from stepout.schemas.pull import AskedRun
 
@@ -324,7 +328,7 @@ def _one(document: object, access: Access, *, follow: bool, **run: str | None) -
 
 
 def _read_foreign(access: Access, reference: ForeignReference) -> bytes:
-    found = make_foreign(access, reference)
+    found = make_foreign(reference, access)
     access.spending.take(found.url, requests=1, size=found.size)
     return found.read_bytes(max_size=DOCUMENT_LIMIT)
 

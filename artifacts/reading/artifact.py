@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from stepout.artifacts.listing import Entry
-    from stepout.artifacts.reading.foreign import ForeignKind
+    from stepout.artifacts.reading.foreign import ForeignKind, ForeignReference
     from stepout.artifacts.reading.parquet import ParquetRead
     from stepout.artifacts.transfer.progress import ProgressSetting
 
@@ -459,3 +459,16 @@ class ForeignArtifact(Artifact):
     def __init__(self, pointer: Pointer, access: Access, kind: ForeignKind) -> None:
         super().__init__(pointer, access)
         self.kind = kind
+
+
+def make_foreign(reference: ForeignReference, access: Access) -> ForeignArtifact:
+    """Describe what another tool's reference names, by one HEAD, and return its artifact.
+
+    Raises:
+        NotAllowedError: The allow-list does not hold it; nothing was requested.
+        ReadBudgetError: The resolve's budget of requests is spent.
+        StoreError: Missing, denied, or unreachable.
+    """
+    from stepout.artifacts.reading.foreign import describe
+
+    return ForeignArtifact(describe(access, reference), access, reference.kind)

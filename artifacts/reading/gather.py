@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from stepout.artifacts.reading.artifact import Artifact, ForeignArtifact, make_artifact
+from stepout.artifacts.reading.artifact import Artifact, make_artifact, make_foreign
 from stepout.artifacts.reading.output import Output, make_output
 from stepout.schemas.errors import InvalidDocumentError, NotAllowedError
 from stepout.schemas.problems import Problem, invalid_document
@@ -54,13 +54,13 @@ def _every(
     failures.update(find_failures(value))
     for each in find_documents(value):
         check_version(each)
-        made = make_one(each.document, each.kind, each.location, access)
+        made = _make_one(each.document, each.kind, each.location, access)
         yield each.location, made
         if isinstance(made, Output):
             yield from _of_result(made, each.location, access)
     for reference in find_references(value):
         if reference.kind != "result-writer":
-            yield reference.location, make_foreign(access, reference)
+            yield reference.location, make_foreign(reference, access)
         elif inside:
             raise _endless(reference)
         else:
@@ -75,7 +75,7 @@ def _of_result(output: Output, location: str, access: Access) -> Iterator[tuple[
     for each in find_documents(result):
         try:
             check_version(each)
-            made = make_one(each.document, each.kind, each.location, access)
+            made = _make_one(each.document, each.kind, each.location, access)
         except (InvalidDocumentError, NotAllowedError) as error:
             _log.info("%s.result: left as data: %s", location, error)
             continue
@@ -102,18 +102,11 @@ def _of_children(
         failures.update((location + place[1:], failure) for place, failure in told.items())
 
 
-def make_one(value: Any, kind: DocumentKind, location: str, access: Access) -> Output | Artifact:
+def _make_one(value: Any, kind: DocumentKind, location: str, access: Access) -> Output | Artifact:
     """Return what a document is to its reader."""
     if kind == "output":
         return make_output(value, access, location)
     return make_artifact(value, access, location)
-
-
-def make_foreign(access: Access, reference: ForeignReference) -> ForeignArtifact:
-    """Return what a reference of others names."""
-    from stepout.artifacts.reading.foreign import describe
-
-    return ForeignArtifact(describe(access, reference), access, reference.kind)
 
 
 def _endless(reference: ForeignReference) -> InvalidDocumentError:

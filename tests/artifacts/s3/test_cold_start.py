@@ -339,7 +339,7 @@ def test_an_access_makes_a_client_only_when_it_is_needed() -> None:
     results = stores.of("results")
     assert isinstance(results, S3Store)
     assert stores.of("others").region == "eu-west-1"  # type: ignore[attr-defined]
-    assert stores._client.get() is results._client
+    assert vars(stores)["_client"].get() is results._client
     assert first._ordinary() is results
 
 
