@@ -168,6 +168,14 @@ class Digest:
         return found
 
 
+def checksums_of(body: Iterable[memoryview], crc: Crc | None = None) -> dict[str, str]:
+    """Compute SHA-256, and a CRC if one is wanted, of a body's views, in order: hex by algorithm."""
+    digest = Digest(crc)
+    for block in _blocks(body):
+        digest.update(block)
+    return digest.checksums()
+
+
 # Combination: the CRC of A+B from CRC(A), CRC(B) and len(B), by arithmetic on polynomials over GF(2) ---------------
 
 

@@ -19,6 +19,7 @@ from stepout.schemas.rules import POINTER_TEXTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
 
 Mode = Literal["create", "overwrite"]
 
@@ -223,6 +224,15 @@ class TriesCompletion(Protocol):
 
     def try_completion(self, key: str, *, options: WriteOptions) -> None:
         """Raise ``ConfigurationError`` if a write-once upload of ``key`` would replace what another one wrote."""
+        ...
+
+
+@runtime_checkable
+class OpensConnections(Protocol):
+    """A store that can open connections before there is something to send through them."""
+
+    def open_connection(self) -> AbstractContextManager[None]:
+        """Hold an open connection while the block runs, for requests that follow ``start_upload``."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""A ring of reused blocks: what bounds a transfer's memory, whatever the size of the artifact."""
+"""A pool of reused buffers: what bounds a transfer's memory, whatever the size of the artifact."""
 
 from __future__ import annotations
 
@@ -11,32 +11,20 @@ from typing import TYPE_CHECKING
 from stepout.artifacts.transfer.plan import BLOCK_SIZE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Iterable
 
 _POLL_SECONDS = 1.0
 """Waits are cut into seconds, so that Ctrl-C is seen where a lock cannot be interrupted (Windows)."""
 
 
 class Buffer:
-    """A slice of the ring, filled from its start; it returns to the ring once everybody has let go of it."""
+    """One block of the pool's memory, filled from its start: ``memory[:size]`` is filled, the rest is free."""
 
-    __slots__ = ("_ring", "holders", "memory", "size")
+    __slots__ = ("memory", "size")
 
-    def __init__(self, ring: BufferPool, memory: memoryview) -> None:
-        self._ring = ring
+    def __init__(self, memory: memoryview) -> None:
         self.memory = memory
         self.size = 0
-        self.holders = 0
-
-    @property
-    def room(self) -> memoryview:
-        """The part that is still empty."""
-        return self.memory[self.size :]
-
-    @property
-    def view(self) -> memoryview:
-        """The part that is filled."""
-        return self.memory[: self.size]
 
     def fill(self, data: memoryview) -> int:
         """Copy as much of ``data`` as fits and return how much that was."""
@@ -45,13 +33,9 @@ class Buffer:
         self.size += count
         return count
 
-    def release(self) -> None:
-        """Let go of the block; the last holder returns it to the ring."""
-        self._ring.put_back(self)
-
 
 class BufferPool:
-    """Hands out blocks and takes them back; where none is free, taking one waits.
+    """Hands out buffers and takes them back; where none is free, taking one waits.
 
     Args:
         memory: Bytes in all; touched only as far as they are used.
@@ -63,39 +47,35 @@ class BufferPool:
         self._region: mmap.mmap | None = None
         self._free: list[Buffer] = []
 
-    def take(self, check: Callable[[], None]) -> Buffer:
-        """Return an empty block, waiting for one; ``check`` raises once waiting is pointless."""
+    def take(self) -> Buffer | None:
+        """Return an empty buffer; ``None`` if none came free for a second, or after ``wake``.
+
+        Whoever gets ``None`` looks whether going on still makes sense, and asks again.
+        """
         with self._condition:
             if self._region is None:
                 self._map()
-            while not self._free:
-                check()
+            if not self._free:
                 self._condition.wait(_POLL_SECONDS)
-            check()
-            block = self._free.pop()
-        block.size, block.holders = 0, 1
-        return block
+            # The last one that came back is the next to go: its pages are in memory, and perhaps in the cache.
+            buffer = self._free.pop() if self._free else None
+        if buffer is not None:
+            buffer.size = 0
+        return buffer
 
-    def put_back(self, block: Buffer) -> None:
-        """Drop one hold on ``block``; see ``Buffer.release``."""
+    def give_back(self, buffers: Iterable[Buffer]) -> None:
+        """Take buffers back; nobody may use them any more."""
         with self._condition:
-            block.holders -= 1
-            if block.holders == 0:
-                self._free.append(block)
-                self._condition.notify()
-
-    def hold(self, block: Buffer, holders: int) -> None:
-        """Say how many will release ``block``."""
-        with self._condition:
-            block.holders = holders
+            self._free.extend(buffers)
+            self._condition.notify()  # one thread fills at a time
 
     def wake(self) -> None:
-        """Let everybody who waits look again at why."""
+        """Let whoever waits look again at why."""
         with self._condition:
             self._condition.notify_all()
 
     def widen(self) -> None:
-        """Say that most of the ring will be used: in huge pages it is touched in tens of steps, not thousands."""
+        """Say that most of the pool will be used: in huge pages it is touched in tens of steps, not thousands."""
         if self._region is not None and sys.platform == "linux" and hasattr(mmap, "MADV_HUGEPAGE"):
             with contextlib.suppress(OSError):  # advice only; kernels without huge pages refuse it
                 self._region.madvise(mmap.MADV_HUGEPAGE)
@@ -108,4 +88,4 @@ class BufferPool:
             region = mmap.mmap(-1, self._memory, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         self._region, view = region, memoryview(region)
         starts = range(0, self._memory // BLOCK_SIZE * BLOCK_SIZE, BLOCK_SIZE)
-        self._free = [Buffer(self, view[start : start + BLOCK_SIZE]) for start in reversed(starts)]
+        self._free = [Buffer(view[start : start + BLOCK_SIZE]) for start in reversed(starts)]

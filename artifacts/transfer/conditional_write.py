@@ -1,8 +1,8 @@
 """Write-once: what an answer to a write means, and how a doubtful one is settled.
 
 A write ends in one of these ways: done; the key is taken (412), perhaps by ourselves through a try whose answer was
-lost; a conflict (409), to be sent anew; or no answer, so that only a look can tell. ``judge`` compares what is there
-with what was sent, as a function of values; ``settle`` looks.
+lost; a conflict (409), to be sent anew; or no answer, so that only a look can tell. ``compare`` holds what is there
+against what was sent, as a function of values; ``settled`` looks.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from stepout.schemas.runtime.s3_profile import is_aws_endpoint
 from stepout.schemas.text.foreign_text import logger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping, Sequence
 
     from stepout.artifacts.store import Store
 
@@ -69,7 +69,7 @@ class Match(enum.Enum):
     UNKNOWN = "no checksum in common"
 
 
-def judge(sent: Content, found: ObjectInfo) -> Match:
+def compare(sent: Content, found: ObjectInfo) -> Match:
     """Compare by size and by every full-object checksum that both sides have."""
     if sent.size != found.size:
         return Match.OTHER
@@ -80,32 +80,53 @@ def judge(sent: Content, found: ObjectInfo) -> Match:
     return Match.SAME if same else Match.OTHER
 
 
-def commit(store: Store, key: str, sent: Content, options: WriteOptions, write: Callable[[], Written]) -> Written:
-    """Run the request that commits a write, and settle its answer.
+def put_once(store: Store, key: str, views: Sequence[memoryview], sent: Content, options: WriteOptions) -> Written:
+    """Put a whole object, and settle the answer.
+
+    Args:
+        store: Where it goes.
+        key: Under which key.
+        views: Its bytes, in order.
+        sent: What they are.
+        options: ``mode`` says whether something else there is an error.
+
+    Raises:
+        StoreError: As ``settled`` does, or as the store did.
+    """
+    found = look_first(store, key, sent, options)
+    if found is not None:
+        return found
+    try:
+        return store.put(key, views, checksum={"sha256": sent.checksum["sha256"]}, options=options)
+    except StoreError as error:
+        return settled(store, key, sent, options, error)
+
+
+def settled(store: Store, key: str, sent: Content, options: WriteOptions, error: StoreError) -> Written:
+    """Find out what became of a write whose last request failed.
 
     Args:
         store: Where it goes.
         key: Under which key.
         sent: What it holds.
         options: ``mode`` says whether something else there is an error.
-        write: The request.
+        error: What the request raised.
 
     Returns:
-        What the write answered; after a look, what is there.
+        What is there, if it is what was sent: then the write was done, perhaps by a try whose answer was lost.
 
     Raises:
         ArtifactExistsError: Other content is there, or content that could not be compared.
         ConflictError: Nothing was stored; the bytes must be sent anew.
         StoreUnavailableError: No answer, and what is there is not what was sent.
+        StoreError: ``error``, where no look could tell more.
     """
-    try:
-        return write()
-    except ArtifactExistsError as error:
+    if isinstance(error, ArtifactExistsError):
         return _settle_taken(store, key, sent, error)
-    except ConflictError:
-        raise
-    except (UploadGoneError, StoreUnavailableError) as error:
+    # A conflict is one of the errors of an unavailable store, but it says for sure that nothing was stored.
+    if isinstance(error, UploadGoneError | StoreUnavailableError) and not isinstance(error, ConflictError):
         return _settle_lost(store, key, sent, options, error)
+    raise error
 
 
 def takes_its_word(store: Store) -> bool:
@@ -156,7 +177,7 @@ def confirmed(store: Store, key: str, sent: Content, options: WriteOptions, writ
         written.etag,
         found.etag,
     )
-    if _read_and_judge(store, key, sent, found) is Match.SAME:
+    if _read_and_compare(store, key, sent, found) is Match.SAME:
         return Written(etag=found.etag)
     message = f"{_url(store, key)} was replaced by another writer while it was committed, or the server damaged it"
     kind = ArtifactExistsError if options.mode == "create" else ArtifactChangedError
@@ -230,11 +251,12 @@ def _settle_taken(store: Store, key: str, sent: Content, error: ArtifactExistsEr
 
 
 def _accept_same(store: Store, key: str, sent: Content, found: ObjectInfo, error: Exception) -> Written:
-    likeness = judge(sent, found)
-    doubtful = likeness is Match.OTHER and sent.size == found.size and not takes_its_word(store)
-    if likeness is Match.UNKNOWN or doubtful:  # a checksum of checksums may look like one of the bytes
-        likeness = _read_and_judge(store, key, sent, found)
-    if likeness is Match.SAME:
+    match = compare(sent, found)
+    doubtful = match is Match.OTHER and sent.size == found.size and not takes_its_word(store)
+    # A checksum of checksums may look like one of the bytes, on servers that do not say which it is.
+    if match is Match.UNKNOWN or doubtful:
+        match = _read_and_compare(store, key, sent, found)
+    if match is Match.SAME:
         return Written(etag=found.etag, version_id=found.version_id)
     message = (
         f"{_url(store, key)} exists with other content: {found.size:,} bytes there, {sent.size:,} to write"
@@ -250,7 +272,7 @@ def _differing(sent: Content, found: ObjectInfo) -> str:
     return ""
 
 
-def _read_and_judge(store: Store, key: str, sent: Content, found: ObjectInfo) -> Match:
+def _read_and_compare(store: Store, key: str, sent: Content, found: ObjectInfo) -> Match:
     """Read the object once: two writers may have left checksums of different kinds (SeaweedFS, composite ones)."""
     digest = hashlib.sha256()
     with store.get(key, version_id=found.version_id, if_match=found.etag) as download:

@@ -1,13 +1,17 @@
-"""File objects as sources: what they are before a byte is read, and whose name it is that they carry."""
+"""File objects of others as sources: what they are before a byte is read, whose name they carry, and reading them."""
 
 from __future__ import annotations
 
 import io
 import os
 from pathlib import PurePath
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from stepout.schemas.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Self
 
 # What decompressors read is not what their file's name says, unless the name says both: "rows.csv.gz".
 _DECOMPRESSED: Final = {
@@ -77,24 +81,73 @@ def check_binary(name: str, source: Any) -> None:
         raise ConfigurationError(f"artifact {name!r}: the file is not open for reading; use 'rb'. Nothing was sent")
 
 
-def check_not_spent(source: Any) -> None:
-    """Refuse a file object that stands at its end; for one that has just given nothing.
+class StreamSource:
+    """A binary file object, from where it stands to its end; it can be read once, and stays open.
 
-    Who wrote a buffer and forgot to go back would get an empty artifact. A file object that is empty stands at 0.
-
-    Raises:
-        ConfigurationError: It stands behind bytes that were read or written before.
+    Args:
+        stream: What has ``readinto`` or ``read``.
     """
-    try:
-        position = source.tell()
-    except Exception:  # noqa: BLE001 - a pipe, or no file in earnest: it cannot say
-        return
-    if isinstance(position, int) and position > 0:
-        msg = f"the source stands at its end, behind {position:,} bytes that were read or written before"
-        raise ConfigurationError(
-            f"{msg}, and gives none: seek(0) to put what it holds, or put_bytes(name, b'') for an empty artifact. "
-            "Nothing was sent"
-        )
+
+    size = None
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+        self._into = hasattr(stream, "readinto")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        return None
+
+    def readinto(self, room: memoryview, /) -> int:
+        """Read the next bytes; see ``ByteSource``.
+
+        Raises:
+            BlockingIOError: The stream does not block, and has nothing to give now.
+            OSError: It gives more than it was asked for.
+            TypeError: It gives text.
+        """
+        count = self._stream.readinto(room) if self._into else self._copied(room)
+        if count is None:
+            raise BlockingIOError("the stream does not block and has nothing to give; pass one that blocks")
+        return int(count)
+
+    def _copied(self, room: memoryview) -> int | None:
+        data = self._stream.read(len(room))
+        if data is None:
+            return None
+        if isinstance(data, str):
+            raise TypeError("the stream gives text; open it in binary mode")
+        if len(data) > len(room):
+            raise OSError(
+                f"the stream was asked for {len(room):,} bytes and gave {len(data):,}; its read(n) is at fault"
+            )
+        room[: len(data)] = data
+        return len(data)
+
+    def check(self, read: int) -> None:
+        """Refuse a stream that gave nothing because it stood at its end.
+
+        Who wrote a buffer and forgot to go back would get an empty artifact. A file object that is empty stands at 0.
+
+        Raises:
+            ConfigurationError: It stands behind bytes that were read or written before.
+        """
+        if read:
+            return
+        try:
+            position = self._stream.tell()
+        except Exception:  # noqa: BLE001 - a pipe, or no file in earnest: it cannot say
+            return
+        if isinstance(position, int) and position > 0:
+            msg = f"the source stands at its end, behind {position:,} bytes that were read or written before"
+            raise ConfigurationError(
+                f"{msg}, and gives none: seek(0) to put what it holds, or put_bytes(name, b'') for an empty artifact. "
+                "Nothing was sent"
+            )
 
 
 def _classes(source: object) -> list[tuple[str, str]]:

@@ -2,9 +2,10 @@
 
 Threads, and who does what:
 
-- The caller fills blocks and queues parts. It never talks to the network, so it can always be interrupted.
+- The caller fills buffers and queues parts. It never talks to the network, so it can always be interrupted.
 - Senders (daemons, started as parts wait for one) begin the upload, compute a part's checksum and send it.
-- One hasher (a daemon) takes every block in order; one more thread commits.
+- One hasher (a daemon) takes every part in order: SHA-256 is the dearest step, so nothing else may wait for it.
+- One more thread commits.
 
 ``abort`` may come from any thread. It ends the upload at once; requests that are still in flight then (the one that
 begins the upload, parts, the one that completes) end it again when the last of them returns, so that nothing they
@@ -14,17 +15,19 @@ process.
 
 from __future__ import annotations
 
+import hashlib
 import threading
 import time
 from collections import deque
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
+from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
 from stepout.artifacts.checksums import combine_all, crc_of
-from stepout.artifacts.store import TriesCompletion
-from stepout.artifacts.transfer.conditional_write import Content, commit, confirmed, look_first
-from stepout.artifacts.transfer.hasher import Hasher
+from stepout.artifacts.store import OpensConnections, TriesCompletion
+from stepout.artifacts.transfer.conditional_write import Content, confirmed, look_first, settled
 from stepout.artifacts.transfer.plan import NEAR_SECONDS, is_far
 from stepout.artifacts.transfer.retries import Retries
 from stepout.schemas.errors import StepoutError, StoreError
@@ -35,7 +38,9 @@ if TYPE_CHECKING:
 
     from stepout.artifacts.s3.request_bodies import Views
     from stepout.artifacts.store import PartReceipt, Store, WriteOptions, Written
-    from stepout.artifacts.transfer.buffer_pool import Buffer
+    from stepout.artifacts.transfer.buffer_pool import Buffer, BufferPool
+    from stepout.artifacts.transfer.plan import SenderLimits
+    from stepout.artifacts.transfer.progress import TransferProgress
 
 _log = logger("stepout.artifacts")
 
@@ -53,23 +58,20 @@ def aborted_error(url: str) -> StoreError:
     return StoreError(f"the upload of {url} was aborted; no artifact came of it")
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class PendingPart:
-    """The bytes of one part, and the blocks that hold them."""
+    """The bytes of one part, and the buffers that hold them until it is both sent and hashed."""
 
     number: int
     views: Views
-    blocks: Sequence[Buffer] = ()
+    buffers: Sequence[Buffer] = ()
+    holders: int = 2
+    """The sender and the hasher; whoever lets go last gives the buffers back."""
 
     @property
     def size(self) -> int:
         """In bytes."""
         return sum(map(len, self.views))
-
-    def release(self) -> None:
-        """Let go of the blocks."""
-        for block in self.blocks:
-            block.release()
 
 
 class Multipart:
@@ -77,13 +79,16 @@ class Multipart:
 
     Attributes:
         far: Whether the server took long for its first answer; ``None`` until it has come.
+        failure: What made going on pointless: a part that failed for good, or an abort. The writer looks at it at every
+            buffer, so it is an attribute and not a call.
 
     Args:
         store: Where it goes.
         key: Under which key.
         options: What rides along.
-        senders: How many parts may be on their way at once, to a server that is far away or is not.
-        sent: Called with the size of every part that arrived, from a sender's thread.
+        limits: How many parts may be on their way at once.
+        pool: Where the buffers of parts go back to; ``None`` where parts have none.
+        progress: Told of every part that arrived, from a sender's thread.
         clock: Counts the seconds in which the calling thread did not compute.
     """
 
@@ -93,15 +98,17 @@ class Multipart:
         key: str,
         *,
         options: WriteOptions,
-        senders: Callable[[bool], int],
-        sent: Callable[[int], None],
+        limits: SenderLimits,
+        pool: BufferPool | None = None,
+        progress: TransferProgress | None = None,
         clock: Callable[[], float] = idle_seconds,
     ) -> None:
         self._store, self._key, self._options = store, key, options
         self._url = f"s3://{store.bucket}/{key}"
-        self._limit_for, self._limit = senders, senders(False)
-        self._sent, self._clock = sent, clock
+        self._limits, self._limit = limits, limits.first
+        self._pool, self._progress, self._clock = pool, progress, clock
         self.far: bool | None = None
+        self.failure: BaseException | None = None
         self._condition = threading.Condition()
         self._waiting: deque[PendingPart] = deque()
         self._senders = self._idle = self._in_flight = self._queued = 0
@@ -110,43 +117,30 @@ class Multipart:
         self._started_at = 0.0
         self._starting = self._aborted = self._finished = False
         self._removals = 0
-        self._failure: BaseException | None = None
         self._written: Written | None = None
-        self._hasher = Hasher()
+        # The hasher has a queue of its own: on the condition it would be woken for everything that senders do.
+        self._unhashed: SimpleQueue[PendingPart | None] = SimpleQueue()
+        self._digest = hashlib.sha256()
+        self._hashed = 0
         self._retries = Retries(self._wait)
 
     # For the caller ----------------------------------------------------------------------------------------------
 
-    def hash(self, view: memoryview, block: Buffer | None = None) -> None:
-        """Queue the next bytes for SHA-256, in order; ``block`` is released when they are hashed."""
-        self._hasher.add(view, block)
-
     def add(self, part: PendingPart) -> None:
-        """Queue a part.
+        """Queue the next part, to be sent and to be hashed.
 
         Raises:
             StepoutError: An earlier part failed for good, or the upload was aborted.
         """
         with self._condition:
-            if self._failure is None and not self._aborted:
-                self._waiting.append(part)
-                self._queued += 1
-                self._condition.notify_all()
-                self._staff(1)
-                return
-        part.release()
-        self.check()
-
-    def check(self) -> None:
-        """Raise what made going on pointless.
-
-        Raises:
-            StepoutError: A part failed for good, or the upload was aborted.
-        """
-        if self._failure is not None:
-            raise self._failure
-        if self._aborted:
-            raise aborted_error(self._url)
+            self._check()
+            if not self._queued:
+                threading.Thread(target=self._run_hasher, name="stepout-hash", daemon=True).start()
+            self._queued += 1
+            self._waiting.append(part)
+            self._unhashed.put(part)
+            self._condition.notify_all()
+            self._staff(1)
 
     def finish(self) -> tuple[Content, Written]:
         """Wait for every part, then commit.
@@ -159,12 +153,13 @@ class Multipart:
             ConflictError: Nothing was stored; send everything anew.
             StepoutError: A part or the commit failed for good.
         """
-        self._await(lambda: len(self._receipts) == self._queued)
+        self._await(lambda: len(self._receipts) == self._hashed == self._queued)
         receipts = [self._receipts[number] for number in sorted(self._receipts)]
         content = Content(size=sum(part.size for part in receipts), checksum=self._checksums(receipts))
         with self._condition:
-            self.check()
+            self._check()
             self._in_flight += 1
+        self._unhashed.put(None)
         threading.Thread(target=self._run_commit, args=(content, receipts), name="stepout-commit", daemon=True).start()
         self._await(lambda: self._written is not None)
         if self._written is None:  # pragma: no cover - _await has just seen it
@@ -180,11 +175,10 @@ class Multipart:
             if self._finished:
                 return
             first, self._aborted = not self._aborted, True
-            self._drain()
-            self._condition.notify_all()
+            self._end(aborted_error(self._url))
             remove = first and self._upload is not None
             self._removals += remove
-        self._hasher.stop()
+        self._unhashed.put(None)
         if remove:
             threading.Thread(target=self._run_removal, name="stepout-abort", daemon=True).start()
         with self._condition:
@@ -206,7 +200,7 @@ class Multipart:
             except BaseException as error:  # noqa: BLE001 - handed to the caller's thread, which raises it
                 self._fail(error)
             finally:
-                part.release()
+                self._release(part)
 
     def _next(self) -> PendingPart | None:
         with self._condition:
@@ -220,31 +214,50 @@ class Multipart:
 
     @property
     def _over(self) -> bool:
-        return self._aborted or self._finished or self._failure is not None
+        return self._finished or self.failure is not None
 
     def _deliver(self, part: PendingPart) -> None:
         upload = self._begun()
         with self._flight():
             checksum = self._part_checksum(part)
-            receipt = self._retries.run(
-                lambda: self._store.put_part(self._key, upload, part.number, part.views, checksum=checksum)
-            )
+            send = partial(self._store.put_part, self._key, upload, part.number, part.views, checksum=checksum)
+            receipt = self._retries.run(send)
         with self._condition:
             self._receipts[part.number] = receipt
             self._condition.notify_all()
-        self._sent(part.size)
+        if self._progress is not None:
+            self._progress.sent(part.size)
+
+    def _release(self, part: PendingPart) -> None:
+        """Let go of a part; the last of its two holders gives its buffers back."""
+        with self._condition:
+            part.holders -= 1
+            last = part.holders == 0
+        if last and self._pool is not None:
+            self._pool.give_back(part.buffers)
+
+    def _run_hasher(self) -> None:
+        while (part := self._unhashed.get()) is not None:
+            for view in part.views:
+                if self.failure is None:
+                    self._digest.update(view)
+            self._release(part)
+            with self._condition:
+                self._hashed += 1
+                self._condition.notify_all()
 
     def _begun(self) -> str:
         """Return the upload's id; the first to ask begins it, the others connect meanwhile."""
         with self._condition:
-            self.check()
+            self._check()
             if self._upload is not None:
                 return self._upload
             if first := not self._starting:
                 self._starting, self._started_at = True, time.perf_counter()
         if first:
             return self._start()
-        with getattr(self._store, "open_connection", nullcontext)():
+        # Meanwhile a connection is opened, so that the first parts do not wait for it after the answer.
+        with self._store.open_connection() if isinstance(self._store, OpensConnections) else nullcontext():
             return self._await_start()
 
     def _start(self) -> str:
@@ -253,13 +266,13 @@ class Multipart:
                 if isinstance(self._store, TriesCompletion):
                     self._store.try_completion(self._key, options=self._options)
                 start = self._clock()
-                upload = self._retries.run(lambda: self._store.start_upload(self._key, options=self._options))
+                upload = self._retries.run(partial(self._store.start_upload, self._key, options=self._options))
                 far = is_far(self._clock() - start)
                 with self._condition:
                     self._upload = upload
-                    self.check()
+                    self._check()
                     self.far = far
-                    self._limit = self._limit_for(far)
+                    self._limit = self._limits.far if far else self._limits.near
                     self._staff(self._limit)
                     return upload
         except BaseException as error:
@@ -275,7 +288,7 @@ class Multipart:
         with self._condition:
             soon = max(self._started_at + NEAR_SECONDS - time.perf_counter(), 0)
             if not self._condition.wait_for(lambda: not self._starting or self._over, timeout=soon):
-                self._limit = max(self._limit, self._limit_for(True))
+                self._limit = max(self._limit, self._limits.far)
                 self._staff(self._limit)
                 self._condition.wait_for(lambda: not self._starting or self._over)
         return self._begun()
@@ -287,7 +300,7 @@ class Multipart:
     # Commit ------------------------------------------------------------------------------------------------------
 
     def _checksums(self, receipts: Sequence[PartReceipt]) -> dict[str, str]:
-        checksums = {"sha256": self._hasher.result(self.check)}
+        checksums = {"sha256": self._digest.hexdigest()}
         wanted = self._store.profile.multipart_checksum
         if wanted != "parts":
             checksums[wanted] = combine_all(wanted, [(part.checksum, part.size) for part in receipts])
@@ -306,18 +319,13 @@ class Multipart:
 
     def _commit(self, content: Content, receipts: Sequence[PartReceipt]) -> Written:
         found = look_first(self._store, self._key, content, self._options)
-        answered = False
-
-        def complete() -> Written:
-            nonlocal answered
-            written = self._retries.run(lambda: self._complete(content, receipts))
-            answered = True
-            return written
-
         if found is None:
-            found = commit(self._store, self._key, content, self._options, complete)
-        if answered:
-            return confirmed(self._store, self._key, content, self._options, found)
+            try:
+                written = self._retries.run(partial(self._complete, content, receipts))
+            except StoreError as error:
+                found = settled(self._store, self._key, content, self._options, error)
+            else:
+                return confirmed(self._store, self._key, content, self._options, written)
         self._remove()  # the same content was there already: these parts are not needed
         return found
 
@@ -337,31 +345,35 @@ class Multipart:
     def _await(self, done: Callable[[], bool]) -> None:
         with self._condition:
             while not done():
-                self.check()
+                self._check()
                 self._condition.wait(_POLL_SECONDS)
 
     def _wait(self, seconds: float) -> None:
         """Pause between tries, unless there is no point in another one."""
         with self._condition:
             self._condition.wait_for(lambda: self._over, timeout=seconds)
-            self.check()
+            self._check()
 
     def _fail(self, error: BaseException) -> None:
         with self._condition:
-            if self._failure is None:
-                self._failure = error
-            self._drain()
-            self._condition.notify_all()
+            self._end(error)
 
-    def _drain(self) -> None:
+    def _end(self, error: BaseException) -> None:
+        """Give up, for the first reason that is given; the caller holds the lock."""
+        self.failure = self.failure or error
         while self._waiting:
-            self._waiting.popleft().release()
+            self._release(self._waiting.popleft())
+        self._condition.notify_all()
+
+    def _check(self) -> None:
+        if self.failure is not None:
+            raise self.failure
 
     @contextmanager
     def _flight(self) -> Iterator[None]:
         """Count a request that may leave something behind."""
         with self._condition:
-            self.check()
+            self._check()
             self._in_flight += 1
         try:
             yield

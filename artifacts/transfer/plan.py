@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 from stepout.schemas.errors import ConfigurationError
 
@@ -140,15 +141,10 @@ def ceiling(settings: TransferSettings) -> int:
     return _SMALL_PARTS * small + (_MIDDLE_PARTS - _SMALL_PARTS) * middle + (MAX_PARTS - _MIDDLE_PARTS) * large
 
 
-def single_put_limit(settings: TransferSettings) -> int:
-    """Return the largest body that goes out as one PutObject: what fits in the first part."""
-    return settings.ladder[0]
+def pool_size(settings: TransferSettings) -> int:
+    """Return how many bytes the buffers of one transfer may take: always more than one part and a block.
 
-
-def ring_size(settings: TransferSettings) -> int:
-    """Return how many bytes the blocks of one transfer may take: always more than one part and a block.
-
-    >>> ring_size(TransferSettings()) // MIB
+    >>> pool_size(TransferSettings()) // MIB
     60
     """
     return settings.memory - _RESERVED
@@ -173,3 +169,30 @@ def sender_count(part_size: int, settings: TransferSettings, *, cores: int, far:
     """
     wanted = settings.connections or (_FAR_SENDERS if far else min(_NEAR_SENDERS, max(4, cores)))
     return max(1, min(wanted, settings.memory // part_size - 1))
+
+
+class SenderLimits(NamedTuple):
+    """How many parts may be on their way at once: until the first answer, and then by how far the server is."""
+
+    first: int
+    near: int
+    far: int
+
+
+def sender_limits(total: int | None, settings: TransferSettings, *, cores: int, equal: bool = False) -> SenderLimits:
+    """Return how many parts of one body may be on their way at once.
+
+    Args:
+        total: The body's size; ``None`` while it is unknown.
+        settings: How much memory there is.
+        cores: Of this machine.
+        equal: Whether the parts have one size, wherever the server is.
+    """
+    near = settings.ladder[0] if total is None else part_size_for(total, settings)
+    # Parts are cut for a server that is far away until its first answer tells.
+    small = near if total is None or equal else part_size_for(total, settings, far=True)
+    return SenderLimits(
+        first=sender_count(small, settings, cores=cores),
+        near=sender_count(near, settings, cores=cores),
+        far=sender_count(small, settings, cores=cores, far=True),
+    )

@@ -1,4 +1,4 @@
-"""How far a transfer is: a callback, or a bar on a terminal."""
+"""How far a transfer is: counted over its threads, told to a callback, or drawn as a bar on a terminal."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ import time
 from collections.abc import Callable
 from typing import Final, Literal, TextIO
 
-from stepout.artifacts.transfer.progress_report import TransferProgress
 from stepout.schemas.errors import ConfigurationError
 from stepout.schemas.text.foreign_text import logger, shown
 
 Progress = Callable[[str, int, int | None], None]
 """Called with an artifact's name, the bytes done, and the bytes in all (``None`` while they are unknown)."""
+
+ProgressReport = Callable[[int, int | None], None]
+"""The same for one transfer, whose name is known."""
 
 ProgressSetting = Progress | Literal["auto"] | bool | None
 
@@ -41,8 +43,8 @@ def progress_from(setting: ProgressSetting, *, stream: TextIO | None = None, lea
     if setting is None or setting is False:
         return None
     if setting is True or setting == "auto":
-        target = stream or sys.stderr
-        return TerminalBar(target, least=least) if _is_terminal(target) else None
+        terminal = stream or sys.stderr
+        return TerminalBar(terminal, least=least) if _is_terminal(terminal) else None
     if not callable(setting):
         msg = f"progress is of type {type(setting).__name__}: expected a callable (name, done, total), 'auto' or None"
         raise ConfigurationError(msg)
@@ -54,7 +56,7 @@ def _is_terminal(stream: TextIO | None) -> bool:
     return stream is not None and not stream.closed and stream.isatty() and os.environ.get("TERM") != "dumb"
 
 
-def for_artifact(progress: Progress | None, name: str) -> Callable[[int, int | None], None] | None:
+def for_artifact(progress: Progress | None, name: str) -> ProgressReport | None:
     """Bind a callback to one artifact; an error in it is logged once, and never fails the transfer."""
     if progress is None:
         return None
@@ -80,9 +82,37 @@ def counted(setting: ProgressSetting, name: str, total: int) -> Callable[[int], 
         name: What the read is called.
         total: Bytes in all.
     """
-    report = TransferProgress(for_artifact(progress_from(setting), name))
-    report.begin(total)
-    return report.sent
+    report = for_artifact(progress_from(setting), name)
+    if report is None:
+        return lambda _size: None
+    progress = TransferProgress(report)
+    progress.begin(total)
+    return progress.sent
+
+
+class TransferProgress:
+    """Adds up what the threads of one transfer send.
+
+    Args:
+        report: Called with the bytes sent so far and the total, ``None`` where that is unknown; one call at a time.
+    """
+
+    def __init__(self, report: ProgressReport) -> None:
+        self._report = report
+        self._lock = threading.Lock()
+        self._done = 0
+        self._total: int | None = None
+
+    def begin(self, total: int | None) -> None:
+        """Start counting from nothing."""
+        with self._lock:
+            self._done, self._total = 0, total
+
+    def sent(self, size: int) -> None:
+        """Count ``size`` more bytes."""
+        with self._lock:
+            self._done += size
+            self._report(self._done, self._total)
 
 
 class PartsOfOne:
@@ -93,13 +123,13 @@ class PartsOfOne:
         total: Bytes in all.
     """
 
-    def __init__(self, report: Callable[[int, int | None], None], total: int) -> None:
+    def __init__(self, report: ProgressReport, total: int) -> None:
         self._report = report
         self._total = total
         self._before = 0
         self._done = 0
 
-    def following(self) -> Callable[[int, int | None], None]:
+    def following(self) -> ProgressReport:
         """Begin the next one; what is returned hears of it."""
         self._before += self._done
         self._done = 0

@@ -1,16 +1,44 @@
-"""Files and streams as sources: what must hold for the bytes read to be the file's."""
+"""What an upload reads from: a file, and what must hold for the bytes read to be the file's; bytes in memory.
+
+``file_objects`` has the file objects of others.
+"""
 
 from __future__ import annotations
 
 import os
 import stat
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
 from stepout.schemas.errors import ArtifactChangedError
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from types import TracebackType
+    from typing import Self
+
+
+class ByteSource(Protocol):
+    """Bytes that are read into buffers, in order, inside the source's ``with`` block."""
+
+    @property
+    def size(self) -> int | None:
+        """How many bytes it announces; ``None`` where it says nothing of that."""
+        ...
+
+    def readinto(self, room: memoryview, /) -> int:
+        """Read the next bytes into ``room`` and return how many; 0 at the end."""
+        ...
+
+    def check(self, read: int) -> None:
+        """Raise if the ``read`` bytes that it gave, up to its end, cannot be all that it stands for."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,97 +50,74 @@ class FileState:
     """Nanoseconds."""
     device: int
     inode: int
+    regular: bool
+    """Whether it is a file proper, not a pipe or a device."""
 
 
 def _state(found: os.stat_result) -> FileState:
-    return FileState(size=found.st_size, modified=found.st_mtime_ns, device=found.st_dev, inode=found.st_ino)
+    return FileState(
+        size=found.st_size,
+        modified=found.st_mtime_ns,
+        device=found.st_dev,
+        inode=found.st_ino,
+        regular=stat.S_ISREG(found.st_mode),
+    )
 
 
-def file_state(descriptor: int) -> FileState:
-    """Return the state of an open file."""
-    return _state(os.fstat(descriptor))
-
-
-def is_regular(descriptor: int) -> bool:
-    """Say whether this is a file proper, not a pipe or a device."""
-    return stat.S_ISREG(os.fstat(descriptor).st_mode)
-
-
-def check_still(path: Path, before: FileState, descriptor: int) -> None:
-    """Compare an open file that announced no size with what it was before; pipes and devices may do as they like.
-
-    Raises:
-        ArtifactChangedError: It grew while it was read.
-    """
-    if is_regular(descriptor) and file_state(descriptor).size != before.size:
-        raise ArtifactChangedError(f"{path} was empty and grew while it was read. Nothing was stored")
-
-
-def check_unchanged(path: Path, before: FileState, descriptor: int, read: int) -> None:
-    """Compare a file after it was read with what it was before.
+class FileSource:
+    """A file that nobody writes to meanwhile; pipes and devices are read to their end. It may be entered again.
 
     Args:
-        path: Its name, which must still lead to the same file.
-        before: Its state when it was opened.
-        descriptor: The open file.
-        read: How many bytes were read from it.
-
-    Raises:
-        ArtifactChangedError: It grew, shrank, was written to, replaced or removed.
-    """
-    if read != before.size:
-        raise ArtifactChangedError(
-            f"{path} changed while it was read: expected {before.size:,} bytes, got {read:,}. Nothing was stored"
-        )
-    try:
-        named = _state(path.stat())
-    except FileNotFoundError as error:
-        raise ArtifactChangedError(f"{path} was removed while it was read. Nothing was stored") from error
-    if file_state(descriptor) != before or named != before:
-        raise ArtifactChangedError(f"{path} was written to or replaced while it was read. Nothing was stored")
-
-
-def read_into(source: Any, room: memoryview) -> int:
-    """Read the next bytes of a binary file object into ``room`` and return how many; 0 at the end.
-
-    Raises:
-        BlockingIOError: The stream does not block, and has nothing to give now.
-        OSError: It gives more than it was asked for.
-        TypeError: It gives text.
-    """
-    if hasattr(source, "readinto"):
-        count = source.readinto(room)
-    else:
-        data = source.read(len(room))
-        if isinstance(data, str):
-            raise TypeError("the stream gives text; open it in binary mode")
-        count = None if data is None else len(data)
-        if count is not None and count > len(room):
-            raise OSError(f"the stream was asked for {len(room):,} bytes and gave {count:,}; its read(n) is at fault")
-        if count:
-            room[:count] = data
-    if count is None:
-        raise BlockingIOError("the stream does not block and has nothing to give; pass one that blocks")
-    return int(count)
-
-
-class Bounded:
-    """A file up to one byte beyond its announced size: enough to see that it grows, without following it.
-
-    Args:
-        source: The file.
-        size: Its announced size.
+        path: Its name, which must still lead to the same file once it has been read.
     """
 
-    def __init__(self, source: Any, size: int) -> None:
-        self._source = source
-        self._left = size + 1
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._path = Path(path)
 
-    def readinto(self, room: memoryview) -> int:
-        """Read into ``room``, within the bound."""
-        count: int = self._source.readinto(room[: self._left])
+    def __enter__(self) -> Self:
+        self._file = self._path.open("rb", buffering=0)
+        self._before = _state(os.fstat(self._file.fileno()))
+        # Files of /proc have bytes, and say that they have none: what announces nothing is read to its end.
+        self.size = self._before.size if self._before.regular and self._before.size else None
+        # One byte beyond the announced size is enough to see that a file grows, without following it.
+        self._left = None if self.size is None else self.size + 1
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+    def readinto(self, room: memoryview, /) -> int:
+        """Read the next bytes; see ``ByteSource``."""
+        if self._left is None:
+            return self._file.readinto(room) or 0  # opened here, so it blocks until there is something
+        count = self._file.readinto(room[: self._left]) or 0
         self._left -= count
         return count
+
+    def check(self, read: int) -> None:
+        """Compare the file with what it was when it was opened.
+
+        Raises:
+            ArtifactChangedError: It grew, shrank, was written to, replaced or removed.
+        """
+        now = _state(os.fstat(self._file.fileno()))
+        if self.size is None:  # pipes and devices may do as they like
+            if now.regular and now.size != self._before.size:
+                raise ArtifactChangedError(f"{self._path} was empty and grew while it was read. Nothing was stored")
+            return
+        if read != self.size:
+            raise ArtifactChangedError(
+                f"{self._path} changed while it was read: expected {self.size:,} bytes, got {read:,}. "
+                "Nothing was stored"
+            )
+        try:
+            named = _state(self._path.stat())
+        except FileNotFoundError as error:
+            raise ArtifactChangedError(f"{self._path} was removed while it was read. Nothing was stored") from error
+        if now != self._before or named != self._before:
+            raise ArtifactChangedError(f"{self._path} was written to or replaced while it was read. Nothing was stored")
 
 
 def byte_view(data: Any) -> memoryview:

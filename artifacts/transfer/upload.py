@@ -5,16 +5,15 @@ from __future__ import annotations
 import os
 import threading
 from contextlib import contextmanager
-from functools import cached_property
-from pathlib import Path
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from stepout.artifacts.checksums import Digest, has_native_crc64nvme
+from stepout.artifacts.checksums import checksums_of, has_native_crc64nvme
 from stepout.artifacts.s3.request_bodies import SMALL, Views
 from stepout.artifacts.store import ConflictError
 from stepout.artifacts.transfer.buffer_pool import Buffer, BufferPool
-from stepout.artifacts.transfer.conditional_write import Content, Uploaded, commit, look_first
-from stepout.artifacts.transfer.file_objects import check_not_spent
+from stepout.artifacts.transfer.conditional_write import Content, Uploaded, put_once
+from stepout.artifacts.transfer.file_objects import StreamSource
 from stepout.artifacts.transfer.multipart import Multipart, PendingPart, aborted_error
 from stepout.artifacts.transfer.plan import (
     BLOCK_SIZE,
@@ -23,28 +22,22 @@ from stepout.artifacts.transfer.plan import (
     ceiling,
     part_size_at,
     part_size_for,
-    ring_size,
-    sender_count,
-    single_put_limit,
+    pool_size,
+    sender_limits,
 )
-from stepout.artifacts.transfer.progress_report import TransferProgress
+from stepout.artifacts.transfer.progress import TransferProgress
 from stepout.artifacts.transfer.retries import Retries
-from stepout.artifacts.transfer.sources import (
-    Bounded,
-    byte_view,
-    check_still,
-    check_unchanged,
-    file_state,
-    is_regular,
-    read_into,
-)
+from stepout.artifacts.transfer.sources import FileSource, byte_view
 from stepout.schemas.errors import ConfigurationError, StoreError
 from stepout.schemas.runtime.process import Home
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from stepout.artifacts.checksums import Crc
     from stepout.artifacts.store import Store, WriteOptions, Written
+    from stepout.artifacts.transfer.progress import ProgressReport
+    from stepout.artifacts.transfer.sources import ByteSource
 
 _ANEW_TRIES = 3
 _ABORT_SECONDS = 5.0
@@ -73,21 +66,25 @@ class Upload:
         *,
         options: WriteOptions,
         settings: TransferSettings | None = None,
-        progress: Callable[[int, int | None], None] | None = None,
+        progress: ProgressReport | None = None,
     ) -> None:
         self._store, self._key, self._options = store, key, options
         self._settings = settings or TransferSettings()
-        self._report = TransferProgress(progress)
-        self._url = f"s3://{store.bucket}/{key}"
+        self._progress = None if progress is None else TransferProgress(progress)
         self._home = Home()
         self._pausing: threading.Condition | None = None
         self._aborted = False
         self._committed = False
+        self._pool: BufferPool | None = None
         self._multipart: Multipart | None = None
         self._begin(None)
 
     def __repr__(self) -> str:
         return f"Upload({self._url!r}, {self._size:,} bytes)"
+
+    @property
+    def _url(self) -> str:
+        return f"s3://{self._store.bucket}/{self._key}"
 
     @property
     def here(self) -> bool:
@@ -108,9 +105,9 @@ class Upload:
         Raises:
             StoreError: An earlier part failed for good, or the upload was aborted or committed.
         """
-        view = byte_view(data)
+        view = rest = byte_view(data)
         with self._or_abort():
-            rest = view
+            self._check_process()
             while len(rest):
                 rest = rest[self._room().fill(rest) :]
         self._size += len(view)
@@ -124,6 +121,7 @@ class Upload:
             StoreUnavailableError: The store did not take it; ``retryable``, and nothing is left behind.
         """
         with self._or_abort():
+            self._check_process()
             return self._finish()
 
     def abort(self) -> None:
@@ -138,10 +136,10 @@ class Upload:
         if self._pausing is not None:
             with self._pausing:
                 self._pausing.notify_all()
-        if "_ring" in self.__dict__:
-            self._ring.wake()
-        multipart = self._multipart
-        if multipart is not None:
+        # Another thread may replace either of them meanwhile, so each is looked at once.
+        if (pool := self._pool) is not None:
+            pool.wake()
+        if (multipart := self._multipart) is not None:
             multipart.abort(_ABORT_SECONDS)
 
     # Pull --------------------------------------------------------------------------------------------------------
@@ -154,11 +152,11 @@ class Upload:
             StoreUnavailableError: The store did not take it.
         """
         view = byte_view(data)
-        if len(view) > single_put_limit(self._settings):
+        if len(view) > self._single:
             return self._anew(lambda: self._send_view(view))
         with self._or_abort():
             self._check()
-            self._report.begin(len(view))
+            self._begin(len(view))
             return self._put((view,))
 
     def send_file(self, path: str | os.PathLike[str]) -> Uploaded:
@@ -170,7 +168,8 @@ class Upload:
             OSError: It could not be read.
             StoreUnavailableError: The store did not take it.
         """
-        return self._anew(lambda: self._send_path(Path(path)))
+        source = FileSource(path)
+        return self._anew(lambda: self._send_source(source))
 
     def send_stream(self, source: Any) -> Uploaded:
         """Read a binary file object to its end and send it.
@@ -181,135 +180,128 @@ class Upload:
             StoreUnavailableError: The store did not take it; what was read cannot be read again.
         """
         with self._or_abort():
-            if self._drain(source) == 0:
-                check_not_spent(source)
-            return self._finish()
+            return self._send_source(StreamSource(source))
 
     # Inside: filling ---------------------------------------------------------------------------------------------
 
     def _begin(self, total: int | None) -> None:
         """Start from nothing, with the plan for ``total`` bytes (``None``: unknown)."""
         self._total = total
-        self._report.begin(total)
-        if self._multipart is not None:  # an earlier try, which may still hold blocks
-            self._multipart = None
-            self.__dict__.pop("_ring", None)
-        self._blocks: list[Buffer] = []
-        self._parts = self._size = 0
-        if total is not None:
-            self._part_size()  # refuses now what is too large
+        if self._progress is not None:
+            self._progress.begin(total)
+        if self._multipart is not None:  # an earlier try, whose threads may still hold buffers
+            self._multipart = self._pool = None
+        self._buffers: list[Buffer] = []
+        self._parts = self._size = self._part = 0
 
-    @cached_property
-    def _ring(self) -> BufferPool:
-        """Blocks to fill; what is in memory already needs none."""
-        return BufferPool(ring_size(self._settings))
-
-    def _part_size(self) -> int:
-        """Return the size of the next part: a small one until the first answer tells how far the server is."""
-        if self._total is None:
-            return part_size_at(self._parts + 1, self._settings)
-        near = self._multipart is not None and self._multipart.far is False
-        # Some of the servers without full-object checksums insist on parts of one size.
-        equal = self._store.profile.multipart_checksum == "parts"
-        return part_size_for(self._total, self._settings, far=not near and not equal)
-
-    def _senders(self, far: bool) -> int:
-        return sender_count(self._part_size(), self._settings, cores=os.cpu_count() or 1, far=far)
+    @property
+    def _single(self) -> int:
+        """The largest body that goes out as one PutObject: what fits in the first part of a stream."""
+        return self._settings.ladder[0]
 
     def _check(self) -> None:
-        if not self._home.here:
-            self._home.check(f"writing to {self._url}", "upload")
+        """Raise if there is no point in going on; asked for every buffer, so nothing is called on the way."""
         if self._aborted:
             raise aborted_error(self._url)
-        if self._multipart is not None:
-            self._multipart.check()
+        if self._multipart is not None and self._multipart.failure is not None:
+            raise self._multipart.failure
         if self._committed:
             raise StoreError(f"the upload of {self._url} is committed; it takes no more bytes")
 
+    def _check_process(self) -> None:
+        if not self._home.here:
+            self._home.check(f"writing to {self._url}", "upload")
+
     def _room(self) -> Buffer:
-        """Return a block that has room."""
+        """Return a buffer that has room."""
         self._check()
-        if self._blocks:
-            if self._blocks[-1].size < BLOCK_SIZE:
-                return self._blocks[-1]
+        if self._buffers:
+            if self._buffers[-1].size < BLOCK_SIZE:
+                return self._buffers[-1]
             self._seal()
-        self._blocks.append(self._ring.take(self._check))
-        return self._blocks[-1]
+        if self._pool is None:
+            self._pool = BufferPool(pool_size(self._settings))
+        while (buffer := self._pool.take()) is None:
+            self._check()
+        self._buffers.append(buffer)
+        return buffer
 
     def _seal(self) -> None:
-        """Take note that the last block is filled, and send a part once there is a byte beyond it.
+        """Take note that the last buffer is filled, and send parts once there is a byte beyond them.
 
         So what fits in one part never begins a multipart upload, and the last part is never empty.
         """
-        per_part = self._part_size() // BLOCK_SIZE
-        fresh = self._blocks[-1:]
         if self._multipart is None:
-            if len(self._blocks) <= max(per_part, single_put_limit(self._settings) // BLOCK_SIZE):
+            if len(self._buffers) * BLOCK_SIZE <= self._single:
                 return
-            self._new_multipart()
-            fresh = self._blocks
-        for block in fresh:
-            self._hash(block)
-        if len(self._blocks) > per_part:
-            self._flush(per_part)
-
-    def _hash(self, block: Buffer) -> None:
-        if self._multipart is not None:
-            self._ring.hold(block, 2)
-            self._multipart.hash(block.view, block)
+            self._new_multipart(self._pool)
+        while len(self._buffers) * BLOCK_SIZE > self._part:
+            self._flush(self._part // BLOCK_SIZE)
 
     def _flush(self, count: int) -> None:
-        """Queue the first ``count`` blocks as the next part."""
-        blocks, self._blocks = self._blocks[:count], self._blocks[count:]
-        part = PendingPart(self._next_number(), Views(block.view for block in blocks), blocks)
-        if self._multipart is not None:
-            self._multipart.add(part)
+        """Queue the first ``count`` buffers as the next part."""
+        buffers, self._buffers = self._buffers[:count], self._buffers[count:]
+        self._add(Views(buffer.memory[: buffer.size] for buffer in buffers), buffers)
 
-    def _next_number(self) -> int:
+    def _add(self, views: Views, buffers: Sequence[Buffer] = ()) -> None:
+        """Queue the next part, and settle the size of the one after it."""
         if self._parts == MAX_PARTS:
             raise ConfigurationError(
                 f"the stream to {self._url} is longer than {MAX_PARTS:,} parts can carry with this memory setting "
                 f"({ceiling(self._settings):,} bytes); nothing was stored. Raise memory"
             )
         self._parts += 1
-        return self._parts
+        if self._multipart is not None:
+            self._multipart.add(PendingPart(self._parts, views, buffers))
+            self._part = self._part_size(self._multipart)
 
-    def _new_multipart(self) -> Multipart:
-        self._ring.widen()
-        self._multipart = multipart = Multipart(
-            self._store,
-            self._key,
-            options=self._options,
-            senders=self._senders,
-            sent=self._report.sent,
+    def _part_size(self, multipart: Multipart) -> int:
+        """Return the size of the next part: a small one until the first answer tells how far the server is."""
+        if self._total is None:
+            return part_size_at(self._parts + 1, self._settings)
+        far = multipart.far is not False and not self._equal_parts
+        return part_size_for(self._total, self._settings, far=far)
+
+    @property
+    def _equal_parts(self) -> bool:
+        """Whether parts have one size: some of the servers without full-object checksums take nothing else."""
+        return self._store.profile.multipart_checksum == "parts"
+
+    def _new_multipart(self, pool: BufferPool | None) -> Multipart:
+        if pool is not None:
+            pool.widen()
+        limits = sender_limits(self._total, self._settings, cores=os.cpu_count() or 1, equal=self._equal_parts)
+        multipart = Multipart(
+            self._store, self._key, options=self._options, limits=limits, pool=pool, progress=self._progress
         )
+        self._multipart, self._part = multipart, self._part_size(multipart)
         if self._aborted:  # abort() may have come just before there was anything to tell
             multipart.abort(0)
         return multipart
 
-    def _drain(self, source: Any) -> int:
+    def _drain(self, source: ByteSource) -> int:
         """Read ``source`` to its end and return how many bytes it gave."""
         before = self._size
         while True:
-            block = self._room()
-            count = read_into(source, block.room)
+            buffer = self._room()
+            count = source.readinto(buffer.memory[buffer.size :])
             if count == 0:
                 return self._size - before
-            block.size += count
+            buffer.size += count
             self._size += count
 
     # Inside: sending ---------------------------------------------------------------------------------------------
 
     def _finish(self) -> Uploaded:
         self._check()
-        if self._blocks and not self._blocks[-1].size:
-            self._blocks.pop().release()
-        elif self._blocks:
+        if self._buffers and not self._buffers[-1].size:
+            self._buffers.pop()  # taken for bytes that did not come; the pool ends with the upload
+        elif self._buffers:
             self._seal()
         if self._multipart is None:
-            return self._put([block.view for block in self._blocks])
-        if self._blocks:
-            self._flush(len(self._blocks))
+            return self._put([buffer.memory[: buffer.size] for buffer in self._buffers])
+        if self._buffers:
+            self._flush(len(self._buffers))
         return self._complete(self._multipart)
 
     def _complete(self, multipart: Multipart) -> Uploaded:
@@ -320,31 +312,17 @@ class Upload:
 
     def _put(self, views: Sequence[memoryview]) -> Uploaded:
         """Send everything as one PutObject, from this thread; it is in memory, so a conflict is sent anew here."""
-        few = sum(map(len, views)) <= SMALL  # a call that lets go of the interpreter lock would cost more than hashing
-        digest = Digest("crc64nvme" if not few and has_native_crc64nvme() else None)
-        for view in views:
-            for piece in Views.cut(view, BLOCK_SIZE) if len(view) > BLOCK_SIZE else (view,):
-                digest.update(piece)
-        content = Content(size=digest.size, checksum=digest.checksums())
+        size = sum(map(len, views))
+        # CRC64NVME comes along where it costs next to nothing; for a small body even the look for it is too much.
+        crc: Crc | None = "crc64nvme" if size > SMALL and has_native_crc64nvme() else None
+        content = Content(size=size, checksum=checksums_of(views, crc))
         retries = Retries(self._pause, tries=_ANEW_TRIES, conflicts=True)
-        written = retries.run(lambda: self._put_once(views, content))
-        self._report.sent(content.size)
+        written = retries.run(partial(put_once, self._store, self._key, views, content, self._options))
+        if self._progress is not None:
+            self._progress.sent(size)
         if self._aborted:
             raise aborted_error(self._url)
         return self._done(content, written)
-
-    def _put_once(self, views: Sequence[memoryview], content: Content) -> Written:
-        found = look_first(self._store, self._key, content, self._options)
-        if found is not None:
-            return found
-        checksum = {"sha256": content.checksum["sha256"]}
-        return commit(
-            self._store,
-            self._key,
-            content,
-            self._options,
-            lambda: self._store.put(self._key, views, checksum=checksum, options=self._options),
-        )
 
     def _done(self, content: Content, written: Written) -> Uploaded:
         self._committed = True
@@ -353,29 +331,19 @@ class Upload:
 
     def _send_view(self, view: memoryview) -> Uploaded:
         self._begin(len(view))
-        multipart, rest = self._new_multipart(), view
+        multipart, rest = self._new_multipart(None), view
         while len(rest):
-            step = self._part_size()
-            part, rest = rest[:step], rest[step:]
-            views = Views.cut(part, BLOCK_SIZE)
-            for piece in views:
-                multipart.hash(piece)
-            multipart.add(PendingPart(self._next_number(), views))
+            part, rest = rest[: self._part], rest[self._part :]
+            self._add(Views.cut(part, BLOCK_SIZE))
         self._size = len(view)
         return self._complete(multipart)
 
-    def _send_path(self, path: Path) -> Uploaded:
-        with path.open("rb", buffering=0) as source:
-            descriptor = source.fileno()
-            before = file_state(descriptor)
-            if not is_regular(descriptor) or before.size == 0:  # files of /proc have bytes, and say that they have none
-                self._begin(None)
-                self._drain(source)
-                check_still(path, before, descriptor)
-                return self._finish()
-            self._begin(before.size)
-            read = self._drain(Bounded(source, before.size))
-            check_unchanged(path, before, descriptor, read)
+    def _send_source(self, source: ByteSource) -> Uploaded:
+        with source:
+            self._begin(source.size)
+            if source.size is not None:
+                part_size_for(source.size, self._settings)  # refuses now what is too large
+            source.check(self._drain(source))
             return self._finish()
 
     def _anew(self, send: Callable[[], Uploaded]) -> Uploaded:

@@ -23,7 +23,7 @@ from stepout.artifacts.s3.correlation import (
 from stepout.artifacts.s3.fast_store import FastS3Store
 from stepout.artifacts.s3.store import S3Store
 from stepout.artifacts.store import WriteOptions
-from stepout.artifacts.transfer.conditional_write import Content, commit
+from stepout.artifacts.transfer.conditional_write import Content, settled
 from stepout.artifacts.transfer.plan import TransferSettings
 from stepout.artifacts.transfer.upload import Upload
 from stepout.schemas.errors import StoreError
@@ -218,7 +218,7 @@ def test_a_put_that_never_arrived_is_sent_again(wire: Wire, bucket: str, seaweed
     with pytest.raises(StoreError, match="cannot be that of this request") as caught:
         put()
     assert caught.value.retryable
-    done = commit(store, "k", sent, WriteOptions(), lambda: (_ for _ in ()).throw(caught.value))
+    done = settled(store, "k", sent, WriteOptions(), caught.value)
     assert done.etag == _md5(DATA)
 
 

@@ -29,7 +29,7 @@ from stepout.artifacts.s3.request_bodies import Views
 from stepout.artifacts.s3.store import S3Store
 from stepout.artifacts.store import WriteOptions
 from stepout.artifacts.transfer.multipart import Multipart, PendingPart
-from stepout.artifacts.transfer.plan import MIB
+from stepout.artifacts.transfer.plan import MIB, SenderLimits
 from stepout.artifacts.transfer.upload import Upload
 from stepout.schemas.errors import StoreError
 
@@ -177,7 +177,7 @@ def test_more_threads_than_the_plan_wants_go_again() -> None:
     """Called in while the server's answer was waited for, and not needed: it was near, the caller busy."""
     store = MemoryStore("bucket")
     multipart = Multipart(
-        store, "key", options=WriteOptions(mode="create"), senders=lambda far: 5 if far else 2, sent=lambda _: None
+        store, "key", options=WriteOptions(mode="create"), limits=SenderLimits(first=2, near=2, far=5)
     )
     begin, inner = threading.Event(), store.start_upload
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -17,9 +17,8 @@ from stepout.artifacts.store import (
     StoreProfile,
     UploadGoneError,
     WriteOptions,
-    Written,
 )
-from stepout.artifacts.transfer.conditional_write import Content, Match, commit, judge, look_first
+from stepout.artifacts.transfer.conditional_write import Content, Match, compare, look_first, put_once, settled
 from stepout.artifacts.transfer.plan import MIB, TransferSettings
 from stepout.artifacts.transfer.retries import Retries, pause_before, worth_retrying
 from stepout.artifacts.transfer.upload import Upload
@@ -33,9 +32,6 @@ from stepout.schemas.errors import (
     StoreUnavailableError,
 )
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
 DATA = b"the artifact"
 SENT = Content(size=len(DATA), checksum={"sha256": hashlib.sha256(DATA).hexdigest()})
 CREATE, OVERWRITE = WriteOptions(), WriteOptions(mode="overwrite")
@@ -45,22 +41,22 @@ checksums = st.dictionaries(st.sampled_from(["sha256", "crc64nvme", "crc32"]), h
 
 
 @given(size=st.integers(1, 3), found_size=st.integers(1, 3), sent=checksums, found=checksums)
-def test_judging_uses_everything_both_sides_have(
+def test_comparing_uses_everything_both_sides_have(
     size: int, found_size: int, sent: dict[str, str], found: dict[str, str]
 ) -> None:
     """Same: equal size, and every shared checksum equal, at least one; unknown: none shared; else other."""
-    likeness = judge(Content(size=size, checksum=sent), ObjectInfo(size=found_size, checksum=found))
+    match = compare(Content(size=size, checksum=sent), ObjectInfo(size=found_size, checksum=found))
     shared = sent.keys() & found.keys()
     equal = all(sent[name] == found[name] for name in shared)
     if size != found_size or not equal:
-        assert likeness is Match.OTHER
+        assert match is Match.OTHER
     else:
-        assert likeness is (Match.SAME if shared else Match.UNKNOWN)
+        assert match is (Match.SAME if shared else Match.UNKNOWN)
 
 
 def test_two_empty_objects_are_the_same() -> None:
     """There is nothing to compare, and nothing to differ."""
-    assert judge(Content(size=0, checksum={"sha256": "x"}), ObjectInfo(size=0)) is Match.SAME
+    assert compare(Content(size=0, checksum={"sha256": "x"}), ObjectInfo(size=0)) is Match.SAME
 
 
 class Faulty(MemoryStore):
@@ -84,19 +80,10 @@ class Faulty(MemoryStore):
         return super().get(*args, **options)
 
 
-def raising(error: Exception) -> Callable[[], Written]:
-    """Return a request that fails."""
-
-    def write() -> Written:
-        raise error
-
-    return write
-
-
 def test_a_write_that_succeeds_is_not_looked_at() -> None:
     """The answer itself carries the version; a look afterwards would race."""
-    store, written = Faulty(), Written(etag="e", version_id="v")
-    assert commit(store, "key", SENT, CREATE, lambda: written) is written
+    store = Faulty(versioned=True)
+    assert put_once(store, "key", [memoryview(DATA)], SENT, CREATE).version_id
     assert store.heads == 0
 
 
@@ -104,36 +91,36 @@ def test_a_write_that_succeeds_is_not_looked_at() -> None:
     "error", [ArtifactExistsError("412"), UploadGoneError("gone"), StoreUnavailableError("lost")], ids=str
 )
 @pytest.mark.parametrize("options", [CREATE, OVERWRITE], ids=["create", "overwrite"])
-def test_the_same_content_is_success(error: Exception, options: WriteOptions) -> None:
+def test_the_same_content_is_success(error: StoreError, options: WriteOptions) -> None:
     """A taken key, a vanished upload and a lost answer may all mean that our own write was done."""
     store = Faulty(versioned=True)
     store.replace("key", DATA)
     info = store.head("key")
-    written = commit(store, "key", SENT, options, raising(error))
+    written = settled(store, "key", SENT, options, error)
     assert (written.etag, written.version_id) == (info.etag, info.version_id)
 
 
 @pytest.mark.parametrize("error", [ArtifactExistsError("412"), UploadGoneError("gone"), StoreUnavailableError("lost")])
-def test_other_content_is_an_error_that_says_how_it_differs(error: Exception) -> None:
+def test_other_content_is_an_error_that_says_how_it_differs(error: StoreError) -> None:
     """Sizes first, then checksums."""
     store = Faulty()
     store.replace("key", b"another one")
     with pytest.raises(FileExistsError, match=rf"11 bytes there, {len(DATA)} to write"):
-        commit(store, "key", SENT, CREATE, raising(error))
+        settled(store, "key", SENT, CREATE, error)
     store.replace("key", DATA[::-1])
     with pytest.raises(ArtifactExistsError, match=r"sha256 [0-9a-f]{64} there"):
-        commit(store, "key", SENT, CREATE, raising(error))
+        settled(store, "key", SENT, CREATE, error)
 
 
 @pytest.mark.parametrize("error", [UploadGoneError("gone"), StoreUnavailableError("lost")], ids=["gone", "lost"])
-def test_an_overwrite_that_was_lost_is_retryable(error: Exception) -> None:
+def test_an_overwrite_that_was_lost_is_retryable(error: StoreError) -> None:
     """What is there is the old object, or none: it was not committed."""
     store = Faulty()
     with pytest.raises(StoreUnavailableError, match="not committed, no object is there"):
-        commit(store, "key", SENT, OVERWRITE, raising(error))
+        settled(store, "key", SENT, OVERWRITE, error)
     store.replace("key", b"old")
     with pytest.raises(StoreUnavailableError, match="not committed, another object is there"):
-        commit(store, "key", SENT, OVERWRITE, raising(error))
+        settled(store, "key", SENT, OVERWRITE, error)
 
 
 def test_without_a_shared_checksum_the_object_is_read_once() -> None:
@@ -141,11 +128,11 @@ def test_without_a_shared_checksum_the_object_is_read_once() -> None:
     store = Faulty()
     store.hide_checksums = True
     store.replace("key", DATA)
-    assert commit(store, "key", SENT, CREATE, raising(ArtifactExistsError("412"))).etag
+    assert settled(store, "key", SENT, CREATE, ArtifactExistsError("412")).etag
     assert store.reads == 1
     store.replace("key", DATA[::-1])
     with pytest.raises(ArtifactExistsError, match="other content"):
-        commit(store, "key", SENT, CREATE, raising(ArtifactExistsError("412")))
+        settled(store, "key", SENT, CREATE, ArtifactExistsError("412"))
 
 
 @pytest.mark.parametrize("denied", [AccessDeniedError("denied or missing"), StoreUnavailableError("503")])
@@ -154,23 +141,23 @@ def test_without_the_right_to_look_it_exists(denied: StepoutError) -> None:
     store = Faulty()
     store.head_error = denied
     with pytest.raises(ArtifactExistsError, match="exists, could not compare"):
-        commit(store, "key", SENT, CREATE, raising(ArtifactExistsError("412")))
+        settled(store, "key", SENT, CREATE, ArtifactExistsError("412"))
     with pytest.raises(StoreUnavailableError, match="looking at the key failed too"):
-        commit(store, "key", SENT, CREATE, raising(StoreUnavailableError("lost")))
+        settled(store, "key", SENT, CREATE, StoreUnavailableError("lost"))
 
 
 def test_a_key_that_was_taken_and_is_free_again_is_a_conflict() -> None:
     """Somebody else is at work there; the bytes may be sent anew."""
     with pytest.raises(ConflictError, match="gone again"):
-        commit(Faulty(), "key", SENT, CREATE, raising(ArtifactExistsError("412")))
+        settled(Faulty(), "key", SENT, CREATE, ArtifactExistsError("412"))
 
 
 @pytest.mark.parametrize("error", [ConflictError("409"), AccessDeniedError("403"), ChecksumMismatchError("flip")])
-def test_what_a_look_cannot_settle_is_raised_as_it_is(error: Exception) -> None:
+def test_what_a_look_cannot_settle_is_raised_as_it_is(error: StoreError) -> None:
     """A conflict, a denial and damage need no look."""
     store = Faulty()
     with pytest.raises(type(error)):
-        commit(store, "key", SENT, CREATE, raising(error))
+        settled(store, "key", SENT, CREATE, error)
     assert store.heads == 0
 
 

@@ -20,9 +20,8 @@ from stepout.artifacts.transfer.plan import (
     part_size_at,
     part_size_for,
     part_sizes,
-    ring_size,
+    pool_size,
     sender_count,
-    single_put_limit,
 )
 from stepout.schemas.errors import ConfigurationError
 
@@ -63,9 +62,9 @@ def test_a_plan_that_learns_that_the_server_is_near_still_covers_the_size(
 
 
 @given(transfer=settings_)
-def test_the_ring_holds_a_part_and_a_block(transfer: TransferSettings) -> None:
+def test_the_pool_holds_a_part_and_a_block(transfer: TransferSettings) -> None:
     """Else nothing would ever leave; and it stays below the memory that may be used."""
-    assert part_size_at(MAX_PARTS, transfer) + BLOCK_SIZE <= ring_size(transfer) < transfer.memory
+    assert part_size_at(MAX_PARTS, transfer) + BLOCK_SIZE <= pool_size(transfer) < transfer.memory
 
 
 @given(transfer=settings_, number=st.integers(1, MAX_PARTS - 1))
@@ -74,7 +73,7 @@ def test_parts_of_streams_grow_within_bounds(transfer: TransferSettings, number:
     size, following = part_size_at(number, transfer), part_size_at(number + 1, transfer)
     assert MIN_PART_SIZE <= size <= following <= min(transfer.memory // 2, MAX_PART_SIZE)
     assert size % BLOCK_SIZE == 0
-    assert single_put_limit(transfer) == part_size_at(1, transfer) <= 5 * GIB
+    assert transfer.ladder[0] == part_size_at(1, transfer) <= 5 * GIB
 
 
 @given(transfer=settings_)

@@ -15,9 +15,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from stepout.artifacts.memory import MemoryStore
+from stepout.artifacts.s3.request_bodies import Views
 from stepout.artifacts.store import ConflictError, PartReceipt, WriteOptions
 from stepout.artifacts.transfer.buffer_pool import BufferPool
-from stepout.artifacts.transfer.plan import MIB, TransferSettings
+from stepout.artifacts.transfer.multipart import Multipart, PendingPart
+from stepout.artifacts.transfer.plan import MIB, SenderLimits, TransferSettings
+from stepout.artifacts.transfer.progress import for_artifact
 from stepout.artifacts.transfer.upload import Upload
 from stepout.schemas.errors import (
     ArtifactChangedError,
@@ -29,6 +32,8 @@ from stepout.schemas.errors import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from stepout.artifacts.transfer.sources import ByteSource
 
 SETTINGS = TransferSettings(memory=16 * MIB, part_size=5 * MIB)
 LARGE = os.urandom(11 * MIB + 7)
@@ -399,7 +404,7 @@ def test_a_faulty_progress_callback_does_not_cost_the_artifact(caplog: pytest.Lo
         raise RuntimeError("a bug in a progress bar")
 
     store = MemoryStore()
-    upload(store, progress=progress).send_buffer(LARGE)
+    upload(store, progress=for_artifact(lambda _name, *call: progress(*call), "a")).send_buffer(LARGE)
     assert len(calls) == 1
     assert calls[0][1] == len(LARGE)
     assert "progress" in caplog.text
@@ -431,21 +436,38 @@ def test_a_small_upload_starts_no_thread_and_maps_no_memory() -> None:
     one = upload(MemoryStore())
     one.send_buffer(b"x" * 10_000)
     assert set(threading.enumerate()) <= before
-    assert one._ring._region is None
+    assert one._pool is None
 
 
-def test_the_ring_reuses_its_blocks() -> None:
-    """A block comes back once its last holder lets go, empty."""
-    ring = BufferPool(2 * MIB)
-    first, second = ring.take(lambda: None), ring.take(lambda: None)
+def test_the_pool_reuses_its_buffers() -> None:
+    """A buffer that was given back is handed out again, empty; who waits for one can be woken without."""
+    pool = BufferPool(2 * MIB)
+    first, second = pool.take(), pool.take()
+    assert first is not None
     assert first.fill(memoryview(b"abc")) == 3
-    ring.hold(first, 2)
-    first.release()
-    threading.Timer(0.05, first.release).start()
-    third = ring.take(lambda: None)
+    threading.Timer(0.05, pool.wake).start()
+    assert pool.take() is None
+    threading.Timer(0.05, pool.give_back, [[first]]).start()
+    while (third := pool.take()) is None:
+        pass
     assert third is first
-    assert (third.size, len(third.room)) == (0, MIB)
+    assert (third.size, len(third.memory)) == (0, MIB)
     assert second is not first
+
+
+def test_a_part_is_kept_until_it_is_sent_and_hashed() -> None:
+    """Only the last of both gives its buffers back."""
+    pool = BufferPool(2 * MIB)
+    multipart = Multipart(
+        MemoryStore(), "key", options=WriteOptions(), limits=SenderLimits(first=1, near=1, far=1), pool=pool
+    )
+    buffer = pool.take()
+    assert buffer is not None
+    part = PendingPart(1, Views([buffer.memory]), [buffer])
+    multipart._release(part)
+    assert pool._free == [other for other in pool._free if other is not buffer]
+    multipart._release(part)
+    assert pool._free[-1] is buffer
 
 
 STALLED = """
@@ -483,7 +505,7 @@ def test_an_empty_file_that_grows_is_an_error(tmp_path: Path) -> None:
     one = upload(store)
     drain = one._drain
 
-    def growing(source: Any) -> int:
+    def growing(source: ByteSource) -> int:
         path.write_bytes(b"late")
         return drain(source)
 

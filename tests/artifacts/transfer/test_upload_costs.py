@@ -15,6 +15,7 @@ from support.seaweed import ADMIN
 from support.settled import settled
 from support.wire import Wire, operation
 
+from stepout.artifacts import checksums
 from stepout.artifacts.checksums import Digest
 from stepout.artifacts.memory import MemoryStore
 from stepout.artifacts.s3 import request_bodies as bodies
@@ -22,8 +23,9 @@ from stepout.artifacts.s3.clients import make_client
 from stepout.artifacts.s3.request_bodies import ViewBody
 from stepout.artifacts.s3.store import S3Store
 from stepout.artifacts.store import PartReceipt, StoreProfile, WriteOptions, Written
-from stepout.artifacts.transfer import multipart, upload
+from stepout.artifacts.transfer import multipart
 from stepout.artifacts.transfer.plan import BLOCK_SIZE, MIB, TransferSettings
+from stepout.artifacts.transfer.sources import FileSource
 from stepout.artifacts.transfer.upload import Upload
 
 if TYPE_CHECKING:
@@ -44,11 +46,11 @@ class Costs:
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.read = self.whole = self.signed = self.checked = self.copied = 0
         self._lock = threading.Lock()
-        self._count(patch, upload, "read_into", lambda given, _views: {"read": given})
+        self._count(patch, FileSource, "readinto", lambda given, *_: {"read": given})
         self._count(patch, bodies, "sha256_of", lambda _, views: {"signed": sum(map(len, views))})
         self._count(patch, multipart, "crc_of", lambda _, _name, views: {"checked": sum(map(len, views))})
         self._count(patch, ViewBody, "readinto", lambda given, *_: {"copied": given})
-        patch.setattr("stepout.artifacts.transfer.hasher.hashlib", SimpleNamespace(sha256=self._sha256))
+        patch.setattr("stepout.artifacts.transfer.multipart.hashlib", SimpleNamespace(sha256=self._sha256))
 
     def _add(self, name: str, amount: int) -> None:
         with self._lock:
@@ -59,7 +61,7 @@ class Costs:
 
         def counted(*arguments: Any) -> Any:
             given = original(*arguments)
-            for kind, amount in cost(given, *arguments[1:] if name == "read_into" else arguments).items():
+            for kind, amount in cost(given, *arguments).items():
                 self._add(kind, amount)
             return given
 
@@ -160,7 +162,7 @@ def test_below_the_threshold_one_request_and_one_hash(
             hashed.append(len(view))
             super().update(view)
 
-    monkeypatch.setattr(upload, "Digest", Counted)
+    monkeypatch.setattr(checksums, "Digest", Counted)
     path = tmp_path / "one"
     path.write_bytes(ONE_PUT)
     assert _send(_ours(wire), bucket, path) == hashlib.sha256(ONE_PUT).hexdigest()
@@ -243,12 +245,13 @@ def test_a_buffer_is_sent_as_it_is() -> None:
     assert store.longest == BLOCK_SIZE
 
 
-def test_a_stream_is_copied_into_the_ring_alone() -> None:
-    """What is sent is the ring's own memory, in views of a block each."""
+def test_a_stream_is_copied_into_the_pool_alone() -> None:
+    """What is sent is the pool's own memory, in views of a block each."""
     store = Sink()
     one = Upload(store, "key", options=WriteOptions(), settings=SETTINGS)
     one.send_stream(io.BytesIO(LARGE))
-    assert store.owners == {id(one._ring._region)}
+    assert one._pool is not None
+    assert store.owners == {id(one._pool._region)}
     assert store.longest == BLOCK_SIZE
 
 
