@@ -36,6 +36,7 @@ _DIGITS: Final = 10
 _SUFFIX_LIMIT: Final = 33
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_STEM = re.compile(r"[A-Za-z0-9_]+(?:-[A-Za-z0-9_]+)+")
 _SUFFIX = re.compile(r"(?:\.[A-Za-z0-9_-]{1,16}){1,2}|")
 _CLEAN = re.compile(r"(?!\.)[A-Za-z0-9._-]+")
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
@@ -46,7 +47,7 @@ _AVOID = re.compile(r'[\\{}^%`\[\]"<>~#|]')
 
 
 def check_name(name: object) -> str:
-    """Return an artifact's name if it is one.
+    """Return an artifact's name if a state machine can say it.
 
     Raises:
         InvalidDocumentError: It is not a text that matches ``[A-Za-z_][A-Za-z0-9_]*``. Nothing was read or sent.
@@ -178,9 +179,25 @@ def artifact_key(folder: str, name: str, suffix: str = "") -> str:
 
     Args:
         folder: From ``run_folder``.
-        name: The artifact's name, or the stem of a document beside the artifacts.
-        suffix: As ``check_suffix`` returned it.
+        name: The artifact's name; see ``check_name``.
+        suffix: See ``check_suffix``.
     """
+    return _key(folder, check_name(name), check_suffix(suffix))
+
+
+def document_key(folder: str, stem: str) -> str:
+    """Return the key of a JSON document beside the artifacts.
+
+    Raises:
+        ConfigurationError: The stem could be an artifact's name.
+    """
+    if not _STEM.fullmatch(stem):
+        msg = f"document stem {stem!r}: expected words joined by hyphens, which no artifact name has"
+        raise ConfigurationError(msg)
+    return _key(folder, stem, ".json")
+
+
+def _key(folder: str, name: str, suffix: str = "") -> str:
     room = KEY_LIMIT - len(folder.encode()) - 1 - len(suffix)
     return f"{folder}/{safe_segment(name, min(room, _NAME_LIMIT - len(suffix)))}{suffix}"
 
@@ -196,7 +213,7 @@ def file_key(folder: str, name: str, path: str) -> str:
     Returns:
         ``{folder}/{name}/{path}``, each segment made safe; a path that is too long becomes one shortened segment.
     """
-    base = artifact_key(folder, name) if len(folder) + len(name) + 1 <= KEY_LIMIT - 64 else None
+    base = _key(folder, name) if len(folder) + len(name) + 1 <= KEY_LIMIT - 64 else None
     base = base or f"{folder}/{safe_segment(name, 32)}"
     room = KEY_LIMIT - len(base.encode()) - 1
     plain = "/".join(safe_segment(segment, _NAME_LIMIT) for segment in path.split("/"))

@@ -3,32 +3,32 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, overload
 
-from stepout.artifacts.keys import check_prefix, run_folder
-from stepout.artifacts.media_types import DEFAULT, JSON
+from stepout.artifacts.formats import images, tables
+from stepout.artifacts.keys import run_folder
+from stepout.artifacts.media_types import DEFAULT, JSON, PARQUET, TEXT, extension_of, media_type_of
 from stepout.artifacts.run import resolve_run, utc_now
-from stepout.artifacts.s3.clients import payer_from_env, profile_from_env, store_for
+from stepout.artifacts.transfer import file_objects
 from stepout.artifacts.transfer.progress import progress_from
 from stepout.artifacts.writing import adopt as adoption
+from stepout.artifacts.writing import values
+from stepout.artifacts.writing.buckets import Buckets, check_profile
+from stepout.artifacts.writing.directory import put_directory
 from stepout.artifacts.writing.name_registry import NameRegistry
-from stepout.artifacts.writing.options import (
-    check_bucket,
-    check_client,
-    check_profile,
-    check_transfer,
-    place_of,
-    write_options,
-)
-from stepout.artifacts.writing.puts import Puts
-from stepout.artifacts.writing.writes import Writes, check_mode
-from stepout.schemas import RunIdentity, dump_json
+from stepout.artifacts.writing.options import check_transfer, settings_from_env, write_options
+from stepout.artifacts.writing.planned_put import PutOptions, PutPlanner, check_mode
+from stepout.artifacts.writing.put_many import put_many
+from stepout.artifacts.writing.writer import ArtifactTextWriter, ArtifactWriter
+from stepout.artifacts.writing.writes import Writes
+from stepout.schemas import dump_json
 from stepout.schemas.errors import ConfigurationError, StoreError
-from stepout.schemas.runtime.environment import meant_for, warn_of_unknown
 from stepout.schemas.runtime.process import not_picklable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from types import TracebackType
     from typing import NoReturn, Self, Unpack
 
@@ -38,11 +38,10 @@ if TYPE_CHECKING:
     from stepout.artifacts.transfer.plan import TransferSettings
     from stepout.artifacts.transfer.progress import ProgressSetting
     from stepout.artifacts.writing.options import ObjectLock
-    from stepout.artifacts.writing.writes import PutOptions
-    from stepout.schemas import Pointer
+    from stepout.schemas import Pointer, RunIdentity
 
 
-class ArtifactManager(Puts):
+class ArtifactManager:
     """Writes artifacts to one bucket and returns their pointers.
 
     Every artifact is whole or absent, written once, and hashed on its way. All methods may be called from several
@@ -127,20 +126,19 @@ class ArtifactManager(Puts):
             request_payer=request_payer,
         )
         self._run = resolve_run(run, clock=clock, random=random)
-        self._client = client
-        self._reach: Any = {
-            "profile": check_profile(profile),
-            "expected_bucket_owner": expected_bucket_owner,
-            "request_payer": request_payer,
-            "near": self._run.execution,
-        }
-        store, prefix = self._store_of(bucket, prefix)
-        self._outbox = Writes(
+        self._buckets = Buckets(
+            client,
+            profile=check_profile(profile),
+            expected_bucket_owner=expected_bucket_owner,
+            request_payer=request_payer,
+            near=self._run.execution,
+        )
+        store, prefix = self._buckets.own(bucket, prefix)
+        self._planner = PutPlanner(store, run_folder(prefix, self._run, layout=layout), defaults)
+        self._writes = Writes(
             store=store,
-            folder=run_folder(prefix, self._run, layout=layout),
-            defaults=defaults,
             settings=check_transfer(settings),
-            ledger=NameRegistry(),
+            registry=NameRegistry(),
             clock=clock,
             progress=progress_from(progress),
         )
@@ -158,24 +156,8 @@ class ArtifactManager(Puts):
         Raises:
             ConfigurationError: There is no bucket, or a variable holds what it cannot.
         """
-        found = os.environ if environ is None else environ
-        warn_of_unknown(found)
-        bucket = overrides.pop("bucket", None) or found.get("STEPOUT_BUCKET")
-        if not bucket:
-            msg = (
-                "no bucket for artifacts: set STEPOUT_BUCKET to a bucket's name or to s3://bucket/prefix (in the task "
-                "definition, or in the state's container overrides), or pass bucket="
-            )
-            raise ConfigurationError(msg + meant_for(found, "STEPOUT_BUCKET"))
-        if overrides.get("prefix") is None:
-            overrides["prefix"] = found.get("STEPOUT_PREFIX") or ""
-        if overrides.get("run") is None:
-            overrides["run"] = RunIdentity.from_env(found)
-        if overrides.get("profile") is None:
-            overrides["profile"] = profile_from_env(found)
-        if overrides.get("request_payer") is None:
-            overrides["request_payer"] = payer_from_env(found)
-        return cls(bucket, **overrides)
+        found = settings_from_env(os.environ if environ is None else environ, overrides)
+        return cls(found.pop("bucket"), **found)
 
     def __reduce__(self) -> NoReturn:
         not_picklable("artifact manager")
@@ -191,22 +173,249 @@ class ArtifactManager(Puts):
     @property
     def bucket(self) -> str:
         """The bucket's name, or the ARN of an access point."""
-        return self._outbox.store.bucket
+        return self._writes.store.bucket
 
     @property
     def url(self) -> str:
         """The folder of everything that this manager writes, ``s3://bucket/prefix/…/``."""
-        return f"s3://{self.bucket}/{self._outbox.folder}/"
+        return f"s3://{self.bucket}/{self._planner.folder}/"
 
     @property
     def pointers(self) -> Mapping[str, Pointer]:
         """Every artifact committed so far, by name, in order; a copy."""
-        return self._outbox.ledger.pointers
+        return self._writes.registry.pointers
 
     @property
     def unfinished(self) -> list[str]:
         """The names of artifacts that were opened and not committed, but for those whose writer was aborted, sorted."""
-        return self._outbox.ledger.unfinished
+        return self._writes.registry.unfinished
+
+    # One artifact from one value ---------------------------------------------------------------------------------
+
+    def put(self, name: str, value: Any, **options: Any) -> Pointer:
+        """Write a value as its type calls for.
+
+        Args:
+            name: The artifact's name.
+            value: Bytes; text (content; what names a file or a folder that is there is refused); a ``pathlib.Path`` of
+                a file or a directory, or a binary file object; a PIL image or a numpy array (an image); a table, or an
+                iterator of record batches; anything that is JSON.
+            options: See ``PutOptions``, and the put that the value calls for.
+
+        Raises:
+            ConfigurationError: Text, or bytes, that name a file or a folder: say ``put_file`` or ``put_text``.
+        """
+        values.check_no_path(name, value)
+        kind = values.kind_of(value)
+        pointer: Pointer = getattr(self, f"put_{kind}")(name, value, **options)
+        return pointer
+
+    def put_bytes(self, name: str, data: bytes | bytearray | memoryview, **options: Unpack[PutOptions]) -> Pointer:
+        """Write bytes; ``application/octet-stream`` unless ``media_type=`` says otherwise.
+
+        Args:
+            name: The artifact's name.
+            data: Not to be changed before this returns.
+            options: See ``PutOptions``.
+        """
+        planned = self._planner.plan(name, DEFAULT, "", options)
+        return self._writes.put(planned, values.buffer_of(name, data))
+
+    def put_text(self, name: str, text: str, *, encoding: str = "utf-8", **options: Unpack[PutOptions]) -> Pointer:
+        """Write text as UTF-8, newlines as they are.
+
+        Args:
+            name: The artifact's name.
+            text: Without lone surrogates.
+            encoding: ``"utf-8"``, the one that every reader agrees on.
+            options: See ``PutOptions``.
+        """
+        planned = self._planner.plan(name, TEXT, ".txt", options)
+        return self._writes.put(planned, values.encoded_text(name, text, encoding))
+
+    def put_json(self, name: str, value: Any, **options: Unpack[PutOptions]) -> Pointer:
+        """Write JSON: compact, UTF-8. Tuples become arrays, numpy's scalars numbers.
+
+        Args:
+            name: The artifact's name.
+            value: What ``stepout.schemas.json_problems`` finds nothing wrong with: no NaN, dates, bytes or sets.
+            options: See ``PutOptions``.
+
+        Raises:
+            InvalidDocumentError: It is not JSON; ``problems`` says which members. Nothing was sent.
+        """
+        planned = self._planner.plan(name, JSON, ".json", options)
+        return self._writes.put(planned, values.encoded_json(name, value))
+
+    def put_file(self, name: str, path: str | os.PathLike[str] | Any, **options: Unpack[PutOptions]) -> Pointer:
+        """Write a file that nobody changes meanwhile, or a binary file object from where it stands to its end.
+
+        Media type and extension follow from the name of the bytes that are read: of ``gzip.open("rows.csv.gz")`` they
+        are those of ``rows.csv``. Where nobody knows that name, they are ``application/octet-stream`` and none.
+
+        Args:
+            name: The artifact's name.
+            path: A path, or an object with ``read``.
+            options: See ``PutOptions``.
+
+        Raises:
+            ArtifactChangedError: The file changed while it was read. Nothing was kept.
+            ConfigurationError: The file object is closed, gives text, or stands at its end behind bytes that it holds
+                (``seek(0)`` goes back). Nothing was sent.
+            OSError: The file cannot be read.
+        """
+        source = None if values.is_file_object(path) else values.path_of(name, path)
+        if source is None:
+            file_objects.check_binary(name, path)
+        origin = file_objects.name_of(path) if source is None else source
+        planned = self._planner.plan(name, media_type_of(origin), extension_of(origin), options)
+        if source is not None and source.is_dir():
+            raise ConfigurationError(f"artifact {name!r}: {source} is a directory; use put_directory. Nothing was sent")
+        with self._writes.upload(planned) as upload:
+            uploaded = upload.send_stream(path) if source is None else upload.send_file(source)
+            return self._writes.record(planned, upload, uploaded)
+
+    def put_directory(self, name: str, path: str | os.PathLike[str], **options: Unpack[PutOptions]) -> Pointer:
+        """Write every file below a directory, then a listing of them, which is the artifact.
+
+        Args:
+            name: The artifact's name.
+            path: The directory; at most 10,000 files. Links out of it are refused, empty folders are not kept.
+            options: See ``PutOptions``.
+        """
+        return put_directory(self._planner, self._writes, name, values.path_of(name, path), options)
+
+    def put_image(
+        self,
+        name: str,
+        image: Any,
+        format: str = "png",  # noqa: A002 - the name users expect, as in Pillow
+        **options: Any,
+    ) -> Pointer:
+        """Write an image; needs the extra ``image``.
+
+        Args:
+            name: The artifact's name.
+            image: A PIL image or a numpy array; see ``encode_image``.
+            format: ``"png"``, ``"jpeg"``, ``"webp"`` or ``"tiff"``; the key's extension follows it.
+            options: See ``PutOptions``; and options of Pillow's writer, for example ``quality=90``.
+        """
+        # What every put accepts; what is left is the encoder's.
+        ours: Any = {key: value for key, value in options.items() if key in PutOptions.__annotations__}
+        save = {key: value for key, value in options.items() if key not in ours}
+        wanted = images.check_format(format)
+        images.check_options(wanted, save)
+        planned = self._planner.plan(name, f"image/{wanted}", f".{wanted}", ours, ("image",))
+        with self._writes.upload(planned) as upload:
+            encoded = images.encode_image(image, wanted, **save)
+            uploaded = upload.send_buffer(encoded.data)
+            return self._writes.record(planned, upload, uploaded, {"image": encoded.annotation})
+
+    def put_table(
+        self,
+        name: str,
+        table: Any,
+        *,
+        compression: str = "snappy",
+        row_group_bytes: int = tables.ROW_GROUP_BYTES,
+        **options: Unpack[PutOptions],
+    ) -> Pointer:
+        """Write a table as Parquet; encoding, hashing and sending overlap. Needs the extra ``parquet``.
+
+        Args:
+            name: The artifact's name.
+            table: Anything with the Arrow C stream or array interface (pyarrow, pandas, polars, duckdb), a pyarrow
+                dataset or scanner, or an iterator of such things. A stream takes one row group of memory, a pool of
+                buffers and the footer, however long it is. The first item of an iterator decides what the columns are,
+                and whether pandas' index is one (row numbers are not); a later one that could not follow without loss
+                is refused. Whatever is read once is closed, whether this succeeds or not.
+            compression: ``"snappy"``, ``"zstd"``, ``"gzip"``, ``"lz4"``, ``"brotli"`` or ``"none"``.
+            row_group_bytes: Arrow memory that is gathered into one row group, about, in bytes.
+            options: See ``PutOptions``.
+
+        Raises:
+            ConfigurationError: Duplicate column names, rows without columns, a type that Arrow or Parquet cannot hold
+                as what it is (before anything is sent), or batches that differ in their columns. Nothing was kept.
+        """
+        planned = self._planner.plan(name, PARQUET, ".parquet", options, ("parquet", "rows", "columns"))
+        if not isinstance(row_group_bytes, int) or row_group_bytes < 1:
+            raise ConfigurationError(f"row_group_bytes is {row_group_bytes!r}: expected a whole number, 1 or more")
+        with self._writes.upload(planned) as upload, closing(tables.table_source(table)) as source:
+            own = tables.encode_table(source, upload, compression=compression, row_group_bytes=row_group_bytes)
+            annotations = {"rows": own["rows"], "columns": own["columns"], "parquet": own}
+            return self._writes.record(planned, upload, upload.commit(), annotations)
+
+    # Many artifacts at once --------------------------------------------------------------------------------------
+
+    def put_many(
+        self,
+        items: Mapping[str, Any] | Iterable[tuple[str, Any]],
+        *,
+        connections: int | None = None,
+        **options: Unpack[PutOptions],
+    ) -> dict[str, Pointer]:
+        """Write many values, several at once, each as ``put`` writes it; small ones cost least this way.
+
+        Everything is tried, and what failed is reported at once. What would make all others fail alike ends it early:
+        a missing bucket, refused credentials or permissions, a manager that was aborted, and a store that does not
+        answer 32 times in a row. An exception of ``items`` leaves unchanged; what was under way then ends by itself.
+
+        Args:
+            items: Names and values; an iterator of pairs is taken lazily, in this thread: no more than four times
+                as many values as there are connections, and of bytes and text no more than 64 MiB, wait at once.
+            connections: Requests in flight at once, 16 by default.
+            options: See ``PutOptions``; they hold for all.
+
+        Returns:
+            The pointers, in the order of ``items``; they are in ``pointers`` as well.
+
+        Raises:
+            ManyFailedError: ``failures`` says which failed and how, ``pointers`` has all others; ``retryable`` if all
+                failures are.
+            ConfigurationError: ``items`` or ``connections`` is invalid.
+        """
+        self._writes.check_process("put_many")
+        registry = self._writes.registry
+        registry.check_open()
+        return put_many(
+            lambda name, value: self.put(name, value, **options),
+            items,
+            connections=connections,
+            ended=lambda: registry.ended,
+        )
+
+    # One artifact from a stream of writes ------------------------------------------------------------------------
+
+    @overload
+    def open(self, name: str, kind: Literal["wb"] = "wb", /, **options: Unpack[PutOptions]) -> ArtifactWriter: ...
+    @overload
+    def open(self, name: str, kind: Literal["w"], /, **options: Unpack[PutOptions]) -> ArtifactTextWriter: ...
+    def open(
+        self, name: str, kind: Literal["wb", "w"] = "wb", /, **options: Unpack[PutOptions]
+    ) -> ArtifactWriter | ArtifactTextWriter:
+        """Open an artifact for writing.
+
+        Args:
+            name: The artifact's name.
+            kind: ``"wb"`` for bytes, ``"w"`` for text as UTF-8.
+            options: See ``PutOptions``; ``mode=`` is ``"create"`` or ``"overwrite"``.
+
+        Returns:
+            A file object. Closing it commits; an exception that leaves its ``with`` block leaves nothing. It goes
+            forward only: for a writer that seeks (Pillow's for TIFF and PDF does), write to memory or to a file first.
+        """
+        if options.get("mode") in ("wb", "w"):  # open(name, mode="wb"), as the builtin has it
+            kind = options.pop("mode")  # type: ignore[assignment]  # said by the wrong name
+        if kind not in ("wb", "w"):
+            raise ConfigurationError(
+                f"open({name!r}, {kind!r}): expected 'wb' or 'w'; artifacts are written, not read, here"
+            )
+        media_type, suffix = (TEXT, ".txt") if kind == "w" else (DEFAULT, "")
+        suffix_wanted = options.get("suffix")
+        if suffix_wanted is not None and options.get("media_type") is None:
+            media_type = media_type_of(Path(f"x{suffix_wanted}"))
+        writer = ArtifactWriter(self._writes, self._planner.plan(name, media_type, suffix, options))
+        return ArtifactTextWriter(writer) if kind == "w" else writer
 
     # What is there already, and what is no artifact --------------------------------------------------------------
 
@@ -233,12 +442,12 @@ class ArtifactManager(Puts):
             ConfigurationError: S3 keeps no checksum of it that a pointer can hold.
         """
         bucket, key = adoption.check_location(url, verify)
-        target = self._outbox.target(name, DEFAULT, "", options)
-        with self._outbox.reserved(target):
-            store = self._other_store(bucket)
+        planned = self._planner.plan(name, DEFAULT, "", options)
+        with self._writes.upload(planned) as upload:  # for its name alone: not a byte goes out
+            store = self._writes.store if bucket == self.bucket else self._buckets.store(bucket)
             info, checksum = adoption.inspect(store, key, verify=verify, version_id=version_id)
-            pointer = adoption.of_object(target.draft, key, bucket, info, checksum)
-            self._outbox.ledger.commit(name, pointer)
+            pointer = adoption.of_object(planned.draft, key, bucket, info, checksum)
+            self._writes.registry.commit(name, pointer, upload)
         return pointer
 
     def put_document(self, stem: str, document: Mapping[str, Any]) -> Pointer:
@@ -248,13 +457,11 @@ class ArtifactManager(Puts):
             stem: Words joined by hyphens, which no artifact name has.
             document: JSON.
         """
-        target = self._outbox.document_target(stem, JSON)
-        data = dump_json(dict(document))
-        return self._outbox.put(target, lambda upload: upload.send_buffer(data))
+        return self._writes.put(self._planner.plan_document(stem), dump_json(dict(document)))
 
     def keep_to_this_process(self) -> None:
         """Refuse to write in every process that is forked off this one: a task does this, which reports from here."""
-        self._outbox.home.claim()
+        self._writes.home.claim()
 
     # The end -----------------------------------------------------------------------------------------------------
 
@@ -263,7 +470,7 @@ class ArtifactManager(Puts):
 
         What a process that this one was forked off is writing goes on.
         """
-        self._outbox.ledger.end("was aborted", aborted=True)
+        self._writes.registry.end("was aborted", aborted=True)
 
     def close(self) -> None:
         """Refuse new artifacts; idempotent.
@@ -271,9 +478,9 @@ class ArtifactManager(Puts):
         Raises:
             StoreError: A writer was still open, and is aborted; or one was lost, and its name not written since.
         """
-        ledger = self._outbox.ledger
-        unfinished = [] if ledger.ended else ledger.unfinished
-        ledger.end("is closed", aborted=False)
+        registry = self._writes.registry
+        unfinished = [] if registry.ended else registry.unfinished
+        registry.end("is closed", aborted=False)
         if unfinished:
             names = ", ".join(unfinished)
             raise StoreError(
@@ -291,20 +498,3 @@ class ArtifactManager(Puts):
             self.close()
         else:
             self.abort()
-
-    # Inside ------------------------------------------------------------------------------------------------------
-
-    def _store_of(self, bucket: str | Store, prefix: str) -> tuple[Store, str]:
-        if not isinstance(bucket, str) and hasattr(bucket, "start_upload"):
-            if self._client is not None:
-                raise ConfigurationError(
-                    "bucket is a store already: pass a bucket's name with client=, or the store alone"
-                )
-            self._client = bucket
-            check_bucket(bucket.bucket)
-            return bucket, check_prefix(prefix)
-        name, prefix = place_of(bucket, prefix)
-        return store_for(check_client(self._client), name, **self._reach), prefix
-
-    def _other_store(self, bucket: str) -> Store:
-        return self._outbox.store if bucket == self.bucket else store_for(self._client, bucket, **self._reach)

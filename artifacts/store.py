@@ -111,6 +111,11 @@ def version_for_pointer(version_id: object) -> str | None:
     return cast("str", version_id) if known else None
 
 
+def pins_for_pointer(etag: object, version_id: object) -> tuple[str | None, str | None]:
+    """Return an object's ETag and version as far as a pointer can hold them, and a reader ask for them."""
+    return etag_for_pointer(etag), version_for_pointer(version_id)
+
+
 @dataclass(frozen=True, kw_only=True)
 class PartReceipt:
     """One part that the server took."""
@@ -219,6 +224,16 @@ class ReadsSmall(Protocol):
 
 
 @runtime_checkable
+class Regional(Protocol):
+    """A store in a region."""
+
+    @property
+    def region(self) -> str | None:
+        """The region's name, for pointers; a reader never trusts it."""
+        ...
+
+
+@runtime_checkable
 class TriesCompletion(Protocol):
     """A store whose server may pass over the condition of CompleteMultipartUpload, and that finds out beforehand."""
 
@@ -236,6 +251,7 @@ class OpensConnections(Protocol):
         ...
 
 
+@runtime_checkable
 class Store(Protocol):
     """One bucket."""
 

@@ -60,7 +60,7 @@ def batches_of(table: object) -> Batches:
         table: See ``table_source``.
 
     Raises:
-        ConfigurationError: It is none, or cannot be turned into Arrow.
+        ConfigurationError: It is no table, or cannot be turned into Arrow.
     """
     try:
         import pyarrow as pa

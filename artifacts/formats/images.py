@@ -110,7 +110,7 @@ def is_image(value: object) -> bool:
     return any((cls.__module__, cls.__name__) in {("PIL.Image", "Image"), ("numpy", "ndarray")} for cls in classes)
 
 
-def encode_image(image: object, format: str = "png", **save: Any) -> EncodedImage:  # noqa: A002 - the name users expect
+def encode_image(image: object, wanted: str = "png", **save: Any) -> EncodedImage:
     """Encode an image.
 
     An image is stored upright, without the orientation that its EXIF asked for, and with its colour profile, EXIF, XMP
@@ -121,7 +121,7 @@ def encode_image(image: object, format: str = "png", **save: Any) -> EncodedImag
         image: A PIL image, of one with several frames all of them (WebP with their durations, TIFF as pages); or a
             numpy array: ``bool`` of HxW, ``uint8`` of HxW, HxWx1, HxWx3 (RGB) or HxWx4 (RGBA), ``uint16`` of HxW (PNG
             and TIFF).
-        format: ``"png"``, ``"jpeg"``, ``"webp"`` or ``"tiff"``.
+        wanted: From ``check_format``.
         save: Further options of Pillow's writer, for example ``quality=90`` or ``compression="tiff_lzw"``.
 
     Returns:
@@ -130,7 +130,6 @@ def encode_image(image: object, format: str = "png", **save: Any) -> EncodedImag
     Raises:
         ConfigurationError: The format cannot hold the image, or nothing here can; the message says what to convert.
     """
-    wanted = check_format(format)
     _check_kept(wanted, save)
     sources = _sources(image, wanted)
     pictures = [_fit(source, wanted) for source in sources]
@@ -148,11 +147,11 @@ def encode_image(image: object, format: str = "png", **save: Any) -> EncodedImag
     return EncodedImage(data=data, annotation=annotation)
 
 
-def check_format(format: object) -> str:  # noqa: A002 - as above
+def check_format(format: object) -> str:  # noqa: A002 - the name users expect
     """Return the name of a format that ``encode_image`` writes; its media type is ``image/…``, its extension ``.…``.
 
     Raises:
-        ConfigurationError: It is none.
+        ConfigurationError: There is no such format.
 
     >>> check_format("JPG")
     'jpeg'

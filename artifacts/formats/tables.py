@@ -17,10 +17,11 @@ costs more time than it saves.
 from __future__ import annotations
 
 import hashlib
+import io
 import struct
 from collections import Counter
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
 from stepout.artifacts.formats.arrow import Batches, batches_of
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     import pyarrow as pa
+    from typing_extensions import Buffer
 
     from stepout.artifacts.formats.chunks import Labelled
 
@@ -38,6 +40,9 @@ ROW_GROUP_BYTES: Final = 64 << 20
 """Arrow memory gathered into one row group, about."""
 
 _MAX_ROWS: Final = 1 << 26
+_GATHERED: Final = 1 << 16
+"""What is longer goes on as it is, without a copy."""
+
 _MAGIC: Final = b"PAR1"
 _TRAILER: Final = 8
 
@@ -45,8 +50,8 @@ _TRAILER: Final = 8
 class ByteWriter(Protocol):
     """Where the encoded file goes, in order."""
 
-    def write(self, data: bytes, /) -> int:
-        """Take all of ``data``."""
+    def write(self, data: memoryview, /) -> int:
+        """Take all of ``data``, which is another's memory as soon as this returns."""
         ...
 
 
@@ -86,13 +91,13 @@ def table_source(table: object) -> TableSource:
         if len(source.schema) == 0:
             return TableSource(source.schema, _no_rows(source.batches), source.close)
         _check_known(source.schema)
-        target = _storable_schema(source.schema)
-        _check_storable(target)
+        storable = _storable_schema(source.schema)
+        _check_storable(storable)
     except BaseException:
         with suppress(Exception):  # a refused query would keep its connection busy
             source.close()
         raise
-    return TableSource(target, source.batches, source.close)
+    return TableSource(storable, source.batches, source.close)
 
 
 def encode_table(
@@ -114,12 +119,19 @@ def encode_table(
     """
     import pyarrow.parquet as pq
 
+    compression = _checked_compression(compression)
     tail = _Tail(sink)
-    writer = pq.ParquetWriter(tail, source.schema, compression=compression, write_page_checksum=True)
+    # Arrow writes headers and lengths in pieces of some bytes: gathered, a page costs the sink two calls, not ten.
+    gathered = io.BufferedWriter(tail, _GATHERED)
+    writer = pq.ParquetWriter(gathered, source.schema, compression=compression, write_page_checksum=True)
     try:
         rows, groups = _write_groups(writer, source, row_group_bytes)
+        # What Arrow writes on closing is the footer, which the digest in the annotations is of: nothing before it may
+        # still be on its way when the copy begins.
+        gathered.flush()
         tail.mode = "keep"
         writer.close()
+        gathered.flush()
     except BaseException:
         # A writer that is not closed closes itself when it is collected, and would write to the upload that was ended.
         tail.mode = "drop"
@@ -137,7 +149,7 @@ def encode_table(
     }
 
 
-def check_compression(compression: str) -> str:
+def _checked_compression(compression: str) -> str:
     """Return a compression that this pyarrow can write.
 
     Raises:
@@ -261,6 +273,8 @@ def _row_groups(source: TableSource, limit: int) -> Iterator[pa.Table]:
     pending: list[pa.RecordBatch] = []
     gathered = rows = 0
     for batch in _pieces(source, limit):
+        # Dictionaries count for every batch that brings one, although a row group unifies them: too early a cut costs
+        # some bytes of the file, too late a one memory.
         weight = _weight(batch)
         if pending and (gathered + weight > limit or rows + batch.num_rows > _MAX_ROWS):
             yield pa.Table.from_batches(pending, source.schema)
@@ -329,31 +343,28 @@ def _culprits(group: pa.Table) -> Iterator[tuple[str, pa.DataType]]:
             yield column.name, column.type
 
 
-@dataclass
-class _Tail:
+class _Tail(io.RawIOBase):
     """A file object for Arrow: passes everything on; keeps a copy as well, or drops it, once told."""
 
-    sink: ByteWriter
-    mode: Literal["pass", "keep", "drop"] = "pass"
-    kept: list[bytes] = field(default_factory=list)
-    closed: bool = False
+    def __init__(self, sink: ByteWriter) -> None:
+        self._sink = sink
+        self._kept: list[bytes] = []
+        self.mode: Literal["pass", "keep", "drop"] = "pass"
 
-    def write(self, data: bytes) -> int:
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Buffer, /) -> int:
+        piece = memoryview(data)
         if self.mode == "keep":
-            self.kept.append(bytes(data))
+            self._kept.append(bytes(piece))
         if self.mode != "drop":
-            self.sink.write(data)
-        return len(data)
-
-    def flush(self) -> None:
-        return None
-
-    def close(self) -> None:
-        self.closed = True
+            self._sink.write(piece)
+        return len(piece)
 
     def footer(self) -> tuple[int, str]:
         """Return the size of the file's tail and its digest, as the module's docstring defines them."""
-        tail = b"".join(self.kept)
+        tail = b"".join(self._kept)
         (length,) = struct.unpack("<I", tail[-_TRAILER:-4])
         size = length + _TRAILER
         if tail[-4:] != _MAGIC or size > len(tail):

@@ -110,7 +110,7 @@ class Output(Mapping[str, Artifact]):
             KeyError: There is no artifact of such a name. Nothing was read.
             ManyFailedError: At the end, if any failed.
         """
-        from stepout.artifacts.transfer.many import read_many
+        from stepout.artifacts.reading.read_many import read_many
 
         wanted = self._artifacts if names is None else {name: self[name] for name in names}
         return read_many(wanted, connections=connections, max_size=max_size)

@@ -163,11 +163,14 @@ def confirmed(store: Store, key: str, sent: Content, options: WriteOptions, writ
         message = f"{_url(store, key)}: CompleteMultipartUpload succeeded, and GET finds no object: the server lost it"
         raise StoreError(f"{message}, or somebody removed it. No pointer was made") from error
     except (AccessDeniedError, StoreUnavailableError) as error:
+        # The commit itself was confirmed, so this is no failure; but an ETag that nobody has seen GET repeat could make
+        # every read fail with 412.
         _log.warning("%s was committed and could not be looked at: %s. %s", _url(store, key), error, _NO_ETAG)
         return Written(version_id=written.version_id)
     if found.size != sent.size:
         message = f"{_url(store, key)}: {sent.size:,} bytes were sent and committed, GET says {found.size:,}"
         raise SizeMismatchError(f"{message}: the server damaged it, or another writer replaced it. No pointer was made")
+    # A version is ours alone. ETags are compared without their quotes, which some servers leave out of one answer.
     if version is not None or _bare(found.etag) == _bare(written.etag):
         return Written(etag=found.etag, version_id=version)
     _log.warning(
@@ -235,6 +238,7 @@ def _settle_taken(store: Store, key: str, sent: Content, error: ArtifactExistsEr
         found = store.head(key)
         return _accept_same(store, key, sent, found, error)
     except ArtifactNotFoundError:
+        # 412 and then 404: nothing of ours is there, so the bytes may be sent anew, as after a 409.
         message = (
             f"{_url(store, key)} was taken and is gone again: another process is at work there; nothing was written"
         )
@@ -287,6 +291,7 @@ def _settle_lost(store: Store, key: str, sent: Content, options: WriteOptions, e
         found = store.head(key)
         return _accept_same(store, key, sent, found, error)
     except ArtifactExistsError:
+        # An overwrite is allowed to find another object: it is the old one, so the write was not done.
         if options.mode == "create":
             raise
         raise _undone(store, key, error, "another object is there") from error

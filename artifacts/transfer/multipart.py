@@ -153,12 +153,13 @@ class Multipart:
             ConflictError: Nothing was stored; send everything anew.
             StepoutError: A part or the commit failed for good.
         """
+        # S3 refuses to complete an upload whose parts are not all there, and the pointer needs the whole digest.
         self._await(lambda: len(self._receipts) == self._hashed == self._queued)
         receipts = [self._receipts[number] for number in sorted(self._receipts)]
         content = Content(size=sum(part.size for part in receipts), checksum=self._checksums(receipts))
         with self._condition:
             self._check()
-            self._in_flight += 1
+            self._in_flight += 1  # before the thread starts: an abort in between has to wait for its answer
         self._unhashed.put(None)
         threading.Thread(target=self._run_commit, args=(content, receipts), name="stepout-commit", daemon=True).start()
         self._await(lambda: self._written is not None)
@@ -172,10 +173,13 @@ class Multipart:
         Requests that are still in flight then end it again when they return.
         """
         with self._condition:
-            if self._finished:
+            if self._finished:  # the object is there; AbortMultipartUpload would answer NoSuchUpload
                 return
             first, self._aborted = not self._aborted, True
             self._end(aborted_error(self._url))
+            # Now, for what has arrived already, and once more when the last request in flight returns: S3 says that a
+            # part which is under way while an upload is aborted may still be stored.
+            # https://docs.aws.amazon.com/AmazonS3/latest/API/API_AbortMultipartUpload.html
             remove = first and self._upload is not None
             self._removals += remove
         self._unhashed.put(None)
@@ -205,11 +209,12 @@ class Multipart:
     def _next(self) -> PendingPart | None:
         with self._condition:
             self._idle += 1
+            # Idle threads end, and are started anew: a job that computes for hours holds none meanwhile.
             self._condition.wait_for(lambda: self._waiting or self._over, timeout=_IDLE_SECONDS)
             self._idle -= 1
             if self._waiting and not self._over and self._senders <= self._limit:
                 return self._waiting.popleft()
-            self._senders -= 1
+            self._senders -= 1  # nothing to do, or called in for a server that turned out to be near
             return None
 
     @property
@@ -269,7 +274,7 @@ class Multipart:
                 upload = self._retries.run(partial(self._store.start_upload, self._key, options=self._options))
                 far = is_far(self._clock() - start)
                 with self._condition:
-                    self._upload = upload
+                    self._upload = upload  # before the check: an abort that came meanwhile has this to remove
                     self._check()
                     self.far = far
                     self._limit = self._limits.far if far else self._limits.near
@@ -346,6 +351,7 @@ class Multipart:
         with self._condition:
             while not done():
                 self._check()
+                # In pieces, so that Ctrl-C is seen where a lock cannot be interrupted (Windows).
                 self._condition.wait(_POLL_SECONDS)
 
     def _wait(self, seconds: float) -> None:
@@ -360,7 +366,8 @@ class Multipart:
 
     def _end(self, error: BaseException) -> None:
         """Give up, for the first reason that is given; the caller holds the lock."""
-        self.failure = self.failure or error
+        if self.failure is None:
+            self.failure = error
         while self._waiting:
             self._release(self._waiting.popleft())
         self._condition.notify_all()
@@ -372,7 +379,7 @@ class Multipart:
     @contextmanager
     def _flight(self) -> Iterator[None]:
         """Count a request that may leave something behind."""
-        with self._condition:
+        with self._condition:  # check and count in one: an abort sees this request, or this request sees the abort
             self._check()
             self._in_flight += 1
         try:

@@ -38,7 +38,7 @@ def progress_from(setting: ProgressSetting, *, stream: TextIO | None = None, lea
         least: As for ``TerminalBar``.
 
     Raises:
-        ConfigurationError: It is none of these.
+        ConfigurationError: It is something else.
     """
     if setting is None or setting is False:
         return None
@@ -130,7 +130,7 @@ class PartsOfOne:
         self._done = 0
 
     def following(self) -> ProgressReport:
-        """Begin the next one; what is returned hears of it."""
+        """Begin the next one, and return what it is to report to."""
         self._before += self._done
         self._done = 0
         return self._record

@@ -1,4 +1,8 @@
-"""From bytes to a committed artifact: one pass, bounded memory, whole or absent."""
+"""From bytes to a committed artifact: one pass, bounded memory, whole or absent.
+
+Bytes in memory are sent from where they are. All others are read or copied into the buffers of a pool: as long as they
+fit in one part they stay there and leave as one PutObject; beyond that, parts go to a ``Multipart`` as they fill up.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +33,6 @@ from stepout.artifacts.transfer.progress import TransferProgress
 from stepout.artifacts.transfer.retries import Retries
 from stepout.artifacts.transfer.sources import FileSource, byte_view
 from stepout.schemas.errors import ConfigurationError, StoreError
-from stepout.schemas.runtime.process import Home
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -71,7 +74,7 @@ class Upload:
         self._store, self._key, self._options = store, key, options
         self._settings = settings or TransferSettings()
         self._progress = None if progress is None else TransferProgress(progress)
-        self._home = Home()
+        self._process = os.getpid()
         self._pausing: threading.Condition | None = None
         self._aborted = False
         self._committed = False
@@ -89,7 +92,7 @@ class Upload:
     @property
     def here(self) -> bool:
         """Whether this process began it, and was not forked off the one that did."""
-        return self._home.here
+        return os.getpid() == self._process
 
     # Push --------------------------------------------------------------------------------------------------------
 
@@ -107,7 +110,6 @@ class Upload:
         """
         view = rest = byte_view(data)
         with self._or_abort():
-            self._check_process()
             while len(rest):
                 rest = rest[self._room().fill(rest) :]
         self._size += len(view)
@@ -121,7 +123,6 @@ class Upload:
             StoreUnavailableError: The store did not take it; ``retryable``, and nothing is left behind.
         """
         with self._or_abort():
-            self._check_process()
             return self._finish()
 
     def abort(self) -> None:
@@ -130,8 +131,9 @@ class Upload:
         Waits a few seconds at most, for requests in flight to return, so that nothing of the upload is left. In a
         process that was forked off the upload's, where it lives on, nothing is ended.
         """
-        if self._committed or not self._home.here:
+        if self._committed or not self.here:
             return
+        # The mark comes first: whoever is not waiting yet sees it before the next wait, all others are woken.
         self._aborted = True
         if self._pausing is not None:
             with self._pausing:
@@ -208,10 +210,6 @@ class Upload:
         if self._committed:
             raise StoreError(f"the upload of {self._url} is committed; it takes no more bytes")
 
-    def _check_process(self) -> None:
-        if not self._home.here:
-            self._home.check(f"writing to {self._url}", "upload")
-
     def _room(self) -> Buffer:
         """Return a buffer that has room."""
         self._check()
@@ -221,6 +219,7 @@ class Upload:
             self._seal()
         if self._pool is None:
             self._pool = BufferPool(pool_size(self._settings))
+        # Buffers come back as parts are sent and hashed; a part that failed, or an abort, ends the wait.
         while (buffer := self._pool.take()) is None:
             self._check()
         self._buffers.append(buffer)
@@ -235,6 +234,7 @@ class Upload:
             if len(self._buffers) * BLOCK_SIZE <= self._single:
                 return
             self._new_multipart(self._pool)
+        # Several at once where the first part of a stream is larger than the parts for a server that may be far away.
         while len(self._buffers) * BLOCK_SIZE > self._part:
             self._flush(self._part // BLOCK_SIZE)
 
@@ -317,10 +317,11 @@ class Upload:
         crc: Crc | None = "crc64nvme" if size > SMALL and has_native_crc64nvme() else None
         content = Content(size=size, checksum=checksums_of(views, crc))
         retries = Retries(self._pause, tries=_ANEW_TRIES, conflicts=True)
+        # In this thread: starting another would cost more than a small request does.
         written = retries.run(partial(put_once, self._store, self._key, views, content, self._options))
         if self._progress is not None:
             self._progress.sent(size)
-        if self._aborted:
+        if self._aborted:  # the request could not be taken back: the object may be there, but gets no pointer
             raise aborted_error(self._url)
         return self._done(content, written)
 
@@ -343,6 +344,7 @@ class Upload:
             self._begin(source.size)
             if source.size is not None:
                 part_size_for(source.size, self._settings)  # refuses now what is too large
+            # Before the commit: what changed while it was read never becomes visible.
             source.check(self._drain(source))
             return self._finish()
 
@@ -354,7 +356,7 @@ class Upload:
                 try:
                     return send()
                 except ConflictError:
-                    if self._multipart is None:
+                    if self._multipart is None:  # a single request has had its tries
                         raise
                     self._multipart.abort(_ABORT_SECONDS)
             return send()

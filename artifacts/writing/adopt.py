@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, Literal, get_args
 
 from stepout.artifacts.media_types import DEFAULT, media_type_of
 from stepout.artifacts.run import rfc3339
-from stepout.artifacts.store import etag_for_pointer, version_for_pointer
+from stepout.artifacts.store import pins_for_pointer
 from stepout.artifacts.transfer.conditional_write import takes_its_word
 from stepout.schemas.errors import ChecksumMismatchError, ConfigurationError, SizeMismatchError, StoreError
 from stepout.schemas.rules import POINTER_TEXTS
@@ -107,6 +107,7 @@ def of_object(draft: Pointer, key: str, bucket: str, info: ObjectInfo, checksum:
         said = info.media_type or ""
         known = said not in ("", "binary/octet-stream", DEFAULT) and POINTER_TEXTS["mediaType"].accepts(said)
         media_type = said if known else guessed
+    etag, found_version = pins_for_pointer(info.etag, info.version_id)
     return replace(
         draft,
         bucket=bucket,
@@ -114,8 +115,8 @@ def of_object(draft: Pointer, key: str, bucket: str, info: ObjectInfo, checksum:
         size=info.size,
         checksum=dict(checksum),
         media_type=media_type or DEFAULT,
-        etag=etag_for_pointer(info.etag),
-        version_id=version_for_pointer(info.version_id),
+        etag=etag,
+        version_id=found_version,
         created_at=_moment(info.last_modified),
     )
 

@@ -24,7 +24,9 @@ from stepout.schemas.errors import ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from stepout.artifacts.writing.writes import PlannedPut, PutOptions, Writes
+    from stepout.artifacts.transfer.progress import ProgressReport
+    from stepout.artifacts.writing.planned_put import PlannedPut, PutOptions, PutPlanner
+    from stepout.artifacts.writing.writes import Writes
     from stepout.schemas import Pointer
 
 
@@ -63,43 +65,43 @@ def find_files(root: Path) -> tuple[FoundFile, ...]:
     return tuple(sorted(found, key=lambda file: file.path))
 
 
-def put_directory(outbox: Writes, name: str, root: Path, options: PutOptions) -> Pointer:
+def put_directory(planner: PutPlanner, writes: Writes, name: str, root: Path, options: PutOptions) -> Pointer:
     """Write every file below ``root``, then the listing.
 
     Raises:
         ArtifactChangedError: A file changed while it was read. No listing was written.
         ConfigurationError: See ``find_files``.
     """
-    target = outbox.target(name, DIRECTORY, ".json", options, ("files", "bytes"))
-    if target.draft.media_type != DIRECTORY:
+    planned = planner.plan(name, DIRECTORY, ".json", options, ("files", "bytes"))
+    if planned.draft.media_type != DIRECTORY:
         raise ConfigurationError(f"media_type of the directory {name!r} is {DIRECTORY}, which is how readers know it")
-    with outbox.reserved(target):
+    report = for_artifact(writes.progress, name)
+    # The listing's own bytes are no part of what was put, so they are not reported.
+    with writes.upload(planned, None if report is None else _unreported) as upload:
         found = find_files(root)
-        parts = _progress(outbox, target, found)
-        files = [_put_file(outbox, target, file, parts) for file in found]
+        parts = None if report is None else _parts(report, found)
+        files = [_put_file(planner, writes, planned, file, parts) for file in found]
         listing = dump_json({"stepout": LISTING_VERSION, "files": [entry for entry, _ in files]})
-        with outbox.upload(target, None if parts is None else _unreported) as upload:
-            own = {"files": len(files), "bytes": sum(size for _, size in files)}
-            return outbox.record(target, upload.send_buffer(listing), own)
+        own = {"files": len(files), "bytes": sum(size for _, size in files)}
+        return writes.record(planned, upload, upload.send_buffer(listing), own)
 
 
-def _progress(outbox: Writes, target: PlannedPut, found: Sequence[FoundFile]) -> PartsOfOne | None:
-    """One count for the whole directory, under its name; nobody is asked for sizes where nobody listens."""
-    report = for_artifact(outbox.progress, target.label)
-    return None if report is None else PartsOfOne(report, sum(file.source.stat().st_size for file in found))
+def _parts(report: ProgressReport, found: Sequence[FoundFile]) -> PartsOfOne:
+    """One count for the whole directory, under its name; sizes are asked for only where somebody listens."""
+    return PartsOfOne(report, sum(file.source.stat().st_size for file in found))
 
 
 def _unreported(_done: int, _total: int | None) -> None:
-    """The listing is no part of what was put."""
+    return None
 
 
 def _put_file(
-    outbox: Writes, parent: PlannedPut, file: FoundFile, parts: PartsOfOne | None
+    planner: PutPlanner, writes: Writes, parent: PlannedPut, file: FoundFile, parts: PartsOfOne | None
 ) -> tuple[dict[str, Any], int]:
-    key = file_key(outbox.folder, parent.label, file.path)
-    target = outbox.file_target(parent, f"{parent.label}/{file.path}", key, media_type_of(file.source))
-    with outbox.upload(target, None if parts is None else parts.following()) as upload:
-        pointer = outbox.record(target, upload.send_file(file.source))
+    key = file_key(planner.folder, parent.label, file.path)
+    planned = planner.plan_file(parent, f"{parent.label}/{file.path}", key, media_type_of(file.source))
+    with writes.upload(planned, None if parts is None else parts.following()) as upload:
+        pointer = writes.record(planned, upload, upload.send_file(file.source))
     return {"path": file.path, "pointer": pointer.to_dict()}, pointer.size
 
 

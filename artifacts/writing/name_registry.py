@@ -62,27 +62,50 @@ class NameRegistry:
         with self._lock:
             return self._ended is not None
 
-    def reserve(self, name: str, mode: Mode) -> None:
-        """Take a name.
+    def begin(self, name: str | None, mode: Mode, upload: Abortable) -> None:
+        """Take a name, and register the upload that ``end`` is to reach.
+
+        Args:
+            name: ``None`` for what is no artifact of its own: a closed manager takes no artifact, but a task still
+                writes its documents through it, until the manager is aborted.
+            mode: Whether a name that was written already may be written again.
+            upload: What writes it.
 
         Raises:
             ArtifactExistsError: It is being written, or was written and ``mode`` is not ``"overwrite"``.
             StoreError: The manager was aborted or closed.
         """
         with self._lock:
-            self._check_open()
-            if name in self._taken or (name in self._pointers and mode != "overwrite"):
-                state = (
-                    "is being written" if name in self._taken else f"is written already, at {self._pointers[name].url}"
-                )
-                msg = f"artifact {name!r} {state} by this manager; nothing was read or sent. Choose another name"
-                raise ArtifactExistsError(msg)
-            self._taken.add(name)
+            if name is not None or self._aborted:
+                self._check_open()
+            if name is not None:
+                self._take(name, mode)
+            self._open[id(upload)] = upload
 
-    def release(self, name: str) -> None:
-        """Give a name back after a write that failed."""
+    def _take(self, name: str, mode: Mode) -> None:
+        if name in self._taken or (name in self._pointers and mode != "overwrite"):
+            state = "is being written" if name in self._taken else f"is written already, at {self._pointers[name].url}"
+            msg = f"artifact {name!r} {state} by this manager; nothing was read or sent. Choose another name"
+            raise ArtifactExistsError(msg)
+        self._taken.add(name)
+
+    def commit(self, name: str | None, pointer: Pointer, upload: Abortable) -> None:
+        """Record that a write is done; an artifact's pointer is there under its name from now on."""
         with self._lock:
+            self._open.pop(id(upload), None)
+            if name is None:
+                return
             self._taken.discard(name)
+            self._lost.discard(name)
+            self._pointers.pop(name, None)
+            self._pointers[name] = pointer
+
+    def fail(self, name: str | None, upload: Abortable) -> None:
+        """Forget a write that failed, and give its name back."""
+        with self._lock:
+            self._open.pop(id(upload), None)
+            if name is not None:
+                self._taken.discard(name)
 
     def lose(self, name: str) -> None:
         """Record that a write ended and nobody asked for that: no success should follow."""
@@ -93,32 +116,6 @@ class NameRegistry:
         """Record that the job does without an artifact."""
         with self._lock:
             self._lost.discard(name)
-
-    def commit(self, name: str, pointer: Pointer) -> None:
-        """Record that an artifact is there."""
-        with self._lock:
-            self._taken.discard(name)
-            self._lost.discard(name)
-            self._pointers.pop(name, None)
-            self._pointers[name] = pointer
-
-    def track(self, upload: Abortable) -> None:
-        """Register an upload that ``abort`` is to reach.
-
-        A closed manager takes no artifact, but a task still writes its documents through it.
-
-        Raises:
-            StoreError: The manager was aborted.
-        """
-        with self._lock:
-            if self._aborted:
-                self._check_open()
-            self._open[id(upload)] = upload
-
-    def untrack(self, upload: Abortable) -> None:
-        """Forget an upload that has ended."""
-        with self._lock:
-            self._open.pop(id(upload), None)
 
     def end(self, reason: str, *, aborted: bool) -> None:
         """Refuse artifacts, and documents too if aborted; abort what is open. Idempotent, the first reason stays."""

@@ -7,14 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from stepout.artifacts.keys import check_prefix
-from stepout.artifacts.s3.clients import checked_payer, profile_named
-from stepout.artifacts.store import ARCHIVES, Encryption, StoreProfile, WriteOptions
+from stepout.artifacts.s3.clients import checked_payer, payer_from_env, profile_from_env
+from stepout.artifacts.store import ARCHIVES, Encryption, WriteOptions
 from stepout.artifacts.transfer.plan import TransferSettings
+from stepout.schemas import RunIdentity
 from stepout.schemas.errors import ConfigurationError
 from stepout.schemas.problems import member
-from stepout.schemas.rules import POINTER_TEXTS
-from stepout.schemas.text.locations import split_s3_url
+from stepout.schemas.runtime.environment import meant_for, warn_of_unknown
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -59,45 +58,6 @@ class ObjectLock:
         return found
 
 
-def check_bucket(bucket: str) -> str:
-    """Return a bucket's name, or the ARN of an access point, if a pointer can hold it.
-
-    Raises:
-        ConfigurationError: It cannot.
-    """
-    problem = next(POINTER_TEXTS["bucket"].problems(bucket, "bucket"), None)
-    if problem is not None:
-        raise ConfigurationError(f"bucket {bucket[:80]!r} {problem.message}; nothing was sent")
-    return bucket
-
-
-def place_of(bucket: object, prefix: str) -> tuple[str, str]:
-    """Return bucket and checked prefix of what was passed as ``bucket`` and ``prefix``.
-
-    Args:
-        bucket: A bucket's name, an access point's ARN, or ``s3://bucket/prefix``, to which ``prefix`` is appended.
-        prefix: See ``check_prefix``.
-
-    Raises:
-        ConfigurationError: There is no bucket in it, or the prefix is not safe.
-
-    >>> place_of("s3://results/runs/", "team")
-    ('results', 'runs/team')
-    """
-    if not isinstance(bucket, str) or not bucket:
-        shown = "empty" if bucket == "" else f"of type {type(bucket).__name__}"
-        msg = f"bucket is {shown}: expected a bucket's name, s3://bucket/prefix or a store"
-        raise ConfigurationError(f"{msg}; set STEPOUT_BUCKET or pass bucket=. Nothing was sent")
-    if not bucket.startswith("s3://"):
-        return check_bucket(bucket), check_prefix(prefix)
-    try:
-        name, above = split_s3_url(bucket)
-    except ValueError:
-        raise ConfigurationError(f"{bucket!r} is no s3://bucket/prefix; nothing was sent") from None
-    above = check_prefix(above)
-    return check_bucket(name), check_prefix(f"{above}/{prefix}" if above and prefix else above or prefix)
-
-
 def encryption_of(setting: Encryption | str | None) -> Encryption | None:
     """Return what an ``encryption=`` argument means.
 
@@ -121,37 +81,11 @@ def encryption_of(setting: Encryption | str | None) -> Encryption | None:
     raise ConfigurationError(f"encryption is {shown}: {msg}")
 
 
-def check_profile(profile: StoreProfile | str | None) -> StoreProfile | None:
-    """Return the profile that an argument means; ``None`` leaves it to ``STEPOUT_S3_PROFILE``.
-
-    Raises:
-        ConfigurationError: There is no such profile.
-    """
-    if profile is None or isinstance(profile, StoreProfile):
-        return profile
-    if not isinstance(profile, str):
-        msg = f"profile is of type {type(profile).__name__}: expected 'aws', 'compatible', … or a StoreProfile"
-        raise ConfigurationError(msg)
-    return profile_named(profile)
-
-
-def check_client(client: Any) -> Any:
-    """Return a client if it is one of S3, or a store.
-
-    Raises:
-        ConfigurationError: It is something else.
-    """
-    if client is None or hasattr(client, "start_upload") or callable(getattr(client, "put_object", None)):
-        return client
-    msg = f"client is of type {type(client).__module__}.{type(client).__qualname__}: expected boto3.client('s3')"
-    raise ConfigurationError(f"{msg} (of a boto3 resource: resource.meta.client), a store such as MemoryStore, or None")
-
-
 def check_transfer(settings: TransferSettings | None) -> TransferSettings:
     """Return the settings of a transfer; ``None`` stands for the usual ones.
 
     Raises:
-        ConfigurationError: They are none.
+        ConfigurationError: They are of another type.
     """
     if settings is not None and not isinstance(settings, TransferSettings):
         raise ConfigurationError(
@@ -236,3 +170,33 @@ def _metadata(metadata: Mapping[str, str]) -> dict[str, str]:
     if size > _METADATA_BYTES:
         raise ConfigurationError(f"metadata: S3 takes {_METADATA_BYTES:,} bytes of names and values, got {size:,}")
     return dict(metadata)
+
+
+def settings_from_env(environ: Mapping[str, str], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a manager that the environment says, and those that win over it.
+
+    Args:
+        environ: See ``ArtifactManager.from_env``.
+        overrides: Arguments by name; those that are ``None`` or empty are the environment's to say.
+
+    Raises:
+        ConfigurationError: There is no bucket, or a variable holds what it cannot.
+    """
+    warn_of_unknown(environ)
+    found = dict(overrides)
+    found["bucket"] = found.get("bucket") or environ.get("STEPOUT_BUCKET")
+    if not found["bucket"]:
+        msg = (
+            "no bucket for artifacts: set STEPOUT_BUCKET to a bucket's name or to s3://bucket/prefix (in the task "
+            "definition, or in the state's container overrides), or pass bucket="
+        )
+        raise ConfigurationError(msg + meant_for(environ, "STEPOUT_BUCKET"))
+    if found.get("prefix") is None:
+        found["prefix"] = environ.get("STEPOUT_PREFIX") or ""
+    if found.get("run") is None:
+        found["run"] = RunIdentity.from_env(environ)
+    if found.get("profile") is None:
+        found["profile"] = profile_from_env(environ)
+    if found.get("request_payer") is None:
+        found["request_payer"] = payer_from_env(environ)
+    return found

@@ -1,21 +1,28 @@
-"""Which put a value calls for: a function of its type alone."""
+"""What a value is, by its type alone, and the bytes of plain ones: bytes, text, JSON.
+
+Values of others are recognised here and nowhere else in this room; ``formats`` knows images and tables.
+"""
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from stepout.artifacts.formats.arrow import is_table
 from stepout.artifacts.formats.images import is_image
-from stepout.schemas import Pointer
+from stepout.schemas import Pointer, invalid_document, json_problems
 from stepout.schemas.errors import ConfigurationError
+from stepout.schemas.problems import Problem
+from stepout.schemas.text.json_text import dump_plain_json
 
 _NAME = re.compile(r"\w")
 _LONGEST_PATH = 4_096  # bytes; Linux takes no longer one, others less
+_LARGE = 8 << 20
 
 Kind = Literal["bytes", "text", "json", "file", "directory", "image", "table"]
 
@@ -89,3 +96,105 @@ def _kind_of_stream(value: object) -> Kind:
         "paths, binary files, images and tables; open(name, 'wb') takes what your own writer produces"
     )
     raise ConfigurationError(msg)
+
+
+def is_file_object(value: object) -> bool:
+    """Return whether a value can be read from, as a file object can."""
+    return hasattr(value, "read")
+
+
+def is_large(value: object) -> bool:
+    """Return whether a value is sent as a stream of parts; JSON and images are encoded in memory first."""
+    if isinstance(value, bytes | bytearray | memoryview | str):
+        return len(value) > _LARGE
+    if isinstance(value, os.PathLike):
+        try:
+            state = Path(value).stat()
+        except OSError:
+            return False  # the put says why
+        return state.st_size > _LARGE or Path(value).is_dir()
+    if isinstance(value, io.BytesIO):
+        return value.getbuffer().nbytes > _LARGE
+    return callable(getattr(value, "read", None)) or hasattr(value, "__arrow_c_stream__") or hasattr(value, "__next__")
+
+
+def weight(value: object) -> int:
+    """Return how many bytes of memory wait with a value, where its type tells."""
+    try:
+        if isinstance(value, io.BytesIO):
+            value = value.getbuffer()
+        if isinstance(value, memoryview):
+            return value.nbytes
+    except ValueError:  # closed, or released; the put says so
+        return 0
+    return len(value) if isinstance(value, bytes | bytearray | str) else 0
+
+
+# Bytes of plain values --------------------------------------------------------------------------------------------
+
+
+def buffer_of(name: str, data: Any) -> memoryview:
+    """Return the memory of what ``put_bytes`` was given.
+
+    Raises:
+        ConfigurationError: It has none.
+    """
+    try:
+        return memoryview(data)
+    except TypeError as error:
+        msg = f"artifact {name!r}: expected bytes, got {type(data).__name__}; {_instead(data)}. Nothing was sent"
+        raise ConfigurationError(msg) from error
+
+
+def encoded_text(name: str, text: object, encoding: object) -> bytes:
+    """Return text as UTF-8.
+
+    Raises:
+        ConfigurationError: It is no text, or is to be encoded otherwise.
+        InvalidDocumentError: It holds a lone surrogate.
+    """
+    if str(encoding).lower().replace("_", "-") not in ("utf-8", "utf8"):
+        raise ConfigurationError(f"encoding is {encoding!r}: text artifacts are UTF-8; use put_bytes for others")
+    if not isinstance(text, str):
+        msg = f"artifact {name!r}: expected text, got {type(text).__name__}; {_instead(text)}. Nothing was sent"
+        raise ConfigurationError(msg)
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        problem = Problem("$", "surrogate", f"holds a lone surrogate at character {error.start:,}")
+        raise invalid_document(f"the text of artifact {name!r}", [problem], "Nothing was sent.") from None
+
+
+def encoded_json(name: str, value: Any) -> bytes:
+    """Return JSON: compact, UTF-8.
+
+    Raises:
+        InvalidDocumentError: The value is not JSON; ``problems`` says which members.
+    """
+    problems = json_problems(value, convertible=True)
+    if problems:
+        raise invalid_document(f"the value of artifact {name!r}", problems, "Nothing was sent.")
+    return dump_plain_json(value)
+
+
+def path_of(name: str, path: object) -> Path:
+    """Return a path.
+
+    Raises:
+        ConfigurationError: It is of another type.
+    """
+    if isinstance(path, str | os.PathLike):
+        return Path(path)
+    msg = f"artifact {name!r}: expected a path, or a binary file object, got {type(path).__name__}"
+    raise ConfigurationError(f"{msg}; nothing was sent")
+
+
+def _instead(value: object) -> str:
+    """Say which put takes what put_bytes and put_text do not."""
+    if isinstance(value, io.StringIO):
+        return "use put_text with its getvalue()"
+    if isinstance(value, str):
+        return "use put_text for text, put_file for a path"
+    if is_file_object(value) or isinstance(value, os.PathLike):
+        return "use put_file"
+    return "put picks by type"

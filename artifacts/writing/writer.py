@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING, BinaryIO
 
 from stepout.schemas.errors import ConfigurationError
-from stepout.schemas.runtime.process import not_picklable
+from stepout.schemas.runtime.process import Home, not_picklable
 from stepout.schemas.text.foreign_text import logger
 
 if TYPE_CHECKING:
@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
-    from stepout.artifacts.writing.writes import PlannedPut, Writes
+    from stepout.artifacts.writing.planned_put import PlannedPut
+    from stepout.artifacts.writing.writes import Writes
     from stepout.schemas import Pointer
 
 _log = logger("stepout.artifacts.writer")
@@ -40,21 +41,17 @@ class ArtifactWriter(_BinaryFile):
     written after all, or ``abort()`` says that the job does without it.
     """
 
-    def __init__(self, outbox: Writes, target: PlannedPut) -> None:
+    def __init__(self, writes: Writes, planned: PlannedPut) -> None:
         super().__init__()
-        self._outbox = outbox
-        self._target = target
+        self._writes = writes
+        self._planned = planned
+        self._home = Home()  # a copy in a forked process could not tell its parent what it wrote
         self._pointer: Pointer | None = None
         self._position = 0
         self._entered = False
         self._seen = sys.exc_info()[1]
-        self._ended = True
-        outbox.reserve(target)
-        try:
-            self._upload = outbox.start(target)
-        except BaseException:
-            outbox.release(target)
-            raise
+        self._ended = True  # until there is something that could be ended: ``start`` may raise
+        self._upload = writes.start(planned)
         self._ended = False
 
     def __reduce__(self) -> NoReturn:
@@ -67,7 +64,7 @@ class ArtifactWriter(_BinaryFile):
     @property
     def name(self) -> str:
         """The artifact's name."""
-        return self._target.label
+        return self._planned.label
 
     @property
     def mode(self) -> str:
@@ -121,6 +118,7 @@ class ArtifactWriter(_BinaryFile):
         """
         self._check_open()
         try:
+            self._check_process()
             taken = self._upload.write(data)
         except (TypeError, BufferError):
             raise  # not bytes: nothing was taken
@@ -155,7 +153,7 @@ class ArtifactWriter(_BinaryFile):
 
     def abort(self) -> None:
         """End the write and leave nothing: the job does without it. Idempotent, from any thread; the name is free."""
-        self._outbox.ledger.waive(self.name)
+        self._writes.registry.waive(self.name)
         self._abort()
 
     def __enter__(self) -> Self:
@@ -181,7 +179,7 @@ class ArtifactWriter(_BinaryFile):
         """End a write that nobody closed; io.IOBase would close it when it is collected, that is commit a part."""
         if getattr(self, "_ended", True):
             return
-        if self._upload.here:
+        if self._home.here:
             self._lose("it was opened and never closed")
         else:
             self._abort()  # a forked process's copy, which ends alone
@@ -190,33 +188,35 @@ class ArtifactWriter(_BinaryFile):
         if self.closed or self._ended:
             raise self._closed()
 
+    def _check_process(self) -> None:
+        self._home.check(f"writing to {self._planned.draft.url}", "upload")
+
     def _closed(self) -> ValueError:
         return ValueError(f"the writer of artifact {self.name!r} is closed")
 
     def _commit(self) -> None:
         try:
-            pointer = self._outbox.record(self._target, self._upload.commit())
+            self._check_process()
+            pointer = self._writes.record(self._planned, self._upload, self._upload.commit())
         except BaseException:
             self._lose("its commit failed")
             raise
         self._ended, self._seen = True, None
         self._pointer = pointer
-        self._outbox.ledger.untrack(self._upload)
         self._mark_closed()
 
     def _lose(self, why: str) -> None:
         """End a write that the job did not abort: no success without it should follow."""
         if not self._ended:
             _log.warning("artifact %s: nothing is kept, since %s", self.name, why)
-            self._outbox.ledger.lose(self.name)
+            self._writes.registry.lose(self.name)
         self._abort()
 
     def _abort(self) -> None:
         if not self._ended:
             self._ended = True
             self._upload.abort()
-            self._outbox.ledger.untrack(self._upload)
-            self._outbox.release(self._target)
+            self._writes.registry.fail(self._planned.name, self._upload)
         self._seen = None
         self._mark_closed()
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from stepout.artifacts.reading.artifact import Artifact
     from stepout.artifacts.reading.budget import ReadBudget
     from stepout.artifacts.reading.output import Output
+    from stepout.artifacts.reading.read_many import read_many
     from stepout.artifacts.resolve import (
         read_result_writer,
         resolve,
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
         resolve_output,
     )
     from stepout.artifacts.store import Encryption, StoreProfile
-    from stepout.artifacts.transfer.many import read_many
     from stepout.artifacts.transfer.plan import TransferSettings
     from stepout.artifacts.writing.options import ObjectLock
     from stepout.callbacks.protocols import Target
@@ -144,7 +144,7 @@ _HOMES = {
     "stepout.artifacts.reading.artifact": ("Artifact",),
     "stepout.artifacts.reading.budget": ("ReadBudget",),
     "stepout.artifacts.manager": ("ArtifactManager",),
-    "stepout.artifacts.transfer.many": ("read_many",),
+    "stepout.artifacts.reading.read_many": ("read_many",),
     "stepout.artifacts.transfer.plan": ("TransferSettings",),
     "stepout.artifacts.reading.output": ("Output",),
     "stepout.artifacts.resolve": (

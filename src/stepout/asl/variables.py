@@ -130,7 +130,7 @@ class StateOptions:
 
 def _check_place(bucket: str | None, prefix: str | None) -> None:
     """Refuse what the task would refuse as STEPOUT_BUCKET and STEPOUT_PREFIX; placeholders are filled in later."""
-    from stepout.artifacts.writing.options import place_of
+    from stepout.artifacts.writing.buckets import place_of
 
     if "${" in f"{bucket}{prefix}":
         return
@@ -270,7 +270,7 @@ def _may_be_document(options: StateOptions) -> bool:
 
 def own_place(options: StateOptions) -> tuple[str, ...]:
     """Return the one place of a state's artifacts, as an allow-list has it; none without a bucket."""
-    from stepout.artifacts.writing.options import place_of
+    from stepout.artifacts.writing.buckets import place_of
 
     if options.bucket is None:
         return ()

@@ -16,7 +16,7 @@ LIMIT = 384 << 20
 
 @pytest.mark.skipif(sys.platform == "win32", reason="getrusage is not there")
 def test_a_long_stream_takes_bounded_memory() -> None:
-    """600 MB of batches pass with far less above the idle process: a row group, a ring of parts, a footer."""
+    """600 MB of batches pass with far less above the idle process: a row group, a pool of buffers, a footer."""
     program = Path(support.table_memory.__file__)
     run = subprocess.run([sys.executable, program, str(SIZE)], check=True, capture_output=True, text=True)
     measured = json.loads(run.stdout)

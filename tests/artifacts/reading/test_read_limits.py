@@ -23,8 +23,8 @@ from stepout.artifacts.read_limit import MOST, limit_of, read_limit
 from stepout.artifacts.reading import access
 from stepout.artifacts.reading import foreign as interop
 from stepout.artifacts.reading.foreign import load_foreign, opened_texts
+from stepout.artifacts.reading.read_many import read_many
 from stepout.artifacts.resolve import resolve_artifact
-from stepout.artifacts.transfer.many import read_many
 from stepout.schemas import find_documents, load_json
 from stepout.schemas.errors import ArtifactTooLargeError, InvalidDocumentError, ManyFailedError, UndecodableError
 from stepout.schemas.text.json_value import json_problems

@@ -473,7 +473,7 @@ def test_without_the_extra_everything_works(seaweed: Seaweed, bucket: str) -> No
         document = {"stepout": "output/1", "artifacts": {n: p.to_dict() for n, p in pointers.items()}}
         output = stepout.resolve_output(document, allow=[stepout.ANY_BUCKET])
         assert dict(output.read_many()) == values
-        kinds = manager._outbox.store._kinds["PutObject"]
+        kinds = manager._writes.store._kinds["PutObject"]
         print(type(kinds[0].light).__name__, kinds[0].native)
     """
     assert _python(program, seaweed, bucket) == "BotocoreRoute None"

@@ -240,8 +240,8 @@ def test_locks_that_another_thread_held_are_free_in_a_child(run: Any) -> None:
         output = output_of({"a": manager.put("a", b"a")})
         artifact = output["a"]
         artifact.read_bytes()
-        store = manager._outbox.store
-        locks = [manager._outbox.ledger._lock, artifact._access._lock, store._lock, store._learning]
+        store = manager._writes.store
+        locks = [manager._writes.registry._lock, artifact._access._lock, store._lock, store._learning]
         locks.append(store._connection._lock)
         held, done = threading.Event(), threading.Event()
 

@@ -108,7 +108,7 @@ def test_a_server_that_begins_late_finds_all_connections_open(wire: Wire, bucket
     late = wire.when("CreateMultipartUpload", "stall")
     sending = _Sending(FastS3Store(settled(_client(wire.endpoint), bucket), bucket))
     sending.start()
-    _until(lambda: wire.accepted == PARTS)
+    _until(lambda: wire.accepted == PARTS and bool(wire.operations))
     assert wire.operations == ["CreateMultipartUpload"]
     late.release()
     sending.join(60)

@@ -64,7 +64,7 @@ def write(letter):
     import stepout
     manager = stepout.ArtifactManager(os.environ["BUCKET"])
     manager.put_many({f"{letter}{n}": b"x" for n in range(10)})
-    return manager._outbox.store._kinds["PutObject"][0]
+    return manager._writes.store._kinds["PutObject"][0]
 
 def in_thread(act):
     thread = threading.Thread(target=act)

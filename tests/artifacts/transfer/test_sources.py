@@ -229,7 +229,7 @@ class Slow(MemoryStore):
 
 
 def test_memory_is_bounded_whatever_is_written() -> None:
-    """A writer that is faster than the store waits once the ring is full."""
+    """A writer that is faster than the store waits once the pool is empty."""
     store = Slow()
     one, written = upload(store), []
 

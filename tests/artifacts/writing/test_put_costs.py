@@ -1,4 +1,4 @@
-"""What a manager's put costs from the outside: requests on the wire, bytes read and hashed, memory beside the ring."""
+"""What a manager's put costs from the outside: requests on the wire, bytes read and hashed, memory beside buffers."""
 
 from __future__ import annotations
 

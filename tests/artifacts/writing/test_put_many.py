@@ -52,7 +52,7 @@ def _values(count: int) -> dict[str, bytes]:
 
 def _read(manager: stepout.ArtifactManager, pointers: dict[str, stepout.Pointer]) -> dict[str, bytes]:
     document = {"stepout": "output/1", "artifacts": {name: each.to_dict() for name, each in pointers.items()}}
-    output = stepout.resolve_output(document, allow=[stepout.ANY_BUCKET], client=manager._outbox.store)
+    output = stepout.resolve_output(document, allow=[stepout.ANY_BUCKET], client=manager._writes.store)
     return dict(output.read_many())
 
 
@@ -184,7 +184,7 @@ def test_an_abort_from_another_thread_ends_it() -> None:
                 number = begun
             if number == 5:
                 threading.Thread(target=aborted.abort).start()
-            while number >= 5 and not aborted._outbox.ledger.ended:
+            while number >= 5 and not aborted._writes.registry.ended:
                 time.sleep(0.001)
             return super().put(*args, **options)
 

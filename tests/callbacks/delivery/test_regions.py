@@ -104,7 +104,7 @@ def test_a_target_that_names_its_region_is_asked_there(
 def test_s3_clients_fall_back_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
     """On an access point's ARN, the manager's execution, STEPOUT_EXECUTION, and AWS_REGION before them."""
     manager = stepout.ArtifactManager("results", run=RunIdentity(execution=EXECUTION, state="Mask"))
-    assert manager.put_bytes.__self__._outbox.store.region == "eu-west-1"  # type: ignore[attr-defined] # bound method
+    assert manager.put_bytes.__self__._writes.store.region == "eu-west-1"  # type: ignore[attr-defined] # bound method
     assert PullTarget(f"s3://{ACCESS_POINT}/key", RunIdentity()).connect().meta.region_name == "eu-north-1"
     assert store_for(None, ACCESS_POINT).region == "eu-north-1"  # type: ignore[attr-defined] # an S3 store has one
     assert make_s3().meta.region_name == "us-east-1"

@@ -1,0 +1,227 @@
+"""What is to be written, as a value: every setting checked, before a byte is read or sent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypedDict, cast, get_args
+
+from stepout.artifacts.keys import artifact_key, document_key
+from stepout.artifacts.media_types import JSON, suffix_for
+from stepout.artifacts.run import rfc3339
+from stepout.artifacts.store import Mode, Regional, pins_for_pointer
+from stepout.schemas import Pointer, invalid_document, json_problems
+from stepout.schemas.errors import ConfigurationError
+from stepout.schemas.pointer import pointer_problems
+from stepout.schemas.rules import POINTER_TEXTS
+from stepout.schemas.text.json_value import plain_copy
+from stepout.schemas.text.signed_urls import signed_url_problems
+
+if TYPE_CHECKING:
+    from stepout.artifacts.store import Store, WriteOptions
+    from stepout.artifacts.transfer.conditional_write import Uploaded
+
+_KINDS: Final = 64
+"""More kinds of puts than any job has: each is a media type with a mode and an expiry."""
+
+_NO_CONTENT: Final = {"sha256": "0" * 64}
+
+
+class PutOptions(TypedDict, total=False):
+    """What every put accepts; ``None`` counts as absent.
+
+    Attributes:
+        media_type: In place of the one that follows from the value.
+        annotations: Small JSON for the pointer, such as ``{"rows": 1000000}``.
+        mode: ``"create"`` or ``"overwrite"``, in place of the manager's.
+        expires_at: When a lifecycle rule removes the object: a ``datetime`` with its zone, or RFC 3339 with ``Z``.
+        suffix: The key's file extension, such as ``".csv"``, in place of the one that follows from the value.
+    """
+
+    media_type: str
+    annotations: Mapping[str, Any]
+    mode: Mode
+    expires_at: datetime | str
+    suffix: str
+
+
+class PlannedPut(NamedTuple):
+    """One artifact to be written: every setting checked, nothing sent.
+
+    Attributes:
+        name: The artifact's name; ``None`` for an object that is no artifact of its own.
+        label: What progress and messages call it.
+        key: The object's key.
+        options: What rides along with the write.
+        draft: The pointer as far as it is known before the write.
+    """
+
+    name: str | None
+    label: str
+    key: str
+    options: WriteOptions
+    draft: Pointer
+
+    def pointer(self, uploaded: Uploaded, created_at: str, annotations: Mapping[str, Any] | None = None) -> Pointer:
+        """Return the pointer of what was written.
+
+        Args:
+            uploaded: What the upload became.
+            created_at: When, as documents hold it.
+            annotations: What the put itself has to say, beside what the caller said.
+        """
+        merged = {**(self.draft.annotations or {}), **(annotations or {})}
+        etag, version_id = pins_for_pointer(uploaded.etag, uploaded.version_id)
+        return _with(
+            self.draft,
+            size=uploaded.size,
+            checksum=dict(uploaded.checksum),
+            etag=etag,
+            version_id=version_id,
+            created_at=created_at,
+            annotations=merged or None,
+        )
+
+
+class PutPlanner:
+    """Plans the puts of one manager.
+
+    Args:
+        store: Where artifacts go.
+        folder: The run's folder of keys.
+        defaults: What rides along with every write.
+    """
+
+    def __init__(self, store: Store, folder: str, defaults: WriteOptions) -> None:
+        self._store, self._defaults = store, defaults
+        self.folder = folder
+        # What was checked, by kind: ten thousand puts differ in their keys alone.
+        self._checked: dict[tuple[str, str, str], PlannedPut] = {}
+
+    def plan(
+        self, name: str, media_type: str, suffix: str, options: PutOptions, own: tuple[str, ...] = ()
+    ) -> PlannedPut:
+        """Plan an artifact.
+
+        Args:
+            name: The artifact's name.
+            media_type: What follows from the value; ``options`` may say otherwise.
+            suffix: The same for the key's extension.
+            options: The caller's.
+            own: Annotations that the put itself adds later.
+
+        Raises:
+            InvalidDocumentError: The name, the media type, an annotation or a time is not what a pointer can hold.
+            ConfigurationError: The suffix, the mode or an option is invalid.
+        """
+        if options:
+            options = _known(options)
+        key = artifact_key(self.folder, name, _suffix(options, suffix))
+        annotations = options.get("annotations")
+        if annotations is not None and not isinstance(annotations, Mapping):
+            msg = f"annotations of artifact {name!r} are of type {type(annotations).__name__}: expected a dict"
+            raise ConfigurationError(f"{msg} such as {{'rows': 3}}. Nothing was read or sent")
+        clash = sorted(set(own) & set(annotations)) if annotations else []
+        if clash:
+            raise ConfigurationError(
+                f"annotations: {', '.join(clash)} of artifact {name!r} are written by the put itself"
+            )
+        return self._planned(name, name, key, options.get("media_type", media_type), options)
+
+    def plan_document(self, stem: str) -> PlannedPut:
+        """Plan a JSON document beside the artifacts.
+
+        Raises:
+            ConfigurationError: The stem could be an artifact's name.
+        """
+        return self._planned(None, stem, document_key(self.folder, stem), JSON, {})
+
+    def plan_file(self, parent: PlannedPut, label: str, key: str, media_type: str) -> PlannedPut:
+        """Plan an object that belongs to an artifact, such as a file of a directory."""
+        options: PutOptions = {"mode": parent.options.mode}
+        if parent.draft.expires_at is not None:
+            options["expires_at"] = parent.draft.expires_at
+        return self._planned(None, label, key, media_type, options)
+
+    def _planned(self, name: str | None, label: str, key: str, media_type: str, options: PutOptions) -> PlannedPut:
+        if options.get("annotations") is not None or not isinstance(media_type, str):
+            return self._check(name, label, key, media_type, options)
+        kind = (media_type, str(options.get("mode")), str(options.get("expires_at")))
+        known = self._checked.get(kind)
+        if known is not None and POINTER_TEXTS["key"].accepts(key):
+            return PlannedPut(name, label, key, known.options, _with(known.draft, key=key))
+        planned = self._check(name, label, key, media_type, options)
+        if len(self._checked) < _KINDS:
+            self._checked[kind] = planned
+        return planned
+
+    def _check(self, name: str | None, label: str, key: str, media_type: str, options: PutOptions) -> PlannedPut:
+        annotations = options.get("annotations")
+        if annotations is not None:
+            if wrong := json_problems(annotations, "$.annotations", convertible=True):
+                raise invalid_document(f"the pointer of artifact {label!r}", wrong, "Nothing was read or sent.")
+            annotations = plain_copy(annotations)
+        draft = Pointer(
+            bucket=self._store.bucket,
+            key=key,
+            size=0,
+            checksum=_NO_CONTENT,
+            media_type=media_type,
+            bucket_owner=self._defaults.expected_bucket_owner,
+            region=self._store.region if isinstance(self._store, Regional) else None,
+            expires_at=_time(options.get("expires_at")),
+            annotations=annotations,
+        )
+        document = draft.to_dict()
+        problems = json_problems(document) or list(pointer_problems(document))
+        if not problems and annotations:
+            problems = list(signed_url_problems(document["annotations"], "$.annotations"))
+        if problems:
+            raise invalid_document(f"the pointer of artifact {label!r}", problems, "Nothing was read or sent.")
+        mode = check_mode(options.get("mode", self._defaults.mode))
+        written = replace(self._defaults, media_type=media_type, mode=mode)
+        return PlannedPut(name=name, label=label, key=key, options=written, draft=draft)
+
+
+def check_mode(mode: object) -> Mode:
+    """Return a write mode.
+
+    Raises:
+        ConfigurationError: There is no such mode.
+    """
+    if mode in get_args(Mode):
+        return cast("Mode", mode)
+    raise ConfigurationError(f"mode is {mode!r}: expected 'create' (write once) or 'overwrite' (replace)")
+
+
+def _known(options: PutOptions) -> PutOptions:
+    """Return the options that are there."""
+    given = cast("PutOptions", {name: value for name, value in options.items() if value is not None})
+    unknown = ", ".join(sorted(set(given) - set(PutOptions.__annotations__)))
+    if unknown:
+        raise ConfigurationError(f"put does not know {unknown}; it takes {', '.join(PutOptions.__annotations__)}")
+    return given
+
+
+def _with(pointer: Pointer, **changes: Any) -> Pointer:
+    """Return a pointer with other members; ``dataclasses.replace`` takes as long as a signature."""
+    changed = object.__new__(Pointer)
+    changed.__dict__.update(pointer.__dict__, **changes)
+    return changed
+
+
+def _suffix(options: PutOptions, default: str) -> str:
+    if "suffix" in options:
+        return options["suffix"]
+    media_type = options.get("media_type")
+    # One that is not text is the pointer's to refuse.
+    return (suffix_for(media_type) or default) if isinstance(media_type, str) else default
+
+
+def _time(value: datetime | str | None) -> str | None:
+    if not isinstance(value, datetime):
+        return value
+    if value.tzinfo is None:
+        raise ConfigurationError("expires_at has no time zone: pass datetime(..., tzinfo=UTC). Nothing was sent")
+    return rfc3339(value)
