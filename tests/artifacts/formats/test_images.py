@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from stepout.artifacts import ArtifactManager, MemoryStore
-from stepout.artifacts.formats.images import decode_image, encode_image
+from stepout.artifacts.formats.images import check_format, decode_image, encode_image
 from stepout.schemas.errors import ArtifactTooLargeError, ConfigurationError, UndecodableError
 
 
@@ -148,7 +148,7 @@ def test_what_a_format_cannot_hold_is_refused(case: str) -> None:
 def test_bad_formats_and_options_are_refused() -> None:
     """Formats we do not write, and options that Pillow does not take, are configuration errors."""
     with pytest.raises(ConfigurationError, match="expected one of png, jpeg, webp, tiff"):
-        encode_image(gradient("RGB"), "gif")
+        check_format("gif")
     with pytest.raises(ConfigurationError, match="as jpeg with quality"):
         encode_image(gradient("RGB"), "jpeg", quality="nonsense")
 
