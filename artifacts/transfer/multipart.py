@@ -4,7 +4,7 @@ Threads, and who does what:
 
 - The caller fills buffers and queues parts. It never talks to the network, so it can always be interrupted.
 - Senders (daemons, started as parts wait for one) begin the upload, compute a part's checksum and send it.
-- One hasher (a daemon) takes every part in order: SHA-256 is the dearest step, so nothing else may wait for it.
+- One hasher (a daemon) takes all bytes in order: SHA-256 is the dearest step, so nothing else may wait for it.
 - One more thread commits.
 
 ``abort`` may come from any thread. It ends the upload at once; requests that are still in flight then (the one that
@@ -119,23 +119,33 @@ class Multipart:
         self._removals = 0
         self._written: Written | None = None
         # The hasher has a queue of its own: on the condition it would be woken for everything that senders do.
-        self._unhashed: SimpleQueue[PendingPart | None] = SimpleQueue()
+        # Views are hashed; a part follows the last of its views, and is let go of; ``None`` ends the thread.
+        self._unhashed: SimpleQueue[memoryview | PendingPart | None] = SimpleQueue()
         self._digest = hashlib.sha256()
+        self._hashing = False
         self._hashed = 0
         self._retries = Retries(self._wait)
 
     # For the caller ----------------------------------------------------------------------------------------------
 
+    def hash(self, view: memoryview) -> None:
+        """Queue the next bytes to be hashed, in order, before the part that they belong to.
+
+        As soon as a buffer is full, and not with its part: then it is still in the processor's cache.
+        """
+        if not self._hashing:
+            self._hashing = True
+            threading.Thread(target=self._run_hasher, name="stepout-hash", daemon=True).start()
+        self._unhashed.put(view)
+
     def add(self, part: PendingPart) -> None:
-        """Queue the next part, to be sent and to be hashed.
+        """Queue the next part to be sent, once all of its bytes were given to ``hash``.
 
         Raises:
             StepoutError: An earlier part failed for good, or the upload was aborted.
         """
         with self._condition:
             self._check()
-            if not self._queued:
-                threading.Thread(target=self._run_hasher, name="stepout-hash", daemon=True).start()
             self._queued += 1
             self._waiting.append(part)
             self._unhashed.put(part)
@@ -242,14 +252,14 @@ class Multipart:
             self._pool.give_back(part.buffers)
 
     def _run_hasher(self) -> None:
-        while (part := self._unhashed.get()) is not None:
-            for view in part.views:
-                if self.failure is None:
-                    self._digest.update(view)
-            self._release(part)
-            with self._condition:
-                self._hashed += 1
-                self._condition.notify_all()
+        while (item := self._unhashed.get()) is not None:
+            if isinstance(item, PendingPart):
+                self._release(item)
+                with self._condition:
+                    self._hashed += 1
+                    self._condition.notify_all()
+            elif self.failure is None:
+                self._digest.update(item)
 
     def _begun(self) -> str:
         """Return the upload's id; the first to ask begins it, the others connect meanwhile."""

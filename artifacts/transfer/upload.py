@@ -230,10 +230,13 @@ class Upload:
 
         So what fits in one part never begins a multipart upload, and the last part is never empty.
         """
-        if self._multipart is None:
+        multipart, fresh = self._multipart, self._buffers[-1:]
+        if multipart is None:
             if len(self._buffers) * BLOCK_SIZE <= self._single:
                 return
-            self._new_multipart(self._pool)
+            multipart, fresh = self._new_multipart(self._pool), self._buffers
+        for buffer in fresh:
+            multipart.hash(buffer.memory[: buffer.size])
         # Several at once where the first part of a stream is larger than the parts for a server that may be far away.
         while len(self._buffers) * BLOCK_SIZE > self._part:
             self._flush(self._part // BLOCK_SIZE)
@@ -335,7 +338,10 @@ class Upload:
         multipart, rest = self._new_multipart(None), view
         while len(rest):
             part, rest = rest[: self._part], rest[self._part :]
-            self._add(Views.cut(part, BLOCK_SIZE))
+            views = Views.cut(part, BLOCK_SIZE)
+            for piece in views:
+                multipart.hash(piece)
+            self._add(views)
         self._size = len(view)
         return self._complete(multipart)
 

@@ -190,6 +190,7 @@ def test_more_threads_than_the_plan_wants_go_again() -> None:
     part, numbers = Views.cut(memoryview(DATA)[: 5 * MIB], MIB), itertools.count(1)
 
     def add() -> bool:
+        multipart.hash(part[0])
         multipart.add(PendingPart(next(numbers), part))
         return multipart._senders <= 2
 
