@@ -65,7 +65,7 @@ def test_lossless_formats_give_every_pixel_back(form: str, mode: str) -> None:
 @pytest.mark.parametrize("mode", ["1", "L", "RGB", "CMYK", "YCbCr"])
 def test_jpeg_takes_what_it_can_hold(mode: str) -> None:
     """A bilevel image becomes grey, which keeps every pixel; the others stay what they are."""
-    encoded = encode_image(gradient(mode), "jpg", quality=90)
+    encoded = encode_image(gradient(mode), check_format("jpg"), quality=90)
     assert decode_image(encoded.data).size == (7, 5)
     assert encoded.annotation["mode"] == ("L" if mode == "1" else mode)
 
