@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from stepout.callbacks.delivery.retry import Answer
+from stepout.callbacks.delivery.decisions import Answer
 
 # Error codes of the Step Functions model, of AWS's common errors, and of S3, DynamoDB, SQS and SNS where a status does
 # not tell.

@@ -26,11 +26,11 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from stepout.callbacks.delivery.attempts import Delivery
 from stepout.callbacks.delivery.clients import service
 from stepout.callbacks.delivery.failure import MAX_CAUSE, fit_cause
 from stepout.callbacks.delivery.logs import redacted_logs
 from stepout.callbacks.delivery.redaction import Redactor
+from stepout.callbacks.delivery.retry_loop import RetryLoop
 from stepout.callbacks.stopped_task import (
     StoppedTask,
     Urgency,
@@ -236,7 +236,7 @@ class Watcher:
         """The task with what DescribeTasks knows of its overrides, for about an hour after its end."""
         ecs = self._ecs if self._ecs is not None else service("ecs")
         remedy = "Allow ecs:DescribeTasks on the tasks of the cluster"
-        answer = Delivery(remedy, patience=_PATIENCE).run(
+        answer = RetryLoop(remedy, patience=_PATIENCE).run(
             f"DescribeTasks for {task.arn}",
             lambda: ecs.describe_tasks(cluster=task.cluster or "default", tasks=[task.arn]),
         )

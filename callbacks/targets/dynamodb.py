@@ -11,8 +11,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from stepout.callbacks.delivery.attempts import Delivery
 from stepout.callbacks.delivery.clients import service
+from stepout.callbacks.delivery.retry_loop import RetryLoop
 from stepout.callbacks.targets.pull import check_run
 from stepout.schemas.array import own_url
 from stepout.schemas.errors import ConfigurationError, TaskClosedError
@@ -76,7 +76,7 @@ class DynamoDbTarget:
         key_name: str = "id",
         environ: Mapping[str, str] | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
-        delivery: Delivery | None = None,
+        delivery: RetryLoop | None = None,
     ) -> None:
         named = TablePlace(table, place_key(run) if key is None else key, key_name)
         try:
@@ -92,7 +92,7 @@ class DynamoDbTarget:
         self._run = run
         self._client = PerProcess(lambda: service("dynamodb", environ=environ), client, name="DynamoDB client")
         self._now = now
-        self._delivery = delivery or Delivery(
+        self._delivery = delivery or RetryLoop(
             f"Allow dynamodb:PutItem on the table {table} to the task's role; AWS_DEFAULT_REGION must be its region."
         )
 

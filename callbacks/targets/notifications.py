@@ -10,8 +10,8 @@ import re
 import uuid
 from typing import TYPE_CHECKING, Any, Final
 
-from stepout.callbacks.delivery.attempts import Delivery
 from stepout.callbacks.delivery.clients import service
+from stepout.callbacks.delivery.retry_loop import RetryLoop
 from stepout.callbacks.targets.local import failure_document
 from stepout.callbacks.targets.messages import group_of
 from stepout.schemas import RunIdentity, dump_json
@@ -75,7 +75,7 @@ class _Notifier:
     """
 
     def __init__(
-        self, kind: str, options: dict[str, Any], client: Any, run: RunIdentity | None, delivery: Delivery
+        self, kind: str, options: dict[str, Any], client: Any, run: RunIdentity | None, delivery: RetryLoop
     ) -> None:
         self._client = PerProcess(lambda: service(kind, **options), client, name=f"{kind} client")
         self._run = run or RunIdentity()
@@ -141,12 +141,12 @@ class SnsTarget(_Notifier):
         client: Any = None,
         *,
         run: RunIdentity | None = None,
-        delivery: Delivery | None = None,
+        delivery: RetryLoop | None = None,
     ) -> None:
         topic = _TOPIC.fullmatch(topic_arn)
         if topic is None:
             raise ConfigurationError("an SNS topic is written sns:arn:aws:sns:REGION:ACCOUNT:TOPIC in STEPOUT_TARGETS")
-        ready = delivery or Delivery(_MAY_PUBLISH, patience=_PATIENCE)
+        ready = delivery or RetryLoop(_MAY_PUBLISH, patience=_PATIENCE)
         super().__init__("sns", {"region_name": topic["region"]}, client, run, ready)
         self._arn, self._fifo = topic_arn, topic["name"].endswith(".fifo")
 
@@ -190,12 +190,12 @@ class EventBridgeTarget(_Notifier):
         *,
         run: RunIdentity | None = None,
         environ: Mapping[str, str] | None = None,
-        delivery: Delivery | None = None,
+        delivery: RetryLoop | None = None,
     ) -> None:
         arn = _BUS_ARN.fullmatch(bus)
         if arn is None and not _BUS.fullmatch(bus):
             raise ConfigurationError("an event bus is written events:default, events:BUS or events: and the bus's ARN")
-        ready = delivery or Delivery("Allow events:PutEvents on the event bus to the task's role.", patience=_PATIENCE)
+        ready = delivery or RetryLoop("Allow events:PutEvents on the event bus to the task's role.", patience=_PATIENCE)
         where: dict[str, Any] = {"region_name": arn["region"]} if arn else {"environ": environ}
         super().__init__("events", where, client, run, ready)
         self._bus = bus

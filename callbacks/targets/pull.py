@@ -14,9 +14,9 @@ import re
 from typing import TYPE_CHECKING, Any, Final
 
 from stepout.callbacks.delivery.answers import answer_to
-from stepout.callbacks.delivery.attempts import Delivery
 from stepout.callbacks.delivery.clients import service
-from stepout.callbacks.delivery.retry import Answer
+from stepout.callbacks.delivery.decisions import Answer
+from stepout.callbacks.delivery.retry_loop import RetryLoop
 from stepout.callbacks.targets.local import failure_document
 from stepout.callbacks.targets.pull_reading import body_of
 from stepout.schemas.array import own_url
@@ -102,7 +102,7 @@ class PullTarget:
         request_payer: str | None = None,
         environ: Mapping[str, str] | None = None,
         nonce: str | None = None,
-        delivery: Delivery | None = None,
+        delivery: RetryLoop | None = None,
     ) -> None:
         self._bucket, self._key = _place(url)
         self.url = f"s3://{self._bucket}/{self._key}"
@@ -113,7 +113,7 @@ class PullTarget:
         self._client = PerProcess(
             lambda: service("s3", profile=profile, environ=environ, near=self._bucket), client, name="S3 client"
         )
-        self._delivery = delivery or Delivery(
+        self._delivery = delivery or RetryLoop(
             f"Allow s3:PutObject and s3:GetObject on {self.url}* to the task's role, under KMS also "
             "kms:GenerateDataKey and kms:Decrypt, and see that AWS_DEFAULT_REGION is its region. A server "
             "that is not AWS's may need STEPOUT_S3_PROFILE (stepout doctor --probe)."

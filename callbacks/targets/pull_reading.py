@@ -6,8 +6,8 @@ import contextlib
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final
 
-from stepout.callbacks.delivery.attempts import Delivery
 from stepout.callbacks.delivery.clients import service
+from stepout.callbacks.delivery.retry_loop import RetryLoop
 from stepout.schemas.array import child_url, is_of_array, unfilled
 from stepout.schemas.errors import ConfigurationError, InvalidDocumentError, TaskError
 from stepout.schemas.pull import (
@@ -109,7 +109,7 @@ def _place(
     url: str, run: AskedRun, profile: frozenset[str], request_payer: str | None
 ) -> _BucketOutcomes | _TableOutcomes:
     """Return what reads a URL, and others beside it."""
-    delivery = Delivery(_REMEDY, patience=_PATIENCE)
+    delivery = RetryLoop(_REMEDY, patience=_PATIENCE)
     if url.startswith("dynamodb://"):
         _item_place(url)
         return _TableOutcomes(service("dynamodb"), delivery, run)
@@ -122,7 +122,7 @@ def _place(
 class _BucketOutcomes:
     """The outcomes in one bucket."""
 
-    def __init__(self, client: Any, bucket: str, delivery: Delivery, run: AskedRun, payer: Mapping[str, str]) -> None:
+    def __init__(self, client: Any, bucket: str, delivery: RetryLoop, run: AskedRun, payer: Mapping[str, str]) -> None:
         self._client, self._bucket, self._delivery = client, bucket, delivery
         self._run, self._payer = run, payer
 
@@ -197,7 +197,7 @@ def _object_place(url: str) -> tuple[str, str]:
 class _TableOutcomes:
     """The outcomes in DynamoDB."""
 
-    def __init__(self, client: Any, delivery: Delivery, run: AskedRun) -> None:
+    def __init__(self, client: Any, delivery: RetryLoop, run: AskedRun) -> None:
         self._client, self._delivery, self._run = client, delivery, run
 
     def read(self, url: str) -> Any:

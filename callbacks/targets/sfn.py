@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 from stepout.callbacks.delivery.answers import answer_to, name_of
 from stepout.callbacks.delivery.clients import build_client
+from stepout.callbacks.delivery.decisions import Answer, Decision, backoff, decide
 from stepout.callbacks.delivery.failure import MAX_CAUSE, MAX_ERROR, at_most
 from stepout.callbacks.delivery.redaction import Redactor
-from stepout.callbacks.delivery.retry import Answer, Decision, backoff, decide
 from stepout.callbacks.targets.registry import nothing_more
 from stepout.schemas.errors import (
     ConfigurationError,

@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from stepout.callbacks.delivery.attempts import Delivery
 from stepout.callbacks.delivery.clients import service
 from stepout.callbacks.delivery.failure import MAX_CAUSE, MAX_ERROR, at_most
 from stepout.callbacks.delivery.redaction import Redactor
+from stepout.callbacks.delivery.retry_loop import RetryLoop
 from stepout.callbacks.targets.messages import Kind, Report, group_of
 from stepout.callbacks.targets.sfn import MAX_OUTPUT, check_token
 from stepout.schemas import RunIdentity, dump_json
@@ -159,7 +159,7 @@ class SqsTarget:
         self._report_of = _maker(check_token(token), run or RunIdentity())
         made = PerProcess(lambda: service("sqs", **self._place.options), client, name="SQS client")
         self._client = client if isinstance(client, PerProcess) else made
-        self._delivery = Delivery(_REMEDY, patience=patience, clock=clock, sleep=sleep, jitter=jitter)
+        self._delivery = RetryLoop(_REMEDY, patience=patience, clock=clock, sleep=sleep, jitter=jitter)
 
     def __repr__(self) -> str:
         return f"SqsTarget({self._place.url!r}, token=[redacted])"

@@ -12,9 +12,9 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from stepout.callbacks.delivery.attempts import Delivery
 from stepout.callbacks.delivery.clients import service
 from stepout.callbacks.delivery.redaction import Redactor
+from stepout.callbacks.delivery.retry_loop import RetryLoop
 from stepout.schemas.errors import TaskError
 from stepout.schemas.runtime.process import PerProcess
 from stepout.schemas.text.foreign_text import logger
@@ -70,7 +70,7 @@ class TokenTable:
         self._name = name
         self._client = PerProcess(lambda: service("dynamodb"), client, name="DynamoDB client")
         self._clock = clock
-        self._delivery = Delivery(_REMEDY, patience=_PATIENCE)
+        self._delivery = RetryLoop(_REMEDY, patience=_PATIENCE)
 
     def __repr__(self) -> str:
         return f"TokenTable({self._name!r})"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from stepout.callbacks.delivery.answers import answer_to, name_of
 from stepout.callbacks.delivery.clients import build_client
-from stepout.callbacks.delivery.retry import Answer
+from stepout.callbacks.delivery.decisions import Answer
 from stepout.callbacks.worker.job import read_job
 from stepout.callbacks.worker.protocols import Taken, WorkerOptions
 from stepout.callbacks.worker.worker import Worker

@@ -16,9 +16,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Unpack
 
 from stepout.callbacks.delivery.answers import answer_to, name_of
-from stepout.callbacks.delivery.attempts import Delivery
 from stepout.callbacks.delivery.clients import build_client
-from stepout.callbacks.delivery.retry import Answer
+from stepout.callbacks.delivery.decisions import Answer
+from stepout.callbacks.delivery.retry_loop import RetryLoop
 from stepout.callbacks.lifecycle.heartbeat import interval_of
 from stepout.callbacks.targets.sqs import QueuePlace, queue_place
 from stepout.callbacks.worker.job import read_job
@@ -125,7 +125,7 @@ class SqsSource:
         self._clock = clock
         self._redrives = False
         self._worked = False
-        self._delivery = Delivery("Allow sqs:DeleteMessage on the queue to the worker's role.", patience=60.0)
+        self._delivery = RetryLoop("Allow sqs:DeleteMessage on the queue to the worker's role.", patience=60.0)
         self._queue: dict[str, str] = {"QueueUrl": queue_url}
 
     def __repr__(self) -> str:

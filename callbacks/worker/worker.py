@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from stepout.callbacks.delivery.decisions import backoff
 from stepout.callbacks.delivery.logs import redacted_logs
 from stepout.callbacks.delivery.redaction import Redactor
-from stepout.callbacks.delivery.retry import backoff
 from stepout.callbacks.lifecycle.signals import STOPS
 from stepout.callbacks.process.command import forwarding
 from stepout.callbacks.process.exit_codes import describe

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stepout.callbacks.delivery.answers import answer_to, name_of
-from stepout.callbacks.delivery.retry import Answer, Decision, backoff, decide
+from stepout.callbacks.delivery.decisions import Answer, Decision, backoff, decide
 
 CASES = [(answer, flags) for answer, flags in product(Answer, product([False, True], repeat=3))]
 

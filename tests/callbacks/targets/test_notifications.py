@@ -10,7 +10,7 @@ from support.answering import Said, answering
 from support.ministack import unique
 
 from stepout.callbacks import RecordingTarget, Target, Task
-from stepout.callbacks.delivery.attempts import Delivery
+from stepout.callbacks.delivery.retry_loop import RetryLoop
 from stepout.callbacks.targets.notifications import EventBridgeTarget, SnsTarget, events_from_url, sns_from_url
 from stepout.callbacks.targets.registry import TargetContext, parse_targets
 from stepout.schemas import RunIdentity
@@ -138,14 +138,14 @@ def test_an_entry_that_was_not_taken_is_no_success(
     taken = Said({"FailedEntryCount": 0, "Entries": [{"EventId": "1"}]})
     with answering(refused("ThrottlingException"), refused("InternalFailure"), taken) as url:
         monkeypatch.setenv("AWS_ENDPOINT_URL_EVENTBRIDGE", url)
-        EventBridgeTarget(delivery=Delivery("", **timing)).success(DOCUMENT)
+        EventBridgeTarget(delivery=RetryLoop("", **timing)).success(DOCUMENT)
     with answering(refused("NotAuthorizedForSourceException")) as url:
         monkeypatch.setenv("AWS_ENDPOINT_URL_EVENTBRIDGE", url)
         with pytest.raises(TaskError, match=r"EventBridgeTarget.'default'.*NotAuthorized.*after 1 tries"):
-            EventBridgeTarget(delivery=Delivery("", **timing)).success(DOCUMENT)
+            EventBridgeTarget(delivery=RetryLoop("", **timing)).success(DOCUMENT)
     with answering(refused("ThrottlingException")) as url:
         monkeypatch.setenv("AWS_ENDPOINT_URL_EVENTBRIDGE", url)
-        target = EventBridgeTarget(delivery=Delivery("", **timing))
+        target = EventBridgeTarget(delivery=RetryLoop("", **timing))
         target.limit(0.01)
         with pytest.raises(TaskError, match="too many requests"):
             target.success(DOCUMENT)

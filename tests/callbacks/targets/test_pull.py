@@ -19,7 +19,7 @@ from support.wire import Fault, Wire
 
 import stepout
 from stepout.callbacks import named_failure
-from stepout.callbacks.delivery.attempts import Delivery
+from stepout.callbacks.delivery.retry_loop import RetryLoop
 from stepout.callbacks.targets.pull import PullTarget, target_from_url
 from stepout.callbacks.targets.registry import TargetContext
 from stepout.schemas import RunIdentity
@@ -42,10 +42,10 @@ def document(attempt: int = 0, **result: Any) -> dict[str, Any]:
     return stepout.TaskOutput(result=result, producer=run_of(attempt)).to_dict()
 
 
-def impatient(remedy: str = "Allow it.") -> Delivery:
+def impatient(remedy: str = "Allow it.") -> RetryLoop:
     """Tries often, waits never, and gives up at the fifth try at the latest."""
     ticks = iter(range(1_000))
-    return Delivery(remedy, patience=25.0, clock=lambda: next(ticks) * 5.0, sleep=lambda _seconds: None)
+    return RetryLoop(remedy, patience=25.0, clock=lambda: next(ticks) * 5.0, sleep=lambda _seconds: None)
 
 
 def plain_client(seaweed: Seaweed, endpoint: str | None = None, identity: Any = ADMIN) -> Any:

@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from stepout.callbacks.delivery.answers import answer_to, name_of
-from stepout.callbacks.delivery.retry import Answer, Decision, backoff, decide
+from stepout.callbacks.delivery.decisions import Answer, Decision, backoff, decide
 from stepout.schemas.errors import OtherProcessError, TaskError
 from stepout.schemas.text.foreign_text import logger
 
@@ -25,7 +25,7 @@ _ADVICE: Final = {
 }
 
 
-class Delivery:
+class RetryLoop:
     """Calls a service until it takes a report, gives a final answer, or time is up.
 
     Args:
