@@ -39,7 +39,10 @@ _CODES = {
     "OptInRequired": Answer.DENIED,
     "AWS.SimpleQueueService.NonExistentQueue": Answer.MISSING,
     "QueueDoesNotExist": Answer.MISSING,
+    "InvalidAddress": Answer.MISSING,  # SQS: the queue's URL
     "NotFound": Answer.MISSING,  # SNS
+    "ActivityDoesNotExist": Answer.MISSING,
+    "InvalidArn": Answer.MISSING,
     "ResourceNotFoundException": Answer.MISSING,
     "NoSuchBucket": Answer.MISSING,
     # Credentials of a task role rotate; the next try fetches new ones.
@@ -86,18 +89,15 @@ def answer_to(error: BaseException) -> Answer:
     Returns:
         The answer; ``REFUSED`` for what is not known.
     """
-    response = getattr(error, "response", None)
-    if isinstance(response, dict) and "Error" in response:
-        return _by_response(response)
+    if _response(error):
+        return _by_response(error_code(error), status_of(error))
     for kind in type(error).__mro__:
         if (answer := _CLASSES.get(kind.__name__)) is not None:
             return answer
     return Answer.REFUSED
 
 
-def _by_response(response: dict[str, Any]) -> Answer:
-    code = str(response["Error"].get("Code", ""))
-    status = int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+def _by_response(code: str, status: int) -> Answer:
     if code in _CODES:
         return _CODES[code]
     # KMS.AccessDeniedException (SQS), KMSAccessDenied (SNS), KMS.DisabledException (S3), KMS.ThrottlingException, …
@@ -112,11 +112,31 @@ def _by_response(response: dict[str, Any]) -> Answer:
     return Answer.DENIED if status in _FORBIDDEN else Answer.REFUSED
 
 
+def error_code(error: BaseException) -> str:
+    """Return the code of an error that a service answered with; empty where none answered."""
+    return str(_response(error).get("Error", {}).get("Code", ""))
+
+
+def status_of(error: BaseException) -> int:
+    """Return the HTTP status of an error that a service answered with; 0 where none answered."""
+    return int(_response(error).get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+
+
+def condition_failed(error: BaseException) -> bool:
+    """Whether DynamoDB refused a write since its condition does not hold."""
+    return error_code(error) == "ConditionalCheckFailedException"
+
+
 def name_of(error: BaseException) -> str:
     """Return the error's code, or its class and first line, for people."""
-    response = getattr(error, "response", None)
-    if isinstance(response, dict) and "Error" in response:
+    if response := _response(error):
         code, message = response["Error"].get("Code"), response["Error"].get("Message")
         return f"{code}: {message}" if message else str(code)
     first = str(error).partition("\n")[0]
     return f"{type(error).__name__}: {first}" if first else type(error).__name__
+
+
+def _response(error: BaseException) -> dict[str, Any]:
+    """What botocore keeps of an answered error (``ClientError.response``); empty for any other exception."""
+    response = getattr(error, "response", None)
+    return response if isinstance(response, dict) and "Error" in response else {}

@@ -1,4 +1,4 @@
-"""What to do with an answer of Step Functions: a table of decisions, and how long to wait. Pure.
+"""What to do with a service's answer: the table of decisions of every target, and how long to wait. Pure.
 
 botocore's own retries are off (``retries={"total_max_attempts": 1}``): after a lost answer they would meet
 ``TaskTimedOut``, which the service model defines as "expired **or already closed**", and could not tell a success from

@@ -1,20 +1,27 @@
-"""One report to a service, tried again while there is time: for the targets beside Step Functions."""
+"""One request to a service, tried again while there is time: the loop of all targets, over one table of decisions."""
 
 from __future__ import annotations
 
 import random
 import time
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar, cast
 
 from stepout.callbacks.delivery.answers import answer_to, name_of
 from stepout.callbacks.delivery.decisions import Answer, Decision, backoff, decide
-from stepout.schemas.errors import OtherProcessError, TaskError
+from stepout.schemas.errors import (
+    ConfigurationError,
+    InvalidDocumentError,
+    InvalidTokenError,
+    OtherProcessError,
+    TaskClosedError,
+    TaskError,
+)
 from stepout.schemas.text.foreign_text import logger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
-_log = logger("stepout.callbacks.delivery")
+    from stepout.callbacks.delivery.redaction import Redactor
 
 _Result = TypeVar("_Result")
 
@@ -23,36 +30,55 @@ _ADVICE: Final = {
     "AWS_DEFAULT_REGION.",
     Answer.UNSENT: "Is there a route to the service's endpoint in this region (NAT, or a VPC endpoint)?",
 }
+_CLOCK: Final = "This machine's clock is more than five minutes off: set it"
+_TOLD_APART: Final[dict[Answer, tuple[type[TaskError | InvalidDocumentError], str]]] = {
+    Answer.CLOSED: (TaskClosedError, "Nothing was changed"),
+    Answer.INVALID_TOKEN: (
+        InvalidTokenError,
+        "Each retry of a state has a new token: was this one passed on unchanged?",
+    ),
+    Answer.INVALID_OUTPUT: (InvalidDocumentError, "The state still waits"),
+}
+"""The answers that callers tell apart by the error's class; only Step Functions gives them."""
 
 
 class RetryLoop:
-    """Calls a service until it takes a report, gives a final answer, or time is up.
+    """Calls a service until it takes a request, gives a final answer, or time is up.
 
     Args:
         remedy: What to do about a denied call, or a key that may not be used, a sentence for people: which permissions,
-            which variables.
-        patience: Seconds for which a report is tried again while the service throttles, fails or cannot be reached.
+            which variables. Or a sentence for each answer that has its own.
+        otherwise: What to say where there is nothing to do about an answer.
+        redactor: Takes secrets out of what the service says. With one, no error keeps the service's own as its cause.
+        log_name: Of the logger that is told of tries.
+        patience: Seconds for which a request is tried again while the service throttles, fails or cannot be reached.
         clock: Seconds, monotonic.
         sleep: Waits so many seconds.
         jitter: Returns a number from 0 up to 1.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - clock, sleep and jitter are parameters by the house's rules
         self,
-        remedy: str,
+        remedy: str | Mapping[Answer, str],
         *,
+        otherwise: str = "",
+        redactor: Redactor | None = None,
+        log_name: str = "stepout.callbacks.delivery",
         patience: float = 180.0,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
         jitter: Callable[[], float] = random.random,
     ) -> None:
-        self._advice = {**_ADVICE, Answer.DENIED: remedy, Answer.KMS: remedy}
+        own = {Answer.DENIED: remedy, Answer.KMS: remedy} if isinstance(remedy, str) else remedy
+        self._advice = {**_ADVICE, **own}
+        self._otherwise, self._redactor = otherwise, redactor
+        self._log = logger(log_name)
         self._patience = patience
         self._clock, self._sleep, self._jitter = clock, sleep, jitter
         self._latest = float("inf")
 
     def limit(self, seconds: float) -> None:
-        """Make every report give up so many seconds from now; callable from any thread."""
+        """Make every request give up so many seconds from now; callable from any thread."""
         self._latest = min(self._latest, self._clock() + seconds)
 
     def run(
@@ -60,6 +86,7 @@ class RetryLoop:
         what: str,
         call: Callable[[], _Result],
         *,
+        bare: Callable[[], _Result] | None = None,
         final: Callable[[Exception], bool] = lambda _error: False,
         tries: int | None = None,
     ) -> _Result:
@@ -68,26 +95,63 @@ class RetryLoop:
         Args:
             what: The action and its object, for messages: no token, no payload.
             call: Sends once; must be safe to repeat, as an answer may have been lost.
+            bare: Sends a failure without error and cause, once, where a KMS key refuses those.
             final: Whether an exception is an answer that the caller understands; it is raised as it is.
             tries: How many at most; ``None``: as many as the patience allows.
 
         Raises:
-            TaskError: It could not be delivered.
+            ConfigurationError: There is no client: a setting that is wrong stays so, and is no answer of the service.
             OtherProcessError: The client belongs to the process that this one was forked off.
+            TaskClosedError: Nobody waits any more, and no earlier try of this very request was the reason; or ``call``
+                says so.
+            InvalidTokenError: The service does not know the token.
+            InvalidDocumentError: The service refused the output.
+            TaskError: It could not be delivered.
         """
-        began, made = self._clock(), 0
+        began, made, lost = self._clock(), 0, False
         while True:
             made += 1
-            try:
-                return call()
-            except Exception as error:
-                if final(error) or isinstance(error, OtherProcessError):
-                    raise
-                answer, wait = answer_to(error), backoff(made, self._jitter())
-                in_time = self._clock() + wait < min(began + self._patience, self._latest)
-                left = in_time and (tries is None or made < tries)
-                if decide(answer, lost_before=False, can_go_bare=False, time_left=left) is not Decision.RETRY:
-                    said = f"{what}: {answer.value} ({name_of(error)}) after {made} tries"
-                    raise TaskError(". ".join(filter(None, (said, self._advice.get(answer))))) from error
-                _log.info("%s: %s (%s); try %d follows in %.1f s", what, answer.value, name_of(error), made + 1, wait)
-            self._sleep(wait)
+            answer, result, name, cause = self._try(call, final)
+            wait = backoff(made, self._jitter())
+            in_time = self._clock() + wait < min(began + self._patience, self._latest)
+            time_left = in_time and (tries is None or made < tries)
+            decision = decide(answer, lost_before=lost, can_go_bare=bare is not None, time_left=time_left)
+            lost = lost or answer is Answer.LOST
+            if decision is Decision.DELIVERED:
+                # Of a request whose lost try was the one that closed the task there is no result; such return none.
+                return cast("_Result", result)
+            if decision is Decision.RETRY_BARE and bare is not None:
+                self._log.warning("%s: %s; it is sent once more without error and cause", what, name)
+                call, bare = bare, None
+            elif decision is Decision.RETRY:
+                self._log.info("%s: %s (%s); try %d follows in %.1f s", what, answer.value, name, made + 1, wait)
+                self._sleep(wait)
+            else:
+                raise self._error(what, answer, name, made) from cause
+
+    def _try(
+        self, call: Callable[[], _Result], final: Callable[[Exception], bool]
+    ) -> tuple[Answer, _Result | None, str, Exception | None]:
+        """Send once; the answer, the result, and of an error its name for people and itself, if that may be shown."""
+        try:
+            return Answer.OK, call(), "", None
+        except (ConfigurationError, OtherProcessError, TaskClosedError):
+            raise  # Ours, and no answer of the service.
+        except Exception as error:
+            if final(error):
+                raise
+            if self._redactor is None:
+                return answer_to(error), None, name_of(error), error
+            # The service may repeat a secret in its words. The error goes no further: neither as a cause, nor in a
+            # variable of a frame that tools print.
+            return answer_to(error), None, self._redactor.text(name_of(error)), None
+
+    def _error(self, what: str, answer: Answer, name: str, made: int) -> TaskError | InvalidDocumentError:
+        said = f"{what}: {answer.value} ({name})"
+        if answer in _TOLD_APART:
+            kind, advice = _TOLD_APART[answer]
+            return kind(f"{said}. {advice}")
+        # A request that was signed at another time than the service's is denied; no permission helps.
+        wrong_clock = "Signature expired" in name or "not yet current" in name
+        advice = _CLOCK if wrong_clock else self._advice.get(answer, self._otherwise)
+        return TaskError(". ".join(filter(None, (f"{said} after {made} tries", advice))))

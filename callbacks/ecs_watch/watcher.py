@@ -26,7 +26,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from stepout.callbacks.delivery.clients import service
+from stepout.callbacks.delivery.clients import build_client
 from stepout.callbacks.delivery.failure import MAX_CAUSE, fit_cause
 from stepout.callbacks.delivery.logs import redacted_logs
 from stepout.callbacks.delivery.redaction import Redactor
@@ -41,7 +41,7 @@ from stepout.callbacks.stopped_task import (
     stopped_task,
     task_from_detail,
 )
-from stepout.callbacks.targets.sfn import StepFunctionsTarget, make_client
+from stepout.callbacks.targets.sfn import StepFunctionsTarget
 from stepout.callbacks.targets.sqs import QueuePlace, SqsTarget, queue_place
 from stepout.callbacks.targets.token_table import TABLE, TokenRow, TokenTable
 from stepout.schemas.errors import ConfigurationError, InvalidTokenError, TaskClosedError, TaskError
@@ -161,7 +161,7 @@ class Watcher:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._settings = settings or WatchSettings()
-        self._states = PerProcess(make_client, states, name="Step Functions client")
+        self._states = PerProcess(lambda: build_client("stepfunctions"), states, name="Step Functions client")
         self._queues, self._ecs = queues, ecs
         self._table = TokenTable(self._settings.table, tables) if self._settings.table else None
         self._clock = clock
@@ -234,7 +234,7 @@ class Watcher:
 
     def _described(self, task: StoppedTask) -> StoppedTask:
         """The task with what DescribeTasks knows of its overrides, for about an hour after its end."""
-        ecs = self._ecs if self._ecs is not None else service("ecs")
+        ecs = self._ecs if self._ecs is not None else build_client("ecs")
         remedy = "Allow ecs:DescribeTasks on the tasks of the cluster"
         answer = RetryLoop(remedy, patience=_PATIENCE).run(
             f"DescribeTasks for {task.arn}",
@@ -273,7 +273,7 @@ class Watcher:
         if place.fifo and case.verdict.haste is not Urgency.AT_ONCE:
             self._wait(case, remaining)  # order begins in the queue: what the network still holds goes first
         seconds = None if place.fifo else _MOST_DELAY if case.verdict.haste is Urgency.LATE else self._settings.delay
-        client = self._queues if self._queues is not None else service("sqs", **place.options)
+        client = self._queues if self._queues is not None else build_client("sqs", **place.options)
         delayed, run = _Delayed(client, seconds), run_of(case.environment)
         target = SqsTarget(place.url, case.token, delayed, run=run, patience=_PATIENCE)
         target.failure(case.verdict.error, case.cause)

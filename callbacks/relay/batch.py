@@ -15,11 +15,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from stepout.callbacks.delivery.clients import build_client
 from stepout.callbacks.delivery.failure import error_of, fit_cause
 from stepout.callbacks.delivery.logs import redacted_logs
 from stepout.callbacks.delivery.redaction import Redactor
 from stepout.callbacks.targets.messages import Report, parse_report
-from stepout.callbacks.targets.sfn import StepFunctionsTarget, make_client
+from stepout.callbacks.targets.sfn import StepFunctionsTarget
 from stepout.schemas.errors import (
     ConfigurationError,
     InvalidDocumentError,
@@ -72,7 +73,7 @@ def make_handler(client: SFNClient | None = None) -> Callable[[Any, Any], dict[s
     def handle(event: Any, context: Any) -> dict[str, Any]:
         records = _records(event)
         if not kept:
-            kept.append(PerProcess(lambda: make_client(connect_timeout=_CONNECT, read_timeout=_READ)))
+            kept.append(PerProcess(_client))
         failed = relay(records, kept[0].get(), seconds=_seconds(context))
         return {"batchItemFailures": [{"itemIdentifier": identifier} for identifier in failed]}
 
@@ -132,7 +133,7 @@ def _relay_all(
         groups.setdefault(message.group, []).append(message)
     if not groups:
         return []
-    client = client or make_client(connect_timeout=_CONNECT, read_timeout=_READ)
+    client = client or _client()
     share = seconds / -(-len(groups) // _WORKERS)
     end = clock() + seconds
 
@@ -148,6 +149,12 @@ def _relay_all(
         listed = pool.map(lambda group: _relay_group(group, target_of), groups.values())
         failed = {identifier for identifiers in listed for identifier in identifiers}
     return [message.id for message in messages if message.id in failed]
+
+
+def _client() -> SFNClient:
+    """A client whose one try ends in time for the function's answer: see ``_RESERVE``."""
+    client: SFNClient = build_client("stepfunctions", connect_timeout=_CONNECT, read_timeout=_READ)
+    return client
 
 
 def _relay_group(group: list[_Message], target_of: Callable[[str], StepFunctionsTarget | None]) -> list[str]:

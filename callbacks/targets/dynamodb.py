@@ -11,7 +11,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from stepout.callbacks.delivery.clients import service
+from stepout.callbacks.delivery.answers import condition_failed
+from stepout.callbacks.delivery.clients import build_client
 from stepout.callbacks.delivery.retry_loop import RetryLoop
 from stepout.callbacks.targets.pull import check_run
 from stepout.schemas.array import own_url
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from stepout.schemas import RunIdentity
 
 _OPEN: Final = "attribute_not_exists(#key) OR #status <> :succeeded"
-_REFUSED: Final = "ConditionalCheckFailedException"
 
 
 def target_from_url(url: str, context: TargetContext) -> DynamoDbTarget:
@@ -90,7 +90,7 @@ class DynamoDbTarget:
                 f"DynamoDB: the partition key cannot be called {key_name}: the item has its own {key_name}"
             )
         self._run = run
-        self._client = PerProcess(lambda: service("dynamodb", environ=environ), client, name="DynamoDB client")
+        self._client = PerProcess(lambda: build_client("dynamodb", environ=environ), client, name="DynamoDB client")
         self._now = now
         self._delivery = delivery or RetryLoop(
             f"Allow dynamodb:PutItem on the table {table} to the task's role; AWS_DEFAULT_REGION must be its region."
@@ -159,17 +159,12 @@ class DynamoDbTarget:
             )
 
         try:
-            self._delivery.run(f"PutItem {self.url}", put, final=_is_refused)
+            self._delivery.run(f"PutItem {self.url}", put, final=condition_failed)
         except Exception as error:
-            if not _is_refused(error):
+            if not condition_failed(error):
                 raise
             raise TaskClosedError(
                 f"{self.url} holds a success already: the first one counts, and nothing replaces it. What this attempt "
                 "wrote exists, but nothing points to it. If no other attempt ran, the key was used before, perhaps by "
                 "the same state in a loop: name it, dynamodb://table/key"
             ) from error
-
-
-def _is_refused(error: Exception) -> bool:
-    response = getattr(error, "response", None)
-    return isinstance(response, dict) and response.get("Error", {}).get("Code") == _REFUSED

@@ -1,4 +1,4 @@
-"""Targets without a service: standard output and a file."""
+"""Targets without a service: standard output, a file, and a folder with a file for each outcome."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 import os
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 from urllib.parse import urlsplit
@@ -19,7 +20,7 @@ from stepout.schemas.text.foreign_text import shown_json
 from stepout.schemas.text.json_text import dump_json
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from stepout.callbacks.targets.registry import TargetContext
 
@@ -58,6 +59,15 @@ def file_from_url(url: str, context: TargetContext) -> FileTarget:
         with contextlib.suppress(OSError):  # Said below.
             path.parent.mkdir(exist_ok=True)
     return FileTarget(path)
+
+
+def folder_from_url(url: str, _context: TargetContext) -> FolderTarget:
+    """Make the target that ``folder:///path`` means.
+
+    Raises:
+        ConfigurationError: It names no folder that may be written to.
+    """
+    return FolderTarget(url2pathname(urlsplit(url).path))
 
 
 class StdoutTarget:
@@ -107,8 +117,7 @@ class FileTarget:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._path = Path(path).absolute()
-        folder = self._path.parent
-        if not (folder.is_dir() and os.access(folder, os.W_OK)) or self._path.is_dir():
+        if not _may_write_in(self._path.parent) or self._path.is_dir():
             raise ConfigurationError(
                 f"the outcome cannot be written to {self._path}: it must name a file in a folder that exists and may "
                 "be written to"
@@ -119,21 +128,63 @@ class FileTarget:
 
     def success(self, document: Mapping[str, Any]) -> None:
         """Write the output document."""
-        self._write(document)
+        _write_outcome(self._path, document)
 
     def failure(self, error: str, cause: str) -> None:
         """Write ``{"error": …, "cause": …}``."""
-        self._write(failure_document(error, cause))
+        _write_outcome(self._path, failure_document(error, cause))
 
     def heartbeat(self) -> None:
         """Do nothing: nobody listens."""
 
-    def _write(self, document: Mapping[str, Any]) -> None:
-        try:
-            write_atomically(self._path, document)
-        except OSError as error:
-            message = f"the outcome could not be written to {self._path}: {error.strerror}. Nothing was left there"
-            raise TaskError(message) from error
+
+class FolderTarget:
+    """Writes each outcome into a file of its own, named so that they sort in the order in which they came.
+
+    The tasks that a command of ``stepout run`` opens report so, to that run.
+
+    Args:
+        path: The folder.
+        clock: Nanoseconds.
+
+    Raises:
+        ConfigurationError: It is no folder, or may not be written to.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, clock: Callable[[], int] = time.time_ns) -> None:
+        self._path = Path(path).absolute()
+        self._clock = clock
+        if not _may_write_in(self._path):
+            raise ConfigurationError(f"the outcome cannot be written to {self._path}: it is no folder to write to")
+
+    def __repr__(self) -> str:
+        return f"FolderTarget({str(self._path)!r})"
+
+    def success(self, document: Mapping[str, Any]) -> None:
+        """Write the output document."""
+        _write_outcome(self._new_file(), document)
+
+    def failure(self, error: str, cause: str) -> None:
+        """Write ``{"error": …, "cause": …}``."""
+        _write_outcome(self._new_file(), failure_document(error, cause))
+
+    def heartbeat(self) -> None:
+        """Do nothing: nobody listens."""
+
+    def _new_file(self) -> Path:
+        return self._path / f"{self._clock():020d}-{os.getpid()}.json"
+
+
+def _may_write_in(folder: Path) -> bool:
+    return folder.is_dir() and os.access(folder, os.W_OK)
+
+
+def _write_outcome(path: Path, document: Mapping[str, Any]) -> None:
+    try:
+        write_atomically(path, document)
+    except OSError as error:
+        message = f"the outcome could not be written to {path}: {error.strerror}. Nothing was left there"
+        raise TaskError(message) from error
 
 
 def write_atomically(path: Path, document: Mapping[str, Any]) -> None:

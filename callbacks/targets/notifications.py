@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import re
 import uuid
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from stepout.callbacks.delivery.clients import service
+from stepout.callbacks.delivery.clients import build_client
 from stepout.callbacks.delivery.retry_loop import RetryLoop
 from stepout.callbacks.targets.local import failure_document
 from stepout.callbacks.targets.messages import group_of
@@ -64,22 +65,32 @@ def events_from_url(url: str, context: TargetContext) -> EventBridgeTarget:
 
 
 class _Notifier:
-    """What both have in common.
+    """What both have in common: one message for each outcome.
 
     Args:
-        kind: The service, as boto3 calls it.
-        options: For ``service``.
-        client: Used as it is; one is built when it is needed.
+        named: What ``repr`` and messages call it.
+        client: Of the service.
         run: Which run of which state reports.
         delivery: Tries again.
+        request_of: Makes the request of an outcome's word, its text and the run: once, so that all tries are the same.
+        send: Sends a request once.
     """
 
-    def __init__(
-        self, kind: str, options: dict[str, Any], client: Any, run: RunIdentity | None, delivery: RetryLoop
+    def __init__(  # noqa: PLR0913 - what two services have of their own
+        self,
+        named: str,
+        client: PerProcess[Any],
+        run: RunIdentity,
+        delivery: RetryLoop,
+        *,
+        request_of: Callable[[str, str, RunIdentity], dict[str, Any]],
+        send: Callable[[Any, dict[str, Any]], object],
     ) -> None:
-        self._client = PerProcess(lambda: service(kind, **options), client, name=f"{kind} client")
-        self._run = run or RunIdentity()
-        self._delivery = delivery
+        self._named, self._client, self._run = named, client, run
+        self._delivery, self._request_of, self._send = delivery, request_of, send
+
+    def __repr__(self) -> str:
+        return self._named
 
     def limit(self, seconds: float) -> None:
         """Make every notification give up so many seconds from now; callable from any thread."""
@@ -113,11 +124,9 @@ class _Notifier:
         return self._client.get()
 
     def _tell(self, outcome: str, more: dict[str, Any]) -> None:
-        call = self._call(outcome, _text(outcome, self._run, more))
-        self._delivery.run(f"the notification of a {outcome}, to {self!r}", lambda: call(self.connect()))
-
-    def _call(self, outcome: str, text: str) -> Callable[[Any], None]:
-        raise NotImplementedError
+        request = self._request_of(outcome, _text(outcome, self._run, more), self._run)
+        what = f"the notification of a {outcome}, to {self!r}"
+        self._delivery.run(what, lambda: self._send(self.connect(), request))
 
 
 class SnsTarget(_Notifier):
@@ -146,27 +155,15 @@ class SnsTarget(_Notifier):
         topic = _TOPIC.fullmatch(topic_arn)
         if topic is None:
             raise ConfigurationError("an SNS topic is written sns:arn:aws:sns:REGION:ACCOUNT:TOPIC in STEPOUT_TARGETS")
-        ready = delivery or RetryLoop(_MAY_PUBLISH, patience=_PATIENCE)
-        super().__init__("sns", {"region_name": topic["region"]}, client, run, ready)
-        self._arn, self._fifo = topic_arn, topic["name"].endswith(".fifo")
-
-    def __repr__(self) -> str:
-        return f"SnsTarget({self._arn!r})"
-
-    def _call(self, outcome: str, text: str) -> Callable[[Any], None]:
-        values = {"outcome": outcome, "state": self._run.state}
-        parameters: dict[str, Any] = {
-            "TopicArn": self._arn,
-            "Message": text,
-            "Subject": _subject(f"{self._run.state or 'A task'}: {outcome}"),
-            "MessageAttributes": {
-                name: {"DataType": "String", "StringValue": value} for name, value in values.items() if value
-            },
-        }
-        if self._fifo:
-            group = group_of(self._run.execution or self._run.run_id or "")
-            parameters |= {"MessageGroupId": group, "MessageDeduplicationId": uuid.uuid4().hex}
-        return lambda client: client.publish(**parameters)
+        request = partial(_fifo_message if topic["name"].endswith(".fifo") else _message, topic_arn)
+        super().__init__(
+            f"SnsTarget({topic_arn!r})",
+            PerProcess(lambda: build_client("sns", region_name=topic["region"]), client, name="SNS client"),
+            run or RunIdentity(),
+            delivery or RetryLoop(_MAY_PUBLISH, patience=_PATIENCE),
+            request_of=request,
+            send=lambda sns, message: sns.publish(**message),
+        )
 
 
 class EventBridgeTarget(_Notifier):
@@ -195,30 +192,43 @@ class EventBridgeTarget(_Notifier):
         arn = _BUS_ARN.fullmatch(bus)
         if arn is None and not _BUS.fullmatch(bus):
             raise ConfigurationError("an event bus is written events:default, events:BUS or events: and the bus's ARN")
-        ready = delivery or RetryLoop("Allow events:PutEvents on the event bus to the task's role.", patience=_PATIENCE)
         where: dict[str, Any] = {"region_name": arn["region"]} if arn else {"environ": environ}
-        super().__init__("events", where, client, run, ready)
-        self._bus = bus
+        super().__init__(
+            f"EventBridgeTarget({bus!r})",
+            PerProcess(lambda: build_client("events", **where), client, name="EventBridge client"),
+            run or RunIdentity(),
+            delivery or RetryLoop("Allow events:PutEvents on the event bus to the task's role.", patience=_PATIENCE),
+            request_of=partial(_entry, bus),
+            send=_put_entry,
+        )
 
-    def __repr__(self) -> str:
-        return f"EventBridgeTarget({self._bus!r})"
 
-    def _call(self, outcome: str, text: str) -> Callable[[Any], None]:
-        execution = self._run.execution
-        entry = {
-            "EventBusName": self._bus,
-            "Source": "stepout",
-            "DetailType": f"stepout task {outcome}",
-            "Detail": text,
-            "Resources": [execution] if execution else [],
-        }
+def _message(topic_arn: str, outcome: str, text: str, run: RunIdentity) -> dict[str, Any]:
+    values = {"outcome": outcome, "state": run.state}
+    attributes = {name: {"DataType": "String", "StringValue": value} for name, value in values.items() if value}
+    subject = _subject(f"{run.state or 'A task'}: {outcome}")
+    return {"TopicArn": topic_arn, "Message": text, "Subject": subject, "MessageAttributes": attributes}
 
-        def put(client: Any) -> None:
-            answer = client.put_events(Entries=[entry])
-            if answer.get("FailedEntryCount"):
-                raise _EntryRefusedError(answer["Entries"][0])
 
-        return put
+def _fifo_message(topic_arn: str, outcome: str, text: str, run: RunIdentity) -> dict[str, Any]:
+    order = {"MessageGroupId": group_of(run.execution or run.run_id or ""), "MessageDeduplicationId": uuid.uuid4().hex}
+    return {**_message(topic_arn, outcome, text, run), **order}
+
+
+def _entry(bus: str, outcome: str, text: str, run: RunIdentity) -> dict[str, Any]:
+    return {
+        "EventBusName": bus,
+        "Source": "stepout",
+        "DetailType": f"stepout task {outcome}",
+        "Detail": text,
+        "Resources": [run.execution] if run.execution else [],
+    }
+
+
+def _put_entry(client: Any, entry: Mapping[str, Any]) -> None:
+    answer = client.put_events(Entries=[entry])
+    if answer.get("FailedEntryCount"):
+        raise _EntryRefusedError(answer["Entries"][0])
 
 
 class _EntryRefusedError(TaskError):

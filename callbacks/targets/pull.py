@@ -13,8 +13,8 @@ import os
 import re
 from typing import TYPE_CHECKING, Any, Final
 
-from stepout.callbacks.delivery.answers import answer_to
-from stepout.callbacks.delivery.clients import service
+from stepout.callbacks.delivery.answers import answer_to, status_of
+from stepout.callbacks.delivery.clients import build_client
 from stepout.callbacks.delivery.decisions import Answer
 from stepout.callbacks.delivery.retry_loop import RetryLoop
 from stepout.callbacks.targets.local import failure_document
@@ -111,7 +111,7 @@ class PullTarget:
         self._profile = profile
         self._payer: dict[str, Any] = {} if request_payer is None else {"RequestPayer": request_payer}
         self._client = PerProcess(
-            lambda: service("s3", profile=profile, environ=environ, near=self._bucket), client, name="S3 client"
+            lambda: build_client("s3", profile=profile, environ=environ, near=self._bucket), client, name="S3 client"
         )
         self._delivery = delivery or RetryLoop(
             f"Allow s3:PutObject and s3:GetObject on {self.url}* to the task's role, under KMS also "
@@ -147,13 +147,13 @@ class PullTarget:
             try:
                 self._put_once(body)
             except Exception as error:
-                if _status(error) == _TAKEN:
+                if status_of(error) == _TAKEN:
                     self._settle(body, ours_perhaps=lost)
                     return
                 lost = lost or answer_to(error) in {Answer.LOST, Answer.UNAVAILABLE}
                 raise
 
-        self._delivery.run(f"PutObject {self.url}", put, final=_is_final)
+        self._delivery.run(f"PutObject {self.url}", put)
 
     def failure(self, error: str, cause: str) -> None:
         """Write ``{"error": …, "cause": …}`` beside the place of the output document.
@@ -198,7 +198,7 @@ class PullTarget:
             return
         write_once_at(endpoint, self._bucket).put(
             lambda: self._put(self._key, body, IfNoneMatch="*"),
-            refused=lambda error: _status(error) in _REFUSALS,
+            refused=lambda error: status_of(error) in _REFUSALS,
             subject=self.url,
         )
 
@@ -221,7 +221,7 @@ class PullTarget:
         try:
             answer = self.connect().get_object(Bucket=self._bucket, Key=self._key, **self._payer)
         except Exception as error:
-            if _status(error) == _MISSING:
+            if status_of(error) == _MISSING:
                 return None
             raise
         return body_of(answer, max(size, _LOOKED_AT)) or b""
@@ -255,15 +255,6 @@ def _closed(url: str, winner: str) -> TaskClosedError:
         "nothing points to them, and they may be removed. If no other attempt ran, the URL was used before: build it "
         "from $$.Execution.Name and the state's name"
     )
-
-
-def _is_final(error: Exception) -> bool:
-    return isinstance(error, TaskClosedError | ConfigurationError)
-
-
-def _status(error: Exception) -> int:
-    response: Any = getattr(error, "response", None)
-    return int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)) if isinstance(response, dict) else 0
 
 
 def _place(url: str) -> tuple[str, str]:

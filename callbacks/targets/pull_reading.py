@@ -6,7 +6,7 @@ import contextlib
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final
 
-from stepout.callbacks.delivery.clients import service
+from stepout.callbacks.delivery.clients import build_client
 from stepout.callbacks.delivery.retry_loop import RetryLoop
 from stepout.schemas.array import child_url, is_of_array, unfilled
 from stepout.schemas.errors import ConfigurationError, InvalidDocumentError, TaskError
@@ -112,9 +112,9 @@ def _place(
     delivery = RetryLoop(_REMEDY, patience=_PATIENCE)
     if url.startswith("dynamodb://"):
         _item_place(url)
-        return _TableOutcomes(service("dynamodb"), delivery, run)
+        return _TableOutcomes(build_client("dynamodb"), delivery, run)
     bucket, _ = _object_place(url)
-    client = service("s3", near=bucket, profile=profile)
+    client = build_client("s3", near=bucket, profile=profile)
     payer = {} if request_payer is None else {"RequestPayer": request_payer}
     return _BucketOutcomes(client, bucket, delivery, run, payer)
 

@@ -25,7 +25,7 @@ SCHEMES: Mapping[str, str] = {
     "events": "stepout.callbacks.targets.notifications:events_from_url",
     "stdout": "stepout.callbacks.targets.local:stdout_from_url",
     "file": "stepout.callbacks.targets.local:file_from_url",
-    "folder": "stepout.callbacks.targets.folder:target_from_url",
+    "folder": "stepout.callbacks.targets.local:folder_from_url",
 }
 """Modules are imported when their scheme is used."""
 

@@ -9,24 +9,18 @@ from __future__ import annotations
 import random
 import threading
 import time
-from typing import TYPE_CHECKING, Any, cast
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
-from stepout.callbacks.delivery.answers import answer_to, name_of
+from stepout.callbacks.delivery.answers import answer_to
 from stepout.callbacks.delivery.clients import build_client
-from stepout.callbacks.delivery.decisions import Answer, Decision, backoff, decide
+from stepout.callbacks.delivery.decisions import Answer
 from stepout.callbacks.delivery.failure import MAX_CAUSE, MAX_ERROR, at_most
 from stepout.callbacks.delivery.redaction import Redactor
+from stepout.callbacks.delivery.retry_loop import RetryLoop
 from stepout.callbacks.targets.registry import nothing_more
-from stepout.schemas.errors import (
-    ConfigurationError,
-    InvalidDocumentError,
-    InvalidTokenError,
-    OutputTooLargeError,
-    TaskClosedError,
-    TaskError,
-)
+from stepout.schemas.errors import ConfigurationError, InvalidTokenError, OutputTooLargeError
 from stepout.schemas.runtime.process import PerProcess
-from stepout.schemas.text.foreign_text import logger
 from stepout.schemas.text.json_text import dump_json
 
 if TYPE_CHECKING:
@@ -38,8 +32,6 @@ if TYPE_CHECKING:
 
 MAX_TOKEN = 2_048
 MAX_OUTPUT = 262_144
-
-_log = logger("stepout.callbacks.sfn")
 
 
 def check_token(token: str) -> str:
@@ -59,38 +51,6 @@ def check_token(token: str) -> str:
     if not bare.isprintable() or " " in bare:
         raise InvalidTokenError("the task token holds white space or control characters: it was damaged on its way")
     return bare
-
-
-def make_client(
-    *,
-    connect_timeout: float = 5.0,
-    read_timeout: float = 10.0,
-    environ: Mapping[str, str] | None = None,
-    near: str | None = None,
-) -> SFNClient:
-    """Build a Step Functions client with short timeouts and without botocore's hidden retries.
-
-    Args:
-        connect_timeout: Seconds.
-        read_timeout: Seconds.
-        environ: As for ``build_client``.
-        near: As for ``build_client``.
-
-    Returns:
-        A client from boto3's default session, so region, credentials and endpoint come from its usual places.
-
-    Raises:
-        ConfigurationError: None could be built, e.g. for want of a region.
-    """
-    from botocore.config import Config
-
-    config = Config(
-        connect_timeout=connect_timeout,
-        read_timeout=read_timeout,
-        retries={"total_max_attempts": 1},
-        user_agent_extra="stepout",
-    )
-    return cast("SFNClient", build_client("stepfunctions", environ=environ, near=near, config=config))
 
 
 def target_from_url(url: str, context: TargetContext) -> StepFunctionsTarget:
@@ -134,12 +94,19 @@ class StepFunctionsTarget:
     ) -> None:
         self._token = _Secret(check_token(token))
         self._redactor = Redactor([self._token.reveal()])
-        self._client = PerProcess(lambda: make_client(environ=environ), client, name="Step Functions client")
-        self._patience = patience
-        self._clock = clock
-        self._sleep = sleep
-        self._jitter = jitter
-        self._latest = float("inf")
+        self._client: PerProcess[SFNClient] = PerProcess(
+            lambda: build_client("stepfunctions", environ=environ), client, name="Step Functions client"
+        )
+        self._delivery = RetryLoop(
+            _REMEDY,
+            otherwise="The state still waits",
+            redactor=self._redactor,
+            log_name="stepout.callbacks.sfn",
+            patience=patience,
+            clock=clock,
+            sleep=sleep,
+            jitter=jitter,
+        )
 
     def __repr__(self) -> str:
         return "StepFunctionsTarget(token=[redacted])"
@@ -151,7 +118,7 @@ class StepFunctionsTarget:
 
     def limit(self, seconds: float) -> None:
         """Make every report give up so many seconds from now; callable from any thread."""
-        self._latest = min(self._latest, self._clock() + seconds)
+        self._delivery.limit(seconds)
 
     def success(self, document: Mapping[str, Any]) -> None:
         """Report the output document.
@@ -189,47 +156,6 @@ class StepFunctionsTarget:
         """
         self._report("SendTaskHeartbeat", {}, tries=3)
 
-    def _report(self, action: str, parameters: dict[str, str], *, tries: int | None = None) -> None:
-        began, lost, made, bare = self._clock(), False, 0, False
-        while True:
-            made += 1
-            answer, name = self._try(action, parameters)
-            wait = backoff(made, self._jitter())
-            decision = decide(
-                answer,
-                lost_before=lost,
-                can_go_bare=action == "SendTaskFailure" and not bare,
-                time_left=self._fits(began, wait) and (tries is None or made < tries),
-            )
-            lost = lost or answer is Answer.LOST
-            if decision is Decision.DELIVERED:
-                return
-            if decision is Decision.RETRY_BARE:
-                _log.warning("%s: %s; it is sent once more without error and cause", action, name)
-                parameters, bare = {}, True
-            elif decision is Decision.RETRY:
-                _log.info("%s: %s (%s); try %d follows in %.1f s", action, answer.value, name, made + 1, wait)
-                self._sleep(wait)
-            else:
-                raise self._error(action, answer, name, made)
-
-    def _fits(self, began: float, wait: float) -> bool:
-        return self._clock() + wait < min(began + self._patience, self._latest)
-
-    def _try(self, action: str, parameters: dict[str, str]) -> tuple[Answer, str]:
-        """Send once; the second value names the error, for people."""
-        client = self.connect()  # outside: a setting that is wrong stays so, and is no answer
-        hidden = _HiddenLosses()
-        try:
-            with hidden.watching(client, action):
-                _CALLS[action](client, taskToken=self._token.reveal(), **parameters)
-        except Exception as error:  # noqa: BLE001 - boto3 raises classes of many origins; the table decides on each
-            answer = answer_to(error)
-            if answer is Answer.CLOSED and hidden.seen:
-                answer = Answer.OK
-            return answer, self._redactor.text(name_of(error))
-        return Answer.OK, "OK"
-
     def connect(self) -> SFNClient:
         """Return the client, built now if need be.
 
@@ -238,27 +164,21 @@ class StepFunctionsTarget:
         """
         return self._client.get()
 
-    def _error(self, action: str, answer: Answer, name: str, made: int) -> TaskError | InvalidDocumentError:
-        what = f"{action}: {answer.value} ({name})"
-        if answer is Answer.CLOSED:
-            return TaskClosedError(f"{what}. Nothing was changed")
-        if answer is Answer.INVALID_TOKEN:
-            return InvalidTokenError(
-                f"{what}. Each retry of a state has a new token: was this one passed on unchanged?"
-            )
-        if answer is Answer.INVALID_OUTPUT:
-            return InvalidDocumentError(f"{what}. The state still waits")
-        remedy = _CLOCK if "Signature expired" in name or "not yet current" in name else _REMEDY.get(answer)
-        return TaskError(f"{what} after {made} tries. {remedy or 'The state still waits'}")
+    def _report(self, action: str, parameters: dict[str, str], *, tries: int | None = None) -> None:
+        bare = partial(self._send, action, {}) if action == "SendTaskFailure" else None
+        self._delivery.run(action, partial(self._send, action, parameters), bare=bare, tries=tries)
+
+    def _send(self, action: str, parameters: dict[str, str]) -> None:
+        client = self.connect()
+        with _LostInside(client, action):
+            _CALLS[action](client, taskToken=self._token.reveal(), **parameters)
 
 
-_CLOCK = "This machine's clock is more than five minutes off: set it"
 _REMEDY = {
     Answer.DENIED: "Allow states:SendTaskSuccess, states:SendTaskFailure and states:SendTaskHeartbeat to the role that "
     "reports (the task's, or the relay's), in the state machine's region (AWS_DEFAULT_REGION)",
     Answer.KMS: "Allow kms:GenerateDataKey and kms:Decrypt on the state machine's key to the role that reports (the "
     "task's, or the relay's)",
-    Answer.UNSENT: "Is there a route to the Step Functions endpoint of this region (NAT, or a VPC endpoint)?",
 }
 
 
@@ -269,36 +189,31 @@ _CALLS: dict[str, Callable[..., Any]] = {
 }
 
 
-class _HiddenLosses:
-    """Sees answers lost inside one call of a client that retries by itself, without changing what it does."""
+class _LostInside:
+    """One call of a client that may retry by itself: a caller's own, as ours does not.
 
-    def __init__(self) -> None:
-        self.seen = False
+    Such a client hides an answer that was lost, and then meets the task that its own try has closed. So this listens to
+    what the client decides on, without changing it, and takes "already closed" after a lost answer for delivered.
+    """
+
+    def __init__(self, client: Any, action: str) -> None:
+        self._events = client.meta.events
+        self._event = f"needs-retry.sfn.{action}"
         self._thread = threading.get_ident()
+        self._lost = False
 
-    def watching(self, client: SFNClient, action: str) -> _Watching:
-        return _Watching(client, f"needs-retry.sfn.{action}", self._note)
+    def __enter__(self) -> None:
+        # First: a handler that decides to retry ends the dispatch.
+        self._events.register_first(self._event, self._note)
+
+    def __exit__(self, _kind: type[BaseException] | None, error: BaseException | None, _trace: object) -> bool:
+        self._events.unregister(self._event, self._note)
+        return self._lost and error is not None and answer_to(error) is Answer.CLOSED
 
     def _note(self, caught_exception: Exception | None = None, **_: Any) -> None:
         # One client serves several threads: only this thread's call is ours.
         if caught_exception is not None and threading.get_ident() == self._thread:
-            self.seen = self.seen or answer_to(caught_exception) is Answer.LOST
-
-
-class _Watching:
-    """Registers a handler for one event of a client while the block runs."""
-
-    def __init__(self, client: Any, event: str, handler: Callable[..., None]) -> None:
-        self._events = client.meta.events
-        self._event = event
-        self._handler = handler
-
-    def __enter__(self) -> None:
-        # First: a handler that decides to retry ends the dispatch.
-        self._events.register_first(self._event, self._handler)
-
-    def __exit__(self, *exc: object) -> None:
-        self._events.unregister(self._event, self._handler)
+            self._lost = self._lost or answer_to(caught_exception) is Answer.LOST
 
 
 class _Secret:

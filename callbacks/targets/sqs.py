@@ -16,14 +16,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from stepout.callbacks.delivery.clients import service
+from stepout.callbacks.delivery.answers import error_code, name_of
+from stepout.callbacks.delivery.clients import build_client
 from stepout.callbacks.delivery.failure import MAX_CAUSE, MAX_ERROR, at_most
 from stepout.callbacks.delivery.redaction import Redactor
 from stepout.callbacks.delivery.retry_loop import RetryLoop
 from stepout.callbacks.targets.messages import Kind, Report, group_of
 from stepout.callbacks.targets.sfn import MAX_OUTPUT, check_token
 from stepout.schemas import RunIdentity, dump_json
-from stepout.schemas.errors import ConfigurationError, OutputTooLargeError, TaskError
+from stepout.schemas.errors import ConfigurationError, OutputTooLargeError
 from stepout.schemas.runtime.process import PerProcess
 
 if TYPE_CHECKING:
@@ -116,7 +117,7 @@ def target_from_url(url: str, context: TargetContext) -> SqsTarget:
             "STEPOUT_TARGETS names an SQS relay, but there is no task token to relay for: set STEPOUT_TASK_TOKEN"
         )
     check_token(context.token)
-    client = PerProcess(lambda: service("sqs", environ=context.environ, **place.options), name="SQS client")
+    client = PerProcess(lambda: build_client("sqs", environ=context.environ, **place.options), name="SQS client")
     client.get()
     return SqsTarget(url, context.token, client, run=context.run)
 
@@ -157,9 +158,11 @@ class SqsTarget:
         self._redactor = Redactor([check_token(token)])
         # In a closure: tools that print local variables and attributes do not print it.
         self._report_of = _maker(check_token(token), run or RunIdentity())
-        made = PerProcess(lambda: service("sqs", **self._place.options), client, name="SQS client")
+        made = PerProcess(lambda: build_client("sqs", **self._place.options), client, name="SQS client")
         self._client = client if isinstance(client, PerProcess) else made
-        self._delivery = RetryLoop(_REMEDY, patience=patience, clock=clock, sleep=sleep, jitter=jitter)
+        self._delivery = RetryLoop(
+            _REMEDY, redactor=self._redactor, patience=patience, clock=clock, sleep=sleep, jitter=jitter
+        )
 
     def __repr__(self) -> str:
         return f"SqsTarget({self._place.url!r}, token=[redacted])"
@@ -200,7 +203,6 @@ class SqsTarget:
             ConfigurationError: No client could be built, e.g. for want of a region.
             TaskError: It could not be delivered.
         """
-        self.connect()
         self._send("heartbeat", tries=3)
 
     def connect(self) -> Any:
@@ -220,8 +222,6 @@ class SqsTarget:
         what = f"the {kind}, to the queue {self._place.name}"
         try:
             self._delivery.run(what, lambda: _send(self.connect(), parameters), final=_too_long, tries=tries)
-        except TaskError as error:
-            raise TaskError(self._redactor.text(str(error))) from None
         except Exception as error:
             if not _too_long(error):
                 raise
@@ -263,6 +263,4 @@ def _no_queue(why: str) -> ConfigurationError:
 
 def _too_long(error: Exception) -> bool:
     """Queues made before August 2025 take 262,144 bytes, and any can be told to take less."""
-    response = getattr(error, "response", None)
-    found = response.get("Error", {}) if isinstance(response, dict) else {}
-    return "InvalidParameterValue" in str(found.get("Code")) and "shorter than" in str(found.get("Message"))
+    return "InvalidParameterValue" in error_code(error) and "shorter than" in name_of(error)

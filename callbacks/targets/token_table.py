@@ -12,7 +12,8 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from stepout.callbacks.delivery.clients import service
+from stepout.callbacks.delivery.answers import condition_failed
+from stepout.callbacks.delivery.clients import build_client
 from stepout.callbacks.delivery.redaction import Redactor
 from stepout.callbacks.delivery.retry_loop import RetryLoop
 from stepout.schemas.errors import TaskError
@@ -68,7 +69,7 @@ class TokenTable:
 
     def __init__(self, name: str, client: Any = None, *, clock: Callable[[], float] = time.time) -> None:
         self._name = name
-        self._client = PerProcess(lambda: service("dynamodb"), client, name="DynamoDB client")
+        self._client = PerProcess(lambda: build_client("dynamodb"), client, name="DynamoDB client")
         self._clock = clock
         self._delivery = RetryLoop(_REMEDY, patience=_PATIENCE)
 
@@ -96,7 +97,7 @@ class TokenTable:
                 ),
             )
         except Exception as error:
-            if not _is_refusal(error):
+            if not condition_failed(error):
                 raise
 
     def reported(self, task: str) -> None:
@@ -134,7 +135,7 @@ class TokenTable:
 
     def _call(self, action: str, call: Callable[[Any], Any]) -> Any:
         client = self._client.get()
-        return self._delivery.run(f"{action} on {self!r}", lambda: call(client), final=_is_refusal)
+        return self._delivery.run(f"{action} on {self!r}", lambda: call(client), final=condition_failed)
 
     def _expiry(self) -> dict[str, str]:
         return {"N": str(int(self._clock() + _LASTS))}
@@ -258,10 +259,3 @@ def _typed(item: Any, name: str, kind: str, expected: type[_Value]) -> _Value | 
     attribute = item.get(name) if isinstance(item, dict) else None
     value = attribute.get(kind) if isinstance(attribute, dict) else None
     return value if isinstance(value, expected) else None
-
-
-def _is_refusal(error: Exception) -> bool:
-    """Whether DynamoDB refused a condition."""
-    response = getattr(error, "response", None)
-    code = response.get("Error", {}).get("Code") if isinstance(response, dict) else None
-    return code == "ConditionalCheckFailedException"

@@ -12,23 +12,22 @@ import platform
 import re
 from typing import TYPE_CHECKING, Any, Unpack
 
-from stepout.callbacks.delivery.answers import answer_to, name_of
+from stepout.callbacks.delivery.answers import error_code, name_of
 from stepout.callbacks.delivery.clients import build_client
-from stepout.callbacks.delivery.decisions import Answer
 from stepout.callbacks.worker.job import read_job
 from stepout.callbacks.worker.protocols import Taken, WorkerOptions
 from stepout.callbacks.worker.worker import Worker
-from stepout.schemas.errors import ConfigurationError, InvalidDocumentError, InvalidTokenError, TaskError
+from stepout.schemas.errors import ConfigurationError, InvalidDocumentError, InvalidTokenError
+from stepout.schemas.runtime.process import PerProcess
 from stepout.schemas.text.foreign_text import logger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
 _log = logger("stepout.callbacks.worker")
 
-_READ_TIMEOUT = 70
+_READ_TIMEOUT = 70.0
 _LONGEST_NAME = 80
-_GONE = frozenset({"ActivityDoesNotExist", "InvalidArn", "ValidationException"})
 _PATIENCE = 60.0
 
 
@@ -37,42 +36,45 @@ class ActivitySource:
 
     Args:
         arn: The activity.
-        client: Makes a boto3 Step Functions client, used for polling alone.
+        client: A boto3 Step Functions client, used for polling alone; one is built when it is needed.
         name: The worker's, for the execution history.
     """
 
     returnable = False
+    remedy = "Does it exist in this account and region, and is states:GetActivityTask allowed to the worker's role?"
 
-    def __init__(self, arn: str, *, client: Callable[[], Any], name: str) -> None:
+    def __init__(self, arn: str, *, client: Any, name: str) -> None:
         self._arn = arn
-        self._make_client = client
+        self._client = PerProcess(
+            lambda: build_client("stepfunctions", near=arn, read_timeout=_READ_TIMEOUT),
+            client,
+            name="Step Functions client",
+        )
         self._name = name
-        self._worked = False
 
     def __repr__(self) -> str:
         return f"activity {self._arn.rpartition(':')[2]}"
 
     def check(self) -> None:
-        """Build the client."""
-        self._client = self._make_client()
+        """Build the client.
+
+        Raises:
+            ConfigurationError: None could be built, e.g. for want of a region.
+        """
+        self._client.get()
 
     def take(self, most: int, patience: float) -> Sequence[Taken]:  # noqa: ARG002 - one at a time, when the service answers
         """Wait for a task, for 60 seconds at most.
 
         Raises:
-            ConfigurationError: There is no such activity, or it may not be read.
+            ConfigurationError: The ARN or the worker's name breaks a rule of the service.
         """
         try:
-            answer = self._client.get_activity_task(activityArn=self._arn, workerName=self._name)
+            answer = self._client.get().get_activity_task(activityArn=self._arn, workerName=self._name)
         except Exception as error:
-            refused = not self._worked and answer_to(error) is Answer.DENIED
-            if _code(error) in _GONE or refused:
-                raise ConfigurationError(
-                    f"{self!r} cannot be read: {name_of(error)}. Does it exist in this account and region, and is "
-                    "states:GetActivityTask allowed to the worker's role?"
-                ) from error
-            raise TaskError(name_of(error)) from error
-        self._worked = True
+            if error_code(error) == "ValidationException":
+                raise ConfigurationError(f"{self!r} cannot be read: {name_of(error)}. {self.remedy}") from error
+            raise
         token = answer.get("taskToken")
         if not token:
             return []
@@ -98,11 +100,6 @@ class ActivitySource:
 
     def refuse(self, taken: Taken) -> None:
         """Do nothing: it times out."""
-
-
-def _code(error: BaseException) -> str:
-    response = getattr(error, "response", None)
-    return str(response.get("Error", {}).get("Code", "")) if isinstance(response, dict) else ""
 
 
 class ActivityWorker(Worker):
@@ -140,23 +137,5 @@ class ActivityWorker(Worker):
         if not re.match(r"arn:[^:]+:states:[^:]+:[^:]*:activity:.", arn):
             raise ConfigurationError("an activity is named by its ARN, arn:aws:states:REGION:ACCOUNT:activity:NAME")
         name = worker_name or f"{platform.node()}-{os.getpid()}"
-        source = ActivitySource(
-            arn,
-            client=lambda: client if client is not None else _make_client(arn),
-            name=re.sub(r"[^A-Za-z0-9._-]", "-", name)[:_LONGEST_NAME],
-        )
+        source = ActivitySource(arn, client=client, name=re.sub(r"[^A-Za-z0-9._-]", "-", name)[:_LONGEST_NAME])
         super().__init__(source, command, patience=_PATIENCE, options=options)
-
-
-def _make_client(arn: str) -> Any:
-    """A client that outwaits a long poll."""
-    from botocore.config import Config
-
-    config = Config(
-        connect_timeout=5,
-        read_timeout=_READ_TIMEOUT,
-        retries={"mode": "standard", "total_max_attempts": 1},
-        user_agent_extra="stepout",
-        tcp_keepalive=True,
-    )
-    return build_client("stepfunctions", near=arn, config=config)

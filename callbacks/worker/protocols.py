@@ -31,10 +31,16 @@ class Taken:
 
 
 class TaskSource(Protocol):
-    """Where a worker's tasks come from. All methods but ``check`` and ``take`` are called from several threads."""
+    """Where a worker's tasks come from. All methods but ``check`` and ``take`` are called from several threads.
+
+    Its ``repr`` names it in messages.
+    """
 
     returnable: bool
     """Whether a task can be given back, for another worker."""
+
+    remedy: str
+    """What to do if the source may not be read, a sentence for people."""
 
     def check(self) -> None:
         """Look at the source once, before anything is taken; raise ``ConfigurationError`` if it cannot work."""
@@ -44,7 +50,8 @@ class TaskSource(Protocol):
         """Wait for tasks, at most so many and so many seconds; what is no task is dealt with here.
 
         Raises:
-            ConfigurationError: Trying again cannot help. Any other exception is tried again.
+            ConfigurationError: Trying again cannot help. Of any other exception the worker decides, by the answer that
+                it stands for.
         """
         ...
 

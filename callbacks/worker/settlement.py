@@ -27,12 +27,13 @@ from stepout.schemas.errors import (
 from stepout.schemas.text.foreign_text import logger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from mypy_boto3_stepfunctions import SFNClient
 
     from stepout.callbacks.protocols import Target
     from stepout.callbacks.worker.job import Job
+    from stepout.schemas.runtime.process import PerProcess
 
 _log = logger("stepout.callbacks.worker")
 
@@ -101,11 +102,11 @@ class Settler:
 
     Args:
         environ: The worker's; ``STEPOUT_TARGETS`` says how outcomes reach Step Functions.
-        client: A boto3 Step Functions client, for all tasks.
+        client: Of Step Functions, for all tasks.
         patience: Seconds for which a report is tried again.
     """
 
-    def __init__(self, environ: Mapping[str, str], client: Callable[[], SFNClient], *, patience: float) -> None:
+    def __init__(self, environ: Mapping[str, str], client: PerProcess[SFNClient], *, patience: float) -> None:
         self._environ = environ
         self._client = client
         self._patience = patience
@@ -150,7 +151,7 @@ class Settler:
     def _has_reported(self, job: Job) -> bool | None:
         """Whether nobody waits for an outcome any more; ``None`` if that cannot be found out."""
         try:
-            StepFunctionsTarget(job.token, self._client(), patience=self._patience).heartbeat()
+            StepFunctionsTarget(job.token, self._client.get(), patience=self._patience).heartbeat()
         except TaskClosedError:
             return True
         except Exception as error:  # noqa: BLE001 - whatever it is, the caller decides without the answer
@@ -176,7 +177,7 @@ class Settler:
 
     def _target(self, job: Job) -> Target:
         if not self.relayed:
-            return StepFunctionsTarget(job.token, self._client(), patience=self._patience)
+            return StepFunctionsTarget(job.token, self._client.get(), patience=self._patience)
         urls = target_urls(self._environ["STEPOUT_TARGETS"].split(), pulled=None, token=True)
         context = TargetContext(token=job.token, run=job.run, environ=self._environ)
         carriers = [url for url in urls if url.lower().startswith("sqs:")]

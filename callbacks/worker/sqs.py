@@ -15,21 +15,23 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Unpack
 
-from stepout.callbacks.delivery.answers import answer_to, name_of
+from stepout.callbacks.delivery.answers import answer_to, error_code, name_of
 from stepout.callbacks.delivery.clients import build_client
 from stepout.callbacks.delivery.decisions import Answer
 from stepout.callbacks.delivery.retry_loop import RetryLoop
 from stepout.callbacks.lifecycle.heartbeat import interval_of
-from stepout.callbacks.targets.sqs import QueuePlace, queue_place
+from stepout.callbacks.targets.sqs import queue_place
 from stepout.callbacks.worker.job import read_job
 from stepout.callbacks.worker.protocols import Taken, WorkerOptions
 from stepout.callbacks.worker.worker import Worker
-from stepout.schemas.errors import ConfigurationError, InvalidDocumentError, InvalidTokenError, TaskError
+from stepout.schemas.errors import ConfigurationError, InvalidDocumentError, InvalidTokenError
+from stepout.schemas.runtime.process import PerProcess
 from stepout.schemas.text.foreign_text import logger, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from stepout.callbacks.targets.sqs import QueuePlace
     from stepout.callbacks.worker.job import Job
 
 _log = logger("stepout.callbacks.worker")
@@ -40,10 +42,11 @@ CEILING = 43_200
 _LONGEST_POLL = 20
 _MOST_MESSAGES = 10
 _MARGIN = 5
+_CONNECTIONS = 50
 _SLOWEST = 300.0
 """Seconds between two extensions at most."""
 
-_GONE = frozenset({"AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist", "InvalidAddress"})
+# A receipt that says nothing any more: another one came, or the message was deleted.
 _LAPSED = frozenset(
     {
         "ReceiptHandleIsInvalid",
@@ -97,8 +100,8 @@ class SqsSource:
     """A queue as a source of tasks.
 
     Args:
-        queue_url: The queue.
-        client: Makes a boto3 SQS client, used for the whole of the worker's life.
+        place: Where the queue is.
+        client: A boto3 SQS client, used for the whole of the worker's life; one is built when it is needed.
         visibility: Seconds.
         poll: Seconds of one long poll.
         environ: Says how often tasks send heartbeats if their messages do not.
@@ -106,30 +109,38 @@ class SqsSource:
     """
 
     returnable = True
+    remedy = (
+        "Allow sqs:ReceiveMessage, sqs:DeleteMessage, sqs:ChangeMessageVisibility and sqs:GetQueueAttributes to the "
+        "worker's role, in the queue's region"
+    )
 
     def __init__(  # noqa: PLR0913 - by keyword, as the worker has them
         self,
-        queue_url: str,
+        place: QueuePlace,
         *,
-        client: Callable[[], Any],
+        client: Any,
         visibility: int,
         poll: int,
         environ: Mapping[str, str],
         clock: Callable[[], float],
     ) -> None:
-        self._url = queue_url
-        self._make_client = client
+        self._name = place.name
+        self._queue = {"QueueUrl": place.url}
+        self._client = PerProcess(
+            # It outwaits a long poll, and serves the tasks' threads, each of which extends and deletes.
+            lambda: build_client("sqs", read_timeout=poll + 15.0, connections=_CONNECTIONS, **place.options),
+            client,
+            name="SQS client",
+        )
         self._visibility = visibility
         self._poll = poll
         self._environ = environ
         self._clock = clock
         self._redrives = False
-        self._worked = False
         self._delivery = RetryLoop("Allow sqs:DeleteMessage on the queue to the worker's role.", patience=60.0)
-        self._queue: dict[str, str] = {"QueueUrl": queue_url}
 
     def __repr__(self) -> str:
-        return f"queue {self._url.rpartition('/')[2]}"
+        return f"queue {self._name}"
 
     def check(self) -> None:
         """Warn if what cannot be read would circle in the queue for ever.
@@ -137,40 +148,26 @@ class SqsSource:
         Raises:
             ConfigurationError: There is no such queue.
         """
-        self._client = self._make_client()
+        client = self._client.get()
         try:
-            answer = self._client.get_queue_attributes(**self._queue, AttributeNames=["RedrivePolicy"])
-        except Exception as error:  # noqa: BLE001 - receiving is what matters; it says more of what is wrong
-            self._raise_if_gone(error)
+            answer = client.get_queue_attributes(**self._queue, AttributeNames=["RedrivePolicy"])
+        except Exception as error:
+            if answer_to(error) is Answer.MISSING:
+                raise ConfigurationError(f"{self!r} does not exist in this account and region") from error
             _log.warning("%r: whether it has a dead-letter queue could not be found out: %s", self, name_of(error))
             return
-        self._worked = True
         self._redrives = bool(answer.get("Attributes", {}).get("RedrivePolicy"))
         if not self._redrives:
             _log.warning("%r has no RedrivePolicy: messages that no worker can read come back until they expire", self)
 
     def take(self, most: int, patience: float) -> Sequence[Taken]:
-        """Receive messages; what is no task is left to the queue's redrive policy.
-
-        Raises:
-            ConfigurationError: There is no such queue, or it may not be read.
-        """
-        try:
-            answer = self._client.receive_message(
-                **self._queue,
-                MaxNumberOfMessages=min(most, _MOST_MESSAGES),
-                WaitTimeSeconds=min(self._poll, math.ceil(min(patience, self._poll))),
-                VisibilityTimeout=self._visibility,
-            )
-        except Exception as error:
-            self._raise_if_gone(error)
-            if not self._worked and answer_to(error) is Answer.DENIED:
-                raise ConfigurationError(
-                    f"{self!r} cannot be read: {name_of(error)}. Allow sqs:ReceiveMessage, sqs:DeleteMessage, "
-                    "sqs:ChangeMessageVisibility and sqs:GetQueueAttributes to the worker's role, in the queue's region"
-                ) from error
-            raise TaskError(name_of(error)) from error
-        self._worked = True
+        """Receive messages; what is no task is left to the queue's redrive policy."""
+        answer = self._client.get().receive_message(
+            **self._queue,
+            MaxNumberOfMessages=min(most, _MOST_MESSAGES),
+            WaitTimeSeconds=min(self._poll, math.ceil(min(patience, self._poll))),
+            VisibilityTimeout=self._visibility,
+        )
         found = (self._read(message) for message in answer.get("Messages") or ())
         return [taken for taken in found if taken is not None]
 
@@ -221,7 +218,7 @@ class SqsSource:
     def _make_visible(self, leases: _Leases) -> None:
         for lease in leases.all():
             try:
-                self._client.change_message_visibility(**self._queue, ReceiptHandle=lease.handle, VisibilityTimeout=0)
+                self._make_invisible_for(0, lease)
             except Exception as error:  # noqa: BLE001 - it becomes visible a little later by itself
                 _log.info("%r: a message could not be made visible at once: %s", self, name_of(error))
 
@@ -234,15 +231,20 @@ class SqsSource:
             _log.warning("task %s: 12 hours after its receipt, SQS delivers its message again; the task goes on", name)
             return True
         try:
-            self._client.change_message_visibility(**self._queue, ReceiptHandle=lease.handle, VisibilityTimeout=seconds)
+            self._make_invisible_for(seconds, lease)
         except Exception as error:  # noqa: BLE001 - the task goes on; a second delivery is harmless
             lease.over = _lapsed(error)
             _log.warning("task %s: its message could not be kept from other workers: %s", name, name_of(error))
             return lease.over
         return True
 
+    def _make_invisible_for(self, seconds: int, lease: _Lease) -> None:
+        self._client.get().change_message_visibility(
+            **self._queue, ReceiptHandle=lease.handle, VisibilityTimeout=seconds
+        )
+
     def _delete(self, handle: str) -> None:
-        self._client.delete_message(**self._queue, ReceiptHandle=handle)
+        self._client.get().delete_message(**self._queue, ReceiptHandle=handle)
 
     def _interval(self, job: Job) -> float:
         """In step with the heartbeat, and at least three times in the visibility timeout."""
@@ -253,18 +255,9 @@ class SqsSource:
             heartbeat = _SLOWEST
         return max(1.0, min(heartbeat, self._visibility / 3, _SLOWEST))
 
-    def _raise_if_gone(self, error: Exception) -> None:
-        if _code(error) in _GONE:
-            raise ConfigurationError(f"{self!r} does not exist in this account and region") from error
-
-
-def _code(error: BaseException) -> str:
-    response = getattr(error, "response", None)
-    return str(response.get("Error", {}).get("Code", "")) if isinstance(response, dict) else ""
-
 
 def _lapsed(error: BaseException) -> bool:
-    return _code(error) in _LAPSED
+    return error_code(error) in _LAPSED
 
 
 class SqsWorker(Worker):
@@ -310,26 +303,11 @@ class SqsWorker(Worker):
         if not (3 <= visibility <= CEILING and 0 <= poll <= _LONGEST_POLL):  # noqa: PLR2004 - three extensions, each a second
             raise ConfigurationError(f"visibility must be 3 to {CEILING} seconds, and poll 0 to {_LONGEST_POLL}")
         source = SqsSource(
-            place.url,
-            client=lambda: client if client is not None else _make_client(place, poll),
+            place,
+            client=client,
             visibility=visibility,
             poll=poll,
             environ=options.get("environ") or os.environ,
             clock=options.get("clock", time.monotonic),
         )
         super().__init__(source, command, patience=min(60.0, visibility / 2), options=options)
-
-
-def _make_client(place: QueuePlace, poll: int) -> Any:
-    """A client that outwaits a long poll, in the queue's own region."""
-    from botocore.config import Config
-
-    config = Config(
-        connect_timeout=5,
-        read_timeout=poll + 15,
-        retries={"mode": "standard", "total_max_attempts": 1},
-        max_pool_connections=50,
-        user_agent_extra="stepout",
-        tcp_keepalive=True,
-    )
-    return build_client("sqs", config=config, **place.options)

@@ -19,14 +19,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stepout.callbacks.delivery.decisions import backoff
+from stepout.callbacks.delivery.answers import answer_to, name_of
+from stepout.callbacks.delivery.clients import build_client
+from stepout.callbacks.delivery.decisions import Answer, backoff
 from stepout.callbacks.delivery.logs import redacted_logs
 from stepout.callbacks.delivery.redaction import Redactor
 from stepout.callbacks.lifecycle.signals import STOPS
 from stepout.callbacks.process.command import forwarding
 from stepout.callbacks.process.exit_codes import describe
 from stepout.callbacks.process.worker_process import Child, reap_orphans
-from stepout.callbacks.targets.sfn import make_client
 from stepout.callbacks.worker.protocols import WorkerCounts
 from stepout.callbacks.worker.settlement import Settler, TaskEnd
 from stepout.schemas.errors import ConfigurationError, TaskError
@@ -96,8 +97,10 @@ class Worker:
         if not 0 <= (self._idle_exit or 0) < float("inf"):
             raise ConfigurationError("idle_exit must be a number of seconds, 0 or more")
         self._fresh_folder = options.get("fresh_folder", False)
-        self._client = PerProcess(make_client, options.get("sfn_client"), name="Step Functions client")
-        self._referee = Settler(self._environ, self._sfn, patience=patience)
+        self._client: PerProcess[SFNClient] = PerProcess(
+            lambda: build_client("stepfunctions"), options.get("sfn_client"), name="Step Functions client"
+        )
+        self._settler = Settler(self._environ, self._client, patience=patience)
         self._changed = threading.Condition()
         self._starting = threading.Lock()
         self._running: dict[str, _Running] = {}
@@ -201,21 +204,24 @@ class Worker:
     # In the polling thread ------------------------------------------------------------------------------------------
 
     def _poll(self) -> None:
-        failures = 0
+        failures, worked = 0, False
         try:
             while (most := self._room()) > 0:
                 try:
                     found = self._source.take(most, self._patience())
-                except ConfigurationError as error:
-                    self._error = error
-                    return
                 except Exception as error:  # noqa: BLE001 - a worker outlives its queue's bad days
+                    self._error = self._wrong_setting(error, worked=worked)
+                    if self._error is not None:
+                        return
+                    # No RetryLoop: a report has an end, polling has none, and ``stop`` ends the wait between two.
                     failures += 1
                     wait = backoff(failures, self._jitter(), base=1.0, most=30.0)
-                    _log.warning("%r cannot be asked for tasks; again in %.0f s: %s", self._source, wait, error)
+                    _log.warning(
+                        "%r cannot be asked for tasks; again in %.0f s: %s", self._source, wait, name_of(error)
+                    )
                     self._stopping.wait(wait)
                     continue
-                failures = 0
+                failures, worked = 0, True
                 for taken in found:
                     self._begin_apart(taken)
                 if self._idle(found):
@@ -224,6 +230,20 @@ class Worker:
             with self._changed:
                 self._polling = False
                 self._changed.notify_all()
+
+    def _wrong_setting(self, error: Exception, *, worked: bool) -> ConfigurationError | None:
+        """What asking again cannot mend: a source that is not there, or, before a first answer, one that is denied.
+
+        Later a denial passes by itself: a role's policy is being changed, or its credentials rotate.
+        """
+        if isinstance(error, ConfigurationError):
+            return error
+        answer = answer_to(error)
+        if answer is not Answer.MISSING and (worked or answer is not Answer.DENIED):
+            return None
+        found = ConfigurationError(f"{self._source!r} cannot be read: {name_of(error)}. {self._source.remedy}")
+        found.__cause__ = error
+        return found
 
     def _room(self) -> int:
         """How many tasks may be taken now; waits until it is one at least, and is 0 when no more is to be taken."""
@@ -270,7 +290,7 @@ class Worker:
             _log.info("task %s is delivered again while it runs here as %s", taken.name, running.taken.name)
             self._source.absorb(running.taken, taken)
         else:
-            fate = TaskEnd.RETURNED if self._source.returnable else self._referee.interrupted(taken.job)
+            fate = TaskEnd.RETURNED if self._source.returnable else self._settler.interrupted(taken.job)
             self._close(taken, fate)
             self._count(taken, fate)
 
@@ -299,7 +319,7 @@ class Worker:
             except Exception:  # noqa: BLE001 - logged, and the message comes back
                 _log.exception("task %s could not be settled", taken.name)
                 if not self._source.returnable:
-                    fate = self._referee.interrupted(taken.job)
+                    fate = self._settler.interrupted(taken.job)
             finally:
                 self._count(taken, fate)
 
@@ -309,7 +329,7 @@ class Worker:
         if job.ignored:
             _log.warning("task %s: members that were not used: %s", taken.name, ", ".join(map(repr, job.ignored[:5])))
         if job.problems:
-            return self._referee.invalid(job)
+            return self._settler.invalid(job)
         with self._folder() as folder:
             try:
                 child = self._start(running, folder)
@@ -320,7 +340,7 @@ class Worker:
                 pause = self._source.keep(taken)
         how = "was killed by this worker" if child.killed else describe(child.code)
         _log.info("task %s %s after %.1f s", taken.name, how, self._clock() - began)
-        return self._referee.ended(job, child.code, stopping=running.asked, returnable=self._source.returnable)
+        return self._settler.ended(job, child.code, stopping=running.asked, returnable=self._source.returnable)
 
     def _start(self, running: _Running, folder: str | None) -> Child:
         job = running.taken.job
@@ -334,10 +354,10 @@ class Worker:
 
     def _not_started(self, job: Job, error: Exception) -> TaskEnd:
         if getattr(error, "errno", None) not in _FULL:
-            return self._referee.not_started(job, error)
+            return self._settler.not_started(job, error)
         _log.error("this machine cannot start another process; nothing is taken for %.0f s: %s", _REST, error)
         self._rests_until = self._clock() + _REST
-        return TaskEnd.KEPT if self._source.returnable else self._referee.interrupted(job)
+        return TaskEnd.KEPT if self._source.returnable else self._settler.interrupted(job)
 
     @contextlib.contextmanager
     def _folder(self) -> Iterator[str | None]:
@@ -355,9 +375,6 @@ class Worker:
             self._source.give_back(taken)
         elif fate is TaskEnd.POISON:
             self._source.refuse(taken)
-
-    def _sfn(self) -> SFNClient:
-        return self._client.get()
 
 
 def child_grace(stop_timeout: float) -> float:

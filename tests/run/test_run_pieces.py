@@ -15,7 +15,7 @@ from stepout.callbacks.delivery.failure import cause_of, error_of, fit_cause
 from stepout.callbacks.delivery.redaction import Redactor
 from stepout.callbacks.process.exit_codes import ExitCodes, code_of, describe, parse_codes
 from stepout.callbacks.process.tail import Tail, tail_size
-from stepout.callbacks.targets.folder import FolderTarget, target_from_url
+from stepout.callbacks.targets.local import FolderTarget, folder_from_url
 from stepout.callbacks.targets.registry import TargetContext
 from stepout.cli.run import _plan, add_run_options, configure, run_arguments
 from stepout.run.command import RunPlan, child_environ
@@ -236,9 +236,9 @@ def test_several_tasks_of_one_command_are_one_report(tmp_path: Path) -> None:
 def test_a_folder_target_wants_a_folder(tmp_path: Path) -> None:
     """Before any work; one that goes away later is a report that could not be delivered."""
     with pytest.raises(ConfigurationError, match="no folder"):
-        target_from_url((tmp_path / "gone").as_uri().replace("file:", "folder:"), TargetContext())
+        folder_from_url((tmp_path / "gone").as_uri().replace("file:", "folder:"), TargetContext())
     (tmp_path / "a b").mkdir()
-    target = target_from_url((tmp_path / "a b").as_uri().replace("file:", "folder:"), TargetContext())
+    target = folder_from_url((tmp_path / "a b").as_uri().replace("file:", "folder:"), TargetContext())
     target.heartbeat()
     assert "a b" in repr(target)
     (tmp_path / "a b").rmdir()

@@ -13,7 +13,7 @@ import stepout
 from stepout.artifacts.s3.clients import make_client as make_s3
 from stepout.artifacts.s3.clients import store_for
 from stepout.callbacks import StepFunctionsTarget, Task
-from stepout.callbacks.delivery.clients import build_client, service
+from stepout.callbacks.delivery.clients import build_client
 from stepout.callbacks.environment import read_settings
 from stepout.callbacks.targets.dynamodb import DynamoDbTarget
 from stepout.callbacks.targets.pull import PullTarget
@@ -135,7 +135,7 @@ def test_other_settings_of_a_client_are_refused_before_the_block(
     """An endpoint that is no URL, a profile that is not there."""
     monkeypatch.setenv("AWS_REGION", "eu-west-1")
     monkeypatch.setenv(name, value)
-    made: list[Callable[[], Any]] = [lambda: build_client("sqs"), lambda: service("stepfunctions"), make_s3]
+    made: list[Callable[[], Any]] = [lambda: build_client("sqs"), lambda: build_client("stepfunctions"), make_s3]
     for make in made:
         with pytest.raises(ConfigurationError, match=value):
             make()

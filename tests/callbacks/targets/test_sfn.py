@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from stepout.callbacks import StepFunctionsTarget
-from stepout.callbacks.targets.sfn import check_token, make_client
+from stepout.callbacks.delivery.clients import build_client
+from stepout.callbacks.targets.sfn import check_token
 from stepout.schemas.errors import (
     InvalidDocumentError,
     InvalidTokenError,
@@ -241,7 +242,7 @@ def test_a_refused_connection_is_retried_and_says_what_to_check(
     with pytest.raises(TaskError, match="VPC endpoint"):
         target.success(DOCUMENT)
     assert time.slept
-    assert make_client().meta.config.retries == {"total_max_attempts": 1, "mode": "legacy"}  # type: ignore[attr-defined]
+    assert build_client("stepfunctions").meta.config.retries == {"total_max_attempts": 1, "mode": "standard"}
 
 
 def test_the_token_is_in_no_message_repr_or_log(
