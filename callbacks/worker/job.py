@@ -70,16 +70,18 @@ class Job:
                 execution=self.variables.get("STEPOUT_EXECUTION"), state=self.variables.get("STEPOUT_STATE")
             )
 
-    def environment(self, worker: Mapping[str, str]) -> dict[str, str]:
+    def environment(self, worker: Mapping[str, str], *, stop_timeout: float | None = None) -> dict[str, str]:
         """Return the whole environment of the job's process.
 
         Args:
             worker: The worker's own. What it says of a job of its own is left out, an array job's index included; its
                 ``STEPOUT_HEARTBEAT_SECONDS`` holds for messages that have none.
+            stop_timeout: Seconds from SIGTERM to SIGKILL that the process has, instead of what the worker has.
         """
         of_a_job = {*JOB_VARIABLES, "TASK_TOKEN", *INDEX_VARIABLES} - {_HEARTBEAT}
         own = {name: value for name, value in worker.items() if name not in of_a_job}
-        return {**own, **self.variables}
+        grace = {} if stop_timeout is None else {"STEPOUT_STOP_TIMEOUT": f"{stop_timeout:g}"}
+        return {**own, **self.variables, **grace}
 
 
 def read_job(text: Any, token: str | None = None) -> Job:

@@ -11,13 +11,14 @@ import errno
 import os
 import random
 import shutil
+import sys
 import tempfile
 import threading
 import time
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from stepout.callbacks.delivery.answers import answer_to, name_of
 from stepout.callbacks.delivery.clients import build_client
@@ -25,9 +26,11 @@ from stepout.callbacks.delivery.decisions import Answer, backoff
 from stepout.callbacks.delivery.logs import redacted_logs
 from stepout.callbacks.delivery.redaction import Redactor
 from stepout.callbacks.lifecycle.signals import STOPS
-from stepout.callbacks.process.command import forwarding
+from stepout.callbacks.process.child_process import ChildProcess
 from stepout.callbacks.process.exit_codes import describe
-from stepout.callbacks.process.worker_process import Child, reap_orphans
+from stepout.callbacks.process.forwarding import forwarding
+from stepout.callbacks.process.orphans import reap_orphans
+from stepout.callbacks.process.output import LineSplitter
 from stepout.callbacks.worker.protocols import WorkerCounts
 from stepout.callbacks.worker.settlement import Settler, TaskEnd
 from stepout.schemas.errors import ConfigurationError, TaskError
@@ -58,10 +61,17 @@ _REST = 5.0
 """Seconds without taking anything on such a machine: what is taken in vain comes nearer to the dead-letter queue."""
 
 
+_DRAIN = 2.0
+"""Seconds for which the rest of a task's output is waited for: somebody who left its session may hold the stream."""
+
+
+_printing = threading.Lock()
+
+
 @dataclass
 class _Running:
     taken: Taken
-    child: Child | None = None
+    child: ChildProcess | None = None
     asked: bool = False
     """Whether its process was asked to stop."""
 
@@ -199,7 +209,8 @@ class Worker:
 
     def _pids(self) -> frozenset[int]:
         with self._changed:
-            return frozenset(running.child.pid for running in self._running.values() if running.child is not None)
+            children = (running.child for running in self._running.values())
+            return frozenset(child.pid for child in children if child is not None and child.pid is not None)
 
     # In the polling thread ------------------------------------------------------------------------------------------
 
@@ -331,26 +342,42 @@ class Worker:
         if job.problems:
             return self._settler.invalid(job)
         with self._folder() as folder:
-            try:
-                child = self._start(running, folder)
-            except (OSError, ValueError) as error:
-                return self._not_started(job, error)
+            child = self._start(running, folder)
             pause = taken.every
             while not child.ended.wait(None if pause == float("inf") else pause):
                 pause = self._source.keep(taken)
-        how = "was killed by this worker" if child.killed else describe(child.code)
+        if child.refused is not None:
+            return self._not_started(job, child.refused)
+        if child.broken is not None:  # No room for the threads that follow it.
+            return self._not_started(job, BlockingIOError(errno.EAGAIN, str(child.broken)))
+        how = "was killed by this worker" if child.killed else describe(child.returncode)
         _log.info("task %s %s after %.1f s", taken.name, how, self._clock() - began)
-        return self._settler.ended(job, child.code, stopping=running.asked, returnable=self._source.returnable)
+        return self._settler.ended(job, child.returncode, stopping=running.asked, returnable=self._source.returnable)
 
-    def _start(self, running: _Running, folder: str | None) -> Child:
+    def _start(self, running: _Running, folder: str | None) -> ChildProcess:
         job = running.taken.job
-        environment = {**job.environment(self._environ), "STEPOUT_STOP_TIMEOUT": f"{child_grace(self._stop_timeout):g}"}
-        label = running.taken.name if self._labelled else None
+        out, err = (self._labelled_lines(running.taken, stream) for stream in (sys.stdout, sys.stderr))
+        environ = job.environment(self._environ, stop_timeout=child_grace(self._stop_timeout))
+        child = ChildProcess(self._command, environ, stdout=out, stderr=err, folder=folder, drain=_DRAIN)
         with self._starting:
-            child = Child(self._command, environment, label=label, secrets=[job.token], folder=folder)
+            child.start()
+            child.launched.wait()
             with self._changed:
                 running.child = child
         return child
+
+    def _labelled_lines(self, taken: Taken, stream: TextIO) -> LineSplitter | None:
+        """Takes what a task prints, and begins each line with its name; ``None`` leaves the output untouched."""
+        if not self._labelled:
+            return None
+        redactor = Redactor([taken.job.token])
+
+        def write(line: str) -> None:
+            with _printing:  # Of several tasks' threads: a line stays whole.
+                stream.write(f"[{taken.name}] {redactor.text(line)}\n")
+                stream.flush()
+
+        return LineSplitter(write)
 
     def _not_started(self, job: Job, error: Exception) -> TaskEnd:
         if getattr(error, "errno", None) not in _FULL:

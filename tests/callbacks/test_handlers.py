@@ -18,6 +18,7 @@ from stepout.callbacks import named_failure
 from stepout.callbacks.ecs_watch import Watcher, WatchSettings, make_handler
 from stepout.callbacks.relay import batch as relay_room
 from stepout.callbacks.targets.pull_reading import read_at
+from stepout.callbacks.targets.sqs import QueuePlace
 from stepout.callbacks.targets.token_table import TokenTable
 from stepout.callbacks.worker.sqs import SqsSource
 from stepout.schemas.errors import ConfigurationError, StepoutError, TaskError
@@ -255,8 +256,8 @@ class _Queue:
 
 
 def _source(messages: list[dict[str, Any]]) -> SqsSource:
-    queue = _Queue(messages)
-    source = SqsSource("https://q/1/a", client=lambda: queue, visibility=30, poll=0, environ={}, clock=lambda: 0.0)
+    place = QueuePlace(url="https://q/1/a", name="a", options={})
+    source = SqsSource(place, client=_Queue(messages), visibility=30, poll=0, environ={}, clock=lambda: 0.0)
     source.check()
     return source
 

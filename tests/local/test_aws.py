@@ -17,7 +17,7 @@ from support.ministack import ROLE, register_job, run_task, wait_until
 
 from stepout.local import LocalAws
 from stepout.local.aws import clean_environment
-from stepout.local.process_group import marked
+from stepout.local.marked_processes import marked
 from stepout.schemas.errors import ConfigurationError, StoreUnavailableError
 
 SLEEPER = """

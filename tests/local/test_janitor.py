@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 import pytest
 from support.ministack import unique
 
+from stepout.callbacks.process.process_group import end_group, spawn
 from stepout.local.janitor import main
-from stepout.local.process_group import MARKER, end_group, marked, spawn
+from stepout.local.marked_processes import MARKER, marked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 @pytest.fixture
 def sleeper() -> Iterator[subprocess.Popen[bytes]]:
     """A process in a group of its own."""
-    process = spawn((sys.executable, "-c", "import time; time.sleep(600)"), env=os.environ, stdout=subprocess.DEVNULL)
+    process = spawn((sys.executable, "-c", "import time; time.sleep(600)"), os.environ, stdout=subprocess.DEVNULL)
     yield process
     end_group(process, grace=0)
 
@@ -32,7 +33,7 @@ def test_owner_that_is_gone_is_cleaned_up_after(tmp_path: Path, sleeper: subproc
     mark = unique("mark")
     stray = spawn(
         (sys.executable, "-c", "import time; time.sleep(600)"),
-        env={**os.environ, MARKER: f"{mark}/task"},
+        {**os.environ, MARKER: f"{mark}/task"},
         stdout=subprocess.DEVNULL,
     )
     deadline = time.monotonic() + 60

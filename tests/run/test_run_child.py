@@ -7,12 +7,15 @@ import signal
 import sys
 import tempfile
 import threading
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from stepout.callbacks.process.command import CommandProcess, forwarding
+from stepout.callbacks.process.child_process import ChildProcess
+from stepout.callbacks.process.forwarding import forwarding
+from stepout.callbacks.process.output import write_all
 from stepout.run import command as run_task
 from stepout.run.command import RunPlan, run_command
 from stepout.run.outputs import parse_outputs
@@ -21,9 +24,10 @@ from stepout.schemas.errors import ConfigurationError, StoreUnavailableError
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX process groups")
 
 
-def command(*words: str, **options: Any) -> CommandProcess:
+def command(*words: str) -> ChildProcess:
     """A command that has not been started."""
-    return CommandProcess(words, dict(os.environ), tail=(9, 900), **options)
+    out, err = partial(write_all, 1), partial(write_all, 2)
+    return ChildProcess(words, os.environ, stdout=out, stderr=err, tail=(9, 900), foreground=True)
 
 
 def test_a_command_that_is_stopped_before_it_starts_never_does(tmp_path: Path) -> None:

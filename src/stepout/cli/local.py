@@ -12,9 +12,9 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
+from stepout.callbacks.process.exit_codes import code_of
 from stepout.cli.options import add_json, command_of
 from stepout.cli.printing import logged, print_json
-from stepout.local.task import exit_code
 
 if TYPE_CHECKING:
     from stepout.local import LocalAws
@@ -80,7 +80,7 @@ def _announce(aws: LocalAws, *, as_json: bool) -> None:
 
 def _run(aws: LocalAws, command: list[str]) -> int:
     """Run the command in the foreground; it gets Ctrl-C from the terminal, and every SIGTERM from us."""
-    from stepout.callbacks.process.command import forwarding
+    from stepout.callbacks.process.forwarding import forwarding
     from stepout.local.aws import clean_environment
 
     program = shutil.which(command[0])
@@ -90,7 +90,7 @@ def _run(aws: LocalAws, command: list[str]) -> int:
     # A foreground command of the user's, with the user's own arguments.
     child = subprocess.Popen([program, *command[1:]], env={**clean_environment(os.environ), **aws.environ})  # noqa: S603
     try:
-        return exit_code(child.wait())
+        return code_of(child.wait())
     finally:
         if child.poll() is None:
             # The command line ignores a second one, the command need not. Never SIG_DFL, even for a moment: it would

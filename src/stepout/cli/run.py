@@ -152,7 +152,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def _run(arguments: argparse.Namespace) -> int:
     from stepout.callbacks.lifecycle.signals import STOPS
-    from stepout.callbacks.process.command import noting
+    from stepout.callbacks.process.forwarding import noting
 
     asked: list[int] = []
     with noting(asked, STOPS):

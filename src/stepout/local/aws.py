@@ -23,8 +23,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from stepout.callbacks.process.process_group import end_group, spawn
 from stepout.local.events import TaskEvents, task_state_change
-from stepout.local.process_group import MARKER, end_group, end_marked, marked, spawn
+from stepout.local.marked_processes import MARKER, end_marked, marked
 from stepout.schemas.errors import ConfigurationError, StoreUnavailableError
 from stepout.schemas.text.foreign_text import logger
 
@@ -243,7 +244,7 @@ class LocalAws:
         # The janitor comes first: it cleans up whatever is started from now on, even if this process is killed at once.
         self._janitor = spawn(
             (sys.executable, "-m", "stepout.local.janitor", self._mark, str(self._folder)),
-            env=os.environ,
+            os.environ,
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
         )
@@ -261,7 +262,7 @@ class LocalAws:
         assert self._folder is not None  # noqa: S101 - set by the only caller
         with (self._folder / "server.log").open("ab") as log:
             self._server = spawn(
-                (sys.executable, "-m", "stepout.local.server"), env=self._server_environment(port), stdout=log
+                (sys.executable, "-m", "stepout.local.server"), self._server_environment(port), stdout=log
             )
         self._tell(f"+{self._server.pid}")
         deadline = time.monotonic() + _START_SECONDS

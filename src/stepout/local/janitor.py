@@ -12,7 +12,8 @@ import signal
 import sys
 from typing import TYPE_CHECKING
 
-from stepout.local.process_group import end_marked, kill_group
+from stepout.callbacks.process.process_group import kill_group
+from stepout.local.marked_processes import end_marked
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

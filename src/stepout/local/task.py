@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 import threading
 import time
 from collections import deque
 from dataclasses import dataclass, field
-from typing import IO, TYPE_CHECKING, Any, Literal
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
 
-from stepout.local.process_group import MARKER, end_marked, kill_group, spawn, terminate
+from stepout.callbacks.process.child_process import ChildProcess
+from stepout.callbacks.process.exit_codes import code_of
+from stepout.callbacks.process.output import LineSplitter
+from stepout.local.marked_processes import MARKER, end_marked
 from stepout.schemas.text.foreign_text import logger
 
 if TYPE_CHECKING:
@@ -24,8 +27,7 @@ DEFAULT_STOP_TIMEOUT = 30.0
 
 _KEPT_LINES = 1_000
 _POLL_SECONDS = 0.05
-_DRAIN_SECONDS = 2.0
-_DRAIN_AT_MOST_SECONDS = 60.0
+_DRAIN_SECONDS = 60.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,14 +134,16 @@ def open_tokens(specs: Sequence[ContainerSpec]) -> set[str]:
     }
 
 
-def exit_code(returncode: int) -> int:
-    """Return the code that Docker would report for a process that ended with ``returncode``.
+def container_environ(spec: ContainerSpec, base: Mapping[str, str], *, folder: Path, mark: str) -> dict[str, str]:
+    """Return the whole environment of a container's process.
 
-    Examples:
-        >>> exit_code(3), exit_code(-9)
-        (3, 137)
+    Args:
+        spec: Its own variables, which count before the others'.
+        base: What every container of this local AWS has.
+        folder: Its task's temporary folder.
+        mark: What marks its task's processes; not even the container may say otherwise.
     """
-    return returncode if returncode >= 0 else 128 - returncode
+    return {**base, "TMPDIR": str(folder), **spec.environment, MARKER: mark}
 
 
 class TaskRun(threading.Thread):
@@ -167,9 +171,7 @@ class TaskRun(threading.Thread):
         self._on_line, self._on_group, self._on_end = on_line, on_group, on_end
         self._stopping = threading.Event()
         self._grace = float("inf")
-        self._processes: list[subprocess.Popen[bytes]] = []
-        self._readers: list[threading.Thread] = []
-        self._lines = 0
+        self._children: list[ChildProcess] = []
 
     def stop(self, *, grace: float = float("inf")) -> None:
         """Ask the containers to stop; each is killed after its stop timeout, or ``grace`` seconds if that is less."""
@@ -205,39 +207,30 @@ class TaskRun(threading.Thread):
         return False
 
     def _start(self, spec: ContainerSpec) -> None:
-        env = {**self._environ, "TMPDIR": str(self._folder), **spec.environment, MARKER: self._mark}
-        program = shutil.which(spec.command[0], path=env.get("PATH")) or spec.command[0]
-        process = spawn((program, *spec.command[1:]), env=env, stdout=subprocess.PIPE)
-        self._on_group(f"+{process.pid}")
-        container = LocalContainer(name=spec.name, pid=process.pid)
+        environ = container_environ(spec, self._environ, folder=self._folder, mark=self._mark)
+        program = shutil.which(spec.command[0], path=environ.get("PATH")) or spec.command[0]
+        container = LocalContainer(name=spec.name)
+        lines = LineSplitter(partial(self._keep_line, container))
+        child = ChildProcess((program, *spec.command[1:]), environ, stdout=lines, stderr=lines, drain=_DRAIN_SECONDS)
+        child.start()
+        child.launched.wait()
+        if child.pid is None:
+            raise child.refused or OSError(f"{child.broken}")
+        # First: should this process be killed now, the janitor ends the group.
+        self._on_group(f"+{child.pid}")
+        container.pid = child.pid
         self.record.containers.append(container)
-        self._processes.append(process)
-        assert process.stdout is not None  # noqa: S101 - it is a pipe
-        reader = threading.Thread(target=self._read, args=(process.stdout, container), daemon=True)
-        reader.start()
-        self._readers.append(reader)
+        self._children.append(child)
 
-    def _read(self, stream: IO[bytes], container: LocalContainer) -> None:
-        with stream:
-            for raw in stream:
-                line = raw.decode("utf-8", "replace").rstrip("\r\n")
-                for token in self._tokens:
-                    line = line.replace(token, "[task token]")
-                container.output.append(line)
-                self._lines += 1
-                try:
-                    self._on_line(f"{container.name} {self.record.id[:8]}", line)
-                except Exception:
-                    # Whoever prints must not be stopped by whoever looks on.
-                    _logger.exception("on_output failed for a line of %s", container.name)
-
-    def _drain(self) -> None:
-        """Wait for the rest of the output: as long as lines come, not for a pipe that somebody else holds open."""
-        deadline, seen = time.monotonic() + _DRAIN_AT_MOST_SECONDS, -1
-        while seen != self._lines and time.monotonic() < deadline:
-            seen = self._lines
-            for reader in self._readers:
-                reader.join(_DRAIN_SECONDS)
+    def _keep_line(self, container: LocalContainer, line: str) -> None:
+        for token in self._tokens:
+            line = line.replace(token, "[task token]")
+        container.output.append(line)
+        try:
+            self._on_line(f"{container.name} {self.record.id[:8]}", line)
+        except Exception:
+            # Whoever prints must not be stopped by whoever looks on.
+            _logger.exception("on_output failed for a line of %s", container.name)
 
     def _follow(self) -> None:
         while not self._stopping.is_set() and not self._ended():
@@ -251,32 +244,35 @@ class TaskRun(threading.Thread):
 
     def _ended(self) -> bool:
         self._collect()
-        pairs = list(zip(self._specs, self._processes, strict=True))
-        gone = [spec for spec, process in pairs if process.returncode is not None]
+        pairs = list(zip(self._specs, self._children, strict=True))
+        gone = [spec for spec, child in pairs if child.exited.is_set()]
         return len(gone) == len(pairs) or any(spec.essential for spec in gone)
 
     def _collect(self) -> None:
-        for process, container in zip(self._processes, self.record.containers, strict=True):
-            if process.poll() is not None:
-                container.exit_code = exit_code(process.returncode)
+        for child, container in zip(self._children, self.record.containers, strict=True):
+            if child.exited.is_set():
+                container.exit_code = code_of(child.returncode)
 
     def _end_all(self) -> None:
         """SIGTERM to every container, SIGKILL to what its stop timeout did not end; then nothing of it is left."""
         started = time.monotonic()
-        for process in self._processes:
-            terminate(process)
-        for spec, process in zip(self._specs, self._processes, strict=False):
-            while process.poll() is None and time.monotonic() - started < min(spec.stop_timeout, self._grace):
-                time.sleep(_POLL_SECONDS)
-            kill_group(process.pid)
-            process.wait()
+        for child in self._children:
+            child.terminate()
+        for spec, child in zip(self._specs, self._children, strict=False):
+            # In short waits: ``stop`` may shorten the grace meanwhile.
+            while not child.exited.wait(_POLL_SECONDS):
+                if time.monotonic() - started >= min(spec.stop_timeout, self._grace):
+                    child.kill()
+                    break
+            child.exited.wait()
         self._collect()
+        # Before the output is waited for: a daemon that left its session may hold the stream.
         end_marked(self._mark)
 
     def _close(self) -> None:
-        self._drain()
-        for process in self._processes:
-            self._on_group(f"-{process.pid}")
+        for child in self._children:
+            child.ended.wait()
+            self._on_group(f"-{child.pid}")
         shutil.rmtree(self._folder, ignore_errors=True)
         try:
             self._on_end(self.record, self._tokens)

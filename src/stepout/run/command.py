@@ -9,15 +9,18 @@ import os
 import signal
 import sys
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from stepout.callbacks.lifecycle.signals import STOPS, grace_of
 from stepout.callbacks.lifecycle.task_state import Stop
 from stepout.callbacks.lifecycle.uncaught import exit_code_of
-from stepout.callbacks.process.command import CommandProcess, forwarding, kill_after
+from stepout.callbacks.process.child_process import ChildProcess, kill_after
 from stepout.callbacks.process.exit_codes import NOT_EXECUTABLE, NOT_FOUND, ExitCodes, describe, passed_on
+from stepout.callbacks.process.forwarding import forwarding
 from stepout.callbacks.process.hardening import seclude
+from stepout.callbacks.process.output import write_all
 from stepout.callbacks.process.owned_folder import owned_folder
 from stepout.callbacks.process.tail import DEFAULT_SIZE, TailSize
 from stepout.run.merge import MergedArtifacts, NestedTaskError, merged_result, read_reports
@@ -208,7 +211,7 @@ def _run(
     for name in _TOKENS:
         environ.pop(name, None)
     task = CommandTask.from_env(ours, artifacts=lambda: _artifacts(ours, bar), stop_timeout=stop_timeout)
-    children: list[CommandProcess] = []
+    children: list[ChildProcess] = []
 
     def pass_on(signum: int) -> None:
         for child in children:
@@ -228,7 +231,15 @@ def _run(
             _made_empty(result)
             inherited = child_environ(environ, tokens=tokens, reports=reports, result=result, seconds=task.patience)
             before = marks_of(plan.outputs)
-            child = CommandProcess(plan.command, inherited, tail=plan.tail)
+            child = ChildProcess(
+                plan.command,
+                inherited,
+                stdout=partial(write_all, 1),
+                stderr=partial(write_all, 2),
+                tail=plan.tail,
+                foreground=True,
+                first_process=os.getpid() == 1,
+            )
             children.append(child)
             try:
                 _supervise(task, child)
@@ -304,7 +315,7 @@ def child_environ(
     }
 
 
-def _supervise(task: CommandTask, child: CommandProcess) -> None:
+def _supervise(task: CommandTask, child: ChildProcess) -> None:
     """Start the command and wait for its end; a signal, or a closed token, ends it sooner."""
     try:
         child.start()
@@ -323,7 +334,7 @@ def _supervise(task: CommandTask, child: CommandProcess) -> None:
         raise CommandInterrupted(message, signum=interrupted.signum, members=_last_words(task, child)) from None
 
 
-def _last_words(task: CommandTask, child: CommandProcess) -> dict[str, Any]:
+def _last_words(task: CommandTask, child: ChildProcess) -> dict[str, Any]:
     words = {"stderr": child.stderr.text(task.redactor.text), "stdout": child.stdout.text(task.redactor.text)}
     return {name: text for name, text in words.items() if text}
 
@@ -331,7 +342,7 @@ def _last_words(task: CommandTask, child: CommandProcess) -> dict[str, Any]:
 def _settle(  # noqa: PLR0913, PLR0917 - the task's parts, and what the command had to do with
     task: CommandTask,
     plan: RunPlan,
-    child: CommandProcess,
+    child: ChildProcess,
     reports: Path,
     result: Path,
     before: Mapping[Path, Mark],
@@ -372,7 +383,7 @@ def _not_started(plan: RunPlan, refused: OSError) -> CommandFailedError:
 def _failure(
     task: CommandTask,
     plan: RunPlan,
-    child: CommandProcess,
+    child: ChildProcess,
     nested: TaskOutput | NestedTaskError | None,
     before: Mapping[Path, Mark],
 ) -> CommandFailedError:

@@ -25,7 +25,7 @@ def test_a_machine_that_is_full_keeps_its_messages(place: Place, monkeypatch: py
     def full(*_: Any, **__: Any) -> None:
         raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
 
-    monkeypatch.setattr("stepout.callbacks.process.worker_process.subprocess.Popen", full)
+    monkeypatch.setattr("stepout.callbacks.process.process_group.subprocess.Popen", full)
     tally = place.worker(SHELL, limit=1).run()
     assert (tally.kept, place.left(), place.strict.calls) == (1, (0, 1), [])
 

@@ -277,7 +277,7 @@ def test_the_first_process_of_a_container_collects_orphans() -> None:
     script = """
     import os, time
     from pathlib import Path
-    from stepout.callbacks.process.worker_process import reap_orphans
+    from stepout.callbacks.process.orphans import reap_orphans
     def zombie(pid):
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     pid = os.posix_spawn("/bin/sh", ["sh", "-c", "exit 0"], os.environ, setpgroup=0)
