@@ -157,7 +157,8 @@ def _asked(event: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _check(output: TaskOutput, event: Mapping[str, Any]) -> None:
-    wrong = [name for name, value in _asked(event).items() if getattr(output.producer, name, None) != value]
+    own = output.producer.to_dict() if output.producer is not None else {}
+    wrong = [name for name, value in _asked(event).items() if own.get(name) != value]
     if wrong:
         problems = [Problem(f"$.producer.{name}", "value", "is not the one that was asked for") for name in wrong]
         raise invalid_document("the task output", problems, "It is another run's, perhaps an earlier one's.")

@@ -92,6 +92,22 @@ def _marked(found: re.Match[str]) -> str:
     return "".join(filter(None, found.groups())) + MARK
 
 
+class Secret:
+    """A string that tools which print local variables and attributes do not print."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def __repr__(self) -> str:
+        return MARK
+
+    def reveal(self) -> str:
+        """Return it, for a request."""
+        return self._value
+
+
 class Redactor:
     """Replaces secrets by ``[redacted]``.
 

@@ -185,12 +185,13 @@ class Watcher:
             return []
         outcomes: list[str] = []
         failures: list[Exception] = []
+        # Two layers: the event's own tokens are known at once, one of the table only when its row was read.
         with redacted_logs(Redactor(task.tokens)):
             task, tokens = self._tokens(task)
         for token, container in tokens.items():
             try:
                 with redacted_logs(Redactor([token])):
-                    outcome = self._one(_Case(task=task, token=token, container=container), remaining)
+                    outcome = self._one(_OwedReport(task=task, token=token, container=container), remaining)
             except Exception as error:  # noqa: BLE001 - raised when the other tokens had their turn
                 failures.append(error)
                 continue
@@ -245,53 +246,56 @@ class Watcher:
             _log.warning("ECS knows the task %s no more (it does for about an hour): no token was found", task.arn)
         return replace(task, overrides=task_from_detail(found[0]).overrides) if found else task
 
-    def _one(self, case: _Case, remaining: Callable[[], float]) -> str:
+    def _one(self, owed: _OwedReport, remaining: Callable[[], float]) -> str:
         try:
-            target = StepFunctionsTarget(case.token, self._states.get(), patience=_PATIENCE)
-            if (named := self._named_queue(case)) is not None:
+            target = StepFunctionsTarget(owed.token, self._states.get(), patience=_PATIENCE)
+            # First, as it costs nothing: where the task's own report would go decides on everything that follows.
+            if (named := self._named_queue(owed)) is not None:
                 self._probe(target)
-                return self._through(named, case, remaining)
-            if case.verdict.haste is not Urgency.AT_ONCE:
+                return self._through(named, owed, remaining)
+            if owed.verdict.haste is not Urgency.AT_ONCE:
+                # The probe before the wait: most events are of tasks that have reported, and cost no waiting then. The
+                # failure after it decides the race: Step Functions takes one outcome, and refuses the later one.
                 self._probe(target)
-                self._wait(case, remaining)
-            target.limit(remaining() - 1)
-            target.failure(case.verdict.error, case.cause)
+                self._wait(owed, remaining)
+            target.limit(remaining() - 1)  # A second for the answer, before Lambda ends the process.
+            target.failure(owed.verdict.error, owed.cause)
         except TaskClosedError:
             return "closed"
         except InvalidTokenError as error:
-            _log.error("task %s: %s", case.task.arn, error)
+            _log.error("task %s: %s", owed.task.arn, error)
             return "unknown token"
-        message = target.redactor.text(case.verdict.message)
-        _log.warning("task %s: %s was reported: %s", case.task.arn, case.verdict.error, message)
+        message = target.redactor.text(owed.verdict.message)
+        _log.warning("task %s: %s was reported: %s", owed.task.arn, owed.verdict.error, message)
         return "failed"
 
-    def _through(self, named: QueuePlace, case: _Case, remaining: Callable[[], float]) -> str:
+    def _through(self, named: QueuePlace, owed: _OwedReport, remaining: Callable[[], float]) -> str:
         """Send the failure the way that a success may have gone."""
-        if not named.fifo and case.end is not None and case.end.exit_code == 0:
+        if not named.fifo and owed.end is not None and owed.end.exit_code == 0:
             return "left to the relay"
-        place = self._listed(named, case)
-        if place.fifo and case.verdict.haste is not Urgency.AT_ONCE:
-            self._wait(case, remaining)  # order begins in the queue: what the network still holds goes first
-        seconds = None if place.fifo else _MOST_DELAY if case.verdict.haste is Urgency.LATE else self._settings.delay
+        place = self._listed(named, owed)
+        if place.fifo and owed.verdict.haste is not Urgency.AT_ONCE:
+            self._wait(owed, remaining)  # order begins in the queue: what the network still holds goes first
+        seconds = None if place.fifo else _MOST_DELAY if owed.verdict.haste is Urgency.LATE else self._settings.delay
         client = self._queues if self._queues is not None else build_client("sqs", **place.options)
-        delayed, run = _Delayed(client, seconds), run_of(case.environment)
-        target = SqsTarget(place.url, case.token, delayed, run=run, patience=_PATIENCE)
-        target.failure(case.verdict.error, case.cause)
+        delayed, run = _Delayed(client, seconds), run_of(owed.environment)
+        target = SqsTarget(place.url, owed.token, delayed, run=run, patience=_PATIENCE)
+        target.failure(owed.verdict.error, owed.cause)
         return "queued"
 
-    def _named_queue(self, case: _Case) -> QueuePlace | None:
+    def _named_queue(self, owed: _OwedReport) -> QueuePlace | None:
         """The relay's queue; the override's own word counts where the watcher was told of none, if it names a queue."""
         if self._settings.queue is not None:
             return queue_place(self._settings.queue)
-        targets = case.environment.get("STEPOUT_TARGETS", "").split()
+        targets = owed.environment.get("STEPOUT_TARGETS", "").split()
         named = next((url for url in targets if url.lower().startswith("sqs:")), None)
         try:
             return None if named is None else queue_place(named)
         except ConfigurationError as error:
-            _log.warning("task %s: %s; nothing can have gone that way", case.task.arn, error)
+            _log.warning("task %s: %s; nothing can have gone that way", owed.task.arn, error)
             return None
 
-    def _listed(self, named: QueuePlace, case: _Case) -> QueuePlace:
+    def _listed(self, named: QueuePlace, owed: _OwedReport) -> QueuePlace:
         """The queue of the watcher's own list that an override means: by account and name, its host is not looked at.
 
         Raises:
@@ -301,7 +305,7 @@ class Watcher:
         same = [place for place in own if _account_and_name(place) == _account_and_name(named)]
         if not same:
             raise ConfigurationError(
-                f"task {case.task.arn}: its overrides name a queue, {named.name}, that is not on the watcher's list, "
+                f"task {owed.task.arn}: its overrides name a queue, {named.name}, that is not on the watcher's list, "
                 "so the failure was sent nowhere: the message would hold the task token. If reports of this task go "
                 "through that queue, add its URL to STEPOUT_WATCH_QUEUES"
             )
@@ -320,15 +324,15 @@ class Watcher:
         except TaskError as error:
             _log.warning("it is not known whether the token is still open: %s", error)
 
-    def _wait(self, case: _Case, remaining: Callable[[], float]) -> None:
-        grace = self._settings.grace * (_LATE if case.verdict.haste is Urgency.LATE else 1)
+    def _wait(self, owed: _OwedReport, remaining: Callable[[], float]) -> None:
+        grace = self._settings.grace * (_LATE if owed.verdict.haste is Urgency.LATE else 1)
         now = self._clock()
-        seconds = min(now, case.task.stopped_at or now) + grace - now
+        seconds = min(now, owed.task.stopped_at or now) + grace - now
         if seconds <= 0:
             return
         if seconds > (left := remaining() - _RESERVE):
             raise TaskError(
-                f"task {case.task.arn}: {seconds:.0f} s of grace are left, and {max(left, 0):.0f} s of the function's "
+                f"task {owed.task.arn}: {seconds:.0f} s of grace are left, and {max(left, 0):.0f} s of the function's "
                 "time: it must be tried again later, as Lambda does with asynchronous events. Give the function a "
                 f"timeout of more than {self._settings.grace * _LATE + _RESERVE:.0f} s (or a shorter "
                 "STEPOUT_WATCH_GRACE_SECONDS)"
@@ -352,7 +356,7 @@ class _Delayed:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Case:
+class _OwedReport:
     """One token of a task that stopped, and the container that was to report."""
 
     task: StoppedTask

@@ -134,6 +134,7 @@ def _relay_all(
     if not groups:
         return []
     client = client or _client()
+    # Each worker has so many groups one after the other: one that is throttled may not use up the others' time.
     share = seconds / -(-len(groups) // _WORKERS)
     end = clock() + seconds
 

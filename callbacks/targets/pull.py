@@ -150,6 +150,7 @@ class PullTarget:
                 if status_of(error) == _TAKEN:
                     self._settle(body, ours_perhaps=lost)
                     return
+                # S3 may have stored what it answered with 500 or 503: then the object that is there can be ours.
                 lost = lost or answer_to(error) in {Answer.LOST, Answer.UNAVAILABLE}
                 raise
 

@@ -16,7 +16,7 @@ from stepout.callbacks.delivery.answers import answer_to
 from stepout.callbacks.delivery.clients import build_client
 from stepout.callbacks.delivery.decisions import Answer
 from stepout.callbacks.delivery.failure import MAX_CAUSE, MAX_ERROR, at_most
-from stepout.callbacks.delivery.redaction import Redactor
+from stepout.callbacks.delivery.redaction import Redactor, Secret
 from stepout.callbacks.delivery.retry_loop import RetryLoop
 from stepout.callbacks.targets.registry import nothing_more
 from stepout.schemas.errors import ConfigurationError, InvalidTokenError, OutputTooLargeError
@@ -51,6 +51,19 @@ def check_token(token: str) -> str:
     if not bare.isprintable() or " " in bare:
         raise InvalidTokenError("the task token holds white space or control characters: it was damaged on its way")
     return bare
+
+
+def fitting_output(document: Mapping[str, Any]) -> str:
+    """Return the output document as the JSON text that Step Functions takes.
+
+    Raises:
+        OutputTooLargeError: It has more than 262,144 bytes.
+    """
+    output = dump_json(document)
+    if len(output) > MAX_OUTPUT:
+        sizes = f"{len(output):,} bytes; Step Functions takes at most {MAX_OUTPUT:,}"
+        raise OutputTooLargeError(f"the output document has {sizes}. Nothing was sent")
+    return output.decode()
 
 
 def target_from_url(url: str, context: TargetContext) -> StepFunctionsTarget:
@@ -92,7 +105,7 @@ class StepFunctionsTarget:
         sleep: Callable[[float], None] = time.sleep,
         jitter: Callable[[], float] = random.random,
     ) -> None:
-        self._token = _Secret(check_token(token))
+        self._token = Secret(check_token(token))
         self._redactor = Redactor([self._token.reveal()])
         self._client: PerProcess[SFNClient] = PerProcess(
             lambda: build_client("stepfunctions", environ=environ), client, name="Step Functions client"
@@ -130,11 +143,7 @@ class StepFunctionsTarget:
             InvalidTokenError: Step Functions does not know the token.
             TaskError: It could not be delivered.
         """
-        output = dump_json(document)
-        if len(output) > MAX_OUTPUT:
-            sizes = f"{len(output):,} bytes; Step Functions takes at most {MAX_OUTPUT:,}"
-            raise OutputTooLargeError(f"the output document has {sizes}. Nothing was sent")
-        self._report("SendTaskSuccess", {"output": output.decode()})
+        self._report("SendTaskSuccess", {"output": fitting_output(document)})
 
     def failure(self, error: str, cause: str) -> None:
         """Report a failure; under a KMS key that may not be used, once more without error and cause.
@@ -165,11 +174,14 @@ class StepFunctionsTarget:
         return self._client.get()
 
     def _report(self, action: str, parameters: dict[str, str], *, tries: int | None = None) -> None:
+        # Step Functions encrypts error and cause with the state machine's key, so without the right to use that key a
+        # failure goes only without them. An output cannot be left out.
         bare = partial(self._send, action, {}) if action == "SendTaskFailure" else None
         self._delivery.run(action, partial(self._send, action, parameters), bare=bare, tries=tries)
 
     def _send(self, action: str, parameters: dict[str, str]) -> None:
         client = self.connect()
+        # A new listener for each try: what an earlier try lost is the loop's to remember.
         with _LostInside(client, action):
             _CALLS[action](client, taskToken=self._token.reveal(), **parameters)
 
@@ -214,18 +226,3 @@ class _LostInside:
         # One client serves several threads: only this thread's call is ours.
         if caught_exception is not None and threading.get_ident() == self._thread:
             self._lost = self._lost or answer_to(caught_exception) is Answer.LOST
-
-
-class _Secret:
-    """A string that tools which print local variables do not print."""
-
-    __slots__ = ("_value",)
-
-    def __init__(self, value: str) -> None:
-        self._value = value
-
-    def __repr__(self) -> str:
-        return "[redacted]"
-
-    def reveal(self) -> str:
-        return self._value

@@ -19,11 +19,11 @@ from urllib.parse import urlsplit
 from stepout.callbacks.delivery.answers import error_code, name_of
 from stepout.callbacks.delivery.clients import build_client
 from stepout.callbacks.delivery.failure import MAX_CAUSE, MAX_ERROR, at_most
-from stepout.callbacks.delivery.redaction import Redactor
+from stepout.callbacks.delivery.redaction import Redactor, Secret
 from stepout.callbacks.delivery.retry_loop import RetryLoop
 from stepout.callbacks.targets.messages import Kind, Report, group_of
-from stepout.callbacks.targets.sfn import MAX_OUTPUT, check_token
-from stepout.schemas import RunIdentity, dump_json
+from stepout.callbacks.targets.sfn import check_token, fitting_output
+from stepout.schemas import RunIdentity
 from stepout.schemas.errors import ConfigurationError, OutputTooLargeError
 from stepout.schemas.runtime.process import PerProcess
 
@@ -111,15 +111,13 @@ def target_from_url(url: str, context: TargetContext) -> SqsTarget:
     Raises:
         ConfigurationError: The URL names no queue, there is no task token, or no client could be built.
     """
-    place = queue_place(url)
     if context.token is None:
         raise ConfigurationError(
             "STEPOUT_TARGETS names an SQS relay, but there is no task token to relay for: set STEPOUT_TASK_TOKEN"
         )
-    check_token(context.token)
-    client = PerProcess(lambda: build_client("sqs", environ=context.environ, **place.options), name="SQS client")
-    client.get()
-    return SqsTarget(url, context.token, client, run=context.run)
+    target = SqsTarget(url, context.token, run=context.run, environ=context.environ)
+    target.connect()
+    return target
 
 
 class SqsTarget:
@@ -130,8 +128,9 @@ class SqsTarget:
     Args:
         queue_url: The queue's URL; see ``queue_place``.
         token: The task token; kept out of ``repr``, logs and messages.
-        client: A boto3 SQS client, used as it is; one is built when it is needed. Or a ``PerProcess`` of one.
+        client: A boto3 SQS client, used as it is; one is built when it is needed.
         run: Which run of which state reports; for people who look at the queue.
+        environ: As for ``build_client``.
         patience: Seconds for which a report is tried again while the service throttles, fails or cannot be reached.
         clock: Seconds, monotonic.
         sleep: Waits so many seconds.
@@ -149,17 +148,19 @@ class SqsTarget:
         client: Any = None,
         *,
         run: RunIdentity | None = None,
+        environ: Mapping[str, str] | None = None,
         patience: float = 180.0,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self._place = queue_place(queue_url)
-        self._redactor = Redactor([check_token(token)])
-        # In a closure: tools that print local variables and attributes do not print it.
-        self._report_of = _maker(check_token(token), run or RunIdentity())
-        made = PerProcess(lambda: build_client("sqs", **self._place.options), client, name="SQS client")
-        self._client = client if isinstance(client, PerProcess) else made
+        self._token = Secret(check_token(token))
+        self._redactor = Redactor([self._token.reveal()])
+        self._run = run or RunIdentity()
+        self._client = PerProcess(
+            lambda: build_client("sqs", environ=environ, **self._place.options), client, name="SQS client"
+        )
         self._delivery = RetryLoop(
             _REMEDY, redactor=self._redactor, patience=patience, clock=clock, sleep=sleep, jitter=jitter
         )
@@ -183,9 +184,7 @@ class SqsTarget:
             OutputTooLargeError: It has more than the 262,144 bytes that Step Functions takes, or than the queue does.
             TaskError: It could not be delivered.
         """
-        if (size := len(dump_json(document))) > MAX_OUTPUT:
-            sizes = f"{size:,} bytes; Step Functions takes at most {MAX_OUTPUT:,}"
-            raise OutputTooLargeError(f"the output document has {sizes}. Nothing was sent")
+        fitting_output(document)  # The relay could only refuse what is larger.
         self._send("success", output=document)
 
     def failure(self, error: str, cause: str) -> None:
@@ -214,7 +213,7 @@ class SqsTarget:
         return self._client.get()
 
     def _send(self, kind: Kind, *, tries: int | None = None, **members: Any) -> None:
-        report: Report = self._report_of(kind, **members)
+        report = Report(id=uuid.uuid4().hex, kind=kind, token=self._token.reveal(), run=self._run, **members)
         parameters = {"QueueUrl": self._place.url, "MessageBody": report.to_json()}
         if self._place.fifo:
             # The id is the report's: SQS drops a second copy, sent after an answer was lost, for five minutes.
@@ -237,13 +236,6 @@ def _send(client: Any, parameters: Mapping[str, str]) -> None:
         sent = hashlib.md5(parameters["MessageBody"].encode(), usedforsecurity=False).hexdigest()
         if said is not None and said != sent:
             raise ConnectionError("the answer is another request's: it repeats another MD5 than was sent")
-
-
-def _maker(token: str, run: RunIdentity) -> Callable[..., Report]:
-    def report(kind: Kind, **members: Any) -> Report:
-        return Report(id=uuid.uuid4().hex, kind=kind, token=token, run=run, **members)
-
-    return report
 
 
 def _plain(url: str) -> str:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from stepout.callbacks.delivery.answers import condition_failed
 from stepout.callbacks.delivery.clients import build_client
-from stepout.callbacks.delivery.redaction import Redactor
+from stepout.callbacks.delivery.redaction import Redactor, Secret
 from stepout.callbacks.delivery.retry_loop import RetryLoop
 from stepout.schemas.errors import TaskError
 from stepout.schemas.runtime.process import PerProcess
@@ -162,7 +162,7 @@ class TokenKeeper:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._table = table
-        self._token = token
+        self._token = Secret(token)
         self._find_task, self._find_container = find_task, find_container
         self._clock = clock
         self._task: str | None = None
@@ -174,12 +174,12 @@ class TokenKeeper:
     @property
     def redactor(self) -> Redactor:
         """Knows the token."""
-        return Redactor([self._token])
+        return Redactor([self._token.reveal()])
 
     def heartbeat(self) -> None:
         """Write the row, with the first beat and then once a day."""
         if self._noted is None or self._clock() - self._noted > _DAY:
-            self._table.record(self._arn(), self._token, self._find_container())
+            self._table.record(self._arn(), self._token.reveal(), self._find_container())
             self._noted = self._clock()
 
     def success(self, _document: Mapping[str, Any]) -> None:

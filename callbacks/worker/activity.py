@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 from stepout.callbacks.delivery.answers import error_code, name_of
 from stepout.callbacks.delivery.clients import build_client
 from stepout.callbacks.worker.job import read_job
-from stepout.callbacks.worker.protocols import Taken, WorkerOptions
+from stepout.callbacks.worker.protocols import TakenTask, WorkerOptions
 from stepout.callbacks.worker.worker import Worker
 from stepout.schemas.errors import ConfigurationError, InvalidDocumentError, InvalidTokenError
 from stepout.schemas.runtime.process import PerProcess
@@ -63,7 +63,7 @@ class ActivitySource:
         """
         self._client.get()
 
-    def take(self, most: int, patience: float) -> Sequence[Taken]:  # noqa: ARG002 - one at a time, when the service answers
+    def take(self, most: int, patience: float) -> Sequence[TakenTask]:  # noqa: ARG002 - one at a time, when the service answers
         """Wait for a task, for 60 seconds at most.
 
         Raises:
@@ -80,25 +80,25 @@ class ActivitySource:
             return []
         name = hashlib.sha256(token.encode()).hexdigest()[:8]
         try:
-            return [Taken(job=read_job(answer.get("input") or "null", token), name=name)]
+            return [TakenTask(job=read_job(answer.get("input") or "null", token), name=name)]
         except (InvalidDocumentError, InvalidTokenError) as error:
             _log.error("task %s cannot be read, and times out: %s", name, error)
             return []
 
-    def keep(self, taken: Taken) -> float:
+    def keep(self, taken: TakenTask) -> float:
         """Do nothing: the task's own heartbeats are all that an activity wants."""
         return taken.every
 
-    def absorb(self, running: Taken, again: Taken) -> None:
+    def absorb(self, running: TakenTask, again: TakenTask) -> None:
         """Do nothing: it is one task."""
 
-    def finish(self, taken: Taken) -> None:
+    def finish(self, taken: TakenTask) -> None:
         """Do nothing: the report was the end of it."""
 
-    def give_back(self, taken: Taken) -> None:
+    def give_back(self, taken: TakenTask) -> None:
         """Do nothing: that cannot be done."""
 
-    def refuse(self, taken: Taken) -> None:
+    def refuse(self, taken: TakenTask) -> None:
         """Do nothing: it times out."""
 
 

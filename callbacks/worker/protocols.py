@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(kw_only=True)
-class Taken:
+class TakenTask:
     """A task that was taken from a source.
 
     Attributes:
@@ -46,7 +46,7 @@ class TaskSource(Protocol):
         """Look at the source once, before anything is taken; raise ``ConfigurationError`` if it cannot work."""
         ...
 
-    def take(self, most: int, patience: float) -> Sequence[Taken]:
+    def take(self, most: int, patience: float) -> Sequence[TakenTask]:
         """Wait for tasks, at most so many and so many seconds; what is no task is dealt with here.
 
         Raises:
@@ -55,23 +55,23 @@ class TaskSource(Protocol):
         """
         ...
 
-    def keep(self, taken: Taken) -> float:
+    def keep(self, taken: TakenTask) -> float:
         """Say that it is still being done; return the seconds until the next time."""
         ...
 
-    def absorb(self, running: Taken, again: Taken) -> None:
+    def absorb(self, running: TakenTask, again: TakenTask) -> None:
         """The same task was delivered once more while it runs: it is to be finished as well."""
         ...
 
-    def finish(self, taken: Taken) -> None:
+    def finish(self, taken: TakenTask) -> None:
         """It is settled: never deliver it again."""
         ...
 
-    def give_back(self, taken: Taken) -> None:
+    def give_back(self, taken: TakenTask) -> None:
         """Let another worker have it at once."""
         ...
 
-    def refuse(self, taken: Taken) -> None:
+    def refuse(self, taken: TakenTask) -> None:
         """It can never be settled: leave it to the operators."""
         ...
 

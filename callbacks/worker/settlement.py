@@ -50,7 +50,7 @@ _HAS_NOT_REPORTED = frozenset({_UNDELIVERED, 126, 127, 134, 135, 136, 137, 139})
 """The exit codes of a process that surely reported nothing: see above; not started; killed, as a shell passes it on."""
 
 
-class Step(Enum):
+class NextStep(Enum):
     """What the worker does about a process that has ended."""
 
     TRUST = "it has reported"
@@ -70,7 +70,7 @@ class TaskEnd(Enum):
     POISON = "not settled: its token is not valid"
 
 
-def after(code: int, *, stopping: bool, relayed: bool) -> Step:
+def after(code: int, *, stopping: bool, relayed: bool) -> NextStep:
     """Decide what follows from a process's exit code. Pure.
 
     Args:
@@ -79,16 +79,20 @@ def after(code: int, *, stopping: bool, relayed: bool) -> Step:
         relayed: Whether tasks report through a relay, so that Step Functions need not know of a report yet.
 
     Example:
-        >>> after(-9, stopping=False, relayed=False), after(-9, stopping=True, relayed=True)
-        (<Step.REPORT: 'report a failure, which is refused if it has reported'>, <Step.RETURN: 'give the task back'>)
+        >>> after(-9, stopping=False, relayed=False)
+        <NextStep.REPORT: 'report a failure, which is refused if it has reported'>
+        >>> after(-9, stopping=True, relayed=True)
+        <NextStep.RETURN: 'give the task back'>
     """
+    # Through a relay, a closed token would say nothing yet: the report may still be in its queue. So the code decides.
     if relayed:
         if code >= 0 and code not in _HAS_NOT_REPORTED:
-            return Step.TRUST
-        return Step.RETURN if stopping else Step.REPORT
+            return NextStep.TRUST
+        return NextStep.RETURN if stopping else NextStep.REPORT
+    # Whatever its code: a task that was killed with its worker may have reported just before.
     if stopping:
-        return Step.ASK_OR_RETURN
-    return Step.ASK if code in (_DONE, _CLOSED) else Step.REPORT
+        return NextStep.ASK_OR_RETURN
+    return NextStep.ASK if code in (_DONE, _CLOSED) else NextStep.REPORT
 
 
 def relayed(environ: Mapping[str, str]) -> bool:
@@ -122,21 +126,21 @@ class Settler:
             returnable: Whether another worker can have it, if it has not reported.
         """
         step = after(code, stopping=stopping, relayed=self.relayed)
-        if step is Step.TRUST:
+        if step is NextStep.TRUST:
             return TaskEnd.REPORTED
-        if step in (Step.ASK, Step.ASK_OR_RETURN):
+        if step in (NextStep.ASK, NextStep.ASK_OR_RETURN):
             known = self._has_reported(job)
-            if known is True or (known is None and step is Step.ASK):
+            if known is True or (known is None and step is NextStep.ASK):
                 return TaskEnd.REPORTED
-        if step in (Step.ASK_OR_RETURN, Step.RETURN):
+        if step in (NextStep.ASK_OR_RETURN, NextStep.RETURN):
             return TaskEnd.RETURNED if returnable else self.interrupted(job)
         error, message, members = _verdict(code)
         return self._fail(job, error, message, **members)
 
-    def not_started(self, job: Job, error: Exception) -> TaskEnd:
+    def not_started(self, job: Job, error: OSError) -> TaskEnd:
         """Settle a task whose process could not be started."""
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
-        if getattr(error, "errno", None) == errno.E2BIG:
+        reason = error.strerror or type(error).__name__
+        if error.errno == errno.E2BIG:
             reason += ". Its variables and the worker's own are too large together: pass a pointer as its input"
         return self._fail(job, NOT_STARTED, f"the worker could not start the command of this task: {reason}")
 

@@ -22,7 +22,7 @@ from stepout.callbacks.delivery.retry_loop import RetryLoop
 from stepout.callbacks.lifecycle.heartbeat import interval_of
 from stepout.callbacks.targets.sqs import queue_place
 from stepout.callbacks.worker.job import read_job
-from stepout.callbacks.worker.protocols import Taken, WorkerOptions
+from stepout.callbacks.worker.protocols import TakenTask, WorkerOptions
 from stepout.callbacks.worker.worker import Worker
 from stepout.schemas.errors import ConfigurationError, InvalidDocumentError, InvalidTokenError
 from stepout.schemas.runtime.process import PerProcess
@@ -160,24 +160,25 @@ class SqsSource:
         if not self._redrives:
             _log.warning("%r has no RedrivePolicy: messages that no worker can read come back until they expire", self)
 
-    def take(self, most: int, patience: float) -> Sequence[Taken]:
+    def take(self, most: int, patience: float) -> Sequence[TakenTask]:
         """Receive messages; what is no task is left to the queue's redrive policy."""
         answer = self._client.get().receive_message(
             **self._queue,
             MaxNumberOfMessages=min(most, _MOST_MESSAGES),
+            # A long poll asks all of the queue's servers; 0 seconds would ask a sample, and miss messages.
             WaitTimeSeconds=min(self._poll, math.ceil(min(patience, self._poll))),
             VisibilityTimeout=self._visibility,
         )
         found = (self._read(message) for message in answer.get("Messages") or ())
         return [taken for taken in found if taken is not None]
 
-    def _read(self, message: Mapping[str, Any]) -> Taken | None:
+    def _read(self, message: Mapping[str, Any]) -> TakenTask | None:
         """Return a message's task; whatever is wrong with it, the tasks beside it are begun."""
         identity, handle = shown(message.get("MessageId", "?")), shown(message.get("ReceiptHandle"), None)
         leases = _Leases(identity, _Lease(handle, self._clock()))
         try:
             job = read_job(message.get("Body", ""))
-            return Taken(job=job, name=identity[:8], every=self._interval(job), ticket=leases)
+            return TakenTask(job=job, name=identity[:8], every=self._interval(job), ticket=leases)
         except (InvalidDocumentError, InvalidTokenError) as error:
             _log.error("message %s cannot be a task and is not deleted: %s", identity, error)
         except Exception:  # noqa: BLE001 - a fault of ours, which the message brings out wherever it is read
@@ -185,28 +186,31 @@ class SqsSource:
         self._leave(leases)
         return None
 
-    def keep(self, taken: Taken) -> float:
+    def keep(self, taken: TakenTask) -> float:
         """Extend the visibility of its messages, up to 12 hours after each was received."""
         healthy = [self._extend(lease, taken.name) for lease in taken.ticket.all()]
         return taken.every if all(healthy) else max(1.0, taken.every / 4)
 
-    def absorb(self, running: Taken, again: Taken) -> None:
+    def absorb(self, running: TakenTask, again: TakenTask) -> None:
         """Take over the newer receipt, and with it another 12 hours."""
+        # The older receipt is of no use any more: a message is deleted, and kept invisible, by its latest one.
         running.ticket.absorb(again.ticket)
 
-    def finish(self, taken: Taken) -> None:
+    def finish(self, taken: TakenTask) -> None:
         """Delete its messages."""
+        # All of them: a sender's retry, or a redelivery after 12 hours, is the same task under another receipt. Only
+        # once it is settled: a message that was deleted before would be lost with this process.
         for lease in taken.ticket.all():
             try:
                 self._delivery.run("DeleteMessage", partial(self._delete, lease.handle), final=_lapsed)
             except Exception as error:  # noqa: BLE001 - it comes back; its task is closed by then
                 _log.warning("task %s: its message was not deleted and comes back: %s", taken.name, name_of(error))
 
-    def give_back(self, taken: Taken) -> None:
+    def give_back(self, taken: TakenTask) -> None:
         """Make its messages visible."""
         self._make_visible(taken.ticket)
 
-    def refuse(self, taken: Taken) -> None:
+    def refuse(self, taken: TakenTask) -> None:
         """Leave its messages to the redrive policy."""
         self._leave(taken.ticket)
 
@@ -225,6 +229,7 @@ class SqsSource:
     def _extend(self, lease: _Lease, name: str) -> bool:
         if lease.over:
             return True
+        # SQS refuses an extension that would go beyond 12 hours, instead of cutting it short.
         seconds = extension(self._clock() - lease.since, self._visibility)
         if seconds == 0:
             lease.over = True
@@ -233,6 +238,8 @@ class SqsSource:
         try:
             self._make_invisible_for(seconds, lease)
         except Exception as error:  # noqa: BLE001 - the task goes on; a second delivery is harmless
+            # A receipt that has lapsed stays so: the message is visible, or another worker has it. Else it is tried
+            # again at a quarter of the pause, as the visibility timeout goes on.
             lease.over = _lapsed(error)
             _log.warning("task %s: its message could not be kept from other workers: %s", name, name_of(error))
             return lease.over

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from mypy_boto3_stepfunctions import SFNClient
 
     from stepout.callbacks.worker.job import Job
-    from stepout.callbacks.worker.protocols import Taken, TaskSource, WorkerOptions
+    from stepout.callbacks.worker.protocols import TakenTask, TaskSource, WorkerOptions
 
 _log = logger("stepout.callbacks.worker")
 
@@ -70,7 +70,7 @@ _printing = threading.Lock()
 
 @dataclass
 class _Running:
-    taken: Taken
+    taken: TakenTask
     child: ChildProcess | None = None
     asked: bool = False
     """Whether its process was asked to stop."""
@@ -205,6 +205,7 @@ class Worker:
                     running.child.kill()
             if not self._running and hurried:
                 return False
+        # A twentieth is left for the interpreter's own end, before whoever stops us sends SIGKILL.
         return seconds < (_HASTE if hurried else self._stop_timeout * 0.95)
 
     def _pids(self) -> frozenset[int]:
@@ -274,13 +275,13 @@ class Worker:
             return float("inf")
         return max(self._idle_exit - (self._clock() - self._busy), 0.0)
 
-    def _idle(self, found: Sequence[Taken]) -> bool:
+    def _idle(self, found: Sequence[TakenTask]) -> bool:
         now = self._clock()
         if found or self._running:
             self._busy = now
         return self._idle_exit is not None and now - self._busy >= self._idle_exit
 
-    def _begin_apart(self, taken: Taken) -> None:
+    def _begin_apart(self, taken: TakenTask) -> None:
         """Begin a task; a fault in one keeps neither the others nor the worker from going on."""
         try:
             self._begin(taken)
@@ -288,7 +289,9 @@ class Worker:
             _log.exception("task %s could not be begun; its message comes back", taken.name)
             self._count(taken, TaskEnd.KEPT)
 
-    def _begin(self, taken: Taken) -> None:
+    def _begin(self, taken: TakenTask) -> None:
+        # Looked up and entered in one step: of two deliveries of a task, one may not start beside the other. A task
+        # that arrives after the stop was under way in the last poll, and is not begun.
         with self._changed:
             running = self._running.get(taken.job.token)
             begun = None
@@ -312,7 +315,7 @@ class Worker:
         except RuntimeError as error:
             self._count(running.taken, self._not_started(running.taken.job, BlockingIOError(errno.EAGAIN, str(error))))
 
-    def _count(self, taken: Taken, fate: TaskEnd) -> None:
+    def _count(self, taken: TakenTask, fate: TaskEnd) -> None:
         with self._changed:
             self._running.pop(taken.job.token, None)
             self._counts[fate] += 1
@@ -359,6 +362,7 @@ class Worker:
         out, err = (self._labelled_lines(running.taken, stream) for stream in (sys.stdout, sys.stderr))
         environ = job.environment(self._environ, stop_timeout=child_grace(self._stop_timeout))
         child = ChildProcess(self._command, environ, stdout=out, stderr=err, folder=folder, drain=_DRAIN)
+        # Under the lock until the process is known here: the main thread of a PID 1 reaps whatever it does not know.
         with self._starting:
             child.start()
             child.launched.wait()
@@ -366,7 +370,7 @@ class Worker:
                 running.child = child
         return child
 
-    def _labelled_lines(self, taken: Taken, stream: TextIO) -> LineSplitter | None:
+    def _labelled_lines(self, taken: TakenTask, stream: TextIO) -> LineSplitter | None:
         """Takes what a task prints, and begins each line with its name; ``None`` leaves the output untouched."""
         if not self._labelled:
             return None
@@ -379,8 +383,8 @@ class Worker:
 
         return LineSplitter(write)
 
-    def _not_started(self, job: Job, error: Exception) -> TaskEnd:
-        if getattr(error, "errno", None) not in _FULL:
+    def _not_started(self, job: Job, error: OSError) -> TaskEnd:
+        if error.errno not in _FULL:
             return self._settler.not_started(job, error)
         _log.error("this machine cannot start another process; nothing is taken for %.0f s: %s", _REST, error)
         self._rests_until = self._clock() + _REST
@@ -394,7 +398,7 @@ class Worker:
         with tempfile.TemporaryDirectory(prefix="stepout-task-", ignore_cleanup_errors=True) as folder:
             yield folder
 
-    def _close(self, taken: Taken, fate: TaskEnd) -> None:
+    def _close(self, taken: TakenTask, fate: TaskEnd) -> None:
         _log.info("task %s is %s", taken.name, fate.value)
         if fate in (TaskEnd.REPORTED, TaskEnd.FAILED_HERE):
             self._source.finish(taken)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+import boto3
 import pytest
 from support.answering import Said, answering
 from support.ministack import unique
@@ -149,6 +150,23 @@ def test_an_entry_that_was_not_taken_is_no_success(
         target.limit(0.01)
         with pytest.raises(TaskError, match="too many requests"):
             target.success(DOCUMENT)
+
+
+def test_all_tries_of_a_notification_have_one_id(timing: dict[str, Any]) -> None:
+    """An answer may be lost: a first-in-first-out topic drops what a further try publishes again."""
+    client = boto3.client("sns", region_name="eu-west-1", aws_access_key_id="a", aws_secret_access_key="b")
+    tried: list[str] = []
+
+    def refuse(model: Any, params: dict[str, Any], **_: Any) -> None:
+        tried.append(params["body"]["MessageDeduplicationId"])
+        raise ConnectionError(f"no answer to {model.name}")
+
+    client.meta.events.register("before-call.sns.Publish", refuse)
+    target = SnsTarget(f"{TOPIC}.fifo", client, delivery=RetryLoop("", **timing))
+    with pytest.raises(TaskError, match="no answer came back"):
+        target.success(DOCUMENT)
+    assert len(tried) > 1
+    assert len(set(tried)) == 1
 
 
 def test_a_notification_never_fails_the_task(topic: Topic, caplog: pytest.LogCaptureFixture) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from stepout.callbacks.environment import parse_input
 from stepout.callbacks.worker.job import JOB_VARIABLES, Job, read_job
-from stepout.callbacks.worker.settlement import Step, after
+from stepout.callbacks.worker.settlement import NextStep, after
 from stepout.callbacks.worker.sqs import CEILING, extension
 from stepout.schemas.errors import InvalidDocumentError, InvalidTokenError
 
@@ -208,12 +208,12 @@ def test_no_extension_goes_beyond_twelve_hours(held: float, visibility: int) -> 
 def test_what_follows_from_an_exit_code() -> None:
     """Said to be reported: asked, or trusted where a relay may hold it; else a failure, but not while stopping."""
     for code in (0, 4):
-        assert after(code, stopping=False, relayed=False) is Step.ASK
+        assert after(code, stopping=False, relayed=False) is NextStep.ASK
     for code in (1, 2, 3, 7, 143, -9):
-        assert after(code, stopping=False, relayed=False) is Step.REPORT
+        assert after(code, stopping=False, relayed=False) is NextStep.REPORT
     for code in (0, 1, 143, -9):
-        assert after(code, stopping=True, relayed=False) is Step.ASK_OR_RETURN
+        assert after(code, stopping=True, relayed=False) is NextStep.ASK_OR_RETURN
     for code in (0, 1, 4, 7, 130, 143):
-        assert {after(code, stopping=stopping, relayed=True) for stopping in (True, False)} == {Step.TRUST}
-    assert {after(code, stopping=False, relayed=True) for code in (3, 137, -9)} == {Step.REPORT}
-    assert after(-15, stopping=True, relayed=True) is Step.RETURN
+        assert {after(code, stopping=stopping, relayed=True) for stopping in (True, False)} == {NextStep.TRUST}
+    assert {after(code, stopping=False, relayed=True) for code in (3, 137, -9)} == {NextStep.REPORT}
+    assert after(-15, stopping=True, relayed=True) is NextStep.RETURN

@@ -254,9 +254,10 @@ def test_permissions_that_are_missing(place: Place, tmp_path: Path, caplog: pyte
     place.worker(SHELL, limit=1).run()  # its task is closed by now
     assert place.left() == (0, 0)
     assert len(place.strict.accepted(token)) == 1
-    denied(client, "ReceiveMessage")
-    with pytest.raises(ConfigurationError, match="sqs:ReceiveMessage"):
-        place.worker(SHELL, client=client).run()
+    for reader in (client, place.aws.client("sqs")):  # Of the second, the queue's attributes may be read.
+        denied(reader, "ReceiveMessage")
+        with pytest.raises(ConfigurationError, match="sqs:ReceiveMessage"):
+            place.worker(SHELL, client=reader).run()
 
 
 def test_what_arrives_after_the_stop_is_given_back(place: Place, tmp_path: Path) -> None:
