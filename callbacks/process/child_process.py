@@ -231,7 +231,10 @@ class ChildProcess:
         self.returncode = process.wait()
         self.exited.set()
         # What it left behind would change outputs while they are sent, take the next task's memory, outlive the task.
-        if end_group(process, grace=_REST_SECONDS if self._foreground else 0.0) and self._foreground:
+        # A group that is empty is seen at once; whether a session is, only by looking at every process.
+        if not self._foreground:
+            end_group(process, grace=0.0)
+        elif signal_group(process.pid, 0) and end_group(process, grace=_REST_SECONDS):
             _log.warning("the command left processes behind: they were ended")
         with self._lock:
             self._gone = True
