@@ -5,15 +5,26 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from stepout.schemas.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from stepout.callbacks.task import Task
+    from contextlib import AbstractContextManager
 
 
-def as_task(function: Callable[..., Any], open_task: Callable[[], Task], *, passes_task: bool) -> Callable[..., Any]:
+class TakesResult(Protocol):
+    """What a task is to a function that is one."""
+
+    @property
+    def result(self) -> dict[str, Any]:
+        """Takes what the function returns."""
+        ...
+
+
+def as_task(
+    function: Callable[..., Any], open_task: Callable[[], AbstractContextManager[TakesResult]], *, passes_task: bool
+) -> Callable[..., Any]:
     """Make each call of a function the block of a task; a mapping that it returns is merged into the task's result.
 
     Args:
@@ -30,10 +41,10 @@ def as_task(function: Callable[..., Any], open_task: Callable[[], Task], *, pass
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
         raise _comes_later(function)
 
-    def given(task: Task, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    def given(task: TakesResult, args: tuple[Any, ...]) -> tuple[Any, ...]:
         return (task, *args) if passes_task else args
 
-    def done(task: Task, value: Any) -> Any:
+    def done(task: TakesResult, value: Any) -> Any:
         if inspect.isawaitable(value) or inspect.isgenerator(value) or inspect.isasyncgen(value):
             raise _comes_later(function)
         if isinstance(value, Mapping):

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from stepout.schemas import Pointer, RunIdentity
 
@@ -22,8 +22,7 @@ class Target(Protocol):
     ``InvalidDocumentError`` or ``OutputTooLargeError`` when the document was refused and the task is still open: a
     failure is reported then.
 
-    Two members are optional: ``limit(seconds)``, called from another thread when a signal arrived, makes every report
-    give up so many seconds from then; ``redactor``, a ``Redactor`` that knows the target's secrets.
+    What only some targets can do is a protocol of its own: ``BoundedTarget``, ``TokenBearer``.
     """
 
     def success(self, document: Mapping[str, Any]) -> None:
@@ -39,10 +38,29 @@ class Target(Protocol):
         ...
 
 
+@runtime_checkable
+class BoundedTarget(Protocol):
+    """A target whose retries can be cut short."""
+
+    def limit(self, seconds: float) -> None:
+        """Make every report, also one under way, give up so many seconds from now; from another thread."""
+        ...
+
+
+@runtime_checkable
+class TokenBearer(Protocol):
+    """A target that holds a secret."""
+
+    @property
+    def redactor(self) -> object:
+        """A ``Redactor`` that knows the target's secrets."""
+        ...
+
+
 class Artifacts(Protocol):
     """What a task asks of the artifact manager it was given.
 
-    One member is optional: ``unfinished``, the names of the artifacts that are being written just now.
+    What only some can do is a protocol of its own: ``KeptToProcess``, ``TracksUnfinished``, ``ClosableArtifacts``.
     """
 
     @property
@@ -70,4 +88,23 @@ class KeptToProcess(Protocol):
 
     def keep_to_this_process(self) -> None:
         """Refuse to write in every process that is forked off this one."""
+        ...
+
+
+@runtime_checkable
+class TracksUnfinished(Protocol):
+    """Artifacts that know what is not committed yet."""
+
+    @property
+    def unfinished(self) -> Sequence[str]:
+        """The names of the artifacts that are being written just now."""
+        ...
+
+
+@runtime_checkable
+class ClosableArtifacts(Protocol):
+    """Artifacts that can end: what is written after the report would be in no document."""
+
+    def close(self) -> None:
+        """Refuse new artifacts; raises a ``StoreError`` if one is still being written."""
         ...

@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypedDict, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, Unpack
 
 from stepout.callbacks.decorator import as_task
 from stepout.callbacks.delivery.logs import redacted_logs
-from stepout.callbacks.delivery.redaction import Redactor
-from stepout.callbacks.environment import parse_input, read_settings, take_token
 from stepout.callbacks.lifecycle.completion import Completion, Flag
-from stepout.callbacks.lifecycle.document import DocumentRules
-from stepout.callbacks.lifecycle.heartbeat import Heartbeat, interval_of
+from stepout.callbacks.lifecycle.heartbeat import Heartbeat
 from stepout.callbacks.lifecycle.held_signals import HeldSignals, held_signals
 from stepout.callbacks.lifecycle.result import TaskResult
-from stepout.callbacks.lifecycle.signals import STOPS, Reactions, SignalGuard, grace_of
-from stepout.callbacks.lifecycle.startup_failure import report_stillborn
-from stepout.callbacks.protocols import KeptToProcess
-from stepout.callbacks.targets.fan_out import FanOut
-from stepout.schemas.errors import ConfigurationError, InvalidDocumentError, TaskError
-from stepout.schemas.runtime.environment import warn_of_unknown
+from stepout.callbacks.lifecycle.session import TaskSession
+from stepout.callbacks.lifecycle.signals import STOPS, SignalGuard, grace_of
+from stepout.callbacks.lifecycle.startup import make_session, session_from_env
+from stepout.callbacks.protocols import ClosableArtifacts, KeptToProcess
+from stepout.schemas.errors import ConfigurationError, InvalidDocumentError, StoreError, TaskError
 from stepout.schemas.runtime.process import Home, not_picklable
-from stepout.schemas.spill import DEFAULT_BUDGET, Spill, check_budget
+from stepout.schemas.text.foreign_text import logger
 
 if TYPE_CHECKING:
     from types import CodeType, TracebackType
@@ -32,25 +29,17 @@ if TYPE_CHECKING:
 
     from mypy_boto3_stepfunctions import SFNClient
 
+    from stepout.callbacks.lifecycle.session import TaskOptions
+    from stepout.callbacks.lifecycle.task_state import TaskState
     from stepout.callbacks.protocols import Artifacts, Target
     from stepout.schemas import RunIdentity
     from stepout.schemas.contract import Contract
+    from stepout.schemas.spill import Spill
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
-
-class TaskOptions(TypedDict, total=False):
-    """The keyword arguments of ``Task`` that every way of making one takes."""
-
-    heartbeat: float | None
-    contract: Contract | None
-    redact: str | Iterable[str]
-    spill: Spill
-    budget: int | None
-    stop_timeout: float | None
-    run: RunIdentity | None
-    input: Any
+_log = logger("stepout.callbacks.task")
 
 
 class Task:
@@ -61,7 +50,8 @@ class Task:
     ``SystemExit``. A task is entered once.
 
     Args:
-        targets: Where the outcome goes; the first is the primary, the others are notified.
+        targets: Where the outcome goes; the first is the primary, the others are notified. Or a whole session, which
+            says what the arguments down to ``input`` would.
         artifacts: The artifact manager, or what makes it when the block is entered.
         heartbeat: The state's ``HeartbeatSeconds``; ``None`` when unknown, which means a beat every 60 seconds.
         contract: What the output must hold beyond its schema.
@@ -74,6 +64,9 @@ class Task:
         clock: Seconds, monotonic.
         jitter: Returns a number from 0 up to 1.
         end_process: Ends the process at once with an exit code, when the main thread does not.
+
+    Attributes:
+        session: What the task is made of, as a value.
 
     Raises:
         ConfigurationError: An argument makes no sense.
@@ -89,7 +82,7 @@ class Task:
 
     def __init__(  # noqa: PLR0913 - the documented options, by keyword
         self,
-        targets: Target | Sequence[Target],
+        targets: Target | Sequence[Target] | TaskSession,
         *,
         artifacts: Artifacts | Callable[[], Artifacts] | None = None,
         heartbeat: float | None = None,
@@ -104,34 +97,34 @@ class Task:
         jitter: Callable[[], float] = random.random,
         end_process: Callable[[int], object] = os._exit,
     ) -> None:
-        reporter = FanOut(targets)
-        redactor = reporter.redactor | Redactor([redact] if isinstance(redact, str) else redact)
-        budget = DEFAULT_BUDGET if budget is None else check_budget(budget)
-        self._make_artifacts = artifacts
-        self._input = input
+        self.session = (
+            targets
+            if isinstance(targets, TaskSession)
+            else make_session(
+                targets,
+                artifacts=artifacts,
+                heartbeat=heartbeat,
+                contract=contract,
+                redact=redact,
+                spill=spill,
+                budget=budget,
+                stop_timeout=stop_timeout,
+                run=run,
+                input=input,
+            )
+        )
+        session = self.session
         self._home = Home()
         self._result = TaskResult(home=self._home)
         self._entered = False
-        self._redactor = redactor
-        self._logs = redacted_logs(redactor)
-        self._ending = Completion(
-            reporter,
-            DocumentRules(contract=contract, budget=budget, spill=_known(spill), redactor=redactor),
-            run=run,
-            stop_timeout=_positive(30.0 if stop_timeout is None else stop_timeout),
-            end_process=end_process,
-        )
-        self._heart = Heartbeat(reporter.heartbeat, interval_of(heartbeat), self._ending.nobody_waits, jitter=jitter)
+        self._logs = redacted_logs(session.redactor)
+        self._completion = Completion(session, end_process=end_process)
+        if not callable(session.artifacts):
+            self._completion.artifacts = session.artifacts
+        self._heartbeat = Heartbeat(session.targets, self._completion, session.interval, jitter=jitter)
         self._guard = SignalGuard(
-            self._ending.fate,
-            Reactions(heard=self._ending.signal_heard, overdue=self._ending.overdue),
-            own=_code_of(type(self)),
-            grace=grace_of(self._ending.stop_timeout),
-            clock=clock,
+            self._completion, own=_code_of(type(self)), grace=grace_of(session.stop_timeout), clock=clock
         )
-        self._ending.interrupt_main = self._guard.interrupt_main
-        if not callable(artifacts):
-            self._ending.artifacts = artifacts
 
     @classmethod
     def from_env(
@@ -165,38 +158,22 @@ class Task:
             InvalidTokenError: The token is empty, too long or damaged.
         """
         where = os.environ if environ is None else environ
-        warn_of_unknown(where)
-        token = take_token(where, token)
-        try:
-            settings = read_settings(where, token=token, client=client, targeted=targets is not None)
-            given = {name: value for name, value in options.items() if value is not None}
-            if "input" in given:
-                given["input"] = parse_input(given["input"], called="input=")
-            own: dict[str, Any] = {
-                "heartbeat": settings.heartbeat,
-                "budget": settings.budget,
-                "stop_timeout": settings.stop_timeout,
-                "input": settings.input,
-                **given,
-            }
-            named = options.get("redact", ())
-            secrets = [named] if isinstance(named, str) else list(named)
-            own["redact"] = [*secrets, *([token] if token else [])]
-            task = cls(settings.targets if targets is None else targets, artifacts=artifacts, **own)
-        except Exception as error:
-            with held_signals():
-                report_stillborn(error, environ=where, token=token, client=client, targets=targets)
-            raise
-        task._ending.known_run = settings.run
-        return task
+        with session_from_env(
+            where, targets=targets, artifacts=artifacts, client=client, token=token, **options
+        ) as session:
+            return cls(session)
 
     def __reduce__(self) -> NoReturn:
         not_picklable("task")
 
     def __repr__(self) -> str:
-        fate = self._ending.fate.now
-        state = fate.report or fate.stop
-        return f"Task({state.value if state else 'open'})"
+        known = self.state.report or self.state.stop
+        return f"Task({known.value if known else 'open'})"
+
+    @property
+    def state(self) -> TaskState:
+        """Whether it was asked to stop, and which report has begun: a value, as of now."""
+        return self._completion.state.now
 
     @property
     def artifacts(self) -> Any:
@@ -206,11 +183,12 @@ class Task:
             ConfigurationError: The task has none.
         """
         self._check_begun("artifacts")
-        if self._ending.artifacts is None:
+        artifacts = self._completion.artifacts
+        if artifacts is None:
             raise ConfigurationError(
                 "this task has no artifact manager (yet): give it one, and use it inside the block"
             )
-        return self._ending.artifacts
+        return artifacts
 
     @property
     def result(self) -> dict[str, Any]:
@@ -245,17 +223,17 @@ class Task:
     @property
     def cancelled(self) -> Flag:
         """Set, and true, once the task should stop: nobody waits any more, or a signal arrived."""
-        return self._ending.stopped
+        return self._completion.stopped
 
     @property
     def input(self) -> Any:
         """The task's input, JSON from ``STEPOUT_INPUT`` as it is; ``None`` when there is none."""
-        return self._input
+        return self.session.input
 
     @property
     def run(self) -> RunIdentity:
         """Which run of which state this is."""
-        return self._ending.run
+        return self._completion.run
 
     def check(self) -> None:
         """Raise if the task should stop; for work outside the main thread, where no signal arrives.
@@ -264,7 +242,7 @@ class Task:
             TaskClosedError: Nobody waits any more.
             TaskInterrupted: A signal arrived.
         """
-        self._ending.check()
+        self._completion.check()
 
     def __call__(self, function: Callable[_P, _R]) -> Callable[_P, _R]:
         """Decorate a function: its call is the block, and a mapping that it returns is merged into ``result``.
@@ -289,23 +267,23 @@ class Task:
         self._entered = True
         self._home.claim()
         self._logs.__enter__()
-        instead: BaseException | None = None
+        failed: BaseException | None = None
         try:
+            # The signals first: from the first beat on there is something to report if one comes.
             self._guard.install()
             with held_signals():
-                self._ending.first_beat()
-            self._ending.artifacts = self._built_artifacts()
-            self._heart.start()
+                self._heartbeat.first()
+            self._completion.artifacts = self._made_artifacts()
+            self._heartbeat.start()
         except BaseException as error:  # noqa: BLE001 - raised again below, once it is reported
+            failed = error
+        self._guard.settle(failed)
+        if failed is not None or self.state.stop is not None:
             with held_signals():
-                instead = self._ending.conclude(error, self._result, noted=self._guard.noted, ran=False) or error
-        else:
-            if self._ending.must_stop(self._guard.noted):
-                with held_signals():
-                    instead = self._ending.conclude(None, self._result, noted=self._guard.noted)
-        if instead is not None:
+                raised = self._completion.conclude(failed, self._result, ran=False) or failed
             self._tear_down()
-            raise instead
+            if raised is not None:
+                raise raised
         return self
 
     def __exit__(
@@ -321,51 +299,46 @@ class Task:
         """
         if not self._home.here:
             return  # A forked child: the outcome is its parent's to report.
-        held = HeldSignals()  # Signals wait for the report, also those that the job handles itself.
+        # Signals wait for the report, also those that the job handles itself. What came before is in the state once
+        # the guard has settled; what comes later asks for an exit, and never changes a report that has begun.
+        held = HeldSignals()
         try:
-            missed = self._guard.settle()
-            instead = self._ending.conclude(exception, self._result, noted=self._guard.noted, missed=missed)
+            self._guard.settle(exception)
+            raised = self._completion.conclude(exception, self._result)
         finally:
             self._tear_down()
             held.restore()
-        late = held.stop or self._guard.noted
-        if instead is None and exception is None:
-            instead = self._ending.exit_for_late_signal(late)
+        late = self.state.signum or held.stop or self._guard.noted
+        if raised is None and exception is None and late is not None:
+            raised = SystemExit(128 + late)
         try:
             held.deliver(but=STOPS)
-        except BaseException as own:  # noqa: BLE001 - of the job's own handler
-            instead = self._ending.instead_of_late(own, exception, instead)
-        if instead is not None and instead is not exception:
-            raise instead
+        except BaseException as own:  # of the job's own handler
+            if raised is None and exception is None:
+                raise
+            _log.warning("a signal's handler raised %s once the outcome was reported", type(own).__name__)
+        if raised is not None and raised is not exception:
+            raise raised
 
-    def _tear_down(self) -> None:
-        self._heart.stop()
-        self._guard.remove()
-        self._logs.__exit__(None, None, None)
-
-    def _built_artifacts(self) -> Artifacts | None:
-        made = self._make_artifacts
-        artifacts = made() if callable(made) else made
+    def _made_artifacts(self) -> Artifacts | None:
+        given = self.session.artifacts
+        artifacts = given() if callable(given) else given
         if isinstance(artifacts, KeptToProcess):
             artifacts.keep_to_this_process()
         return artifacts
+
+    def _tear_down(self) -> None:
+        # No beat after the report; then the handlers of before; the logs last, since the other two may log.
+        self._heartbeat.stop()
+        self._guard.remove()
+        artifacts = self._completion.artifacts
+        if self.session.owns_artifacts and isinstance(artifacts, ClosableArtifacts):
+            with contextlib.suppress(StoreError):  # It was aborted: the task has said why.
+                artifacts.close()
+        self._logs.__exit__(None, None, None)
 
 
 def _code_of(kind: type[Task]) -> frozenset[CodeType]:
     """The code in whose frames no signal may raise: there, the block is not yet or no longer running."""
     methods = (each.__dict__.get(name) for each in kind.__mro__ for name in ("__enter__", "__exit__"))
     return frozenset(code for method in methods if (code := getattr(method, "__code__", None)) is not None)
-
-
-def _known(spill: str) -> Spill:
-    if spill == "auto":
-        return "auto"
-    if spill == "never":
-        return "never"
-    raise ConfigurationError('spill must be "auto" or "never"')
-
-
-def _positive(seconds: float) -> float:
-    if not 0 < seconds < float("inf"):
-        raise ConfigurationError("the stop timeout must be a number of seconds above 0")
-    return seconds

@@ -1,25 +1,25 @@
-"""How a task ends: which report follows from what left the block, and what is raised instead of it."""
+"""The end of a task: the one terminal report that follows from its outcome, and what is raised once it is made.
+
+Three threads come here, each by calls of its own and with no lock held: the task's thread concludes, the heartbeat's
+cancels, the watcher of signals interrupts. What they share is ``state``, which lets exactly one of them report.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import io
-import signal
 import sys
 import threading
 import traceback
 from typing import TYPE_CHECKING, Any
 
-from stepout.callbacks.delivery.exception_groups import interruption_in, leaves_of
+from stepout.callbacks.delivery.exception_groups import interruption_in
 from stepout.callbacks.delivery.failure import cause_of, error_of
-from stepout.callbacks.lifecycle.abort import Aborter
-from stepout.callbacks.lifecycle.document import DocumentRules, keep, make_document
-from stepout.callbacks.lifecycle.signals import STOPS
+from stepout.callbacks.lifecycle.document import keep, make_document
+from stepout.callbacks.lifecycle.outcome import Outcome, nobody_waits, outcome_of
 from stepout.callbacks.lifecycle.task_state import Stop, TaskStateCell, TerminalReport
-from stepout.schemas import RunIdentity
 from stepout.schemas.errors import (
-    ConfigurationError,
     InvalidDocumentError,
-    InvalidTokenError,
     OutcomeUndeliveredError,
     OutputTooLargeError,
     TaskClosedError,
@@ -32,12 +32,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import NoReturn
 
+    from stepout.callbacks.lifecycle.session import TaskSession
     from stepout.callbacks.protocols import Artifacts
-    from stepout.callbacks.targets.fan_out import FanOut
+    from stepout.schemas import RunIdentity
 
 _log = logger("stepout.callbacks.task")
-
-_SIGINT = 2
 
 
 class Flag(threading.Event):
@@ -54,75 +53,57 @@ class Flag(threading.Event):
 
 
 class Completion:
-    """Knows a task's fate and makes its one terminal report.
+    """Makes a task's one terminal report.
 
     Args:
-        reporter: The targets.
-        rules: What the output document must obey.
-        run: The run identity; the artifact manager's unless given.
-        stop_timeout: Seconds from SIGTERM to SIGKILL.
+        session: What the task is made of.
         end_process: Ends the process at once.
 
     Attributes:
-        fate: What may still become of the task.
+        state: What may still become of the task.
         stopped: Set once the task should stop.
-        interrupt_main: Makes the main thread leave the block.
-        stop_timeout: See above.
-        known_run: What the environment says of the run, until an artifact manager knows better.
+        artifacts: The artifact manager, once it is made.
     """
 
-    def __init__(
-        self,
-        reporter: FanOut,
-        rules: DocumentRules,
-        *,
-        run: RunIdentity | None,
-        stop_timeout: float,
-        end_process: Callable[[int], object],
-    ) -> None:
-        self.fate = TaskStateCell()
+    def __init__(self, session: TaskSession, *, end_process: Callable[[int], object]) -> None:
+        self.state = TaskStateCell()
         self.stopped = Flag()
-        self.interrupt_main: Callable[[], None] = lambda: None
-        self.stop_timeout = stop_timeout
-        self._reporter = reporter
-        self._rules = rules
-        self._run = run
+        self.artifacts: Artifacts | None = None
+        self._session = session
         self._end_process = end_process
-        self._aborter = Aborter()
+        self._aborting = threading.Lock()
+        self._aborter: threading.Thread | None = None
         self._watcher_done = threading.Event()
-        self.known_run = RunIdentity()
-
-    @property
-    def artifacts(self) -> Artifacts | None:
-        """The artifact manager, once it is made."""
-        return self._aborter.artifacts
-
-    @artifacts.setter
-    def artifacts(self, artifacts: Artifacts | None) -> None:
-        self._aborter.artifacts = artifacts
 
     @property
     def run(self) -> RunIdentity:
-        """The run identity."""
-        if self._run is not None:
-            return self._run
-        return self.artifacts.run if self.artifacts is not None else self.known_run
+        """The run identity: the caller's, else the artifact manager's, else what the environment says."""
+        if self._session.run is not None:
+            return self._session.run
+        return self.artifacts.run if self.artifacts is not None else self._session.environment_run
 
-    # From other threads ---------------------------------------------------------------------------------------------
+    # From the heartbeat's thread ------------------------------------------------------------------------------------
 
-    def nobody_waits(self, closed: TaskClosedError) -> None:
-        """A heartbeat was answered "closed": stop the block and report nothing."""
-        if self.fate.cancel():
+    def cancel(self, closed: TaskClosedError) -> None:
+        """A heartbeat was answered "closed": stop the block and report nothing.
+
+        The watcher of signals sees the state and has the main thread leave the block; in other threads the job asks
+        ``stopped``.
+        """
+        if self.state.cancel():
             _log.error("the task is cancelled: %s", closed)
             self._stop()
-            self.interrupt_main()
 
-    def signal_heard(self, signum: int) -> None:
+    # From the watcher of signals ------------------------------------------------------------------------------------
+
+    def interrupt(self, signum: int) -> None:
         """A signal arrived: abort uploads at once, and bound the retries of whatever report there is."""
-        interrupted = self.fate.now.stop is Stop.INTERRUPTED
+        self.state.interrupt(signum)
+        interrupted = self.state.now.stop is Stop.INTERRUPTED
         if interrupted:
             self._stop()
-        self._reporter.limit(self._patience())
+        # Of a report that has begun as well: its retries must not outlast the stop timeout.
+        self._session.targets.limit(self._patience())
         # Last: the main thread may hold the lock of a log handler.
         _log.warning(
             "signal %d arrived; %s", signum, "the block ends" if interrupted else "the report is finished first"
@@ -130,13 +111,14 @@ class Completion:
 
     def _patience(self) -> float:
         """Seconds for further tries of a report: a success leaves time for its last try, and to keep the document."""
-        if self.fate.now.report is TerminalReport.SUCCESS:
-            return max(self.stop_timeout - 15.0, self.stop_timeout / 2)
-        return self.stop_timeout * 0.9
+        stop_timeout = self._session.stop_timeout
+        if self.state.now.report is TerminalReport.SUCCESS:
+            return max(stop_timeout - 15.0, stop_timeout / 2)
+        return stop_timeout * 0.9
 
     def overdue(self, signum: int) -> None:
         """The main thread did not leave the block in time: report the failure from here and end the process."""
-        if not self.fate.begin(TerminalReport.FAILURE):
+        if not self.state.begin(TerminalReport.FAILURE):
             return  # The main thread is reporting after all.
         why = f"the task was asked to stop by signal {signum}, and was in the middle of a call that could not be"
         interrupted = TaskInterrupted(f"{why} interrupted", signum=signum)
@@ -146,181 +128,117 @@ class Completion:
         finally:
             _say_and_flush(signum)
             self._end_process(128 + signum)
-            self._watcher_done.set()
-
-    def _stop(self) -> None:
-        self.stopped.set()
-        self._aborter.start()
+            self._watcher_done.set()  # Only where a test's ``end_process`` returns.
 
     # From the task's own thread -------------------------------------------------------------------------------------
 
     def check(self) -> None:
         """Raise if the task should stop."""
-        fate = self.fate.now
-        if fate.stop is Stop.CANCELLED:
-            raise _nobody_waits()
-        if fate.stop is Stop.INTERRUPTED:
-            raise TaskInterrupted(signum=fate.signum or 15)
-
-    def must_stop(self, noted: int | None) -> bool:
-        """Whether the task should stop, a signal that was merely noted included."""
-        if noted is not None:
-            self.fate.interrupt(noted)
-        return self.fate.now.stop is not None
-
-    def exit_for_late_signal(self, noted: int | None) -> SystemExit | None:
-        """Return the exit that a signal asked for while a success was being reported, if one did."""
-        signum = self.fate.now.signum or noted
-        return None if signum is None else SystemExit(128 + signum)
-
-    def instead_of_late(
-        self, own: BaseException, exception: BaseException | None, instead: BaseException | None
-    ) -> BaseException | None:
-        """Return what is raised after the job's own handler, whose signal waited for the report, has raised."""
-        if exception is None and instead is None:
-            return own
-        _log.warning("a signal's handler raised %s once the outcome was reported", type(own).__name__)
-        return instead
-
-    def first_beat(self) -> None:
-        """Send the first heartbeat, before any work: the clock started when the state did."""
-        try:
-            self._reporter.heartbeat()
-        except (TaskClosedError, InvalidTokenError):
-            self.fate.cancel()
-            raise
-        except ConfigurationError:
-            raise  # The outcome could not be told either, after hours of work.
-        except Exception as error:  # noqa: BLE001 - the work may well be worth doing; the last report has more patience
-            _log.error("the first heartbeat was not delivered; the task goes on without: %s", error)
+        state = self.state.now
+        if state.stop is Stop.CANCELLED:
+            raise nobody_waits()
+        if state.stop is Stop.INTERRUPTED:
+            raise TaskInterrupted(signum=state.signum or 15)
 
     def conclude(
-        self,
-        exception: BaseException | None,
-        result: Mapping[str, Any],
-        *,
-        noted: int | None,
-        missed: bool = False,
-        ran: bool = True,
+        self, exception: BaseException | None, result: Mapping[str, Any], *, ran: bool = True
     ) -> BaseException | None:
         """Make the terminal report that follows from what left the block.
 
         Args:
             exception: What left the block, if anything did.
             result: The inline result.
-            noted: A signal that arrived while the block was being left.
-            missed: Whether a signal may have come that only the job's own event loop heard.
             ran: Whether the block was entered.
 
         Returns:
             What is to be raised instead, if anything.
         """
-        self.must_stop(noted or (_stop_behind(exception) if missed else None))
         interruption = interruption_in(exception)
-        if self.fate.now.stop is not None or isinstance(interruption, TaskInterrupted):
-            return self._stopped(interruption if isinstance(interruption, TaskInterrupted) else exception)
-        if exception is None or (ran and _exits_cleanly(exception)):
-            return self._succeed(exception, result)
-        self._abort()
-        if interruption is not None:
-            reported = self._fail(TaskInterrupted("the task was interrupted from the keyboard", signum=_SIGINT))
-        else:
-            reported = self._fail(exception)
-        return None if reported else self._stopped(exception)
+        if isinstance(interruption, TaskInterrupted):  # Also one that the job raised, without any signal.
+            self.state.interrupt(interruption.signum)
+        outcome, document, raised = outcome_of(exception, self.state.now, ran=ran), None, None
+        if outcome.is_success:
+            try:
+                document = make_document(result, artifacts=self.artifacts, run=self.run, rules=self._session.rules)
+            except Exception as error:  # noqa: BLE001 - returned, to be raised once it is reported
+                outcome, raised = Outcome(error=error), error
+        if document is None:
+            self._abort()  # Before the report: a state that hears of a failure may well start the next attempt.
+        # Making the document, or aborting, took its time: a task that was asked to stop meanwhile reports that instead.
+        if document is not None and self.state.begin(TerminalReport.SUCCESS):
+            return self._report_success(document)
+        if outcome.error is not None and self.state.now.stop is None and self.state.begin(TerminalReport.FAILURE):
+            self._report_failure(outcome.error)
+            return raised
+        return self._stopped(outcome_of(exception, self.state.now, ran=ran))
 
-    def _stopped(self, exception: BaseException | None) -> BaseException:
+    def _stopped(self, outcome: Outcome) -> BaseException | None:
         """End a task that was asked to stop."""
-        if isinstance(exception, TaskInterrupted):
-            self.fate.interrupt(exception.signum)
         self.stopped.set()
         self._abort()
-        fate = self.fate.now
-        if fate.stop is Stop.CANCELLED:
-            return exception if isinstance(exception, (TaskClosedError, InvalidTokenError)) else _nobody_waits()
-        signum = fate.signum or 15
-        if not self._fail(exception if isinstance(exception, TaskInterrupted) else _interrupted(signum, exception)):
+        if outcome.stop is Stop.CANCELLED or outcome.error is None:
+            return outcome.error
+        if self.state.begin(TerminalReport.FAILURE):
+            self._report_failure(outcome.error)
+        else:
             self._watcher_done.wait()  # The watcher is reporting, and ends the process.
-        return SystemExit(128 + signum)
+        return SystemExit(128 + (self.state.now.signum or 15))
 
-    def _abort(self) -> None:
-        """Abort what is still being written, by a thread or by a writer that nobody closed."""
-        self._aborter.finish(self.stop_timeout / 6)
+    # The report -----------------------------------------------------------------------------------------------------
 
-    def _succeed(self, exception: BaseException | None, result: Mapping[str, Any]) -> BaseException | None:
+    def _report_success(self, document: dict[str, Any]) -> BaseException | None:
         try:
-            document = make_document(result, artifacts=self.artifacts, run=self.run, rules=self._rules)
-        except Exception as error:  # noqa: BLE001 - returned, to be raised once it is reported
-            self._abort()
-            return error if self._fail(error) else self._stopped(exception)
-        if not self.fate.begin(TerminalReport.SUCCESS):
-            return self._stopped(exception)
-        return self._deliver(document)
-
-    def _deliver(self, document: dict[str, Any]) -> BaseException | None:
-        try:
-            self._reporter.success(document)
+            self._session.targets.success(document)
         except TaskClosedError as closed:
             return closed
         except (InvalidDocumentError, OutputTooLargeError) as refused:
-            if self.fate.refuse():
+            if self.state.refuse():
                 self._report_failure(refused)
             return refused
         except Exception as error:  # noqa: BLE001 - a target may raise anything; the work must not be lost
-            return self._undelivered(document, error)
+            where = keep(document, self.artifacts)
+            told = self._session.rules.redactor.text(f"{type(error).__name__}: {error}")
+            return OutcomeUndeliveredError(f"the work is done, but its outcome was not delivered; {where}. {told}")
         return None
 
-    def _undelivered(self, document: dict[str, Any], error: Exception) -> OutcomeUndeliveredError:
-        where = keep(document, self.artifacts)
-        told = self._rules.redactor.text(f"{type(error).__name__}: {error}")
-        return OutcomeUndeliveredError(f"the work is done, but its outcome was not delivered; {where}. {told}")
-
-    def _fail(self, exception: BaseException) -> bool:
-        """Report a failure, unless a request to stop or the watcher came first; return whether it was reported here."""
-        # A fate that was interrupted since the exception was raised decides what is reported.
-        fate = self.fate.now
-        if fate.stop is Stop.INTERRUPTED and not isinstance(exception, TaskInterrupted):
-            return False
-        if not self.fate.begin(TerminalReport.FAILURE):
-            return False
-        self._report_failure(exception)
-        return True
-
     def _report_failure(self, exception: BaseException) -> None:
-        redactor = self._rules.redactor
+        redactor = self._session.rules.redactor
         error = redactor.text(error_of(exception))
         cause = cause_of(exception, run=self.run.to_dict(), redactor=redactor)
         try:
-            self._reporter.failure(error, cause)
+            self._session.targets.failure(error, cause)
         except TaskClosedError as closed:
             _log.warning("the failure %s was not reported: %s", error, closed)
         except Exception as unreported:  # noqa: BLE001 - the job's own exception is what must be seen
             _log.error("the failure %s could not be reported: %s", error, unreported)
 
+    # Open uploads ---------------------------------------------------------------------------------------------------
 
-def _stop_behind(exception: BaseException | None) -> int | None:
-    """The signal that what left the block speaks of: a cancelled event loop, or the exit code after a signal."""
-    asyncio = sys.modules.get("asyncio")
-    if asyncio is not None and isinstance(exception, asyncio.CancelledError):
-        return signal.SIGTERM
-    code = exception.code if isinstance(exception, SystemExit) else None
-    return next((signum for signum in STOPS if code == 128 + signum), None)
+    def _stop(self) -> None:
+        self.stopped.set()
+        self._start_abort()
 
+    def _abort(self) -> None:
+        """Abort what is still being written, by a thread or by a writer that nobody closed; wait for that, not long."""
+        self._start_abort()
+        if self._aborter is not None:
+            self._aborter.join(timeout=self._session.stop_timeout / 6)
 
-def _exits_cleanly(exception: BaseException) -> bool:
-    return all(isinstance(each, SystemExit) and each.code in (None, 0) for each in leaves_of(exception))
+    def _start_abort(self) -> None:
+        """Begin, unless it has begun, in a thread of its own: it talks to a server that may not answer."""
+        with self._aborting:
+            if self._aborter is None and self.artifacts is not None:
+                thread = threading.Thread(target=self._abort_uploads, name="stepout-abort", daemon=True)
+                with contextlib.suppress(RuntimeError):  # No thread to be had: tried again by whoever asks next.
+                    thread.start()
+                    self._aborter = thread
 
-
-def _nobody_waits() -> TaskClosedError:
-    return TaskClosedError(
-        "nobody waits for this task any more: it timed out, was stopped, or has been reported already. The block was "
-        "ended, open uploads were aborted, and nothing was reported"
-    )
-
-
-def _interrupted(signum: int, exception: BaseException | None) -> TaskInterrupted:
-    interrupted = TaskInterrupted(f"the task was asked to stop by signal {signum}", signum=signum)
-    interrupted.__cause__ = exception
-    return interrupted
+    def _abort_uploads(self) -> None:
+        try:
+            if self.artifacts is not None:
+                self.artifacts.abort()
+        except Exception as error:  # noqa: BLE001 - the outcome must be reported all the same
+            _log.warning("open uploads could not be aborted: %s", error)
 
 
 def _where_main_is() -> str:

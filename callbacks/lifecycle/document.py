@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stepout.callbacks.lifecycle.result import RESULT
+from stepout.callbacks.protocols import TracksUnfinished
 from stepout.callbacks.targets.local import write_atomically
 from stepout.schemas import Pointer, Problem, RunIdentity, TaskOutput, invalid_document, json_problems
 from stepout.schemas.errors import ConfigurationError, OutputTooLargeError
@@ -65,7 +66,8 @@ def make_document(
     """
     from stepout.schemas.validation import validate
 
-    _refuse("the task's output", [_unfinished(name) for name in getattr(artifacts, "unfinished", ())])
+    if isinstance(artifacts, TracksUnfinished):
+        _refuse("the task's output", [_unfinished(name) for name in artifacts.unfinished])
     _refuse("the task's result", json_problems(dict(result), RESULT, convertible=True))
     output = TaskOutput(
         artifacts=dict(artifacts.pointers) if artifacts is not None else {},

@@ -6,13 +6,17 @@ import random
 import threading
 from typing import TYPE_CHECKING
 
-from stepout.schemas.errors import ConfigurationError, TaskClosedError
+from stepout.schemas.errors import ConfigurationError, InvalidTokenError, TaskClosedError
 from stepout.schemas.text.foreign_text import logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from stepout.callbacks.lifecycle.completion import Completion
+    from stepout.callbacks.targets.fan_out import FanOut
+
 _log = logger("stepout.callbacks.heart")
+_task_log = logger("stepout.callbacks.task")
 
 _DEFAULT_INTERVAL = 60.0
 
@@ -34,58 +38,71 @@ class Heartbeat:
     """Beats until it is stopped; never keeps the process alive.
 
     Args:
-        beat: Sends one heartbeat.
+        targets: Where the task reports to.
+        completion: Is told when a beat was answered "closed"; none follows.
         interval: Seconds between two beats, at most; they come up to a fifth earlier, so that thousands of containers
             do not beat together.
-        on_closed: Called once, from the thread, when a beat was answered "closed"; no beat follows.
         jitter: Returns a number from 0 up to 1.
     """
 
     def __init__(
         self,
-        beat: Callable[[], None],
+        targets: FanOut,
+        completion: Completion,
         interval: float,
-        on_closed: Callable[[TaskClosedError], None],
         *,
         jitter: Callable[[], float] = random.random,
     ) -> None:
-        self._beat = beat
+        self._targets = targets
+        self._completion = completion
         self._interval = interval
-        self._on_closed = on_closed
         self._jitter = jitter
         self._stopped = threading.Event()
         self._healthy = True
 
+    def first(self) -> None:
+        """Send the first beat, from the task's own thread and before any work: the clock started when the state did.
+
+        Raises:
+            TaskClosedError: Nobody waits any more.
+            InvalidTokenError: Step Functions does not know the token.
+            ConfigurationError: The outcome could not be told either, after hours of work.
+        """
+        try:
+            self._targets.heartbeat()
+        except (TaskClosedError, InvalidTokenError):
+            self._completion.state.cancel()
+            raise
+        except ConfigurationError:
+            raise
+        except Exception as error:  # noqa: BLE001 - the work may well be worth doing; the last report has more patience
+            _task_log.error("the first heartbeat was not delivered; the task goes on without: %s", error)
+
     def start(self) -> None:
-        """Start the thread."""
+        """Start the thread of the others."""
         threading.Thread(target=self._run, name="stepout-heart", daemon=True).start()
 
     def stop(self) -> None:
-        """Let no further beat begin; does not wait for one that is under way."""
+        """Let no further beat begin; does not wait for one that is under way, which may hang in the network."""
         self._stopped.set()
 
     def _run(self) -> None:
         while not self._stopped.wait(self._pause()):
             try:
-                self._once()
+                self._targets.heartbeat()
             except TaskClosedError as closed:
+                # A beat that was under way while the outcome was reported is answered "closed", too, and rightly so.
                 if not self._stopped.is_set():
-                    self._on_closed(closed)
+                    self._completion.cancel(closed)
                 return
+            except Exception as error:  # noqa: BLE001 - a thread that ends after one bad beat would cost the whole task
+                _log.warning("a heartbeat was not delivered; the next one follows sooner: %s", error)
+                self._healthy = False
+            else:
+                if not self._healthy:
+                    _log.info("heartbeats are delivered again")
+                self._healthy = True
 
     def _pause(self) -> float:
         seconds = self._interval * (1 - self._jitter() / 5)
         return seconds if self._healthy else min(seconds, max(1.0, seconds / 4))
-
-    def _once(self) -> None:
-        try:
-            self._beat()
-        except TaskClosedError:
-            raise
-        except Exception as error:  # noqa: BLE001 - a heart that dies of one bad beat would cost the whole task
-            _log.warning("a heartbeat was not delivered; the next one follows sooner: %s", error)
-            self._healthy = False
-        else:
-            if not self._healthy:
-                _log.info("heartbeats are delivered again")
-            self._healthy = True

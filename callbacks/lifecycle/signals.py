@@ -21,18 +21,20 @@ from __future__ import annotations
 import _thread
 import contextlib
 import signal
+import sys
 import threading
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from stepout.callbacks.lifecycle.task_state import Stop, TaskStateCell
+from stepout.callbacks.lifecycle.task_state import Stop
 from stepout.callbacks.process.wakeup import HOOK_CODE, POKE, WakeUp, watch_forks
 from stepout.schemas.errors import TaskInterrupted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import CodeType, FrameType
+
+    from stepout.callbacks.lifecycle.completion import Completion
 
 STOPS: Final = (signal.SIGTERM, signal.SIGINT)
 """What asks a task to stop."""
@@ -57,25 +59,11 @@ def grace_of(stop_timeout: float) -> float:
     return max(stop_timeout - 10.0, stop_timeout / 2)
 
 
-@dataclass(frozen=True)
-class Reactions:
-    """What a task does about a signal; all are called from the watcher thread.
-
-    Attributes:
-        heard: The first signal was noted (with its number).
-        overdue: The main thread has not left the block in time (with the signal's number).
-    """
-
-    heard: Callable[[int], None]
-    overdue: Callable[[int], None]
-
-
 class SignalGuard:
     """Handles SIGTERM and SIGINT for one task, from ``install`` to ``remove``; outside the main thread it does nothing.
 
     Args:
-        fate: Where an interruption is noted.
-        reactions: What else is done about one.
+        completion: Holds the task's state, in which an interruption is noted, and acts on one.
         own: Code in whose frames, or in what they call, the handler does not raise.
         grace: Seconds from a signal to ``overdue``.
         clock: Seconds, monotonic.
@@ -83,15 +71,14 @@ class SignalGuard:
 
     def __init__(
         self,
-        fate: TaskStateCell,
-        reactions: Reactions,
+        completion: Completion,
         *,
         own: frozenset[CodeType],
         grace: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._fate = fate
-        self._reactions = reactions
+        self._completion = completion
+        self._state = completion.state
         self._own = own | {SignalGuard._handle.__code__, _on_poke.__code__} | HOOK_CODE
         self._grace = grace
         self._clock = clock
@@ -116,7 +103,7 @@ class SignalGuard:
     @property
     def heard(self) -> int | None:
         """The first signal of all, wherever it was noticed."""
-        return self._noted or self._fate.now.signum
+        return self._noted or self._state.now.signum
 
     def install(self) -> None:
         """Take over both signals and start the watcher; off the main thread, do nothing."""
@@ -143,18 +130,21 @@ class SignalGuard:
         if self._outer is not None and (signum := self._outer.heard):
             self._wake(signum)  # It arrived while this task was being entered.
 
-    def settle(self) -> bool:
-        """As the block is left, in the main thread: take note of what has come so far.
+    def settle(self, exception: BaseException | None) -> None:
+        """As the block is left, in the main thread: note in the state what has come so far.
 
-        Returns:
-            Whether a signal may have come unheard: an event loop had taken both the handler and the descriptor.
+        Args:
+            exception: What left the block. Where an event loop had taken both the handler and the descriptor, nobody
+                here has heard of a signal that it got, and this may tell.
         """
         if self._watcher is None or self._wake_up is None:
-            return False
+            return
         elsewhere = any(handler != self._handle for handler in self._handlers())
         taken = self._rearm()
+        # The watcher may not have come round yet: what lies in the socket by now came before the report.
         self._hear_all(self._wake_up)
-        return elsewhere and taken
+        if signum := self._noted or (_stop_behind(exception) if elsewhere and taken else None):
+            self._state.interrupt(signum)
 
     def remove(self) -> None:
         """Stop the watcher and put back every handler and the wake-up descriptor as they were."""
@@ -174,21 +164,17 @@ class SignalGuard:
         self._wake_up.give_back()
         self._wake_up.close()
 
-    def interrupt_main(self) -> None:
-        """From any thread: have the main thread leave the block, since the task was cancelled."""
-        self._wake()
-
     # In the main thread ---------------------------------------------------------------------------------------------
 
     def _handle(self, signum: int, frame: FrameType | None) -> None:
-        """Raise in the block, where the fate's lock is free: in this thread only the task's own code takes it."""
+        """Raise in the block, where the state's lock is free: in this thread only the task's own code takes it."""
         if self._in_own_code(frame):
-            if self._fate.now.stop is None:  # Else it may be a wake-up call of the watcher's.
+            if self._state.now.stop is None:  # Else it may be a wake-up call of the watcher's.
                 self._noted = self._noted or signum
             self._wake(signum)
             return
-        stop = self._fate.now.stop
-        if stop is None and self._fate.interrupt(signum):
+        stop = self._state.now.stop
+        if stop is None and self._state.interrupt(signum):
             stop = Stop.INTERRUPTED
         self._wake(signum)
         if stop is not None and not self._raised:
@@ -200,10 +186,10 @@ class SignalGuard:
         if self._closing or self._in_own_code(frame):
             return
         self._rearm()
-        stop = self._fate.now.stop
+        stop = self._state.now.stop
         if stop is not None and not self._raised and not self._left_to_job:
             self._raised = True
-            signum = self._fate.now.signum or signal.SIGTERM
+            signum = self._state.now.signum or signal.SIGTERM
             raise TaskInterrupted(_why(stop, signum), signum=signum)
 
     def _rearm(self) -> bool:
@@ -247,11 +233,10 @@ class SignalGuard:
         self._alarm(signum)
 
     def _alarm(self, signum: int) -> None:
-        if self._deadline is not None or self._fate.now.stop is Stop.CANCELLED:
+        if self._deadline is not None or self._state.now.stop is Stop.CANCELLED:
             return
         self._deadline = self._clock() + self._grace
-        self._fate.interrupt(signum)
-        self._reactions.heard(signum)
+        self._completion.interrupt(signum)
         if self._outer is not None:
             self._outer._inherit(signum)  # noqa: SLF001 - another instance of this class
 
@@ -264,7 +249,7 @@ class SignalGuard:
         if self._closing:
             return
         now = self._clock()
-        stopping, innermost, handlers = self._fate.now.stop is not None, _guards[-1:] == [self], self._handlers()
+        stopping, innermost, handlers = self._state.now.stop is not None, _guards[-1:] == [self], self._handlers()
         wanted = (stopping and not self._raised and not self._left_to_job) or handlers != self._seen
         if wanted and innermost and now >= self._next_poke:
             self._next_poke = now + _POKE_EVERY
@@ -276,14 +261,14 @@ class SignalGuard:
             self._probe()
         if stopping and self._deadline is not None and now >= self._deadline:
             self._deadline = float("inf")
-            self._reactions.overdue(self._fate.now.signum or signal.SIGTERM)
+            self._completion.overdue(self._state.now.signum or signal.SIGTERM)
 
     def _poke(self) -> None:
         """Make the main thread run a handler of ours, also out of a wait; by a signal whose handler is surely ours."""
         ours = [number for number in self._before if signal.getsignal(number) == self._handle]
         if POKE is not None and signal.getsignal(POKE) is _on_poke:
             ours = [POKE]
-        elif self._fate.now.stop is None:
+        elif self._state.now.stop is None:
             return  # Only SIGTERM itself is left, and would be taken for one.
         if not ours:
             return
@@ -335,6 +320,15 @@ def _is_default(number: int, handler: object) -> bool:
 def _guard_of(handler: object) -> SignalGuard | None:
     owner = getattr(handler, "__self__", None)
     return owner if isinstance(owner, SignalGuard) else None
+
+
+def _stop_behind(exception: BaseException | None) -> int | None:
+    """The signal that what left the block speaks of: a cancelled event loop, or the exit code after a signal."""
+    asyncio = sys.modules.get("asyncio")  # A job that never imported it has no loop, and need not pay for the import.
+    if asyncio is not None and isinstance(exception, asyncio.CancelledError):
+        return signal.SIGTERM
+    code = exception.code if isinstance(exception, SystemExit) else None
+    return next((signum for signum in STOPS if code == 128 + signum), None)
 
 
 def _why(stop: Stop, signum: int) -> str:

@@ -1,4 +1,4 @@
-"""A task that could not be made: whoever waits for it must hear of that, or would wait until the heartbeat runs out."""
+"""A task that could not be made: whoever waits for it is told, or would wait until the heartbeat runs out."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _PATIENCE = 30.0
 """Seconds: there is nothing to lose but this one report."""
 
 
-def report_stillborn(
+def report_startup_failure(
     error: Exception,
     *,
     environ: Mapping[str, str],
@@ -48,20 +48,20 @@ def report_stillborn(
     """
     redactor = Redactor([token] if token is not None else [])
     try:
-        reporter = _reporter(environ, token, client, targets)
-        if reporter is None:
+        fan_out = _fan_out(environ, token, client, targets)
+        if fan_out is None:
             return
-        redactor |= reporter.redactor
+        redactor |= fan_out.redactor
         with redacted_logs(redactor):
             cause = cause_of(error, run=_run(environ).to_dict(), redactor=redactor)
-            reporter.limit(_PATIENCE)
-            reporter.failure(redactor.text(error_of(error)), cause)
+            fan_out.limit(_PATIENCE)
+            fan_out.failure(redactor.text(error_of(error)), cause)
     except Exception as unreported:  # noqa: BLE001 - the caller's mistake is what must be seen
         told = redactor.text(str(unreported))
         _log.error("that the task could not be made could not be reported: %s", told)
 
 
-def _reporter(
+def _fan_out(
     environ: Mapping[str, str],
     token: str | None,
     client: SFNClient | None,
@@ -73,7 +73,7 @@ def _reporter(
         except ConfigurationError:
             pass  # They are the mistake.
     context = TargetContext(token=token, run=_run(environ), environ=environ, client=client)
-    named = _named(context) if targets is None else []
+    named = _named_targets(context) if targets is None else []
     if token is not None and not any(carries for carries, _ in named):
         return FanOut(StepFunctionsTarget(token, client, environ=environ, patience=_PATIENCE))
     # What carries the outcome to the state that waits comes first: the others are merely told.
@@ -81,12 +81,10 @@ def _reporter(
     return FanOut(ordered) if ordered else None
 
 
-def _named(context: TargetContext) -> list[tuple[bool, Target]]:
+def _named_targets(context: TargetContext) -> list[tuple[bool, Target]]:
     """The targets that the environment names, as far as they can be made, and whether each carries the outcome."""
-    named, pulled = (
-        context.environ.get("STEPOUT_TARGETS", "").split(),
-        context.environ.get("STEPOUT_OUTPUT", "").strip(),
-    )
+    named = context.environ.get("STEPOUT_TARGETS", "").split()
+    pulled = context.environ.get("STEPOUT_OUTPUT", "").strip()
     urls = [*named, *([pulled] if pulled else [])]
     with contextlib.suppress(ConfigurationError):
         urls = target_urls(named, pulled=pulled or None, token=context.token is not None)

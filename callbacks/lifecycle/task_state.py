@@ -13,10 +13,6 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 
 class Stop(Enum):
@@ -79,39 +75,37 @@ class TaskState:
 class TaskStateCell:
     """Holds one ``TaskState`` for several threads.
 
-    A signal handler must not call the writing methods while its own thread may be inside one of them.
+    A signal handler must not call the methods while its own thread may be inside one of them: the lock is not
+    reentrant.
+
+    Attributes:
+        now: The current value. Reading takes no lock; only the methods write it.
     """
 
     def __init__(self) -> None:
+        self.now = TaskState()
         self._lock = threading.Lock()
-        self._fate = TaskState()
-
-    @property
-    def now(self) -> TaskState:
-        """The current value; reading takes no lock."""
-        return self._fate
 
     def interrupt(self, signum: int) -> bool:
         """Return whether the task is interrupted, by this signal or an earlier one."""
-        return self._become(lambda fate: fate.interrupt(signum)).stop is Stop.INTERRUPTED
+        with self._lock:
+            self.now = self.now.interrupt(signum)
+            return self.now.stop is Stop.INTERRUPTED
 
     def cancel(self) -> bool:
         """Return whether the task is cancelled, now or earlier."""
-        return self._become(TaskState.cancel).stop is Stop.CANCELLED
+        with self._lock:
+            self.now = self.now.cancel()
+            return self.now.stop is Stop.CANCELLED
 
     def begin(self, report: TerminalReport) -> bool:
         """Return whether the caller, and nobody else, is to make this report."""
         with self._lock:
-            before, self._fate = self._fate, self._fate.begin(report)
-            return self._fate is not before
+            before, self.now = self.now, self.now.begin(report)
+            return self.now is not before
 
     def refuse(self) -> bool:
         """Return whether the caller is to report a failure instead of the refused success."""
         with self._lock:
-            before, self._fate = self._fate, self._fate.refuse()
-            return self._fate is not before
-
-    def _become(self, change: Callable[[TaskState], TaskState]) -> TaskState:
-        with self._lock:
-            self._fate = change(self._fate)
-            return self._fate
+            before, self.now = self.now, self.now.refuse()
+            return self.now is not before

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from stepout.callbacks.delivery.logs import redacted_logs
 from stepout.callbacks.delivery.redaction import Redactor
-from stepout.callbacks.protocols import Target
+from stepout.callbacks.protocols import BoundedTarget, Target, TokenBearer
 from stepout.schemas.errors import ConfigurationError
 from stepout.schemas.text.foreign_text import logger
 
@@ -63,14 +63,14 @@ class FanOut:
         self._beats: dict[int, threading.Thread] = {}
 
     def __repr__(self) -> str:
-        return f"Reporter({len(self._others) + 1} targets)"
+        return f"FanOut({len(self._others) + 1} targets)"
 
     @property
     def redactor(self) -> Redactor:
         """Knows every token of the targets."""
         redactor = Redactor()
         for target in (self._primary, *self._others):
-            if isinstance(known := getattr(target, "redactor", None), Redactor):
+            if (known := _redactor_of(target)) is not None:
                 redactor |= known
         return redactor
 
@@ -101,9 +101,9 @@ class FanOut:
         """
         self._latest = min(self._latest, self._clock() + seconds * _SHARE)
         for target in (self._primary, *self._others):
-            if callable(limit := getattr(target, "limit", None)):
-                with contextlib.suppress(Exception):  # The watcher must live on.
-                    limit(seconds)
+            with contextlib.suppress(Exception):  # The watcher of signals calls this, and must live on.
+                if isinstance(target, BoundedTarget):
+                    target.limit(seconds)
 
     def _tell_others(self, tell: Callable[[Target], None]) -> None:
         threads = [_start(tell, target) for target in self._others]
@@ -130,10 +130,16 @@ def _start(tell: Callable[[Target], None], target: Target) -> threading.Thread:
 
 
 def _tell(tell: Callable[[Target], None], target: Target) -> None:
-    redactor = getattr(target, "redactor", None)
+    redactor = _redactor_of(target)
     # The task's own redaction ends with the task, a thread that was given up perhaps later.
-    with redacted_logs(redactor) if isinstance(redactor, Redactor) else contextlib.nullcontext():
+    with redacted_logs(redactor) if redactor is not None else contextlib.nullcontext():
         try:
             tell(target)
         except Exception as error:  # noqa: BLE001 - a notification never fails the task
             _log.warning("%r was not told: %s", target, error)
+
+
+def _redactor_of(target: Target) -> Redactor | None:
+    """What knows the target's secrets; a target of the caller's may call something else by that name."""
+    known = target.redactor if isinstance(target, TokenBearer) else None
+    return known if isinstance(known, Redactor) else None

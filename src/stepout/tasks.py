@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import os
 import warnings
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, Self, TypeVar, Unpack, cast, overload
 
 from stepout.callbacks.decorator import as_task
+from stepout.callbacks.lifecycle.session import TaskOptions, TaskSession
+from stepout.callbacks.lifecycle.startup import session_from_env
 from stepout.callbacks.lifecycle.uncaught import UncaughtHook, watch_uncaught
 from stepout.callbacks.process.exit_codes import passed_on
-from stepout.callbacks.task import Task, TaskOptions
+from stepout.callbacks.task import Task
 from stepout.inputs import TaskInput
 from stepout.schemas import RunIdentity
-from stepout.schemas.errors import ConfigurationError, StoreError
+from stepout.schemas.errors import ConfigurationError
 from stepout.schemas.runtime.environment import meant_for
 
 if TYPE_CHECKING:
@@ -54,25 +55,25 @@ class OpenTask(Task):
 
     Args:
         targets: As for ``Task``.
-        read_input: Makes what ``input`` reads from, out of the input as it came.
+        read_input: What ``input`` reads from; unless given, the input as it came, with STEPOUT_ALLOW of the process.
+        warns: Whether to warn if it is never entered.
         options: As for ``Task``.
     """
 
     _uncaught: UncaughtHook | None = None
     _awaits_entry = False
-    owns_artifacts = False
-    """Whether the artifact manager ends with the task: what is written after the report would be in no document."""
 
     def __init__(
         self,
-        targets: Target | Sequence[Target],
+        targets: Target | Sequence[Target] | TaskSession,
         *,
-        read_input: Callable[[Any], TaskInput] | None = None,
+        read_input: TaskInput | None = None,
+        warns: bool = False,
         **options: Any,
     ) -> None:
         super().__init__(targets, **options)
-        make = functools.partial(TaskInput, environ=os.environ) if read_input is None else read_input
-        self._read_input = make(super().input)
+        self._read_input = read_input or TaskInput(self.session.input, environ=os.environ)
+        self._awaits_entry = warns
 
     @property
     def artifacts(self) -> ArtifactManager:
@@ -110,7 +111,7 @@ class OpenTask(Task):
     def __enter__(self) -> Self:
         """Send the first heartbeat, then start the others."""
         self._awaits_entry = False
-        self._uncaught = watch_uncaught(self._redactor)
+        self._uncaught = watch_uncaught(self.session.redactor)
         try:
             return super().__enter__()
         except BaseException:
@@ -133,16 +134,8 @@ class OpenTask(Task):
             if isinstance(code, int) and code and passed_on(code) != code:
                 raise SystemExit(passed_on(code)) from exception
         finally:
-            self._close_artifacts()
             if self._uncaught is not None:
                 self._uncaught.closed(well=well)
-
-    def _close_artifacts(self) -> None:
-        manager = self._ending.artifacts
-        close = getattr(type(manager), "close", None)
-        if self.owns_artifacts and close is not None and self._home.here:
-            with contextlib.suppress(StoreError):  # it was aborted: the task has said why
-                close(manager)
 
 
 def open_task(**options: Unpack[OpenTaskOptions]) -> OpenTask:
@@ -191,17 +184,17 @@ def open_task(**options: Unpack[OpenTaskOptions]) -> OpenTask:
     environ = given.pop("environ", None)
     environ = os.environ if environ is None else environ
     place = {name: given.pop(name, None) for name in ("bucket", "prefix", "client")}
-    ready, run = given.pop("artifacts", None), given.get("run")
+    ready, allow, run = given.pop("artifacts", None), given.pop("allow", None), given.get("run")
 
     def artifacts() -> Artifacts:
         return ready if ready is not None else _artifacts(environ, place, run)
 
     client = place["client"] if place["client"] is not None else _store_in(place["bucket"])
-    given["read_input"] = functools.partial(TaskInput, allow=given.pop("allow", None), client=client, environ=environ)
-    opened = OpenTask.from_env(environ, client=given.pop("sfn_client", None), artifacts=artifacts, **given)
-    opened.owns_artifacts = ready is None
-    opened._awaits_entry = True  # noqa: SLF001 - this function is how the class is made
-    return opened
+    with session_from_env(
+        environ, client=given.pop("sfn_client", None), artifacts=artifacts, owns_artifacts=ready is None, **given
+    ) as session:
+        read_input = TaskInput(session.input, allow=allow, client=client, environ=environ)
+        return OpenTask(session, read_input=read_input, warns=True)
 
 
 def _warn_never_entered() -> None:
@@ -238,6 +231,9 @@ class _NoArtifacts:
 
     def abort(self) -> None:
         """Do nothing: there is nothing to abort."""
+
+    def close(self) -> None:
+        """Do nothing: nothing is written."""
 
     def keep_to_this_process(self) -> None:
         """Do nothing: nothing is written."""

@@ -84,7 +84,7 @@ def test_the_token_is_taken_out_of_the_environment(monkeypatch: pytest.MonkeyPat
     monkeypatch.delenv("STEPOUT_HEARTBEAT_SECONDS")
     settings = read_settings({}, token=TOKEN)
     task = Task(settings.targets)
-    assert TOKEN not in f"{caught.value!r} {settings!r} {task!r} {task._ending._reporter!r} {task._redactor!r}"
+    assert TOKEN not in f"{caught.value!r} {settings!r} {task!r} {task.session!r} {task.session.redactor!r}"
 
 
 def test_a_token_over_the_limit_is_refused_and_gone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,8 +114,8 @@ def test_settings_are_read_and_arguments_come_first() -> None:
     task = Task.from_env(environ, targets=RecordingTarget(), stop_timeout=7)
     assert task.input == {"scene": 7}
     assert task.run.to_dict() == {"state": "Mask", "attempt": 2, "mapIndex": "3-0", "redrive": 1}
-    assert task._ending.stop_timeout == 7
-    assert task._heart._interval == 100
+    assert task.session.stop_timeout == 7
+    assert task.session.interval == 100
 
 
 @pytest.mark.parametrize(

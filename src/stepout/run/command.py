@@ -11,9 +11,10 @@ import sys
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from stepout.callbacks.lifecycle.signals import STOPS, grace_of
+from stepout.callbacks.lifecycle.startup import session_from_env
 from stepout.callbacks.lifecycle.task_state import Stop
 from stepout.callbacks.lifecycle.uncaught import exit_code_of
 from stepout.callbacks.process.child_process import ChildProcess, kill_after
@@ -52,8 +53,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 
     from stepout.artifacts.transfer.progress import Progress
-    from stepout.callbacks.delivery.redaction import Redactor
-    from stepout.callbacks.protocols import Artifacts
 
 _log = logger("stepout.run")
 
@@ -96,31 +95,103 @@ class CommandInterrupted(TaskInterrupted):
         self.cause_members = dict(members)
 
 
-class CommandTask(OpenTask):
-    """A task whose block is a command, which may write artifacts of its own."""
+@dataclass(frozen=True, kw_only=True)
+class CommandRun:
+    """A command that is the block of a task, and what its end has to do with.
 
-    @property
-    def merged(self) -> MergedArtifacts:
-        """The task's artifacts and the command's."""
-        artifacts = self._ending.artifacts
-        if not isinstance(artifacts, MergedArtifacts):
-            raise ConfigurationError("the task has not begun")
-        return artifacts
+    Attributes:
+        plan: What is run.
+        task: Reports its outcome.
+        artifacts: The task's artifacts and the command's.
+        child: The command.
+        patience: Seconds from a signal to SIGKILL for the command.
+        reports: The folder in which tasks that the command opens report.
+        result: Where it leaves its result.
+        before: What lay where its outputs are to be.
+    """
 
-    @property
-    def redactor(self) -> Redactor:
-        """Knows the task's secrets."""
-        return self._redactor
+    plan: RunPlan
+    task: OpenTask
+    artifacts: MergedArtifacts
+    child: ChildProcess
+    patience: float
+    reports: Path
+    result: Path
+    before: Mapping[Path, Mark]
 
-    @property
-    def patience(self) -> float:
-        """Seconds from a signal to SIGKILL for the command."""
-        return kill_after(grace_of(self._ending.stop_timeout))
+    def supervise(self) -> None:
+        """Start the command and wait for its end; a signal, or a closed token, ends it sooner."""
+        child = self.child
+        try:
+            child.start()
+            while not child.ended.wait(_LOOK_SECONDS):
+                pass  # A signal that another thread got does not end a wait; its handler runs in between.
+        except TaskInterrupted as interrupted:
+            cancelled = self.task.state.stop is Stop.CANCELLED
+            if cancelled:
+                _log.warning("nobody waits for this task any more: the command is stopped")
+            self.task.cancelled.wait(1.0)  # Its watcher has taken note, too.
+            # A signal has reached the command by itself, and so will every further one.
+            willing = child.stop(signal.SIGTERM if cancelled else None, self.patience)
+            how = describe(child.returncode) if willing else f"was killed after {self.patience:g} s"
+            asked = signal.SIGTERM if cancelled else signal.Signals(interrupted.signum)
+            message = f"the task was asked to stop by {asked.name}; the command {how}"
+            raise CommandInterrupted(message, signum=interrupted.signum, members=self._last_words()) from None
 
-    @property
-    def nobody_waits(self) -> bool:
-        """Whether it is to stop because nobody waits any more."""
-        return self._ending.fate.now.stop is Stop.CANCELLED
+    def settle(self) -> None:
+        """Turn the command's end into the task's: outputs and result, or the error that says why not."""
+        child, plan = self.child, self.plan
+        if child.broken is not None:
+            raise RuntimeError("the command could not be started, or not be followed to its end") from child.broken
+        if child.refused is not None:
+            raise _not_started(plan, child.refused)
+        nested = read_reports(self.reports, code=child.returncode)
+        if child.returncode or isinstance(nested, NestedTaskError):
+            raise self._failure(nested)
+        pointers = dict(nested.artifacts or {}) if nested is not None else {}
+        try:
+            found = find_outputs(plan.outputs, taken=pointers, before=self.before)
+        except OutputMissingError as missing:
+            missing.cause_members = self._last_words()
+            raise
+        self.task.result = merged_result(nested, read_result(self.result))
+        self.artifacts.adopt(pointers)
+        if found:
+            send_outputs(found, self.artifacts.writer)
+
+    def _last_words(self) -> dict[str, Any]:
+        redacted = self.task.session.redactor.text
+        words = {"stderr": self.child.stderr.text(redacted), "stdout": self.child.stdout.text(redacted)}
+        return {name: text for name, text in words.items() if text}
+
+    def _failure(self, nested: TaskOutput | NestedTaskError | None) -> CommandFailedError:
+        if isinstance(nested, NestedTaskError):
+            error: CommandFailedError = nested
+        else:
+            program = Path(self.plan.command[0]).name
+            error = self.plan.codes.failure(program, self.child.returncode, self._last_words())
+        if self.plan.keep_on_failure and (kept := self._kept(nested)):
+            error.cause_members = {**error.cause_members, "output": kept}
+        return error
+
+    def _kept(self, nested: TaskOutput | NestedTaskError | None) -> dict[str, Any] | None:
+        """Keep the outputs that are there; return a document of their pointers. Whatever fails here is only logged."""
+        artifacts = self.artifacts
+        if isinstance(nested, TaskOutput):
+            artifacts.adopt(nested.artifacts or {})
+        for each in find_what_is_there(self.plan.outputs, taken=artifacts.pointers, before=self.before):
+            try:
+                send_outputs([each], artifacts.writer)
+            except (StepoutError, OSError) as error:
+                _log.warning("the output %s of the failed command could not be kept: %s", each.name, error)
+        try:
+            output = TaskOutput(artifacts=dict(artifacts.pointers))
+            return (
+                fit(output, write=artifacts.put_document, budget=_KEPT_BUDGET).to_dict() if output.artifacts else None
+            )
+        except StepoutError as error:
+            _log.warning("the failure does not say where the outputs were kept: %s", error)
+            return None
 
 
 def run_command(
@@ -210,7 +281,9 @@ def _run(
     ours = {name: value for name, value in environ.items() if name != "STEPOUT_INPUT"}
     for name in _TOKENS:
         environ.pop(name, None)
-    task = CommandTask.from_env(ours, artifacts=lambda: _artifacts(ours, bar), stop_timeout=stop_timeout)
+    with session_from_env(ours, artifacts=lambda: _artifacts(ours, bar), stop_timeout=stop_timeout) as session:
+        task = OpenTask(session)
+    patience = kill_after(grace_of(session.stop_timeout))
     children: list[ChildProcess] = []
 
     def pass_on(signum: int) -> None:
@@ -223,30 +296,39 @@ def _run(
             signal.raise_signal(asked[0])
         if isinstance(plan, ConfigurationError):
             raise plan
+        artifacts = cast("MergedArtifacts", task.artifacts)
         if plan.outputs:
-            _ = task.merged.writer
+            _ = artifacts.writer  # Raises where there is no bucket: before the command runs, not after hours of it.
         with _workplace() as folder:
             reports, result = folder / "reports", plan.result or folder / "result.json"
             reports.mkdir()
             _made_empty(result)
-            inherited = child_environ(environ, tokens=tokens, reports=reports, result=result, seconds=task.patience)
-            before = marks_of(plan.outputs)
-            child = ChildProcess(
-                plan.command,
-                inherited,
-                stdout=partial(write_all, 1),
-                stderr=partial(write_all, 2),
-                tail=plan.tail,
-                foreground=True,
-                first_process=os.getpid() == 1,
+            inherited = child_environ(environ, tokens=tokens, reports=reports, result=result, seconds=patience)
+            run = CommandRun(
+                plan=plan,
+                task=task,
+                artifacts=artifacts,
+                child=ChildProcess(
+                    plan.command,
+                    inherited,
+                    stdout=partial(write_all, 1),
+                    stderr=partial(write_all, 2),
+                    tail=plan.tail,
+                    foreground=True,
+                    first_process=os.getpid() == 1,
+                ),
+                patience=patience,
+                reports=reports,
+                result=result,
+                before=marks_of(plan.outputs),
             )
-            children.append(child)
+            children.append(run.child)
             try:
-                _supervise(task, child)
+                run.supervise()
             finally:
-                if child.stdout.unfinished and _prints_outcome(ours, tokens):
+                if run.child.stdout.unfinished and _prints_outcome(ours, tokens):
                     sys.stdout.write("\n")
-            _settle(task, plan, child, reports, result, before)
+            run.settle()
 
 
 def _prints_outcome(environ: Mapping[str, str], tokens: Sequence[str]) -> bool:
@@ -254,7 +336,7 @@ def _prints_outcome(environ: Mapping[str, str], tokens: Sequence[str]) -> bool:
     return "stdout:" in environ.get("STEPOUT_TARGETS", "").split() or not (tokens or _somebody_waits(environ))
 
 
-def _artifacts(environ: Mapping[str, str], bar: Progress | None) -> Artifacts:
+def _artifacts(environ: Mapping[str, str], bar: Progress | None) -> MergedArtifacts:
     from stepout.artifacts.manager import ArtifactManager
     from stepout.artifacts.run import resolve_run
 
@@ -315,58 +397,6 @@ def child_environ(
     }
 
 
-def _supervise(task: CommandTask, child: ChildProcess) -> None:
-    """Start the command and wait for its end; a signal, or a closed token, ends it sooner."""
-    try:
-        child.start()
-        while not child.ended.wait(_LOOK_SECONDS):
-            pass  # A signal that another thread got does not end a wait; its handler runs in between.
-    except TaskInterrupted as interrupted:
-        cancelled = task.nobody_waits
-        if cancelled:
-            _log.warning("nobody waits for this task any more: the command is stopped")
-        task.cancelled.wait(1.0)  # Its watcher has taken note, too.
-        # A signal has reached the command by itself, and so will every further one.
-        willing = child.stop(signal.SIGTERM if cancelled else None, task.patience)
-        how = describe(child.returncode) if willing else f"was killed after {task.patience:g} s"
-        asked = signal.SIGTERM if cancelled else signal.Signals(interrupted.signum)
-        message = f"the task was asked to stop by {asked.name}; the command {how}"
-        raise CommandInterrupted(message, signum=interrupted.signum, members=_last_words(task, child)) from None
-
-
-def _last_words(task: CommandTask, child: ChildProcess) -> dict[str, Any]:
-    words = {"stderr": child.stderr.text(task.redactor.text), "stdout": child.stdout.text(task.redactor.text)}
-    return {name: text for name, text in words.items() if text}
-
-
-def _settle(  # noqa: PLR0913, PLR0917 - the task's parts, and what the command had to do with
-    task: CommandTask,
-    plan: RunPlan,
-    child: ChildProcess,
-    reports: Path,
-    result: Path,
-    before: Mapping[Path, Mark],
-) -> None:
-    """Turn the command's end into the task's: outputs and result, or the error that says why not."""
-    if child.broken is not None:
-        raise RuntimeError("the command could not be started, or not be followed to its end") from child.broken
-    if child.refused is not None:
-        raise _not_started(plan, child.refused)
-    nested = read_reports(reports, code=child.returncode)
-    if child.returncode or isinstance(nested, NestedTaskError):
-        raise _failure(task, plan, child, nested, before)
-    pointers = dict(nested.artifacts or {}) if nested is not None else {}
-    try:
-        found = find_outputs(plan.outputs, taken=pointers, before=before)
-    except OutputMissingError as missing:
-        missing.cause_members = _last_words(task, child)
-        raise
-    task.result = merged_result(nested, read_result(result))
-    task.merged.adopt(pointers)
-    if found:
-        send_outputs(found, task.merged.writer)
-
-
 def _not_started(plan: RunPlan, refused: OSError) -> CommandFailedError:
     program = Path(plan.command[0]).name
     if isinstance(refused, FileNotFoundError):
@@ -378,38 +408,3 @@ def _not_started(plan: RunPlan, refused: OSError) -> CommandFailedError:
     elif refused.errno == errno.ENOEXEC:
         advice = " (made for another processor than this one, or a script without a #! line?)"
     return plan.codes.failure(program, NOT_EXECUTABLE, {}, why=f"could not be started: {refused.strerror}{advice}")
-
-
-def _failure(
-    task: CommandTask,
-    plan: RunPlan,
-    child: ChildProcess,
-    nested: TaskOutput | NestedTaskError | None,
-    before: Mapping[Path, Mark],
-) -> CommandFailedError:
-    if isinstance(nested, NestedTaskError):
-        error: CommandFailedError = nested
-    else:
-        error = plan.codes.failure(Path(plan.command[0]).name, child.returncode, _last_words(task, child))
-    if plan.keep_on_failure and (kept := _kept(task, plan, nested, before)):
-        error.cause_members = {**error.cause_members, "output": kept}
-    return error
-
-
-def _kept(
-    task: CommandTask, plan: RunPlan, nested: TaskOutput | NestedTaskError | None, before: Mapping[Path, Mark]
-) -> dict[str, Any] | None:
-    """Keep the outputs that are there, and return a document of their pointers; whatever fails here is only logged."""
-    if isinstance(nested, TaskOutput):
-        task.merged.adopt(nested.artifacts or {})
-    for each in find_what_is_there(plan.outputs, taken=task.merged.pointers, before=before):
-        try:
-            send_outputs([each], task.merged.writer)
-        except (StepoutError, OSError) as error:
-            _log.warning("the output %s of the failed command could not be kept: %s", each.name, error)
-    try:
-        output = TaskOutput(artifacts=dict(task.merged.pointers))
-        return fit(output, write=task.merged.put_document, budget=_KEPT_BUDGET).to_dict() if output.artifacts else None
-    except StepoutError as error:
-        _log.warning("the failure does not say where the outputs were kept: %s", error)
-        return None

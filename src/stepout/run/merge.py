@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from stepout.callbacks.protocols import Artifacts
+    from stepout.artifacts.manager import ArtifactManager
     from stepout.schemas import RunIdentity
 
 
@@ -51,7 +51,7 @@ class MergedArtifacts:
         run: Which run this is, where there is no manager to say so.
     """
 
-    def __init__(self, own: Artifacts | None, run: RunIdentity) -> None:
+    def __init__(self, own: ArtifactManager | None, run: RunIdentity) -> None:
         self._own = own
         self._run = run
         self._adopted: dict[str, Pointer] = {}
@@ -69,10 +69,10 @@ class MergedArtifacts:
     @property
     def unfinished(self) -> Sequence[str]:
         """What is being written just now."""
-        return list(getattr(self._own, "unfinished", ()))
+        return self._own.unfinished if self._own is not None else []
 
     @property
-    def writer(self) -> Any:
+    def writer(self) -> ArtifactManager:
         """The artifact manager.
 
         Raises:

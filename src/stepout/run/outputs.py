@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 from stepout.schemas import describe_problems, load_json
 from stepout.schemas.errors import ConfigurationError, InvalidDocumentError, ManyFailedError, OutputMissingError
@@ -19,7 +19,7 @@ from stepout.schemas.text.json_text import SIZE_LIMIT
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from stepout.schemas import Pointer
+    from stepout.artifacts.manager import ArtifactManager
 
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _PATTERN_NAME: Final = re.compile(r"(?:[A-Za-z_][A-Za-z0-9_]*)?\*[A-Za-z0-9_]*")
@@ -34,22 +34,6 @@ Mark = tuple[int, int, int, int]
 """A file or folder as it was: device, inode, size, and when it last changed."""
 
 _NOTHING: Final[Mapping[Path, Mark]] = MappingProxyType({})
-
-
-class ArtifactPuts(Protocol):
-    """What writes artifacts: an ``ArtifactManager``."""
-
-    def put_file(self, name: str, path: Path) -> Pointer:
-        """Write a file."""
-        ...
-
-    def put_directory(self, name: str, path: Path) -> Pointer:
-        """Write a folder."""
-        ...
-
-    def put_many(self, items: Mapping[str, Path]) -> Mapping[str, Pointer]:
-        """Write files, several at once."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -181,7 +165,7 @@ def find_what_is_there(
     return tuple(found.values())
 
 
-def send_outputs(found: Sequence[FoundOutput], sink: ArtifactPuts) -> None:
+def send_outputs(found: Sequence[FoundOutput], manager: ArtifactManager) -> None:
     """Write every output as an artifact: large ones one after the other, many small ones several at once.
 
     Raises:
@@ -192,7 +176,7 @@ def send_outputs(found: Sequence[FoundOutput], sink: ArtifactPuts) -> None:
     together = {each.name: each.path for each in small} if len(small) > _FEW else {}
     if together:
         try:
-            sink.put_many(together)
+            manager.put_many(together)
         except ManyFailedError as error:
             failures = list(error.failures.values())
             if len({type(each) for each in failures}) == 1:
@@ -200,9 +184,9 @@ def send_outputs(found: Sequence[FoundOutput], sink: ArtifactPuts) -> None:
             raise
     for each in found:
         if each.path.is_dir():
-            sink.put_directory(each.name, each.path)
+            manager.put_directory(each.name, each.path)
         elif each.name not in together:
-            sink.put_file(each.name, each.path)
+            manager.put_file(each.name, each.path)
 
 
 def _matches(declared: Declared, before: Mapping[Path, Mark]) -> tuple[list[FoundOutput], str]:

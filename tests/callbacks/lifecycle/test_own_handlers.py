@@ -96,7 +96,7 @@ def test_a_handler_that_raises_does_not_spoil_a_report(sfn_strict: StrictStepFun
             with stepout.open_task() as task:
                 task.result["rows"] = 3
                 def alarms():
-                    while not task._heart._stopped.is_set():
+                    while not task._heartbeat._stopped.is_set():
                         if leaving():
                             os.kill(os.getpid(), signal.SIGALRM)
                         time.sleep(0.003)

@@ -13,21 +13,21 @@ EVENTS = st.lists(st.sampled_from(["interrupt", "cancel", "success", "failure", 
 
 
 def after(events: list[str]) -> tuple[TaskState, list[str]]:
-    """Play the events; return the last fate and the reports that were allowed to begin."""
-    fate, begun = TaskState(), []
+    """Play the events; return the last state and the reports that were allowed to begin."""
+    state, begun = TaskState(), []
     for event in events:
-        before = fate
+        before = state
         if event == "interrupt":
-            fate = fate.interrupt(15)
+            state = state.interrupt(15)
         elif event == "cancel":
-            fate = fate.cancel()
+            state = state.cancel()
         elif event == "refuse":
-            fate = fate.refuse()
+            state = state.refuse()
         else:
-            fate = fate.begin(TerminalReport(event))
-        if fate.report is not before.report:
+            state = state.begin(TerminalReport(event))
+        if state.report is not before.report:
             begun.append(event)
-    return fate, begun
+    return state, begun
 
 
 @given(EVENTS)
@@ -42,25 +42,25 @@ def test_success_never_follows_a_request_to_stop(events: list[str]) -> None:
     """After an interruption or a cancellation success is never reported."""
     stops = [index for index, event in enumerate(events) if event in ("interrupt", "cancel")]
     reports = [index for index, event in enumerate(events) if event in ("success", "failure")]
-    fate, begun = after(events)
+    state, begun = after(events)
     if stops and (not reports or stops[0] < reports[0]):
         assert "success" not in begun
-        assert fate.stop is not None
+        assert state.stop is not None
 
 
 @given(EVENTS)
 def test_a_cancelled_task_reports_nothing(events: list[str]) -> None:
     """Cancelled first means silent for ever."""
-    fate, begun = after(["cancel", *events])
-    assert (fate.stop, begun) == (Stop.CANCELLED, [])
+    state, begun = after(["cancel", *events])
+    assert (state.stop, begun) == (Stop.CANCELLED, [])
 
 
 @given(EVENTS)
 def test_nothing_stops_a_task_once_its_report_has_begun(events: list[str]) -> None:
     """From then on a signal is only remembered."""
-    fate, _ = after(["failure", *events])
-    assert fate.stop is None
-    assert fate.signum == (15 if "interrupt" in events else None)
+    state, _ = after(["failure", *events])
+    assert state.stop is None
+    assert state.signum == (15 if "interrupt" in events else None)
 
 
 def test_the_first_signal_is_the_one_remembered() -> None:
