@@ -277,9 +277,9 @@ class Task:
             self._heartbeat.start()
         except BaseException as error:  # noqa: BLE001 - raised again below, once it is reported
             failed = error
-        self._guard.settle(failed)
-        if failed is not None or self.state.stop is not None:
+        if failed is not None or self._guard.noted is not None or self.state.stop is not None:
             with held_signals():
+                self._guard.settle(failed)
                 raised = self._completion.conclude(failed, self._result, ran=False) or failed
             self._tear_down()
             if raised is not None:

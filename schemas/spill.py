@@ -57,6 +57,7 @@ def fit(
     write: Callable[[str, Mapping[str, Any]], Pointer],
     budget: int = DEFAULT_BUDGET,
     spill: Spill = "auto",
+    document: Mapping[str, Any] | None = None,
 ) -> TaskOutput:
     """Make an output fit its budget.
 
@@ -68,6 +69,7 @@ def fit(
         write: Writes a JSON object under a stem (``stepout-result``, ``stepout-output``) and returns its pointer.
         budget: In bytes of the document's compact UTF-8; exactly that many fit.
         spill: ``"never"`` to raise instead of writing.
+        document: The output's wire form, if the caller has made it already.
 
     Returns:
         ``output`` itself where it fits, otherwise the one to report.
@@ -78,7 +80,7 @@ def fit(
         InvalidDocumentError: The output holds something that is not JSON.
     """
     check_budget(budget)
-    size = measure(output)
+    size = measure(output) if document is None else len(dump_json(document))
     if size <= budget:
         return output
     if spill == "never":

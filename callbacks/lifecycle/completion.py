@@ -157,9 +157,9 @@ class Completion:
         if isinstance(interruption, TaskInterrupted):  # Also one that the job raised, without any signal.
             self.state.interrupt(interruption.signum)
         outcome, document, raised = outcome_of(exception, self.state.now, ran=ran), None, None
-        if outcome.is_success:
+        if outcome.stop is None and outcome.error is None:
             try:
-                document = make_document(result, artifacts=self.artifacts, run=self.run, rules=self._session.rules)
+                document = make_document(result, artifacts=self.artifacts, run=self.run, session=self._session)
             except Exception as error:  # noqa: BLE001 - returned, to be raised once it is reported
                 outcome, raised = Outcome(error=error), error
         if document is None:
@@ -197,12 +197,12 @@ class Completion:
             return refused
         except Exception as error:  # noqa: BLE001 - a target may raise anything; the work must not be lost
             where = keep(document, self.artifacts)
-            told = self._session.rules.redactor.text(f"{type(error).__name__}: {error}")
+            told = self._session.redactor.text(f"{type(error).__name__}: {error}")
             return OutcomeUndeliveredError(f"the work is done, but its outcome was not delivered; {where}. {told}")
         return None
 
     def _report_failure(self, exception: BaseException) -> None:
-        redactor = self._session.rules.redactor
+        redactor = self._session.redactor
         error = redactor.text(error_of(exception))
         cause = cause_of(exception, run=self.run.to_dict(), redactor=redactor)
         try:

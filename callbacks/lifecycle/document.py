@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,40 +11,22 @@ from stepout.callbacks.protocols import TracksUnfinished
 from stepout.callbacks.targets.local import write_atomically
 from stepout.schemas import Pointer, Problem, RunIdentity, TaskOutput, invalid_document, json_problems
 from stepout.schemas.errors import ConfigurationError, OutputTooLargeError
-from stepout.schemas.spill import DEFAULT_BUDGET, Spill, fit
+from stepout.schemas.spill import fit
 from stepout.schemas.text.foreign_text import logger
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from stepout.callbacks.delivery.redaction import Redactor
+    from stepout.callbacks.lifecycle.session import TaskSession
     from stepout.callbacks.protocols import Artifacts
-    from stepout.schemas.contract import Contract
 
 UNDELIVERED_STEM = "stepout-undelivered"
 
 _log = logger("stepout.callbacks.task")
 
 
-@dataclass(frozen=True, kw_only=True)
-class DocumentRules:
-    """What a task's output document must obey.
-
-    Attributes:
-        contract: The user's own, if there is one.
-        budget: Bytes of UTF-8.
-        spill: ``"never"`` raises where ``"auto"`` moves parts of the document into artifacts.
-        redactor: Knows what must never be inside.
-    """
-
-    contract: Contract | None = None
-    budget: int = DEFAULT_BUDGET
-    spill: Spill = "auto"
-    redactor: Redactor
-
-
 def make_document(
-    result: Mapping[str, Any], *, artifacts: Artifacts | None, run: RunIdentity, rules: DocumentRules
+    result: Mapping[str, Any], *, artifacts: Artifacts | None, run: RunIdentity, session: TaskSession
 ) -> dict[str, Any]:
     """Return the document to report, spilled where it is over its budget.
 
@@ -53,7 +34,7 @@ def make_document(
         result: The inline result.
         artifacts: Where the pointers come from, and what spills goes to.
         run: The producer.
-        rules: What must hold.
+        session: Says what must hold: contract, budget, secrets.
 
     Returns:
         The wire form.
@@ -76,19 +57,20 @@ def make_document(
     )
     document = output.to_dict()
     _refuse("the task's output", validate(document, "output"))
-    _refuse("the task's output", [_secret(path) for path in rules.redactor.found(document)])
-    if rules.contract is not None:
-        _refuse("the task's output", rules.contract.problems(output, result))
+    _refuse("the task's output", [_secret(path) for path in session.redactor.found(document)])
+    if session.contract is not None:
+        _refuse("the task's output", session.contract.problems(output, result))
 
     def write(stem: str, content: Mapping[str, Any]) -> Pointer:
         if artifacts is None:
             raise OutputTooLargeError(
-                f"the task's output is over its budget of {rules.budget:,} bytes, and there is no artifact manager to "
-                "spill it to: give the task one (STEPOUT_BUCKET), or make the result smaller"
+                f"the task's output is over its budget of {session.budget:,} bytes, and there is no artifact manager "
+                "to spill it to: give the task one (STEPOUT_BUCKET), or make the result smaller"
             )
         return artifacts.put_document(stem, content)
 
-    return fit(output, write=write, budget=rules.budget, spill=rules.spill).to_dict()
+    fitting = fit(output, write=write, budget=session.budget, spill=session.spill, document=document)
+    return document if fitting is output else fitting.to_dict()
 
 
 def _refuse(what: str, problems: list[Problem]) -> None:

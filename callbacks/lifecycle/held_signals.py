@@ -12,7 +12,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any, Self
 
-from stepout.callbacks.lifecycle.signals import STOPS, is_guarded
+from stepout.callbacks.lifecycle.signals import STOPS, handlers_of_the_job
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,12 +31,10 @@ class HeldSignals:
         self._came: list[int] = []
         if threading.current_thread() is not threading.main_thread():
             return
-        for number in signal.valid_signals():
-            handler = signal.getsignal(number)
-            if callable(handler) and not isinstance(handler, signal.Handlers) and not is_guarded(handler):
-                self._handlers[number] = handler
-                with contextlib.suppress(ValueError):  # A subinterpreter.
-                    signal.signal(number, self._note)
+        self._handlers = handlers_of_the_job()
+        for number in self._handlers:
+            with contextlib.suppress(ValueError):  # A subinterpreter.
+                signal.signal(number, self._note)
 
     @property
     def stop(self) -> int | None:

@@ -27,11 +27,6 @@ class Outcome:
     stop: Stop | None = None
     error: BaseException | None = None
 
-    @property
-    def is_success(self) -> bool:
-        """Whether the block did its work."""
-        return self.stop is None and self.error is None
-
 
 def outcome_of(exception: BaseException | None, state: TaskState, *, ran: bool = True) -> Outcome:
     """Say what became of a block.

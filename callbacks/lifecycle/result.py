@@ -41,7 +41,8 @@ class TaskResult(dict[str, Any]):
     def __init__(self, members: Mapping[str, Any] | None = None, *, home: Home | None = None) -> None:
         super().__init__()
         self._home = home
-        self.update(members or {})
+        if members:
+            self.update(members)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return dict, (dict(self),)  # data, like any other dictionary's
@@ -89,5 +90,6 @@ def _here_only(change: Callable[..., Any]) -> Callable[..., Any]:
     return checked
 
 
-for _name in ("__setitem__", "__delitem__", "__ior__", "clear", "pop", "popitem", "setdefault", "update"):
+# ``__setitem__`` and ``__ior__`` go through ``update``.
+for _name in ("__delitem__", "clear", "pop", "popitem", "setdefault", "update"):
     setattr(TaskResult, _name, _here_only(getattr(TaskResult, _name)))

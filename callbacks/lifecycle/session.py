@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from stepout.callbacks.delivery.redaction import Redactor
-    from stepout.callbacks.lifecycle.document import DocumentRules
     from stepout.callbacks.protocols import Artifacts
     from stepout.callbacks.targets.fan_out import FanOut
     from stepout.schemas.contract import Contract
@@ -42,23 +41,24 @@ class TaskSession:
             document.
         interval: Seconds between two heartbeats, at most.
         stop_timeout: Seconds from SIGTERM to SIGKILL.
-        rules: What the output document must obey.
+        contract: What the output must hold beyond its schema, if the caller says.
+        budget: Bytes of UTF-8 for the output document.
+        spill: ``"never"`` raises where ``"auto"`` moves parts of the document into artifacts.
+        redactor: Knows the task's secrets, which must appear in no message, log, cause or document.
         run: The run identity, if the caller gave one; else the artifact manager knows it.
         environment_run: What the environment says of the run, until an artifact manager knows better.
         input: The task's input.
     """
 
     targets: FanOut
-    rules: DocumentRules
+    redactor: Redactor
     interval: float
     stop_timeout: float
+    contract: Contract | None
+    budget: int
+    spill: Spill
     artifacts: Artifacts | Callable[[], Artifacts] | None = None
     owns_artifacts: bool = False
     run: RunIdentity | None = None
     environment_run: RunIdentity = field(default_factory=RunIdentity)
-    input: Any = None
-
-    @property
-    def redactor(self) -> Redactor:
-        """Knows the task's secrets."""
-        return self.rules.redactor
+    input: Any = field(default=None, repr=False)

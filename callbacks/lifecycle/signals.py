@@ -293,7 +293,7 @@ class SignalGuard:
         """In a forked child: it is not this task's process, so its signals are none of the task's business."""
         for signum, before in self._before.items():
             if signal.getsignal(signum) == self._handle:
-                signal.signal(signum, signal.SIG_DFL if before is None or is_guarded(before) else before)
+                signal.signal(signum, signal.SIG_DFL if before is None or _is_guarded(before) else before)
         if POKE is not None and signal.getsignal(POKE) is _on_poke:
             signal.signal(POKE, signal.SIG_DFL)
         self._watcher = None
@@ -307,7 +307,17 @@ def _on_poke(_signum: int, frame: FrameType | None) -> None:
         _guards[-1].poked(frame)
 
 
-def is_guarded(handler: object) -> bool:
+def handlers_of_the_job() -> dict[int, Any]:
+    """Every handler that is neither a default nor a task's, by its signal."""
+    found = {number: signal.getsignal(number) for number in signal.valid_signals()}
+    return {
+        number: handler
+        for number, handler in found.items()
+        if callable(handler) and not isinstance(handler, signal.Handlers) and not _is_guarded(handler)
+    }
+
+
+def _is_guarded(handler: object) -> bool:
     """Whether a signal's handler is that of a task."""
     return _guard_of(handler) is not None or handler is _on_poke
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from stepout.callbacks.delivery.redaction import Redactor
 from stepout.callbacks.environment import parse_input, read_settings, take_token
-from stepout.callbacks.lifecycle.document import DocumentRules
 from stepout.callbacks.lifecycle.heartbeat import interval_of
 from stepout.callbacks.lifecycle.held_signals import held_signals
 from stepout.callbacks.lifecycle.session import TaskSession
@@ -62,7 +61,10 @@ def make_session(  # noqa: PLR0913 - the documented options, by keyword
         raise ConfigurationError("the stop timeout must be a number of seconds above 0")
     return TaskSession(
         targets=fan_out,
-        rules=DocumentRules(contract=contract, budget=budget, spill=spill, redactor=redactor),
+        redactor=redactor,
+        contract=contract,
+        budget=budget,
+        spill=spill,
         interval=interval_of(heartbeat),
         stop_timeout=stop_timeout,
         artifacts=artifacts,

@@ -71,6 +71,16 @@ def is_signed_form(members: Mapping[Any, Any]) -> bool:
     return "signature" in names and any(name in names for name in _FORM_NAMES)
 
 
+def may_name_signed_form(text: str) -> bool:
+    """Tell whether a text that holds all names of some objects may hold those of a form that ``is_signed_form`` knows.
+
+    >>> may_name_signed_form("key X-Amz-Signature"), may_name_signed_form("key policy")
+    (True, False)
+    """
+    folded = text.casefold()
+    return "signature" in folded or "x-amz-security-token" in folded
+
+
 def signed_url_problems(value: object, location: str = "$") -> Iterator[Problem]:
     """Yield a problem of the kind ``"secret"`` for each place of a JSON value that holds a presigned URL."""
     if isinstance(value, str):
