@@ -31,6 +31,7 @@ class HeldSignals:
         self._came: list[int] = []
         if threading.current_thread() is not threading.main_thread():
             return
+        # Complete before the first of them is replaced: a signal that comes at once is looked up here by ``deliver``.
         self._handlers = handlers_of_the_job()
         for number in self._handlers:
             with contextlib.suppress(ValueError):  # A subinterpreter.
@@ -44,6 +45,7 @@ class HeldSignals:
     def restore(self) -> Self:
         """Put the handlers back, but for those that were replaced meanwhile."""
         for number, handler in self._handlers.items():
+            # An event loop that closed meanwhile, or another task that was entered, has set its own: that stays.
             if signal.getsignal(number) == self._note:
                 signal.signal(number, handler)
         return self

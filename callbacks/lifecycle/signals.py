@@ -112,6 +112,7 @@ class SignalGuard:
         wake_up = WakeUp()
         if not wake_up.take():
             return
+        # The descriptor before the handlers: what they note must reach the watcher, which starts last and finds it.
         self._wake_up = wake_up
         watch_forks(self)
         for number in STOPS:
@@ -152,7 +153,8 @@ class SignalGuard:
             return
         self._closing = True
         self._wake()
-        # The watcher first: a wake-up call of its own must not meet the handlers of before.
+        # The watcher first: a wake-up call of its own must not meet the handlers of before. Not for ever: it may be in
+        # the middle of a report to a server that does not answer.
         self._watcher.join(timeout=5)
         for number, before in self._before.items():
             if (current := signal.getsignal(number)) == self._handle or _is_default(number, current):
@@ -161,6 +163,8 @@ class SignalGuard:
         if POKE is not None and not _guards and signal.getsignal(POKE) is _on_poke:
             signal.signal(POKE, signal.SIG_DFL)
         self._watcher = None
+        # The descriptor last: with the handlers of before in place, whoever had it hears what comes from now on, and is
+        # passed what came until now.
         self._wake_up.give_back()
         self._wake_up.close()
 
@@ -177,6 +181,7 @@ class SignalGuard:
         if stop is None and self._state.interrupt(signum):
             stop = Stop.INTERRUPTED
         self._wake(signum)
+        # Once: a second exception would end the cleanup that the first one began (ECS and people send signals twice).
         if stop is not None and not self._raised:
             self._raised = True
             raise TaskInterrupted(_why(stop, signum), signum=signum)
@@ -233,6 +238,7 @@ class SignalGuard:
         self._alarm(signum)
 
     def _alarm(self, signum: int) -> None:
+        # SIGKILL follows the first signal, whatever comes in between; a cancelled task has nothing to report in time.
         if self._deadline is not None or self._state.now.stop is Stop.CANCELLED:
             return
         self._deadline = self._clock() + self._grace
@@ -249,6 +255,8 @@ class SignalGuard:
         if self._closing:
             return
         now = self._clock()
+        # Only the innermost task's watcher wakes the main thread: it runs in that task's block, and what leaves that
+        # block interrupts the tasks around it.
         stopping, innermost, handlers = self._state.now.stop is not None, _guards[-1:] == [self], self._handlers()
         wanted = (stopping and not self._raised and not self._left_to_job) or handlers != self._seen
         if wanted and innermost and now >= self._next_poke:
@@ -260,7 +268,7 @@ class SignalGuard:
             self._next_probe = now + (_POKE_EVERY if elsewhere else _PROBE_EVERY)
             self._probe()
         if stopping and self._deadline is not None and now >= self._deadline:
-            self._deadline = float("inf")
+            self._deadline = float("inf")  # Once; and no further signal sets a new one.
             self._completion.overdue(self._state.now.signum or signal.SIGTERM)
 
     def _poke(self) -> None:

@@ -76,6 +76,7 @@ class FanOut:
 
     def success(self, document: Mapping[str, Any]) -> None:
         """Report the output document; raises what the primary target raises."""
+        # The primary first and alone: what it refuses is no success, and nobody else may hear of one.
         self._primary.success(document)
         self._tell_others(lambda target: target.success(document))
 
@@ -89,6 +90,7 @@ class FanOut:
         self._primary.heartbeat()
         first = not self._beats
         for index, target in enumerate(self._others):
+            # One at a time to each: where a beat hangs, the next would only hang as well, in one more thread.
             if (before := self._beats.get(index)) is None or not before.is_alive():
                 self._beats[index] = _start(lambda each: each.heartbeat(), target)
         if first:
@@ -99,6 +101,7 @@ class FanOut:
 
         Callable from any thread.
         """
+        # Seen by a wait that is under way, which is why that waits in short pieces. It only ever comes nearer.
         self._latest = min(self._latest, self._clock() + seconds * _SHARE)
         for target in (self._primary, *self._others):
             with contextlib.suppress(Exception):  # The watcher of signals calls this, and must live on.

@@ -189,7 +189,9 @@ def open_task(**options: Unpack[OpenTaskOptions]) -> OpenTask:
     def artifacts() -> Artifacts:
         return ready if ready is not None else _artifacts(environ, place, run)
 
-    client = place["client"] if place["client"] is not None else _store_in(place["bucket"])
+    bucket, client = place["bucket"], place["client"]
+    if client is None and not isinstance(bucket, str):
+        client = bucket  # A store that stands for its bucket, such as ``MemoryStore``: the input is read from it, too.
     with session_from_env(
         environ, client=given.pop("sfn_client", None), artifacts=artifacts, owns_artifacts=ready is None, **given
     ) as session:
@@ -203,11 +205,6 @@ def _warn_never_entered() -> None:
         RuntimeWarning,  # as for a coroutine that nobody awaited: Python shows it without any setting
         stacklevel=2,
     )
-
-
-def _store_in(bucket: Any) -> Any:
-    """A store that stands for its bucket, such as ``MemoryStore``, is also where the input is read from."""
-    return bucket if hasattr(bucket, "start_upload") else None
 
 
 def _artifacts(environ: Mapping[str, str], place: dict[str, Any], run: RunIdentity | None) -> Artifacts:

@@ -146,17 +146,14 @@ def _read(path: Path, code: int) -> TaskOutput | NestedTaskError:
 
 
 def _joined(one: TaskOutput, other: TaskOutput) -> TaskOutput:
-    places = []
-    for what in ("artifacts", "result"):
-        both = set(getattr(one, what) or {}) & set(getattr(other, what) or {})
-        places += [f"$.{what}.{name}" for name in sorted(both)]
+    artifacts, more = one.artifacts or {}, other.artifacts or {}
+    result, further = _inline(one.result), _inline(other.result)
+    places = [f"$.artifacts.{name}" for name in sorted(set(artifacts) & set(more))]
+    places += [f"$.result.{name}" for name in sorted(set(result) & set(further))]
     if places:
         problems = [Problem(place, "clash", "is reported by two tasks that the command opened") for place in places]
         raise invalid_document("the command's report", problems, "Give each a name of its own.")
-    return TaskOutput(
-        artifacts={**(one.artifacts or {}), **(other.artifacts or {})},
-        result={**_inline(one.result), **_inline(other.result)},
-    )
+    return TaskOutput(artifacts={**artifacts, **more}, result={**result, **further})
 
 
 def _inline(result: Mapping[str, Any] | Pointer | None) -> Mapping[str, Any]:
