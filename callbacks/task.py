@@ -16,7 +16,7 @@ from stepout.callbacks.lifecycle.heartbeat import Heartbeat
 from stepout.callbacks.lifecycle.held_signals import HeldSignals, held_signals
 from stepout.callbacks.lifecycle.result import TaskResult
 from stepout.callbacks.lifecycle.session import TaskSession
-from stepout.callbacks.lifecycle.signals import STOPS, SignalGuard, grace_of
+from stepout.callbacks.lifecycle.signals import STOPS, SignalGuard
 from stepout.callbacks.lifecycle.startup import make_session, session_from_env
 from stepout.callbacks.protocols import ClosableArtifacts, KeptToProcess
 from stepout.schemas.errors import ConfigurationError, InvalidDocumentError, StoreError, TaskError
@@ -123,7 +123,7 @@ class Task:
             self._completion.artifacts = session.artifacts
         self._heartbeat = Heartbeat(session.targets, self._completion, session.interval, jitter=jitter)
         self._guard = SignalGuard(
-            self._completion, own=_code_of(type(self)), grace=grace_of(session.stop_timeout), clock=clock
+            self._completion, own=_code_of(type(self)), stop_timeout=session.stop_timeout, clock=clock
         )
 
     @classmethod
@@ -199,13 +199,13 @@ class Task:
             OtherProcessError: This process was forked off the task's, which would not see what is set here.
         """
         self._check_begun("result")
-        self._result.check_process()
+        self._home.check("task.result", "task")
         return self._result
 
     @result.setter
     def result(self, value: Mapping[str, Any]) -> None:
         self._check_begun("result")
-        self._result.check_process()
+        self._home.check("task.result", "task")
         if not isinstance(value, Mapping):
             raise InvalidDocumentError(
                 f"a task's result must be a mapping of names to JSON, not {type(value).__name__}"

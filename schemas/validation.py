@@ -71,9 +71,9 @@ def validate(document: Any, name: SchemaName | None = None) -> list[Problem]:
     if problems:
         return problems
     validator = _validator(name or ("pointer" if is_pointer(document) else "output"))
-    found = (problem for error in validator.iter_errors(document) for problem in _translated(error))
+    found = [problem for error in validator.iter_errors(document) for problem in _translated(error)]
     # `required` names one member an error, two schemas may look at one place, and jsonschema goes through sets.
-    return tidy(found)
+    return tidy(found) if found else []
 
 
 @cache

@@ -13,7 +13,6 @@ import threading
 import traceback
 from typing import TYPE_CHECKING, Any
 
-from stepout.callbacks.delivery.exception_groups import interruption_in
 from stepout.callbacks.delivery.failure import cause_of, error_of
 from stepout.callbacks.lifecycle.document import keep, make_document
 from stepout.callbacks.lifecycle.outcome import Outcome, nobody_waits, outcome_of
@@ -153,31 +152,33 @@ class Completion:
         Returns:
             What is to be raised instead, if anything.
         """
-        interruption = interruption_in(exception)
-        if isinstance(interruption, TaskInterrupted):  # Also one that the job raised, without any signal.
-            self.state.interrupt(interruption.signum)
-        outcome, document, raised = outcome_of(exception, self.state.now, ran=ran), None, None
+        outcome, raised = outcome_of(exception, self.state.now, ran=ran), None
         if outcome.stop is None and outcome.error is None:
             try:
                 document = make_document(result, artifacts=self.artifacts, run=self.run, session=self._session)
             except Exception as error:  # noqa: BLE001 - returned, to be raised once it is reported
                 outcome, raised = Outcome(error=error), error
-        if document is None:
+            else:
+                if self.state.begin(TerminalReport.SUCCESS):
+                    return self._report_success(document)
+                outcome = outcome_of(exception, self.state.now, ran=ran)
+        if outcome.stop is None and outcome.error is not None:
             self._abort()  # Before the report: a state that hears of a failure may well start the next attempt.
-        # Making the document, or aborting, took its time: a task that was asked to stop meanwhile reports that instead.
-        if document is not None and self.state.begin(TerminalReport.SUCCESS):
-            return self._report_success(document)
-        if outcome.error is not None and self.state.now.stop is None and self.state.begin(TerminalReport.FAILURE):
-            self._report_failure(outcome.error)
-            return raised
-        return self._stopped(outcome_of(exception, self.state.now, ran=ran))
+            # Aborting, like making the document, took its time: a task that was asked to stop meanwhile reports that.
+            if self.state.now.stop is None and self.state.begin(TerminalReport.FAILURE):
+                self._report_failure(outcome.error)
+                return raised
+            outcome = outcome_of(exception, self.state.now, ran=ran)
+        return self._stopped(outcome)
 
     def _stopped(self, outcome: Outcome) -> BaseException | None:
         """End a task that was asked to stop."""
+        if isinstance(outcome.error, TaskInterrupted):  # Also one that the job raised, without any signal.
+            self.state.interrupt(outcome.error.signum)
         self.stopped.set()
         self._abort()
-        if outcome.stop is Stop.CANCELLED or outcome.error is None:
-            return outcome.error
+        if self.state.now.stop is Stop.CANCELLED or outcome.error is None:
+            return outcome.error if outcome.stop is Stop.CANCELLED else nobody_waits()
         if self.state.begin(TerminalReport.FAILURE):
             self._report_failure(outcome.error)
         else:

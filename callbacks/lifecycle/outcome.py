@@ -43,9 +43,10 @@ def outcome_of(exception: BaseException | None, state: TaskState, *, ran: bool =
         told = isinstance(exception, (TaskClosedError, InvalidTokenError))
         return Outcome(Stop.CANCELLED, exception if told else nobody_waits())
     interruption = interruption_in(exception)
+    if isinstance(interruption, TaskInterrupted):
+        return Outcome(Stop.INTERRUPTED, interruption)
     if state.stop is Stop.INTERRUPTED:
-        raised = isinstance(interruption, TaskInterrupted)
-        return Outcome(Stop.INTERRUPTED, interruption if raised else _interrupted(state.signum, exception))
+        return Outcome(Stop.INTERRUPTED, _interrupted(state.signum, exception))
     if exception is None or (ran and _exits_cleanly(exception)):
         return Outcome()
     if interruption is not None:

@@ -65,7 +65,7 @@ class SignalGuard:
     Args:
         completion: Holds the task's state, in which an interruption is noted, and acts on one.
         own: Code in whose frames, or in what they call, the handler does not raise.
-        grace: Seconds from a signal to ``overdue``.
+        stop_timeout: Seconds from SIGTERM to SIGKILL; ``grace_of`` says when the block is overdue.
         clock: Seconds, monotonic.
     """
 
@@ -74,13 +74,13 @@ class SignalGuard:
         completion: Completion,
         *,
         own: frozenset[CodeType],
-        grace: float,
+        stop_timeout: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._completion = completion
         self._state = completion.state
         self._own = own | {SignalGuard._handle.__code__, _on_poke.__code__} | HOOK_CODE
-        self._grace = grace
+        self._grace = grace_of(stop_timeout)
         self._clock = clock
         self._noted: int | None = None
         self._raised = False

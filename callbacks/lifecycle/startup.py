@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any, Unpack
 
-from stepout.callbacks.delivery.redaction import Redactor
 from stepout.callbacks.environment import parse_input, read_settings, take_token
 from stepout.callbacks.lifecycle.heartbeat import interval_of
 from stepout.callbacks.lifecycle.held_signals import held_signals
@@ -52,7 +51,7 @@ def make_session(  # noqa: PLR0913 - the documented options, by keyword
         ConfigurationError: An argument is invalid.
     """
     fan_out = FanOut(targets)
-    redactor = fan_out.redactor | Redactor([redact] if isinstance(redact, str) else redact)
+    redactor = fan_out.redactor([redact] if isinstance(redact, str) else redact)
     budget = DEFAULT_BUDGET if budget is None else check_budget(budget)
     if spill not in ("auto", "never"):
         raise ConfigurationError('spill must be "auto" or "never"')

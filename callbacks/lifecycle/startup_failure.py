@@ -51,7 +51,7 @@ def report_startup_failure(
         fan_out = _fan_out(environ, token, client, targets)
         if fan_out is None:
             return
-        redactor |= fan_out.redactor
+        redactor |= fan_out.redactor()
         with redacted_logs(redactor):
             cause = cause_of(error, run=_run(environ).to_dict(), redactor=redactor)
             fan_out.limit(_PATIENCE)

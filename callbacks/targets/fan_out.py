@@ -65,10 +65,9 @@ class FanOut:
     def __repr__(self) -> str:
         return f"FanOut({len(self._others) + 1} targets)"
 
-    @property
-    def redactor(self) -> Redactor:
-        """Knows every token of the targets."""
-        redactor = Redactor()
+    def redactor(self, secrets: Iterable[str] = ()) -> Redactor:
+        """Return a redactor that knows every token of the targets, and these secrets."""
+        redactor = Redactor(secrets)
         for target in (self._primary, *self._others):
             if (known := _redactor_of(target)) is not None:
                 redactor |= known

@@ -23,6 +23,7 @@ CLOSED, MINE, ASKED = TaskClosedError("closed"), KeyError("mine"), TaskInterrupt
         (SystemExit(0), TaskState(), True, Outcome()),
         (MINE, TaskState(), True, Outcome(error=MINE)),
         (ASKED, INTERRUPTED, True, Outcome(Stop.INTERRUPTED, ASKED)),
+        (ASKED, TaskState(), True, Outcome(Stop.INTERRUPTED, ASKED)),
         (BaseExceptionGroup("", [MINE, ASKED]), INTERRUPTED, True, Outcome(Stop.INTERRUPTED, ASKED)),
         (CLOSED, CANCELLED, False, Outcome(Stop.CANCELLED, CLOSED)),
     ],
