@@ -1,7 +1,7 @@
 """From a document to its artifacts: the consumer's front door. The document is untrusted input.
 
-``foreign``, ``gather``, ``outcome`` and ``result_writer`` are imported where they are needed: most documents do without,
-and a Lambda pays for every module when it starts.
+``foreign``, ``gather``, ``outcome`` and ``result_writer`` are imported where they are needed: most documents do
+without, and a Lambda pays for every module when it starts.
 """
 
 from __future__ import annotations
