@@ -14,20 +14,21 @@ from __future__ import annotations
 import functools
 from typing import Any
 
+from stepout.artifacts.s3.internals import answered_early, pool_classes
+
 _FIRST_ERROR = 300
 
 
 def close_half_used(client: Any) -> None:
     """Let a client close every connection on which an answer came before the request was sent.
 
-    Members of botocore that are not public are needed. Where a version has none, connections are used as it uses them.
+    Where a version of botocore lacks the members that are needed (``internals``), connections are used as it uses them.
 
     Args:
         client: A boto3 S3 client that nobody else uses yet.
     """
-    session = getattr(getattr(client, "_endpoint", None), "http_session", None)
-    pools = getattr(session, "_pool_classes_by_scheme", None)  # the session's own, also behind proxies
-    if isinstance(pools, dict):
+    pools = pool_classes(client)
+    if pools is not None:
         pools.update({scheme: _pool_of(pool) for scheme, pool in pools.items()})
 
 
@@ -44,8 +45,10 @@ def _pool_of(pool: Any) -> Any:
 
         def request(self, *args: Any, **kwargs: Any) -> Any:
             self._whole, self._early, self._sends = False, False, 0
-            done = super().request(*args, **kwargs)  # a broken pipe leaves it here, and its answer is read all the same
-            self._whole = not self._response_received
+            # A broken pipe leaves this method by an exception, so _whole stays False; botocore reads the answer all the
+            # same, which is why the socket is looked at in getresponse and not here.
+            done = super().request(*args, **kwargs)
+            self._whole = not answered_early(self)
             return done
 
         def send(self, data: Any) -> Any:
@@ -57,7 +60,9 @@ def _pool_of(pool: Any) -> Any:
 
         def getresponse(self) -> Any:
             response = super().getresponse()
-            # Under TLS there are other things to read than answers: an early success is none.
+            # Under TLS there are other things to read than answers (tickets): something to read and then a success
+            # is no sign of an early answer. Something to read and then an error is taken for one: at worst a good
+            # connection is closed.
             well = self._whole and not (self._early and response.status >= _FIRST_ERROR)
             if not well and self.sock is not None:
                 sock, self.sock = self.sock, None

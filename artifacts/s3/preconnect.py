@@ -13,21 +13,24 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
+from stepout.artifacts.s3.internals import give_back, pool_for, take_connection
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _LONGEST_WAIT: Final = 1.0
+"""Seconds. Who has waited so long for the first request to leave goes on and connects when a part is sent."""
 
 
 class Preconnections:
     """Connections to where a client sends requests of one kind.
 
-    Members of botocore and urllib3 that are not public are needed. Where a version has none, behind a proxy, and where
+    Where a version of botocore or urllib3 lacks the members that are needed (``internals``), behind a proxy, and where
     a server cannot be reached, nothing is opened beforehand, and the request that comes later does as it always did.
 
     Args:
         client: A boto3 S3 client.
-        bucket: The bucket's name; requests to others are none of ours.
+        bucket: The bucket's name; requests to others say nothing.
         operation: The kind of request; the first one to leave tells where they go, which no rule has to guess.
     """
 
@@ -60,34 +63,26 @@ class Preconnections:
             yield
         finally:
             if pool is not None and held is not None:
+                # Before it goes back: the pool throws away an idle connection that has something to read.
                 _take_tickets(held)
-                pool._put_conn(held)  # noqa: SLF001 - checked by _pool
+                give_back(pool, held)
 
     def _pool(self) -> Any:
         if not self._settled.wait(_LONGEST_WAIT) or self._url is None:
             return None
-        try:
-            session = self.client._endpoint.http_session  # noqa: SLF001 - there is no public way
-            if session._proxy_config.proxy_url_for(self._url):  # noqa: SLF001 - as above
-                return None
-            pool = session._manager.connection_from_url(self._url)  # noqa: SLF001 - as above
-            session._setup_ssl_cert(pool, self._url, session._verify)  # noqa: SLF001 - as above
-        except Exception:  # noqa: BLE001 - whatever another version raises, nothing is lost
-            return None
-        return pool if callable(getattr(pool, "_put_conn", None)) else None
+        return pool_for(self.client, self._url)
 
 
 def _opened(pool: Any) -> Any:
     """Return an open connection of the pool, or ``None``; the request itself will say why there is none."""
-    try:
-        connection = pool._get_conn()  # noqa: SLF001 - as above
-    except Exception:  # noqa: BLE001 - as above
+    connection = take_connection(pool)
+    if connection is None:
         return None
     try:
         if getattr(connection, "sock", None) is None:
             connection.timeout = pool.timeout.connect_timeout
             connection.connect()
-    except Exception:  # noqa: BLE001 - as above
+    except Exception:  # noqa: BLE001 - the request itself will say what is wrong with the server
         connection.close()
     return connection
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
+from stepout.artifacts.s3.internals import response_below
 from stepout.schemas.errors import StoreError, StoreUnavailableError
 from stepout.schemas.runtime.process import Home
 
@@ -31,7 +32,8 @@ class S3Download:
                 "removed Content-Length"
             )
         self._length: int = answer["ContentLength"]
-        self._wire = _wire_below(self._body, self._length) or self._body
+        below = response_below(self._body, self._length)
+        self._wire: _Wire = self._body if below is None else _Direct(*below)
         self._subject = subject
         self._home = Home()
         self.info = info
@@ -101,20 +103,3 @@ class _Direct:
         if not count and self._response.isclosed():
             self._pooled.release_conn()
         return count
-
-
-def _wire_below(body: Any, length: int) -> _Wire | None:
-    """Return what a body of botocore reads from, if it is what is known: plain bytes of a length that was announced.
-
-    Both attributes are private. Where one of them is missing or something else (another version, a stub, a body that
-    botocore checks on the way because the caller's client asks for that), the public ``readinto`` is used.
-    """
-    from http.client import HTTPResponse
-
-    from botocore.response import StreamingBody
-
-    pooled = getattr(body, "_raw_stream", None) if type(body) is StreamingBody else None
-    response = getattr(pooled, "_fp", None)
-    if not isinstance(response, HTTPResponse) or response.chunked or response.length != length:
-        return None
-    return _Direct(pooled, response) if hasattr(pooled, "release_conn") else None

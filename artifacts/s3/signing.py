@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from typing import Any
 
+from stepout.artifacts.s3.internals import request_signer
 from stepout.artifacts.s3.request_bodies import ViewBody
 
 _presigning = threading.local()
@@ -22,7 +23,7 @@ def sign_known_bodies(client: Any) -> None:
     """
     from botocore.auth import S3SigV4Auth
 
-    signer = getattr(client, "_request_signer", None)  # botocore offers no other way to choose a signer for one client
+    signer = request_signer(client)  # botocore offers no other way to choose a signer for one client
     if signer is None:  # then slower, and just as right
         return
     original = signer.get_auth_instance

@@ -17,6 +17,7 @@ from support.shelf import ALLOW, BreakingStore, Shelf
 
 from stepout.artifacts.reading.preallocation import WORTHWHILE, preallocate
 from stepout.artifacts.resolve import resolve_artifact
+from stepout.artifacts.s3 import internals
 from stepout.artifacts.s3 import response_body as s3_body
 from stepout.artifacts.s3.clients import make_client
 from stepout.artifacts.s3.store import S3Store
@@ -236,7 +237,7 @@ def test_another_version_of_a_library_is_read_the_public_way(
 ) -> None:
     """Where something private is missing or otherwise, the bytes are the same and connections are still kept."""
     sizes = _counted(monkeypatch)
-    known = s3_body._wire_below
+    known = internals.response_below
 
     class Without:
         def __init__(self, inner: Any) -> None:
@@ -263,7 +264,7 @@ def test_another_version_of_a_library_is_read_the_public_way(
             patch.setattr(http.client, "HTTPResponse", Without)
             return known(Without(body), length)
 
-    monkeypatch.setattr(s3_body, "_wire_below", below)
+    monkeypatch.setattr(s3_body, "response_below", below)
     assert _artifact(client, "plain").download(tmp_path / "x").read_bytes() == BIG
     assert _artifact(client, "plain").read_bytes() == BIG
     assert (bool(sizes), server.connections) == (private == "nothing", 1)

@@ -1,0 +1,114 @@
+"""Every private member of botocore, urllib3 and http.client that this package touches; nothing else reaches for one.
+
+None of these libraries promises them. Each function says in which version its member was seen and what happens where a
+version has it no longer: it then returns ``None`` (or does nothing), and the caller goes on without the shortcut. No
+import of botocore or urllib3 stands at the top: a cold read (``cold_start``) must not load them.
+
+``tests/artifacts/s3/test_internals.py`` looks for each member in the versions that are installed.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def http_session(client: Any) -> Any:
+    """Return what sends a client's requests; ``None`` where this botocore keeps it elsewhere."""
+    # botocore 1.43.106: BaseClient._endpoint, an Endpoint, whose http_session is a URLLib3Session.
+    # Without it: small requests take the ordinary way, no connection is opened beforehand, and a connection that was
+    # answered too early goes back to the pool as botocore does it.
+    return getattr(getattr(client, "_endpoint", None), "http_session", None)
+
+
+def request_signer(client: Any) -> Any:
+    """Return what signs a client's requests; ``None`` where this botocore keeps it elsewhere."""
+    # botocore 1.43.106: BaseClient._request_signer, a RequestSigner; its get_auth_instance can be replaced.
+    # Without it: botocore reads a body once more to sign it, and there is no route that signs by itself.
+    return getattr(client, "_request_signer", None)
+
+
+def credentials_of(client: Any) -> Any:
+    """Return what a client signs with, refreshed as botocore does; ``None`` where this botocore keeps it elsewhere."""
+    # botocore 1.43.106: RequestSigner._credentials; get_frozen_credentials is public.
+    # Without it: small requests take the ordinary way.
+    found = getattr(request_signer(client), "_credentials", None)
+    return found if callable(getattr(found, "get_frozen_credentials", None)) else None
+
+
+def pool_classes(client: Any) -> dict[str, Any] | None:
+    """Return the classes of a client's connection pools by scheme; they may be replaced before the first request."""
+    # botocore 1.43.106: URLLib3Session._pool_classes_by_scheme, the session's own dict, also behind proxies.
+    # Without it: connections are used as botocore uses them, half-used ones included.
+    found = getattr(http_session(client), "_pool_classes_by_scheme", None)
+    return found if isinstance(found, dict) else None
+
+
+def answered_early(connection: Any) -> bool:
+    """Say whether a connection of botocore's has seen an answer while its request was on its way."""
+    # botocore 1.43.106: AWSConnection._response_received, set where an answer came instead of "100 Continue".
+    # Without it: a connection answered that early is not recognised as half-used.
+    return bool(getattr(connection, "_response_received", False))
+
+
+def trusts_the_usual(client: Any) -> bool:
+    """Say whether a client verifies TLS by the usual certificates: no bundle of its own, and not nothing at all."""
+    # botocore 1.43.106: URLLib3Session._verify is True, False or the path of a bundle.
+    # Without it: obstore is not used over TLS.
+    return getattr(http_session(client), "_verify", None) is True
+
+
+def pool_for(client: Any, url: str) -> Any:
+    """Return the pool from which a client would take the connection for ``url``; ``None`` behind a proxy."""
+    # botocore 1.43.106: URLLib3Session._proxy_config.proxy_url_for, ._manager (a urllib3.PoolManager),
+    # ._setup_ssl_cert and ._verify, in the order of URLLib3Session.send. urllib3 2.8.0: _get_conn and _put_conn.
+    # Without any of them: no connection is opened beforehand.
+    session = http_session(client)
+    try:
+        if session._proxy_config.proxy_url_for(url):  # noqa: SLF001 - see above, as all in this file
+            return None
+        pool = session._manager.connection_from_url(url)  # noqa: SLF001
+        session._setup_ssl_cert(pool, url, session._verify)  # noqa: SLF001
+    except Exception:  # noqa: BLE001 - whatever another version raises, nothing is lost
+        return None
+    return pool if callable(getattr(pool, "_get_conn", None)) and callable(getattr(pool, "_put_conn", None)) else None
+
+
+def take_connection(pool: Any) -> Any:
+    """Take a connection out of a pool that ``pool_for`` returned; ``None`` if it gives none."""
+    # urllib3 2.8.0: HTTPConnectionPool._get_conn. Without it ``pool_for`` returned no pool.
+    try:
+        return pool._get_conn()  # noqa: SLF001
+    except Exception:  # noqa: BLE001 - an empty or closed pool; the request itself will say why there is none
+        return None
+
+
+def give_back(pool: Any, connection: Any) -> None:
+    """Give a connection back to the pool that it was taken out of."""
+    # urllib3 2.8.0: HTTPConnectionPool._put_conn. Without it ``pool_for`` returned no pool.
+    pool._put_conn(connection)  # noqa: SLF001
+
+
+def response_below(body: Any, length: int) -> tuple[Any, Any] | None:
+    """Return urllib3's and the standard library's response below a ``StreamingBody`` of a GetObject.
+
+    Args:
+        body: What botocore returned as ``Body``.
+        length: How many bytes were announced.
+
+    Returns:
+        ``None`` unless everything is what is known: plain bytes, as many as were announced. A stub, a chunked body, or
+        one that botocore checks on its way (a class of its own) is read by its public ``readinto``.
+    """
+    # botocore 1.43.106: StreamingBody._raw_stream. urllib3 2.8.0: HTTPResponse._fp. http.client of CPython 3.11 to
+    # 3.14: HTTPResponse.chunked and .length, which are not documented.
+    # Without any of them: the body is read by its public readinto, which copies once more.
+    from http.client import HTTPResponse
+
+    from botocore.response import StreamingBody
+
+    pooled = getattr(body, "_raw_stream", None) if type(body) is StreamingBody else None
+    response = getattr(pooled, "_fp", None)
+    if not isinstance(response, HTTPResponse) or not hasattr(pooled, "release_conn"):
+        return None
+    plain = getattr(response, "chunked", True) is False and getattr(response, "length", None) == length
+    return (pooled, response) if plain else None
