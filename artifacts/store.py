@@ -1,6 +1,7 @@
 """What the rest of ``artifacts`` asks of an object store: one bucket, few verbs, typed errors.
 
-``S3Store`` (boto3) and ``MemoryStore`` (for tests) follow this protocol. Every method raises only the errors of
+``Store`` is what every store can do; ``S3Store`` (boto3) and ``MemoryStore`` (for tests) follow it. What only some can
+do is a Protocol of its own, which is asked for with ``isinstance``. Every method raises only the errors of
 ``stepout.schemas.errors``, plus the two below that steer a write:
 
 - ``ArtifactExistsError``: HTTP 412, the key is taken (``If-None-Match: *``).
@@ -12,7 +13,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Literal, Protocol, cast, runtime_checkable
+from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeGuard, cast, runtime_checkable
 
 from stepout.schemas.errors import StoreError, StoreUnavailableError
 from stepout.schemas.rules import POINTER_TEXTS
@@ -201,6 +202,9 @@ class Arrived:
             yield self._data[start : start + size]
 
 
+# What only some stores can do. Asked with ``isinstance``, so each lists all that its callers use.
+
+
 @runtime_checkable
 class Located(Protocol):
     """A store that is a server somewhere."""
@@ -208,6 +212,16 @@ class Located(Protocol):
     @property
     def endpoint_url(self) -> str:
         """The server's URL."""
+        ...
+
+
+@runtime_checkable
+class Regional(Protocol):
+    """A store whose requests are signed for a region."""
+
+    @property
+    def region(self) -> str | None:
+        """The region, for pointers; a reader never trusts it."""
         ...
 
 
@@ -224,12 +238,20 @@ class ReadsSmall(Protocol):
 
 
 @runtime_checkable
-class Regional(Protocol):
-    """A store in a region."""
+class OpensConnections(Protocol):
+    """A store that can open connections for the parts of an upload while ``start_upload`` waits for its answer."""
 
-    @property
-    def region(self) -> str | None:
-        """The region's name, for pointers; a reader never trusts it."""
+    def open_connection(self) -> AbstractContextManager[None]:
+        """Hold an open connection while the block runs; where none can be opened, the block runs all the same."""
+        ...
+
+
+@runtime_checkable
+class Removes(Protocol):
+    """A store that can remove an object again."""
+
+    def remove(self, key: str, *, version_id: str | None = None) -> None:
+        """Remove an object, or one version of it; one that is not there is no error."""
         ...
 
 
@@ -242,13 +264,12 @@ class TriesCompletion(Protocol):
         ...
 
 
-@runtime_checkable
-class OpensConnections(Protocol):
-    """A store that can open connections before there is something to send through them."""
+def is_store(client: object) -> TypeGuard[Store]:
+    """Say whether what was passed as ``client=`` is a store; anything else should be a boto3 S3 client.
 
-    def open_connection(self) -> AbstractContextManager[None]:
-        """Hold an open connection while the block runs, for requests that follow ``start_upload``."""
-        ...
+    By one verb that no client of boto3 has: a store of a user's own may lack what it is never asked for.
+    """
+    return hasattr(client, "start_upload")
 
 
 @runtime_checkable

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import sys
 import threading
-from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-from stepout.artifacts.s3.clients import make_client, profile_from_env, store_for
+from stepout.artifacts.s3.clients import own_client, store_for
 from stepout.schemas.runtime.process import PerProcess, renew_after_fork
-from stepout.schemas.runtime.s3_profile import profile_words_from
 
 if TYPE_CHECKING:
     from stepout.artifacts.store import Store
@@ -44,52 +40,19 @@ class BucketStores:
     def of(self, bucket: str) -> Store:
         """Return the store of a bucket.
 
-        Without a client, and before botocore is imported, it may be one that reads small objects without
-        (``cold_start``).
+        Without a client, and before botocore is imported, it may read small objects without (``s3.cold_start``).
         """
         # Under the lock: threads that read their first artifacts at once would each build a client, which is slow, and
         # open connections of their own.
         with self._lock:
             if bucket not in self._stores:
-                self._stores[bucket] = self._cold(bucket) or self._ordinary(bucket)
+                if self._client is None:
+                    self._client = own_client(sign_payload=True)
+                self._stores[bucket] = store_for(
+                    self._client,
+                    bucket,
+                    expected_bucket_owner=self._owner,
+                    request_payer=self.request_payer,
+                    own=isinstance(self._client, PerProcess),
+                )
             return self._stores[bucket]
-
-    def _cold(self, bucket: str) -> Store | None:
-        # The route cannot say whose bucket is expected, nor who pays.
-        told = self._client is not None or self._owner is not None or self.request_payer is not None
-        if told or "botocore" in sys.modules:
-            return None
-        by_path = profile_words_from(os.environ) != {"aws"}
-        from stepout.artifacts.s3.cold_start import ColdStore, cold_route
-
-        route = cold_route(bucket, by_path=by_path)
-        if route is None:
-            return None
-        made: list[Store] = []
-
-        def ordinary() -> Store:
-            """Put the ordinary store in the cold one's place; the cold one asks for it again at each later read."""
-            with self._lock:
-                if not made:
-                    made.append(self._ordinary(bucket))
-                    self._stores[bucket] = made[0]
-                return made[0]
-
-        return cast("Store", ColdStore(bucket, route, ordinary))
-
-    def _ordinary(self, bucket: str) -> Store:
-        profile = profile_from_env()
-        client = self._client
-        if client is None:
-            # Readers send no payload. Said so, no client is built only to learn whether its endpoint has TLS.
-            client = PerProcess(partial(make_client, profile=profile, sign_payload=True), name="S3 client")
-        store = store_for(
-            client,
-            bucket,
-            profile=profile,
-            expected_bucket_owner=self._owner,
-            request_payer=self.request_payer,
-            own=isinstance(client, PerProcess),
-        )
-        self._client = client  # only now: a client that could not be built is tried anew, with its profile
-        return store

@@ -6,12 +6,12 @@ Everything read here is untrusted input: bounded, held to one version, and asked
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 from typing import TYPE_CHECKING, Any, Final
 
 from stepout.artifacts.reading.access import DOCUMENT_LIMIT
 from stepout.artifacts.reading.pinned_object import PinnedObject, check_cap, read_whole
+from stepout.artifacts.s3.clients import make_dynamodb_client
 from stepout.schemas.array import child_url, is_of_array, unfilled
 from stepout.schemas.errors import (
     AccessDeniedError,
@@ -33,7 +33,6 @@ from stepout.schemas.pull import (
     newest_failure,
     read_item,
 )
-from stepout.schemas.runtime.regions import NO_REGION, fallback_region
 from stepout.schemas.text.json_text import load_json
 from stepout.schemas.text.locations import split_s3_url, table_place
 
@@ -90,7 +89,7 @@ class OutcomeReader:
     def _table_client(self) -> Any:
         with self._making:
             if not self._tables:
-                self._tables.append(_make_table_client())
+                self._tables.append(make_dynamodb_client(CONNECTIONS))
             return self._tables[0]
 
 
@@ -207,37 +206,13 @@ def _has_child(place: TablePlace, access: Access, client: Callable[[], Any]) -> 
     return False
 
 
-def _make_table_client() -> Any:
-    import boto3
-    from botocore.config import Config
-
-    session = boto3.DEFAULT_SESSION or boto3.session.Session()
-    region = session.region_name or fallback_region(os.environ)
-    config = Config(connect_timeout=5, read_timeout=20, max_pool_connections=CONNECTIONS)
-    return session.client("dynamodb", region_name=region, config=config)
-
-
 def _get_item(place: TablePlace, client: Callable[[], Any]) -> dict[str, Any] | None:
-    from botocore.exceptions import BotoCoreError, ClientError, NoRegionError
-
-    from stepout.artifacts.s3.errors import translate
+    from stepout.artifacts.s3.errors import translate_item
 
     try:
         # Consistent: a task may report in the very moment before its consumer asks.
         answer = client().get_item(TableName=place.table, Key=item_key(place), ConsistentRead=True)
         item: dict[str, Any] | None = answer.get("Item")
-    except NoRegionError:
-        raise ConfigurationError(f"{place.url} cannot be read: {NO_REGION}") from None
-    except (BotoCoreError, ClientError, ValueError) as error:
-        raise _table_error(error, translate(error, operation="GetItem", subject=place.url), place.table) from error
+    except Exception as error:
+        raise translate_item(error, url=place.url, table=place.table) from error
     return item
-
-
-def _table_error(error: Exception, translated: Exception, table: str) -> Exception:
-    response: Any = getattr(error, "response", None)
-    code = response["Error"].get("Code") if isinstance(response, dict) else None
-    if code == "ResourceNotFoundException":
-        return ArtifactNotFoundError(f"there is no DynamoDB table {table} in this account and region")
-    if code == "AccessDeniedException":
-        return AccessDeniedError(f"GetItem: access to the DynamoDB table {table} denied. Grant dynamodb:GetItem on it")
-    return translated

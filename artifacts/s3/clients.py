@@ -1,15 +1,16 @@
-"""Which store a ``client=`` argument means, and the S3 client that is built where none was passed.
+"""Which store a ``client=`` argument means, and the clients that are built where none was passed.
 
-Stores over a client are imported when there is one: a cold read (``cold``) does without.
+Stores over a client are imported when there is one: a cold read (``cold_start``) does without.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 from typing import TYPE_CHECKING, Any, cast
 
 from stepout.artifacts.checksums import best_crc
-from stepout.artifacts.store import StoreProfile
+from stepout.artifacts.store import StoreProfile, is_store
 from stepout.schemas.errors import ArtifactNotFoundError, ConfigurationError
 from stepout.schemas.runtime.process import PerProcess
 from stepout.schemas.runtime.regions import fallback_region
@@ -18,6 +19,8 @@ from stepout.schemas.runtime.s3_profile import payer_of, profile_words, profile_
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from stepout.artifacts.s3.small_requests import SmallRequests
+    from stepout.artifacts.s3.store import S3Store
     from stepout.artifacts.store import Store
 
 # A send of one block must fit in the connect timeout: urllib3 sets it on the socket until the request is out.
@@ -84,6 +87,7 @@ def make_client(  # noqa: PLR0913 - keyword-only, each with its own meaning
     connections: int = 16,
     profile: StoreProfile | None = None,
     sign_payload: bool | None = None,
+    tries: int = 3,
     **client_options: Any,
 ) -> Any:
     """Build an S3 client that reads every body once.
@@ -102,6 +106,8 @@ def make_client(  # noqa: PLR0913 - keyword-only, each with its own meaning
         profile: With any but ``aws``, buckets are addressed by path.
         sign_payload: ``True`` signs over TLS too, ``False`` not even over plain HTTP, where nothing but the checksum
             then ties the bytes to the request.
+        tries: How often botocore sends a request. 1 for a client that only stores use: they repeat what is worth it
+            (``retries``), and botocore's tries would multiply theirs.
         client_options: Passed on to botocore, e.g. ``aws_access_key_id``.
 
     Raises:
@@ -118,10 +124,10 @@ def make_client(  # noqa: PLR0913 - keyword-only, each with its own meaning
         region = region or session.get_config_variable("region") or fallback_region(os.environ, near=near)
         options = {**client_options, "endpoint_url": endpoint_url, "region_name": region}
         signed = bool(sign_payload)
-        client = session.create_client("s3", config=_config(connections, profile, signed=signed), **options)
+        client = session.create_client("s3", config=_config(connections, profile, tries, signed=signed), **options)
         if sign_payload is None and client.meta.endpoint_url.startswith("http:"):
             signed = True
-            client = session.create_client("s3", config=_config(connections, profile, signed=True), **options)
+            client = session.create_client("s3", config=_config(connections, profile, tries, signed=True), **options)
     except (BotoCoreError, ValueError) as error:
         raise ConfigurationError(f"no S3 client could be built: {error}") from error
     close_half_used(client)
@@ -131,7 +137,7 @@ def make_client(  # noqa: PLR0913 - keyword-only, each with its own meaning
     return client
 
 
-def _config(connections: int, profile: StoreProfile | None, *, signed: bool) -> Any:
+def _config(connections: int, profile: StoreProfile | None, tries: int, *, signed: bool) -> Any:
     from botocore.config import Config
 
     s3: dict[str, Any] = {} if signed else {"payload_signing_enabled": False}
@@ -141,12 +147,29 @@ def _config(connections: int, profile: StoreProfile | None, *, signed: bool) -> 
         connect_timeout=_CONNECT_SECONDS,
         read_timeout=_READ_SECONDS,
         max_pool_connections=connections,
-        retries={"mode": "standard", "total_max_attempts": 3},
+        retries={"mode": "standard", "total_max_attempts": tries},
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
         tcp_keepalive=True,
         user_agent_extra="stepout",
         s3=cast("Any", s3),
+    )
+
+
+def own_client(
+    *, profile: StoreProfile | None = None, near: str | None = None, sign_payload: bool | None = None
+) -> PerProcess[Any]:
+    """Return a client of our own for ``store_for``, made when it is needed, and anew in a forked process.
+
+    Args:
+        profile: ``None``: what ``STEPOUT_S3_PROFILE`` says when it is made.
+        near: As for ``make_client``.
+        sign_payload: As for ``make_client``. Readers send none, and say ``True``: then no client is built only to learn
+            whether its endpoint has TLS.
+    """
+    return PerProcess(
+        lambda: make_client(profile=profile or profile_from_env(), near=near, sign_payload=sign_payload, tries=1),
+        name="S3 client",
     )
 
 
@@ -169,35 +192,65 @@ def store_for(  # noqa: PLR0913 - keyword-only, each with its own meaning
         profile: What the server can do; ``None``: what ``STEPOUT_S3_PROFILE`` says.
         expected_bucket_owner: The account that the bucket must belong to.
         request_payer: ``"requester"`` for buckets whose readers pay; ``None``: what ``STEPOUT_REQUEST_PAYER`` says.
-        own: The client is a ``PerProcess`` of ``make_client``'s; small objects may then take quick routes, as they may
-            with ``None``.
+        own: The client is ``own_client``'s; small objects may then take faster routes, as they may with ``None``.
         near: As for ``make_client``; the bucket's own, if it is an access point's ARN.
 
     Raises:
         ArtifactNotFoundError: A store was passed, and it holds another bucket.
         ConfigurationError: There is no such profile, or no client could be built.
     """
-    held = client.get() if isinstance(client, PerProcess) else client
-    if hasattr(held, "start_upload"):
-        if held.bucket != bucket:
-            message = f"s3://{bucket}: no such bucket, the store that was passed as client holds {held.bucket!r} only"
+    if is_store(client):
+        if client.bucket != bucket:
+            message = f"s3://{bucket}: no such bucket, the store that was passed as client holds {client.bucket!r} only"
             raise ArtifactNotFoundError(message)
-        return cast("Store", held)
-    from stepout.artifacts.s3.fast_store import FastS3Store
-    from stepout.artifacts.s3.store import S3Store
-
-    settled = profile or profile_from_env()
-    make_signed, kind = None, FastS3Store if own or client is None else S3Store
+        return client
+    words = profile_words_from(os.environ)  # refused now if there is no such profile, though it may be made later
+    payer = request_payer or payer_from_env()
+    signed: PerProcess[Any] | None = None
     if client is None:
         near = bucket if bucket.startswith("arn:") else near
-        client = PerProcess(lambda: make_client(profile=settled, near=near), name="S3 client")
+        client, own = own_client(profile=profile, near=near), True
         if client.get().meta.endpoint_url.startswith("https:"):
-            make_signed = lambda: make_client(profile=settled, near=near, sign_payload=True)  # noqa: E731 - a factory of one line
-    return kind(
-        client,
-        bucket,
-        profile=settled,
-        expected_bucket_owner=expected_bucket_owner,
-        request_payer=request_payer or payer_from_env(),
-        signed_client=make_signed,
-    )
+            signed = own_client(profile=profile, near=near, sign_payload=True)
+
+    def ordinary() -> S3Store:
+        from stepout.artifacts.retries import READS
+        from stepout.artifacts.s3.store import S3Store
+
+        return S3Store(
+            client,
+            bucket,
+            profile=profile or profile_from_env(),
+            expected_bucket_owner=expected_bucket_owner,
+            request_payer=payer,
+            signed_client=None if signed is None else signed.get,
+            retries=READS if own else None,
+        )
+
+    if not own:
+        return ordinary()
+    from stepout.artifacts.s3.fast_store import FastS3Store
+
+    first: list[SmallRequests] = []
+    # The cold route cannot say whose bucket is expected, nor who pays. Once botocore is loaded it saves nothing.
+    if expected_bucket_owner is None and payer is None and "botocore" not in sys.modules:
+        from stepout.artifacts.s3.cold_start import cold_route
+
+        route = cold_route(bucket, by_path=words != {"aws"})
+        first = [] if route is None else [route]
+    return FastS3Store(bucket, ordinary, first=first)
+
+
+def make_dynamodb_client(connections: int) -> Any:
+    """Build a DynamoDB client that reads outcomes, by boto3's session: a program may have set up its default one.
+
+    Args:
+        connections: How many stay open.
+    """
+    import boto3
+    from botocore.config import Config
+
+    session = boto3.DEFAULT_SESSION or boto3.session.Session()
+    region = session.region_name or fallback_region(os.environ)
+    config = Config(connect_timeout=5, read_timeout=20, max_pool_connections=connections)
+    return session.client("dynamodb", region_name=region, config=config)

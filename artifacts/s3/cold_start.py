@@ -5,7 +5,7 @@ obstore. The rule is certainty: a variable, a file or a bucket's name that might
 known here closes the route, and so does anything but a plain success: the request is repeated on the ordinary way,
 whose errors and retries are the ones that callers see.
 
-obstore follows redirects (see ``native``), so only reads that are held against a checksum come this way.
+obstore follows redirects (see ``route_obstore``), so only reads that are held against a checksum come this way.
 
 Importing botocore ends it as well. From then on a client costs little, and whoever imported it may have changed what it
 does (stubs of tests, tracing). So the route needs no memory of its failures: the first one loads botocore.
@@ -20,16 +20,15 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from stepout.artifacts.s3.request_bodies import SMALL
-from stepout.artifacts.s3.request_template import RequestTemplate, is_plain_key
-from stepout.artifacts.s3.route_obstore import ObstoreRoute, may_wait_here, own_obstore
-from stepout.artifacts.store import Arrived
+from stepout.artifacts.s3.request_template import RequestTemplate
+from stepout.artifacts.s3.route_obstore import ObstoreBucket, may_wait_here, own_obstore
+from stepout.artifacts.s3.small_requests import NoPlainSuccessError
 from stepout.schemas.text.foreign_text import logger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
-    from stepout.artifacts.store import Download, ObjectInfo, Store
+    from stepout.artifacts.store import Arrived, Download, WriteOptions, Written
 
 _log = logger("stepout.artifacts")
 
@@ -166,8 +165,8 @@ class _Credentials:
         )
 
 
-def cold_route(bucket: str, *, by_path: bool = False, environ: Mapping[str, str] | None = None) -> ObstoreRoute | None:
-    """Return obstore's route to a bucket, if the environment alone decides how it is reached and obstore may be used.
+def cold_route(bucket: str, *, by_path: bool = False, environ: Mapping[str, str] | None = None) -> ColdRoute | None:
+    """Return the route to a bucket, if the environment alone decides how it is reached and obstore may be used.
 
     Args:
         bucket: Its name.
@@ -181,7 +180,7 @@ def cold_route(bucket: str, *, by_path: bool = False, environ: Mapping[str, str]
     obstore = own_obstore()
     if obstore is None:
         return None
-    sample = RequestTemplate(
+    template = RequestTemplate(
         base=place.base,
         headers={"user-agent": "stepout"},
         access_key="",
@@ -193,46 +192,35 @@ def cold_route(bucket: str, *, by_path: bool = False, environ: Mapping[str, str]
     origin = place.base.removesuffix("/") if place.virtual else place.base.removesuffix(f"/{bucket}/")
     where = {"endpoint": origin, "aws_endpoint_url_s3": origin, "virtual_hosted_style_request": place.virtual}
     nothing: dict[str, Any] = {"config": {}, "attributes": {}, "tags": None}
-    return ObstoreRoute(obstore, sample, _Credentials(found), bucket, where, nothing)
+    return ColdRoute(ObstoreBucket(obstore, template, _Credentials(found), bucket, where, nothing))
 
 
-class ColdStore:
-    """A store whose client is made when it is needed; until then, small objects do without.
+class ColdRoute:
+    """Reads small objects as long as there is no client; see ``SmallRequests``.
 
     Args:
-        bucket: The bucket's name.
-        route: The way without a client.
-        ordinary: Returns the store with a client, the same one each time; everything else goes there.
+        target: The bucket, as obstore reaches it without a client.
         cold: Whether the route may still be used.
     """
 
-    def __init__(
-        self, bucket: str, route: ObstoreRoute, ordinary: Callable[[], Store], *, cold: Callable[[], bool] = is_cold
-    ) -> None:
-        self.bucket = bucket
-        self._route, self._ordinary, self._cold = route, ordinary, cold
+    def __init__(self, target: ObstoreBucket, *, cold: Callable[[], bool] = is_cold) -> None:
+        self._target, self._cold = target, cold
         self._answered_in: int | None = None
 
-    def __repr__(self) -> str:
-        return f"ColdStore({self.bucket!r})"
+    def put(self, key: str, body: Sequence[memoryview], *, sha256: str, options: WriteOptions) -> Written | None:  # noqa: ARG002 - as the protocol says
+        """Send nothing: what a write carries along is known to a client only."""
+        return None
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._ordinary(), name)
+    def get(self, key: str, *, size: int, version_id: str | None, if_match: str | None) -> Download | None:
+        """Open a whole object; see ``SmallRequests.get``."""
+        if not self._cold():
+            return None
+        found = self._bounded(lambda: self._read(key, size, version_id, if_match))
+        if found is None:
+            raise NoPlainSuccessError
+        return found
 
-    def get_small(self, key: str, *, size: int, version_id: str | None = None, if_match: str | None = None) -> Download:
-        """Open a whole object that should have ``size`` bytes, as ``get`` does; small ones have arrived by then."""
-        if size <= SMALL and is_plain_key(key) and self._cold():
-            found = self._bounded(lambda: self._read(key, size, version_id, if_match))
-            if found is not None:
-                return Arrived(*found)
-        store = self._ordinary()
-        small = getattr(store, "get_small", None)
-        if small is None:
-            return store.get(key, version_id=version_id, if_match=if_match)
-        body: Download = small(key, size=size, version_id=version_id, if_match=if_match)
-        return body
-
-    def _bounded(self, act: Callable[[], Any]) -> Any:
+    def _bounded(self, act: Callable[[], Arrived | None]) -> Arrived | None:
         """Return what a read gives; ``None`` if it takes too long.
 
         Where obstore has returned once in this process its own limits hold, and only the main thread goes on waiting
@@ -246,28 +234,26 @@ class ColdStore:
             self._answered_in = here
         return results[0] if results else None
 
-    def _read(
-        self, key: str, size: int, version_id: str | None, if_match: str | None
-    ) -> tuple[ObjectInfo, memoryview] | None:
+    def _read(self, key: str, size: int, version_id: str | None, if_match: str | None) -> Arrived | None:
         """Return the object, or ``None`` for whatever is not a plain success."""
         if not may_wait_here():
             return None
         try:
-            found = self._route.get(key, version_id=version_id, if_match=if_match, limit=size)
+            found = self._target.get(key, version_id=version_id, if_match=if_match, limit=size)
         except Exception as error:  # noqa: BLE001 - obstore's; the request is repeated by the client we know
-            _log.debug("a read of s3://%s without botocore failed (%s)", self.bucket, type(error).__name__)
+            _log.debug("a read of %s without botocore failed (%s)", key, type(error).__name__)
             return None
-        return found if found is not None and found[0].size == size else None
+        return found if found.info.size == size else None
 
 
-def _waited_for(act: Callable[[], Any]) -> list[Any]:
+def _waited_for(act: Callable[[], Arrived | None]) -> list[Arrived | None]:
     """Return what a call into obstore gives, as a list of one; an empty one if it takes too long.
 
     A thread makes the call, because its end can be waited for with a limit, and in the main thread with signals heard:
     no handler would run during the call. When time is up or a handler raises, the thread is left behind: it ends by
     itself, or with the process.
     """
-    results: list[Any] = []
+    results: list[Arrived | None] = []
     done = threading.Event()
 
     def run() -> None:

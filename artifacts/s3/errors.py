@@ -23,6 +23,7 @@ from stepout.schemas.errors import (
     StoreError,
     StoreUnavailableError,
 )
+from stepout.schemas.runtime.regions import NO_REGION
 
 if TYPE_CHECKING:
     from stepout.schemas.errors import StepoutError
@@ -305,6 +306,26 @@ def translate(error: Exception, *, operation: str, subject: str, client_region: 
         if isinstance(error, kinds):
             return ours(f"{operation} {subject}: {text}")
     return StoreError(f"{operation} {subject}: {type(error).__name__}: {error}")
+
+
+def translate_item(error: Exception, *, url: str, table: str) -> StepoutError:
+    """Turn whatever a DynamoDB client raised when it read an item into one of ours; as ``translate`` does.
+
+    Args:
+        error: What it raised.
+        url: The item's, ``dynamodb://table/key``.
+        table: The table's name.
+    """
+    from botocore.exceptions import ClientError, NoRegionError
+
+    code = error.response.get("Error", {}).get("Code") if isinstance(error, ClientError) else None
+    if code == "ResourceNotFoundException":
+        return ArtifactNotFoundError(f"there is no DynamoDB table {table} in this account and region")
+    if code == "AccessDeniedException":
+        return AccessDeniedError(f"GetItem: access to the DynamoDB table {table} denied. Grant dynamodb:GetItem on it")
+    if isinstance(error, NoRegionError):
+        return ConfigurationError(f"{url} cannot be read: {NO_REGION}")
+    return translate(error, operation="GetItem", subject=url)
 
 
 def _wire(error: Exception) -> str:

@@ -1,327 +1,260 @@
-"""``FastS3Store``: an ``S3Store`` on which small objects cost a fraction.
+"""``FastS3Store``: one bucket on which small objects cost a fraction.
 
-The first request of a kind goes the ordinary way, through boto3, and is looked at as it leaves. Later ones like it take
-a route that costs less: obstore's where it is installed and can do everything that this kind asks for (``native``),
-else the light one over botocore's own signature and connections (``light``). Whatever such a route does not answer with
-a plain success is repeated on the ordinary way: errors, retries and redirects are those of ``S3Store``, and an object
-written by a request whose answer was lost is recognized as every other one is (``commit``).
+It has a list of routes (``SmallRequests``), which it asks in order; what none of them takes, or does not end in a plain
+success there, goes the ordinary way through ``S3Store``. So errors, retries and redirects are those of ``S3Store``, and
+an object written by a request whose answer was lost is recognised as every other one is (``conditional_write``).
 
-``ArtifactManager`` and ``resolve`` use it where they build the client. A client that is passed in is used as it is;
-``FastS3Store(client, bucket)`` in its place asks for the routes, ``boto3.client("s3")`` is how to do without.
+- ``ColdRoute``: the first reads of a process, without botocore (``cold_start``);
+- ``ObstoreRoute``: off the main thread, where obstore is installed and can do everything that the request asks for;
+- ``BotocoreRoute``: botocore's own signature and connections, without its models.
+
+The last two imitate a request that went the ordinary way (``request_template``), so the first of a kind always does.
+
+``ArtifactManager`` and ``resolve`` use it where they build the client. A client that is passed in is used as it is.
 """
 
 from __future__ import annotations
 
-import hashlib
 import threading
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from email.utils import parsedate_to_datetime
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
-from stepout.artifacts.s3.correlation import foreign_download, foreign_put, is_md5_of
-from stepout.artifacts.s3.job_signals import from_handler
-from stepout.artifacts.s3.preconnect import Preconnections
 from stepout.artifacts.s3.request_bodies import SMALL
-from stepout.artifacts.s3.request_template import is_plain_key, sample_of
-from stepout.artifacts.s3.route_botocore import light_route
-from stepout.artifacts.s3.route_obstore import may_wait_here, native_route
-from stepout.artifacts.s3.store import S3Store, info_of
-from stepout.artifacts.store import Arrived, Written
+from stepout.artifacts.s3.request_template import LearnedRequests, is_plain_key
+from stepout.artifacts.s3.route_botocore import BotocoreRoute
+from stepout.artifacts.s3.route_obstore import ObstoreRoute
+from stepout.artifacts.s3.small_requests import ForeignAnswerError
+from stepout.schemas.runtime.process import renew_after_fork
 from stepout.schemas.text.foreign_text import logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from stepout.artifacts.s3.request_template import RequestTemplate
-    from stepout.artifacts.s3.route_botocore import BotocoreRoute
-    from stepout.artifacts.s3.route_obstore import ObstoreRoute
-    from stepout.artifacts.store import Download, ObjectInfo, WriteOptions
+    from stepout.artifacts.s3.preconnect import Preconnections
+    from stepout.artifacts.s3.small_requests import SmallRequests
+    from stepout.artifacts.s3.store import S3Store
+    from stepout.artifacts.store import (
+        Download,
+        ObjectInfo,
+        PartReceipt,
+        StoreProfile,
+        WriteOptions,
+        Written,
+    )
+
+T = TypeVar("T")
 
 _log = logger("stepout.artifacts")
 
-_KINDS: Final = 8
-"""More different settings than any manager has."""
-
 _FAILURES: Final = 3
-_PAUSE_SECONDS: Final = 30.0
+_REST_SECONDS: Final = 30.0
 
 
-@dataclass
-class _Kind:
-    """Requests that differ in key, body and media type only; their routes are made when there is a second one."""
-
-    options: WriteOptions | None
-    sample: RequestTemplate | None
-    client: Any
-    bucket: str
-    etags_are_md5: bool = False
-    """Whether the one that was looked at got the MD5 of its body for an ETag, as without KMS."""
-
-    @cached_property
-    def light(self) -> BotocoreRoute | None:
-        return None if self.sample is None else light_route(self.client, self.sample)
-
-    @cached_property
-    def native(self) -> ObstoreRoute | None:
-        return None if self.sample is None else native_route(self.sample, self.client, self.bucket)
-
-
-@dataclass
-class _RouteBackoff:
-    """Stops asking routes for a while that failed several times in a row: each failure costs a request."""
-
-    clock: Callable[[], float]
-    failures: int = 0
-    until: float = field(default=float("-inf"))
-
-    @property
-    def spent(self) -> bool:
-        return self.failures >= _FAILURES and self.clock() < self.until
-
-    def note(self, *, success: bool) -> None:
-        self.failures = 0 if success else self.failures + 1
-        if self.failures >= _FAILURES:
-            self.until = self.clock() + _PAUSE_SECONDS
-
-
-class FastS3Store(S3Store):
-    """One bucket through a boto3 client, small objects by the cheapest route that is safe.
+class FastS3Store:
+    """One bucket through a client of ours, small objects by the first route that takes them.
 
     Args:
-        client: A boto3 S3 client.
         bucket: A bucket's name, or the ARN of an access point.
+        make: Makes the store that everything else goes through. It is made when it is needed: a process that only
+            reads small objects may never have a client.
+        first: Routes that are asked before those that learn.
         obstore: ``False`` leaves obstore out even where it is installed.
-        light: ``False`` leaves out the light route over botocore's connections.
+        light: ``False`` leaves out the route over botocore's connections.
         clock: Seconds, monotonic.
-        options: As for ``S3Store``.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - keyword-only, each with its own meaning
         self,
-        client: Any,
         bucket: str,
+        make: Callable[[], S3Store],
         *,
+        first: Sequence[SmallRequests] = (),
         obstore: bool = True,
         light: bool = True,
         clock: Callable[[], float] = time.monotonic,
-        **options: Any,
     ) -> None:
-        super().__init__(client, bucket, **options)
-        self._with_obstore, self._with_light = obstore, light
-        self._patience = _RouteBackoff(clock)
-        self._slot = threading.local()
-        self._learning = threading.Lock()
-        self._taught_by: Any = None
-        self._kinds: dict[str, list[_Kind]] = {"PutObject": [], "GetObject": []}
-        self._warm: Preconnections | None = None
+        self.bucket = bucket
+        self._make, self._made = make, dict[str, "S3Store"]()
+        self.learned = LearnedRequests(lambda: self.ordinary().client)
+        self._routes: list[SmallRequests] = list(first)
+        if obstore:
+            self._routes.append(ObstoreRoute(self.learned, bucket))
+        if light:
+            self._routes.append(BotocoreRoute(self.learned))
+        self._clock = clock
+        self._failures, self._rests_until = 0, float("-inf")
+        self._preconnections: Preconnections | None = None
+        self._lock = threading.Lock()
+        renew_after_fork(self)
 
     def renew(self) -> None:
         """In a forked child, take new locks; it learns anew, since its client is another one."""
-        super().renew()
-        self._learning = threading.Lock()
+        self._lock = threading.Lock()
+        self.learned.renew()
 
     def __repr__(self) -> str:
-        return super().__repr__().replace("S3Store", "QuickStore", 1)
+        return f"FastS3Store({self.bucket!r})"
+
+    def ordinary(self) -> S3Store:
+        """Return the store that everything goes through which no route takes; the same one each time."""
+        # Without a lock, which a signal's handler that writes might wait for in vain. Of two that are made at once one
+        # is dropped; both would use the same client.
+        return self._made.get("ordinary") or self._made.setdefault("ordinary", self._make())
+
+    # Small requests ----------------------------------------------------------------------------------------------
 
     def put(
         self, key: str, body: Sequence[memoryview], *, checksum: Mapping[str, str], options: WriteOptions
     ) -> Written:
         """Store a whole object; see ``Store.put``."""
-        if "sha256" not in checksum or sum(map(len, body)) > SMALL or not is_plain_key(key):
-            return super().put(key, body, checksum=checksum, options=options)
-        kind = self._kind("PutObject", options)
-        if kind is not None and not self._on_trial(options):
-            written: Written | None
-            written = self._try(lambda: self._put(kind, key, body, checksum["sha256"], options))
+        ordinary, sha256 = self.ordinary(), checksum.get("sha256")
+        if sha256 is None or sum(map(len, body)) > SMALL or not is_plain_key(key):
+            return ordinary.put(key, body, checksum=checksum, options=options)
+        # The first conditional write to a server that is not AWS is sent twice, to see whether it keeps conditions.
+        if not ordinary.is_on_trial(options):
+            written = self._by_route(
+                "PutObject", key, lambda route: route.put(key, body, sha256=sha256, options=options)
+            )
             if written is not None:
                 return written
-        with self._taught("PutObject", kind, key, options):
-            ordinary = super().put(key, body, checksum=checksum, options=options)
-        if kind is None and (learned := self._kind("PutObject", options)) is not None:
-            learned.etags_are_md5 = is_md5_of(ordinary.etag, body)
-        return ordinary
+        with self.learned.watching("PutObject", key, options) as learned:
+            done = ordinary.put(key, body, checksum=checksum, options=options)
+        if learned:
+            from stepout.artifacts.s3.correlation import is_md5_of  # a cold read does without
+
+            learned[0].etags_are_md5 = is_md5_of(done.etag, body)
+        return done
 
     def get_small(self, key: str, *, size: int, version_id: str | None = None, if_match: str | None = None) -> Download:
-        """Open a whole object that should have ``size`` bytes, as ``get`` does; small ones have arrived by then."""
+        """Open a whole object that should have ``size`` bytes; see ``ReadsSmall.get_small``."""
         if size > SMALL or not is_plain_key(key):
             return self.get(key, version_id=version_id, if_match=if_match)
-        kind = self._kind("GetObject", None)
-        if kind is not None:
-            found = self._try(lambda: self._get(kind, key, version_id, if_match))
-            if found is not None:
-                return Arrived(*found)
-        with self._taught("GetObject", kind, key, None):
+        found = self._by_route(
+            "GetObject", key, lambda route: route.get(key, size=size, version_id=version_id, if_match=if_match)
+        )
+        if found is not None:
+            return found
+        with self.learned.watching("GetObject", key, None):
             return self.get(key, version_id=version_id, if_match=if_match)
+
+    def _by_route(self, operation: str, key: str, ask: Callable[[SmallRequests], T | None]) -> T | None:
+        """Return what the first route that takes a request has achieved; ``None``: it has to go the ordinary way.
+
+        A route that fails is not followed by the next one: a missing object would be asked for once by each. After some
+        failures in a row they rest for a while, since each one costs a request.
+        """
+        if self._failures >= _FAILURES and self._clock() < self._rests_until:
+            return None
+        try:
+            for route in self._routes:
+                done = ask(route)
+                if done is not None:
+                    self._failures = 0
+                    return done
+        except Exception as error:  # noqa: BLE001 - of three libraries; the request is repeated by the one we know
+            self._failed(f"{operation} s3://{self.bucket}/{key}", error)
+        return None
+
+    def _failed(self, what: str, error: Exception) -> None:
+        from stepout.artifacts.s3.job_signals import from_handler
+
+        if (own := from_handler(error)) is not None:
+            raise own from None
+        if isinstance(error, ForeignAnswerError):
+            self.ordinary().drop_idle(what, str(error))
+        _log.debug("%s failed on a route for small requests (%s); it is repeated", what, type(error).__name__)
+        # Threads may count at once, and one failure be lost: then the routes rest one request later.
+        self._failures += 1
+        self._rests_until = self._clock() + _REST_SECONDS
+
+    # Uploads in parts --------------------------------------------------------------------------------------------
 
     def start_upload(self, key: str, *, options: WriteOptions) -> str:
         """Begin a multipart upload; see ``Store.start_upload``."""
-        warm = self._warmed()
+        connections = self._connections()
         try:
-            return super().start_upload(key, options=options)
+            return self.ordinary().start_upload(key, options=options)
         finally:
-            warm.settle()
+            connections.settle()
 
     @contextmanager
     def open_connection(self) -> Iterator[None]:
-        """Hold an open connection while the block runs, for requests that follow ``start_upload``."""
-        with self._warmed().connection():
+        """Hold an open connection while the block runs; see ``OpensConnections``."""
+        with self._connections().connection():
             yield
 
-    def _warmed(self) -> Preconnections:
-        with self._learning:
-            if self._warm is None or self._warm.client is not self._client:
-                self._warm = Preconnections(self._client, self.bucket, "CreateMultipartUpload")
-            return self._warm
+    def _connections(self) -> Preconnections:
+        from stepout.artifacts.s3.preconnect import Preconnections
 
-    # The routes --------------------------------------------------------------------------------------------------
+        with self._lock:
+            client, found = self.ordinary().client, self._preconnections
+            if found is None or found.client is not client:
+                found = self._preconnections = Preconnections(client, self.bucket, "CreateMultipartUpload")
+            return found
 
-    def _put(
-        self, kind: _Kind, key: str, body: Sequence[memoryview], sha256: str, options: WriteOptions
-    ) -> Written | None:
-        native, light = self._routes(kind)
-        fixed = len(body) == 1 and type(body[0].obj) is bytes and body[0].nbytes == len(body[0].obj)
-        data: bytes = body[0].obj if fixed else b"".join(body)  # type: ignore[assignment]  # bytes, if fixed
-        # obstore computes the checksum that the server checks by itself: it has to be that of the same bytes.
-        if native is not None and (fixed or hashlib.sha256(data).hexdigest() == sha256):
-            done = native.put(key, data, media_type=options.media_type)
-            answer = {"ETag": done["etag"], "VersionId": done["version_id"]}
-        elif light is not None:
-            headers = light.put(key, data, sha256=sha256, media_type=options.media_type)
-            if headers is None:
-                return None
-            names = {"ETag": "etag", "VersionId": "x-amz-version-id", "ChecksumSHA256": "x-amz-checksum-sha256"}
-            answer = {member: headers.get(name) for member, name in names.items()}
-        else:
-            return None
-        why = foreign_put(answer, checksum={"sha256": sha256})
-        # obstore repeats nothing; its connections are its own, and no child uses them: no MD5 is paid for there.
-        unsure = native is None and kind.etags_are_md5 and not answer.get("ChecksumSHA256")
-        if why is None and unsure and not is_md5_of(answer["ETag"], (memoryview(data),)):
-            why = "its ETag is not the MD5 of what was sent"
-        if why is not None:
-            self.drop_idle(f"PutObject s3://{self.bucket}/{key}", why)
-            return None
-        return Written(etag=answer["ETag"], version_id=_version(answer["VersionId"]))
+    # What goes the ordinary way ----------------------------------------------------------------------------------
 
-    def _routes(self, kind: _Kind) -> tuple[ObstoreRoute | None, BotocoreRoute | None]:
-        native = kind.native if self._with_obstore and may_wait_here() else None
-        return native, kind.light if self._with_light and native is None else None
+    @property
+    def profile(self) -> StoreProfile:
+        """What the server can do."""
+        return self.ordinary().profile
 
-    def _get(
-        self, kind: _Kind, key: str, version_id: str | None, if_match: str | None
-    ) -> tuple[ObjectInfo, memoryview] | None:
-        native, light = self._routes(kind)
-        found: tuple[ObjectInfo, memoryview] | None = None
-        if native is not None:
-            found = native.get(key, version_id=version_id, if_match=if_match, limit=SMALL)
-        elif light is not None:
-            answer = light.get(key, version_id=version_id, if_match=if_match, limit=SMALL)
-            found = None if answer is None else (_described(*answer), memoryview(answer[1]))
-        if found is None:
-            return None
-        said = {"ETag": found[0].etag, "VersionId": found[0].version_id}
-        why = foreign_download(said, start=0, stop=None, version_id=version_id, if_match=if_match)
-        if why is not None:
-            self.drop_idle(f"GetObject s3://{self.bucket}/{key}", why)
-            return None
-        return found
+    @property
+    def endpoint_url(self) -> str:
+        """The server that the client talks to."""
+        return self.ordinary().endpoint_url
 
-    def _try(self, act: Callable[[], Any]) -> Any:
-        """Return what a route has achieved, or ``None``: a route's errors say no more than the ordinary way's."""
-        if self._patience.spent:
-            return None
-        try:
-            done = act()
-        except Exception as error:  # noqa: BLE001 - of three libraries; the request is repeated by the one we know
-            if (own := from_handler(error)) is not None:
-                raise own from None
-            _log.debug("a quick request to s3://%s failed (%s); it is repeated", self.bucket, type(error).__name__)
-            done = None
-        self._patience.note(success=done is not None)
-        return done
+    @property
+    def region(self) -> str | None:
+        """The client's region, for pointers; a reader never trusts it."""
+        return self.ordinary().region
 
-    # Learning ----------------------------------------------------------------------------------------------------
+    def put_part(self, key: str, upload: str, number: int, body: Sequence[memoryview], *, checksum: str) -> PartReceipt:
+        """Send one part; see ``Store.put_part``."""
+        return self.ordinary().put_part(key, upload, number, body, checksum=checksum)
 
-    def _kind(self, operation: str, options: WriteOptions | None) -> _Kind | None:
-        """Return the kind of a request, if one like it has been seen leaving through the client of now."""
-        if self._taught_by is not self._client:
-            return None
-        return next((kind for kind in self._kinds[operation] if _alike(kind.options, options)), None)
+    def complete_upload(  # noqa: PLR0913 - the protocol's signature
+        self,
+        key: str,
+        upload: str,
+        parts: Sequence[PartReceipt],
+        *,
+        size: int,
+        checksum: str | None,
+        options: WriteOptions,
+    ) -> Written:
+        """Commit a multipart upload; see ``Store.complete_upload``."""
+        return self.ordinary().complete_upload(key, upload, parts, size=size, checksum=checksum, options=options)
 
-    @contextmanager
-    def _taught(self, operation: str, kind: _Kind | None, key: str, options: WriteOptions | None) -> Iterator[None]:
-        """Look at the request that leaves in this block, unless its kind is known."""
-        if kind is not None or len(self._kinds[operation]) >= _KINDS:
-            yield
-            return
-        client = self._listen()
-        seen: list[tuple[str, dict[str, str]]] = []
-        self._slot.seen = seen
-        try:
-            yield
-        finally:
-            self._slot.seen = None
-        if client is self._client and seen:  # else a signed client has taken its place meanwhile
-            self._learn(operation, key, options, *seen[-1])
+    def abort_upload(self, key: str, upload: str) -> None:
+        """Forget a multipart upload; see ``Store.abort_upload``."""
+        self.ordinary().abort_upload(key, upload)
 
-    def _listen(self) -> Any:
-        with self._learning:
-            client = self._client
-            if self._taught_by is not client:
-                self._kinds = {operation: [] for operation in self._kinds}
-                for operation in self._kinds:
-                    client.meta.events.register(f"before-send.s3.{operation}", self._see)
-                self._taught_by = client
-        return client
+    def try_completion(self, key: str, *, options: WriteOptions) -> None:
+        """See ``TriesCompletion.try_completion``."""
+        self.ordinary().try_completion(key, options=options)
 
-    def _see(self, request: Any, **_: Any) -> None:
-        seen = getattr(self._slot, "seen", None)
-        if seen is not None:
-            seen.append((request.url, _texts(request.headers)))
+    def head(self, key: str, *, version_id: str | None = None) -> ObjectInfo:
+        """Describe an object; see ``Store.head``."""
+        return self.ordinary().head(key, version_id=version_id)
 
-    def _learn(
-        self, operation: str, key: str, options: WriteOptions | None, url: str, headers: Mapping[str, str]
-    ) -> None:
-        kind = _Kind(options, sample_of(url, headers, key), self._client, self.bucket)
-        with self._learning:
-            if self._taught_by is self._client and not any(_alike(k.options, options) for k in self._kinds[operation]):
-                self._kinds[operation].append(kind)
+    def get(
+        self,
+        key: str,
+        *,
+        start: int = 0,
+        stop: int | None = None,
+        version_id: str | None = None,
+        if_match: str | None = None,
+    ) -> Download:
+        """Open a range of an object; see ``Store.get``."""
+        return self.ordinary().get(key, start=start, stop=stop, version_id=version_id, if_match=if_match)
 
+    def listing(self, prefix: str) -> list[tuple[str, str]]:
+        """Return the keys that begin with ``prefix`` and when each was written; see ``Store.listing``."""
+        return self.ordinary().listing(prefix)
 
-def _alike(one: WriteOptions | None, other: WriteOptions | None) -> bool:
-    """Say whether two writes differ in nothing but their media types."""
-    if one is other or one is None or other is None:
-        return one is other
-    return (
-        one.mode == other.mode
-        and one.encryption == other.encryption
-        and one.storage_class == other.storage_class
-        and one.expected_bucket_owner == other.expected_bucket_owner
-        and one.tags == other.tags
-        and one.metadata == other.metadata
-        and one.extra == other.extra
-    )
-
-
-def _version(version: str | None) -> str | None:
-    return None if version == "null" else version
-
-
-def _texts(headers: Mapping[str, str | bytes]) -> dict[str, str]:
-    return {name: value if isinstance(value, str) else value.decode() for name, value in headers.items()}
-
-
-def _described(headers: Mapping[str, str], data: bytes) -> ObjectInfo:
-    modified = headers.get("last-modified")
-    return info_of(
-        {
-            "ContentLength": len(data),
-            "ETag": headers.get("etag"),
-            "VersionId": headers.get("x-amz-version-id"),
-            "ContentType": headers.get("content-type"),
-            "LastModified": parsedate_to_datetime(modified) if modified else None,
-        }
-    )
+    def presign(self, key: str, *, version_id: str | None = None, seconds: int) -> str:
+        """Return a URL that gives anyone the object for ``seconds``; see ``Store.presign``."""
+        return self.ordinary().presign(key, version_id=version_id, seconds=seconds)

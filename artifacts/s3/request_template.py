@@ -1,17 +1,27 @@
 """What is learned from one request that botocore made, so that others like it can be made without its models.
 
 Endpoint, addressing, encryption, owner, tags and every other setting of client and store are in the request as it
-leaves: nothing of botocore's configuration has to be understood, or guessed. Pure functions of URL and headers.
+leaves: nothing of botocore's configuration has to be understood, or guessed. ``template_of`` is a pure function of URL
+and headers; ``LearnedRequests`` watches the requests of a client as they leave.
 """
 
 from __future__ import annotations
 
 import re
+import threading
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterator, Mapping
+
+    from stepout.artifacts.store import WriteOptions
+
+Operation = Literal["PutObject", "GetObject"]
+
+_KINDS: Final = 8
+"""Kinds of one operation that are remembered: more different settings than any manager has."""
 
 _PLAIN: Final = re.compile(r"(?:[A-Za-z0-9_-][A-Za-z0-9._-]*/)*[A-Za-z0-9_-][A-Za-z0-9._-]*")
 _AUTHORIZATION: Final = re.compile(
@@ -76,7 +86,7 @@ def scope_of(authorization: str) -> tuple[str, str, str, frozenset[str]] | None:
     return (match[1], match[2], match[3], frozenset(match[4].split(";"))) if match else None
 
 
-def sample_of(url: str, headers: Mapping[str, str], key: str) -> RequestTemplate | None:
+def template_of(url: str, headers: Mapping[str, str], key: str) -> RequestTemplate | None:
     """Learn from a request as it was sent.
 
     Args:
@@ -85,7 +95,7 @@ def sample_of(url: str, headers: Mapping[str, str], key: str) -> RequestTemplate
         key: The object's, plain.
 
     Returns:
-        The sample; ``None`` where requests like it cannot be made from it: signed in another way (S3 Express, several
+        The template; ``None`` where requests like it cannot be made from it: signed in another way (S3 Express, several
         regions, not at all), or a body in another frame.
     """
     found = {name.lower(): value for name, value in headers.items()}
@@ -103,3 +113,113 @@ def sample_of(url: str, headers: Mapping[str, str], key: str) -> RequestTemplate
         signed=scope[3],
         payload_signed=found.get("x-amz-content-sha256") != "UNSIGNED-PAYLOAD",
     )
+
+
+@dataclass(eq=False)
+class LearnedRequest:
+    """Requests that differ in key, body and media type only.
+
+    Attributes:
+        options: Those of a write; ``None`` for a read.
+        template: ``None`` where requests like the one that was seen cannot be made from it.
+        client: Whose request it was.
+        etags_are_md5: Whether the one that was seen got the MD5 of its body for an ETag, as without KMS.
+    """
+
+    options: WriteOptions | None
+    template: RequestTemplate | None
+    client: Any
+    etags_are_md5: bool = False
+
+
+class LearnedRequests:
+    """What the requests of one store look like as they leave its client; for any thread.
+
+    Args:
+        client: Returns the client of now. It may be another one later: signed, or a forked child's own. What was
+            learned from the one before is forgotten then, since endpoint and credentials may differ.
+    """
+
+    def __init__(self, client: Callable[[], Any]) -> None:
+        self._client = client
+        self._taught_by: Any = None
+        self._known: dict[Operation, list[LearnedRequest]] = {"PutObject": [], "GetObject": []}
+        self._lock = threading.Lock()
+        # Of each thread: several requests may leave through one client at once, and each watcher wants its own.
+        self._seen = threading.local()
+
+    def renew(self) -> None:
+        """In a forked child, take a new lock; what is known is the parent's client's, and is forgotten by itself."""
+        self._lock = threading.Lock()
+
+    def find(self, operation: Operation, options: WriteOptions | None) -> LearnedRequest | None:
+        """Return what is known of requests like this one, if one has been seen leaving through the client of now."""
+        # The order matters: before anything was learned there may be no client, and asking would make one.
+        if self._taught_by is None or self._taught_by is not self._client():
+            return None
+        return next((known for known in self._known[operation] if _alike(known.options, options)), None)
+
+    @contextmanager
+    def watching(self, operation: Operation, key: str, options: WriteOptions | None) -> Iterator[list[LearnedRequest]]:
+        """Learn from the request that leaves in this block, unless one like it is known, or many others are.
+
+        Yields:
+            A list that holds what was learned, if anything was, once the block has ended.
+        """
+        learned: list[LearnedRequest] = []
+        if self.find(operation, options) is not None or len(self._known[operation]) >= _KINDS:
+            yield learned
+            return
+        client = self._listen()
+        seen: list[tuple[str, dict[str, str]]] = []
+        self._seen.requests = seen
+        try:
+            yield learned
+        finally:
+            self._seen.requests = None
+        # The last: botocore may have sent it again, to another region. And a signed client may have taken the place of
+        # this one meanwhile, whose requests look otherwise.
+        if seen and client is self._client():
+            url, headers = seen[-1]
+            learned.append(LearnedRequest(options, template_of(url, headers, key), client))
+            self._remember(operation, learned[0])
+
+    def _listen(self) -> Any:
+        with self._lock:
+            client = self._client()
+            if self._taught_by is not client:
+                self._known = {operation: [] for operation in self._known}
+                for operation in self._known:
+                    client.meta.events.register(f"before-send.s3.{operation}", self._see)
+                self._taught_by = client
+        return client
+
+    def _see(self, request: Any, **_: Any) -> None:
+        seen = getattr(self._seen, "requests", None)  # a thread that watches nothing has no such attribute
+        if seen is not None:
+            seen.append((request.url, _texts(request.headers)))
+
+    def _remember(self, operation: Operation, found: LearnedRequest) -> None:
+        with self._lock:
+            known = self._known[operation]
+            if self._taught_by is found.client and not any(_alike(each.options, found.options) for each in known):
+                known.append(found)
+
+
+def _alike(one: WriteOptions | None, other: WriteOptions | None) -> bool:
+    """Say whether two writes differ in nothing but their media types."""
+    if one is other or one is None or other is None:
+        return one is other
+    return (
+        one.mode == other.mode
+        and one.encryption == other.encryption
+        and one.storage_class == other.storage_class
+        and one.expected_bucket_owner == other.expected_bucket_owner
+        and one.tags == other.tags
+        and one.metadata == other.metadata
+        and one.extra == other.extra
+    )
+
+
+def _texts(headers: Mapping[str, str | bytes]) -> dict[str, str]:
+    return {name: value if isinstance(value, str) else value.decode() for name, value in headers.items()}

@@ -5,8 +5,8 @@ endpoint, serializing, events and parsing. Here a request is made after a ``Requ
 ``botocore.auth.S3SigV4Auth`` with the client's credentials, frozen anew each time (so that rotation stays botocore's),
 and sent by the client's HTTP session (so that TLS, proxies, timeouts and the pool of connections do too).
 
-Two members of a client that are not public are needed for that. Where a version of botocore has none, or signs
-otherwise than the sample, there is no route, and the ordinary way is taken.
+Private members of a client are needed for that (``internals``). Where a version of botocore has none, or signs
+otherwise than the request that was learned from, this route takes nothing.
 """
 
 from __future__ import annotations
@@ -15,10 +15,17 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from stepout.artifacts.checksums import to_base64
+from stepout.artifacts.s3.internals import credentials_of, http_session
+from stepout.artifacts.s3.request_bodies import SMALL, joined
 from stepout.artifacts.s3.request_template import scope_of
+from stepout.artifacts.s3.small_requests import ForeignAnswerError, NoPlainSuccessError, own_answer
+from stepout.artifacts.store import Arrived
 
 if TYPE_CHECKING:
-    from stepout.artifacts.s3.request_template import RequestTemplate
+    from collections.abc import Sequence
+
+    from stepout.artifacts.s3.request_template import LearnedRequest, LearnedRequests, RequestTemplate
+    from stepout.artifacts.store import Download, WriteOptions, Written
 
 _OK = 200
 _TRIAL = "0" * 64
@@ -27,48 +34,100 @@ Answer = tuple["dict[str, str]", bytes]
 """The headers of an answer, by lower-case name, and its whole body."""
 
 
-def credentials_of(client: Any) -> Any:
-    """Return what a client signs with, refreshed as botocore does; ``None`` where this botocore keeps it elsewhere."""
-    found = getattr(getattr(client, "_request_signer", None), "_credentials", None)
-    return found if callable(getattr(found, "get_frozen_credentials", None)) else None
+class BotocoreRoute:
+    """Sends what is like a request that was learned; see ``SmallRequests``.
+
+    Modules that a cold read does without are imported where they are used: by then the ordinary way has loaded them.
+
+    Args:
+        learned: What the store's requests look like.
+    """
+
+    def __init__(self, learned: LearnedRequests) -> None:
+        self._learned = learned
+        self._senders: dict[LearnedRequest, TemplatedRequests | None] = {}
+
+    def put(self, key: str, body: Sequence[memoryview], *, sha256: str, options: WriteOptions) -> Written | None:
+        """Store a whole object; see ``SmallRequests.put``."""
+        from stepout.artifacts.s3.answers import written_of
+        from stepout.artifacts.s3.correlation import foreign_put, is_md5_of
+
+        known = self._learned.find("PutObject", options)
+        sender = None if known is None else self._sender(known)
+        if known is None or sender is None:
+            return None
+        data, _ = joined(body)
+        headers = sender.put(key, data, sha256=sha256, media_type=options.media_type)
+        names = {"ETag": "etag", "VersionId": "x-amz-version-id", "ChecksumSHA256": "x-amz-checksum-sha256"}
+        answer = {member: headers.get(name) for member, name in names.items()}
+        why = foreign_put(answer, checksum={"sha256": sha256})
+        # The connections are the client's, on which other requests' answers may arrive. The MD5 is only computed where
+        # the server repeats no checksum, which tells the same for nothing.
+        unsure = why is None and known.etags_are_md5 and not answer["ChecksumSHA256"]
+        if unsure and not is_md5_of(answer["ETag"], (memoryview(data),)):
+            why = "its ETag is not the MD5 of what was sent"
+        if why is not None:
+            raise ForeignAnswerError(why)
+        return written_of(answer)
+
+    def get(self, key: str, *, size: int, version_id: str | None, if_match: str | None) -> Download | None:  # noqa: ARG002 - the pointer may be wrong about it
+        """Open a whole object; see ``SmallRequests.get``."""
+        from stepout.artifacts.s3.answers import info_of_headers
+
+        known = self._learned.find("GetObject", None)
+        sender = None if known is None else self._sender(known)
+        if sender is None:
+            return None
+        headers, data = sender.get(key, version_id=version_id, if_match=if_match, limit=SMALL)
+        found = Arrived(info_of_headers(headers, len(data)), memoryview(data))
+        return own_answer(found, version_id=version_id, if_match=if_match)
+
+    def _sender(self, known: LearnedRequest) -> TemplatedRequests | None:
+        """Return what sends requests like one that was learned; made once, as trying its signature takes a while."""
+        if known not in self._senders:
+            template = known.template
+            self._senders[known] = None if template is None else templated_requests(known.client, template)
+        return self._senders[known]
 
 
-def light_route(client: Any, sample: RequestTemplate) -> BotocoreRoute | None:
-    """Return the light route for requests like ``sample``.
+def templated_requests(client: Any, template: RequestTemplate) -> TemplatedRequests | None:
+    """Return what sends requests like ``template`` through a client.
 
     Returns:
-        ``None`` unless this botocore has what the route needs, and the route signs just as the sample was signed.
+        ``None`` unless this botocore has what is needed, and signs here just as the template was signed.
     """
-    send = getattr(getattr(getattr(client, "_endpoint", None), "http_session", None), "send", None)
+    send = getattr(http_session(client), "send", None)
     credentials = credentials_of(client)
     if not callable(send) or credentials is None:
         return None
-    route = BotocoreRoute(sample, send, credentials, client.meta.config)
-    return route if route.signs_alike() else None
+    found = TemplatedRequests(template, send, credentials, client.meta.config)
+    return found if found.signs_alike() else None
 
 
-class BotocoreRoute:
-    """Sends single requests; whatever is not a plain success is ``None`` or an exception, and for others to repeat.
+class TemplatedRequests:
+    """Makes, signs and sends single requests; whatever is not a plain success is an exception.
 
     Args:
-        sample: What all requests have in common.
+        template: What all requests have in common.
         send: Sends a prepared request of botocore.
         credentials: botocore's.
         config: The client's.
     """
 
-    def __init__(self, sample: RequestTemplate, send: Any, credentials: Any, config: Any) -> None:
-        self._sample, self._send, self._credentials, self._config = sample, send, credentials, config
+    def __init__(self, template: RequestTemplate, send: Any, credentials: Any, config: Any) -> None:
+        self._template, self._send, self._credentials, self._config = template, send, credentials, config
 
-    def put(self, key: str, data: bytes, *, sha256: str, media_type: str) -> dict[str, str] | None:
-        """Store an object; return the answer's headers, or ``None`` if it is not a plain 200 with an ETag."""
+    def put(self, key: str, data: bytes, *, sha256: str, media_type: str) -> dict[str, str]:
+        """Store an object; return the headers of a plain 200 with an ETag."""
         extra = {"content-type": media_type, "x-amz-checksum-sha256": to_base64(sha256)}
         response = self._send(self._signed("PUT", key, extra, data).prepare())
         headers = _lower(response.headers) if response.status_code == _OK and not response.content else {}
-        return headers if headers.get("etag") else None
+        if not headers.get("etag"):
+            raise NoPlainSuccessError(response.status_code)
+        return headers
 
-    def get(self, key: str, *, version_id: str | None, if_match: str | None, limit: int) -> Answer | None:
-        """Return an object of at most ``limit`` bytes, whole, or ``None``."""
+    def get(self, key: str, *, version_id: str | None, if_match: str | None, limit: int) -> Answer:
+        """Return an object of at most ``limit`` bytes, whole."""
         extra = {} if if_match is None else {"if-match": if_match}
         query = "" if version_id is None else f"?versionId={quote(version_id, safe='')}"
         response = self._send(self._signed("GET", key + query, extra, None).prepare())
@@ -76,40 +135,42 @@ class BotocoreRoute:
         try:
             headers = _lower(response.headers)
             length = headers.get("content-length", "")
-            if response.status_code != _OK or not length.isdigit() or int(length) > limit:
-                body.close()
-                return None
-            data = body.read()
+            plain = response.status_code == _OK and length.isdigit() and int(length) <= limit
+            data = body.read() if plain else b""
         except BaseException:
             body.close()
             raise
-        return (headers, data) if len(data) == int(length) else None
+        if not plain:
+            body.close()  # unread: the connection cannot carry another request
+        if not plain or len(data) != int(length):
+            raise NoPlainSuccessError(response.status_code)
+        return headers, data
 
     def signs_alike(self) -> bool:
-        """Say whether a request made here bears the same kind of signature as the sample."""
-        sample = self._sample
-        extra = {"x-amz-checksum-sha256": _TRIAL} if "x-amz-checksum-sha256" in sample.signed else {}
-        extra.update({name: "x" for name in ("content-type", "if-match") if name in sample.signed})
+        """Say whether a request made here bears the same kind of signature as the template."""
+        template = self._template
+        extra = {"x-amz-checksum-sha256": _TRIAL} if "x-amz-checksum-sha256" in template.signed else {}
+        extra.update({name: "x" for name in ("content-type", "if-match") if name in template.signed})
         headers = _lower(self._signed("GET" if not extra else "PUT", "trial", extra, b"").headers)
         payload_signed = headers.get("x-amz-content-sha256") != "UNSIGNED-PAYLOAD"
-        expected = (sample.access_key, sample.region, sample.service, sample.signed)
-        return scope_of(headers.get("authorization", "")) == expected and payload_signed == sample.payload_signed
+        expected = (template.access_key, template.region, template.service, template.signed)
+        return scope_of(headers.get("authorization", "")) == expected and payload_signed == template.payload_signed
 
     def _signed(self, method: str, rest: str, extra: dict[str, str], data: bytes | None) -> Any:
         from botocore.auth import S3SigV4Auth
         from botocore.awsrequest import AWSRequest
 
-        sample = self._sample
+        template = self._template
         request = AWSRequest(
             method=method,
-            url=sample.base + rest,
-            headers={**sample.headers, **extra},
+            url=template.base + rest,
+            headers={**template.headers, **extra},
             data=data,
             stream_output=not data,
         )
         request.context["client_config"] = self._config
         frozen = self._credentials.get_frozen_credentials()
-        S3SigV4Auth(frozen, sample.service, sample.region).add_auth(request)
+        S3SigV4Auth(frozen, template.service, template.region).add_auth(request)
         return request
 
 

@@ -13,11 +13,12 @@ It follows redirects, up to ten of them, wherever they lead, and has no switch f
 S3's own to another region). Where TLS was asked for it goes nowhere without; to another host it takes the session token
 along, not the signature. So a server that redirects chooses whose answer counts as its own. It could as well have given
 that answer itself, and the token and the bytes of a write it has already; what is read is held against the pointer's
-checksum. Reads that are not hashed (``verify="pinned"``) do not come this way (``reading``).
+checksum. Reads that are not hashed (``verify="pinned"``) do not come this way (``reading.pinned_object``).
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
 import threading
@@ -25,13 +26,16 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, cast
 from urllib.parse import parse_qsl, urlsplit
 
-from stepout.artifacts.s3.route_botocore import credentials_of
-from stepout.artifacts.store import ObjectInfo
+from stepout.artifacts.s3.internals import credentials_of, trusts_the_usual
+from stepout.artifacts.s3.request_bodies import SMALL, joined
+from stepout.artifacts.s3.small_requests import NoPlainSuccessError, own_answer
+from stepout.artifacts.store import Arrived, ObjectInfo, Written
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
-    from stepout.artifacts.s3.request_template import RequestTemplate
+    from stepout.artifacts.s3.request_template import LearnedRequest, LearnedRequests, RequestTemplate
+    from stepout.artifacts.store import Download, WriteOptions
 
 _CONNECT: Final = timedelta(seconds=20)
 _WHOLE: Final = timedelta(seconds=30)
@@ -92,45 +96,86 @@ def may_wait_here() -> bool:
     return threading.current_thread() is not threading.main_thread() and _home() == os.getpid()
 
 
-def native_route(
-    sample: RequestTemplate, client: Any, bucket: str, *, environ: Mapping[str, str] | None = None
-) -> ObstoreRoute | None:
-    """Return obstore's route for requests like ``sample``.
+class ObstoreRoute:
+    """Sends what is like a request that was learned, off the main thread; see ``SmallRequests``.
 
     Args:
-        sample: What all requests have in common.
+        learned: What the store's requests look like.
+        bucket: The bucket's name.
+    """
+
+    def __init__(self, learned: LearnedRequests, bucket: str) -> None:
+        self._learned, self._bucket = learned, bucket
+        self._buckets: dict[LearnedRequest, ObstoreBucket | None] = {}
+
+    def put(self, key: str, body: Sequence[memoryview], *, sha256: str, options: WriteOptions) -> Written | None:
+        """Store a whole object; see ``SmallRequests.put``."""
+        known = self._learned.find("PutObject", options) if may_wait_here() else None
+        target = None if known is None else self._bucket_for(known)
+        if target is None:
+            return None
+        data, unchanged = joined(body)
+        # obstore computes the checksum that the server checks by itself: it has to be that of the same bytes. What is
+        # not bytes may have been changed since it was hashed; the ordinary way sends the checksum that was computed.
+        if not unchanged and hashlib.sha256(data).hexdigest() != sha256:
+            return None
+        return target.put(key, data, media_type=options.media_type)
+
+    def get(self, key: str, *, size: int, version_id: str | None, if_match: str | None) -> Download | None:  # noqa: ARG002 - the pointer may be wrong about it
+        """Open a whole object; see ``SmallRequests.get``."""
+        known = self._learned.find("GetObject", None) if may_wait_here() else None
+        target = None if known is None else self._bucket_for(known)
+        if target is None:
+            return None
+        found = target.get(key, version_id=version_id, if_match=if_match, limit=SMALL)
+        return own_answer(found, version_id=version_id, if_match=if_match)
+
+    def _bucket_for(self, known: LearnedRequest) -> ObstoreBucket | None:
+        """Return the bucket as obstore reaches it for requests like one that was learned; made once for each kind."""
+        if known not in self._buckets:
+            template = known.template
+            self._buckets[known] = None if template is None else obstore_bucket(template, known.client, self._bucket)
+        return self._buckets[known]
+
+
+def obstore_bucket(
+    template: RequestTemplate, client: Any, bucket: str, *, environ: Mapping[str, str] | None = None
+) -> ObstoreBucket | None:
+    """Return a bucket as obstore reaches it, for requests like ``template``.
+
+    Args:
+        template: What all requests have in common.
         client: The boto3 client that made it.
         bucket: The bucket's name.
         environ: ``None``: ``os.environ``.
 
     Returns:
-        ``None`` where obstore is missing or not to be used, or cannot do everything that the sample does.
+        ``None`` where obstore is missing or not to be used, or cannot do everything that the template does.
     """
     found = os.environ if environ is None else environ
-    place = _place(sample.base, bucket)
-    attributes = _attributes(sample.headers)
+    place = _place(template.base, bucket)
+    attributes = _attributes(template.headers)
     credentials = credentials_of(client)
-    if place is None or attributes is None or credentials is None or not _goes_straight(client, sample):
+    if place is None or attributes is None or credentials is None or not _goes_straight(client, template):
         return None
     if any(found.get(name) for name in _ITS_OWN_VARIABLES):
         return None
     obstore = own_obstore()
     if obstore is None:
         return None
-    route = ObstoreRoute(obstore, sample, credentials, bucket, place, attributes)
-    return route if route.works() else None
+    reached = ObstoreBucket(obstore, template, credentials, bucket, place, attributes)
+    return reached if reached.works() else None
 
 
-def _goes_straight(client: Any, sample: RequestTemplate) -> bool:
+def _goes_straight(client: Any, template: RequestTemplate) -> bool:
     """Say whether requests go to S3 itself, over TLS that trusts the usual certificates.
 
     A client's own certificates are trusted instead of the usual ones; obstore would trust them beside those.
     """
     from urllib.request import getproxies, proxy_bypass
 
-    parts = urlsplit(sample.base)
-    session = getattr(getattr(client, "_endpoint", None), "http_session", None)
-    if parts.scheme == "https" and getattr(session, "_verify", None) is not True:
+    parts = urlsplit(template.base)
+    if parts.scheme == "https" and not trusts_the_usual(client):
         return False
     # obstore follows ALL_PROXY too, which botocore does not.
     proxied = {parts.scheme, "all"} & set(getproxies())
@@ -149,7 +194,7 @@ def _place(base: str, bucket: str) -> dict[str, Any] | None:
 
 
 def _attributes(headers: Mapping[str, str]) -> dict[str, Any] | None:
-    """Sort a sample's headers into obstore's words; ``None`` if there are none for one of them."""
+    """Sort a template's headers into obstore's words; ``None`` if there are none for one of them."""
     config: dict[str, Any] = {}
     attributes: dict[str, str] = {}
     tags: dict[str, str] = {}
@@ -170,12 +215,12 @@ def _attributes(headers: Mapping[str, str]) -> dict[str, Any] | None:
     return {"config": config, "attributes": attributes, "tags": tags or None}
 
 
-class ObstoreRoute:
-    """Sends single requests; whatever is not a plain success is ``None`` or an exception, and for others to repeat.
+class ObstoreBucket:
+    """One bucket as obstore reaches it; whatever is not a plain success is an exception.
 
     Args:
         library: The module ``obstore``.
-        sample: What all requests have in common.
+        template: What all requests have in common.
         credentials: botocore's: asked before each request, and a store is made anew when they have changed.
         bucket: The bucket's name.
         place: Where it is.
@@ -183,11 +228,11 @@ class ObstoreRoute:
     """
 
     def __init__(  # noqa: PLR0913, PLR0917 - made in one place
-        self, library: Any, sample: RequestTemplate, credentials: Any, bucket: str, place: Any, attributes: Any
+        self, library: Any, template: RequestTemplate, credentials: Any, bucket: str, place: Any, attributes: Any
     ) -> None:
-        self._library, self._sample, self._credentials = library, sample, credentials
+        self._library, self._template, self._credentials = library, template, credentials
         self._bucket, self._place, self._attributes = bucket, place, attributes
-        self._mode = "create" if sample.headers.get("if-none-match") == "*" else "overwrite"
+        self._mode = "create" if template.headers.get("if-none-match") == "*" else "overwrite"
         self._made: tuple[Any, Any] | None = None
 
     def works(self) -> bool:
@@ -198,8 +243,8 @@ class ObstoreRoute:
             return False
         return True
 
-    def put(self, key: str, data: bytes, *, media_type: str) -> dict[str, Any]:
-        """Store an object; return its ``etag``, without which obstore raises, and ``version_id``."""
+    def put(self, key: str, data: bytes, *, media_type: str) -> Written:
+        """Store an object; obstore raises where the answer has no ETag."""
         done = self._library.put(
             self._store(),
             key,
@@ -209,28 +254,30 @@ class ObstoreRoute:
             mode=self._mode,
             use_multipart=False,
         )
-        return {"etag": done["e_tag"], "version_id": done["version"]}
+        if not done["e_tag"]:
+            raise NoPlainSuccessError("no ETag")
+        return Written(etag=done["e_tag"], version_id=_version(done["version"]))
 
-    def get(
-        self, key: str, *, version_id: str | None, if_match: str | None, limit: int
-    ) -> tuple[ObjectInfo, memoryview] | None:
-        """Return an object of at most ``limit`` bytes, whole, or ``None``."""
+    def get(self, key: str, *, version_id: str | None, if_match: str | None, limit: int) -> Arrived:
+        """Return an object of at most ``limit`` bytes, whole."""
         wanted = {"version": version_id, "if_match": if_match}
         options = {name: value for name, value in wanted.items() if value is not None}
         answer = self._library.get(self._store(), key, options=options or None)
         meta = answer.meta
         if meta["size"] > limit:
-            return None
+            raise NoPlainSuccessError("larger than the limit")
         data = memoryview(answer.bytes())
         attributes = answer.attributes
         info = ObjectInfo(
             size=meta["size"],
             etag=meta["e_tag"],
-            version_id=None if meta["version"] == "null" else meta["version"],
+            version_id=_version(meta["version"]),
             media_type=attributes.get("Content-Type"),
             last_modified=meta["last_modified"].isoformat(),
         )
-        return (info, data) if len(data) == info.size else None
+        if len(data) != info.size:
+            raise NoPlainSuccessError("another size than announced")
+        return Arrived(info, data)
 
     def _store(self) -> Any:
         frozen = self._credentials.get_frozen_credentials()
@@ -250,19 +297,23 @@ class ObstoreRoute:
         }
         return S3Store(
             self._bucket,
-            region=self._sample.region,
+            region=self._template.region,
             checksum_algorithm="sha256",
             skip_signature=False,
             unsigned_payload=False,
             request_payer=False,
             client_options={
-                "allow_http": self._sample.base.startswith("http:"),
+                "allow_http": self._template.base.startswith("http:"),
                 "connect_timeout": _CONNECT,
                 "timeout": _WHOLE,
-                "user_agent": self._sample.headers.get("user-agent", "stepout"),
+                "user_agent": self._template.headers.get("user-agent", "stepout"),
             },
             retry_config={"max_retries": 0},
             **self._place,
             **self._attributes["config"],
             credential_provider=cast("Any", lambda: secret),  # the variables of the environment are not read then
         )
+
+
+def _version(version: str | None) -> str | None:
+    return None if version == "null" else version

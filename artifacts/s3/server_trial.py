@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Protocol
 
 from stepout.artifacts.checksums import crc_of, sha256_of
-from stepout.artifacts.store import ConflictError, Store, WriteOptions
+from stepout.artifacts.retries import READS, Retries
+from stepout.artifacts.store import ConflictError, Removes, Store, WriteOptions
 from stepout.schemas.errors import ArtifactExistsError, StepoutError
 from stepout.schemas.text.foreign_text import logger
 from stepout.schemas.text.locations import MAX_KEY_BYTES
@@ -23,12 +25,8 @@ _log = logger("stepout.artifacts")
 TRIAL: Final = memoryview(b"written by stepout to see what this server does; it can be removed")
 
 
-class TrialStore(Store, Protocol):
-    """A store that can remove an object again."""
-
-    def remove(self, key: str, *, version_id: str | None = None) -> None:
-        """Remove an object, or one version of it; one that is not there is no error."""
-        ...
+class TrialStore(Store, Removes, Protocol):
+    """A store that can be tried out: what the trial writes is removed again."""
 
 
 def trial_key(key: str) -> str:
@@ -69,10 +67,15 @@ def honours_completion(store: TrialStore, key: str, options: WriteOptions) -> bo
     return False
 
 
+def _retries() -> Retries:
+    return Retries(time.sleep, policy=READS)
+
+
 @contextlib.contextmanager
 def trial_object(store: TrialStore, key: str, options: WriteOptions) -> Iterator[Written]:
     """Put a small object, and remove it when the block ends."""
-    written = store.put(key, [TRIAL], checksum={"sha256": sha256_of([TRIAL])}, options=options)
+    checksum = {"sha256": sha256_of([TRIAL])}
+    written = _retries().run(lambda: store.put(key, [TRIAL], checksum=checksum, options=options))
     try:
         yield written
     finally:
@@ -88,9 +91,10 @@ def trial_upload(store: Store, key: str, options: WriteOptions) -> Iterator[Call
     wanted = store.profile.multipart_checksum
     checksum = sha256_of([TRIAL]) if wanted == "parts" else crc_of(wanted, [TRIAL])
     whole = None if wanted == "parts" else checksum
-    upload = store.start_upload(key, options=options)
+    upload = _retries().run(lambda: store.start_upload(key, options=options))
     try:
-        part = store.put_part(key, upload, 1, [TRIAL], checksum=checksum)
+        part = _retries().run(lambda: store.put_part(key, upload, 1, [TRIAL], checksum=checksum))
+        # Completed once only: a second try after a lost answer would be refused, and look as if the condition held.
         yield lambda how: store.complete_upload(key, upload, [part], size=len(TRIAL), checksum=whole, options=how)
     finally:
         with contextlib.suppress(StepoutError):  # one that was completed is gone

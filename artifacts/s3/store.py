@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import threading
-from typing import TYPE_CHECKING, Any, Final
+import time
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
-from stepout.artifacts.checksums import best_crc, from_base64, md5_of, to_base64
+from stepout.artifacts.checksums import best_crc, md5_of, to_base64
+from stepout.artifacts.retries import Retries
+from stepout.artifacts.s3.answers import info_of, written_of
 from stepout.artifacts.s3.correlation import (
     CHECKSUM_MEMBERS,
     foreign_completion,
@@ -23,7 +25,6 @@ from stepout.artifacts.s3.request_bodies import request_body
 from stepout.artifacts.s3.response_body import S3Download
 from stepout.artifacts.s3.signing import presigned
 from stepout.artifacts.store import (
-    ARCHIVES,
     Arrived,
     ConflictError,
     ObjectInfo,
@@ -42,14 +43,16 @@ from stepout.schemas.text.foreign_text import logger
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from stepout.artifacts.retries import RetryPolicy
     from stepout.artifacts.store import Download
     from stepout.schemas.runtime.write_once import WriteOnce
 
 _log = logger("stepout.artifacts")
 
 _PAYLOADS = frozenset({"PutObject", "UploadPart"})
-_BYTES: Final = {"sha256": 32, "crc64nvme": 8, "crc32": 4}
-_PARTS: Final = re.compile(r'(?:W/)?"?.*-[0-9]+"?')
+
+# Who calls these repeats them by itself (``transfer``), and can end its pauses early.
+_REPEATED_ABOVE = frozenset({"PutObject", "CreateMultipartUpload", "UploadPart", "CompleteMultipartUpload"})
 _METHOD = {
     "PutObject": "put_object",
     "CreateMultipartUpload": "create_multipart_upload",
@@ -59,6 +62,7 @@ _METHOD = {
     "DeleteObject": "delete_object",
     "HeadObject": "head_object",
     "GetObject": "get_object",
+    "ListObjectsV2": "list_objects_v2",
 }
 
 
@@ -73,6 +77,7 @@ class S3Store:
         request_payer: ``"requester"`` for buckets whose readers pay.
         signed_client: Makes a client that signs payloads. Given when ``client`` does not: a 403 on a payload is then
             tried once more, signed, and what helped is remembered.
+        retries: How often a request is sent that nobody above repeats; ``None``: once, since the client tries again.
     """
 
     def __init__(  # noqa: PLR0913 - keyword-only, each with its own meaning
@@ -84,6 +89,7 @@ class S3Store:
         expected_bucket_owner: str | None = None,
         request_payer: str | None = None,
         signed_client: Callable[[], Any] | None = None,
+        retries: RetryPolicy | None = None,
     ) -> None:
         self._connection = client if isinstance(client, PerProcess) else PerProcess(None, client, name="S3 client")
         self._bucket = bucket
@@ -92,6 +98,7 @@ class S3Store:
         self._lock = threading.Lock()
         self._common = {"ExpectedBucketOwner": expected_bucket_owner, "RequestPayer": request_payer}
         self._etags_are_md5 = True
+        self._retries = None if retries is None else Retries(time.sleep, policy=retries)
         self._is_aws = is_aws_endpoint(self.endpoint_url)
         renew_after_fork(self)
 
@@ -103,7 +110,8 @@ class S3Store:
         return f"S3Store({self._bucket!r}, profile={self._profile.name!r})"
 
     @property
-    def _client(self) -> Any:
+    def client(self) -> Any:
+        """The boto3 client of now: after a fork, or once payloads have to be signed, it is another one."""
         return self._connection.get()
 
     @property
@@ -114,13 +122,13 @@ class S3Store:
     @property
     def region(self) -> str | None:
         """The client's region, for pointers; a reader never trusts it."""
-        name: str | None = self._client.meta.region_name
+        name: str | None = self.client.meta.region_name
         return name
 
     @property
     def endpoint_url(self) -> str:
         """The server that the client talks to."""
-        url: str = self._client.meta.endpoint_url
+        url: str = self.client.meta.endpoint_url
         return url
 
     @property
@@ -162,7 +170,7 @@ class S3Store:
         self._believe("PutObject", key, foreign_put(answer, checksum=sent))
         if self._etags_are_md5 and (why := other_etag(answer, checksum=sent, body=body, bucket=self._bucket)):
             return self._looked_up(key, answer, body, why)
-        return _written(answer)
+        return written_of(answer)
 
     def start_upload(self, key: str, *, options: WriteOptions) -> str:
         """Begin a multipart upload; see ``Store.start_upload``."""
@@ -224,7 +232,7 @@ class S3Store:
         )
         sent = {} if checksum is None else {self._part_algorithm: checksum}
         self._believe("CompleteMultipartUpload", key, foreign_completion(answer, key=key, checksum=sent))
-        return _written(answer)
+        return written_of(answer)
 
     def abort_upload(self, key: str, upload: str) -> None:
         """Forget a multipart upload; see ``Store.abort_upload``."""
@@ -289,27 +297,21 @@ class S3Store:
 
     def listing(self, prefix: str) -> list[tuple[str, str]]:
         """Return the keys that begin with ``prefix`` and when each was written, a thousand at most."""
-        known = {name: value for name, value in self._common.items() if value is not None}
-        try:
-            answer = self._client.list_objects_v2(Bucket=self._bucket, Prefix=prefix, **known)
-        except Exception as error:
-            from stepout.artifacts.s3.errors import translate
-
-            raise translate(error, operation="ListObjectsV2", subject=self._subject(prefix)) from error
+        answer = self._call("ListObjectsV2", prefix, Prefix=prefix)
         return [(each["Key"], each["LastModified"].isoformat()) for each in answer.get("Contents", ())]
 
     def presign(self, key: str, *, version_id: str | None = None, seconds: int) -> str:
         """Return a URL that gives anyone the object for ``seconds``, by Signature Version 4; see ``Store.presign``."""
         parameters = {"Bucket": self._bucket, "Key": key, "VersionId": version_id}
         known = {name: value for name, value in parameters.items() if value is not None}
-        return presigned(self._client, known, seconds, request_payer=self._common["RequestPayer"])
+        return presigned(self.client, known, seconds, request_payer=self._common["RequestPayer"])
 
     # Inside ------------------------------------------------------------------------------------------------------
 
     def drop_idle(self, what: str, why: str) -> None:
         """Give up idle connections: one of them may be ahead of its answers, or behind."""
         _log.warning("%s: this answer cannot be that of the request, %s; connections are opened anew", what, why)
-        _close_idle(self._client)
+        _close_idle(self.client)
 
     def _believe(self, operation: str, key: str, why: str | None) -> None:
         """Raise what a lost answer raises, if this one is another request's: what became of ours is not known."""
@@ -320,11 +322,12 @@ class S3Store:
 
     def _looked_up(self, key: str, answer: Mapping[str, Any], body: Sequence[memoryview], why: str) -> Written:
         """Find out whether an ETag that is no MD5 is the server's way, a slip of its answer, or another object's."""
+        # Connections first: the look must not get the next stray answer.
         self.drop_idle(f"PutObject {self._subject(key)}", why)
         found = self.head(key)
         if found.etag == answer["ETag"]:
             self._etags_are_md5 = False
-            return _written(answer)
+            return written_of(answer)
         if not is_md5_of(found.etag, body):
             self._believe("PutObject", key, why)
         # What is there is what was sent, whatever was answered.
@@ -340,8 +343,8 @@ class S3Store:
         """What this process knows of the server's conditions, asked anew after a fork; AWS keeps its promise."""
         return None if self._is_aws else write_once_at(self.endpoint_url, self._bucket)
 
-    def _on_trial(self, options: WriteOptions) -> bool:
-        """Whether a write of this kind is the first of its process whose condition the server could ignore."""
+    def is_on_trial(self, options: WriteOptions) -> bool:
+        """Say whether a write of this kind is the first of its process whose condition the server could ignore."""
         trial = self._write_once if self._condition(options) else None
         return trial is not None and not trial.puts_are_settled
 
@@ -366,8 +369,12 @@ class S3Store:
     def _call(self, operation: str, key: str, **parameters: Any) -> Any:
         merged = {**self._common, **{name: value for name, value in parameters.items() if value is not None}}
         known = {name: value for name, value in merged.items() if value is not None}
+        if "Prefix" not in known:  # only a listing has no key
+            known["Key"] = key
+        if self._retries is not None and operation not in _REPEATED_ABOVE:
+            return self._retries.run(lambda: self._send(self.client, operation, key, known))
         try:
-            return self._send(self._client, operation, key, known)
+            return self._send(self.client, operation, key, known)
         except AccessDeniedError:
             if operation not in _PAYLOADS or self._signed_client is None:
                 raise
@@ -375,7 +382,7 @@ class S3Store:
 
     def _send(self, client: Any, operation: str, key: str, known: Mapping[str, Any]) -> Any:
         try:
-            return getattr(client, _METHOD[operation])(Bucket=self._bucket, Key=key, **known)
+            return getattr(client, _METHOD[operation])(Bucket=self._bucket, **known)
         except Exception as error:
             from stepout.artifacts.s3.errors import translate
 
@@ -386,10 +393,12 @@ class S3Store:
             raise translate(error, operation=operation, subject=self._subject(key), client_region=region) from error
 
     def _send_signed(self, operation: str, key: str, known: Mapping[str, Any]) -> Any:
+        # Only one thread tries: each would build a client, which takes a second. The others repeat their request
+        # through whatever client is the current one by then.
         with self._lock:
             make, self._signed_client = self._signed_client, None
         if make is None:  # another thread has just settled it
-            return self._send(self._client, operation, key, known)
+            return self._send(self.client, operation, key, known)
         signed = make()
         answer = self._send(signed, operation, key, known)
         self._connection.become(make, signed)
@@ -422,63 +431,3 @@ def _describe(options: WriteOptions) -> dict[str, Any]:
         found["SSEKMSKeyId"] = options.encryption.kms_key
         found["BucketKeyEnabled"] = options.encryption.bucket_key or None
     return {**found, **options.extra}
-
-
-def _written(answer: Mapping[str, Any]) -> Written:
-    return Written(etag=answer.get("ETag"), version_id=_version(answer))
-
-
-def _version(answer: Mapping[str, Any]) -> str | None:
-    version: str | None = answer.get("VersionId")
-    return None if version == "null" else version
-
-
-def _checksums(answer: Mapping[str, Any]) -> dict[str, str]:
-    """Return the full-object checksums of an answer, as far as they can be any.
-
-    A checksum of checksums (composite) should say so by its type and end in the number of parts. Some servers do
-    neither; the ETag of an object that came in parts gives them away: there SHA-256 is always composite, and a CRC is
-    unless its type is named (https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity.html).
-    """
-    kind, in_parts = answer.get("ChecksumType"), _PARTS.fullmatch(answer.get("ETag") or "") is not None
-    if kind == "COMPOSITE" or (in_parts and kind != "FULL_OBJECT"):
-        return {}
-    found = {}
-    for algorithm, member in CHECKSUM_MEMBERS.items():
-        checksum = _hex_of(answer.get(member), _BYTES[algorithm])
-        if checksum is not None and not (in_parts and algorithm == "sha256"):
-            found[algorithm] = checksum
-    return found
-
-
-def _hex_of(value: object, size: int) -> str | None:
-    """Return a checksum if it is one of so many bytes."""
-    try:
-        found = from_base64(value) if isinstance(value, str) else ""
-    except ValueError:
-        return None
-    return found if len(found) == 2 * size else None
-
-
-def _archived(answer: Mapping[str, Any]) -> str | None:
-    """Return the class that an object has to be restored from before it can be read."""
-    kept: str | None = answer.get("ArchiveStatus")
-    if kept is None and answer.get("StorageClass") in ARCHIVES:
-        kept = answer["StorageClass"]
-    return None if 'ongoing-request="false"' in (answer.get("Restore") or "") else kept
-
-
-def info_of(answer: Mapping[str, Any]) -> ObjectInfo:
-    """Return what a HEAD or GET said of an object, from its members as botocore names them."""
-    modified, size = answer.get("LastModified"), answer.get("ContentLength", 0)
-    whole = answer.get("ContentRange", "").rpartition("/")[2]
-    return ObjectInfo(
-        size=int(whole) if whole.isdigit() else size,
-        etag=answer.get("ETag"),
-        version_id=_version(answer),
-        checksum=_checksums(answer),
-        media_type=answer.get("ContentType"),
-        metadata=answer.get("Metadata") or {},
-        last_modified=modified.isoformat() if modified else None,
-        archived=_archived(answer),
-    )

@@ -26,10 +26,10 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
 from stepout.artifacts.checksums import combine_all, crc_of
+from stepout.artifacts.retries import Retries
 from stepout.artifacts.store import OpensConnections, TriesCompletion
 from stepout.artifacts.transfer.conditional_write import Content, confirmed, look_first, settled
 from stepout.artifacts.transfer.plan import NEAR_SECONDS, is_far
-from stepout.artifacts.transfer.retries import Retries
 from stepout.schemas.errors import StepoutError, StoreError
 from stepout.schemas.text.foreign_text import logger
 

@@ -13,6 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from stepout.artifacts.checksums import checksums_of, has_native_crc64nvme
+from stepout.artifacts.retries import Retries
 from stepout.artifacts.s3.request_bodies import SMALL, Views
 from stepout.artifacts.store import ConflictError
 from stepout.artifacts.transfer.buffer_pool import Buffer, BufferPool
@@ -30,7 +31,6 @@ from stepout.artifacts.transfer.plan import (
     sender_limits,
 )
 from stepout.artifacts.transfer.progress import TransferProgress
-from stepout.artifacts.transfer.retries import Retries
 from stepout.artifacts.transfer.sources import FileSource, byte_view
 from stepout.schemas.errors import ConfigurationError, StoreError
 
@@ -319,7 +319,7 @@ class Upload:
         # CRC64NVME comes along where it costs next to nothing; for a small body even the look for it is too much.
         crc: Crc | None = "crc64nvme" if size > SMALL and has_native_crc64nvme() else None
         content = Content(size=size, checksum=checksums_of(views, crc))
-        retries = Retries(self._pause, tries=_ANEW_TRIES, conflicts=True)
+        retries = Retries(self._pause, conflicts=True)
         # In this thread: starting another would cost more than a small request does.
         written = retries.run(partial(put_once, self._store, self._key, views, content, self._options))
         if self._progress is not None:

@@ -69,7 +69,7 @@ def profiled(request: pytest.FixtureRequest) -> Store:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Retries follow each other at once."""
-    monkeypatch.setattr("stepout.artifacts.transfer.retries.FIRST_PAUSE", 0.01)
+    monkeypatch.setattr("stepout.artifacts.retries.RetryPolicy.pause_before", lambda *_: 0.01)
 
 
 @pytest.fixture

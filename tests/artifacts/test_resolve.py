@@ -6,7 +6,7 @@ import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from types import MappingProxyType
+from types import MappingProxyType, SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,8 +15,10 @@ from support.shelf import ALLOW, BreakingStore, Shelf
 from stepout.artifacts.allow import ANY_BUCKET
 from stepout.artifacts.manager import ArtifactManager
 from stepout.artifacts.reading.artifact import Artifact
+from stepout.artifacts.reading.bucket_stores import BucketStores
 from stepout.artifacts.reading.output import Output
 from stepout.artifacts.resolve import resolve, resolve_all, resolve_artifact, resolve_output
+from stepout.artifacts.s3.fast_store import FastS3Store
 from stepout.schemas import Contract, Pointer, RunIdentity, TaskOutput, fit
 from stepout.schemas.errors import (
     ArtifactNotFoundError,
@@ -345,8 +347,6 @@ def test_settings_that_cannot_be_meant_are_told_at_once(output: TaskOutput, sett
 
 def test_one_client_of_our_own_serves_every_bucket(monkeypatch: pytest.MonkeyPatch) -> None:
     """client=None builds a client when the first request needs one, and only one."""
-    from stepout.artifacts.reading.bucket_stores import BucketStores
-
     for name, value in {
         "AWS_ACCESS_KEY_ID": "x",
         "AWS_SECRET_ACCESS_KEY": "x",
@@ -357,23 +357,31 @@ def test_one_client_of_our_own_serves_every_bucket(monkeypatch: pytest.MonkeyPat
     stores = BucketStores(expected_bucket_owner="123456789012")
     one, two = stores.of("bucket-one"), stores.of("bucket-two")
     assert stores.of("bucket-one") is one
-    assert one._client is two._client  # type: ignore[attr-defined]
-    assert one._common["ExpectedBucketOwner"] == "123456789012"  # type: ignore[attr-defined]
+    assert isinstance(one, FastS3Store)
+    assert isinstance(two, FastS3Store)
+    assert one.ordinary().client is two.ordinary().client
+    assert one.ordinary()._common["ExpectedBucketOwner"] == "123456789012"
 
 
-def test_threads_that_read_first_at_once_share_one_client(monkeypatch: pytest.MonkeyPatch, shelf: Shelf) -> None:
+def test_threads_that_read_first_at_once_share_one_client(monkeypatch: pytest.MonkeyPatch) -> None:
     """Building a client is slow, and so is each of its first connections: the others wait for the one."""
     met = threading.Barrier(2)
     made: list[object] = []
 
     def make_client(**_: Any) -> object:
-        made.append(shelf.store)
+        made.append(SimpleNamespace(meta=SimpleNamespace(endpoint_url="http://127.0.0.1:9")))
         with suppress(threading.BrokenBarrierError):
             met.wait(0.5)  # passes at once if a second thread gets here
-        return shelf.store
+        return made[-1]
 
-    monkeypatch.setattr("stepout.artifacts.reading.bucket_stores.make_client", make_client)
-    artifact = resolve_artifact(shelf.put(b"bytes"), allow=ALLOW)
+    monkeypatch.setattr("stepout.artifacts.s3.clients.make_client", make_client)
+    stores = BucketStores()
+
+    def client(number: int) -> object:
+        store = stores.of(f"bucket-{number % 2}")
+        assert isinstance(store, FastS3Store)
+        return store.ordinary().client
+
     with ThreadPoolExecutor(4) as threads:
-        reads = [threads.submit(artifact.read_bytes) for _ in range(4)]
-    assert ([each.result() for each in reads], len(made)) == ([b"bytes"] * 4, 1)
+        assert list(threads.map(client, range(4))) == made * 4
+    assert len(made) == 1

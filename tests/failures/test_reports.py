@@ -16,6 +16,7 @@ from support.seaweed import free_ports
 from support.wire import Wire, operation
 
 import stepout
+from stepout.artifacts.retries import WRITES
 
 if TYPE_CHECKING:
     from support.seaweed import Seaweed
@@ -107,7 +108,7 @@ def test_throttled_by_s3(
         assert (fault.hits, sfn_strict.success(token)["result"]) == (refusals, {"rows": 3})
     else:
         assert sfn_strict.failure(token)[0] == "Stepout.StoreUnavailable"
-        assert 8 <= fault.hits <= 16
+        assert fault.hits == WRITES.tries
 
 
 def _undelivered(sfn: StrictStepFunctions, containers: Any, token: str, script: str = WORK) -> tuple[int, str]:

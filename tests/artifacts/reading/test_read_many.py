@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from support.fast_store import fast_store
 from support.seaweed import Identity
 from support.wire import Wire
 
 import stepout
 from stepout.artifacts.memory import MemoryStore
-from stepout.artifacts.s3.fast_store import FastS3Store
 from stepout.artifacts.store import StoreProfile
 from stepout.schemas.errors import (
     ArtifactChangedError,
@@ -33,7 +33,7 @@ def store(request: pytest.FixtureRequest) -> Any:
     if request.param == "memory":
         return MemoryStore("memory")
     client, bucket = request.getfixturevalue("seaweed_client"), request.getfixturevalue("bucket")
-    return FastS3Store(client, bucket, profile=PARTS, obstore=request.param == "native")
+    return fast_store(client, bucket, profile=PARTS, obstore=request.param == "native")
 
 
 def _output(store: Any, values: dict[str, bytes]) -> stepout.Output:
@@ -65,7 +65,7 @@ def test_artifacts_alone_go_by_their_names(store: Any) -> None:
 
 def test_failures_are_raised_together_after_everything_else_was_read(seaweed_client: Any, bucket: str) -> None:
     """What is gone and what has changed is one report, at the end; the others have been yielded by then."""
-    output = _output(FastS3Store(seaweed_client, bucket, profile=PARTS), VALUES)
+    output = _output(fast_store(seaweed_client, bucket, profile=PARTS), VALUES)
     seaweed_client.delete_object(Bucket=bucket, Key=output["n5"].pointer.key)
     seaweed_client.put_object(Bucket=bucket, Key=output["n9"].pointer.key, Body=b"forged!!!")
     read: dict[str, bytes] = {}
@@ -132,9 +132,9 @@ def test_every_fault_of_the_wire_is_survived_or_told(
     seaweed: Seaweed, bucket: str, kind: Any, *, obstore: bool
 ) -> None:
     """A broken read is repeated; bytes that were flipped on the way are told and never yielded."""
-    written = _output(FastS3Store(seaweed.client(), bucket, profile=PARTS), {f"n{n}": b"value" * 50 for n in range(12)})
+    written = _output(fast_store(seaweed.client(), bucket, profile=PARTS), {f"n{n}": b"value" * 50 for n in range(12)})
     with Wire(seaweed.endpoint) as wire:
-        store = FastS3Store(seaweed.client(endpoint=wire.endpoint), bucket, profile=PARTS, obstore=obstore)
+        store = fast_store(seaweed.client(endpoint=wire.endpoint), bucket, profile=PARTS, obstore=obstore)
         output = stepout.resolve_output(written.document.to_dict(), allow=[stepout.ANY_BUCKET], client=store)
         output["n0"].read_bytes()
         fault = wire.when("GetObject", kind, times=2)

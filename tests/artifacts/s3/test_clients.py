@@ -17,6 +17,7 @@ from support.wire import Wire
 
 from stepout.artifacts.memory import MemoryStore
 from stepout.artifacts.s3.clients import make_client, profile_from_env, profile_named, store_for
+from stepout.artifacts.s3.fast_store import FastS3Store
 from stepout.artifacts.s3.store import S3Store
 from stepout.artifacts.store import Encryption, StoreProfile, WriteOptions
 from stepout.artifacts.transfer.plan import MIB
@@ -73,7 +74,7 @@ def test_a_client_is_used_as_it_is() -> None:
     client = make_client(**KEYS)
     store = store_for(client, "bucket", profile=StoreProfile(name="compatible"))
     assert isinstance(store, S3Store)
-    assert store._client is client
+    assert store.client is client
     assert store.profile.name == "compatible"
     assert repr(store) == "S3Store('bucket', profile='compatible')"
 
@@ -90,12 +91,13 @@ def test_no_client_means_one_from_the_environment(monkeypatch: pytest.MonkeyPatc
     }.items():
         monkeypatch.setenv(name, value)
     store = store_for(None, "bucket")
-    assert isinstance(store, S3Store)
+    assert isinstance(store, FastS3Store)
     assert store.profile.multipart_checksum == "parts"
-    assert store._client.meta.endpoint_url == "https://127.0.0.1:1"
-    assert store._client.meta.config.s3["addressing_style"] == "path"
-    assert store._signed_client is not None
-    signed = store._signed_client()
+    ordinary = store.ordinary()
+    assert ordinary.client.meta.endpoint_url == "https://127.0.0.1:1"
+    assert ordinary.client.meta.config.s3["addressing_style"] == "path"
+    assert ordinary._signed_client is not None
+    signed = ordinary._signed_client()
     assert "payload_signing_enabled" not in signed.meta.config.s3
 
 

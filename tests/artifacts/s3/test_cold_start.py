@@ -23,8 +23,9 @@ from stepout.artifacts.reading.access import Access
 from stepout.artifacts.reading.artifact import Artifact
 from stepout.artifacts.reading.bucket_stores import BucketStores
 from stepout.artifacts.s3 import cold_start as cold
-from stepout.artifacts.s3.clients import make_client, store_for
-from stepout.artifacts.s3.cold_start import ColdStore, cold_route
+from stepout.artifacts.s3.clients import make_client
+from stepout.artifacts.s3.cold_start import ColdRoute, cold_route
+from stepout.artifacts.s3.fast_store import FastS3Store
 from stepout.artifacts.s3.store import S3Store
 from stepout.schemas import Pointer
 from stepout.schemas.errors import (
@@ -83,7 +84,9 @@ def _artifact(pointer: Pointer, environ: dict[str, str], client: Any) -> Artifac
     """An artifact of this process, where botocore is loaded, read as if it were not."""
     route = cold_route(pointer.bucket, environ=environ)
     assert route is not None
-    store = ColdStore(pointer.bucket, route, lambda: S3Store(client, pointer.bucket), cold=lambda: True)
+    ordinary = S3Store(client, pointer.bucket)
+    cold_again = ColdRoute(route._target, cold=lambda: True)
+    store = FastS3Store(pointer.bucket, lambda: ordinary, first=[cold_again], obstore=False, light=False)
     access = Access(allowed=allowed_from(ANY_BUCKET), stores=BucketStores(store))
     return Artifact(pointer, access)
 
@@ -297,15 +300,15 @@ def test_everything_else_is_the_ordinary_stores(seaweed: Seaweed, seaweed_client
     pointer = _put(seaweed_client, bucket)
     route = cold_route(bucket, environ=_environ(seaweed.endpoint))
     assert route is not None
-    quick = store_for(seaweed_client, bucket, own=True)
-    store = ColdStore(bucket, route, lambda: quick)
-    assert repr(store) == f"ColdStore({bucket!r})"
+    ordinary = S3Store(seaweed_client, bucket)
+    store = FastS3Store(bucket, lambda: ordinary, first=[route])
+    assert repr(store) == f"FastS3Store({bucket!r})"
     assert store.head(pointer.key).size == len(DATA)
     assert store.endpoint_url == seaweed.endpoint
     assert store.presign(pointer.key, seconds=60).startswith(seaweed.endpoint)
     with store.get_small(pointer.key, size=len(DATA)) as body:
         assert b"".join(map(bytes, body.blocks())) == DATA
-    assert quick._kinds["GetObject"]  # type: ignore[attr-defined] # the request went through the ordinary store
+    assert store.learned._known["GetObject"]  # the request went through the ordinary store
 
 
 # Which store -------------------------------------------------------------------------------------------------------
@@ -319,55 +322,55 @@ def fresh(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     for name, value in {**_environ("http://127.0.0.1:9"), "AWS_DEFAULT_REGION": "eu-west-1"}.items():
         monkeypatch.setenv(name, value)
     others = {name: module for name, module in sys.modules.items() if name != "botocore"}
-    monkeypatch.setattr("stepout.artifacts.reading.bucket_stores.sys", SimpleNamespace(modules=others))
+    monkeypatch.setattr("stepout.artifacts.s3.clients.sys", SimpleNamespace(modules=others))
     return monkeypatch
 
 
-def _store(**options: Any) -> object:
-    return BucketStores(**options).of("results")
+def _has_cold_route(**options: Any) -> bool:
+    store = BucketStores(**options).of("results")
+    return isinstance(store, FastS3Store) and any(isinstance(route, ColdRoute) for route in store._routes)
 
 
 @pytest.mark.usefixtures("fresh")
 def test_an_access_makes_a_client_only_when_it_is_needed() -> None:
-    """And one for all of its buckets and threads, which takes the cold store's place."""
+    """And one for all of its buckets and threads."""
     stores = BucketStores()
-    first = stores.of("results")
-    assert isinstance(first, ColdStore)
-    assert isinstance(stores.of("others"), ColdStore)
-    assert stores._client is None
+    first, second = stores.of("results"), stores.of("others")
+    assert isinstance(first, FastS3Store)
+    assert isinstance(second, FastS3Store)
+    own = stores._client
+    assert own._current is None
     assert first.endpoint_url == "http://127.0.0.1:9"
-    results = stores.of("results")
-    assert isinstance(results, S3Store)
-    assert stores.of("others").region == "eu-west-1"  # type: ignore[attr-defined]
-    assert vars(stores)["_client"].get() is results._client
-    assert first._ordinary() is results
+    assert second.region == "eu-west-1"
+    assert first.ordinary().client is second.ordinary().client is own.get()
+    assert stores.of("results") is first
 
 
 @pytest.mark.usefixtures("fresh")
 def test_an_owner_or_a_client_keeps_reads_ordinary(seaweed_client: Any) -> None:
     """Obstore cannot say whose bucket it expects, and a client that is passed is used."""
-    assert isinstance(_store(), ColdStore)
-    assert isinstance(_store(expected_bucket_owner="123456789012"), S3Store)
-    assert isinstance(_store(client=seaweed_client), S3Store)
+    assert _has_cold_route()
+    assert not _has_cold_route(expected_bucket_owner="123456789012")
+    assert not _has_cold_route(client=seaweed_client)
 
 
 def test_without_obstore_reads_are_ordinary(fresh: pytest.MonkeyPatch) -> None:
     """It is an extra."""
     fresh.setitem(sys.modules, "obstore", None)
-    assert isinstance(_store(), S3Store)
+    assert not _has_cold_route()
 
 
 def test_a_profile_that_nobody_knows_is_an_error_as_ever(fresh: pytest.MonkeyPatch) -> None:
     """And not a read without a profile."""
     fresh.setenv("STEPOUT_S3_PROFILE", "nonsense")
     with pytest.raises(ConfigurationError, match="nonsense"):
-        _store()
+        _has_cold_route()
 
 
 def test_once_botocore_is_loaded_reads_are_ordinary(fresh: pytest.MonkeyPatch) -> None:
     """Whoever imported it may have changed what it does."""
-    fresh.setattr("stepout.artifacts.reading.bucket_stores.sys", sys)
-    assert isinstance(_store(), S3Store)
+    fresh.setattr("stepout.artifacts.s3.clients.sys", sys)
+    assert not _has_cold_route()
 
 
 def test_a_key_that_libraries_may_spell_differently_is_left_to_botocore(

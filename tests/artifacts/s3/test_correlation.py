@@ -8,6 +8,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from support.fast_store import fast_store
 from support.seaweed import ADMIN
 from support.wire import Wire
 
@@ -20,7 +21,6 @@ from stepout.artifacts.s3.correlation import (
     foreign_start,
     other_etag,
 )
-from stepout.artifacts.s3.fast_store import FastS3Store
 from stepout.artifacts.s3.store import S3Store
 from stepout.artifacts.store import WriteOptions
 from stepout.artifacts.transfer.conditional_write import Content, settled
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from support.seaweed import Seaweed
+
+    from stepout.artifacts.store import Store
 
 DATA = b"what was sent"
 OTHER = b"what another request sent"
@@ -156,7 +158,7 @@ def wire(seaweed: Seaweed) -> Iterator[Wire]:
         yield wire
 
 
-@pytest.fixture(params=[S3Store, FastS3Store])
+@pytest.fixture(params=[S3Store, fast_store])
 def store(request: pytest.FixtureRequest, wire: Wire, bucket: str) -> S3Store:
     """A store of each kind, over the wire."""
     client = PerProcess(
@@ -171,7 +173,7 @@ def store(request: pytest.FixtureRequest, wire: Wire, bucket: str) -> S3Store:
     return made
 
 
-def _upload(store: S3Store, key: str, data: bytes, mode: Any = "create") -> Any:
+def _upload(store: Store, key: str, data: bytes, mode: Any = "create") -> Any:
     settings = TransferSettings(memory=48 << 20)
     return Upload(store, key, options=WriteOptions(mode=mode), settings=settings).send_buffer(data)
 
@@ -254,7 +256,7 @@ def test_a_read_asks_again_where_another_object_came(wire: Wire, store: S3Store)
 
 def test_a_quick_read_is_not_taken_from_another_object(wire: Wire, bucket: str, seaweed: Seaweed) -> None:
     """A small whole read by the quick route is repeated the ordinary way."""
-    store = FastS3Store(seaweed.client(endpoint=wire.endpoint), bucket, obstore=False)
+    store = fast_store(seaweed.client(endpoint=wire.endpoint), bucket, obstore=False)
     etag = _upload(store, "k", DATA).etag
     for hits in (0, 0, 1):
         fault = wire.rewrite("GetObject", _of_other, times=hits)

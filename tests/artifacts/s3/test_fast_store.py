@@ -14,26 +14,23 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from botocore.credentials import Credentials
+from support.fast_store import fast_store
 from support.seaweed import ADMIN, READER
 from support.settled import settled
 from support.wire import Wire
 
-from stepout.artifacts.s3 import fast_store as quick
-from stepout.artifacts.s3 import route_botocore as light
-from stepout.artifacts.s3 import route_obstore as native
-from stepout.artifacts.s3.clients import make_client, store_for
+from stepout.artifacts.s3 import request_template, route_botocore, route_obstore
+from stepout.artifacts.s3.clients import make_client, own_client, store_for
 from stepout.artifacts.s3.fast_store import FastS3Store
-from stepout.artifacts.s3.request_template import RequestTemplate, is_plain_key, sample_of
+from stepout.artifacts.s3.request_template import RequestTemplate, is_plain_key, template_of
 from stepout.artifacts.s3.store import S3Store
-from stepout.artifacts.store import Encryption, StoreProfile, WriteOptions
+from stepout.artifacts.store import Encryption, StoreProfile, WriteOptions, Written
 from stepout.schemas.errors import AccessDeniedError, ArtifactExistsError, ArtifactNotFoundError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from support.seaweed import Seaweed
-
-    from stepout.artifacts.store import Written
 
 PARTS = StoreProfile(name="compatible", multipart_checksum="parts")
 ROUTES = ["route_obstore", "route_botocore"]
@@ -44,7 +41,7 @@ class Routes:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, client: Any) -> None:
         self.ways: list[str] = []
-        for kind in (native.ObstoreRoute, light.BotocoreRoute):
+        for kind in (route_obstore.ObstoreBucket, route_botocore.TemplatedRequests):
             for verb in ("put", "get"):
                 monkeypatch.setattr(kind, verb, self._counted(kind.__module__.rpartition(".")[2], getattr(kind, verb)))
         client.meta.events.register("before-send.s3", self._ordinary)
@@ -85,7 +82,7 @@ def _in_thread(act: Callable[[], Any]) -> Any:
 def test_the_first_request_teaches_the_others(routes: tuple[Any, Routes], bucket: str) -> None:
     """One ordinary request, then the light route in the main thread and obstore's in others."""
     client, seen = routes
-    store = FastS3Store(client, bucket, profile=PARTS)
+    store = fast_store(client, bucket, profile=PARTS)
     for number in range(2):
         _put(store, f"k{number}")
     _in_thread(lambda: _put(store, "k2"))
@@ -99,7 +96,7 @@ def test_the_first_request_teaches_the_others(routes: tuple[Any, Routes], bucket
 def test_a_route_stores_what_the_ordinary_way_stores(routes: tuple[Any, Routes], bucket: str, route: str) -> None:
     """Media type, metadata, tags, storage class and checksum are the same, and so is what is read back."""
     client, seen = routes
-    store = FastS3Store(client, bucket, profile=PARTS)
+    store = fast_store(client, bucket, profile=PARTS)
     options: dict[str, Any] = {"media_type": "text/csv", "metadata": {"team": "maps"}, "tags": {"a b": "c&d", "e": ""}}
     run = _in_thread if route == "route_obstore" else lambda act: act()
     first = _put(store, "ordinary", **options)
@@ -125,7 +122,7 @@ def test_versions_are_told_and_read(routes: tuple[Any, Routes], bucket: str, rou
     """In a bucket with versions, a write tells its own, and a read gets the one it asks for."""
     client, seen = routes
     client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
-    store = FastS3Store(client, bucket, profile=PARTS)
+    store = fast_store(client, bucket, profile=PARTS)
     run = _in_thread if route == "route_obstore" else lambda act: act()
     written = [run(partial(_put, store, "key", b"v%d" % n, mode="overwrite")) for n in range(3)]
     assert len({each.version_id for each in written}) == 3
@@ -141,7 +138,7 @@ def test_versions_are_told_and_read(routes: tuple[Any, Routes], bucket: str, rou
 def test_errors_are_those_of_the_ordinary_way(routes: tuple[Any, Routes], bucket: str, route: str) -> None:
     """Taken keys, missing objects and changed ones raise exactly what ``S3Store`` raises."""
     client, seen = routes
-    store, plain = FastS3Store(client, bucket, profile=PARTS), S3Store(client, bucket, profile=PARTS)
+    store, plain = fast_store(client, bucket, profile=PARTS), S3Store(client, bucket, profile=PARTS)
     run = _in_thread if route == "route_obstore" else lambda act: act()
     for key in ("a", "b"):
         run(partial(_put, store, key))
@@ -171,7 +168,7 @@ def test_credentials_rotate_with_botocore(seaweed: Seaweed, bucket: str, route: 
             return Credentials(identity.access_key, identity.secret_key).get_frozen_credentials()
 
     client._request_signer._credentials = Rotating(ADMIN.access_key, ADMIN.secret_key)
-    store = FastS3Store(client, bucket, profile=PARTS, obstore=route == "route_obstore")
+    store = fast_store(client, bucket, profile=PARTS, obstore=route == "route_obstore")
     run = _in_thread if route == "route_obstore" else lambda act: act()
     for key in ("a", "b"):
         run(partial(_put, store, key))
@@ -188,7 +185,7 @@ def test_one_request_for_each_object(seaweed: Seaweed, bucket: str) -> None:
     """No route looks first, and none asks twice."""
     with Wire(seaweed.endpoint) as wire:
         client = settled(seaweed.client(endpoint=wire.endpoint), bucket)
-        store = FastS3Store(client, bucket, profile=PARTS)
+        store = fast_store(client, bucket, profile=PARTS)
         for number in range(3):
             _put(store, f"k{number}")
             _in_thread(partial(_put, store, f"t{number}"))
@@ -202,7 +199,7 @@ def test_a_route_that_fails_again_and_again_rests(routes: tuple[Any, Routes], bu
     """After three failures in a row the ordinary way is taken for half a minute, then the route again."""
     client, seen = routes
     time = [0.0]
-    store = FastS3Store(client, bucket, profile=PARTS, clock=lambda: time[0])
+    store = fast_store(client, bucket, profile=PARTS, clock=lambda: time[0])
     for key in ("a", "b"):
         _put(store, key)
     for _ in range(5):
@@ -218,7 +215,7 @@ def test_a_route_that_fails_again_and_again_rests(routes: tuple[Any, Routes], bu
 def test_what_is_large_or_oddly_named_goes_the_ordinary_way(routes: tuple[Any, Routes], bucket: str) -> None:
     """Over 256 KiB, and with keys that libraries may write differently, nothing is saved and nothing risked."""
     client, seen = routes
-    store = FastS3Store(client, bucket, profile=PARTS)
+    store = fast_store(client, bucket, profile=PARTS)
     _put(store, "a")
     _put(store, "größe")
     _put(store, "a b")
@@ -231,7 +228,7 @@ def test_what_is_large_or_oddly_named_goes_the_ordinary_way(routes: tuple[Any, R
 
 def test_an_object_that_is_larger_than_was_said_is_left_to_the_ordinary_way(seaweed_client: Any, bucket: str) -> None:
     """A route takes no more than its limit into memory, whatever the server has."""
-    store = FastS3Store(seaweed_client, bucket, profile=PARTS)
+    store = fast_store(seaweed_client, bucket, profile=PARTS)
     _put(store, "small")
     _get(store, "small")
     _put(store, "large", b"x" * 300_000)
@@ -247,7 +244,7 @@ def test_bytes_come_as_they_are_stored(seaweed_client: Any, bucket: str, *, comp
     """A content encoding is not undone: the checksum is of the stored bytes."""
     extra = {"ContentEncoding": "gzip"} if compressed else {}
     seaweed_client.put_object(Bucket=bucket, Key="odd", Body=b"not gzip at all", **extra)
-    store = FastS3Store(seaweed_client, bucket, profile=PARTS)
+    store = fast_store(seaweed_client, bucket, profile=PARTS)
     for run in (lambda act: act(), lambda act: act(), _in_thread):
         assert run(lambda: _get(store, "odd")) == b"not gzip at all"
 
@@ -255,7 +252,7 @@ def test_bytes_come_as_they_are_stored(seaweed_client: Any, bucket: str, *, comp
 def test_settings_of_each_kind_are_learned_apart(routes: tuple[Any, Routes], bucket: str) -> None:
     """Other tags are another kind of request, and its first goes the ordinary way; media types are all one kind."""
     client, seen = routes
-    store = FastS3Store(client, bucket, profile=PARTS)
+    store = fast_store(client, bucket, profile=PARTS)
     _put(store, "a", media_type="text/plain")
     _put(store, "b", media_type="text/csv")
     _put(store, "c", tags={"x": "y"})
@@ -264,7 +261,7 @@ def test_settings_of_each_kind_are_learned_apart(routes: tuple[Any, Routes], buc
     assert seen.ways == ["ordinary", "route_botocore", "ordinary", "route_botocore", "ordinary"]
     for number in range(12):
         _put(store, f"f{number}", metadata={"n": str(number)})
-    assert len(store._kinds["PutObject"]) == 8
+    assert len(store.learned._known["PutObject"]) == 8
 
 
 def test_only_clients_that_we_build_are_quick(seaweed_client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -274,7 +271,8 @@ def test_only_clients_that_we_build_are_quick(seaweed_client: Any, monkeypatch: 
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
     assert type(store_for(seaweed_client, "bucket")) is S3Store
     assert type(store_for(None, "bucket")) is FastS3Store
-    assert repr(store_for(None, "bucket")).startswith("QuickStore('bucket'")
+    assert repr(store_for(None, "bucket")) == "FastS3Store('bucket')"
+    assert type(store_for(own_client(), "bucket", own=True)) is FastS3Store
 
 
 # What a route needs -----------------------------------------------------------------------------------------------
@@ -293,7 +291,7 @@ def _client(**options: Any) -> Any:
 
 
 def _sample(url: str = "http://127.0.0.1:9/bucket/a", **headers: str) -> RequestTemplate:
-    found = sample_of(url, {**HEADERS, **headers}, "a")
+    found = template_of(url, {**HEADERS, **headers}, "a")
     assert found is not None
     return found
 
@@ -310,8 +308,8 @@ def _sample(url: str = "http://127.0.0.1:9/bucket/a", **headers: str) -> Request
 )
 def test_requests_that_cannot_be_copied_teach_nothing(headers: dict[str, str]) -> None:
     """Another signature, or a body in another frame, is no sample."""
-    assert sample_of("http://127.0.0.1:9/bucket/a", {**HEADERS, **headers}, "a") is None
-    assert sample_of("http://127.0.0.1:9/bucket/other", HEADERS, "a") is None
+    assert template_of("http://127.0.0.1:9/bucket/a", {**HEADERS, **headers}, "a") is None
+    assert template_of("http://127.0.0.1:9/bucket/other", HEADERS, "a") is None
 
 
 @pytest.mark.parametrize("key", ["a//b", "/a", "a/", "./a", "a/../b", "a b", "ä", "a+b", "", "a%20b", ".a"])
@@ -323,18 +321,20 @@ def test_keys_that_need_care_are_not_plain(key: str) -> None:
 def test_the_light_route_signs_as_the_sample_was_signed() -> None:
     """Any difference in scope, headers or payload means that this botocore signs otherwise: no route."""
     client, sample = _client(), _sample()
-    assert light.light_route(client, sample) is not None
+    assert route_botocore.templated_requests(client, sample) is not None
     for change in ({"signed": frozenset({"host"})}, {"payload_signed": False}, {"region": "x"}, {"access_key": "x"}):
         changed = RequestTemplate(**{**sample.__dict__, **change})
-        found = light.light_route(client, changed)
+        found = route_botocore.templated_requests(client, changed)
         assert (found is None) == ("region" not in change)  # the region is the sample's to say
 
 
 @pytest.mark.parametrize("name", ["Cache-Control", "content-encoding", "storage_class"])
 def test_metadata_that_obstore_would_make_a_header_has_no_native_route(name: str) -> None:
     """Metadata named storage-class would otherwise move small objects to Glacier."""
-    assert native.native_route(_sample(**{f"x-amz-meta-{name}": "x"}), _client(), "bucket", environ={}) is None
-    assert native.native_route(_sample(**{"x-amz-meta-other": "x"}), _client(), "bucket", environ={}) is not None
+    assert route_obstore.obstore_bucket(_sample(**{f"x-amz-meta-{name}": "x"}), _client(), "bucket", environ={}) is None
+    assert (
+        route_obstore.obstore_bucket(_sample(**{"x-amz-meta-other": "x"}), _client(), "bucket", environ={}) is not None
+    )
 
 
 @pytest.mark.parametrize("member", ["_request_signer", "_endpoint"])
@@ -342,7 +342,7 @@ def test_a_botocore_that_keeps_its_parts_elsewhere_has_no_light_route(member: st
     """Members that are not public may go away; then nothing breaks."""
     client = _client()
     setattr(client, member, object())
-    assert light.light_route(client, _sample()) is None
+    assert route_botocore.templated_requests(client, _sample()) is None
 
 
 @pytest.mark.parametrize(
@@ -356,30 +356,30 @@ def test_a_botocore_that_keeps_its_parts_elsewhere_has_no_light_route(member: st
 )
 def test_obstore_is_told_where_the_bucket_is(base: str, *, found: bool) -> None:
     """By path or by host name; anything else is not its business."""
-    assert (native.native_route(_sample(base), _client(), "bucket", environ={}) is not None) == found
+    assert (route_obstore.obstore_bucket(_sample(base), _client(), "bucket", environ={}) is not None) == found
 
 
 def test_obstore_is_not_used_for_what_it_cannot_say(monkeypatch: pytest.MonkeyPatch) -> None:
     """Headers that it has no words for, variables that it alone reads, proxies, and own certificates rule it out."""
     client, sample = _client(), _sample()
-    assert native.native_route(sample, client, "bucket", environ={}) is not None
+    assert route_obstore.obstore_bucket(sample, client, "bucket", environ={}) is not None
     owner = _sample(**{"x-amz-expected-bucket-owner": "1" * 12})
-    assert native.native_route(owner, client, "bucket", environ={}) is None
-    assert native.native_route(sample, client, "bucket", environ={"AWS_PROXY_URL": "http://x"}) is None
+    assert route_obstore.obstore_bucket(owner, client, "bucket", environ={}) is None
+    assert route_obstore.obstore_bucket(sample, client, "bucket", environ={"AWS_PROXY_URL": "http://x"}) is None
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("no_proxy", "")
         patch.setenv("ALL_PROXY", "http://127.0.0.1:9")
-        assert native.native_route(sample, client, "bucket") is None
+        assert route_obstore.obstore_bucket(sample, client, "bucket") is None
         patch.delenv("ALL_PROXY")
-        assert native.native_route(sample, client, "bucket") is not None
+        assert route_obstore.obstore_bucket(sample, client, "bucket") is not None
         patch.setenv("http_proxy", "http://127.0.0.1:9")
-        assert native.native_route(sample, client, "bucket", environ={}) is None
+        assert route_obstore.obstore_bucket(sample, client, "bucket", environ={}) is None
     for name in ("AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "https_proxy", "HTTPS_PROXY"):
         monkeypatch.delenv(name, raising=False)
     secure = _sample("https://bucket.s3.eu-west-1.amazonaws.com/a")
-    assert native.native_route(secure, _client(endpoint_url=None), "bucket", environ={}) is not None
+    assert route_obstore.obstore_bucket(secure, _client(endpoint_url=None), "bucket", environ={}) is not None
     own = _client(endpoint_url=None, verify="/some/bundle.pem")
-    assert native.native_route(secure, own, "bucket", environ={}) is None
+    assert route_obstore.obstore_bucket(secure, own, "bucket", environ={}) is None
 
 
 def test_obstore_says_encryption_and_storage_class() -> None:
@@ -393,9 +393,9 @@ def test_obstore_says_encryption_and_storage_class() -> None:
         "if-none-match": "*",
     }
     sample = _sample(f"{server.endpoint}/bucket/a", **headers)
-    route = native.native_route(sample, _client(endpoint_url=server.endpoint), "bucket", environ={})
+    route = route_obstore.obstore_bucket(sample, _client(endpoint_url=server.endpoint), "bucket", environ={})
     assert route is not None
-    assert route.put("b", b"body", media_type="text/plain") == {"etag": '"e"', "version_id": "v1"}
+    assert route.put("b", b"body", media_type="text/plain") == Written(etag='"e"', version_id="v1")
     sent = server.heads[0]
     assert {name: sent[name] for name in headers} == headers
     digest = hashlib.sha256(b"body").hexdigest()
@@ -408,7 +408,7 @@ def test_an_answer_without_an_etag_is_no_success() -> None:
     server = _Listener(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
     sample = _sample(f"{server.endpoint}/bucket/a")
     client = _client(endpoint_url=server.endpoint)
-    route = native.native_route(sample, client, "bucket", environ={})
+    route = route_obstore.obstore_bucket(sample, client, "bucket", environ={})
     assert route is not None
     with pytest.raises(Exception, match="ETag"):
         route.put("b", b"body", media_type="text/plain")
@@ -473,10 +473,10 @@ def test_without_the_extra_everything_works(seaweed: Seaweed, bucket: str) -> No
         document = {"stepout": "output/1", "artifacts": {n: p.to_dict() for n, p in pointers.items()}}
         output = stepout.resolve_output(document, allow=[stepout.ANY_BUCKET])
         assert dict(output.read_many()) == values
-        kinds = manager._writes.store._kinds["PutObject"]
-        print(type(kinds[0].light).__name__, kinds[0].native)
+        obstore, botocore = manager._writes.store._routes
+        print([*obstore._buckets.values()], [type(each).__name__ for each in botocore._senders.values()])
     """
-    assert _python(program, seaweed, bucket) == "BotocoreRoute None"
+    assert _python(program, seaweed, bucket) == "[None] ['TemplatedRequests']"
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
@@ -498,7 +498,7 @@ def test_a_fork_does_not_wait_for_the_threads_of_its_parent(seaweed: Seaweed, bu
 def test_encryption_is_a_kind_of_its_own() -> None:
     """Two writes are alike if nothing but their media types differ."""
     plain = WriteOptions(media_type="a/b")
-    assert quick._alike(plain, WriteOptions(media_type="c/d"))
-    assert not quick._alike(plain, WriteOptions(encryption=Encryption(kms_key="k")))
-    assert quick._alike(None, None)
-    assert not quick._alike(None, plain)
+    assert request_template._alike(plain, WriteOptions(media_type="c/d"))
+    assert not request_template._alike(plain, WriteOptions(encryption=Encryption(kms_key="k")))
+    assert request_template._alike(None, None)
+    assert not request_template._alike(None, plain)

@@ -241,8 +241,9 @@ def test_locks_that_another_thread_held_are_free_in_a_child(run: Any) -> None:
         artifact = output["a"]
         artifact.read_bytes()
         store = manager._writes.store
-        locks = [manager._writes.registry._lock, artifact._access._lock, store._lock, store._learning]
-        locks.append(store._connection._lock)
+        ordinary = store.ordinary()
+        locks = [manager._writes.registry._lock, artifact._access.stores._lock, store._lock, store.learned._lock]
+        locks += [ordinary._lock, ordinary._connection._lock]
         held, done = threading.Event(), threading.Event()
 
         def hold():

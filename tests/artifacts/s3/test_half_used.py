@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import boto3
 import pytest
 from botocore.config import Config
+from support.fast_store import fast_store
 
 from stepout.artifacts.s3 import clients
-from stepout.artifacts.s3.fast_store import FastS3Store
 from stepout.artifacts.s3.request_bodies import SMALL
 from stepout.artifacts.s3.store import S3Store
 from stepout.artifacts.store import WriteOptions
@@ -24,6 +24,8 @@ from stepout.schemas.runtime.process import PerProcess
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Self
+
+    from stepout.artifacts.store import Store
 
 LARGE = bytes(range(256)) * (SMALL // 128)
 PIECE = 256 * 1024
@@ -112,9 +114,9 @@ def _passed_in(url: str) -> Any:
     return boto3.client("s3", endpoint_url=url, region_name="us-east-1", config=config, **KEYS)
 
 
-MAKERS: dict[str, Callable[[str], S3Store]] = {
+MAKERS: dict[str, Callable[[str], Store]] = {
     "own": lambda url: S3Store(_own(url), "results"),
-    "quick": lambda url: FastS3Store(_own(url), "results", obstore=False),
+    "quick": lambda url: fast_store(_own(url), "results", obstore=False),
     "passed in": lambda url: S3Store(_passed_in(url), "results"),
 }
 
@@ -132,7 +134,7 @@ def early() -> Iterator[EarlyServer]:
         yield server
 
 
-def _put(store: S3Store, key: str, data: bytes) -> None:
+def _put(store: Store, key: str, data: bytes) -> None:
     views = [memoryview(data)[start : start + PIECE] for start in range(0, len(data), PIECE)]
     store.put(key, views, checksum={"sha256": hashlib.sha256(data).hexdigest()}, options=OPTIONS)
 

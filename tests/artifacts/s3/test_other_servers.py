@@ -11,11 +11,11 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from support.fast_store import fast_store
 from support.other_s3 import OtherS3, other_s3
 from support.wire import Wire
 
 from stepout import ArtifactManager, resolve_artifact
-from stepout.artifacts.s3.fast_store import FastS3Store
 from stepout.artifacts.s3.store import S3Store
 from stepout.artifacts.store import WriteOptions
 from stepout.artifacts.transfer.plan import MIB, TransferSettings
@@ -40,7 +40,7 @@ SETTINGS = TransferSettings(memory=24 * MIB, part_size=5 * MIB)
 
 def _manager(server: OtherS3, profile: str = "compatible", **options: Any) -> ArtifactManager:
     """A manager that writes to keys which others know, so that two of them collide."""
-    client = FastS3Store(server.client(), "bucket", profile=_profile(profile)) if options.pop("quick", False) else None
+    client = fast_store(server.client(), "bucket", profile=_profile(profile)) if options.pop("quick", False) else None
     if client is not None:
         return ArtifactManager(client, "runs", layout="fixed", run=_run(), settings=SETTINGS, **options)
     return ArtifactManager(
@@ -412,7 +412,7 @@ def test_a_bucket_whose_readers_pay_can_be_written_and_read(monkeypatch: pytest.
 def test_small_reads_by_quick_routes_say_who_pays() -> None:
     """The second read of a kind goes another way, and pays as well."""
     with other_s3(requester_pays=True) as server:
-        store = FastS3Store(server.client(), "bucket", profile=_profile("compatible"), request_payer="requester")
+        store = fast_store(server.client(), "bucket", profile=_profile("compatible"), request_payer="requester")
         for number in range(3):
             Upload(store, f"k{number}", options=WriteOptions()).send_buffer(b"data")
             with store.get_small(f"k{number}", size=4) as download:
@@ -425,6 +425,8 @@ def test_a_cold_read_says_who_pays(monkeypatch: pytest.MonkeyPatch) -> None:
     import sys
 
     from stepout.artifacts.reading.bucket_stores import BucketStores
+    from stepout.artifacts.s3.cold_start import ColdRoute
+    from stepout.artifacts.s3.fast_store import FastS3Store
 
     monkeypatch.delitem(sys.modules, "botocore", raising=False)
     for name, value in {
@@ -433,7 +435,9 @@ def test_a_cold_read_says_who_pays(monkeypatch: pytest.MonkeyPatch) -> None:
         "AWS_DEFAULT_REGION": "eu-west-1",
     }.items():
         monkeypatch.setenv(name, value)
-    assert isinstance(BucketStores(request_payer="requester").of("bucket"), S3Store)
+    store = BucketStores(request_payer="requester").of("bucket")
+    assert isinstance(store, FastS3Store)
+    assert not any(isinstance(route, ColdRoute) for route in store._routes)
 
 
 @pytest.mark.parametrize("storage_class", ["GLACIER", "DEEP_ARCHIVE", "deep_archive", " GLACIER "])

@@ -17,13 +17,13 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from support.fast_store import fast_store
 from support.seaweed import ADMIN
 from support.settled import settled
 from support.wire import Wire
 
 from stepout.artifacts.memory import MemoryStore
 from stepout.artifacts.s3.clients import make_client
-from stepout.artifacts.s3.fast_store import FastS3Store
 from stepout.artifacts.s3.preconnect import Preconnections
 from stepout.artifacts.s3.request_bodies import Views
 from stepout.artifacts.s3.store import S3Store
@@ -106,7 +106,7 @@ def _until(condition: Any, seconds: float = 60) -> None:
 def test_a_server_that_begins_late_finds_all_connections_open(wire: Wire, bucket: str) -> None:
     """One for each part that waits, none twice, and the parts go over these."""
     late = wire.when("CreateMultipartUpload", "stall")
-    sending = _Sending(FastS3Store(settled(_client(wire.endpoint), bucket), bucket))
+    sending = _Sending(fast_store(settled(_client(wire.endpoint), bucket), bucket))
     sending.start()
     _until(lambda: wire.accepted == PARTS and bool(wire.operations))
     assert wire.operations == ["CreateMultipartUpload"]
@@ -123,7 +123,7 @@ def test_connections_with_tls_are_kept_as_well(
 ) -> None:
     """What the server sends unasked is read, so that the pool does not take the connection for a closed one."""
     late = secure.when("CreateMultipartUpload", "stall")
-    sending = _Sending(FastS3Store(settled(_client(secure.endpoint, verify=certificate[0]), bucket), bucket))
+    sending = _Sending(fast_store(settled(_client(secure.endpoint, verify=certificate[0]), bucket), bucket))
     sending.start()
     _until(lambda: secure.accepted == PARTS)
     assert not late.released.wait(0.3)  # until the tickets have come
@@ -205,18 +205,18 @@ def test_more_threads_than_the_plan_wants_go_again() -> None:
 
 def test_an_upload_that_is_never_asked_for_keeps_nobody_waiting(bucket: str) -> None:
     """Without credentials no request leaves; those who would connect are told so."""
-    store = FastS3Store(make_client(endpoint_url="http://127.0.0.1:9", region="us-east-1"), bucket)
-    store._client._request_signer._credentials = None
+    store = fast_store(make_client(endpoint_url="http://127.0.0.1:9", region="us-east-1"), bucket)
+    store.ordinary().client._request_signer._credentials = None
     sending = _Sending(store)
     sending.start()
     sending.join(60)
     assert sending.error is not None
-    assert store._warmed()._settled.is_set()
+    assert store._connections()._settled.is_set()
 
 
 def test_a_second_upload_uses_the_connections_of_the_first(wire: Wire, bucket: str) -> None:
     """What is open and idle is held for the parts, not opened again."""
-    store = FastS3Store(settled(_client(wire.endpoint), bucket), bucket)
+    store = fast_store(settled(_client(wire.endpoint), bucket), bucket)
     late = wire.when("CreateMultipartUpload", "stall")
     first = _Sending(store)
     first.start()
@@ -245,7 +245,7 @@ def test_an_abort_while_connections_are_held_leaves_nothing(wire: Wire, bucket: 
     """The threads that hold them go, and the upload that the server began too late is removed."""
     late = wire.when("CreateMultipartUpload", "stall")
     before = threading.active_count()
-    sending = _Sending(FastS3Store(settled(_client(wire.endpoint), bucket), bucket))
+    sending = _Sending(fast_store(settled(_client(wire.endpoint), bucket), bucket))
     sending.start()
     _until(lambda: wire.accepted == PARTS)
     threading.Timer(0.1, late.release).start()

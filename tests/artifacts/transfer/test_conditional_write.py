@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stepout.artifacts.memory import MemoryStore
+from stepout.artifacts.retries import WRITES, Retries, RetryPolicy
 from stepout.artifacts.store import (
     ConflictError,
     ObjectInfo,
@@ -20,7 +21,6 @@ from stepout.artifacts.store import (
 )
 from stepout.artifacts.transfer.conditional_write import Content, Match, compare, look_first, put_once, settled
 from stepout.artifacts.transfer.plan import MIB, TransferSettings
-from stepout.artifacts.transfer.retries import Retries, pause_before, worth_retrying
 from stepout.artifacts.transfer.upload import Upload
 from stepout.schemas.errors import (
     AccessDeniedError,
@@ -193,12 +193,12 @@ def test_uploads_look_first_where_they_must(size: int) -> None:
 @pytest.mark.parametrize(
     ("error", "tries"),
     [
-        (StoreUnavailableError("503"), 4), (ChecksumMismatchError("flip"), 2), (ConflictError("409"), 1),
+        (StoreUnavailableError("503"), 6), (ChecksumMismatchError("flip"), 2), (ConflictError("409"), 1),
         (AccessDeniedError("403"), 1), (ArtifactNotFoundError("404"), 1), (StoreError("?"), 1),
     ],
 )  # fmt: skip
 def test_only_what_may_pass_is_tried_again(error: StepoutError, tries: int) -> None:
-    """Busy stores four times, damage twice, everything else once."""
+    """Busy stores six times, damage twice, everything else once."""
     calls: list[int] = []
     pauses: list[float] = []
 
@@ -209,10 +209,25 @@ def test_only_what_may_pass_is_tried_again(error: StepoutError, tries: int) -> N
     with pytest.raises(type(error)):
         Retries(pauses.append, chance=lambda: 0.0).run(request)
     assert len(calls) == tries
-    assert pauses == [pause_before(attempt, 0.0) for attempt in range(2, tries + 1)]
+    assert pauses == [WRITES.pause_before(attempt, 0.0) for attempt in range(2, tries + 1)]
 
 
 def test_a_conflict_is_tried_again_where_the_bytes_go_anew() -> None:
     """A single PutObject carries everything with it."""
-    assert worth_retrying(ConflictError("409"), 1, 3, conflicts=True)
-    assert not worth_retrying(ConflictError("409"), 3, 3, conflicts=True)
+    assert WRITES.again(ConflictError("409"), 1, 0.0, conflicts=True)
+    assert not WRITES.again(ConflictError("409"), 3, 0.0, conflicts=True)
+
+
+def test_no_try_begins_after_the_policy_s_time() -> None:
+    """Requests that stall until they time out are not repeated as often as those that are refused at once."""
+    now, calls = [0.0], []
+
+    def request() -> None:
+        calls.append(now[0])
+        now[0] += 60.0
+        raise StoreUnavailableError("timed out")
+
+    policy = RetryPolicy(tries=10, seconds=100.0)
+    with pytest.raises(StoreUnavailableError):
+        Retries(lambda _: None, policy=policy, clock=lambda: now[0]).run(request)
+    assert calls == [0.0, 60.0]

@@ -10,12 +10,12 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from support.fast_store import fast_store
 from support.seaweed import READER, Seaweed
 from support.wire import Wire
 
 import stepout
 from stepout.artifacts.memory import MemoryStore
-from stepout.artifacts.s3.fast_store import FastS3Store
 from stepout.artifacts.s3.request_bodies import SMALL
 from stepout.artifacts.store import StoreProfile, Written
 from stepout.schemas.errors import (
@@ -42,7 +42,7 @@ def manager(request: pytest.FixtureRequest) -> stepout.ArtifactManager:
     client, bucket = request.getfixturevalue("seaweed_client"), request.getfixturevalue("bucket")
     if request.param == "seaweed":
         return stepout.ArtifactManager(bucket, "runs", client=client, profile=PARTS)
-    store = FastS3Store(client, bucket, profile=PARTS, obstore=request.param == "seaweed-quick")
+    store = fast_store(client, bucket, profile=PARTS, obstore=request.param == "seaweed-quick")
     return stepout.ArtifactManager(store, "runs")
 
 
@@ -199,7 +199,7 @@ def test_an_abort_from_another_thread_ends_it() -> None:
 
 def test_a_missing_bucket_ends_it_early(seaweed_client: Any) -> None:
     """What would make all others fail alike is not tried ten thousand times."""
-    manager = stepout.ArtifactManager(FastS3Store(seaweed_client, "no-such-bucket", profile=PARTS))
+    manager = stepout.ArtifactManager(fast_store(seaweed_client, "no-such-bucket", profile=PARTS))
     with pytest.raises(ManyFailedError) as caught:
         manager.put_many(_values(2000), connections=2)
     assert caught.value.stopped
@@ -209,7 +209,7 @@ def test_a_missing_bucket_ends_it_early(seaweed_client: Any) -> None:
 
 def test_denied_writes_end_it_early(seaweed: Seaweed, bucket: str) -> None:
     """Permissions are the folder's, so that one refusal stands for all."""
-    manager = stepout.ArtifactManager(FastS3Store(seaweed.client(READER), bucket, profile=PARTS))
+    manager = stepout.ArtifactManager(fast_store(seaweed.client(READER), bucket, profile=PARTS))
     with pytest.raises(ManyFailedError) as caught:
         manager.put_many(_values(2000), connections=2)
     assert caught.value.stopped
@@ -228,7 +228,7 @@ def test_a_silent_store_is_given_up() -> None:
 
     manager = stepout.ArtifactManager(Silent("results"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("stepout.artifacts.transfer.retries.FIRST_PAUSE", 0.001)
+        patch.setattr("stepout.artifacts.retries.RetryPolicy.pause_before", lambda *_: 0.001)
         with pytest.raises(ManyFailedError) as caught:
             manager.put_many(_values(2000), connections=4)
     assert caught.value.retryable
@@ -242,7 +242,7 @@ def test_a_silent_store_is_given_up() -> None:
 def test_every_fault_of_the_wire_is_survived(seaweed: Seaweed, bucket: str, kind: Any, *, obstore: bool) -> None:
     """Faults on a quick route are settled as they are on the ordinary one: all is written, once and right."""
     with Wire(seaweed.endpoint) as wire:
-        store = FastS3Store(seaweed.client(endpoint=wire.endpoint), bucket, profile=PARTS, obstore=obstore)
+        store = fast_store(seaweed.client(endpoint=wire.endpoint), bucket, profile=PARTS, obstore=obstore)
         manager = stepout.ArtifactManager(store, "runs")
         manager.put("first", b"learned")
         fault = wire.when("PutObject", kind, times=3)

@@ -1,0 +1,117 @@
+"""Trying a request again: which errors deserve it, how often, how long to wait. One policy for all requests to a store.
+
+Only one layer repeats a request. The requests that make up an upload are repeated by ``transfer``, which can end its
+pauses when the upload is aborted; all others by ``S3Store``. The clients that stepout builds send a request once and
+leave it at that (``s3.clients``). A client that a caller passes in is used as it is: what it repeats by itself comes on
+top, so that one part is sent ``WRITES.tries`` times as often as that client tries (boto3 tries five times unless it is
+told otherwise: 30 requests).
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from stepout.artifacts.store import ConflictError
+from stepout.schemas.errors import ChecksumMismatchError, StepoutError, StoreUnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetryPolicy:
+    """How often a request is sent, and when.
+
+    Attributes:
+        tries: How often at most, for a store that is busy or out of reach.
+        conflict_tries: How often at most, if others write under the same key at the same moment.
+        damage_tries: How often at most, if its bytes arrive damaged: the wire may have flipped one bit, not two.
+        first_pause: Seconds before the second try; they double from then on.
+        longest_pause: Seconds that no pause exceeds.
+        seconds: No try begins later than this after the first: a request that stalls takes a minute by itself.
+    """
+
+    tries: int
+    conflict_tries: int = 3
+    damage_tries: int = 2
+    first_pause: float = 0.5
+    longest_pause: float = 5.0
+    seconds: float = 180.0
+
+    def again(self, error: StepoutError, attempt: int, elapsed: float, *, conflicts: bool = False) -> bool:
+        """Say whether the same request may succeed if it is sent again.
+
+        Args:
+            error: What the last try raised.
+            attempt: How many tries there have been.
+            elapsed: Seconds since the first began.
+            conflicts: Whether the request carries the bytes anew, which is what a conflict asks for.
+        """
+        if elapsed > self.seconds:
+            return False
+        if isinstance(error, ConflictError):
+            return conflicts and attempt < self.conflict_tries
+        if isinstance(error, ChecksumMismatchError):
+            return attempt < self.damage_tries
+        return isinstance(error, StoreUnavailableError) and attempt < self.tries
+
+    def pause_before(self, attempt: int, chance: float) -> float:
+        """Return the seconds to wait before try ``attempt`` (from 2): doubling, with jitter above a half.
+
+        >>> [WRITES.pause_before(attempt, 1.0) for attempt in (2, 3, 4, 5, 6)]
+        [0.5, 1.0, 2.0, 4.0, 5.0]
+        """
+        return min(self.first_pause * float(2 ** (attempt - 2)), self.longest_pause) * (0.5 + chance / 2)
+
+
+WRITES: Final = RetryPolicy(tries=6)
+"""Of the requests that make up an upload: one PutObject, or the start, the parts and the end of a multipart upload."""
+
+READS: Final = RetryPolicy(tries=3)
+"""Of all others. A download that breaks off is taken up again besides (``reading.pinned_object``)."""
+
+
+class Retries:
+    """Sends a request until it succeeds or trying again is pointless.
+
+    Args:
+        wait: Waits so many seconds; raises to end the tries early.
+        policy: How often, and when.
+        chance: Returns a number from 0 to 1.
+        clock: Seconds, monotonic.
+        conflicts: Whether a conflict is worth another try; see ``RetryPolicy.again``.
+    """
+
+    def __init__(
+        self,
+        wait: Callable[[float], None],
+        *,
+        policy: RetryPolicy = WRITES,
+        chance: Callable[[], float] = random.random,
+        clock: Callable[[], float] = time.monotonic,
+        conflicts: bool = False,
+    ) -> None:
+        self._wait, self._policy = wait, policy
+        self._chance, self._clock = chance, clock
+        self._conflicts = conflicts
+
+    def run(self, request: Callable[[], T]) -> T:
+        """Send ``request`` and return its answer.
+
+        Raises:
+            StepoutError: What its last try raised.
+        """
+        attempt, began = 1, self._clock()
+        while True:
+            try:
+                return request()
+            except StepoutError as error:
+                if not self._policy.again(error, attempt, self._clock() - began, conflicts=self._conflicts):
+                    raise
+            attempt += 1
+            self._wait(self._policy.pause_before(attempt, self._chance()))

@@ -1,0 +1,64 @@
+"""``SmallRequests``: one way to send small requests, which is asked before the ordinary way of ``S3Store``.
+
+A way has three answers. It returns what was achieved; or ``None``: it has sent nothing, and the next one is asked; or
+it raises: something was sent, and the answer was no plain success. Then the ordinary way sends the request again, so
+that errors, retries and redirects are those of ``S3Store`` whichever way was tried first.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from stepout.artifacts.store import Arrived, Download, WriteOptions, Written
+
+
+class NoPlainSuccessError(Exception):
+    """What was sent was not answered with a plain success; the request has to be sent the ordinary way."""
+
+
+class ForeignAnswerError(NoPlainSuccessError):
+    """The answer cannot be that of the request; the text says why."""
+
+
+class SmallRequests(Protocol):
+    """Puts and gets objects of at most ``SMALL`` bytes whose keys are plain (``is_plain_key``)."""
+
+    def put(self, key: str, body: Sequence[memoryview], *, sha256: str, options: WriteOptions) -> Written | None:
+        """Store a whole object; ``sha256`` is the body's, hex.
+
+        Returns:
+            ``None`` if nothing was sent.
+
+        Raises:
+            Exception: Any: it was sent, and what became of it is not known.
+        """
+        ...
+
+    def get(self, key: str, *, size: int, version_id: str | None, if_match: str | None) -> Download | None:
+        """Open a whole object that should have ``size`` bytes; what is returned has arrived.
+
+        Returns:
+            ``None`` if nothing was sent.
+
+        Raises:
+            Exception: Any: it was sent, and the answer was no plain success.
+        """
+        ...
+
+
+def own_answer(found: Arrived, *, version_id: str | None, if_match: str | None) -> Arrived:
+    """Return what was read, if it can be the answer of a request for this version and ETag.
+
+    Raises:
+        ForeignAnswerError: It cannot.
+    """
+    from stepout.artifacts.s3.correlation import foreign_download  # a cold read does without
+
+    said = {"ETag": found.info.etag, "VersionId": found.info.version_id}
+    why = foreign_download(said, start=0, stop=None, version_id=version_id, if_match=if_match)
+    if why is not None:
+        raise ForeignAnswerError(why)
+    return found
