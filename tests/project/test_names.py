@@ -50,13 +50,13 @@ def _resolves(name: str) -> bool:
 def _kept(file: Path) -> Iterator[str]:
     """The dotted names that a module keeps in strings, but for the names of loggers."""
     tree = ast.parse(file.read_text(encoding="utf-8"))
-    calls = (node for node in ast.walk(tree) if isinstance(node, ast.Call))
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
     names = {
         id(argument)
         for call in calls
         if getattr(call.func, "id", getattr(call.func, "attr", None)) in _LOGGERS
         for argument in call.args
-    }
+    } | {id(named.value) for call in calls for named in call.keywords if named.arg == "log_name"}
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in names:
             yield from (
