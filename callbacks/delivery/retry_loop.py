@@ -19,9 +19,12 @@ from stepout.schemas.errors import (
 from stepout.schemas.text.foreign_text import logger
 
 if TYPE_CHECKING:
+    import logging
     from collections.abc import Callable, Mapping
 
     from stepout.callbacks.delivery.redaction import Redactor
+
+_log = logger("stepout.callbacks.delivery")
 
 _Result = TypeVar("_Result")
 
@@ -50,7 +53,7 @@ class RetryLoop:
             which variables. Or a sentence for each answer that has its own.
         otherwise: What to say where there is nothing to do about an answer.
         redactor: Takes secrets out of what the service says. With one, no error keeps the service's own as its cause.
-        log_name: Of the logger that is told of tries.
+        log: Is told of tries.
         patience: Seconds for which a request is tried again while the service throttles, fails or cannot be reached.
         clock: Seconds, monotonic.
         sleep: Waits so many seconds.
@@ -63,7 +66,7 @@ class RetryLoop:
         *,
         otherwise: str = "",
         redactor: Redactor | None = None,
-        log_name: str = "stepout.callbacks.delivery",
+        log: logging.Logger = _log,
         patience: float = 180.0,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
@@ -72,7 +75,7 @@ class RetryLoop:
         own = {Answer.DENIED: remedy, Answer.KMS: remedy} if isinstance(remedy, str) else remedy
         self._advice = {**_ADVICE, **own}
         self._otherwise, self._redactor = otherwise, redactor
-        self._log = logger(log_name)
+        self._log = log
         self._patience = patience
         self._clock, self._sleep, self._jitter = clock, sleep, jitter
         self._latest = float("inf")

@@ -21,6 +21,7 @@ from stepout.callbacks.delivery.retry_loop import RetryLoop
 from stepout.callbacks.targets.registry import nothing_more
 from stepout.schemas.errors import ConfigurationError, InvalidTokenError, OutputTooLargeError
 from stepout.schemas.runtime.process import PerProcess
+from stepout.schemas.text.foreign_text import logger
 from stepout.schemas.text.json_text import dump_json
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 MAX_TOKEN = 2_048
 MAX_OUTPUT = 262_144
+
+_log = logger("stepout.callbacks.sfn")
 
 
 def check_token(token: str) -> str:
@@ -114,7 +117,7 @@ class StepFunctionsTarget:
             _REMEDY,
             otherwise="The state still waits",
             redactor=self._redactor,
-            log_name="stepout.callbacks.sfn",
+            log=_log,
             patience=patience,
             clock=clock,
             sleep=sleep,
