@@ -323,7 +323,7 @@ class Task:
     def _made_artifacts(self) -> Artifacts | None:
         given = self.session.artifacts
         artifacts = given() if callable(given) else given
-        if isinstance(artifacts, KeptToProcess):
+        if artifacts is not None and isinstance(artifacts, KeptToProcess):
             artifacts.keep_to_this_process()
         return artifacts
 

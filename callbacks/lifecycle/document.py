@@ -47,7 +47,7 @@ def make_document(
     """
     from stepout.schemas.validation import validate
 
-    if isinstance(artifacts, TracksUnfinished):
+    if artifacts is not None and isinstance(artifacts, TracksUnfinished):
         _refuse("the task's output", [_unfinished(name) for name in artifacts.unfinished])
     _refuse("the task's result", json_problems(dict(result), RESULT, convertible=True))
     output = TaskOutput(

@@ -49,15 +49,7 @@ class FanOut:
         first_beat: float = _FIRST_BEAT,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        listed = [targets] if isinstance(targets, Target) else list(targets)
-        if not listed:
-            raise ConfigurationError("a task needs at least one target, the primary one")
-        for target in listed:
-            if not isinstance(target, Target):
-                raise ConfigurationError(
-                    f"a {type(target).__name__} is no target: it lacks success, failure or heartbeat"
-                )
-        self._primary, *self._others = listed
+        self._primary, *self._others = [targets] if isinstance(targets, Target) else _checked(targets)
         self._patience, self._first_beat, self._clock = patience, first_beat, clock
         self._latest = float("inf")
         self._beats: dict[int, threading.Thread] = {}
@@ -120,6 +112,16 @@ class FanOut:
             # In short waits: a request to stop moves the end.
             while thread.is_alive() and (left := min(began + patience, self._latest) - self._clock()) > 0:
                 thread.join(min(left, 0.1))
+
+
+def _checked(targets: Sequence[Target]) -> list[Target]:
+    listed = list(targets)
+    if not listed:
+        raise ConfigurationError("a task needs at least one target, the primary one")
+    for target in listed:
+        if not isinstance(target, Target):
+            raise ConfigurationError(f"a {type(target).__name__} is no target: it lacks success, failure or heartbeat")
+    return listed
 
 
 def _start(tell: Callable[[Target], None], target: Target) -> threading.Thread:
