@@ -26,9 +26,10 @@ from stepout.artifacts.s3.small_requests import NoPlainSuccessError
 from stepout.schemas.text.foreign_text import logger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
 
-    from stepout.artifacts.store import Arrived, Download, WriteOptions, Written
+    from stepout.artifacts.s3.request_template import LearnedRequest
+    from stepout.artifacts.store import Arrived, Download, Written
 
 _log = logger("stepout.artifacts")
 
@@ -207,11 +208,19 @@ class ColdRoute:
         self._target, self._cold = target, cold
         self._answered_in: int | None = None
 
-    def put(self, key: str, body: Sequence[memoryview], *, sha256: str, options: WriteOptions) -> Written | None:  # noqa: ARG002 - as the protocol says
+    def put(self, *_request: object, **_options: object) -> Written | None:
         """Send nothing: what a write carries along is known to a client only."""
         return None
 
-    def get(self, key: str, *, size: int, version_id: str | None, if_match: str | None) -> Download | None:
+    def get(
+        self,
+        key: str,
+        *,
+        size: int,
+        version_id: str | None,
+        if_match: str | None,
+        like: LearnedRequest | None,  # noqa: ARG002 - for the routes that learn
+    ) -> Download | None:
         """Open a whole object; see ``SmallRequests.get``."""
         if not self._cold():
             return None

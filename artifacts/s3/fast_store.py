@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from stepout.artifacts.s3.preconnect import Preconnections
+    from stepout.artifacts.s3.request_template import LearnedRequest
     from stepout.artifacts.s3.small_requests import SmallRequests
     from stepout.artifacts.s3.store import S3Store
     from stepout.artifacts.store import (
@@ -76,13 +77,15 @@ class FastS3Store:
     ) -> None:
         self.bucket = bucket
         self._make, self._made = make, dict[str, "S3Store"]()
-        self.learned = LearnedRequests(lambda: self.ordinary().client)
-        self._routes: list[SmallRequests] = list(first)
+        self.learned = LearnedRequests()
+        self._first = list(first)
+        self._routes = list(first)
         if obstore:
-            self._routes.append(ObstoreRoute(self.learned, bucket))
+            self._routes.append(ObstoreRoute(bucket))
         if light:
-            self._routes.append(BotocoreRoute(self.learned))
+            self._routes.append(BotocoreRoute())
         self._clock = clock
+        self._profile: StoreProfile | None = None
         self._failures, self._rests_until = 0, float("-inf")
         self._preconnections: Preconnections | None = None
         self._lock = threading.Lock()
@@ -111,14 +114,16 @@ class FastS3Store:
         ordinary, sha256 = self.ordinary(), checksum.get("sha256")
         if sha256 is None or sum(map(len, body)) > SMALL or not is_plain_key(key):
             return ordinary.put(key, body, checksum=checksum, options=options)
+        client = ordinary.client
+        like = self.learned.find(client, "PutObject", options)
         # The first conditional write to a server that is not AWS is sent twice, to see whether it keeps conditions.
-        if not ordinary.is_on_trial(options):
+        if like is not None and not ordinary.is_on_trial(options):
             written = self._by_route(
-                "PutObject", key, lambda route: route.put(key, body, sha256=sha256, options=options)
+                "PutObject", key, like, lambda route: route.put(key, body, sha256=sha256, options=options, like=like)
             )
             if written is not None:
                 return written
-        with self.learned.watching("PutObject", key, options) as learned:
+        with self.learned.watching(client, "PutObject", key, options) as learned:
             done = ordinary.put(key, body, checksum=checksum, options=options)
         if learned:
             from stepout.artifacts.s3.correlation import is_md5_of  # a cold read does without
@@ -130,15 +135,22 @@ class FastS3Store:
         """Open a whole object that should have ``size`` bytes; see ``ReadsSmall.get_small``."""
         if size > SMALL or not is_plain_key(key):
             return self.get(key, version_id=version_id, if_match=if_match)
+        # Before the first request that goes the ordinary way there is nothing learned, and perhaps no client.
+        like = self.learned.find(self.ordinary().client, "GetObject", None) if self._made else None
         found = self._by_route(
-            "GetObject", key, lambda route: route.get(key, size=size, version_id=version_id, if_match=if_match)
+            "GetObject",
+            key,
+            like,
+            lambda route: route.get(key, size=size, version_id=version_id, if_match=if_match, like=like),
         )
         if found is not None:
             return found
-        with self.learned.watching("GetObject", key, None):
+        with self.learned.watching(self.ordinary().client, "GetObject", key, None):
             return self.get(key, version_id=version_id, if_match=if_match)
 
-    def _by_route(self, operation: str, key: str, ask: Callable[[SmallRequests], T | None]) -> T | None:
+    def _by_route(
+        self, operation: str, key: str, like: LearnedRequest | None, ask: Callable[[SmallRequests], T | None]
+    ) -> T | None:
         """Return what the first route that takes a request has achieved; ``None``: it has to go the ordinary way.
 
         A route that fails is not followed by the next one: a missing object would be asked for once by each. After some
@@ -147,7 +159,7 @@ class FastS3Store:
         if self._failures >= _FAILURES and self._clock() < self._rests_until:
             return None
         try:
-            for route in self._routes:
+            for route in self._first if like is None else self._routes:
                 done = ask(route)
                 if done is not None:
                     self._failures = 0
@@ -198,7 +210,9 @@ class FastS3Store:
     @property
     def profile(self) -> StoreProfile:
         """What the server can do."""
-        return self.ordinary().profile
+        if self._profile is None:
+            self._profile = self.ordinary().profile
+        return self._profile
 
     @property
     def endpoint_url(self) -> str:

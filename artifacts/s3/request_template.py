@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
     from stepout.artifacts.store import WriteOptions
 
@@ -135,13 +135,11 @@ class LearnedRequest:
 class LearnedRequests:
     """What the requests of one store look like as they leave its client; for any thread.
 
-    Args:
-        client: Returns the client of now. It may be another one later: signed, or a forked child's own. What was
-            learned from the one before is forgotten then, since endpoint and credentials may differ.
+    The client may be another one later: signed, or a forked child's own. What was learned from the one before is
+    forgotten then, since endpoint and credentials may differ.
     """
 
-    def __init__(self, client: Callable[[], Any]) -> None:
-        self._client = client
+    def __init__(self) -> None:
         self._taught_by: Any = None
         self._known: dict[Operation, list[LearnedRequest]] = {"PutObject": [], "GetObject": []}
         self._lock = threading.Lock()
@@ -152,47 +150,47 @@ class LearnedRequests:
         """In a forked child, take a new lock; what is known is the parent's client's, and is forgotten by itself."""
         self._lock = threading.Lock()
 
-    def find(self, operation: Operation, options: WriteOptions | None) -> LearnedRequest | None:
+    def find(self, client: Any, operation: Operation, options: WriteOptions | None) -> LearnedRequest | None:
         """Return what is known of requests like this one, if one has been seen leaving through the client of now."""
-        # The order matters: before anything was learned there may be no client, and asking would make one.
-        if self._taught_by is None or self._taught_by is not self._client():
+        if self._taught_by is not client:
             return None
         return next((known for known in self._known[operation] if _alike(known.options, options)), None)
 
     @contextmanager
-    def watching(self, operation: Operation, key: str, options: WriteOptions | None) -> Iterator[list[LearnedRequest]]:
+    def watching(
+        self, client: Any, operation: Operation, key: str, options: WriteOptions | None
+    ) -> Iterator[list[LearnedRequest]]:
         """Learn from the request that leaves in this block, unless one like it is known, or many others are.
 
         Yields:
             A list that holds what was learned, if anything was, once the block has ended.
         """
         learned: list[LearnedRequest] = []
-        if self.find(operation, options) is not None or len(self._known[operation]) >= _KINDS:
+        self._listen(client)
+        if self.find(client, operation, options) is not None or len(self._known[operation]) >= _KINDS:
             yield learned
             return
-        client = self._listen()
         seen: list[tuple[str, dict[str, str]]] = []
         self._seen.requests = seen
         try:
             yield learned
         finally:
             self._seen.requests = None
-        # The last: botocore may have sent it again, to another region. And a signed client may have taken the place of
-        # this one meanwhile, whose requests look otherwise.
-        if seen and client is self._client():
+        # The last: botocore may have sent it again, to another region.
+        if seen:
             url, headers = seen[-1]
             learned.append(LearnedRequest(options, template_of(url, headers, key), client))
             self._remember(operation, learned[0])
 
-    def _listen(self) -> Any:
+    def _listen(self, client: Any) -> None:
+        if self._taught_by is client:
+            return
         with self._lock:
-            client = self._client()
             if self._taught_by is not client:
                 self._known = {operation: [] for operation in self._known}
                 for operation in self._known:
                     client.meta.events.register(f"before-send.s3.{operation}", self._see)
                 self._taught_by = client
-        return client
 
     def _see(self, request: Any, **_: Any) -> None:
         seen = getattr(self._seen, "requests", None)  # a thread that watches nothing has no such attribute

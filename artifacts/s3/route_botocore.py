@@ -24,7 +24,7 @@ from stepout.artifacts.store import Arrived
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from stepout.artifacts.s3.request_template import LearnedRequest, LearnedRequests, RequestTemplate
+    from stepout.artifacts.s3.request_template import LearnedRequest, RequestTemplate
     from stepout.artifacts.store import Download, WriteOptions, Written
 
 _OK = 200
@@ -38,23 +38,20 @@ class BotocoreRoute:
     """Sends what is like a request that was learned; see ``SmallRequests``.
 
     Modules that a cold read does without are imported where they are used: by then the ordinary way has loaded them.
-
-    Args:
-        learned: What the store's requests look like.
     """
 
-    def __init__(self, learned: LearnedRequests) -> None:
-        self._learned = learned
+    def __init__(self) -> None:
         self._senders: dict[LearnedRequest, TemplatedRequests | None] = {}
 
-    def put(self, key: str, body: Sequence[memoryview], *, sha256: str, options: WriteOptions) -> Written | None:
+    def put(
+        self, key: str, body: Sequence[memoryview], *, sha256: str, options: WriteOptions, like: LearnedRequest | None
+    ) -> Written | None:
         """Store a whole object; see ``SmallRequests.put``."""
         from stepout.artifacts.s3.answers import written_of
         from stepout.artifacts.s3.correlation import foreign_put, is_md5_of
 
-        known = self._learned.find("PutObject", options)
-        sender = None if known is None else self._sender(known)
-        if known is None or sender is None:
+        sender = None if like is None else self._sender(like)
+        if like is None or sender is None:
             return None
         data, _ = joined(body)
         headers = sender.put(key, data, sha256=sha256, media_type=options.media_type)
@@ -63,19 +60,26 @@ class BotocoreRoute:
         why = foreign_put(answer, checksum={"sha256": sha256})
         # The connections are the client's, on which other requests' answers may arrive. The MD5 is only computed where
         # the server repeats no checksum, which tells the same for nothing.
-        unsure = why is None and known.etags_are_md5 and not answer["ChecksumSHA256"]
+        unsure = why is None and like.etags_are_md5 and not answer["ChecksumSHA256"]
         if unsure and not is_md5_of(answer["ETag"], (memoryview(data),)):
             why = "its ETag is not the MD5 of what was sent"
         if why is not None:
             raise ForeignAnswerError(why)
         return written_of(answer)
 
-    def get(self, key: str, *, size: int, version_id: str | None, if_match: str | None) -> Download | None:  # noqa: ARG002 - the pointer may be wrong about it
+    def get(
+        self,
+        key: str,
+        *,
+        size: int,  # noqa: ARG002 - the pointer may be wrong about it
+        version_id: str | None,
+        if_match: str | None,
+        like: LearnedRequest | None,
+    ) -> Download | None:
         """Open a whole object; see ``SmallRequests.get``."""
         from stepout.artifacts.s3.answers import info_of_headers
 
-        known = self._learned.find("GetObject", None)
-        sender = None if known is None else self._sender(known)
+        sender = None if like is None else self._sender(like)
         if sender is None:
             return None
         headers, data = sender.get(key, version_id=version_id, if_match=if_match, limit=SMALL)

@@ -34,7 +34,7 @@ from stepout.artifacts.store import Arrived, ObjectInfo, Written
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from stepout.artifacts.s3.request_template import LearnedRequest, LearnedRequests, RequestTemplate
+    from stepout.artifacts.s3.request_template import LearnedRequest, RequestTemplate
     from stepout.artifacts.store import Download, WriteOptions
 
 _CONNECT: Final = timedelta(seconds=20)
@@ -100,18 +100,18 @@ class ObstoreRoute:
     """Sends what is like a request that was learned, off the main thread; see ``SmallRequests``.
 
     Args:
-        learned: What the store's requests look like.
         bucket: The bucket's name.
     """
 
-    def __init__(self, learned: LearnedRequests, bucket: str) -> None:
-        self._learned, self._bucket = learned, bucket
+    def __init__(self, bucket: str) -> None:
+        self._bucket = bucket
         self._buckets: dict[LearnedRequest, ObstoreBucket | None] = {}
 
-    def put(self, key: str, body: Sequence[memoryview], *, sha256: str, options: WriteOptions) -> Written | None:
+    def put(
+        self, key: str, body: Sequence[memoryview], *, sha256: str, options: WriteOptions, like: LearnedRequest | None
+    ) -> Written | None:
         """Store a whole object; see ``SmallRequests.put``."""
-        known = self._learned.find("PutObject", options) if may_wait_here() else None
-        target = None if known is None else self._bucket_for(known)
+        target = self._bucket_for(like) if like is not None and may_wait_here() else None
         if target is None:
             return None
         data, unchanged = joined(body)
@@ -121,10 +121,17 @@ class ObstoreRoute:
             return None
         return target.put(key, data, media_type=options.media_type)
 
-    def get(self, key: str, *, size: int, version_id: str | None, if_match: str | None) -> Download | None:  # noqa: ARG002 - the pointer may be wrong about it
+    def get(
+        self,
+        key: str,
+        *,
+        size: int,  # noqa: ARG002 - the pointer may be wrong about it
+        version_id: str | None,
+        if_match: str | None,
+        like: LearnedRequest | None,
+    ) -> Download | None:
         """Open a whole object; see ``SmallRequests.get``."""
-        known = self._learned.find("GetObject", None) if may_wait_here() else None
-        target = None if known is None else self._bucket_for(known)
+        target = self._bucket_for(like) if like is not None and may_wait_here() else None
         if target is None:
             return None
         found = target.get(key, version_id=version_id, if_match=if_match, limit=SMALL)

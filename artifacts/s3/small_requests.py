@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from stepout.artifacts.s3.request_template import LearnedRequest
     from stepout.artifacts.store import Arrived, Download, WriteOptions, Written
 
 
@@ -24,9 +25,14 @@ class ForeignAnswerError(NoPlainSuccessError):
 
 
 class SmallRequests(Protocol):
-    """Puts and gets objects of at most ``SMALL`` bytes whose keys are plain (``is_plain_key``)."""
+    """Puts and gets objects of at most ``SMALL`` bytes whose keys are plain (``is_plain_key``).
 
-    def put(self, key: str, body: Sequence[memoryview], *, sha256: str, options: WriteOptions) -> Written | None:
+    ``like`` is what was learned of a request of the same kind; ``None``: nothing yet.
+    """
+
+    def put(
+        self, key: str, body: Sequence[memoryview], *, sha256: str, options: WriteOptions, like: LearnedRequest | None
+    ) -> Written | None:
         """Store a whole object; ``sha256`` is the body's, hex.
 
         Returns:
@@ -37,7 +43,9 @@ class SmallRequests(Protocol):
         """
         ...
 
-    def get(self, key: str, *, size: int, version_id: str | None, if_match: str | None) -> Download | None:
+    def get(
+        self, key: str, *, size: int, version_id: str | None, if_match: str | None, like: LearnedRequest | None
+    ) -> Download | None:
         """Open a whole object that should have ``size`` bytes; what is returned has arrived.
 
         Returns:
