@@ -7,8 +7,9 @@ from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from stepout.callbacks.targets.context import TargetContext
 from stepout.callbacks.targets.local import StdoutTarget
-from stepout.callbacks.targets.registry import TargetContext, parse_targets, target_urls
+from stepout.callbacks.targets.registry import parse_targets, target_urls
 from stepout.callbacks.targets.sfn import check_token
 from stepout.schemas import Pointer, RunIdentity, TaskOutput, describe_problems, load_json
 from stepout.schemas.errors import ConfigurationError, InvalidDocumentError

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from stepout.callbacks.delivery.failure import cause_of, error_of
 from stepout.callbacks.delivery.logs import redacted_logs
 from stepout.callbacks.delivery.redaction import Redactor
+from stepout.callbacks.targets.context import TargetContext
 from stepout.callbacks.targets.fan_out import FanOut
-from stepout.callbacks.targets.registry import CARRIERS, TargetContext, parse_targets, target_urls
+from stepout.callbacks.targets.registry import CARRIERS, parse_targets, target_urls
 from stepout.callbacks.targets.sfn import StepFunctionsTarget
 from stepout.schemas import RunIdentity
 from stepout.schemas.errors import ConfigurationError

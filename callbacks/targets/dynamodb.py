@@ -24,7 +24,7 @@ from stepout.schemas.text.locations import TablePlace, table_place
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from stepout.callbacks.targets.registry import TargetContext
+    from stepout.callbacks.targets.context import TargetContext
     from stepout.schemas import RunIdentity
 
 _OPEN: Final = "attribute_not_exists(#key) OR #status <> :succeeded"

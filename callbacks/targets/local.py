@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from stepout.callbacks.targets.registry import nothing_more
+from stepout.callbacks.targets.context import nothing_more
 from stepout.schemas.array import own_url
 from stepout.schemas.errors import ConfigurationError, TaskError
 from stepout.schemas.text.foreign_text import shown_json
@@ -22,7 +22,7 @@ from stepout.schemas.text.json_text import dump_json
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from stepout.callbacks.targets.registry import TargetContext
+    from stepout.callbacks.targets.context import TargetContext
 
 
 def failure_document(error: str, cause: str) -> dict[str, Any]:

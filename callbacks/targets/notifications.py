@@ -22,7 +22,7 @@ from stepout.schemas.runtime.process import PerProcess
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from stepout.callbacks.targets.registry import TargetContext
+    from stepout.callbacks.targets.context import TargetContext
 
 NOTIFICATION_VERSION: Final = "notification/1"
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from mypy_boto3_s3 import S3Client
 
-    from stepout.callbacks.targets.registry import TargetContext
+    from stepout.callbacks.targets.context import TargetContext
     from stepout.schemas import RunIdentity
 
 _log = logger("stepout.callbacks.pull")

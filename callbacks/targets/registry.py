@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, cast
 
-from stepout.schemas import RunIdentity
 from stepout.schemas.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from mypy_boto3_stepfunctions import SFNClient
-
     from stepout.callbacks.protocols import Target
+    from stepout.callbacks.targets.context import TargetContext
 
 SCHEMES: Mapping[str, str] = {
     "sfn": "stepout.callbacks.targets.sfn:target_from_url",
@@ -42,23 +39,6 @@ _COPIES = frozenset({"stdout", "file"})
 
 _PULLED = frozenset({"s3", "dynamodb"})
 _INTERNAL = frozenset({"folder"})  # how commands under ``stepout run`` report to it
-
-
-@dataclass(frozen=True, kw_only=True)
-class TargetContext:
-    """What a target may need to be made.
-
-    Attributes:
-        token: The task token, if there is one.
-        run: Which run of which state reports.
-        environ: The task's environment; the token is no longer in it.
-        client: A boto3 Step Functions client to use as it is.
-    """
-
-    token: str | None = field(default=None, repr=False)
-    run: RunIdentity = field(default_factory=RunIdentity)
-    environ: Mapping[str, str] = field(default_factory=dict, repr=False)
-    client: SFNClient | None = field(default=None, repr=False)
 
 
 def target_urls(named: Sequence[str], *, pulled: str | None, token: bool) -> list[str]:
@@ -154,9 +134,3 @@ def _known(url: str) -> str:
 def _maker(scheme: str) -> Callable[[str, TargetContext], Target]:
     module, _, name = SCHEMES[scheme].partition(":")
     return cast("Callable[[str, TargetContext], Target]", getattr(import_module(module), name))
-
-
-def nothing_more(url: str) -> None:
-    """Raise ``ConfigurationError`` unless a scheme stands alone, as in ``sfn:``."""
-    if url.partition(":")[2].strip("/"):
-        raise ConfigurationError(f"STEPOUT_TARGETS: {url.partition(':')[0]}: stands alone, nothing may follow it")

@@ -18,7 +18,7 @@ from stepout.callbacks.delivery.decisions import Answer
 from stepout.callbacks.delivery.failure import MAX_CAUSE, MAX_ERROR, at_most
 from stepout.callbacks.delivery.redaction import Redactor, Secret
 from stepout.callbacks.delivery.retry_loop import RetryLoop
-from stepout.callbacks.targets.registry import nothing_more
+from stepout.callbacks.targets.context import nothing_more
 from stepout.schemas.errors import ConfigurationError, InvalidTokenError, OutputTooLargeError
 from stepout.schemas.runtime.process import PerProcess
 from stepout.schemas.text.foreign_text import logger
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from mypy_boto3_stepfunctions import SFNClient
 
-    from stepout.callbacks.targets.registry import TargetContext
+    from stepout.callbacks.targets.context import TargetContext
 
 MAX_TOKEN = 2_048
 MAX_OUTPUT = 262_144

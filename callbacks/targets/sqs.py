@@ -30,7 +30,7 @@ from stepout.schemas.runtime.process import PerProcess
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from stepout.callbacks.targets.registry import TargetContext
+    from stepout.callbacks.targets.context import TargetContext
 
 _FORM = "sqs://sqs.REGION.amazonaws.com/ACCOUNT/QUEUE, or sqs: and the queue's URL"
 

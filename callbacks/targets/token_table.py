@@ -23,7 +23,7 @@ from stepout.schemas.text.foreign_text import logger
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from stepout.callbacks.targets.registry import TargetContext
+    from stepout.callbacks.targets.context import TargetContext
 
 _Value = TypeVar("_Value")
 

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from stepout.callbacks.delivery.failure import fit_cause
 from stepout.callbacks.delivery.redaction import Redactor
 from stepout.callbacks.process.exit_codes import code_of, describe
-from stepout.callbacks.targets.registry import TargetContext, parse_targets, target_urls
+from stepout.callbacks.targets.context import TargetContext
+from stepout.callbacks.targets.registry import parse_targets, target_urls
 from stepout.callbacks.targets.sfn import StepFunctionsTarget
 from stepout.schemas import describe_problems
 from stepout.schemas.errors import (

@@ -12,7 +12,8 @@ import pytest
 from stepout.callbacks import FileTarget, RecordingTarget, StdoutTarget, StepFunctionsTarget, Target, Task
 from stepout.callbacks.environment import read_settings, take_token
 from stepout.callbacks.lifecycle.heartbeat import interval_of
-from stepout.callbacks.targets.registry import TargetContext, parse_targets
+from stepout.callbacks.targets.context import TargetContext
+from stepout.callbacks.targets.registry import parse_targets
 from stepout.schemas.errors import ConfigurationError, InvalidTokenError, TaskClosedError, TaskError
 
 if TYPE_CHECKING:

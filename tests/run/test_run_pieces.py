@@ -15,8 +15,8 @@ from stepout.callbacks.delivery.failure import cause_of, error_of, fit_cause
 from stepout.callbacks.delivery.redaction import Redactor
 from stepout.callbacks.process.exit_codes import ExitCodes, code_of, describe, parse_codes
 from stepout.callbacks.process.tail import Tail, tail_size
+from stepout.callbacks.targets.context import TargetContext
 from stepout.callbacks.targets.local import FolderTarget, folder_from_url
-from stepout.callbacks.targets.registry import TargetContext
 from stepout.cli.run import _plan, add_run_options, configure, run_arguments
 from stepout.run.command import RunPlan, child_environ
 from stepout.run.merge import MergedArtifacts, NestedTaskError, merged_result, read_reports

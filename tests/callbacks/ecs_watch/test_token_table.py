@@ -16,7 +16,8 @@ from support.ministack import unique
 from support.watch_events import HALTED, KEYS, TASK, Clock, serving, stopped_event
 
 from stepout.callbacks.ecs_watch import Watcher, WatchSettings
-from stepout.callbacks.targets.registry import TargetContext, parse_targets
+from stepout.callbacks.targets.context import TargetContext
+from stepout.callbacks.targets.registry import parse_targets
 from stepout.callbacks.targets.token_table import TokenKeeper, TokenRow, TokenTable, own_task_arn
 from stepout.local.aws import clean_environment
 from stepout.schemas.errors import TaskError

@@ -18,7 +18,8 @@ from support.seaweed import ADMIN, Seaweed
 
 import stepout
 from stepout.callbacks.named_failure import handler
-from stepout.callbacks.targets.registry import TargetContext, parse_targets
+from stepout.callbacks.targets.context import TargetContext
+from stepout.callbacks.targets.registry import parse_targets
 from stepout.callbacks.worker.job import read_job
 from stepout.schemas import RunIdentity
 from stepout.schemas.array import array_index, child_in, child_url, index_ranges, own_url

@@ -14,8 +14,8 @@ from support.outcomes import make_table
 from support.wire import Fault, Wire
 
 import stepout
+from stepout.callbacks.targets.context import TargetContext
 from stepout.callbacks.targets.dynamodb import DynamoDbTarget, target_from_url
-from stepout.callbacks.targets.registry import TargetContext
 from stepout.schemas import RunIdentity
 from stepout.schemas.errors import ConfigurationError, OutputTooLargeError, TaskClosedError, TaskError
 

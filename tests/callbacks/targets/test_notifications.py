@@ -12,8 +12,9 @@ from support.ministack import unique
 
 from stepout.callbacks import RecordingTarget, Target, Task
 from stepout.callbacks.delivery.retry_loop import RetryLoop
+from stepout.callbacks.targets.context import TargetContext
 from stepout.callbacks.targets.notifications import EventBridgeTarget, SnsTarget, events_from_url, sns_from_url
-from stepout.callbacks.targets.registry import TargetContext, parse_targets
+from stepout.callbacks.targets.registry import parse_targets
 from stepout.schemas import RunIdentity
 from stepout.schemas.errors import ConfigurationError, TaskError
 

@@ -20,8 +20,8 @@ from support.wire import Fault, Wire
 import stepout
 from stepout.callbacks import named_failure
 from stepout.callbacks.delivery.retry_loop import RetryLoop
+from stepout.callbacks.targets.context import TargetContext
 from stepout.callbacks.targets.pull import PullTarget, target_from_url
-from stepout.callbacks.targets.registry import TargetContext
 from stepout.schemas import RunIdentity
 from stepout.schemas.errors import ConfigurationError, TaskClosedError, TaskError
 

@@ -11,8 +11,8 @@ from support.answering import Said, answering
 from support.wire import Fault, Wire
 
 from stepout.callbacks import Target
+from stepout.callbacks.targets.context import TargetContext
 from stepout.callbacks.targets.messages import parse_report
-from stepout.callbacks.targets.registry import TargetContext
 from stepout.callbacks.targets.sqs import SqsTarget, queue_place, target_from_url
 from stepout.schemas import RunIdentity
 from stepout.schemas.errors import ConfigurationError, InvalidTokenError, OutputTooLargeError, TaskError
