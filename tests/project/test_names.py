@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 import tomllib
 from importlib import import_module
@@ -27,6 +28,7 @@ PAGES = [
 ]
 
 
+@functools.cache
 def _resolves(name: str) -> bool:
     """Whether a dotted name leads somewhere: a module, or what lies in one."""
     dotted, _, attribute = name.partition(":")

@@ -34,14 +34,16 @@ def module_name(file: Path) -> str:
     return ".".join((package, *(part for part in parts if part != "__init__")))
 
 
+_OURS = {module_name(source) for source in SOURCES}
+
+
 def imports(file: Path) -> set[str]:
     """The modules of ours that a file imports, wherever in it, for types only included."""
-    ours = {module_name(source) for source in SOURCES}
     named: set[str] = set()
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             named |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             inner = {f"{node.module}.{alias.name}" for alias in node.names}
-            named |= inner & ours or {node.module}
-    return (named & ours) - {module_name(file)}
+            named |= inner & _OURS or {node.module}
+    return (named & _OURS) - {module_name(file)}
