@@ -158,7 +158,7 @@ class _Unreachable(MemoryStore):
 
 def test_an_abort_does_not_wait_for_connections_that_do_not_open(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the server has begun is removed when it returns, though all other threads hang."""
-    monkeypatch.setattr("stepout.artifacts.upload._ABORT_SECONDS", 600.0)
+    monkeypatch.setattr("stepout.artifacts.transfer.upload._ABORT_SECONDS", 600.0)
     store = _Unreachable()
     sending = _Sending(store)
     sending.start()
