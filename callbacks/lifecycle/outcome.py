@@ -36,6 +36,7 @@ def outcome_of(exception: BaseException | None, state: TaskState, *, ran: bool =
         state: The task's state. A request to stop outweighs what left the block, which it may well have caused.
         ran: Whether the block was entered: only then ``sys.exit(0)`` means that its work is done.
 
+    >>> from stepout.callbacks.lifecycle.task_state import TaskState
     >>> outcome_of(None, TaskState()), outcome_of(KeyError("x"), TaskState())
     (Outcome(stop=None, error=None), Outcome(stop=None, error=KeyError('x')))
     """

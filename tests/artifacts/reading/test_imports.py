@@ -38,7 +38,7 @@ resolve_all(event, allow=["s3://results/"], client=store)
 CLIENT = """
 from stepout.artifacts.reading.access import Access
 from stepout.artifacts.allow import allowed_from
-Access(allowed=allowed_from(["s3://results/"])).stores.of("results")
+Access(allowed=allowed_from(["s3://results/"])).stores.of("results").endpoint_url
 """
 
 
