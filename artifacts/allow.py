@@ -6,6 +6,7 @@ files of a directory, ResultWriter files, the URL of a pull-mode output) passes 
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 from dataclasses import dataclass
@@ -147,8 +148,10 @@ def allowed_from(allow: Iterable[str | AnyBucket] | AnyBucket | Allowed) -> Allo
             any_bucket = True
         elif isinstance(entry, str) and entry.startswith("dynamodb://"):
             tables.append(_table_rule(entry))
-        else:
+        elif isinstance(entry, str):
             rules.append(_rule(entry))
+        else:
+            raise _no_prefix(entry)
     return Allowed(tuple(rules), any_bucket=any_bucket, tables=tuple(tables))
 
 
@@ -169,17 +172,22 @@ def from_env(environ: Mapping[str, str] = os.environ) -> Allowed:
     return allowed_from(text)
 
 
-def _rule(entry: object) -> _Rule:
+@functools.lru_cache(maxsize=256)  # one program resolves again and again with the same few entries
+def _rule(entry: str) -> _Rule:
     try:
-        bucket, prefix = split_s3_url(entry if isinstance(entry, str) else "")
+        bucket, prefix = split_s3_url(entry)
     except ValueError:
         bucket, prefix = "", ""
     bare = prefix.removesuffix("/")
     named = S3_ARN.fullmatch(bucket) or _BUCKET.fullmatch(bucket)
     if not named or (bare and key_fault(bare)) or (prefix and not bare):
-        msg = f"allow: {shown(repr(entry))} is no s3://bucket/prefix/ (without empty, '.' or '..' segments)"
-        raise ConfigurationError(msg)
+        raise _no_prefix(entry)
     return _Rule(bucket, tuple(bare.split("/")) if bare else (), below=prefix.endswith("/"))
+
+
+def _no_prefix(entry: object) -> ConfigurationError:
+    message = f"allow: {shown(repr(entry))} is no s3://bucket/prefix/ (without empty, '.' or '..' segments)"
+    return ConfigurationError(message)
 
 
 def _table_rule(entry: str) -> _TableRule:

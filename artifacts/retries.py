@@ -83,7 +83,7 @@ class Retries:
         wait: Waits so many seconds; raises to end the tries early.
         policy: How often, and when.
         chance: Returns a number from 0 to 1.
-        clock: Seconds, monotonic.
+        clock: Seconds, monotonic; also for who counts the tries and asks ``next_attempt``.
         conflicts: Whether a conflict is worth another try; see ``RetryPolicy.again``.
     """
 
@@ -97,7 +97,7 @@ class Retries:
         conflicts: bool = False,
     ) -> None:
         self._wait, self._policy = wait, policy
-        self._chance, self._clock = chance, clock
+        self._chance, self.clock = chance, clock
         self._conflicts = conflicts
 
     def run(self, request: Callable[[], T]) -> T:
@@ -106,12 +106,29 @@ class Retries:
         Raises:
             StepoutError: What its last try raised.
         """
-        attempt, began = 1, self._clock()
+        attempt, began = 1, self.clock()
         while True:
             try:
                 return request()
             except StepoutError as error:
-                if not self._policy.again(error, attempt, self._clock() - began, conflicts=self._conflicts):
-                    raise
-            attempt += 1
-            self._wait(self._policy.pause_before(attempt, self._chance()))
+                attempt = self.next_attempt(error, attempt, began)
+
+    def next_attempt(self, error: StepoutError, attempt: int, began: float) -> int:
+        """Wait until the request may be sent again, and return the number of that try.
+
+        Args:
+            error: What the last try raised, in whose handler this is called.
+            attempt: How many tries there have been.
+            began: What ``clock`` said before the first.
+
+        Raises:
+            StepoutError: ``error``, if trying again is pointless.
+        """
+        if not self._policy.again(error, attempt, self.clock() - began, conflicts=self._conflicts):
+            raise error
+        self._wait(self._policy.pause_before(attempt + 1, self._chance()))
+        return attempt + 1
+
+
+READ_RETRIES: Final = Retries(lambda seconds: time.sleep(seconds), policy=READS)  # noqa: PLW0108 - looked up when it waits
+"""For the requests of every store over a client that tries once."""

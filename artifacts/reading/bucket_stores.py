@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
-import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from stepout.artifacts.s3.clients import own_client, store_for
-from stepout.schemas.runtime.process import PerProcess, renew_after_fork
+from stepout.artifacts.s3.clients import own_client, own_store, store_for
+from stepout.artifacts.store import ReadsSmall
+from stepout.schemas.runtime.process import PerProcess
 
 if TYPE_CHECKING:
     from stepout.artifacts.store import Store
+
+
+class BucketStore(NamedTuple):
+    """The store of one bucket.
+
+    Attributes:
+        store: It.
+        small: It, if it has a cheaper way for small objects: asked once, since asking a Protocol takes microseconds.
+    """
+
+    store: Store
+    small: ReadsSmall | None
 
 
 class BucketStores:
@@ -27,32 +39,27 @@ class BucketStores:
         self, client: Any = None, *, expected_bucket_owner: str | None = None, request_payer: str | None = None
     ) -> None:
         self.request_payer = request_payer
-        self._client = client
+        # One for all buckets and threads; it makes itself when it is needed, and anew in a forked child.
+        self._client = own_client(reads_only=True) if client is None else client
         self._owner = expected_bucket_owner
-        self._stores: dict[str, Store] = {}
-        self._lock = threading.Lock()
-        renew_after_fork(self)
-
-    def renew(self) -> None:
-        """In a forked child, take a new lock; what is connected renews itself."""
-        self._lock = threading.Lock()
+        self._stores: dict[str, BucketStore] = {}
 
     def of(self, bucket: str) -> Store:
-        """Return the store of a bucket.
+        """Return the store of a bucket."""
+        return self.reached(bucket).store
+
+    def reached(self, bucket: str) -> BucketStore:
+        """Return the store of a bucket, and what it can do.
 
         Without a client, and before botocore is imported, it may read small objects without (``s3.cold_start``).
         """
-        # Under the lock: threads that read their first artifacts at once would each build a client, which is slow, and
-        # open connections of their own.
-        with self._lock:
-            if bucket not in self._stores:
-                if self._client is None:
-                    self._client = own_client(sign_payload=True)
-                self._stores[bucket] = store_for(
-                    self._client,
-                    bucket,
-                    expected_bucket_owner=self._owner,
-                    request_payer=self.request_payer,
-                    own=isinstance(self._client, PerProcess),
-                )
-            return self._stores[bucket]
+        # Without a lock: of two stores that threads make at once one is dropped, and both have the same client.
+        return self._stores.get(bucket) or self._stores.setdefault(bucket, self._made(bucket))
+
+    def _made(self, bucket: str) -> BucketStore:
+        store: Store
+        if isinstance(self._client, PerProcess):
+            store = own_store(self._client, bucket, expected_bucket_owner=self._owner, request_payer=self.request_payer)
+        else:
+            store = store_for(self._client, bucket, expected_bucket_owner=self._owner, request_payer=self.request_payer)
+        return BucketStore(store, store if isinstance(store, ReadsSmall) else None)

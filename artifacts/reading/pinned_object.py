@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Final
 
 from stepout.artifacts.checksums import crc_function
 from stepout.artifacts.reading.access import RECONNECTS, Access, Verify
-from stepout.artifacts.store import ReadsSmall
 from stepout.artifacts.transfer.parallel_get import views
 from stepout.artifacts.transfer.stages import BLOCK, Pipeline, Stage
 from stepout.schemas.errors import (
@@ -200,9 +199,9 @@ class PinnedObject:
 
     def _requested(self, start: int, stop: int | None, *, hashed: bool) -> Download:
         pointer, etag = self.pointer, self._etag
-        store = self.access.stores.of(pointer.bucket)
-        if hashed and start == 0 and stop is None and isinstance(store, ReadsSmall):
-            return store.get_small(pointer.key, size=pointer.size, version_id=pointer.version_id, if_match=etag)
+        store, small = self.access.stores.reached(pointer.bucket)
+        if hashed and start == 0 and stop is None and small is not None:
+            return small.get_small(pointer.key, size=pointer.size, version_id=pointer.version_id, if_match=etag)
         return store.get(pointer.key, start=start, stop=stop, version_id=pointer.version_id, if_match=etag)
 
     def blocks(

@@ -14,12 +14,13 @@ from stepout.artifacts.store import StoreProfile, is_store
 from stepout.schemas.errors import ArtifactNotFoundError, ConfigurationError
 from stepout.schemas.runtime.process import PerProcess
 from stepout.schemas.runtime.regions import fallback_region
-from stepout.schemas.runtime.s3_profile import payer_of, profile_words, profile_words_from
+from stepout.schemas.runtime.s3_profile import PROFILE_VARIABLE, payer_of, profile_words
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from stepout.artifacts.s3.small_requests import SmallRequests
+    from stepout.artifacts.s3.fast_store import FastS3Store
+    from stepout.artifacts.s3.small_requests import SmallReads
     from stepout.artifacts.s3.store import S3Store
     from stepout.artifacts.store import Store
 
@@ -39,7 +40,10 @@ def profile_named(name: str) -> StoreProfile:
     Raises:
         ConfigurationError: There is no such profile.
     """
-    words = profile_words(name)
+    return _profile_of(profile_words(name))
+
+
+def _profile_of(words: frozenset[str]) -> StoreProfile:
     if words == {"aws"}:
         return StoreProfile(name="aws", multipart_checksum=best_crc())
     return StoreProfile(
@@ -56,7 +60,7 @@ def profile_from_env(environ: Mapping[str, str] | None = None) -> StoreProfile:
     Raises:
         ConfigurationError: It names no profile.
     """
-    return profile_named(" ".join(profile_words_from(os.environ if environ is None else environ)))
+    return profile_named((os.environ if environ is None else environ).get(PROFILE_VARIABLE) or "aws")
 
 
 def checked_payer(payer: object) -> str | None:
@@ -88,6 +92,7 @@ def make_client(  # noqa: PLR0913 - keyword-only, each with its own meaning
     profile: StoreProfile | None = None,
     sign_payload: bool | None = None,
     tries: int = 3,
+    reads_only: bool = False,
     **client_options: Any,
 ) -> Any:
     """Build an S3 client that reads every body once.
@@ -108,6 +113,8 @@ def make_client(  # noqa: PLR0913 - keyword-only, each with its own meaning
             then ties the bytes to the request.
         tries: How often botocore sends a request. 1 for a client that only stores use: they repeat what is worth it
             (``retries``), and botocore's tries would multiply theirs.
+        reads_only: It sends no bodies. Then none is prepared for, and none is signed otherwise than by botocore; pass
+            ``sign_payload=True`` too, and no client is built only to learn whether its endpoint has TLS.
         client_options: Passed on to botocore, e.g. ``aws_access_key_id``.
 
     Raises:
@@ -130,6 +137,8 @@ def make_client(  # noqa: PLR0913 - keyword-only, each with its own meaning
             client = session.create_client("s3", config=_config(connections, profile, tries, signed=True), **options)
     except (BotoCoreError, ValueError) as error:
         raise ConfigurationError(f"no S3 client could be built: {error}") from error
+    if reads_only:
+        return client
     close_half_used(client)
     send_parts_at_once(client)
     if signed:
@@ -157,18 +166,28 @@ def _config(connections: int, profile: StoreProfile | None, tries: int, *, signe
 
 
 def own_client(
-    *, profile: StoreProfile | None = None, near: str | None = None, sign_payload: bool | None = None
+    *,
+    profile: StoreProfile | None = None,
+    near: str | None = None,
+    sign_payload: bool | None = None,
+    reads_only: bool = False,
 ) -> PerProcess[Any]:
     """Return a client of our own for ``store_for``, made when it is needed, and anew in a forked process.
 
     Args:
         profile: ``None``: what ``STEPOUT_S3_PROFILE`` says when it is made.
         near: As for ``make_client``.
-        sign_payload: As for ``make_client``. Readers send none, and say ``True``: then no client is built only to learn
-            whether its endpoint has TLS.
+        sign_payload: As for ``make_client``.
+        reads_only: As for ``make_client``.
     """
     return PerProcess(
-        lambda: make_client(profile=profile or profile_from_env(), near=near, sign_payload=sign_payload, tries=1),
+        lambda: make_client(
+            profile=profile or profile_from_env(),
+            near=near,
+            sign_payload=reads_only or sign_payload,
+            tries=1,
+            reads_only=reads_only,
+        ),
         name="S3 client",
     )
 
@@ -204,7 +223,6 @@ def store_for(  # noqa: PLR0913 - keyword-only, each with its own meaning
             message = f"s3://{bucket}: no such bucket, the store that was passed as client holds {client.bucket!r} only"
             raise ArtifactNotFoundError(message)
         return client
-    words = profile_words_from(os.environ)  # refused now if there is no such profile, though it may be made later
     payer = request_payer or payer_from_env()
     signed: PerProcess[Any] | None = None
     if client is None:
@@ -213,27 +231,65 @@ def store_for(  # noqa: PLR0913 - keyword-only, each with its own meaning
         if client.get().meta.endpoint_url.startswith("https:"):
             signed = own_client(profile=profile, near=near, sign_payload=True)
 
+    return own_store(
+        client,
+        bucket,
+        profile=profile,
+        expected_bucket_owner=expected_bucket_owner,
+        request_payer=payer,
+        signed=signed,
+        own=own,
+    )
+
+
+def own_store(  # noqa: PLR0913 - keyword-only, each with its own meaning
+    client: Any,
+    bucket: str,
+    *,
+    profile: StoreProfile | None = None,
+    expected_bucket_owner: str | None,
+    request_payer: str | None,
+    signed: PerProcess[Any] | None = None,
+    own: bool = True,
+) -> FastS3Store | S3Store:
+    """Return the store over a client, ours or a caller's, as ``store_for`` says.
+
+    Args:
+        client: A boto3 S3 client, or a ``PerProcess`` of one.
+        bucket: The bucket that is wanted.
+        profile: As for ``store_for``.
+        expected_bucket_owner: The account that the bucket must belong to.
+        request_payer: ``"requester"`` for buckets whose readers pay; the environment is not asked.
+        signed: Makes a client that signs payloads, where ``client`` does not.
+        own: As for ``store_for``.
+
+    Raises:
+        ConfigurationError: ``STEPOUT_S3_PROFILE`` names no profile.
+    """
+    # Refused now if there is no such profile, though it may be made later.
+    words = profile_words(os.environ.get(PROFILE_VARIABLE) or "aws")
+
     def ordinary() -> S3Store:
-        from stepout.artifacts.retries import READS
+        from stepout.artifacts.retries import READ_RETRIES
         from stepout.artifacts.s3.store import S3Store
 
         return S3Store(
             client,
             bucket,
-            profile=profile or profile_from_env(),
+            profile=profile or _profile_of(words),
             expected_bucket_owner=expected_bucket_owner,
-            request_payer=payer,
+            request_payer=request_payer,
             signed_client=None if signed is None else signed.get,
-            retries=READS if own else None,
+            retries=READ_RETRIES if own else None,
         )
 
     if not own:
         return ordinary()
     from stepout.artifacts.s3.fast_store import FastS3Store
 
-    first: list[SmallRequests] = []
+    first: list[SmallReads] = []
     # The cold route cannot say whose bucket is expected, nor who pays. Once botocore is loaded it saves nothing.
-    if expected_bucket_owner is None and payer is None and "botocore" not in sys.modules:
+    if expected_bucket_owner is None and request_payer is None and "botocore" not in sys.modules:
         from stepout.artifacts.s3.cold_start import cold_route
 
         route = cold_route(bucket, by_path=words != {"aws"})

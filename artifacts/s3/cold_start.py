@@ -28,8 +28,7 @@ from stepout.schemas.text.foreign_text import logger
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from stepout.artifacts.s3.request_template import LearnedRequest
-    from stepout.artifacts.store import Arrived, Download, Written
+    from stepout.artifacts.store import Arrived, Download
 
 _log = logger("stepout.artifacts")
 
@@ -197,7 +196,7 @@ def cold_route(bucket: str, *, by_path: bool = False, environ: Mapping[str, str]
 
 
 class ColdRoute:
-    """Reads small objects as long as there is no client; see ``SmallRequests``.
+    """Reads small objects as long as there is no client; see ``SmallReads``.
 
     Args:
         target: The bucket, as obstore reaches it without a client.
@@ -208,20 +207,8 @@ class ColdRoute:
         self._target, self._cold = target, cold
         self._answered_in: int | None = None
 
-    def put(self, *_request: object, **_options: object) -> Written | None:
-        """Send nothing: what a write carries along is known to a client only."""
-        return None
-
-    def get(
-        self,
-        key: str,
-        *,
-        size: int,
-        version_id: str | None,
-        if_match: str | None,
-        like: LearnedRequest | None,  # noqa: ARG002 - for the routes that learn
-    ) -> Download | None:
-        """Open a whole object; see ``SmallRequests.get``."""
+    def get(self, key: str, *, size: int, version_id: str | None, if_match: str | None) -> Download | None:
+        """Open a whole object; see ``SmallReads.get``."""
         if not self._cold():
             return None
         found = self._bounded(lambda: self._read(key, size, version_id, if_match))

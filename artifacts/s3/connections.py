@@ -14,7 +14,7 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-from stepout.artifacts.s3.internals import answered_early, pool_classes
+from stepout.artifacts.s3.internals import ANSWERED_EARLY, pool_classes
 
 _FIRST_ERROR = 300
 
@@ -48,7 +48,7 @@ def _pool_of(pool: Any) -> Any:
             # A broken pipe leaves this method by an exception, so _whole stays False; botocore reads the answer all the
             # same, which is why the socket is looked at in getresponse and not here.
             done = super().request(*args, **kwargs)
-            self._whole = not answered_early(self)
+            self._whole = not getattr(self, ANSWERED_EARLY, False)
             return done
 
         def send(self, data: Any) -> Any:

@@ -1,39 +1,40 @@
 """``FastS3Store``: one bucket on which small objects cost a fraction.
 
-It has a list of routes (``SmallRequests``), which it asks in order; what none of them takes, or does not end in a plain
-success there, goes the ordinary way through ``S3Store``. So errors, retries and redirects are those of ``S3Store``, and
+It has a list of routes, which it asks in order; what none of them takes, or does not end in a plain success there, goes
+the ordinary way through ``S3Store``. So errors, retries and redirects are those of ``S3Store``, and
 an object written by a request whose answer was lost is recognised as every other one is (``conditional_write``).
 
 - ``ColdRoute``: the first reads of a process, without botocore (``cold_start``);
 - ``ObstoreRoute``: off the main thread, where obstore is installed and can do everything that the request asks for;
 - ``BotocoreRoute``: botocore's own signature and connections, without its models.
 
-The last two imitate a request that went the ordinary way (``request_template``), so the first of a kind always does.
+The last two (``SmallRequests``) imitate a request that went the ordinary way (``request_template``), so the first of a
+kind always does. This store decides which request is imitated, and hands it to the route.
 
 ``ArtifactManager`` and ``resolve`` use it where they build the client. A client that is passed in is used as it is.
 """
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 from stepout.artifacts.s3.request_bodies import SMALL
-from stepout.artifacts.s3.request_template import LearnedRequests, is_plain_key
+from stepout.artifacts.s3.request_template import LearnedRequest
 from stepout.artifacts.s3.route_botocore import BotocoreRoute
 from stepout.artifacts.s3.route_obstore import ObstoreRoute
-from stepout.artifacts.s3.small_requests import ForeignAnswerError
-from stepout.schemas.runtime.process import renew_after_fork
+from stepout.artifacts.s3.small_requests import ForeignAnswerError, SmallBody
 from stepout.schemas.text.foreign_text import logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from stepout.artifacts.s3.preconnect import Preconnections
-    from stepout.artifacts.s3.request_template import LearnedRequest
-    from stepout.artifacts.s3.small_requests import SmallRequests
+    from stepout.artifacts.s3.small_requests import SmallReads, SmallRequests
     from stepout.artifacts.s3.store import S3Store
     from stepout.artifacts.store import (
         Download,
@@ -44,12 +45,18 @@ if TYPE_CHECKING:
         Written,
     )
 
+Operation = Literal["PutObject", "GetObject"]
 T = TypeVar("T")
 
 _log = logger("stepout.artifacts")
 
 _FAILURES: Final = 3
 _REST_SECONDS: Final = 30.0
+
+_KINDS: Final = 8
+"""Kinds of one operation that are remembered: more different settings than any manager has."""
+
+_PLAIN: Final = re.compile(r"(?:[A-Za-z0-9_-][A-Za-z0-9._-]*/)*[A-Za-z0-9_-][A-Za-z0-9._-]*")
 
 
 class FastS3Store:
@@ -70,39 +77,29 @@ class FastS3Store:
         bucket: str,
         make: Callable[[], S3Store],
         *,
-        first: Sequence[SmallRequests] = (),
+        first: Sequence[SmallReads] = (),
         obstore: bool = True,
         light: bool = True,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.bucket = bucket
         self._make, self._made = make, dict[str, "S3Store"]()
-        self.learned = LearnedRequests()
-        self._first = list(first)
-        self._routes = list(first)
-        if obstore:
-            self._routes.append(ObstoreRoute(bucket))
-        if light:
-            self._routes.append(BotocoreRoute())
+        self._first = first
+        self._obstore, self._light = obstore, light
+        # Made when there is something to imitate: a store that reads one object needs none.
+        self._routes: tuple[SmallRequests, ...] = ()
+        self.learned: LearnedRequests | None = None
         self._clock = clock
-        self._profile: StoreProfile | None = None
         self._failures, self._rests_until = 0, float("-inf")
         self._preconnections: Preconnections | None = None
-        self._lock = threading.Lock()
-        renew_after_fork(self)
-
-    def renew(self) -> None:
-        """In a forked child, take new locks; it learns anew, since its client is another one."""
-        self._lock = threading.Lock()
-        self.learned.renew()
 
     def __repr__(self) -> str:
         return f"FastS3Store({self.bucket!r})"
 
     def ordinary(self) -> S3Store:
         """Return the store that everything goes through which no route takes; the same one each time."""
-        # Without a lock, which a signal's handler that writes might wait for in vain. Of two that are made at once one
-        # is dropped; both would use the same client.
+        # Without a lock, as everything here: a signal's handler that writes might wait for it in vain, and so might the
+        # child of a fork. Of two that are made at once one is dropped; both would use the same client.
         return self._made.get("ordinary") or self._made.setdefault("ordinary", self._make())
 
     # Small requests ----------------------------------------------------------------------------------------------
@@ -114,43 +111,53 @@ class FastS3Store:
         ordinary, sha256 = self.ordinary(), checksum.get("sha256")
         if sha256 is None or sum(map(len, body)) > SMALL or not is_plain_key(key):
             return ordinary.put(key, body, checksum=checksum, options=options)
-        client = ordinary.client
-        like = self.learned.find(client, "PutObject", options)
+        known = self._known("PutObject", options)
         # The first conditional write to a server that is not AWS is sent twice, to see whether it keeps conditions.
-        if like is not None and not ordinary.is_on_trial(options):
-            written = self._by_route(
-                "PutObject", key, like, lambda route: route.put(key, body, sha256=sha256, options=options, like=like)
-            )
+        if known is not None and (known.trial is None or known.trial.puts_are_settled):
+            small, media_type = _joined(body, sha256), options.media_type
+            asks = [partial(route.put, known, key, small, media_type=media_type) for route in self._routes_here()]
+            written = self._by_route("PutObject", key, asks)
             if written is not None:
                 return written
-        with self.learned.watching(client, "PutObject", key, options) as learned:
-            done = ordinary.put(key, body, checksum=checksum, options=options)
-        if learned:
+        act = partial(ordinary.put, key, body, checksum=checksum, options=options)
+        done, seen = self._watched("PutObject", key, options, act)
+        if seen is not None:
             from stepout.artifacts.s3.correlation import is_md5_of  # a cold read does without
 
-            learned[0].etags_are_md5 = is_md5_of(done.etag, body)
+            seen.trial, seen.etags_are_md5 = ordinary.trial_of(options), is_md5_of(done.etag, body)
+            self._remember("PutObject", seen)
         return done
 
     def get_small(self, key: str, *, size: int, version_id: str | None = None, if_match: str | None = None) -> Download:
         """Open a whole object that should have ``size`` bytes; see ``ReadsSmall.get_small``."""
         if size > SMALL or not is_plain_key(key):
             return self.get(key, version_id=version_id, if_match=if_match)
-        # Before the first request that goes the ordinary way there is nothing learned, and perhaps no client.
-        like = self.learned.find(self.ordinary().client, "GetObject", None) if self._made else None
-        found = self._by_route(
-            "GetObject",
-            key,
-            like,
-            lambda route: route.get(key, size=size, version_id=version_id, if_match=if_match, like=like),
-        )
+        known = self._known("GetObject", None)
+        asks = [partial(route.get, key, size=size, version_id=version_id, if_match=if_match) for route in self._first]
+        if known is not None:
+            asks += [
+                partial(route.get, known, key, version_id=version_id, if_match=if_match)
+                for route in self._routes_here()
+            ]
+        found = self._by_route("GetObject", key, asks)
         if found is not None:
             return found
-        with self.learned.watching(self.ordinary().client, "GetObject", key, None):
-            return self.get(key, version_id=version_id, if_match=if_match)
+        act = partial(self.get, key, version_id=version_id, if_match=if_match)
+        body, seen = self._watched("GetObject", key, None, act)
+        if seen is not None:
+            self._remember("GetObject", seen)
+        return body
 
-    def _by_route(
-        self, operation: str, key: str, like: LearnedRequest | None, ask: Callable[[SmallRequests], T | None]
-    ) -> T | None:
+    def _routes_here(self) -> Sequence[SmallRequests]:
+        """Return the routes that this thread may take."""
+        if not self._routes:
+            obstore = [ObstoreRoute(self.bucket)] if self._obstore else []
+            self._routes = (*obstore, *([BotocoreRoute()] if self._light else []))
+        if threading.current_thread() is threading.main_thread():
+            return [route for route in self._routes if route.in_main_thread]
+        return self._routes
+
+    def _by_route(self, operation: str, key: str, asks: Sequence[Callable[[], T | None]]) -> T | None:
         """Return what the first route that takes a request has achieved; ``None``: it has to go the ordinary way.
 
         A route that fails is not followed by the next one: a missing object would be asked for once by each. After some
@@ -159,8 +166,8 @@ class FastS3Store:
         if self._failures >= _FAILURES and self._clock() < self._rests_until:
             return None
         try:
-            for route in self._first if like is None else self._routes:
-                done = ask(route)
+            for ask in asks:
+                done = ask()
                 if done is not None:
                     self._failures = 0
                     return done
@@ -179,6 +186,38 @@ class FastS3Store:
         # Threads may count at once, and one failure be lost: then the routes rest one request later.
         self._failures += 1
         self._rests_until = self._clock() + _REST_SECONDS
+
+    # What is learned ---------------------------------------------------------------------------------------------
+
+    def _known(self, operation: Operation, options: WriteOptions | None) -> LearnedRequest | None:
+        """Return what is known of requests like this one, if one has been seen leaving through the client of now."""
+        learned = self.learned
+        # The order matters: before anything was learned there may be no client, and asking would make one. In a forked
+        # child ``current`` is another one, or none yet.
+        if learned is None or learned.client is not self.ordinary().connection.current:
+            return None
+        return learned.find(operation, options)
+
+    def _watched(
+        self, operation: Operation, key: str, options: WriteOptions | None, act: Callable[[], T]
+    ) -> tuple[T, LearnedRequest | None]:
+        """Do what sends a request, and return with it how that left; ``None``: one like it is known, or many others."""
+        connection = self.ordinary().connection
+        client, learned = connection.current or connection.get(), self.learned
+        if learned is None or learned.client is not client:
+            # Two threads may each make one: what the one that is dropped learns is learned once more.
+            learned = self.learned = LearnedRequests(client)
+        if learned.find(operation, options) is not None or learned.is_full(operation):
+            return act(), None
+        done, last = learned.watched(act)
+        # A signed client may have taken the place of this one meanwhile, whose requests look otherwise.
+        if last is None or connection.current is not client:
+            return done, None
+        return done, LearnedRequest(options=options, client=client, url=last.url, headers=dict(last.headers), key=key)
+
+    def _remember(self, operation: Operation, seen: LearnedRequest) -> None:
+        if self.learned is not None and self.learned.client is seen.client:
+            self.learned.add(operation, seen)
 
     # Uploads in parts --------------------------------------------------------------------------------------------
 
@@ -199,20 +238,18 @@ class FastS3Store:
     def _connections(self) -> Preconnections:
         from stepout.artifacts.s3.preconnect import Preconnections
 
-        with self._lock:
-            client, found = self.ordinary().client, self._preconnections
-            if found is None or found.client is not client:
-                found = self._preconnections = Preconnections(client, self.bucket, "CreateMultipartUpload")
-            return found
+        client, found = self.ordinary().client, self._preconnections
+        if found is None or found.client is not client:
+            # Of two that threads make at once both see every request that leaves, so none waits for the other.
+            found = self._preconnections = Preconnections(client, self.bucket, "CreateMultipartUpload")
+        return found
 
     # What goes the ordinary way ----------------------------------------------------------------------------------
 
     @property
     def profile(self) -> StoreProfile:
         """What the server can do."""
-        if self._profile is None:
-            self._profile = self.ordinary().profile
-        return self._profile
+        return self.ordinary().profile
 
     @property
     def endpoint_url(self) -> str:
@@ -272,3 +309,79 @@ class FastS3Store:
     def presign(self, key: str, *, version_id: str | None = None, seconds: int) -> str:
         """Return a URL that gives anyone the object for ``seconds``; see ``Store.presign``."""
         return self.ordinary().presign(key, version_id=version_id, seconds=seconds)
+
+
+class LearnedRequests:
+    """What the requests of one client look like as they leave it; for any thread.
+
+    Without a lock: of two requests of a kind that are learned at once both are kept, and the first is used.
+
+    Args:
+        client: A boto3 S3 client; another one's endpoint and credentials may differ.
+    """
+
+    def __init__(self, client: Any) -> None:
+        self.client = client
+        self._known: dict[Operation, list[LearnedRequest]] = {"PutObject": [], "GetObject": []}
+        # Of each thread: several requests may leave through one client at once, and each watcher wants its own.
+        self._seen = threading.local()
+        for operation in self._known:
+            client.meta.events.register(f"before-send.s3.{operation}", self._see)
+
+    def find(self, operation: Operation, options: WriteOptions | None) -> LearnedRequest | None:
+        """Return what is known of requests like this one."""
+        for known in self._known[operation]:
+            if _alike(known.options, options):
+                return known
+        return None
+
+    def is_full(self, operation: Operation) -> bool:
+        """Say whether no more kinds of an operation are remembered."""
+        return len(self._known[operation]) >= _KINDS
+
+    def add(self, operation: Operation, found: LearnedRequest) -> None:
+        """Remember a request."""
+        self._known[operation].append(found)
+
+    def watched(self, act: Callable[[], T]) -> tuple[T, Any]:
+        """Do what sends a request; return with it the last that left: botocore may have sent it to two regions."""
+        self._seen.last, self._seen.watches = None, True
+        try:
+            return act(), self._seen.last
+        finally:
+            self._seen.last, self._seen.watches = None, False
+
+    def _see(self, request: Any, **_: Any) -> None:
+        if getattr(self._seen, "watches", False):  # a thread that has watched nothing yet has no such attribute
+            self._seen.last = request
+
+
+def is_plain_key(key: str) -> bool:
+    """Say whether a key is the same in a URL, so that no two libraries can disagree on how to write it.
+
+    >>> is_plain_key("runs/7f3c/0-ab12/features.parquet"), is_plain_key("größe"), is_plain_key("a/../b")
+    (True, False, False)
+    """
+    return _PLAIN.fullmatch(key) is not None
+
+
+def _joined(views: Sequence[memoryview], sha256: str) -> SmallBody:
+    """Return a small body in one piece; bytes cannot have changed since they were hashed, as other things may."""
+    if len(views) == 1 and type(views[0].obj) is bytes and views[0].nbytes == len(views[0].obj):
+        return SmallBody(views[0].obj, sha256, unchanged=True)
+    return SmallBody(b"".join(views), sha256, unchanged=False)
+
+
+def _alike(one: WriteOptions | None, other: WriteOptions | None) -> bool:
+    """Say whether two writes differ in nothing but their media types."""
+    if one is other or one is None or other is None:
+        return one is other
+    return (
+        one.mode == other.mode
+        and one.encryption == other.encryption
+        and one.storage_class == other.storage_class
+        and one.expected_bucket_owner == other.expected_bucket_owner
+        and one.tags == other.tags
+        and one.metadata == other.metadata
+        and one.extra == other.extra
+    )

@@ -9,7 +9,13 @@ import of botocore or urllib3 stands at the top: a cold read (``cold_start``) mu
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
+
+# A name, not a function: each request of each connection looks.
+ANSWERED_EARLY: Final = "_response_received"
+"""The attribute of a connection of botocore's that says whether an answer came while its request was on its way."""
+# botocore 1.43.106: AWSConnection._response_received, set where an answer came instead of "100 Continue".
+# Without it: a connection answered that early is not recognised as half-used.
 
 
 def http_session(client: Any) -> Any:
@@ -41,13 +47,6 @@ def pool_classes(client: Any) -> dict[str, Any] | None:
     # Without it: connections are used as botocore uses them, half-used ones included.
     found = getattr(http_session(client), "_pool_classes_by_scheme", None)
     return found if isinstance(found, dict) else None
-
-
-def answered_early(connection: Any) -> bool:
-    """Say whether a connection of botocore's has seen an answer while its request was on its way."""
-    # botocore 1.43.106: AWSConnection._response_received, set where an answer came instead of "100 Continue".
-    # Without it: a connection answered that early is not recognised as half-used.
-    return bool(getattr(connection, "_response_received", False))
 
 
 def trusts_the_usual(client: Any) -> bool:

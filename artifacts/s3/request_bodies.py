@@ -98,16 +98,6 @@ class ViewBody:
         return True
 
 
-def joined(views: Sequence[memoryview]) -> tuple[bytes, bool]:
-    """Return a small body in one piece, and whether it is the very bytes object that was passed.
-
-    Bytes cannot have changed since they were hashed; a view of anything else may have.
-    """
-    if len(views) == 1 and type(views[0].obj) is bytes and views[0].nbytes == len(views[0].obj):
-        return views[0].obj, True
-    return b"".join(views), False
-
-
 def request_body(views: Sequence[memoryview], *, sha256: str | None = None) -> bytes | ViewBody:
     """Return what to pass to boto3: bytes where they are few, else a body that copies nothing.
 

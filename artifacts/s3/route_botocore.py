@@ -16,16 +16,15 @@ from urllib.parse import quote
 
 from stepout.artifacts.checksums import to_base64
 from stepout.artifacts.s3.internals import credentials_of, http_session
-from stepout.artifacts.s3.request_bodies import SMALL, joined
+from stepout.artifacts.s3.request_bodies import SMALL
 from stepout.artifacts.s3.request_template import scope_of
 from stepout.artifacts.s3.small_requests import ForeignAnswerError, NoPlainSuccessError, own_answer
 from stepout.artifacts.store import Arrived
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from stepout.artifacts.s3.request_template import LearnedRequest, RequestTemplate
-    from stepout.artifacts.store import Download, WriteOptions, Written
+    from stepout.artifacts.s3.small_requests import SmallBody
+    from stepout.artifacts.store import Download, Written
 
 _OK = 200
 _TRIAL = "0" * 64
@@ -40,46 +39,40 @@ class BotocoreRoute:
     Modules that a cold read does without are imported where they are used: by then the ordinary way has loaded them.
     """
 
+    in_main_thread = True
+
     def __init__(self) -> None:
         self._senders: dict[LearnedRequest, TemplatedRequests | None] = {}
 
-    def put(
-        self, key: str, body: Sequence[memoryview], *, sha256: str, options: WriteOptions, like: LearnedRequest | None
-    ) -> Written | None:
+    def put(self, known: LearnedRequest, key: str, body: SmallBody, *, media_type: str) -> Written | None:
         """Store a whole object; see ``SmallRequests.put``."""
         from stepout.artifacts.s3.answers import written_of
         from stepout.artifacts.s3.correlation import foreign_put, is_md5_of
 
-        sender = None if like is None else self._sender(like)
-        if like is None or sender is None:
+        sender = self._sender(known)
+        if sender is None:
             return None
-        data, _ = joined(body)
-        headers = sender.put(key, data, sha256=sha256, media_type=options.media_type)
+        checksum = to_base64(body.sha256)
+        headers = sender.put(key, body.data, checksum=checksum, media_type=media_type)
         names = {"ETag": "etag", "VersionId": "x-amz-version-id", "ChecksumSHA256": "x-amz-checksum-sha256"}
         answer = {member: headers.get(name) for member, name in names.items()}
-        why = foreign_put(answer, checksum={"sha256": sha256})
+        if answer["ChecksumSHA256"] == checksum:
+            return written_of(answer)
+        why = foreign_put(answer, checksum={"sha256": body.sha256})
         # The connections are the client's, on which other requests' answers may arrive. The MD5 is only computed where
         # the server repeats no checksum, which tells the same for nothing.
-        unsure = why is None and like.etags_are_md5 and not answer["ChecksumSHA256"]
-        if unsure and not is_md5_of(answer["ETag"], (memoryview(data),)):
+        unsure = why is None and known.etags_are_md5 and not answer["ChecksumSHA256"]
+        if unsure and not is_md5_of(answer["ETag"], (memoryview(body.data),)):
             why = "its ETag is not the MD5 of what was sent"
         if why is not None:
             raise ForeignAnswerError(why)
         return written_of(answer)
 
-    def get(
-        self,
-        key: str,
-        *,
-        size: int,  # noqa: ARG002 - the pointer may be wrong about it
-        version_id: str | None,
-        if_match: str | None,
-        like: LearnedRequest | None,
-    ) -> Download | None:
+    def get(self, known: LearnedRequest, key: str, *, version_id: str | None, if_match: str | None) -> Download | None:
         """Open a whole object; see ``SmallRequests.get``."""
         from stepout.artifacts.s3.answers import info_of_headers
 
-        sender = None if like is None else self._sender(like)
+        sender = self._sender(known)
         if sender is None:
             return None
         headers, data = sender.get(key, version_id=version_id, if_match=if_match, limit=SMALL)
@@ -89,7 +82,7 @@ class BotocoreRoute:
     def _sender(self, known: LearnedRequest) -> TemplatedRequests | None:
         """Return what sends requests like one that was learned; made once, as trying its signature takes a while."""
         if known not in self._senders:
-            template = known.template
+            template = known.template()
             self._senders[known] = None if template is None else templated_requests(known.client, template)
         return self._senders[known]
 
@@ -121,9 +114,9 @@ class TemplatedRequests:
     def __init__(self, template: RequestTemplate, send: Any, credentials: Any, config: Any) -> None:
         self._template, self._send, self._credentials, self._config = template, send, credentials, config
 
-    def put(self, key: str, data: bytes, *, sha256: str, media_type: str) -> dict[str, str]:
-        """Store an object; return the headers of a plain 200 with an ETag."""
-        extra = {"content-type": media_type, "x-amz-checksum-sha256": to_base64(sha256)}
+    def put(self, key: str, data: bytes, *, checksum: str, media_type: str) -> dict[str, str]:
+        """Store an object, whose SHA-256 is given in base64; return the headers of a plain 200 with an ETag."""
+        extra = {"content-type": media_type, "x-amz-checksum-sha256": checksum}
         response = self._send(self._signed("PUT", key, extra, data).prepare())
         headers = _lower(response.headers) if response.status_code == _OK and not response.content else {}
         if not headers.get("etag"):

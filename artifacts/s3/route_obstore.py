@@ -27,15 +27,16 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from urllib.parse import parse_qsl, urlsplit
 
 from stepout.artifacts.s3.internals import credentials_of, trusts_the_usual
-from stepout.artifacts.s3.request_bodies import SMALL, joined
+from stepout.artifacts.s3.request_bodies import SMALL
 from stepout.artifacts.s3.small_requests import NoPlainSuccessError, own_answer
 from stepout.artifacts.store import Arrived, ObjectInfo, Written
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from stepout.artifacts.s3.request_template import LearnedRequest, RequestTemplate
-    from stepout.artifacts.store import Download, WriteOptions
+    from stepout.artifacts.s3.small_requests import SmallBody
+    from stepout.artifacts.store import Download
 
 _CONNECT: Final = timedelta(seconds=20)
 _WHOLE: Final = timedelta(seconds=30)
@@ -103,35 +104,26 @@ class ObstoreRoute:
         bucket: The bucket's name.
     """
 
+    in_main_thread = False
+
     def __init__(self, bucket: str) -> None:
         self._bucket = bucket
         self._buckets: dict[LearnedRequest, ObstoreBucket | None] = {}
 
-    def put(
-        self, key: str, body: Sequence[memoryview], *, sha256: str, options: WriteOptions, like: LearnedRequest | None
-    ) -> Written | None:
+    def put(self, known: LearnedRequest, key: str, body: SmallBody, *, media_type: str) -> Written | None:
         """Store a whole object; see ``SmallRequests.put``."""
-        target = self._bucket_for(like) if like is not None and may_wait_here() else None
+        target = self._bucket_for(known) if may_wait_here() else None
         if target is None:
             return None
-        data, unchanged = joined(body)
         # obstore computes the checksum that the server checks by itself: it has to be that of the same bytes. What is
         # not bytes may have been changed since it was hashed; the ordinary way sends the checksum that was computed.
-        if not unchanged and hashlib.sha256(data).hexdigest() != sha256:
+        if not body.unchanged and hashlib.sha256(body.data).hexdigest() != body.sha256:
             return None
-        return target.put(key, data, media_type=options.media_type)
+        return target.put(key, body.data, media_type=media_type)
 
-    def get(
-        self,
-        key: str,
-        *,
-        size: int,  # noqa: ARG002 - the pointer may be wrong about it
-        version_id: str | None,
-        if_match: str | None,
-        like: LearnedRequest | None,
-    ) -> Download | None:
+    def get(self, known: LearnedRequest, key: str, *, version_id: str | None, if_match: str | None) -> Download | None:
         """Open a whole object; see ``SmallRequests.get``."""
-        target = self._bucket_for(like) if like is not None and may_wait_here() else None
+        target = self._bucket_for(known) if may_wait_here() else None
         if target is None:
             return None
         found = target.get(key, version_id=version_id, if_match=if_match, limit=SMALL)
@@ -140,7 +132,7 @@ class ObstoreRoute:
     def _bucket_for(self, known: LearnedRequest) -> ObstoreBucket | None:
         """Return the bucket as obstore reaches it for requests like one that was learned; made once for each kind."""
         if known not in self._buckets:
-            template = known.template
+            template = known.template()
             self._buckets[known] = None if template is None else obstore_bucket(template, known.client, self._bucket)
         return self._buckets[known]
 

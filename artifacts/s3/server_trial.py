@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Protocol
 
 from stepout.artifacts.checksums import crc_of, sha256_of
-from stepout.artifacts.retries import READS, Retries
+from stepout.artifacts.retries import READ_RETRIES
 from stepout.artifacts.store import ConflictError, Removes, Store, WriteOptions
 from stepout.schemas.errors import ArtifactExistsError, StepoutError
 from stepout.schemas.text.foreign_text import logger
@@ -67,15 +66,11 @@ def honours_completion(store: TrialStore, key: str, options: WriteOptions) -> bo
     return False
 
 
-def _retries() -> Retries:
-    return Retries(time.sleep, policy=READS)
-
-
 @contextlib.contextmanager
 def trial_object(store: TrialStore, key: str, options: WriteOptions) -> Iterator[Written]:
     """Put a small object, and remove it when the block ends."""
     checksum = {"sha256": sha256_of([TRIAL])}
-    written = _retries().run(lambda: store.put(key, [TRIAL], checksum=checksum, options=options))
+    written = READ_RETRIES.run(lambda: store.put(key, [TRIAL], checksum=checksum, options=options))
     try:
         yield written
     finally:
@@ -91,9 +86,9 @@ def trial_upload(store: Store, key: str, options: WriteOptions) -> Iterator[Call
     wanted = store.profile.multipart_checksum
     checksum = sha256_of([TRIAL]) if wanted == "parts" else crc_of(wanted, [TRIAL])
     whole = None if wanted == "parts" else checksum
-    upload = _retries().run(lambda: store.start_upload(key, options=options))
+    upload = READ_RETRIES.run(lambda: store.start_upload(key, options=options))
     try:
-        part = _retries().run(lambda: store.put_part(key, upload, 1, [TRIAL], checksum=checksum))
+        part = READ_RETRIES.run(lambda: store.put_part(key, upload, 1, [TRIAL], checksum=checksum))
         # Completed once only: a second try after a lost answer would be refused, and look as if the condition held.
         yield lambda how: store.complete_upload(key, upload, [part], size=len(TRIAL), checksum=whole, options=how)
     finally:

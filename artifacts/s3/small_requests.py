@@ -1,4 +1,4 @@
-"""``SmallRequests``: one way to send small requests, which is asked before the ordinary way of ``S3Store``.
+"""``SmallRequests``: one way to send requests like one that was learned, asked before the ordinary way of ``S3Store``.
 
 A way has three answers. It returns what was achieved; or ``None``: it has sent nothing, and the next one is asked; or
 it raises: something was sent, and the answer was no plain success. Then the ordinary way sends the request again, so
@@ -7,13 +7,11 @@ that errors, retries and redirects are those of ``S3Store`` whichever way was tr
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from stepout.artifacts.s3.request_template import LearnedRequest
-    from stepout.artifacts.store import Arrived, Download, WriteOptions, Written
+    from stepout.artifacts.store import Arrived, Download, Written
 
 
 class NoPlainSuccessError(Exception):
@@ -24,16 +22,39 @@ class ForeignAnswerError(NoPlainSuccessError):
     """The answer cannot be that of the request; the text says why."""
 
 
+class SmallReads(Protocol):
+    """Gets objects of at most ``SMALL`` bytes whose keys are plain (``is_plain_key``), before anything was learned."""
+
+    def get(self, key: str, *, size: int, version_id: str | None, if_match: str | None) -> Download | None:
+        """Open a whole object that should have ``size`` bytes; as ``SmallRequests.get``."""
+        ...
+
+
+class SmallBody(NamedTuple):
+    """The bytes of a small object in one piece.
+
+    Attributes:
+        data: They.
+        sha256: Theirs, hex, as it was computed before.
+        unchanged: Whether they are the very bytes object that was hashed. What is not bytes may have changed since.
+    """
+
+    data: bytes
+    sha256: str
+    unchanged: bool
+
+
 class SmallRequests(Protocol):
     """Puts and gets objects of at most ``SMALL`` bytes whose keys are plain (``is_plain_key``).
 
-    ``like`` is what was learned of a request of the same kind; ``None``: nothing yet.
+    Attributes:
+        in_main_thread: Whether the main thread may ask.
     """
 
-    def put(
-        self, key: str, body: Sequence[memoryview], *, sha256: str, options: WriteOptions, like: LearnedRequest | None
-    ) -> Written | None:
-        """Store a whole object; ``sha256`` is the body's, hex.
+    in_main_thread: bool
+
+    def put(self, known: LearnedRequest, key: str, body: SmallBody, *, media_type: str) -> Written | None:
+        """Store a whole object, by a request like one that was learned.
 
         Returns:
             ``None`` if nothing was sent.
@@ -43,10 +64,8 @@ class SmallRequests(Protocol):
         """
         ...
 
-    def get(
-        self, key: str, *, size: int, version_id: str | None, if_match: str | None, like: LearnedRequest | None
-    ) -> Download | None:
-        """Open a whole object that should have ``size`` bytes; what is returned has arrived.
+    def get(self, known: LearnedRequest, key: str, *, version_id: str | None, if_match: str | None) -> Download | None:
+        """Open a whole object, by a request like one that was learned; what is returned has arrived.
 
         Returns:
             ``None`` if nothing was sent.

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import threading
-import time
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from stepout.artifacts.checksums import best_crc, md5_of, to_base64
-from stepout.artifacts.retries import Retries
 from stepout.artifacts.s3.answers import info_of, written_of
 from stepout.artifacts.s3.correlation import (
     CHECKSUM_MEMBERS,
@@ -34,8 +31,14 @@ from stepout.artifacts.store import (
     WriteOptions,
     Written,
 )
-from stepout.schemas.errors import AccessDeniedError, ArtifactExistsError, StoreError, StoreUnavailableError
-from stepout.schemas.runtime.process import PerProcess, renew_after_fork
+from stepout.schemas.errors import (
+    AccessDeniedError,
+    ArtifactExistsError,
+    StepoutError,
+    StoreError,
+    StoreUnavailableError,
+)
+from stepout.schemas.runtime.process import PerProcess
 from stepout.schemas.runtime.s3_profile import is_aws_endpoint
 from stepout.schemas.runtime.write_once import write_once_at
 from stepout.schemas.text.foreign_text import logger
@@ -43,7 +46,7 @@ from stepout.schemas.text.foreign_text import logger
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from stepout.artifacts.retries import RetryPolicy
+    from stepout.artifacts.retries import Retries
     from stepout.artifacts.store import Download
     from stepout.schemas.runtime.write_once import WriteOnce
 
@@ -89,30 +92,23 @@ class S3Store:
         expected_bucket_owner: str | None = None,
         request_payer: str | None = None,
         signed_client: Callable[[], Any] | None = None,
-        retries: RetryPolicy | None = None,
+        retries: Retries | None = None,
     ) -> None:
-        self._connection = client if isinstance(client, PerProcess) else PerProcess(None, client, name="S3 client")
+        self.connection = client if isinstance(client, PerProcess) else PerProcess(None, client, name="S3 client")
         self._bucket = bucket
-        self._profile = profile or StoreProfile(multipart_checksum=best_crc())
-        self._signed_client = signed_client
-        self._lock = threading.Lock()
+        self.profile = profile or StoreProfile(multipart_checksum=best_crc())
+        self._signed_client = [] if signed_client is None else [signed_client]
         self._common = {"ExpectedBucketOwner": expected_bucket_owner, "RequestPayer": request_payer}
         self._etags_are_md5 = True
-        self._retries = None if retries is None else Retries(time.sleep, policy=retries)
-        self._is_aws = is_aws_endpoint(self.endpoint_url)
-        renew_after_fork(self)
-
-    def renew(self) -> None:
-        """In a forked child, take new locks; its client is renewed by itself."""
-        self._lock = threading.Lock()
+        self._retries = retries
 
     def __repr__(self) -> str:
-        return f"S3Store({self._bucket!r}, profile={self._profile.name!r})"
+        return f"S3Store({self._bucket!r}, profile={self.profile.name!r})"
 
     @property
     def client(self) -> Any:
         """The boto3 client of now: after a fork, or once payloads have to be signed, it is another one."""
-        return self._connection.get()
+        return self.connection.current or self.connection.get()
 
     @property
     def bucket(self) -> str:
@@ -131,11 +127,6 @@ class S3Store:
         url: str = self.client.meta.endpoint_url
         return url
 
-    @property
-    def profile(self) -> StoreProfile:
-        """What the server can do."""
-        return self._profile
-
     # Writing -----------------------------------------------------------------------------------------------------
 
     def put(
@@ -145,7 +136,7 @@ class S3Store:
 
         S3 takes one checksum a request, so SHA-256 is sent where it is known.
         """
-        trial = self._write_once if self._condition(options) else None
+        trial = self.trial_of(options)
         if trial is None:
             return self._put_object(key, body, checksum=checksum, options=options)
         return trial.put(
@@ -174,8 +165,8 @@ class S3Store:
 
     def start_upload(self, key: str, *, options: WriteOptions) -> str:
         """Begin a multipart upload; see ``Store.start_upload``."""
-        wanted = self._profile.multipart_checksum
-        kind = {"ChecksumAlgorithm": "SHA256"} if self._profile.checksum_headers else {}
+        wanted = self.profile.multipart_checksum
+        kind = {"ChecksumAlgorithm": "SHA256"} if self.profile.checksum_headers else {}
         if wanted != "parts":
             kind = {"ChecksumAlgorithm": wanted.upper(), "ChecksumType": "FULL_OBJECT"}
         answer = self._call("CreateMultipartUpload", key, **kind, **_describe(options))
@@ -215,7 +206,7 @@ class S3Store:
         self.try_completion(key, options=options)
         listed = [
             {"PartNumber": part.number, "ETag": part.etag}
-            | ({self._part_member: to_base64(part.checksum)} if self._profile.checksum_headers else {})
+            | ({self._part_member: to_base64(part.checksum)} if self.profile.checksum_headers else {})
             for part in parts
         ]
         whole = {}
@@ -249,7 +240,7 @@ class S3Store:
         Raises:
             ConfigurationError: The server ignores it.
         """
-        trial = self._write_once if self._condition(options) else None
+        trial = self.trial_of(options)
         if trial is not None:
             from stepout.artifacts.s3.server_trial import honours_completion
 
@@ -259,7 +250,7 @@ class S3Store:
 
     def head(self, key: str, *, version_id: str | None = None) -> ObjectInfo:
         """Describe an object; see ``Store.head``."""
-        mode = "ENABLED" if self._profile.checksum_headers else None
+        mode = "ENABLED" if self.profile.checksum_headers else None
         answer = self._call("HeadObject", key, VersionId=version_id, ChecksumMode=mode)
         if answer.get("ContentLength") is None:
             raise StoreError(
@@ -287,12 +278,12 @@ class S3Store:
             answer["Body"].close()
             self.drop_idle(f"GetObject {self._subject(key)}", why)
             answer = self._call("GetObject", key, Range=wanted, VersionId=version_id, IfMatch=if_match)
-        if foreign_download(answer, start=start, stop=stop) is not None:
-            answer["Body"].close()
-            raise StoreError(
-                f"{self._subject(key)}: bytes from {start:,} on were asked for, and the server answered with others; "
-                "nothing was read. A server between may ignore Range headers"
-            )
+            if foreign_download(answer, start=start, stop=stop) is not None:
+                answer["Body"].close()
+                raise StoreError(
+                    f"{self._subject(key)}: bytes from {start:,} on were asked for, and the server answered with "
+                    "others; nothing was read. A server between may ignore Range headers"
+                )
         return S3Download(answer, info_of(answer), self._subject(key))
 
     def listing(self, prefix: str) -> list[tuple[str, str]]:
@@ -335,22 +326,18 @@ class S3Store:
 
     @property
     def _part_algorithm(self) -> str:
-        wanted = self._profile.multipart_checksum
+        wanted = self.profile.multipart_checksum
         return "sha256" if wanted == "parts" else wanted
 
-    @property
-    def _write_once(self) -> WriteOnce | None:
-        """What this process knows of the server's conditions, asked anew after a fork; AWS keeps its promise."""
-        return None if self._is_aws else write_once_at(self.endpoint_url, self._bucket)
-
-    def is_on_trial(self, options: WriteOptions) -> bool:
-        """Say whether a write of this kind is the first of its process whose condition the server could ignore."""
-        trial = self._write_once if self._condition(options) else None
-        return trial is not None and not trial.puts_are_settled
+    def trial_of(self, options: WriteOptions) -> WriteOnce | None:
+        """Return what this process knows of the server's conditions, if a write has one; AWS keeps its promise."""
+        if not self._condition(options) or is_aws_endpoint(self.endpoint_url):
+            return None
+        return write_once_at(self.endpoint_url, self._bucket)
 
     def _guard(self, member: str, checksum: str, body: Sequence[memoryview]) -> dict[str, str]:
         """Return what lets the server see that the bytes arrived as they were sent."""
-        if self._profile.checksum_headers:
+        if self.profile.checksum_headers:
             return {member: to_base64(checksum)}
         return {"ContentMD5": to_base64(md5_of(body))}
 
@@ -362,7 +349,7 @@ class S3Store:
         return f"s3://{self._bucket}/{key}"
 
     def _condition(self, options: WriteOptions) -> dict[str, Any]:
-        if options.mode == "create" and self._profile.conditional_writes:
+        if options.mode == "create" and self.profile.conditional_writes:
             return {"IfNoneMatch": "*"}
         return {}
 
@@ -372,13 +359,22 @@ class S3Store:
         if "Prefix" not in known:  # only a listing has no key
             known["Key"] = key
         if self._retries is not None and operation not in _REPEATED_ABOVE:
-            return self._retries.run(lambda: self._send(self.client, operation, key, known))
+            return self._repeated(self._retries, operation, key, known)
         try:
             return self._send(self.client, operation, key, known)
         except AccessDeniedError:
-            if operation not in _PAYLOADS or self._signed_client is None:
+            if operation not in _PAYLOADS or not self._signed_client:
                 raise
             return self._send_signed(operation, key, known)
+
+    def _repeated(self, retries: Retries, operation: str, key: str, known: Mapping[str, Any]) -> Any:
+        # Not by ``retries.run``, which would call back: most requests succeed at once and need to know nothing of it.
+        attempt, began = 1, retries.clock()
+        while True:
+            try:
+                return self._send(self.client, operation, key, known)
+            except StepoutError as error:
+                attempt = retries.next_attempt(error, attempt, began)
 
     def _send(self, client: Any, operation: str, key: str, known: Mapping[str, Any]) -> Any:
         try:
@@ -388,20 +384,20 @@ class S3Store:
 
             region = client.meta.region_name
             # An answer that came before the body was sent leaves a connection half-used; ours are closed by then.
-            if operation in _PAYLOADS and self._connection.passed_in:
+            if operation in _PAYLOADS and self.connection.passed_in:
                 _close_idle(client)
             raise translate(error, operation=operation, subject=self._subject(key), client_region=region) from error
 
     def _send_signed(self, operation: str, key: str, known: Mapping[str, Any]) -> Any:
         # Only one thread tries: each would build a client, which takes a second. The others repeat their request
-        # through whatever client is the current one by then.
-        with self._lock:
-            make, self._signed_client = self._signed_client, None
-        if make is None:  # another thread has just settled it
+        # through whatever client is the current one by then. ``pop`` gives it to one of them, and needs no lock.
+        try:
+            make = self._signed_client.pop()
+        except IndexError:  # another thread has just settled it
             return self._send(self.client, operation, key, known)
         signed = make()
         answer = self._send(signed, operation, key, known)
-        self._connection.become(make, signed)
+        self.connection.become(make, signed)
         return answer
 
 

@@ -115,11 +115,15 @@ class PerProcess(Generic[T]):
         make: Makes it.
         given: One that a caller passed in. Nobody here can make another, so a forked process is refused it.
         name: What a message calls it, for example ``"S3 client"``.
+
+    Attributes:
+        current: What ``get`` would return without making anything; ``None``: it has yet to be made in this process, or
+            is refused it. For paths that every small request takes.
     """
 
     def __init__(self, make: Callable[[], T] | None, given: T | None = None, *, name: str = "client") -> None:
         self._make, self._name = make, name
-        self._current = given
+        self.current = given
         self._given = given is not None
         self._lock = threading.Lock()
         if given is not None:
@@ -127,7 +131,7 @@ class PerProcess(Generic[T]):
             if seen is None:
                 _close_idle(given)
             elif seen != os.getpid():
-                self._current = None
+                self.current = None
         renew_after_fork(self)
 
     def __reduce__(self) -> NoReturn:
@@ -144,27 +148,27 @@ class PerProcess(Generic[T]):
         Raises:
             OtherProcessError: It was passed in, and this process was forked off the one that it is used in.
         """
-        current = self._current
+        current = self.current
         if current is not None:
             return current
         with self._lock:
-            if self._current is None:
+            if self.current is None:
                 if self._given or self._make is None:
                     raise _inherited(self._name)
-                self._current = self._make()
-            return self._current
+                self.current = self._make()
+            return self.current
 
     def become(self, make: Callable[[], T], current: T) -> None:
         """Take another one, and another way of making it, from now on."""
         with self._lock:
-            self._make, self._current, self._given = make, current, False
+            self._make, self.current, self._given = make, current, False
 
     def renew(self) -> None:
         """Let go of the parent's. It is not closed: other threads may have held its locks when the process forked."""
         self._lock = threading.Lock()
-        if self._current is not None:
-            _kept.append(self._current)
-            self._current = None
+        if self.current is not None:
+            _kept.append(self.current)
+            self.current = None
 
 
 # Where callers' clients were first seen: one that a parent used brings its connections along into any child.

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
@@ -30,6 +31,7 @@ _S3_HOST: Final = (
 )
 
 
+@functools.lru_cache(maxsize=16)
 def profile_words(text: str) -> frozenset[str]:
     """Return the words of a profile: separated by spaces, commas or plus signs. No word at all means ``aws``.
 
@@ -70,6 +72,7 @@ def payer_of(environ: Mapping[str, str]) -> str | None:
     raise ConfigurationError(f"{PAYER_VARIABLE} is {str(payer)[:40]!r}: expected 'requester' or nothing")
 
 
+@functools.lru_cache(maxsize=64)
 def is_aws_endpoint(url: str) -> bool:
     """Say whether an endpoint is one of AWS's for S3.
 

@@ -26,18 +26,17 @@ class WriteOnce:
 
     Args:
         endpoint: The server's URL.
+
+    Attributes:
+        puts_are_settled: Whether PutObject was seen to keep the promise, and nothing else was seen since. A plain
+            value, since every small write looks at it.
     """
 
     def __init__(self, endpoint: str) -> None:
         self._endpoint = endpoint
         self._lock = threading.RLock()  # a signal handler may write in the middle of a write
-        self._puts = self._completions = self._trying = False
+        self.puts_are_settled = self._completions = self._trying = False
         self._ignored: str | None = None
-
-    @property
-    def puts_are_settled(self) -> bool:
-        """Whether PutObject was seen to keep the promise, and nothing else was seen since."""
-        return self._puts and self._ignored is None
 
     def put(self, write: Callable[[], T], *, refused: Callable[[Exception], bool], subject: str) -> T:
         """Run a conditional PutObject, the first one twice; others wait until that one is settled.
@@ -77,7 +76,7 @@ class WriteOnce:
                 finally:
                     self._trying = False
                 if not self._completions:
-                    self._ignored = "CompleteMultipartUpload"
+                    self._ignored, self.puts_are_settled = "CompleteMultipartUpload", False
                     self._check(subject)
 
     def _first(self, write: Callable[[], T], refused: Callable[[Exception], bool], subject: str) -> T:
@@ -85,14 +84,14 @@ class WriteOnce:
         try:
             done = write()
         except Exception as error:
-            self._puts = refused(error)
+            self.puts_are_settled = refused(error)
             raise
         for _ in range(_TRIES):
             try:
                 write()
             except Exception as error:  # noqa: BLE001 - the write itself is done; the next one asks again
                 if refused(error):
-                    self._puts = True
+                    self.puts_are_settled = True
                     return done
             else:
                 self._ignored = "PutObject"

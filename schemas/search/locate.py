@@ -10,7 +10,7 @@ from stepout.schemas.errors import TaskFailedError
 from stepout.schemas.output import OUTPUT_VERSION
 from stepout.schemas.pointer import POINTER_VERSION
 from stepout.schemas.problems import Problem, invalid_document, item, member
-from stepout.schemas.search.traversal import CALLED, DocumentKind, JsonRole, called, failure_in, looked_into
+from stepout.schemas.search.traversal import CALLED, DocumentKind, JsonRole, looked_into, told_by
 from stepout.schemas.text.json_text import dump_json, load_json
 from stepout.schemas.text.json_value import DEPTH_LIMIT, MOST_PROBLEMS
 
@@ -170,10 +170,11 @@ def survey(value: object) -> Survey:
             waiting.pop()
             continue
         if part is JsonRole.FREE and isinstance(current, dict):
-            if (kind := called(current)) is not None:
+            kind, told = told_by(current)
+            if kind is not None:
                 seen.found.append(Found(location, kind, current))
                 room = DEPTH_LIMIT  # a document has its own levels
-            if (told := failure_in(current)) is not None:
+            if told is not None:
                 seen.failures.append((location, told))
         if isinstance(current, dict | list) and current and id(current) not in above:
             if room == 0 or len(above) >= 2 * DEPTH_LIMIT:

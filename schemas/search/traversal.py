@@ -63,6 +63,11 @@ def called(value: object) -> DocumentKind | None:
     return "output" if match[1] == "output" else "pointer"
 
 
+def told_by(value: dict[Any, Any]) -> tuple[DocumentKind | None, tuple[str, Any] | None]:
+    """Return what an object calls itself, and the failure that it tells of; each ``None`` if it is not there."""
+    return called(value), failure_in(value)
+
+
 def failure_in(value: dict[Any, Any]) -> tuple[str, Any] | None:
     """Return the error and the cause of a failure that an object tells of; ``None`` if it tells of none.
 

@@ -328,7 +328,7 @@ def fresh(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 
 def _has_cold_route(**options: Any) -> bool:
     store = BucketStores(**options).of("results")
-    return isinstance(store, FastS3Store) and any(isinstance(route, ColdRoute) for route in store._routes)
+    return isinstance(store, FastS3Store) and any(isinstance(route, ColdRoute) for route in store._first)
 
 
 @pytest.mark.usefixtures("fresh")
@@ -339,7 +339,7 @@ def test_an_access_makes_a_client_only_when_it_is_needed() -> None:
     assert isinstance(first, FastS3Store)
     assert isinstance(second, FastS3Store)
     own = stores._client
-    assert own._current is None
+    assert own.current is None
     assert first.endpoint_url == "http://127.0.0.1:9"
     assert second.region == "eu-west-1"
     assert first.ordinary().client is second.ordinary().client is own.get()

@@ -19,10 +19,11 @@ from support.seaweed import ADMIN, READER
 from support.settled import settled
 from support.wire import Wire
 
-from stepout.artifacts.s3 import request_template, route_botocore, route_obstore
+from stepout.artifacts.s3 import fast_store as small_objects
+from stepout.artifacts.s3 import route_botocore, route_obstore
 from stepout.artifacts.s3.clients import make_client, own_client, store_for
-from stepout.artifacts.s3.fast_store import FastS3Store
-from stepout.artifacts.s3.request_template import RequestTemplate, is_plain_key, template_of
+from stepout.artifacts.s3.fast_store import FastS3Store, is_plain_key
+from stepout.artifacts.s3.request_template import RequestTemplate, template_of
 from stepout.artifacts.s3.store import S3Store
 from stepout.artifacts.store import Encryption, StoreProfile, WriteOptions, Written
 from stepout.schemas.errors import AccessDeniedError, ArtifactExistsError, ArtifactNotFoundError
@@ -498,7 +499,7 @@ def test_a_fork_does_not_wait_for_the_threads_of_its_parent(seaweed: Seaweed, bu
 def test_encryption_is_a_kind_of_its_own() -> None:
     """Two writes are alike if nothing but their media types differ."""
     plain = WriteOptions(media_type="a/b")
-    assert request_template._alike(plain, WriteOptions(media_type="c/d"))
-    assert not request_template._alike(plain, WriteOptions(encryption=Encryption(kms_key="k")))
-    assert request_template._alike(None, None)
-    assert not request_template._alike(None, plain)
+    assert small_objects._alike(plain, WriteOptions(media_type="c/d"))
+    assert not small_objects._alike(plain, WriteOptions(encryption=Encryption(kms_key="k")))
+    assert small_objects._alike(None, None)
+    assert not small_objects._alike(None, plain)

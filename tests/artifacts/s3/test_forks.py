@@ -241,9 +241,7 @@ def test_locks_that_another_thread_held_are_free_in_a_child(run: Any) -> None:
         artifact = output["a"]
         artifact.read_bytes()
         store = manager._writes.store
-        ordinary = store.ordinary()
-        locks = [manager._writes.registry._lock, artifact._access.stores._lock, store._lock, store.learned._lock]
-        locks += [ordinary._lock, ordinary._connection._lock]
+        locks = [manager._writes.registry._lock, store.ordinary().connection._lock]
         held, done = threading.Event(), threading.Event()
 
         def hold():

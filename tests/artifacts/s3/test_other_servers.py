@@ -437,7 +437,7 @@ def test_a_cold_read_says_who_pays(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, value)
     store = BucketStores(request_payer="requester").of("bucket")
     assert isinstance(store, FastS3Store)
-    assert not any(isinstance(route, ColdRoute) for route in store._routes)
+    assert not any(isinstance(route, ColdRoute) for route in store._first)
 
 
 @pytest.mark.parametrize("storage_class", ["GLACIER", "DEEP_ARCHIVE", "deep_archive", " GLACIER "])

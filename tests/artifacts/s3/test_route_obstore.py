@@ -240,6 +240,7 @@ class _OrdinaryStore(MemoryStore):
     """What reads go to that the cold route does not end; no request leaves through its client."""
 
     client = SimpleNamespace(meta=SimpleNamespace(events=SimpleNamespace(register=lambda *_: None)))
+    connection = SimpleNamespace(current=client)
 
 
 def _cold_store(endpoint: str, ordinary: Any) -> FastS3Store:
