@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from stepout.artifacts.s3.clients import own_client, own_store, store_for
+from stepout.artifacts.s3.clients import own_store, reader_client, store_for
 from stepout.artifacts.store import ReadsSmall
 from stepout.schemas.runtime.process import PerProcess
 
@@ -40,7 +40,7 @@ class BucketStores:
     ) -> None:
         self.request_payer = request_payer
         # One for all buckets and threads; it makes itself when it is needed, and anew in a forked child.
-        self._client = own_client(reads_only=True) if client is None else client
+        self._client = PerProcess(reader_client, name="S3 client") if client is None else client
         self._owner = expected_bucket_owner
         self._stores: dict[str, BucketStore] = {}
 

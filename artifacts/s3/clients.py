@@ -166,11 +166,7 @@ def _config(connections: int, profile: StoreProfile | None, tries: int, *, signe
 
 
 def own_client(
-    *,
-    profile: StoreProfile | None = None,
-    near: str | None = None,
-    sign_payload: bool | None = None,
-    reads_only: bool = False,
+    *, profile: StoreProfile | None = None, near: str | None = None, sign_payload: bool | None = None
 ) -> PerProcess[Any]:
     """Return a client of our own for ``store_for``, made when it is needed, and anew in a forked process.
 
@@ -178,18 +174,16 @@ def own_client(
         profile: ``None``: what ``STEPOUT_S3_PROFILE`` says when it is made.
         near: As for ``make_client``.
         sign_payload: As for ``make_client``.
-        reads_only: As for ``make_client``.
     """
     return PerProcess(
-        lambda: make_client(
-            profile=profile or profile_from_env(),
-            near=near,
-            sign_payload=reads_only or sign_payload,
-            tries=1,
-            reads_only=reads_only,
-        ),
+        lambda: make_client(profile=profile or profile_from_env(), near=near, sign_payload=sign_payload, tries=1),
         name="S3 client",
     )
+
+
+def reader_client() -> Any:
+    """Build a client for stores that only read."""
+    return make_client(profile=profile_from_env(), sign_payload=True, tries=1, reads_only=True)
 
 
 def store_for(  # noqa: PLR0913 - keyword-only, each with its own meaning

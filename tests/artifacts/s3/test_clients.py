@@ -96,8 +96,8 @@ def test_no_client_means_one_from_the_environment(monkeypatch: pytest.MonkeyPatc
     ordinary = store.ordinary()
     assert ordinary.client.meta.endpoint_url == "https://127.0.0.1:1"
     assert ordinary.client.meta.config.s3["addressing_style"] == "path"
-    assert ordinary._signed_client is not None
-    signed = ordinary._signed_client()
+    (make_signed,) = ordinary._signed_client
+    signed = make_signed()
     assert "payload_signing_enabled" not in signed.meta.config.s3
 
 

@@ -308,6 +308,7 @@ def test_everything_else_is_the_ordinary_stores(seaweed: Seaweed, seaweed_client
     assert store.presign(pointer.key, seconds=60).startswith(seaweed.endpoint)
     with store.get_small(pointer.key, size=len(DATA)) as body:
         assert b"".join(map(bytes, body.blocks())) == DATA
+    assert store.learned is not None
     assert store.learned._known["GetObject"]  # the request went through the ordinary store
 
 

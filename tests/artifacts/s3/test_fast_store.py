@@ -262,6 +262,7 @@ def test_settings_of_each_kind_are_learned_apart(routes: tuple[Any, Routes], buc
     assert seen.ways == ["ordinary", "route_botocore", "ordinary", "route_botocore", "ordinary"]
     for number in range(12):
         _put(store, f"f{number}", metadata={"n": str(number)})
+    assert store.learned is not None
     assert len(store.learned._known["PutObject"]) == 8
 
 
