@@ -1,4 +1,4 @@
-"""Report success, failure, heartbeat: everything that touches a task's fate."""
+"""Everything that reports on a task: its success, its failure, and its heartbeats."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Functions that are whole tasks: each call is a block, and its work is done when the block is left."""
+"""The task decorator: each call of the function is one task's block."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class TakesResult(Protocol):
-    """What a task is to a function that is one."""
+    """A task, as the decorated function's wrapper sees it."""
 
     @property
     def result(self) -> dict[str, Any]:

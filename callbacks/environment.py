@@ -1,4 +1,4 @@
-"""What a task reads from its environment, in one place: token, targets, heartbeat, limits and run identity."""
+"""Reads a task's environment, in one place: token, targets, heartbeat, limits and run identity."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ _URLS = ("s3://", "dynamodb://")
 
 
 class InputUrl(str):
-    """An input that is the URL of a document (``s3://bucket/key``), where JSON would be quoted text."""
+    """An input that is the URL of a document (``s3://bucket/key``), not JSON; a JSON string would have quotes."""
 
     __slots__ = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What the environment says about a task; ``None`` where it says nothing."""
+    """The settings of a task that the environment gives; ``None`` for a setting that is absent."""
 
     targets: tuple[Target, ...]
     heartbeat: float | None
@@ -51,10 +51,10 @@ def take_token(environ: Mapping[str, str], given: str | None = None) -> str | No
 
     Args:
         environ: ``os.environ``, or a mapping like it.
-        given: A token that comes before the environment's.
+        given: A token from the caller; it replaces the environment's.
 
     Raises:
-        InvalidTokenError: It is empty, too long or damaged.
+        InvalidTokenError: The token is empty, too long or damaged.
     """
     found = [environ[name] for name in _TOKENS if name in environ]
     if isinstance(environ, MutableMapping):
@@ -69,19 +69,19 @@ def take_token(environ: Mapping[str, str], given: str | None = None) -> str | No
 def read_settings(
     environ: Mapping[str, str], *, token: str | None, client: SFNClient | None = None, targeted: bool = False
 ) -> Settings:
-    """Read the environment, but for the token.
+    """Read the environment, except the token.
 
     Args:
         environ: ``os.environ``, or a mapping like it.
         token: The task token, if there is one.
         client: For Step Functions targets.
-        targeted: Whether the caller brings targets of their own, so that none are made here.
+        targeted: Whether the caller gives the targets; then no targets are made here.
 
     Returns:
         The settings.
 
     Raises:
-        ConfigurationError: A setting cannot be understood, or nothing says where to report to.
+        ConfigurationError: A setting is invalid, or no setting names a target.
     """
     run = RunIdentity.from_env(environ)
     context = TargetContext(token=token, run=run, environ=environ, client=client)
@@ -126,15 +126,15 @@ def parse_input(value: Any, *, called: str = "STEPOUT_INPUT") -> Any:
     """Return a task's input as a value.
 
     Args:
-        value: JSON as text or UTF-8, or the URL of a document; a value that is none of these is the input itself.
-            ``None`` and blank text mean that there is none.
-        called: What the input is called, for messages.
+        value: JSON as text or UTF-8, or the URL of a document; any other value is the input itself. ``None`` and blank
+            text mean that there is no input.
+        called: The input's name in messages.
 
     Returns:
         Parsed JSON; an ``InputUrl``; ``None`` where there is no input.
 
     Raises:
-        ConfigurationError: It is text, but neither JSON nor such a URL.
+        ConfigurationError: The value is text, but neither JSON nor the URL of a document.
 
     Examples:
         >>> parse_input('{"scene": 7}')

@@ -6,8 +6,8 @@ from typing import Any
 
 from stepout.callbacks.delivery.decisions import Answer
 
-# Error codes of the Step Functions model, of AWS's common errors, and of S3, DynamoDB, SQS and SNS where a status does
-# not tell.
+# Error codes of the Step Functions model and of AWS's common errors; those of S3, DynamoDB, SQS and SNS only where the
+# HTTP status does not decide.
 _CODES = {
     "TaskTimedOut": Answer.CLOSED,
     "TaskDoesNotExist": Answer.CLOSED,
@@ -81,13 +81,13 @@ _CLASSES = {
 
 
 def answer_to(error: BaseException) -> Answer:
-    """Return what an exception says of the try that raised it.
+    """Return the answer that an exception stands for.
 
     Args:
         error: From a call of a boto3 client, or from building the client.
 
     Returns:
-        The answer; ``REFUSED`` for what is not known.
+        The answer; ``REFUSED`` for an unknown error.
     """
     if _response(error):
         return _by_response(error_code(error), status_of(error))
@@ -113,17 +113,17 @@ def _by_response(code: str, status: int) -> Answer:
 
 
 def error_code(error: BaseException) -> str:
-    """Return the code of an error that a service answered with; empty where none answered."""
+    """Return the error code of a service's answer; empty text if the service gave no answer."""
     return str(_response(error).get("Error", {}).get("Code", ""))
 
 
 def status_of(error: BaseException) -> int:
-    """Return the HTTP status of an error that a service answered with; 0 where none answered."""
+    """Return the HTTP status of a service's answer; 0 if the service gave no answer."""
     return int(_response(error).get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
 
 
 def condition_failed(error: BaseException) -> bool:
-    """Whether DynamoDB refused a write since its condition does not hold."""
+    """Whether DynamoDB refused a write because the write's condition does not hold."""
     return error_code(error) == "ConditionalCheckFailedException"
 
 

@@ -1,4 +1,4 @@
-"""The one builder of boto3 clients for callbacks: timeouts, no hidden retries, and the region that they ask."""
+"""The one builder of boto3 clients for callbacks: it sets timeouts, turns retries off, and finds the region."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ def build_client(  # noqa: PLR0913 - by keyword, each with its own meaning
 
     Args:
         name: For example ``"sqs"``.
-        environ: A task's own environment, where boto3 does not look: ``AWS_REGION`` and ``STEPOUT_EXECUTION`` in it
-            say where the service is, before the process's, if boto3 knows no region.
-        near: The ARN of something in the service's region.
-        region_name: The region, whatever boto3 knows.
-        endpoint_url: The endpoint, whatever boto3 knows.
-        profile: The words of ``STEPOUT_S3_PROFILE``: with any but ``aws``, buckets are addressed by path.
+        environ: The task's own environment, which boto3 does not read. If boto3 knows no region, ``AWS_REGION`` and
+            ``STEPOUT_EXECUTION`` in it give the region; they come before those of the process.
+        near: The ARN of a resource in the service's region.
+        region_name: The region; overrides boto3's.
+        endpoint_url: The endpoint; overrides boto3's.
+        profile: The words of ``STEPOUT_S3_PROFILE``: with any word but ``aws``, buckets are addressed by path.
         connect_timeout: Seconds.
-        read_timeout: Seconds; more than a service holds a long poll.
-        connections: How many requests go at a time.
+        read_timeout: Seconds; must be longer than the service holds a long poll.
+        connections: How many requests may run at a time.
 
     Raises:
-        ConfigurationError: None could be built, e.g. for want of a region, or for an endpoint that is no URL.
+        ConfigurationError: The client cannot be built: no region is known, or the endpoint is not a URL.
     """
     import boto3
     from botocore.config import Config

@@ -1,9 +1,9 @@
-"""What to do with a service's answer: the table of decisions of every target, and how long to wait. Pure.
+"""Decides what follows from a service's answer, for every target, and how long to wait before a retry. Pure.
 
 botocore's own retries are off (``retries={"total_max_attempts": 1}``): after a lost answer they would meet
-``TaskTimedOut``, which the service model defines as "expired **or already closed**", and could not tell a success from
-a task that nobody waits for. We can: "already closed" means delivered exactly when an earlier try of the same call
-went out and its answer was lost.
+``TaskTimedOut``, which the service model defines as "expired **or already closed**". botocore could not tell a
+delivered success from a task that nobody waits for. We can: "already closed" means "delivered" exactly when an earlier
+try of the same call was sent and its answer was lost.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from enum import Enum
 
 
 class Answer(Enum):
-    """What one try came to."""
+    """The result of one try."""
 
     OK = "accepted"
     CLOSED = "the task timed out, was stopped, or has been reported already"
@@ -45,10 +45,10 @@ def decide(answer: Answer, *, lost_before: bool, can_go_bare: bool, time_left: b
     """Decide what follows from the answer to one try.
 
     Args:
-        answer: What the try came to.
-        lost_before: Whether an earlier try of this same call went out and its answer was lost.
-        can_go_bare: Whether this is a failure that still carries error and cause, so that it could go without them:
-            under a KMS key that the caller may not use, Step Functions takes a failure only so.
+        answer: The result of the try.
+        lost_before: Whether an earlier try of this same call was sent and its answer was lost.
+        can_go_bare: Whether this is a failure that still carries error and cause, and so can be sent without them. If
+            the caller may not use the state machine's KMS key, Step Functions takes a failure only without them.
         time_left: Whether another try still fits.
 
     Returns:
@@ -72,7 +72,7 @@ def decide(answer: Answer, *, lost_before: bool, can_go_bare: bool, time_left: b
 
 
 def backoff(tries: int, random: float, *, base: float = 0.2, most: float = 10.0) -> float:
-    """Return the seconds to wait after so many tries: exponential, with jitter.
+    """Return the seconds to wait before the next try: exponential, with jitter.
 
     Args:
         tries: Tries made so far, from 1.

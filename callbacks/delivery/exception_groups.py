@@ -1,4 +1,7 @@
-"""What stands for an exception group: ``asyncio.TaskGroup``, trio and anyio wrap even a single failure in one. Pure."""
+"""Picks the exception to report from an exception group. Pure.
+
+``asyncio.TaskGroup``, trio and anyio wrap even a single failure in a group.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +14,9 @@ if TYPE_CHECKING:
 
 
 def leaves_of(exception: BaseException) -> list[BaseException]:
-    """Return the exceptions of a group and of the groups in it, in order; of any other exception, itself.
+    """Return the exceptions of a group and of the groups in it, in order; for any other exception, only itself.
 
-    Cancellations beside other failures are left out: they are what those failures caused.
+    Cancellations beside other failures are left out, because those failures caused them.
     """
     found: list[BaseException] = []
     waiting = [exception]
@@ -27,7 +30,9 @@ def leaves_of(exception: BaseException) -> list[BaseException]:
 
 
 def interruption_in(exception: BaseException | None) -> TaskInterrupted | KeyboardInterrupt | None:
-    """Return what asked the task to stop, be it the exception itself or one in a group; a signal before the keyboard.
+    """Return the exception that asked the task to stop: the exception itself or one in its group.
+
+    A ``TaskInterrupted`` comes before a ``KeyboardInterrupt``; ``None`` if the exception is neither and holds neither.
 
     >>> interruption_in(BaseExceptionGroup("", [KeyError(), TaskInterrupted(signum=2)]))
     TaskInterrupted('the task was asked to stop')
@@ -41,15 +46,15 @@ def interruption_in(exception: BaseException | None) -> TaskInterrupted | Keyboa
 
 
 def speaker_of(exception: BaseException, name_of: Callable[[BaseException], str]) -> BaseException:
-    """Return the exception whose name and message are told: the first of a group whose members agree on their name.
+    """Return the exception whose name and message are reported: the first of a group whose members agree on their name.
 
     Args:
-        exception: Any.
-        name_of: The name of one that is no group.
+        exception: Any exception.
+        name_of: Returns the name of an exception that is not a group.
 
     Returns:
-        What asked the task to stop, if that is in a group; the exception itself if it is no group, if the members
-        disagree, or if the group's class was made by the job, which has named it.
+        If the group holds the exception that asked the task to stop, that one. The exception itself if it is not a
+        group, if the members disagree, or if the job defined the group's class and so named the group itself.
     """
     if type(exception) not in (ExceptionGroup, BaseExceptionGroup):
         return exception

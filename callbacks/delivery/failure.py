@@ -1,4 +1,4 @@
-"""The ``error`` and ``cause`` of an exception, as Step Functions takes them. Pure.
+"""Turns an exception into the ``error`` and ``cause`` that Step Functions takes. Pure.
 
 Step Functions bounds ``error`` by 256 characters and ``cause`` by 32,768 (API reference of SendTaskFailure), and
 botocore checks neither. Names that begin with ``States.`` are reserved.
@@ -45,7 +45,7 @@ def error_of(exception: BaseException) -> str:
 
 
 def told_of(exception: BaseException) -> BaseException:
-    """Return the exception that is told of: itself, or the first of a group whose members agree on their name."""
+    """Return the exception to report: itself, or the first of a group whose members agree on their name."""
     return speaker_of(exception, _name_of)
 
 
@@ -67,13 +67,13 @@ def cause_of(
     Args:
         exception: What left the block.
         run: The run identity, as a document.
-        redactor: Takes secrets out first, before anything is cut short.
+        redactor: Takes secrets out before any text is shortened: half a secret could not be recognised.
         budget: Bytes of UTF-8, at most 32,768.
 
     Returns:
-        Valid JSON of at most ``budget`` bytes. An exception with ``cause_members`` (a mapping) says by them what the
-        cause holds instead of a traceback. The message of a group whose members agree is the first one's, ``retryable``
-        theirs if each of them says it, and the traceback shows them all.
+        Valid JSON of at most ``budget`` bytes. If an exception has ``cause_members`` (a mapping), the cause holds these
+        members instead of a traceback. For a group whose members agree, the message is the first member's,
+        ``retryable`` is set if every member sets it, and the traceback shows every member.
     """
     told = told_of(exception)
     own = _quietly(lambda: getattr(told, "cause_members", None), None)
@@ -92,7 +92,7 @@ def fit_cause(document: Mapping[str, Any], budget: int = CAUSE_BUDGET) -> str:
         budget: Bytes of UTF-8; more than 32,768 counts as 32,768.
 
     Returns:
-        Valid JSON. Of a message the beginning is kept, of the others the end (where it happened).
+        Valid JSON. The message keeps its beginning; the other texts keep their end, which shows where it happened.
     """
     budget = min(budget, MAX_CAUSE)
     long = [(name, cut) for name, cut in _LONG if isinstance(document.get(name), str)]
@@ -139,12 +139,12 @@ def _size(document: Mapping[str, Any]) -> int:
 
 
 def at_most(text: str, limit: int) -> str:
-    """Cut to so many bytes of UTF-8, lone surrogates replaced: JSON cannot hold them."""
+    """Return ``text`` cut to ``limit`` bytes of UTF-8; lone surrogates, which UTF-8 cannot hold, become ``?``."""
     return text.encode("utf-8", "replace")[:limit].decode("utf-8", "ignore")
 
 
 def clean(text: str) -> str:
-    """Return ``text`` as UTF-8 can hold it: lone surrogates become ``?``."""
+    """Return ``text`` with ``?`` for each lone surrogate, which UTF-8 cannot hold."""
     return text.encode("utf-8", "replace").decode()
 
 
@@ -167,7 +167,7 @@ def _message(exception: BaseException) -> str:
 
 
 def _message_of_group(exception: BaseException) -> str:
-    """A group says how many exceptions it has; what they are is what helps."""
+    """List the members' own messages: a group's message gives only their number."""
     leaves = leaves_of(exception)
     shown = "; ".join(f"{_name_of(each)}: {_message(each)}" for each in leaves[:_SHOWN])
     more = f"; and {len(leaves) - _SHOWN:,} more" if len(leaves) > _SHOWN else ""
@@ -175,7 +175,7 @@ def _message_of_group(exception: BaseException) -> str:
 
 
 def _retryable(exception: BaseException) -> bool | None:
-    """What an exception says of itself; of a group, whether every member says that trying again may help."""
+    """The exception's own ``retryable``; for a group, true only if every member says that trying again may help."""
     asked = leaves_of(exception) if _is_group(exception) else [exception]
     said = _quietly(lambda: [getattr(each, "retryable", None) for each in asked], [None])
     return all(said) if all(isinstance(each, bool) for each in said) else None
@@ -190,7 +190,7 @@ def _traceback(exception: BaseException) -> str:
 
 
 def _quietly(read: Callable[[], _T], otherwise: _T) -> _T:
-    """The exception is the job's own: its ``__str__`` and attributes may fail as well."""
+    """Call ``read``; the exception is the job's own, so its ``__str__`` and its attributes may fail, too."""
     try:
         return read()
     except BaseException:  # noqa: BLE001 - whatever a job's exception does, the failure must be reported

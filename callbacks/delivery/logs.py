@@ -1,4 +1,4 @@
-"""Keeps secrets out of logs: ours, the job's, and those in which botocore writes whole requests when it debugs."""
+"""Keeps secrets out of logs: our own, the job's, and botocore's, which at level DEBUG hold whole requests."""
 
 from __future__ import annotations
 
@@ -12,18 +12,20 @@ if TYPE_CHECKING:
 
     from stepout.callbacks.delivery.redaction import Redactor
 
-# What these log is redacted by pattern, too (signatures, access keys); a job's own lines only where a secret is.
+# Lines of these loggers are also redacted by pattern (signatures, access keys). The job's own lines are changed only
+# where they hold one of the exact secrets.
 _CLIENTS: Final = frozenset({"stepout", "boto3", "botocore", "s3transfer", "urllib3", "aiobotocore", "s3fs", "awscrt"})
 
-# Layers come and go in several threads; one that read the chain before another was set would leave that one out.
+# Tasks in several threads add and remove factories. Without the lock, two threads could read the same current factory,
+# and the factory that is set last would leave the other one out.
 _changing: Final = threading.Lock()
 
 
 class _RecordFactory:
-    """Makes records without secrets, for all loggers and handlers at once, whenever they were set up.
+    """Makes log records without secrets, for all loggers and handlers, also those that are set up later.
 
     Args:
-        before: The factory that was there.
+        before: The record factory that was set before; it makes the record.
         redactor: Knows the secrets.
     """
 
@@ -33,7 +35,7 @@ class _RecordFactory:
         self._redactor = redactor
 
     def __call__(self, *args: Any, **kwargs: Any) -> logging.LogRecord:
-        """Make a record; one without a secret is left as it is, its arguments and exception included."""
+        """Make a record; a record without a secret keeps its arguments and its exception unchanged."""
         record = self.before(*args, **kwargs)
         if self.active:
             self._redact(record)
@@ -62,7 +64,7 @@ def _message(record: logging.LogRecord) -> str:
 
 @contextmanager
 def redacted_logs(redactor: Redactor) -> Iterator[None]:
-    """While the block runs, take secrets out of whatever the process logs.
+    """While the block runs, take secrets out of every line that the process logs.
 
     Args:
         redactor: Knows the secrets.
@@ -79,7 +81,7 @@ def redacted_logs(redactor: Redactor) -> Iterator[None]:
 
 
 def _active(factory: Callable[..., logging.LogRecord]) -> Callable[..., logging.LogRecord]:
-    """The factory without the layers of tasks that have ended; tasks of several threads end in any order."""
+    """The factory without those of tasks that have ended; tasks in several threads end in any order."""
     while isinstance(factory, _RecordFactory) and not factory.active:
         factory = factory.before
     if isinstance(factory, _RecordFactory):

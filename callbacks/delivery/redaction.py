@@ -1,4 +1,4 @@
-"""Take secrets out of text and JSON before anybody sees them. Pure.
+"""Takes secrets out of text and JSON before they are shown. Pure.
 
 A task token lets its holder end a state, so it is a credential: it never appears in a message, a log, a cause or a
 printed traceback. The same goes for what the caller names, and for AWS credentials in every form in which botocore,
@@ -23,7 +23,7 @@ from stepout.schemas.text.signed_urls import (
 
 MARK = "[redacted]"
 
-# Others cut long values short when they print them: so many leading characters already give a secret away.
+# Other tools print only the beginning of a long value. This many leading characters already give a secret away.
 _TELLING = 24
 
 # How botocore, urllib3 and http.client print a credential: a name, what stands between, a value. The names of headers
@@ -33,8 +33,8 @@ _HEADERS = (
     r"x-amz-(?:copy-source-)?server-side-encryption-customer-key(?:-md5)?",
     r"x-aws-ec2-metadata-token(?!-ttl)",
 )
-# Members of JSON, XML and Python's reprs, arguments and variables. Prose may name them too, so a value without quotes
-# has to be as long as a credential is.
+# Members of JSON, XML and Python's reprs, arguments and variables. Ordinary text uses these names, too, so a value
+# without quotes is redacted only if it is as long as a credential.
 _MEMBERS = (
     r"(?:aws_?)?(?:access_?key_?id|secret_?access_?key|session_?token)|secret_?key|access_?key",
     r"(?:copy_?source_?)?sse_?customer_?key(?:_?md5)?",
@@ -45,7 +45,7 @@ _MEMBERS = (
 _QUOTE = r"(?:\\*[\"']|%22|&quot;)"  # A document in a document has a backslash more, in a form it is quoted once more.
 _OPEN = rf"(?:b?{_QUOTE})"
 _IS = r"\s*(?:[:=]|%3A|%3D)[\s+]*"
-# What is escaped ends in a letter or a digit: a repr's line feed, a quoted mark in a form.
+# A name may follow an escape that ends in a letter or a digit: a line feed in a repr, a percent-encoded mark in a form.
 _START = r"(?:(?<![a-z0-9])|(?<=\\[nrt])|(?<=%[0-9a-f][0-9a-f]))"
 _RUN = r"(?:[^\s\"'<>&,;(){}\[\]\\]|\\+/|\\+u[0-9a-f]{4})"
 _QUOTED = r"(?:[^\"'\\\n]|\\.)"
@@ -60,7 +60,7 @@ _TAILS = (
 
 _MEMBER_NAME = re.compile(_MEMBER, re.IGNORECASE)
 
-# What a text in lower case must hold for a pattern to be worth a look: most hold none of it, and patterns are slow.
+# Patterns are slow. They are tried only on a text that, in lower case, holds one of these words; most texts do not.
 _KEYS = ("key", "token", "secret", "assertion", "code")
 _PATTERNS = tuple(
     (needles, re.compile(pattern, re.IGNORECASE if insensitive else 0))
@@ -83,7 +83,7 @@ _PATTERNS = tuple(
             True,
         ),
         (_KEYS, rf"(<(?:{_MEMBER})>\s*){_UNMARKED}[^<\s]+", True),
-        # The name is another's as well (a page's, a lock's): what is as short as those stays.
+        # "token" also names harmless values (a page's or a lock's token), which are short: a short value stays.
         (("token",), rf"({_START}(?<![_-])token{_QUOTE}?+{_IS}{_OPEN}){_UNMARKED}{_RUN}{{12,}}", True),
         # A form's policy is JSON in base64 and holds the session token; an EKS token is a presigned URL.
         (("policy",), rf"({_START}policy{_QUOTE}?+{_IS}{_OPEN}?+)eyJ[A-Za-z0-9+/=_%-]{{20,}}", True),
@@ -94,12 +94,12 @@ _PATTERNS = tuple(
 
 
 def _marked(found: re.Match[str]) -> str:
-    """What stands before the value, and the mark in its place."""
+    """Return the name before the value, and the mark in place of the value."""
     return "".join(filter(None, found.groups())) + MARK
 
 
 class Secret:
-    """A string that tools which print local variables and attributes do not print."""
+    """A string whose ``repr`` does not show it: tools that print variables and attributes print no secret."""
 
     __slots__ = ("_value",)
 
@@ -110,7 +110,7 @@ class Secret:
         return MARK
 
     def reveal(self) -> str:
-        """Return it, for a request."""
+        """Return the string itself, for a request."""
         return self._value
 
 
@@ -143,7 +143,7 @@ class Redactor:
         for needles, pattern in _PATTERNS:
             if any(needle in lower for needle in needles):
                 text = pattern.sub(_marked, text)
-        return without_signed_urls(text, MARK)  # in whatever spelling the patterns do not know
+        return without_signed_urls(text, MARK)  # also in spellings that the patterns do not know
 
     def json(self, value: Any) -> Any:
         """Return a copy of a JSON value without secrets, neither in strings nor in names."""
@@ -166,8 +166,8 @@ class Redactor:
 
     def found(self, value: Any) -> list[str]:
         """Return the JSON paths of the members that hold one of the exact secrets, or a presigned URL."""
-        # Nearly every document holds none. All its names and strings at once, a line each, tell that: what a secret or
-        # a URL is found by is never cut by a line's end, and a form's fields are named in it.
+        # Nearly every document holds no secret. One search over all its names and strings, a line each, shows that: no
+        # secret or URL contains a line end, so joining by lines hides none.
         text = "\n".join(_texts_of(value))
         if not self._holds_secret(text) and not may_name_signed_form(text):
             return []
@@ -212,7 +212,7 @@ def _texts_of(value: Any) -> Iterator[str]:
 
 
 def _forms(secret: str) -> Iterator[str]:
-    """The spellings in which a secret turns up: as it is, in JSON, in a URL, in a repr."""
+    """Yield the spellings of a secret: unchanged, in JSON, in a URL, in a repr."""
     yield secret
     yield json.dumps(secret)[1:-1]
     yield json.dumps(secret, ensure_ascii=False)[1:-1]
@@ -223,7 +223,7 @@ def _forms(secret: str) -> Iterator[str]:
 
 
 def _cut(text: str, start: re.Pattern[str], forms: list[str]) -> str:
-    """Replace each place where a form is, whole or cut short after its telling start."""
+    """Replace each occurrence of a form, whole or cut short after its first ``_TELLING`` characters."""
     pieces, position = [], 0
     while (hit := start.search(text, position)) is not None:
         pieces += [text[position : hit.start()], MARK]
@@ -232,7 +232,7 @@ def _cut(text: str, start: re.Pattern[str], forms: list[str]) -> str:
 
 
 def _shared(text: str, position: int, form: str) -> int:
-    """How many characters of ``form`` are in ``text`` from ``position``, if enough to tell."""
+    """Return how many characters of ``form`` stand in ``text`` at ``position``; 0 if too few to give it away."""
     here = text[position : position + len(form)]
     if not here.startswith(form[:_TELLING]):
         return 0

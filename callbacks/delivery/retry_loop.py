@@ -42,18 +42,18 @@ _TOLD_APART: Final[dict[Answer, tuple[type[TaskError | InvalidDocumentError], st
     ),
     Answer.INVALID_OUTPUT: (InvalidDocumentError, "The state still waits"),
 }
-"""The answers that callers tell apart by the error's class; only Step Functions gives them."""
+"""The answers that have an error class of their own; only Step Functions gives them."""
 
 
 class RetryLoop:
     """Calls a service until it takes a request, gives a final answer, or time is up.
 
     Args:
-        remedy: What to do about a denied call, or a key that may not be used, a sentence for people: which permissions,
-            which variables. Or a sentence for each answer that has its own.
-        otherwise: What to say where there is nothing to do about an answer.
-        redactor: Takes secrets out of what the service says. With one, no error keeps the service's own as its cause.
-        log: Is told of tries.
+        remedy: A sentence that says what to do about a denied call or a forbidden KMS key: which permissions to give,
+            which variables to set. Or a mapping from answers to such sentences.
+        otherwise: The sentence for an answer without a remedy.
+        redactor: Takes secrets out of the service's words. If given, no error has the service's own error as its cause.
+        log: The logger for retries.
         patience: Seconds for which a request is tried again while the service throttles, fails or cannot be reached.
         clock: Seconds, monotonic.
         sleep: Waits so many seconds.
@@ -81,7 +81,7 @@ class RetryLoop:
         self._latest = float("inf")
 
     def limit(self, seconds: float) -> None:
-        """Make every request give up so many seconds from now; callable from any thread."""
+        """Make every request give up in ``seconds`` from now; callable from any thread."""
         self._latest = min(self._latest, self._clock() + seconds)
 
     def run(
@@ -93,20 +93,20 @@ class RetryLoop:
         final: Callable[[Exception], bool] = lambda _error: False,
         tries: int | None = None,
     ) -> _Result:
-        """Call until it succeeds.
+        """Call until the call succeeds, and return its result.
 
         Args:
             what: The action and its object, for messages: no token, no payload.
             call: Sends once; must be safe to repeat, as an answer may have been lost.
             bare: Sends a failure without error and cause, once, where a KMS key refuses those.
-            final: Whether an exception is an answer that the caller understands; it is raised as it is.
-            tries: How many at most; ``None``: as many as the patience allows.
+            final: Returns whether the caller handles this exception itself; such an exception is raised unchanged.
+            tries: The most tries; ``None``: as many as the patience allows.
 
         Raises:
-            ConfigurationError: There is no client: a setting that is wrong stays so, and is no answer of the service.
+            ConfigurationError: The client cannot be built. A wrong setting stays wrong, so this is not tried again.
             OtherProcessError: The client belongs to the process that this one was forked off.
-            TaskClosedError: Nobody waits any more, and no earlier try of this very request was the reason; or ``call``
-                says so.
+            TaskClosedError: Nobody waits any more, and no earlier try of this same request closed the task; or ``call``
+                raised it.
             InvalidTokenError: The service does not know the token.
             InvalidDocumentError: The service refused the output.
             TaskError: It could not be delivered.
@@ -121,7 +121,8 @@ class RetryLoop:
             decision = decide(answer, lost_before=lost, can_go_bare=bare is not None, time_left=time_left)
             lost = lost or answer is Answer.LOST
             if decision is Decision.DELIVERED:
-                # Of a request whose lost try was the one that closed the task there is no result; such return none.
+                # "Already closed" after a lost try means delivered, but its result is lost. Requests that close a task
+                # have no result to return.
                 return cast("_Result", result)
             if decision is Decision.RETRY_BARE and bare is not None:
                 self._log.warning("%s: %s; it is sent once more without error and cause", what, name)
@@ -135,7 +136,7 @@ class RetryLoop:
     def _try(
         self, call: Callable[[], _Result], final: Callable[[Exception], bool]
     ) -> tuple[Answer, _Result | None, str, Exception | None]:
-        """Send once; the answer, the result, and of an error its name for people and itself, if that may be shown."""
+        """Send once; return the answer, the result, the error's name for people, and the error if it may be shown."""
         try:
             return Answer.OK, call(), "", None
         except (ConfigurationError, OtherProcessError, TaskClosedError):
@@ -154,7 +155,7 @@ class RetryLoop:
         if answer in _TOLD_APART:
             kind, advice = _TOLD_APART[answer]
             return kind(f"{said}. {advice}")
-        # A request that was signed at another time than the service's is denied; no permission helps.
+        # AWS denies a request whose signature is more than five minutes off its own clock; no permission helps.
         wrong_clock = "Signature expired" in name or "not yet current" in name
         advice = _CLOCK if wrong_clock else self._advice.get(answer, self._otherwise)
         return TaskError(". ".join(filter(None, (f"{said} after {made} tries", advice))))

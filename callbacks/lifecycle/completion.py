@@ -1,7 +1,8 @@
-"""The end of a task: the one terminal report that follows from its outcome, and what is raised once it is made.
+"""The end of a task: makes the one terminal report, then raises the error that belongs to the outcome.
 
-Three threads come here, each by calls of its own and with no lock held: the task's thread concludes, the heartbeat's
-cancels, the watcher of signals interrupts. What they share is ``state``, which lets exactly one of them report.
+Three threads call this module, none of them with a lock held: the task's thread calls ``conclude``, the heartbeat's
+thread ``cancel``, and the watcher of signals ``interrupt`` and ``overdue``. They share ``state``, which lets exactly
+one of them report.
 """
 
 from __future__ import annotations
@@ -55,13 +56,13 @@ class Completion:
     """Makes a task's one terminal report.
 
     Args:
-        session: What the task is made of.
-        end_process: Ends the process at once.
+        session: The task's checked settings.
+        end_process: Ends the process at once, with an exit code.
 
     Attributes:
-        state: What may still become of the task.
+        state: The task's state, which decides the reports that are still allowed.
         stopped: Set once the task should stop.
-        artifacts: The artifact manager, once it is made.
+        artifacts: The artifact manager; ``None`` until it is made.
     """
 
     def __init__(self, session: TaskSession, *, end_process: Callable[[int], object]) -> None:
@@ -76,7 +77,7 @@ class Completion:
 
     @property
     def run(self) -> RunIdentity:
-        """The run identity: the caller's, else the artifact manager's, else what the environment says."""
+        """The run identity: the caller's, else the artifact manager's, else the environment's."""
         if self._session.run is not None:
             return self._session.run
         return self.artifacts.run if self.artifacts is not None else self._session.environment_run
@@ -109,14 +110,17 @@ class Completion:
         )
 
     def _patience(self) -> float:
-        """Seconds for further tries of a report: a success leaves time for its last try, and to keep the document."""
+        """Seconds for further tries of a report.
+
+        They end early enough for the last try of a success, and for keeping the document after it.
+        """
         stop_timeout = self._session.stop_timeout
         if self.state.now.report is TerminalReport.SUCCESS:
             return max(stop_timeout - 15.0, stop_timeout / 2)
         return stop_timeout * 0.9
 
     def overdue(self, signum: int) -> None:
-        """The main thread did not leave the block in time: report the failure from here and end the process."""
+        """Report the failure from this thread and end the process: the main thread did not leave the block in time."""
         if not self.state.begin(TerminalReport.FAILURE):
             return  # The main thread is reporting after all.
         why = f"the task was asked to stop by signal {signum}, and was in the middle of a call that could not be"
@@ -142,15 +146,15 @@ class Completion:
     def conclude(
         self, exception: BaseException | None, result: Mapping[str, Any], *, ran: bool = True
     ) -> BaseException | None:
-        """Make the terminal report that follows from what left the block.
+        """Make the terminal report.
 
         Args:
-            exception: What left the block, if anything did.
+            exception: The exception that left the block, if any.
             result: The inline result.
             ran: Whether the block was entered.
 
         Returns:
-            What is to be raised instead, if anything.
+            The exception to raise instead, if any.
         """
         outcome, raised = outcome_of(exception, self.state.now, ran=ran), None
         if outcome.stop is None and outcome.error is None:
@@ -163,8 +167,8 @@ class Completion:
                     return self._report_success(document)
                 outcome = outcome_of(exception, self.state.now, ran=ran)
         if outcome.stop is None and outcome.error is not None:
-            self._abort()  # Before the report: a state that hears of a failure may well start the next attempt.
-            # Aborting, like making the document, took its time: a task that was asked to stop meanwhile reports that.
+            self._abort()  # Before the report: after a failure, the state may start the next attempt at once.
+            # Aborting and making the document take time. If the task was asked to stop meanwhile, it reports that.
             if self.state.now.stop is None and self.state.begin(TerminalReport.FAILURE):
                 self._report_failure(outcome.error)
                 return raised
@@ -220,17 +224,17 @@ class Completion:
         self._start_abort()
 
     def _abort(self) -> None:
-        """Abort what is still being written, by a thread or by a writer that nobody closed; wait for that, not long."""
+        """Abort uploads that a thread still makes or whose writer was not closed; wait a short time for the abort."""
         self._start_abort()
         if self._aborter is not None:
             self._aborter.join(timeout=self._session.stop_timeout / 6)
 
     def _start_abort(self) -> None:
-        """Begin, unless it has begun, in a thread of its own: it talks to a server that may not answer."""
+        """Start the abort once, in a thread of its own: the server may not answer."""
         with self._aborting:
             if self._aborter is None and self.artifacts is not None:
                 thread = threading.Thread(target=self._abort_uploads, name="stepout-abort", daemon=True)
-                with contextlib.suppress(RuntimeError):  # No thread to be had: tried again by whoever asks next.
+                with contextlib.suppress(RuntimeError):  # No thread can be started: the next call tries again.
                     thread.start()
                     self._aborter = thread
 
@@ -248,7 +252,7 @@ def _where_main_is() -> str:
 
 
 def _say_and_flush(signum: int) -> None:
-    """Log why the process ends and flush what was printed, unless the main thread holds a lock that this needs."""
+    """Log why the process ends and flush the output; give up if the main thread holds a lock that this needs."""
 
     def say() -> None:
         _log.error("signal %d: the main thread did not leave the block in time; the process ends now", signum)

@@ -1,4 +1,4 @@
-"""The output document of a task: gathered, checked, and made to fit; and where it is kept if nobody takes it."""
+"""Makes a task's output document: gathers, checks and spills it; keeps a document that could not be delivered."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ _log = logger("stepout.callbacks.task")
 def make_document(
     result: Mapping[str, Any], *, artifacts: Artifacts | None, run: RunIdentity, session: TaskSession
 ) -> dict[str, Any]:
-    """Return the document to report, spilled where it is over its budget.
+    """Return the document to report; parts of it are moved into artifacts if it is over its budget.
 
     Args:
         result: The inline result.
-        artifacts: Where the pointers come from, and what spills goes to.
+        artifacts: Has the pointers, and takes the parts that are spilled.
         run: The producer.
-        session: Says what must hold: contract, budget, secrets.
+        session: Has the contract, the budget and the secrets to check against.
 
     Returns:
         The wire form.
@@ -42,8 +42,8 @@ def make_document(
     Raises:
         InvalidDocumentError: An artifact is still being written, the result is not JSON, the document breaks its
             schema or the contract, or holds a secret.
-        OutputTooLargeError: It is over its budget and cannot be spilled.
-        StoreError: It could not be spilled.
+        OutputTooLargeError: The document is over its budget and cannot be spilled.
+        StoreError: Writing a spilled part failed.
     """
     from stepout.schemas.validation import validate
 
@@ -92,20 +92,20 @@ def _secret(path: str) -> Problem:
 
 
 def keep(document: Mapping[str, Any], artifacts: Artifacts | None) -> str:
-    """Keep a document that nobody took: beside the attempt's artifacts, else in a local file.
+    """Keep an undelivered document: beside the attempt's artifacts, else in a local file.
 
     Args:
         document: The output document.
-        artifacts: Where the artifacts went.
+        artifacts: The artifact manager, if the task has one.
 
     Returns:
-        A phrase that says where it is.
+        A phrase for a message: where the document is, or that it could not be kept.
     """
     if artifacts is not None:
         try:
             return f"the output document is kept at {artifacts.put_document(UNDELIVERED_STEM, document).url}"
         except Exception as error:  # noqa: BLE001 - whatever is wrong there, a local copy is better than none
-            # Without a bucket there was nothing to try.
+            # A task without a bucket cannot keep it there, which is no reason for a warning.
             tell = _log.info if isinstance(error, ConfigurationError) else _log.warning
             tell("the undelivered output document could not be kept beside the artifacts: %s", error)
     try:

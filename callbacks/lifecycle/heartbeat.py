@@ -1,4 +1,4 @@
-"""Heartbeats: a daemon thread that says the task is alive, and finds out when nobody waits any more."""
+"""Heartbeats: a daemon thread reports that the task is alive, and cancels the task when nobody waits any more."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def interval_of(heartbeat_seconds: float | None) -> float:
     """Return the seconds between two beats: a third of ``HeartbeatSeconds`` when known, else 60.
 
     Raises:
-        ConfigurationError: It is not a positive number.
+        ConfigurationError: ``heartbeat_seconds`` is not above 0, or is over 99,999,999.
     """
     if heartbeat_seconds is None:
         return _DEFAULT_INTERVAL
@@ -39,9 +39,9 @@ class Heartbeat:
 
     Args:
         targets: Where the task reports to.
-        completion: Is told when a beat was answered "closed"; none follows.
-        interval: Seconds between two beats, at most; they come up to a fifth earlier, so that thousands of containers
-            do not beat together.
+        completion: Cancels the task when a beat is answered "closed"; that beat is the last.
+        interval: Seconds between two beats, at most. Each beat comes up to a fifth earlier, at random, so that
+            thousands of containers do not beat together.
         jitter: Returns a number from 0 up to 1.
     """
 
@@ -61,12 +61,12 @@ class Heartbeat:
         self._healthy = True
 
     def first(self) -> None:
-        """Send the first beat, from the task's own thread and before any work: the clock started when the state did.
+        """Send the first beat, in the task's own thread and before any work: the state's clock runs already.
 
         Raises:
             TaskClosedError: Nobody waits any more.
             InvalidTokenError: Step Functions does not know the token.
-            ConfigurationError: The outcome could not be told either, after hours of work.
+            ConfigurationError: A setting is wrong. The outcome could not be reported either, after hours of work.
         """
         try:
             self._targets.heartbeat()
@@ -79,11 +79,11 @@ class Heartbeat:
             _task_log.error("the first heartbeat was not delivered; the task goes on without: %s", error)
 
     def start(self) -> None:
-        """Start the thread of the others."""
+        """Start the thread that sends the later beats."""
         threading.Thread(target=self._run, name="stepout-heart", daemon=True).start()
 
     def stop(self) -> None:
-        """Let no further beat begin; does not wait for one that is under way, which may hang in the network."""
+        """Let no further beat begin; do not wait for a beat that is under way, which may hang in the network."""
         self._stopped.set()
 
     def _run(self) -> None:
@@ -91,7 +91,7 @@ class Heartbeat:
             try:
                 self._targets.heartbeat()
             except TaskClosedError as closed:
-                # A beat that was under way while the outcome was reported is answered "closed", too, and rightly so.
+                # If the outcome was reported while this beat was under way, the right answer is "closed", too.
                 if not self._stopped.is_set():
                     self._completion.cancel(closed)
                 return

@@ -1,7 +1,7 @@
-"""Signal handlers of the job's own, held back while an outcome is reported.
+"""Holds the job's own signal handlers back while an outcome is reported.
 
-Such a handler may raise: an alarm that bounds a step, a ``sys.exit``. In the middle of a report that exception would be
-taken for an answer of the service, and nobody would know what became of the request. So a signal waits for the report.
+Such a handler may raise: an alarm that bounds a step, a ``sys.exit``. In the middle of a report that exception would
+look like an error of the service, and the fate of the request would be unknown. So a signal waits for the report.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 
 class HeldSignals:
-    """Notes signals in place of their handlers, from its making to ``restore``.
+    """Notes signals in place of their handlers, from its construction to ``restore``.
 
-    Off the main thread, where no handler runs, it does nothing. Handlers of tasks are left as they are: within a task's
-    own code they raise nothing.
+    Outside the main thread, where no handler runs, it does nothing. It leaves the handlers of tasks unchanged: inside a
+    task's own code those raise nothing.
     """
 
     def __init__(self) -> None:
@@ -31,7 +31,7 @@ class HeldSignals:
         self._came: list[int] = []
         if threading.current_thread() is not threading.main_thread():
             return
-        # Complete before the first of them is replaced: a signal that comes at once is looked up here by ``deliver``.
+        # Complete before the first handler is replaced: ``deliver`` looks every noted signal up here.
         self._handlers = handlers_of_the_job()
         for number in self._handlers:
             with contextlib.suppress(ValueError):  # A subinterpreter.
@@ -51,7 +51,7 @@ class HeldSignals:
         return self
 
     def deliver(self, *, but: tuple[int, ...] = ()) -> None:
-        """Call the handlers of what came, which may raise.
+        """Call the handlers of the noted signals; a handler may raise.
 
         Args:
             but: Signals whose handlers are not called.

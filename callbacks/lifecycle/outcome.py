@@ -1,4 +1,4 @@
-"""What a block leaves behind, as a value: a success, a failure, or a request to stop. Pure."""
+"""The outcome of a block, as a value: a success, a failure, or a request to stop. Pure."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a block.
+    """The outcome of a block.
 
     Attributes:
         stop: Why the task was asked to stop, if it was.
-        error: What is reported as a failure; for a cancelled task, of which nothing is reported, what is raised.
+        error: The exception that is reported as the failure. A cancelled task reports nothing, and raises it.
             ``None`` means success.
     """
 
@@ -29,11 +29,11 @@ class Outcome:
 
 
 def outcome_of(exception: BaseException | None, state: TaskState, *, ran: bool = True) -> Outcome:
-    """Say what became of a block.
+    """Return the outcome of a block.
 
     Args:
-        exception: What left the block, if anything did.
-        state: The task's state. A request to stop outweighs what left the block, which it may well have caused.
+        exception: The exception that left the block, if any.
+        state: The task's state. A request to stop outweighs the exception, which it may have caused.
         ran: Whether the block was entered: only then ``sys.exit(0)`` means that its work is done.
 
     >>> from stepout.callbacks.lifecycle.task_state import TaskState

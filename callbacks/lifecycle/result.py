@@ -1,4 +1,4 @@
-"""The inline result of a task: what is set is checked where it is set, while the line that set it can be named."""
+"""The inline result of a task. Each member is checked when it is set, so the traceback shows the line that set it."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ RESULT: Final = "$.result"
 
 
 class TaskResult(dict[str, Any]):
-    """A ``dict`` that takes what can be JSON: tuples and numpy's scalars as well, which become lists and numbers.
+    """A ``dict`` that takes only values that JSON can hold; tuples become lists, and numpy's scalars numbers.
 
-    Lists and dicts are kept as the very objects that were set, so later changes in them count; the task checks them
+    It keeps lists and dicts as the same objects, not as copies, so later changes in them count; the task checks them
     again at its end.
 
     Args:
-        members: What it begins with.
-        home: The task's process. In one that was forked off it, every change raises ``OtherProcessError``.
+        members: The first members.
+        home: The task's process. In a process forked off it, every change raises ``OtherProcessError``.
 
     Raises:
         InvalidDocumentError: A member is not JSON, is named by something other than text, or is too large a number;
@@ -48,10 +48,10 @@ class TaskResult(dict[str, Any]):
         return dict, (dict(self),)  # data, like any other dictionary's
 
     def check_process(self) -> None:
-        """Raise in a process that was forked off the task's, which would never see what is set there.
+        """Raise in a process that was forked off the task's process: the task would never see a change made there.
 
         Raises:
-            OtherProcessError: This is one.
+            OtherProcessError: This process was forked off the task's.
         """
         if self._home is not None:
             self._home.check("task.result", "task")

@@ -1,4 +1,4 @@
-"""What a task is made of, as one value: settled before the task begins, and passed down to whoever needs a part."""
+"""A task's checked settings, as one value: made before the task begins, and passed down to the modules that need it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class TaskOptions(TypedDict, total=False):
-    """The keyword arguments of ``Task`` that every way of making one takes."""
+    """The keyword arguments of ``Task`` that every way of making a task takes."""
 
     heartbeat: float | None
     contract: Contract | None
@@ -32,21 +32,21 @@ class TaskOptions(TypedDict, total=False):
 
 @dataclass(frozen=True, kw_only=True)
 class TaskSession:
-    """Everything that a task knows when it begins, checked.
+    """A task's settings, checked.
 
     Attributes:
         targets: Where the outcome goes.
-        artifacts: The artifact manager, or what makes it when the block is entered.
-        owns_artifacts: Whether the manager ends with the task: what is written after the report would be in no
-            document.
+        artifacts: The artifact manager, or a function that makes it when the block is entered.
+        owns_artifacts: Whether the manager ends with the task: no document would name an artifact that is written
+            after the report.
         interval: Seconds between two heartbeats, at most.
         stop_timeout: Seconds from SIGTERM to SIGKILL.
-        contract: What the output must hold beyond its schema, if the caller says.
+        contract: The caller's further requirements on the output, beyond its schema, if any.
         budget: Bytes of UTF-8 for the output document.
         spill: ``"never"`` raises where ``"auto"`` moves parts of the document into artifacts.
         redactor: Knows the task's secrets, which must appear in no message, log, cause or document.
         run: The run identity, if the caller gave one; else the artifact manager knows it.
-        environment_run: What the environment says of the run, until an artifact manager knows better.
+        environment_run: The run identity from the environment, used until an artifact manager gives its own.
         input: The task's input.
     """
 
