@@ -97,12 +97,12 @@ class Completion:
     # From the watcher of signals ------------------------------------------------------------------------------------
 
     def interrupt(self, signum: int) -> None:
-        """A signal arrived: abort uploads at once, and bound the retries of whatever report there is."""
+        """Handle a signal: abort uploads at once, and limit the time for retries of any report."""
         self.state.interrupt(signum)
         interrupted = self.state.now.stop is Stop.INTERRUPTED
         if interrupted:
             self._stop()
-        # Of a report that has begun as well: its retries must not outlast the stop timeout.
+        # This also limits a report that has begun: its retries must not outlast the stop timeout.
         self._session.targets.limit(self._patience())
         # Last: the main thread may hold the lock of a log handler.
         _log.warning(

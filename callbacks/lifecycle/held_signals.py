@@ -43,9 +43,9 @@ class HeldSignals:
         return next((number for number in self._came if number in STOPS), None)
 
     def restore(self) -> Self:
-        """Put the handlers back, but for those that were replaced meanwhile."""
+        """Put the handlers back, except those that were replaced meanwhile."""
         for number, handler in self._handlers.items():
-            # An event loop that closed meanwhile, or another task that was entered, has set its own: that stays.
+            # An event loop that closed, or another task that was entered, has set a handler meanwhile: that one stays.
             if signal.getsignal(number) == self._note:
                 signal.signal(number, handler)
         return self

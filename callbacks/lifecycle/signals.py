@@ -1,4 +1,4 @@
-"""Signals while a task runs: an exception in the main thread, and a watcher for when native code holds that back.
+"""Signals while a task runs: an exception in the main thread, and a watcher thread for when native code delays it.
 
 Python runs a signal's handler only when native code returns, which took 15 seconds in one pyarrow sort and did not
 happen within 25 in an upload to a stalled server. C code, however, writes a byte to ``signal.set_wakeup_fd`` at once,
@@ -9,11 +9,11 @@ and a thread that reads it can act meanwhile. So:
 - the *watcher* thread notes the signal, wakes the main thread again if a wait swallowed the signal, and calls
   ``overdue`` if the block has not been left in time.
 
-A job that handles the signal itself, or has an event loop do so, is not interrupted: it leaves the block in its own
-way. The watcher notes the signal all the same. An event loop that closes takes the descriptor away and sets the signal
-back to its default; the watcher sees that, and has the main thread, where alone this can be done, set both again. Of
-the ways to run something there, a signal that we send to it (``SIGURG``) is the one that also ends a wait: a pending
-call (``Py_AddPendingCall``) would come after a sleep of an hour.
+A job that handles the signal itself, or through an event loop, is not interrupted: it leaves the block in its own way.
+The watcher notes the signal all the same. An event loop that closes takes the descriptor away and resets the signal's
+handler to the default. The watcher sees this and has the main thread set both again; only the main thread can. To run
+code there, the watcher sends it a signal (``SIGURG``), because a signal also ends a wait: a pending call
+(``Py_AddPendingCall``) would have to wait for the end of a sleep, even of an hour.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ if TYPE_CHECKING:
     from stepout.callbacks.lifecycle.completion import Completion
 
 STOPS: Final = (signal.SIGTERM, signal.SIGINT)
-"""What asks a task to stop."""
+"""The signals that ask a task to stop."""
 
 _POKE_EVERY: Final = 0.2
 _LOOK_EVERY: Final = 0.05
 _PROBE_EVERY: Final = 1.0
 
 _guards: Final[list[SignalGuard]] = []
-"""Those of the tasks around the code that runs, the innermost last."""
+"""The guards of the tasks whose blocks are running, the innermost last."""
 
 
 def grace_of(stop_timeout: float) -> float:
@@ -54,7 +54,7 @@ def grace_of(stop_timeout: float) -> float:
         stop_timeout: Seconds between SIGTERM and SIGKILL, as in ECS's ``stopTimeout``.
 
     Returns:
-        Ten seconds less, or half of it where that leaves less than half.
+        ``stop_timeout`` less ten seconds, but at least half of it.
     """
     return max(stop_timeout - 10.0, stop_timeout / 2)
 
@@ -63,8 +63,8 @@ class SignalGuard:
     """Handles SIGTERM and SIGINT for one task, from ``install`` to ``remove``; outside the main thread it does nothing.
 
     Args:
-        completion: Holds the task's state, in which an interruption is noted, and acts on one.
-        own: Code in whose frames, or in what they call, the handler does not raise.
+        completion: Holds the task's state, which notes an interruption, and acts on an interruption.
+        own: The task's own code: the handler does not raise in frames of this code, nor in what they call.
         stop_timeout: Seconds from SIGTERM to SIGKILL; ``grace_of`` says when the block is overdue.
         clock: Seconds, monotonic.
     """
@@ -97,12 +97,12 @@ class SignalGuard:
 
     @property
     def noted(self) -> int | None:
-        """The first signal whose handler found the task's own code at work."""
+        """The first signal that arrived while the task's own code ran."""
         return self._noted
 
     @property
     def heard(self) -> int | None:
-        """The first signal of all, wherever it was noticed."""
+        """The first signal of all, noticed by the handler or by the watcher."""
         return self._noted or self._state.now.signum
 
     def install(self) -> None:
@@ -132,17 +132,17 @@ class SignalGuard:
             self._wake(signum)  # It arrived while this task was being entered.
 
     def settle(self, exception: BaseException | None) -> None:
-        """As the block is left, in the main thread: note in the state what has come so far.
+        """Note in the state the signals that have come so far; the main thread calls this as the block is left.
 
         Args:
-            exception: What left the block. Where an event loop had taken both the handler and the descriptor, nobody
-                here has heard of a signal that it got, and this may tell.
+            exception: The exception that left the block. If an event loop has taken both the handler and the
+                descriptor, this exception may be the only trace of a signal that the loop got.
         """
         if self._watcher is None or self._wake_up is None:
             return
         elsewhere = any(handler != self._handle for handler in self._handlers())
         taken = self._rearm()
-        # The watcher may not have come round yet: what lies in the socket by now came before the report.
+        # The watcher may not have read the socket yet: every byte in it by now came before the report.
         self._hear_all(self._wake_up)
         if signum := self._noted or (_stop_behind(exception) if elsewhere and taken else None):
             self._state.interrupt(signum)
@@ -153,8 +153,8 @@ class SignalGuard:
             return
         self._closing = True
         self._wake()
-        # The watcher first: a wake-up call of its own must not meet the handlers of before. Not for ever: it may be in
-        # the middle of a report to a server that does not answer.
+        # The watcher first: it must not send its signal once the old handlers are back. The wait has a limit: the
+        # watcher may be in the middle of a report to a server that does not answer.
         self._watcher.join(timeout=5)
         for number, before in self._before.items():
             if (current := signal.getsignal(number)) == self._handle or _is_default(number, current):
@@ -163,8 +163,8 @@ class SignalGuard:
         if POKE is not None and not _guards and signal.getsignal(POKE) is _on_poke:
             signal.signal(POKE, signal.SIG_DFL)
         self._watcher = None
-        # The descriptor last: with the handlers of before in place, whoever had it hears what comes from now on, and is
-        # passed what came until now.
+        # The descriptor last, once the old handlers are back: its former owner gets the signals that came until now
+        # passed on, and later ones directly.
         self._wake_up.give_back()
         self._wake_up.close()
 
@@ -173,7 +173,7 @@ class SignalGuard:
     def _handle(self, signum: int, frame: FrameType | None) -> None:
         """Raise in the block, where the state's lock is free: in this thread only the task's own code takes it."""
         if self._in_own_code(frame):
-            if self._state.now.stop is None:  # Else it may be a wake-up call of the watcher's.
+            if self._state.now.stop is None:  # Else the watcher may have sent this signal, to wake this thread.
                 self._noted = self._noted or signum
             self._wake(signum)
             return
@@ -181,13 +181,13 @@ class SignalGuard:
         if stop is None and self._state.interrupt(signum):
             stop = Stop.INTERRUPTED
         self._wake(signum)
-        # Once: a second exception would end the cleanup that the first one began (ECS and people send signals twice).
+        # Only once: a second exception would break off the cleanup after the first (ECS and people send signals twice).
         if stop is not None and not self._raised:
             self._raised = True
             raise TaskInterrupted(_why(stop, signum), signum=signum)
 
     def poked(self, frame: FrameType | None) -> None:
-        """The watcher's signal has come: see to the handlers, and leave the block if that is what it wants."""
+        """Handle the watcher's signal: set the handlers again, and leave the block if the watcher asks for it."""
         if self._closing or self._in_own_code(frame):
             return
         self._rearm()
@@ -198,7 +198,7 @@ class SignalGuard:
             raise TaskInterrupted(_why(stop, signum), signum=signum)
 
     def _rearm(self) -> bool:
-        """Take back what an event loop has set to its default on closing, and the descriptor if somebody has it."""
+        """Set again the handlers that a closing event loop has reset, and the descriptor if other code has taken it."""
         for number in self._before:
             if _is_default(number, signal.getsignal(number)):
                 signal.signal(number, self._handle)
@@ -224,7 +224,7 @@ class SignalGuard:
             self._follow_up()
 
     def _hear_all(self, wake_up: WakeUp) -> None:
-        with self._hearing:  # What was read has been taken note of, too, once somebody else gets hold of this.
+        with self._hearing:  # Whoever takes this lock next finds every byte that was read noted in the state, too.
             for signum in wake_up.read():
                 self._hear(signum)
 
@@ -233,12 +233,12 @@ class SignalGuard:
             return
         if (handler := signal.getsignal(signum)) != self._handle:
             if _guard_of(handler) is not None:
-                return  # A task inside this one's block hears it as well, and tells.
+                return  # The guard of the task inside this one's block notices the signal, too, and acts on it.
             self._left_to_job = True
         self._alarm(signum)
 
     def _alarm(self, signum: int) -> None:
-        # SIGKILL follows the first signal, whatever comes in between; a cancelled task has nothing to report in time.
+        # SIGKILL follows the first signal, so later ones move no deadline; a cancelled task has nothing to report.
         if self._deadline is not None or self._state.now.stop is Stop.CANCELLED:
             return
         self._deadline = self._clock() + self._grace
@@ -247,7 +247,7 @@ class SignalGuard:
             self._outer._inherit(signum)  # noqa: SLF001 - another instance of this class
 
     def _inherit(self, signum: int) -> None:
-        """A task inside this one's block was interrupted, and so is this one: by what leaves that block."""
+        """Note a signal that interrupted the task inside this one's block: what leaves that block ends this one."""
         self._raised = True
         self._alarm(signum)
 
@@ -255,15 +255,15 @@ class SignalGuard:
         if self._closing:
             return
         now = self._clock()
-        # Only the innermost task's watcher wakes the main thread: it runs in that task's block, and what leaves that
-        # block interrupts the tasks around it.
+        # Only the innermost task's watcher wakes the main thread: the main thread runs in that task's block, and the
+        # exception that leaves the block interrupts the tasks around it.
         stopping, innermost, handlers = self._state.now.stop is not None, _guards[-1:] == [self], self._handlers()
         wanted = (stopping and not self._raised and not self._left_to_job) or handlers != self._seen
         if wanted and innermost and now >= self._next_poke:
             self._next_poke = now + _POKE_EVERY
             self._poke()
         elif innermost and now >= self._next_probe:
-            # Where somebody else handles a signal, one event loop may follow another, both with the same handler.
+            # If other code handles a signal, an event loop may have replaced another one, both with the same handler.
             elsewhere = any(handler != self._handle for handler in handlers)
             self._next_probe = now + (_POKE_EVERY if elsewhere else _PROBE_EVERY)
             self._probe()
@@ -272,7 +272,7 @@ class SignalGuard:
             self._completion.overdue(self._state.now.signum or signal.SIGTERM)
 
     def _poke(self) -> None:
-        """Make the main thread run a handler of ours, also out of a wait; by a signal whose handler is surely ours."""
+        """Make the main thread run a handler of ours, even during a wait, by a signal whose handler is surely ours."""
         ours = [number for number in self._before if signal.getsignal(number) == self._handle]
         if POKE is not None and signal.getsignal(POKE) is _on_poke:
             ours = [POKE]
@@ -288,17 +288,17 @@ class SignalGuard:
             _thread.interrupt_main(signal.Signals(ours[0]))
 
     def _probe(self) -> None:
-        """Have the main thread see to the descriptor when it comes by; nobody can tell from here whose it is."""
+        """Have the main thread check the descriptor when it next runs Python code: this thread cannot see its owner."""
         if POKE is not None and signal.getsignal(POKE) is _on_poke:
             _thread.interrupt_main(POKE)
 
     def _wake(self, signum: int = 0) -> None:
-        """Tell the watcher, as the interpreter itself does unless someone else took the descriptor."""
+        """Wake the watcher; the interpreter does that itself unless other code took the descriptor."""
         if self._wake_up is not None:
             self._wake_up.note(signum)
 
     def forget(self) -> None:
-        """In a forked child: it is not this task's process, so its signals are none of the task's business."""
+        """In a forked child: drop everything. The child's signals do not concern the task of its parent."""
         for signum, before in self._before.items():
             if signal.getsignal(signum) == self._handle:
                 signal.signal(signum, signal.SIG_DFL if before is None or _is_guarded(before) else before)
@@ -316,7 +316,7 @@ def _on_poke(_signum: int, frame: FrameType | None) -> None:
 
 
 def handlers_of_the_job() -> dict[int, Any]:
-    """Every handler that is neither a default nor a task's, by its signal."""
+    """Return every signal's handler that is neither a default nor a task's, by signal number."""
     found = {number: signal.getsignal(number) for number in signal.valid_signals()}
     return {
         number: handler
@@ -331,7 +331,7 @@ def _is_guarded(handler: object) -> bool:
 
 
 def _is_default(number: int, handler: object) -> bool:
-    """Whether a handler is what an event loop leaves behind for this signal."""
+    """Whether a handler is the default that an event loop sets for this signal as it closes."""
     return handler is signal.SIG_DFL or (number == signal.SIGINT and handler is signal.default_int_handler)
 
 
@@ -341,7 +341,7 @@ def _guard_of(handler: object) -> SignalGuard | None:
 
 
 def _stop_behind(exception: BaseException | None) -> int | None:
-    """The signal that what left the block speaks of: a cancelled event loop, or the exit code after a signal."""
+    """The signal that the exception points to: a cancelled event loop, or the exit code that follows a signal."""
     asyncio = sys.modules.get("asyncio")  # A job that never imported it has no loop, and need not pay for the import.
     if asyncio is not None and isinstance(exception, asyncio.CancelledError):
         return signal.SIGTERM

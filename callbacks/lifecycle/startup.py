@@ -1,4 +1,4 @@
-"""How a task starts: its session, from arguments or from the environment."""
+"""Makes a task's session, from arguments or from the environment."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from stepout.schemas.spill import Spill
 
 _STOP_TIMEOUT = 30.0
-"""Seconds from SIGTERM to SIGKILL unless told otherwise: the default of ECS's ``stopTimeout``."""
+"""The default seconds from SIGTERM to SIGKILL, as for ECS's ``stopTimeout``."""
 
 
 def make_session(  # noqa: PLR0913 - the documented options, by keyword
@@ -45,7 +45,7 @@ def make_session(  # noqa: PLR0913 - the documented options, by keyword
     run: RunIdentity | None = None,
     input: Any = None,  # noqa: A002 - the documented name
 ) -> TaskSession:
-    """Check arguments, those of ``Task`` and the two that only ``TaskSession`` has, and make a session of them.
+    """Check the arguments, those of ``Task`` and two more that only ``TaskSession`` has, and make a session from them.
 
     Raises:
         ConfigurationError: An argument is invalid.
@@ -85,9 +85,10 @@ def session_from_env(  # noqa: PLR0913 - each replaces something of the environm
     token: str | None = None,
     **options: Unpack[TaskOptions],
 ) -> Iterator[TaskSession]:
-    """Make a session from the environment, from which the task token is taken.
+    """Make a session from the environment, and take the task token out of it.
 
-    Whoever waits for the token is told, once, if the session cannot be made, or if what the block makes of it fails.
+    If the session cannot be made, or the block fails to make a task from it, the state that waits for the token gets
+    one failure report.
 
     Args:
         environ: ``os.environ``, or a mapping like it.
@@ -96,14 +97,14 @@ def session_from_env(  # noqa: PLR0913 - each replaces something of the environm
         owns_artifacts: See ``TaskSession``.
         client: For Step Functions, used as it is.
         token: The task token, instead of the environment's.
-        options: As for ``Task``; they come before the environment. An ``input`` that is text is read as
-            ``STEPOUT_INPUT`` would be.
+        options: As for ``Task``; they override the environment. An ``input`` that is text is read like
+            ``STEPOUT_INPUT``.
 
     Yields:
         The session.
 
     Raises:
-        ConfigurationError: A setting cannot be understood, or nothing says where to report to.
+        ConfigurationError: A setting is invalid, or no setting names a target.
         InvalidTokenError: The token is empty, too long or damaged.
     """
     warn_of_unknown(environ)

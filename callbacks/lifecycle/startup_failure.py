@@ -1,4 +1,4 @@
-"""A task that could not be made: whoever waits for it is told, or would wait until the heartbeat runs out."""
+"""Reports a task that could not be made: without a report, the state would wait until its heartbeat runs out."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _log = logger("stepout.callbacks.task")
 
 _PATIENCE = 30.0
-"""Seconds: there is nothing to lose but this one report."""
+"""Seconds for tries; short, because only this one report could be lost."""
 
 
 def report_startup_failure(
@@ -38,14 +38,14 @@ def report_startup_failure(
     client: SFNClient | None,
     targets: Target | Sequence[Target] | None,
 ) -> None:
-    """Report that a task could not be made; whatever goes wrong here is logged, not raised.
+    """Report that a task could not be made. An error in this function is logged, not raised.
 
     Args:
-        error: Why.
-        environ: Says which run this is, and where its outcome would have gone.
-        token: The task token; without it and without targets nobody waits.
+        error: Why the task could not be made.
+        environ: The task's environment: names the run and its targets.
+        token: The task token; without a token and without targets, no report is made.
         client: For Step Functions, used as it is.
-        targets: Where the caller wants the outcome.
+        targets: The caller's targets, instead of the environment's.
     """
     redactor = Redactor([token] if token is not None else [])
     try:
@@ -72,18 +72,18 @@ def _fan_out(
         try:
             return FanOut(targets)
         except ConfigurationError:
-            pass  # They are the mistake.
+            pass  # The caller's targets are the mistake.
     context = TargetContext(token=token, run=_run(environ), environ=environ, client=client)
     named = _named_targets(context) if targets is None else []
     if token is not None and not any(carries for carries, _ in named):
         return FanOut(StepFunctionsTarget(token, client, environ=environ, patience=_PATIENCE))
-    # What carries the outcome to the state that waits comes first: the others are merely told.
+    # Targets that carry the outcome to the waiting state come first: the first target is the primary one.
     ordered = [target for _, target in sorted(named, key=lambda pair: not pair[0])]
     return FanOut(ordered) if ordered else None
 
 
 def _named_targets(context: TargetContext) -> list[tuple[bool, Target]]:
-    """The targets that the environment names, as far as they can be made, and whether each carries the outcome."""
+    """Return the environment's targets that can be made, each with whether it carries the outcome to the state."""
     named = context.environ.get("STEPOUT_TARGETS", "").split()
     pulled = context.environ.get("STEPOUT_OUTPUT", "").strip()
     urls = [*named, *([pulled] if pulled else [])]
@@ -92,7 +92,7 @@ def _named_targets(context: TargetContext) -> list[tuple[bool, Target]]:
     found: list[tuple[bool, Target]] = []
     for url in urls:
         carries = url.partition(":")[0].lower() in CARRIERS
-        # Whatever cannot be made may be the mistake. The others need no token, which alone would be refused.
+        # A target that cannot be made may be the mistake; the other targets are still told.
         with contextlib.suppress(Exception):
             made = parse_targets(url, context if carries else replace(context, token=None))
             found += [(carries, target) for target in made]

@@ -1,4 +1,4 @@
-"""What may still become of a task: the rules that keep its terminal reports down to one. Pure, but for one lock.
+"""The state of a task, and the rules that allow it only one terminal report. Pure, except for one lock.
 
 1. A task runs until it is asked to stop or a report begins.
 2. It is asked to stop by a signal (*interrupted*) or because nobody waits any more (*cancelled*). The first one counts.
@@ -46,27 +46,27 @@ class TaskState:
     refused: bool = False
 
     def interrupt(self, signum: int) -> TaskState:
-        """A signal arrived."""
+        """Return the state after a signal."""
         signum = signum if self.signum is None else self.signum
         if self.stop is None and self.report is None:
             return replace(self, stop=Stop.INTERRUPTED, signum=signum)
         return replace(self, signum=signum)
 
     def cancel(self) -> TaskState:
-        """Step Functions said that nobody waits any more."""
+        """Return the state once Step Functions has said that nobody waits any more."""
         if self.stop is None and self.report is None:
             return replace(self, stop=Stop.CANCELLED)
         return self
 
     def begin(self, report: TerminalReport) -> TaskState:
-        """Begin a report; the same value comes back when that is not allowed."""
+        """Return the state in which this report has begun; the same state if the rules do not allow the report."""
         forbidden = (Stop.CANCELLED,) if report is TerminalReport.FAILURE else (Stop.CANCELLED, Stop.INTERRUPTED)
         if self.report is not None or self.stop in forbidden:
             return self
         return replace(self, report=report)
 
     def refuse(self) -> TaskState:
-        """The success was refused as a document: its report becomes a failure."""
+        """Return the state in which a failure replaces the success, whose document was refused."""
         if self.report is not TerminalReport.SUCCESS:
             return self
         return replace(self, report=TerminalReport.FAILURE, refused=True)
@@ -99,13 +99,13 @@ class TaskStateCell:
             return self.now.stop is Stop.CANCELLED
 
     def begin(self, report: TerminalReport) -> bool:
-        """Return whether the caller, and nobody else, is to make this report."""
+        """Return whether the caller is to make this report; true for one caller only."""
         with self._lock:
             before, self.now = self.now, self.now.begin(report)
             return self.now is not before
 
     def refuse(self) -> bool:
-        """Return whether the caller is to report a failure instead of the refused success."""
+        """Return whether the caller is to report a failure in place of the refused success."""
         with self._lock:
             before, self.now = self.now, self.now.refuse()
             return self.now is not before

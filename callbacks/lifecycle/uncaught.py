@@ -1,4 +1,4 @@
-"""What a process prints, and with which code it ends, when an exception of a task is caught by nobody."""
+"""Uncaught exceptions of a task: prints them without secrets, and ends the process with the right exit code."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ _CODES: Final = ((OutcomeUndeliveredError, 3), (TaskClosedError, 4))
 
 
 def exit_code_of(exception: BaseException) -> int:
-    """Return the exit code of a process that ends with this exception, or a group of it: 3, 4, or 1 for any other.
+    """Return the exit code for a process that an exception ends.
+
+    3 for an undelivered outcome, 4 if nobody waits, 1 for any other exception; a group counts as its members do.
 
     Example:
         >>> exit_code_of(TaskClosedError("nobody waits"))
@@ -33,12 +35,12 @@ def exit_code_of(exception: BaseException) -> int:
 class UncaughtHook:
     """A ``sys.excepthook`` that prints the traceback without secrets, and ends the process with our exit codes.
 
-    What is uncaught in a thread or in a destructor is printed without secrets as well.
+    Uncaught exceptions in threads and in destructors are printed without secrets, too.
 
-    It stays after a block was left by an exception, since that is when it is needed, until a later task ends well.
+    If an exception leaves the block, the hook stays, because it is needed then, until a later task ends well.
 
     Args:
-        before: The hook that was there.
+        before: The hook that was set before.
     """
 
     def __init__(self, before: _Hook) -> None:
@@ -49,7 +51,7 @@ class UncaughtHook:
         self._open = 0
 
     def __call__(self, kind: type[BaseException], exception: BaseException, trace: TracebackType | None) -> None:
-        """Print, then end the process if there is a code to end it with.
+        """Print the traceback, then end the process if the exception has an exit code of ours.
 
         Raises:
             SystemExit: With code 3 or 4; the interpreter honours it here.
@@ -63,13 +65,13 @@ class UncaughtHook:
             raise SystemExit(code)
 
     def in_thread(self, found: threading.ExceptHookArgs) -> None:
-        """Stand for ``threading.excepthook``: print what would leak, and leave the rest to the hook of before."""
+        """Replace ``threading.excepthook``: print exceptions that hold a secret; the former hook prints the others."""
         name = found.thread.name if found.thread is not None else "that has ended"
         if not self._printed(f"Exception in thread {name}:", found.exc_value):
             self._before_in_thread(found)
 
     def unraisable(self, found: sys.UnraisableHookArgs) -> None:
-        """Stand for ``sys.unraisablehook``, in the same way."""
+        """Replace ``sys.unraisablehook``, in the same way."""
         if not self._printed(found.err_msg or "Exception ignored:", found.exc_value):
             self._before_unraisable(found)
 
@@ -97,7 +99,7 @@ class UncaughtHook:
             sys.unraisablehook = self._before_unraisable
 
     def _printed(self, heading: str, exception: BaseException | None) -> bool:
-        """Print an exception in which there is a secret; return whether it was so."""
+        """Print an exception that holds a secret; return whether it does."""
         if exception is None or not self._leaks(exception):
             return False
         text = self._shown("".join(traceback.format_exception(exception)))
@@ -119,7 +121,7 @@ def watch_uncaught(redactor: Redactor) -> UncaughtHook:
         redactor: Knows the task's secrets.
 
     Returns:
-        The hook, which wants to be told when the task is left.
+        The hook; call its ``closed`` when the task is left.
     """
     current = sys.excepthook
     hook = current if isinstance(current, UncaughtHook) else UncaughtHook(current)
