@@ -1,30 +1,30 @@
-"""A Lambda for state machines in pull mode: the outcome that lies at a URL, as a result or as an error with a name.
+"""A Lambda for state machines in pull mode: it returns a task's output, or raises the task's failure by its name.
 
 ``stepout.callbacks.named_failure.handler``. Its event::
 
     {"url": "s3://bucket/key", "execution": "…", "state": "…", "caught": {"Error": "…", "Cause": "…"}, "raise": true}
 
-``url`` is the one that the task was given, ``execution`` and ``state`` what it was told of itself (both are checked if
-given: another run's output is an error, another run's failure does not count). ``caught`` is what a ``Catch`` of the
-task's state put there, if one did; it may also lie in ``input``, so that a state can pass its whole input without
-knowing whether there was a ``Catch``.
+``url`` is the URL that the task got as its output's place; ``execution`` and ``state`` are those that the task got.
+Both are checked if given: another run's output is an error, and another run's failure does not count. ``caught`` is the
+error that a ``Catch`` of the task's state passed on, if there was one. It may also be a member of ``input``, so that a
+state can pass its whole input whether or not there was a ``Catch``.
 
-- A success is returned: the output document, as a state with a task token would have.
-- A failure is raised as an exception whose class bears the failure's name, so that ``Retry`` and ``Catch`` match it:
+- A success is returned: the output document, as a state with a task token would get it.
+- A failure is raised as an exception whose class has the failure's name, so that ``Retry`` and ``Catch`` match it:
   Lambda reports the class's name as ``errorType`` (``handle_event_request`` of AWS's Python runtime interface client),
   and Step Functions takes that as the error. The cause is its message.
-- Where the task reported nothing, what ``caught`` knows of its end decides, as in ``ecs_watch``:
+- If the task reported nothing, ``caught`` decides by what it says about the task's end, as in ``ecs_watch``:
   ``Stepout.OutOfMemory``, ``Stepout.ContainerDied``, ``Stepout.TaskFailedToStart``, …; ``Stepout.NothingReported``
-  where it knows nothing.
+  if ``caught`` says nothing.
 
-Of an array job, ``url`` is the one that the job was given, and ``"count"`` says how many children it has. If all of
-them succeeded, ``{"url": …, "count": …}`` is returned, with ``execution`` and ``state`` where given: what a consumer
-passes to ``stepout.resolve_all``. Else the failure of the first child that reported one is raised by its name, and
-where none did, ``Stepout.NothingReported``; the cause's ``array`` has the indices of all that failed and of all that
-are missing.
+For an array job, ``url`` is the URL that the whole job got, and ``"count"`` is the number of its children. If all
+children succeeded, ``{"url": …, "count": …}`` is returned, with ``execution`` and ``state`` if given: a consumer passes
+these to ``stepout.resolve_all``. Otherwise the failure of the first child that reported a failure is raised by its
+name, or ``Stepout.NothingReported`` if no child reported one. The cause's ``array`` has the indices of all children
+that failed and of all that are missing.
 
 With ``"raise": false`` failures are returned, ``{"failure": {"error": …, "cause": …}}``, for a ``Choice`` and a
-``Fail`` state with ``ErrorPath``. What goes wrong with the reading itself is always raised, by our error names.
+``Fail`` state with ``ErrorPath``. Errors of the reading itself are always raised, under this library's error names.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from stepout.schemas.runtime.s3_profile import payer_of, profile_words_from
 from stepout.schemas.text.json_text import load_json
 
 NOTHING_REPORTED: Final = "Stepout.NothingReported"
-"""The error's name where a task ended, reported nothing, and no more is known."""
+"""The error's name for a task that ended and reported nothing, if no more is known."""
 
 _WORDS: Final = ("Error", "StatusReason", "ErrorMessage", "cause")
 _MOST_TEXT: Final = 1_000
@@ -62,7 +62,10 @@ def handler(event: Mapping[str, Any], context: object = None) -> dict[str, Any]:
         context: Not used.
 
     Raises:
-        Exception: Of a class with the failure's name.
+        Exception: The task's failure; the exception's class has the failure's name.
+        ConfigurationError: The URL is not that of an outcome.
+        InvalidDocumentError: The event is invalid, the object at the URL is not an outcome, or it is another run's.
+        TaskError: The outcome could not be read.
     """
     try:
         outcome = _outcome(event)
@@ -76,7 +79,7 @@ def handler(event: Mapping[str, Any], context: object = None) -> dict[str, Any]:
 
 
 def named(failure: Failure) -> Exception:
-    """Return an exception whose class is called what the failure is called, its message the cause.
+    """Return an exception whose class has the failure's name and whose message is the failure's cause.
 
     >>> type(named(Failure("Demo.NothingToSee", "too dark"))).__name__
     'Demo.NothingToSee'
@@ -134,7 +137,7 @@ def _of_array(
 
 
 def _judged(outcome: Any, event: Mapping[str, Any]) -> Any:
-    """Return one child's outcome; a failure if it is no output of the run that was asked for."""
+    """Return one child's outcome; a failure if the outcome is not an output of the requested run."""
     if outcome is not None and not isinstance(outcome, Failure):
         try:
             _check(TaskOutput.from_dict(outcome), event)
@@ -144,7 +147,7 @@ def _judged(outcome: Any, event: Mapping[str, Any]) -> Any:
 
 
 def _members(cause: str) -> dict[str, Any]:
-    """Return the members of a cause, where it is a JSON object; a traceback among them, which is what is cut first."""
+    """Return the members of a cause that is a JSON object; an empty traceback lets ``fit_cause`` cut it."""
     try:
         opened = load_json(cause)
     except InvalidDocumentError:
@@ -165,7 +168,7 @@ def _check(output: TaskOutput, event: Mapping[str, Any]) -> None:
 
 
 def _caught(event: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the service's word on how the task ended: the ``Cause`` that a ``.sync`` state fails with, opened."""
+    """Return the service's description of the task's end: the ``Cause`` of a failed ``.sync`` state, parsed."""
     given = event.get("input")
     caught = event.get("caught") or (given.get("caught") if isinstance(given, Mapping) else None)
     if not isinstance(caught, Mapping):
@@ -175,14 +178,14 @@ def _caught(event: Mapping[str, Any]) -> dict[str, Any]:
         opened = json.loads(cause) if isinstance(cause, str) else cause
     except (ValueError, RecursionError):
         opened = None
-    # A cause that was cut short is no JSON any more; it lists the task's overrides, which go nowhere.
+    # A cause that was cut short is not valid JSON. It is not passed on as text: it lists the task's overrides.
     said = {} if isinstance(cause, str) and cause.lstrip()[:1] in ("{", "[") else {"cause": cause}
     known = opened if isinstance(opened, dict) else said
     return {"Error": caught.get("Error"), **known}
 
 
 def _began(caught: Mapping[str, Any]) -> float | None:
-    """Return when the task that ended was made, in seconds: a failure from before is an earlier attempt's.
+    """Return when the task was created, in seconds since 1970: an older failure belongs to an earlier attempt.
 
     ECS and Batch say ``CreatedAt``, Glue ``StartedOn``, in milliseconds.
     """
@@ -194,7 +197,7 @@ def _began(caught: Mapping[str, Any]) -> float | None:
 
 
 def _silence(url: str, caught: Mapping[str, Any]) -> Failure:
-    """Return the failure of a task that ended without a word: what ECS says of its end, if it ran there."""
+    """Return the failure of a task that ended without a report, from ECS's description if it ran there."""
     detail = _lower_camel(caught)
     if isinstance(detail.get("taskArn"), str) and detail["taskArn"]:
         task = task_from_detail(detail)
@@ -209,9 +212,9 @@ def _silence(url: str, caught: Mapping[str, Any]) -> Failure:
 
 
 def _lower_camel(value: Any, room: int = _DEEPEST) -> Any:
-    """Step Functions writes the members of ECS's answers with a capital; the events have none.
+    """Return ECS's members with a small first letter, as in events; Step Functions writes them with a capital.
 
-    What lies deeper than ``room`` is none of ECS's members, and is left out.
+    Values nested deeper than ``room`` levels are left out: no member of ECS lies so deep.
     """
     if isinstance(value, dict):
         return {name[:1].lower() + name[1:]: _lower_camel(member, room - 1) for name, member in value.items() if room}

@@ -1,4 +1,4 @@
-"""What a task needs from others: targets to report to, and somebody who writes artifacts.
+"""The protocols that a task needs: targets to report to, and a manager that writes artifacts.
 
 ``callbacks`` never imports ``artifacts``; the face passes an ``ArtifactManager`` in as ``Artifacts``.
 """
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 class Target(Protocol):
     """A place that a task's outcome is reported to.
 
-    Each method raises ``TaskClosedError`` when nobody waits any more, ``InvalidTokenError`` for a token nobody knows,
-    and ``TaskError`` when the report could not be delivered after its own retries. ``success`` may also raise
-    ``InvalidDocumentError`` or ``OutputTooLargeError`` when the document was refused and the task is still open: a
-    failure is reported then.
+    Each method raises ``TaskClosedError`` when nobody waits any more, ``InvalidTokenError`` for an unknown token, and
+    ``TaskError`` when the report could not be delivered after the target's own retries. ``success`` may also raise
+    ``InvalidDocumentError`` or ``OutputTooLargeError``: the target refused the document, and the task is still open.
+    The task then reports a failure.
 
-    What only some targets can do is a protocol of its own: ``BoundedTarget``, ``TokenBearer``.
+    Abilities that only some targets have are separate protocols: ``BoundedTarget``, ``TokenBearer``.
     """
 
     def success(self, document: Mapping[str, Any]) -> None:
@@ -34,7 +34,7 @@ class Target(Protocol):
         ...
 
     def heartbeat(self) -> None:
-        """Say that the task is alive; a no-op where nobody listens."""
+        """Report that the task is alive; a target without heartbeats does nothing."""
         ...
 
 
@@ -43,7 +43,7 @@ class BoundedTarget(Protocol):
     """A target whose retries can be cut short."""
 
     def limit(self, seconds: float) -> None:
-        """Make every report, also one under way, give up so many seconds from now; from another thread."""
+        """Make every report, also one under way, give up in ``seconds`` from now; callable from any thread."""
         ...
 
 
@@ -58,14 +58,15 @@ class TokenBearer(Protocol):
 
 
 class Artifacts(Protocol):
-    """What a task asks of the artifact manager it was given.
+    """The methods of an artifact manager that a task calls.
 
-    What only some can do is a protocol of its own: ``KeptToProcess``, ``TracksUnfinished``, ``ClosableArtifacts``.
+    Abilities that only some managers have are separate protocols: ``KeptToProcess``, ``TracksUnfinished``,
+    ``ClosableArtifacts``.
     """
 
     @property
     def run(self) -> RunIdentity:
-        """Which run of which state writes."""
+        """The run identity of the writing task."""
         ...
 
     @property
@@ -74,36 +75,36 @@ class Artifacts(Protocol):
         ...
 
     def put_document(self, stem: str, document: Mapping[str, Any]) -> Pointer:
-        """Write JSON beside the artifacts without naming it one; ``stem`` is no artifact name (it has a hyphen)."""
+        """Write JSON beside the artifacts, not as an artifact; ``stem`` has a hyphen, so no artifact has its name."""
         ...
 
     def abort(self) -> None:
-        """From any thread, at once: refuse new writes, abort every open upload. Idempotent."""
+        """Refuse new writes and abort every open upload, at once. Idempotent; callable from any thread."""
         ...
 
 
 @runtime_checkable
 class KeptToProcess(Protocol):
-    """Artifacts that can refuse to be written in a process which is not the task's, and so not the one that reports."""
+    """Artifacts that can refuse writes in another process than the task's: only the task's process reports them."""
 
     def keep_to_this_process(self) -> None:
-        """Refuse to write in every process that is forked off this one."""
+        """Refuse writes in every process that is forked off this one."""
         ...
 
 
 @runtime_checkable
 class TracksUnfinished(Protocol):
-    """Artifacts that know what is not committed yet."""
+    """Artifacts that know which of them are not committed yet."""
 
     @property
     def unfinished(self) -> Sequence[str]:
-        """The names of the artifacts that are being written just now."""
+        """The names of the artifacts that are still being written."""
         ...
 
 
 @runtime_checkable
 class ClosableArtifacts(Protocol):
-    """Artifacts that can end: what is written after the report would be in no document."""
+    """Artifacts that can be closed: no document would name an artifact that is written after the report."""
 
     def close(self) -> None:
         """Refuse new artifacts; raises a ``StoreError`` if one is still being written."""

@@ -1,4 +1,4 @@
-"""What an "ECS Task State Change" event says of a task that stopped, and what follows from it. Pure.
+"""Reads the "ECS Task State Change" event of a task that stopped, and decides which failure to report. Pure.
 
 Source of the shape: the ECS developer guide, "Task state change events"; the detail resembles DescribeTasks.
 """
@@ -16,10 +16,10 @@ from stepout.schemas import Problem, RunIdentity, invalid_document
 from stepout.schemas.errors import ConfigurationError
 
 TOKENS = ("STEPOUT_TASK_TOKEN", "TASK_TOKEN")
-"""The variables that may hold the task token, as ``Task.from_env`` knows them."""
+"""The variables that may hold the task token; ``Task.from_env`` reads the same ones."""
 
 _MOST_TEXT = 512
-"""Characters of each reason that are kept: ten containers' reasons fit a cause of 32,768 bytes whatever they hold."""
+"""The most characters of each reason: so ten containers' reasons always fit a cause of 32,768 bytes."""
 
 _FROM_OUTSIDE = {
     "UserInitiated": False,
@@ -27,7 +27,7 @@ _FROM_OUTSIDE = {
     "SpotInterruption": True,
     "TerminationNotice": True,
 }
-"""The stop codes of a task that somebody or something else stopped, and whether trying again may help."""
+"""The stop codes of a task that was stopped from outside, and whether trying again may help."""
 
 _NEVER_STARTS = ("CannotStartContainerError", "CannotCreateContainerError")
 _LONGEST_ARN = 2_048
@@ -65,7 +65,7 @@ class StoppedTask:
         reason: ECS's sentence for people.
         stopped_at: When, in seconds since 1970.
         containers: How each container ended.
-        overrides: The environment that RunTask overrode, by container; the task token may be in it.
+        overrides: The environment that RunTask set, by container; it may hold the task token.
     """
 
     arn: str
@@ -79,7 +79,7 @@ class StoppedTask:
 
     @property
     def tokens(self) -> Mapping[str, str | None]:
-        """The task tokens among the overrides, each with the container that has it: the one that was to report."""
+        """The task tokens among the overrides, each with the container that has it and should have reported."""
         found: dict[str, str | None] = {}
         for container, environment in self.overrides.items():
             token = next((environment[name].strip() for name in TOKENS if environment.get(name, "").strip()), None)
@@ -88,7 +88,7 @@ class StoppedTask:
         return found
 
     def end_of(self, container: str | None) -> ContainerEnd | None:
-        """How a container ended; without a name, the only one, or the worst of several."""
+        """Return how a container ended; without a name, the end of the only container, or the worst of several."""
         if container is not None:
             return next((each for each in self.containers if each.name == container), None)
         ranked = sorted(self.containers, key=lambda each: each.exit_code in (0, None))
@@ -97,13 +97,13 @@ class StoppedTask:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What to report of a task that stopped without a word.
+    """The failure to report for a task that stopped without a report.
 
     Attributes:
         error: The name that ``Retry`` and ``Catch`` match.
         message: A sentence for people.
-        haste: When.
-        retryable: Whether trying again may help, where that can be told.
+        haste: How soon it may be reported.
+        retryable: Whether trying again may help; ``None`` if unknown.
     """
 
     error: str
@@ -119,10 +119,10 @@ def stopped_task(event: Mapping[str, Any]) -> StoppedTask | None:
         event: As EventBridge delivers it.
 
     Returns:
-        The task; ``None`` unless ECS says that a task has stopped. What is not of ECS's shape within it is left out.
+        The task; ``None`` unless the event says that an ECS task has stopped. Members of an unknown shape are left out.
 
     Raises:
-        InvalidDocumentError: It is no JSON object, or names no task.
+        InvalidDocumentError: The event is not a JSON object, or names no task.
 
     Example:
         >>> detail = {"taskArn": "arn:task/1", "lastStatus": "STOPPED", "containers": [{"name": "job", "exitCode": 9}]}
@@ -141,7 +141,7 @@ def stopped_task(event: Mapping[str, Any]) -> StoppedTask | None:
 
 
 def task_from_detail(detail: Mapping[str, Any], *, when: Any = None) -> StoppedTask:
-    """Read the event's detail, or a task of DescribeTasks: the two resemble each other.
+    """Read the event's detail, or a task from DescribeTasks, which has a similar shape.
 
     Raises:
         InvalidDocumentError: It names no task.
@@ -182,7 +182,7 @@ def _overrides(overrides: Any) -> dict[str, dict[str, str]]:
 
 
 def _objects(value: Any, name: str) -> list[Mapping[str, Any]]:
-    """The objects in a member that is a list; what is of another shape is left out, and harms nothing beside it."""
+    """Return the objects in a member that is a list; elements of another type are left out."""
     found = value.get(name) if isinstance(value, Mapping) else None
     return [each for each in found if isinstance(each, Mapping)] if isinstance(found, list | tuple) else []
 
@@ -195,16 +195,16 @@ def _seconds(value: Any) -> float | None:
     try:
         found = value if isinstance(value, datetime) else datetime.fromisoformat(value) if _text(value) else None
         return found.timestamp() if found is not None else None
-    except (ValueError, OverflowError, OSError):  # No time, or one that no clock has.
+    except (ValueError, OverflowError, OSError):  # Not a time, or one out of range.
         return None
 
 
 def judge(task: StoppedTask, container: ContainerEnd | None) -> Verdict:
-    """Say what to report of a task that stopped, should its token still be open.
+    """Return the failure to report for a task that stopped, if its token is still open.
 
     Args:
         task: The task.
-        container: The one that was to report.
+        container: The container that should have reported.
 
     Returns:
         The verdict.
@@ -225,7 +225,7 @@ def judge(task: StoppedTask, container: ContainerEnd | None) -> Verdict:
 
 
 def _named(task: StoppedTask, container: ContainerEnd | None, code: int | None) -> tuple[str, str, bool | None]:
-    """Error, what happened, and whether trying again may help; the first line that fits decides."""
+    """Return the error, what happened, and whether trying again may help; the first case that fits decides."""
     reasons = " ".join(each.reason or "" for each in task.containers)
     if task.stop_code == "TaskFailedToStart":
         broken = any(name in f"{task.reason} {reasons}" for name in _NEVER_STARTS)
@@ -246,7 +246,7 @@ def _named(task: StoppedTask, container: ContainerEnd | None, code: int | None) 
 
 
 def cause_document(task: StoppedTask, container: str | None, verdict: Verdict) -> dict[str, Any]:
-    """Return the cause: stop code, reasons, exit codes, ARNs and run identity; nothing else of the overrides."""
+    """Return the cause: stop code, reasons, exit codes, ARNs and run identity; no other part of the overrides."""
     environment = task.overrides.get(container or "", {})
     document: dict[str, Any] = {
         "message": verdict.message,
@@ -268,7 +268,7 @@ def _present(**members: Any) -> dict[str, Any]:
 
 
 def run_of(environment: Mapping[str, str]) -> RunIdentity:
-    """Return which run of which state an environment speaks of, as far as it can be understood."""
+    """Return the run identity that an environment gives; invalid parts are left out."""
     try:
         return RunIdentity.from_env(environment)
     except ConfigurationError:

@@ -51,25 +51,26 @@ class Task:
 
     Args:
         targets: Where the outcome goes; the first is the primary, the others are notified. Or a whole session, which
-            says what the arguments down to ``input`` would.
-        artifacts: The artifact manager, or what makes it when the block is entered.
+            replaces the arguments down to ``input``.
+        artifacts: The artifact manager, or a function that makes it when the block is entered.
         heartbeat: The state's ``HeartbeatSeconds``; ``None`` when unknown, which means a beat every 60 seconds.
         contract: What the output must hold beyond its schema.
         redact: Further secrets that must appear in no message, log or cause.
-        spill: ``"auto"`` moves what is over the budget into artifacts; ``"never"`` raises ``OutputTooLargeError``.
+        spill: If the document is over its budget, ``"auto"`` moves parts of it into artifacts; ``"never"`` raises
+            ``OutputTooLargeError``.
         budget: Bytes of UTF-8 for the output document.
         stop_timeout: Seconds from SIGTERM to SIGKILL, as in ECS's ``stopTimeout``.
-        run: The run identity; the artifact manager's unless given.
+        run: The run identity; by default, the artifact manager's.
         input: The task's input.
         clock: Seconds, monotonic.
         jitter: Returns a number from 0 up to 1.
-        end_process: Ends the process at once with an exit code, when the main thread does not.
+        end_process: Ends the process at once with an exit code, if the main thread does not leave the block in time.
 
     Attributes:
-        session: What the task is made of, as a value.
+        session: The task's checked settings, as a value.
 
     Raises:
-        ConfigurationError: An argument makes no sense.
+        ConfigurationError: An argument is invalid.
 
     Example:
         >>> from stepout.callbacks import RecordingTarget
@@ -137,9 +138,9 @@ class Task:
         token: str | None = None,
         **options: Unpack[TaskOptions],
     ) -> Self:
-        """Make a task from its environment; the task token is taken out of it.
+        """Make a task from the environment, and take the task token out of it.
 
-        If that fails, whoever waits for the token is told, once, before the error is raised.
+        If that fails, the state that waits for the token gets one failure report before the error is raised.
 
         Args:
             environ: ``os.environ`` unless given.
@@ -147,14 +148,14 @@ class Task:
             artifacts: As for ``Task``.
             client: For Step Functions, used as it is.
             token: The task token, instead of the environment's.
-            options: As for ``Task``; they come before the environment. An ``input`` that is text is read as
-                ``STEPOUT_INPUT`` would be.
+            options: As for ``Task``; they override the environment. An ``input`` that is text is read like
+                ``STEPOUT_INPUT``.
 
         Returns:
             The task.
 
         Raises:
-            ConfigurationError: A setting cannot be understood, or nothing says where to report to.
+            ConfigurationError: A setting is invalid, or no setting names a target.
             InvalidTokenError: The token is empty, too long or damaged.
         """
         where = os.environ if environ is None else environ
@@ -172,7 +173,7 @@ class Task:
 
     @property
     def state(self) -> TaskState:
-        """Whether it was asked to stop, and which report has begun: a value, as of now."""
+        """The current state, as a value: whether the task was asked to stop, and which report has begun."""
         return self._completion.state.now
 
     @property
@@ -195,8 +196,8 @@ class Task:
         """Small inline JSON, reported with the pointers; a mapping may be assigned. See ``TaskResult``.
 
         Raises:
-            ConfigurationError: The task has not begun: it would never be reported.
-            OtherProcessError: This process was forked off the task's, which would not see what is set here.
+            ConfigurationError: The task has not begun: the result would never be reported.
+            OtherProcessError: This process was forked off the task's process, which would not see the change.
         """
         self._check_begun("result")
         self._home.check("task.result", "task")
@@ -222,17 +223,17 @@ class Task:
 
     @property
     def cancelled(self) -> Flag:
-        """Set, and true, once the task should stop: nobody waits any more, or a signal arrived."""
+        """A flag that is set, and true, once the task should stop: nobody waits any more, or a signal arrived."""
         return self._completion.stopped
 
     @property
     def input(self) -> Any:
-        """The task's input, JSON from ``STEPOUT_INPUT`` as it is; ``None`` when there is none."""
+        """The task's input, parsed from ``STEPOUT_INPUT``; ``None`` if there is no input."""
         return self.session.input
 
     @property
     def run(self) -> RunIdentity:
-        """Which run of which state this is."""
+        """The run identity: which attempt of which state of which execution this is."""
         return self._completion.run
 
     def check(self) -> None:
@@ -269,7 +270,7 @@ class Task:
         self._logs.__enter__()
         failed: BaseException | None = None
         try:
-            # The signals first: from the first beat on there is something to report if one comes.
+            # The guard before the first beat: from that beat on, a signal must lead to a report.
             self._guard.install()
             with held_signals():
                 self._heartbeat.first()
@@ -298,9 +299,9 @@ class Task:
             SystemExit: The task was interrupted by a signal.
         """
         if not self._home.here:
-            return  # A forked child: the outcome is its parent's to report.
-        # Signals wait for the report, also those that the job handles itself. What came before is in the state once
-        # the guard has settled; what comes later asks for an exit, and never changes a report that has begun.
+            return  # A forked child: its parent reports the outcome.
+        # Signals wait for the report, also those that the job handles itself. After ``settle`` the state has every
+        # earlier signal; a later signal asks for an exit, and never changes a report that has begun.
         held = HeldSignals()
         try:
             self._guard.settle(exception)
@@ -328,17 +329,17 @@ class Task:
         return artifacts
 
     def _tear_down(self) -> None:
-        # No beat after the report; then the handlers of before; the logs last, since the other two may log.
+        # First no beat may follow the report; then the old handlers return; the logs come last, as the others may log.
         self._heartbeat.stop()
         self._guard.remove()
         artifacts = self._completion.artifacts
         if self.session.owns_artifacts and isinstance(artifacts, ClosableArtifacts):
-            with contextlib.suppress(StoreError):  # It was aborted: the task has said why.
+            with contextlib.suppress(StoreError):  # The manager was aborted: the task has reported why.
                 artifacts.close()
         self._logs.__exit__(None, None, None)
 
 
 def _code_of(kind: type[Task]) -> frozenset[CodeType]:
-    """The code in whose frames no signal may raise: there, the block is not yet or no longer running."""
+    """Return the code in whose frames no signal may raise: there, the block does not run yet, or no longer runs."""
     methods = (each.__dict__.get(name) for each in kind.__mro__ for name in ("__enter__", "__exit__"))
     return frozenset(code for method in methods if (code := getattr(method, "__code__", None)) is not None)

@@ -1,8 +1,8 @@
 """A child process: started, fed with signals, listened to, and never left behind.
 
-One thread owns it, so that an exception in the main thread, which signals raise there, can lose nothing: it starts the
-command as the leader of a group of its own, waits for it, and ends what is left of the group. Up to two more take what
-it prints.
+Signals raise exceptions in the main thread, so a thread of its own handles the child, and no exception can interrupt
+that work. This thread starts the command as the leader of a process group, waits for its end, and ends the processes
+that are left in the group. Up to two more threads read the command's output.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ if TYPE_CHECKING:
 _log = logger("stepout.callbacks.child")
 
 Sink = Callable[[bytes], object]
-"""Takes what a process prints, piece by piece; ``b""`` at the end."""
+"""Takes a process's output, piece by piece; ``b""`` means the end."""
 
 _CHUNK: Final = 1 << 16
 _REST_SECONDS: Final = 2.0
-"""How long processes that a foreground command left behind have between SIGTERM and SIGKILL."""
+"""Seconds from SIGTERM to SIGKILL for the processes that a foreground command left behind."""
 _SILENCE_MS: Final = 500
-"""How long a stream that somebody else still holds may say nothing once the command and its group have ended."""
+"""Seconds of silence, after the end of the command and its group, before a stream that others hold open is dropped."""
 
 
 def kill_after(grace: float) -> float:
-    """Return the seconds from a signal to SIGKILL for the command, which leaves time to report.
+    """Return the seconds from a signal to the command's SIGKILL, few enough to leave time for a report.
 
     Args:
-        grace: Seconds after which the task's watcher would report by itself; see ``signals.grace_of``.
+        grace: Seconds after which the task's watcher reports by itself; see ``signals.grace_of``.
 
     Example:
         >>> kill_after(20.0), kill_after(1.0)
@@ -54,29 +54,31 @@ def kill_after(grace: float) -> float:
 class ChildProcess:
     """A command, from its start to the end of everything that it started in its group.
 
-    In the background it leads a session of its own, reads nothing, and whatever it leaves behind is killed at once: the
-    next task needs the memory. In the foreground it does this process's work in its place: it stays in the session (so
-    that whoever started us can end it with us), it reads our standard input, and what it leaves behind has two seconds.
+    A background command leads a session of its own and reads no input; processes that it leaves behind are killed at
+    once, because the next task needs the memory. A foreground command does this process's work in its place: it stays
+    in the session (so that our parent process can end it together with us), it reads our standard input, and processes
+    that it leaves behind have two seconds.
 
     Args:
         command: The program and its arguments; no shell.
         environ: Its whole environment.
-        stdout: Takes its standard output; ``None``: it has ours.
-        stderr: Takes its standard error; ``None``: it has ours. The same object as ``stdout``: both go there, in order.
-        tail: How much of each is kept.
+        stdout: Takes its standard output; ``None``: it writes to ours.
+        stderr: Takes its standard error; ``None``: it writes to ours. If it is the same object as ``stdout``, that
+            takes both, in order.
+        tail: How many lines and bytes of each stream are kept.
         folder: The working directory; ours by default.
         foreground: See above.
-        drain: Seconds for which the rest of its output is waited for, at most, once it and its group have ended.
-        first_process: Whether it is to reap the orphans that this process inherits, as PID 1 has to.
+        drain: The most seconds to wait for the rest of its output, once it and its group have ended.
+        first_process: Whether to reap the orphans that this process inherits, as PID 1 must.
 
     Attributes:
         launched: Set once it runs, or could not be started.
-        exited: Set once it has ended itself; or could not be started.
-        ended: Set once it has ended, with its group and its output; or could not be started.
+        exited: Set once the command itself has ended, or could not be started.
+        ended: Set once the command, its group and its output have ended, or it could not be started.
         returncode: As ``subprocess`` has it: negative for a signal.
         killed: Whether ``kill`` ended it.
-        refused: Why the system would not start it.
-        broken: Why it could not be started, or followed to its end, for a fault of ours: a thread too many, no memory.
+        refused: The system's error if it would not start the command.
+        broken: The error if this process could not start or follow the command: no thread or no memory was left.
         stdout: The end of its standard output.
         stderr: The end of its standard error.
     """
@@ -97,7 +99,7 @@ class ChildProcess:
         self._command, self._environ, self._folder = list(command), dict(environ), folder
         self._sinks, self._foreground, self._drain = (stdout, stderr), foreground, drain
         self._reaps_orphans = first_process and hasattr(os, "waitid")
-        self._lock = threading.RLock()  # A signal handler may come upon its own thread inside.
+        self._lock = threading.RLock()  # Reentrant: a signal handler may run in the thread that holds it.
         self._process: subprocess.Popen[bytes] | None = None
         self._gone = False
         self._early: list[int] = []
@@ -120,13 +122,13 @@ class ChildProcess:
         self._begun = True
         try:
             threading.Thread(target=self._run, name="stepout-child", daemon=True).start()
-        except RuntimeError as error:  # As many threads as the process may have.
+        except RuntimeError as error:  # The process may not start one more thread.
             self.broken = error
             self._set_all()
 
     def send(self, signum: int) -> None:
-        """Send a signal to the command's process group; to nobody once that has ended."""
-        # Under the lock, as the owner says under it that the group is gone: its number may then be another's.
+        """Send a signal to the command's process group; do nothing once the group has ended."""
+        # Under the lock: the owner thread notes the group's end under it, and the number may then be another group's.
         with self._lock:
             if self._process is None:
                 self._early.append(signum)
@@ -134,7 +136,7 @@ class ChildProcess:
                 signal_group(self._process.pid, signum)
 
     def terminate(self) -> None:
-        """Ask it to stop, it alone, as a container's first process is asked: SIGTERM."""
+        """Send SIGTERM to the command alone, not to its group, as a container's first process gets it."""
         with self._lock, contextlib.suppress(OSError):
             if self._process is not None and not self._gone:
                 self._process.terminate()
@@ -147,11 +149,11 @@ class ChildProcess:
                 kill_group(self._process.pid)
 
     def stop(self, signum: int | None, seconds: float) -> bool:
-        """Ask it to end, wait, and end it.
+        """Send a signal, wait, and kill the command if it still runs.
 
         Args:
-            signum: What to ask it with; ``None`` if it was sent already.
-            seconds: From then to SIGKILL.
+            signum: The signal to send; ``None`` if it was sent already.
+            seconds: Seconds from now to SIGKILL.
 
         Returns:
             Whether it ended by itself.
@@ -175,7 +177,7 @@ class ChildProcess:
             self.launched.set()
             if process is not None:
                 self._follow(process)
-        except BaseException as error:  # noqa: BLE001 - else it would be taken for a command that ended well
+        except BaseException as error:  # noqa: BLE001 - else the command would seem to have ended well
             self.broken = error
             self._give_up()
         finally:
@@ -230,22 +232,22 @@ class ChildProcess:
             reap_orphans_until(process.pid)
         self.returncode = process.wait()
         self.exited.set()
-        # What it left behind would change outputs while they are sent, take the next task's memory, outlive the task.
-        # A group that is empty is seen at once; whether a session is, only by looking at every process.
+        # Processes left behind could change outputs while they are sent, take the next task's memory, or outlive the
+        # task. One call shows whether a group is empty; for a session, every process must be looked at.
         if not self._foreground:
             end_group(process, grace=0.0)
         elif signal_group(process.pid, 0) and end_group(process, grace=_REST_SECONDS):
             _log.warning("the command left processes behind: they were ended")
         with self._lock:
             self._gone = True
-        # Not before: until here, silence says nothing about what the group has yet to print.
+        # Not earlier: until the group has ended, a silent stream may still get output.
         self._hushed.set()
         deadline = None if self._drain is None else time.monotonic() + self._drain
         for pump in pumps:
             pump.join(None if deadline is None else max(0.0, deadline - time.monotonic()))
 
     def _pump(self, source: IO[bytes], sink: Sink, tail: Tail) -> None:
-        """Pass on bytes as they come; when nobody takes them any more, the command is to notice."""
+        """Pass bytes on as they come. If the sink fails, close the pipe, so that the command notices."""
         fd = source.fileno()
         with contextlib.closing(source), contextlib.suppress(OSError, ValueError):
             while self._awaits_more(fd) and (data := os.read(fd, _CHUNK)):
@@ -254,8 +256,8 @@ class ChildProcess:
             sink(b"")
 
     def _awaits_more(self, fd: int) -> bool:
-        """Wait for output; once the group has ended, only while somebody outside it who holds the stream goes on."""
-        if sys.platform == "win32":  # There, pipes cannot be waited for: whoever reads waits.
+        """Wait for output; once the group has ended, only while a process outside it still writes to the stream."""
+        if sys.platform == "win32":  # Windows cannot wait for a pipe with a timeout: the read itself blocks.
             return True
         poll = select.poll()
         poll.register(fd, select.POLLIN)

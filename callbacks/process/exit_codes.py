@@ -1,4 +1,4 @@
-"""What a command's exit code means for its task. Pure."""
+"""The meaning of a command's exit code for its task. Pure."""
 
 from __future__ import annotations
 
@@ -18,31 +18,31 @@ _SIGNALLED: Final = 128
 _MOST: Final = 255
 _SIGKILL: Final = 9
 _OURS: Final = frozenset({0, 3, 4})
-"""What a process of ours ends with when it has not failed; when its outcome was undelivered; when nobody waits."""
+"""Our own processes' exit codes: no failure; the outcome was not delivered; nobody waits any more."""
 
 
 class PermanentCommandError(CommandFailedError, PermanentError):
-    """The command ended with a code that means: trying again cannot help."""
+    """The command's exit code says that trying again cannot help."""
 
     error_name = PermanentError.error_name
 
 
 class RetryableCommandError(CommandFailedError, RetryableError):
-    """The command ended with a code that means: trying again may help."""
+    """The command's exit code says that trying again may help."""
 
     error_name = RetryableError.error_name
     retryable = True
 
 
 def parse_codes(text: str | None, option: str) -> frozenset[int]:
-    """Read exit codes as people write them.
+    """Parse a list of exit codes and ranges.
 
     Args:
         text: Codes and ranges, separated by commas; ``None`` for none.
-        option: Where they come from, for the message.
+        option: The option's name, for messages.
 
     Raises:
-        ConfigurationError: They are something else, or there is a 0 among them.
+        ConfigurationError: The text is not such a list, or a code is not from 1 to 255.
 
     Example:
         >>> sorted(parse_codes("2,64-66", "--permanent"))
@@ -71,10 +71,11 @@ def code_of(returncode: int) -> int:
 
 
 def passed_on(code: int) -> int:
-    """Return the exit code with which a failed task's process ends: the job's own, but for those that mean something.
+    """Return the exit code for the process of a failed task: the job's own code, unless that has a meaning of ours.
 
-    3 says that the work is done and its outcome undelivered, and 4 that nobody waits, to whoever started the process.
-    A job that ends with one of them has failed, and that was reported: 1. So does 256, of which a system keeps 0.
+    To the parent process, 3 means that the work is done and its outcome undelivered, and 4 that nobody waits. If a job
+    ends with 3 or 4, the job has failed and the failure was reported, so this returns 1. It also returns 1 for a
+    multiple of 256, because the system would keep only its lowest byte, 0.
 
     Args:
         code: The job's own.
@@ -96,7 +97,7 @@ def describe(returncode: int) -> str:
     if returncode < 0:
         hint = "; often the kernel does that, for want of memory" if returncode == -_SIGKILL else ""
         return f"was killed by {_name(-returncode)} (exit code {code_of(returncode)}{hint})"
-    # A shell that a signal's victim was started from passes the death on as a code.
+    # If a signal kills a command of a shell, the shell itself ends with 128 and the signal's number.
     told = _name(returncode - _SIGNALLED) if returncode > _SIGNALLED else ""
     return f"ended with exit code {returncode}" + (f" (as after {told})" if told.startswith("SIG") else "")
 
@@ -110,11 +111,11 @@ def _name(number: int) -> str:
 
 @dataclass(frozen=True)
 class ExitCodes:
-    """Which exit codes say that trying again cannot, or may, help.
+    """The exit codes that say whether trying again can help.
 
     Attributes:
-        permanent: They fail as ``Stepout.Permanent``.
-        retryable: They fail as ``Stepout.Retryable``.
+        permanent: Codes that are reported as ``Stepout.Permanent``.
+        retryable: Codes that are reported as ``Stepout.Retryable``.
     """
 
     permanent: frozenset[int] = frozenset()
@@ -125,7 +126,7 @@ class ExitCodes:
         """Read both lists.
 
         Raises:
-            ConfigurationError: One cannot be read, or a code is in both.
+            ConfigurationError: A list is invalid, or a code is in both lists.
         """
         codes = cls(parse_codes(permanent, "--permanent"), parse_codes(retryable, "--retryable"))
         if both := sorted(codes.permanent & codes.retryable):
@@ -141,8 +142,8 @@ class ExitCodes:
         Args:
             program: The command's first word, without its arguments, which may hold secrets.
             returncode: As ``subprocess`` has it: negative for a signal.
-            told: What else the failure's cause holds, e.g. the end of standard error.
-            why: In place of how it ended.
+            told: Further members of the failure's cause, e.g. the end of standard error.
+            why: The message, in place of a description of the command's end.
         """
         code = code_of(returncode)
         kind: type[CommandFailedError] = CommandFailedError

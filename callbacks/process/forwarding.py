@@ -1,4 +1,4 @@
-"""Signals of this process, passed on to somebody else while a block runs: each as often as it comes."""
+"""Passes this process's signals on to a child process while a block runs, each as often as it comes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FORWARDED: Final = tuple(
     for name in ("SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2")
     if (number := getattr(signal, name, None)) is not None
 )
-"""What the command is told beside ``STOPS``, which a task hears first."""
+"""The signals passed on to the command besides ``STOPS``; a task handles ``STOPS`` first."""
 
 
 class _Forwarding:
@@ -61,10 +61,10 @@ class _Forwarding:
 
 @contextlib.contextmanager
 def _handled(numbers: Iterable[int], handle: Callable[[int, Any], object]) -> Iterator[list[int]]:
-    """Handle these signals while the block runs; one that is ignored stays so."""
+    """Handle these signals while the block runs; an ignored signal stays ignored."""
     before: dict[int, Any] = {}
     for number in numbers:
-        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup means it.
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup ignores a signal on purpose.
             before[number] = signal.signal(number, handle)
     try:
         yield list(before)
@@ -77,15 +77,15 @@ def _handled(numbers: Iterable[int], handle: Callable[[int, Any], object]) -> It
 def forwarding(
     send: Callable[[int], object], numbers: Iterable[int] = FORWARDED, *, also: Iterable[int] = ()
 ) -> Iterator[None]:
-    """While the block runs, pass these signals on, each as often as it comes; by default those that end no task.
+    """Pass these signals on while the block runs, each as often as it comes; by default those that do not end a task.
 
-    A handler in Python would run once for two that came while the main thread was busy, and not at all before the end
-    of a wait that began in that very moment.
+    A handler in Python is not enough: it runs once for two signals that come while the main thread is busy, and if a
+    wait begins in the moment of the signal, it runs only after the wait.
 
     Args:
-        send: Is called with a signal's number, in a thread of its own; at the latest when the block is left.
-        numbers: The signals; one that is ignored stays so.
-        also: Further ones, that somebody else handles as well.
+        send: Called with a signal's number, in a thread of its own; at the latest when the block is left.
+        numbers: The signals; an ignored one stays ignored.
+        also: Further signals, whose present handlers stay.
     """
     passing = _Forwarding(send)
     with _handled(numbers, lambda *_: None) as handled:
@@ -98,11 +98,11 @@ def forwarding(
 
 @contextlib.contextmanager
 def noting(came: list[int], numbers: Iterable[int]) -> Iterator[None]:
-    """While the block runs, note these signals, unless somebody else handles them meanwhile.
+    """Note these signals while the block runs, unless other code sets a handler meanwhile.
 
     Args:
-        came: What they are added to, in the main thread.
-        numbers: The signals; one that is ignored stays so.
+        came: The list to which the main thread adds each signal's number.
+        numbers: The signals; an ignored one stays ignored.
     """
     with _handled(numbers, lambda number, _frame: came.append(number)):
         yield

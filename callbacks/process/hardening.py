@@ -11,10 +11,10 @@ _PR_SET_DUMPABLE: Final = 4
 def seclude() -> bool:
     """Make this process undumpable, on Linux: ``/proc/PID/environ`` and ``/proc/PID/mem`` are then closed to others.
 
-    A process started with a token keeps it in the environment that the kernel shows in ``/proc``, whatever happens to
-    ``os.environ``. The kernel refuses an undumpable process's to everybody without ``CAP_SYS_PTRACE``
-    (lately also ``CAP_PERFMON`` or ``CAP_SYS_ADMIN``), which containers do not have by default: prctl(2), ptrace(2).
-    Programs that this process starts are not affected.
+    If a process is started with a token, the kernel shows the token in ``/proc/PID/environ`` even after it was removed
+    from ``os.environ``. The kernel lets only processes with ``CAP_SYS_PTRACE`` (in newer kernels also ``CAP_PERFMON``
+    or ``CAP_SYS_ADMIN``) read these files of an undumpable process; containers do not have these capabilities by
+    default: prctl(2), ptrace(2). Programs that this process starts are not affected.
 
     Returns:
         Whether it was done.

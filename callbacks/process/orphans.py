@@ -1,6 +1,7 @@
-"""Reap orphans: processes whose parents have ended are handed to a container's first process (PID 1) to wait for.
+"""Reaps orphans: a container's first process (PID 1) inherits processes whose parents have ended, and must reap them.
 
-Children of our own process group are somebody else's: a client that asks a program for credentials waits for it.
+It leaves children in our own process group alone, because other code waits for them: for instance, a boto3 client that
+runs a program to get credentials.
 """
 
 from __future__ import annotations
@@ -22,15 +23,15 @@ def reap_orphans(own: Container[int]) -> int:
     """Reap the orphans that have ended, without waiting for others.
 
     Args:
-        own: Children that somebody else waits for.
+        own: The ids of children that other code waits for.
 
     Returns:
-        How many there were.
+        How many were reaped.
     """
     reaped = 0
     if sys.platform == "linux":
         with contextlib.suppress(ChildProcessError, ProcessLookupError):
-            # WNOWAIT: it is only looked at, and stays for whoever waits for it.
+            # WNOWAIT only looks: the process stays unreaped for the code that waits for it.
             while (seen := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) is not None:
                 if seen.si_pid in own or os.getpgid(seen.si_pid) == os.getpgrp():
                     break
@@ -40,7 +41,7 @@ def reap_orphans(own: Container[int]) -> int:
 
 
 def reap_orphans_until(child: int | None) -> None:
-    """Reap orphans until a child has ended, which is left to its own waiter; without one, while there are children."""
+    """Reap orphans until ``child`` has ended, which stays unreaped; with ``None``, as long as there are children."""
     if sys.platform == "win32":
         return
     own, tries = os.getpgrp(), 0
@@ -52,7 +53,8 @@ def reap_orphans_until(child: int | None) -> None:
         if found is None or found.si_pid == child:
             return
         with contextlib.suppress(ProcessLookupError, ChildProcessError):
-            # The kernel shows the same one again until somebody reaps it; one that nobody does must not hide the rest.
+            # The kernel shows the same process until it is reaped. A process that other code should reap but does not
+            # must not hide the others, so after some tries it is reaped here.
             if os.getpgid(found.si_pid) == own and tries < _FOREIGN_TRIES:
                 tries += 1
                 time.sleep(_PAUSE)

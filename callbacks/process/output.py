@@ -1,4 +1,4 @@
-"""Where a child process's output goes: a descriptor, or somebody who wants lines."""
+"""Writes a child process's output to a descriptor, or passes it on line by line."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _LONGEST_LINE: Final = 1 << 20
-"""Bytes; what goes on longer, or never ends, is broken into several."""
+"""Bytes; a longer line, or one that never ends, is broken into several."""
 
 
 def write_all(fd: int, data: bytes) -> None:
-    """Write to a descriptor, which may be full: whatever happens to it, nothing is left out."""
+    """Write all of ``data`` to a descriptor; wait while it is full."""
     view = memoryview(data)
     while view:
         try:
             view = view[os.write(fd, view) :]
-        except BlockingIOError:  # Somebody set our output to non-blocking.
+        except BlockingIOError:  # Another process has set our output to non-blocking.
             select.select([], [fd], [])
 
 
@@ -27,7 +27,7 @@ class LineSplitter:
     r"""Turns pieces into lines.
 
     Args:
-        on_line: Called with each line, without its end, as text: what is no UTF-8 is replaced.
+        on_line: Called with each line as text, without its line end; bytes that are not UTF-8 are replaced.
 
     Example:
         >>> split = LineSplitter(print)
@@ -44,7 +44,7 @@ class LineSplitter:
         self._rest = b""
 
     def __call__(self, data: bytes) -> None:
-        """Take a piece; ``b""`` is the end, and with it of the last line."""
+        """Take a piece of the output; ``b""`` means the end, and ends the last line, too."""
         *lines, rest = (self._rest + data).split(b"\n")
         if rest and (not data or len(rest) > _LONGEST_LINE):
             lines, rest = [*lines, rest], b""

@@ -1,6 +1,6 @@
-"""Temporary folders whose owner can be seen to be dead, so that whoever comes next removes what it left.
+"""Temporary folders with a lock that shows whether their owner still lives: a later process removes a dead one's.
 
-A process that is killed removes nothing. The kernel, however, lets go of its locks: flock(2).
+A killed process cannot remove its folder, but the kernel releases its locks: flock(2).
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ _LOCK: Final = ".owner"
 
 @contextlib.contextmanager
 def owned_folder(prefix: str, place: str | None = None) -> Iterator[Path]:
-    """Make a folder that only we may read, locked as long as this process lives, and remove it in the end.
+    """Make a folder that only this user may read, lock it while this process lives, and remove it in the end.
 
     Folders with the same prefix in the same place whose owners were killed are removed first.
 
     Args:
-        prefix: Of the folder's name.
-        place: Where it is made; where temporary files go by default.
+        prefix: The beginning of the folder's name.
+        place: The parent folder; by default, that of temporary files.
 
     Raises:
-        OSError: It cannot be made.
+        OSError: The folder cannot be made.
     """
     with tempfile.TemporaryDirectory(prefix=prefix, dir=place, ignore_cleanup_errors=True) as name:
         folder = Path(name)
@@ -44,14 +44,14 @@ def owned_folder(prefix: str, place: str | None = None) -> Iterator[Path]:
 
 
 def remove_abandoned(prefix: str, place: Path) -> list[Path]:
-    """Remove the folders of owners that are dead, as their locks show; one without a lock may be just being made.
+    """Remove the folders whose locks are free: their owners are dead. A folder without a lock stays, as it may be new.
 
     Args:
-        prefix: Of the folders' names.
-        place: Where they are.
+        prefix: The beginning of the folders' names.
+        place: The parent folder.
 
     Returns:
-        What was removed.
+        The removed folders.
     """
     removed = []
     with contextlib.suppress(OSError):
@@ -59,13 +59,13 @@ def remove_abandoned(prefix: str, place: Path) -> list[Path]:
             lock = _free_lock(folder)
             if lock is not None:
                 shutil.rmtree(folder, ignore_errors=True)
-                os.close(lock)  # Not before: two that remove at a time must not meet.
+                os.close(lock)  # Only now: while the lock is held, no other process removes the same folder.
                 removed.append(folder)
     return removed
 
 
 def _locked(folder: Path) -> int | None:
-    """Lock a new folder; its lock appears under its name when it is held. ``None`` where there are no such locks."""
+    """Lock a new folder; the lock file gets its name once the lock is held. ``None`` if the system has no flock."""
     with contextlib.suppress(ImportError, OSError):
         import fcntl
 
@@ -82,12 +82,12 @@ def _locked(folder: Path) -> int | None:
 
 
 def _free_lock(folder: Path) -> int | None:
-    """Take the lock of a folder of ours that nobody holds any more."""
+    """Take the lock of this user's folder if no process holds it; ``None`` otherwise."""
     with contextlib.suppress(ImportError, OSError):
         import fcntl
 
         found = folder.lstat()
-        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():  # Temporary places are everybody's.
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():  # Other users may write in /tmp, too.
             return None
         lock = os.open(folder / _LOCK, os.O_RDWR | os.O_NOFOLLOW)
         try:

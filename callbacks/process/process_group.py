@@ -1,7 +1,7 @@
-"""Process groups and sessions: start their leaders, signal them, and end them with everything in them.
+"""Process groups and sessions: starts their leaders, signals them, and ends every process in them.
 
-Each child of ours leads its own group, so that Ctrl-C at a terminal reaches the command line alone, and so that one
-call ends a program together with what it started. A session holds the groups that its processes made, too.
+Each child leads its own group, so that Ctrl-C at a terminal reaches only our own process, and so that one call ends a
+program together with the processes that it started. A session also holds the groups that its processes made.
 """
 
 from __future__ import annotations
@@ -43,17 +43,17 @@ def spawn(  # noqa: PLR0913 - what subprocess needs, each by keyword
         command: The program and its arguments; no shell.
         environ: The whole environment.
         stdin: As ``subprocess`` has it, like the other two.
-        stdout: ``None`` for ours.
+        stdout: ``None`` for this process's own.
         stderr: Joined to standard output by default.
         folder: The working directory; ours by default.
-        new_session: Whether it leads a session, too.
+        new_session: Whether the program leads a session, too.
 
     Returns:
         The running process.
 
     Raises:
-        OSError: It cannot be started.
-        ValueError: The same, for an argument that no system takes.
+        OSError: The program cannot be started.
+        ValueError: The program cannot be started, because an argument is invalid on every system (a zero character).
     """
     own: dict[str, Any] = {"start_new_session": True} if new_session else {"process_group": 0}
     if sys.platform == "win32":
@@ -121,12 +121,12 @@ def _alive(process: subprocess.Popen[bytes]) -> bool:
         while os.waitpid(-process.pid, os.WNOHANG)[0]:  # PID 1 inherits the others.
             pass
     states = {state for _, state in _members(process.pid)}
-    # No /proc, or one that hides what another user's processes do: then the group itself is asked.
+    # Without /proc, or if it hides other users' processes, signal 0 shows whether the group exists.
     return not states <= _ENDED if states else signal_group(process.pid, 0)
 
 
 def _members(leader: int) -> Iterator[tuple[int, bytes]]:
-    """The ids and states of the processes of a group and session, where ``/proc`` shows them: Linux does."""
+    """Yield the id and state of each process in a group or session; nothing without Linux's ``/proc``."""
     for path in glob.iglob("/proc/[0-9]*/stat"):  # noqa: PTH207 - nothing but names is needed
         with contextlib.suppress(OSError, ValueError, IndexError):
             # After the name, which may hold anything: state, parent, group, session.

@@ -1,4 +1,4 @@
-"""The last lines of a stream, in bounded memory and without secrets: what a failure's cause quotes."""
+"""Keeps the last lines of a stream, in bounded memory and without secrets, for a failure's cause."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _MARGIN: Final = 8_192
-"""More than any spelling of a secret: one whose beginning is gone could not be recognised, so this much is left out."""
+"""Longer than any spelling of a secret. Without its beginning a secret is not recognised, so this much is left out."""
 
 _ESCAPES: Final = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[@-Z\\-_])")
 _CONTROLS: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
@@ -34,7 +34,7 @@ def tail_size(text: str | None) -> TailSize:
         Lines and bytes.
 
     Raises:
-        ConfigurationError: It is neither.
+        ConfigurationError: The text has neither form.
 
     Example:
         >>> tail_size(None), tail_size("20"), tail_size("20/4096")
@@ -70,9 +70,9 @@ class Tail:
         self._cut = False
 
     def add(self, data: bytes) -> None:
-        """Append; what is too old is forgotten."""
+        """Append bytes; drop the oldest bytes over the limit."""
         kept = self._kept + data if len(data) < self._limit else data
-        # Twice the limit, so that small pieces are not all copied again and again.
+        # Cut only at twice the limit: otherwise each small piece would copy everything again.
         if len(kept) > 2 * self._limit:
             kept, self._cut = kept[-self._limit :], True
         elif len(data) >= self._limit:
@@ -81,7 +81,7 @@ class Tail:
 
     @property
     def unfinished(self) -> bool:
-        """Whether it ends in the middle of a line."""
+        """Whether the stream so far ends in the middle of a line."""
         return bool(self._kept) and not self._kept.endswith(b"\n")
 
     def text(self, redact: Callable[[str], str]) -> str:
@@ -94,11 +94,11 @@ class Tail:
         last = _last_bytes(text, self._bytes)
         lines = _CONTROLS.sub("", _ESCAPES.sub("", last)).rstrip().split("\n")
         if len(lines) > 1 and last != text:
-            lines = lines[1:]  # The first one lost its beginning.
+            lines = lines[1:]  # The first line has lost its beginning.
         return shown("\n".join(lines[-self._lines :]), None, lines=True) if self._lines else ""
 
     def _redacted(self, redact: Callable[[str], str]) -> str:
-        """What is kept, without secrets, and without what may be the end of one: no secret goes over a line's end."""
+        """Return the kept text without secrets, and without a first part that may be the end of a secret."""
         kept, cut = self._kept, self._cut
         _, newline, whole_lines = kept.partition(b"\n")
         if cut and newline and whole_lines.strip():

@@ -1,9 +1,9 @@
-"""The wake-up descriptor: a byte for each signal, written at once, whatever the main thread is doing.
+"""The wake-up descriptor: the interpreter writes a byte to it for each signal, even if the main thread is busy.
 
-Python runs a signal's handler in the main thread, when that next executes Python code: after a native call, after a
-wait that began in the moment in which the signal came, and once for two signals of a kind that came meanwhile. The
+Python runs a signal's handler when the main thread next executes Python code: after a native call, or after a wait that
+began in the moment of the signal. It runs the handler once for two signals of a kind that came meanwhile. The
 interpreter's own handler in C, however, writes the signal's number to the descriptor of ``signal.set_wakeup_fd`` each
-time. There is one such descriptor in a process, so whoever takes it passes the bytes on.
+time. A process has only one such descriptor, so code that takes it must pass the bytes on to the former owner.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ import weakref
 from typing import Any, Final, Protocol
 
 _NOTE: Final = 0x80
-"""Marks a byte of our own; no signal has so high a number."""
+"""A byte of our own in the socket; no signal has so high a number."""
 _CHUNK: Final = 4096
 
 POKE: Final = getattr(signal, "SIGURG", None)
-"""Wakes the main thread. By default it is ignored, so one that comes late harms nobody."""
+"""The signal that wakes the main thread. Its default is to be ignored, so a late one does no harm."""
 
 
 class WakeUp:
-    """The process's wake-up descriptor, from ``take`` to ``give_back``; those two and ``retake`` in the main thread.
+    """The process's wake-up descriptor, from ``take`` to ``give_back``; call these and ``retake`` in the main thread.
 
-    Who listened before hears every signal still, and so does whoever takes the descriptor meanwhile and loses it to
-    ``retake``: an event loop, for instance, works on as it is.
+    The former owner still gets every signal. So does other code that takes the descriptor meanwhile and loses it to
+    ``retake``: an event loop, for instance, goes on working.
     """
 
     def __init__(self) -> None:
@@ -40,7 +40,7 @@ class WakeUp:
         self._before = -1
         self._identity: tuple[int, int] | None = None
         self._later = -1
-        # Copies, for whoever closes a descriptor does not tell us, and its number may then be another file's.
+        # Copies: an owner may close its descriptor at any time, and its number may then belong to another file.
         self._copies: dict[int, int] = {}
 
     def take(self) -> bool:
@@ -55,11 +55,11 @@ class WakeUp:
         return True
 
     def retake(self) -> bool:
-        """Take it again if somebody else has taken it, or reset it, since; return whether that was so."""
+        """Take the descriptor again if other code has taken or reset it; return whether that was so."""
         found = signal.set_wakeup_fd(self._sender.fileno(), warn_on_full_buffer=False)
         if found == self._sender.fileno():
             return False
-        if self._later != -1:  # It was reset, or is the next loop's: the one before is closed.
+        if self._later != -1:  # The descriptor was reset, or belongs to the next loop: the earlier loop has closed.
             self._drop(self._later)
             self._later = -1
         if found not in (-1, self._before):
@@ -68,7 +68,7 @@ class WakeUp:
         return True
 
     def give_back(self) -> list[int]:
-        """Let whoever listened last have it, and return what came until then, which is passed on, too."""
+        """Give the descriptor back to its last other owner; return the signals until now, which it also gets."""
         found = signal.set_wakeup_fd(-1)
         if found == self._sender.fileno() and self._later != -1:
             found = self._later
@@ -79,7 +79,7 @@ class WakeUp:
         return self.read()
 
     def wait(self, seconds: float | None) -> None:
-        """Wait until there is something to read, at most so long."""
+        """Wait until there is something to read, at most ``seconds``; ``None``: without a limit."""
         if (poll := getattr(select, "poll", None)) is None:  # Windows.
             select.select([self._receiver], [], [], seconds)
             return
@@ -88,7 +88,7 @@ class WakeUp:
         waiting.poll(None if seconds is None else seconds * 1000)
 
     def read(self) -> list[int]:
-        """Return the numbers of the signals that came, in their order, each as often as it came; do not wait."""
+        """Return the numbers of the signals that came, in order, each as often as it came; do not wait."""
         data = b""
         with self._lock:
             with contextlib.suppress(OSError):
@@ -100,7 +100,7 @@ class WakeUp:
         return [each & ~_NOTE for each in data]
 
     def note(self, signum: int = 0) -> None:
-        """Wake the reader, and let it read a number that nobody else hears of; also from a signal's handler."""
+        """Wake the reader, which alone reads this number; may be called from a signal's handler."""
         with contextlib.suppress(OSError):
             self._sender.send(bytes([_NOTE | signum]))
 
@@ -110,7 +110,7 @@ class WakeUp:
             self._close()
 
     def abandon(self) -> None:
-        """In a forked child: let go of what is the parent's; a thread that is not here may have held the lock."""
+        """In a forked child: drop the parent's descriptors, without the lock, which a thread of the parent may hold."""
         signal.set_wakeup_fd(-1)
         self._close()
 
@@ -132,7 +132,7 @@ class WakeUp:
 
 
 def _identity(number: int) -> tuple[int, int] | None:
-    """Which file a descriptor is, as long as it is open."""
+    """Return the device and inode of an open descriptor's file; ``None`` if it is closed."""
     try:
         found = os.fstat(number)
     except OSError:
@@ -141,14 +141,14 @@ def _identity(number: int) -> tuple[int, int] | None:
 
 
 class ForkedAway(Protocol):
-    """Listens to signals that are none of a forked child's business."""
+    """Listens to the parent process's signals, and must stop in a forked child."""
 
     def forget(self) -> None:
-        """In the child: let go of everything."""
+        """In the child: drop everything that belongs to the parent."""
 
 
 FORKS: Final[weakref.WeakSet[Any]] = weakref.WeakSet()
-"""What a forked child has to let go of: a byte that it wrote to the shared socket would be taken for the parent's."""
+"""The listeners that a forked child drops: the parent would take the child's byte in the shared socket for its own."""
 
 _hooked: Final = threading.Lock()
 _held: Final = threading.local()
@@ -160,7 +160,7 @@ _HELD_BACK: Final = tuple(
 
 
 def watch_forks(listener: ForkedAway) -> None:
-    """Have a listener forget in forked children. Hooks cannot be taken back: they look at what is there then."""
+    """Have ``forget`` called in forked children. A fork hook stays for good, so it asks the live listeners."""
     FORKS.add(listener)
     register = getattr(os, "register_at_fork", None)
     if register is not None and _hooked.acquire(blocking=False):  # Never released: registered for good.
@@ -168,7 +168,7 @@ def watch_forks(listener: ForkedAway) -> None:
 
 
 def _before_fork() -> None:
-    """Hold signals back: one that reached the child before it let go of the socket would be taken for the parent's.
+    """Block signals until the child has dropped the socket: an earlier one would seem to be the parent's.
 
     CPython forgets signals that arrive in the child before its own hooks have run; one that is held back is kept.
     """
