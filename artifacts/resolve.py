@@ -13,10 +13,10 @@ from stepout.artifacts.reading.access import DOCUMENT_LIMIT, access_from
 from stepout.artifacts.reading.artifact import Artifact, make_artifact, make_foreign
 from stepout.artifacts.reading.output import Output, make_output
 from stepout.schemas.array import checked_count
-from stepout.schemas.errors import ConfigurationError, InvalidDocumentError
+from stepout.schemas.errors import ConfigurationError, InvalidDocumentError, invalid_document
 from stepout.schemas.output import TaskOutput
 from stepout.schemas.pointer import Pointer
-from stepout.schemas.problems import Problem, invalid_document
+from stepout.schemas.problems import Problem
 from stepout.schemas.search.locate import survey
 from stepout.schemas.text.foreign_text import logger
 from stepout.schemas.text.json_value import plain_copy

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from stepout.schemas.contract import Contract as Contract
+    from stepout.schemas.errors import invalid_document as invalid_document
     from stepout.schemas.identity import RunIdentity as RunIdentity
     from stepout.schemas.output import TaskOutput as TaskOutput
     from stepout.schemas.pointer import Pointer as Pointer
     from stepout.schemas.problems import Problem as Problem
     from stepout.schemas.problems import describe_problems as describe_problems
-    from stepout.schemas.problems import invalid_document as invalid_document
     from stepout.schemas.search.locate import Found as Found
     from stepout.schemas.search.locate import TheDocument as TheDocument
     from stepout.schemas.search.locate import find_documents as find_documents
@@ -42,7 +42,7 @@ _HOMES: Final = {
     "find_documents": "search.locate",
     "find_failures": "search.locate",
     "fit": "spill",
-    "invalid_document": "problems",
+    "invalid_document": "errors",
     "json_problems": "text.json_value",
     "load_json": "text.json_text",
     "schema": "validation",

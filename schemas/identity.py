@@ -9,8 +9,8 @@ from typing import Any, Final
 
 from stepout.schemas import rules
 from stepout.schemas.array import array_index
-from stepout.schemas.errors import ConfigurationError
-from stepout.schemas.problems import Problem, invalid_document, member
+from stepout.schemas.errors import ConfigurationError, invalid_document
+from stepout.schemas.problems import Problem, member
 from stepout.schemas.text.json_value import DEPTH_LIMIT, NotPlainError, copy_json, json_problems, plain_copy
 
 _COUNT: Final = re.compile(r"[0-9]{1,9}")

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from stepout.schemas import rules
+from stepout.schemas.errors import invalid_document
 from stepout.schemas.identity import RunIdentity, producer_problems, read_producer
 from stepout.schemas.pointer import Pointer, pointer_problems, read_pointer
-from stepout.schemas.problems import Problem, invalid_document, member
+from stepout.schemas.problems import Problem, member
 from stepout.schemas.text.json_text import dump_json
 from stepout.schemas.text.json_value import DEPTH_LIMIT, NotPlainError, copy_json, json_problems, plain_copy
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from stepout.schemas import rules
-from stepout.schemas.problems import Problem, invalid_document, member
+from stepout.schemas.errors import invalid_document
+from stepout.schemas.problems import Problem, member
 from stepout.schemas.text.json_text import dump_json
 from stepout.schemas.text.json_value import (
     DEPTH_LIMIT,

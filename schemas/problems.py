@@ -7,10 +7,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from stepout.schemas.errors import InvalidDocumentError
-
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _LONGEST_NAME = 80
@@ -85,21 +83,6 @@ def describe_problems(problems: Iterable[Problem], limit: int = 5) -> str:
     shown = "; ".join(str(problem) for problem in found[:limit])
     rest = f"; and {len(found) - limit} more" if len(found) > limit else ""
     return f"{len(found)} problem{'' if len(found) == 1 else 's'}: {shown}{rest}"
-
-
-def invalid_document(subject: str, problems: Sequence[Problem], advice: str = "") -> InvalidDocumentError:
-    """Build the error for a document with problems; the caller raises it.
-
-    Args:
-        subject: What the document is, for example ``"the task output"``.
-        problems: At least one.
-        advice: What was done about it and what to do.
-
-    Returns:
-        The error: its message shows the first problems, ``problems`` has them all.
-    """
-    message = f"{subject} is not valid: {describe_problems(problems)}"
-    return InvalidDocumentError(f"{message}. {advice}" if advice else message, problems)
 
 
 def tidy(problems: Iterable[Problem]) -> list[Problem]:

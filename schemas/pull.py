@@ -17,8 +17,8 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from stepout.schemas.array import child_in
-from stepout.schemas.errors import ConfigurationError, InvalidDocumentError, OutputTooLargeError
-from stepout.schemas.problems import Problem, invalid_document
+from stepout.schemas.errors import ConfigurationError, InvalidDocumentError, OutputTooLargeError, invalid_document
+from stepout.schemas.problems import Problem
 from stepout.schemas.text.foreign_text import shown
 from stepout.schemas.text.json_text import dump_json, load_json
 from stepout.schemas.text.locations import PARTITION_KEY_BYTES

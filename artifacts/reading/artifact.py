@@ -8,9 +8,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from stepout.artifacts.reading.access import DOCUMENT_LIMIT, Access, Verify, checked_limit, checked_verify
 from stepout.artifacts.reading.pinned_object import ALGORITHMS, PinnedObject, check_cap, drain, read_whole, verifier_for
-from stepout.schemas.errors import ArtifactTooLargeError, ConfigurationError, InvalidDocumentError, UndecodableError
+from stepout.schemas.errors import (
+    ArtifactTooLargeError,
+    ConfigurationError,
+    InvalidDocumentError,
+    UndecodableError,
+    invalid_document,
+)
 from stepout.schemas.pointer import Pointer
-from stepout.schemas.problems import invalid_document
 from stepout.schemas.text.foreign_text import shown
 from stepout.schemas.text.json_text import json_memory, load_json
 

@@ -23,9 +23,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from stepout.artifacts.store import etag_for_pointer
-from stepout.schemas.errors import InvalidDocumentError
+from stepout.schemas.errors import InvalidDocumentError, invalid_document
 from stepout.schemas.pointer import Pointer
-from stepout.schemas.problems import Problem, invalid_document, item, member
+from stepout.schemas.problems import Problem, item, member
 from stepout.schemas.search.traversal import JsonRole, called, looked_into
 from stepout.schemas.text.json_text import SIZE_LIMIT, parse_json
 from stepout.schemas.text.json_value import DEPTH_LIMIT

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from stepout.artifacts.reading.artifact import Artifact, make_artifact, make_foreign
 from stepout.artifacts.reading.output import Output, make_output
-from stepout.schemas.errors import InvalidDocumentError, NotAllowedError
-from stepout.schemas.problems import Problem, invalid_document
+from stepout.schemas.errors import InvalidDocumentError, NotAllowedError, invalid_document
+from stepout.schemas.problems import Problem
 from stepout.schemas.search.locate import check_version, find_documents, find_failures
 from stepout.schemas.text.foreign_text import logger
 

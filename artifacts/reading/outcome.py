@@ -21,8 +21,9 @@ from stepout.schemas.errors import (
     NotAllowedError,
     StoreError,
     TaskFailedError,
+    invalid_document,
 )
-from stepout.schemas.problems import Problem, invalid_document
+from stepout.schemas.problems import Problem
 from stepout.schemas.pull import (
     FAILURE_LIMIT,
     Failure,

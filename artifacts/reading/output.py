@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from stepout.artifacts.reading.access import DOCUMENT_LIMIT, Access
 from stepout.artifacts.reading.artifact import Artifact
-from stepout.schemas.errors import InvalidDocumentError
+from stepout.schemas.errors import InvalidDocumentError, invalid_document
 from stepout.schemas.identity import RunIdentity
 from stepout.schemas.output import TaskOutput
 from stepout.schemas.pointer import Pointer
-from stepout.schemas.problems import Problem, invalid_document, member
+from stepout.schemas.problems import Problem, member
 from stepout.schemas.search.locate import find_documents, survey
 from stepout.schemas.search.traversal import called
 

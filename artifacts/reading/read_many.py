@@ -13,7 +13,8 @@ from stepout.artifacts.transfer.worker_pool import (
     fault_of_client,
     work_through,
 )
-from stepout.schemas.errors import ConfigurationError, ManyFailedError
+from stepout.schemas.errors import ConfigurationError
+from stepout.schemas.many_failed import ManyFailedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

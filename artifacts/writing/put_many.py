@@ -14,13 +14,8 @@ from stepout.artifacts.transfer.worker_pool import (
     work_through,
 )
 from stepout.artifacts.writing.values import is_large, weight
-from stepout.schemas.errors import (
-    AccessDeniedError,
-    ArtifactExistsError,
-    ArtifactNotFoundError,
-    ConfigurationError,
-    ManyFailedError,
-)
+from stepout.schemas.errors import AccessDeniedError, ArtifactExistsError, ArtifactNotFoundError, ConfigurationError
+from stepout.schemas.many_failed import ManyFailedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

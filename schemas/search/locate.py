@@ -6,10 +6,10 @@ import math
 import re
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from stepout.schemas.errors import TaskFailedError
+from stepout.schemas.errors import TaskFailedError, invalid_document
 from stepout.schemas.output import OUTPUT_VERSION
 from stepout.schemas.pointer import POINTER_VERSION
-from stepout.schemas.problems import Problem, invalid_document, item, member
+from stepout.schemas.problems import Problem, item, member
 from stepout.schemas.search.traversal import CALLED, DocumentKind, JsonRole, looked_into, told_by
 from stepout.schemas.text.json_text import dump_json, load_json
 from stepout.schemas.text.json_value import DEPTH_LIMIT, MOST_PROBLEMS

@@ -8,8 +8,8 @@ from collections import Counter
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
-from stepout.schemas.errors import InvalidDocumentError
-from stepout.schemas.problems import Problem, invalid_document, item, member
+from stepout.schemas.errors import InvalidDocumentError, invalid_document
+from stepout.schemas.problems import Problem, item, member
 from stepout.schemas.text.json_value import DEPTH_LIMIT, MOST_PROBLEMS, json_problems, plain_copy
 
 if TYPE_CHECKING:

@@ -53,7 +53,6 @@ if TYPE_CHECKING:
         IntegrityError,
         InvalidDocumentError,
         InvalidTokenError,
-        ManyFailedError,
         NotAllowedError,
         OtherProcessError,
         OutcomeUndeliveredError,
@@ -73,6 +72,7 @@ if TYPE_CHECKING:
         UndecodableError,
     )
     from stepout.schemas.identity import RunIdentity
+    from stepout.schemas.many_failed import ManyFailedError
     from stepout.schemas.output import TaskOutput
     from stepout.schemas.pointer import Pointer
     from stepout.schemas.problems import Problem
@@ -160,6 +160,7 @@ _HOMES = {
     "stepout.callbacks.task": ("Task",),
     "stepout.schemas.contract": ("Contract",),
     "stepout.schemas.identity": ("RunIdentity",),
+    "stepout.schemas.many_failed": ("ManyFailedError",),
     "stepout.schemas.output": ("TaskOutput",),
     "stepout.schemas.pointer": ("Pointer",),
     "stepout.schemas.problems": ("Problem",),

@@ -26,10 +26,10 @@ from stepout.schemas.errors import (
     ArtifactExistsError,
     ConfigurationError,
     InvalidDocumentError,
-    ManyFailedError,
     OutputMissingError,
     TaskError,
 )
+from stepout.schemas.many_failed import ManyFailedError
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from stepout import Pointer, resolve_artifact
 from stepout.schemas import errors
+from stepout.schemas.many_failed import ManyFailedError
 from stepout.schemas.text.foreign_text import LONGEST, logger, shown, shown_json
 from stepout.testing import MemoryStore
 
@@ -97,7 +98,7 @@ def test_messages_are_bounded(kind: type[errors.StepoutError]) -> None:
 def test_a_report_of_many_names_five() -> None:
     """One giant failure does not hide the next one's name."""
     failures = {f"name{number}\x1b": errors.StoreError("z" * 5_000) for number in range(7)}
-    told = str(errors.ManyFailedError("put_many", failures))
+    told = str(ManyFailedError("put_many", failures))
     assert all(f"name{number}\\x1b: StoreError" in told for number in range(5))
     assert told.endswith("and 2 more, in failures")
     assert len(told) <= 4_000

@@ -6,8 +6,8 @@ import re
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from stepout.artifacts.reading.foreign import load_foreign, opened_texts
-from stepout.schemas.errors import InvalidDocumentError
-from stepout.schemas.problems import Problem, invalid_document
+from stepout.schemas.errors import InvalidDocumentError, invalid_document
+from stepout.schemas.problems import Problem
 from stepout.schemas.search.locate import Found, find_documents
 from stepout.schemas.text.json_text import SIZE_LIMIT, parse_json
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from stepout.artifacts.reading.artifact import Artifact
 from stepout.artifacts.reading.foreign import find_references, opened_texts
-from stepout.schemas.errors import ConfigurationError, InvalidDocumentError
+from stepout.schemas.errors import ConfigurationError, InvalidDocumentError, invalid_document
 from stepout.schemas.output import TaskOutput
 from stepout.schemas.pointer import Pointer
-from stepout.schemas.problems import Problem, invalid_document
+from stepout.schemas.problems import Problem
 from stepout.schemas.search.locate import check_version, find_documents, find_failures
 from stepout.schemas.search.traversal import called
 from stepout.schemas.text.foreign_text import shown

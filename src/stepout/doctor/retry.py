@@ -12,6 +12,7 @@ from stepout.doctor.rules import find
 from stepout.doctor.states import read_reference
 from stepout.doctor.waiting import reporter_of
 from stepout.schemas import errors
+from stepout.schemas.many_failed import ManyFailedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -78,7 +79,7 @@ _AGAIN = {"ErrorEquals": list(RETRYABLE_NAMES), "IntervalSeconds": 30, "BackoffR
 
 def known_names() -> dict[str, str]:
     """Return every error name of stepout by the name of its class; names without a class by themselves."""
-    kinds = {name: getattr(errors, name) for name in errors.__all__}
+    kinds = {name: getattr(errors, name) for name in errors.__all__} | {"ManyFailedError": ManyFailedError}
     return {name: kind.error_name for name, kind in kinds.items()} | {name: name for name in OTHER_NAMES}
 
 

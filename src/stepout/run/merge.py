@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from stepout.schemas import Pointer, TaskOutput, load_json
-from stepout.schemas.errors import CommandFailedError, ConfigurationError, InvalidDocumentError
-from stepout.schemas.problems import Problem, invalid_document
+from stepout.schemas.errors import CommandFailedError, ConfigurationError, InvalidDocumentError, invalid_document
+from stepout.schemas.problems import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

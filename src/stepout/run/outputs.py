@@ -12,8 +12,9 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from stepout.schemas import describe_problems, load_json
-from stepout.schemas.errors import ConfigurationError, InvalidDocumentError, ManyFailedError, OutputMissingError
-from stepout.schemas.problems import Problem, invalid_document
+from stepout.schemas.errors import ConfigurationError, InvalidDocumentError, OutputMissingError, invalid_document
+from stepout.schemas.many_failed import ManyFailedError
+from stepout.schemas.problems import Problem
 from stepout.schemas.text.json_text import SIZE_LIMIT
 
 if TYPE_CHECKING:

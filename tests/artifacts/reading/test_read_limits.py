@@ -26,7 +26,8 @@ from stepout.artifacts.reading.foreign import load_foreign, opened_texts
 from stepout.artifacts.reading.read_many import read_many
 from stepout.artifacts.resolve import resolve_artifact
 from stepout.schemas import find_documents, load_json
-from stepout.schemas.errors import ArtifactTooLargeError, InvalidDocumentError, ManyFailedError, UndecodableError
+from stepout.schemas.errors import ArtifactTooLargeError, InvalidDocumentError, UndecodableError
+from stepout.schemas.many_failed import ManyFailedError
 from stepout.schemas.text.json_value import json_problems
 
 if TYPE_CHECKING:

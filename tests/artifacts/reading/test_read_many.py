@@ -17,9 +17,9 @@ from stepout.schemas.errors import (
     ArtifactNotFoundError,
     ArtifactTooLargeError,
     ConfigurationError,
-    ManyFailedError,
     NotAllowedError,
 )
+from stepout.schemas.many_failed import ManyFailedError
 
 if TYPE_CHECKING:
     from support.seaweed import Seaweed

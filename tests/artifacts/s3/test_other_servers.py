@@ -20,14 +20,8 @@ from stepout.artifacts.s3.store import S3Store
 from stepout.artifacts.store import WriteOptions
 from stepout.artifacts.transfer.plan import MIB, TransferSettings
 from stepout.artifacts.transfer.upload import Upload
-from stepout.schemas.errors import (
-    ArtifactExistsError,
-    ConfigurationError,
-    ManyFailedError,
-    SizeMismatchError,
-    StepoutError,
-    StoreError,
-)
+from stepout.schemas.errors import ArtifactExistsError, ConfigurationError, SizeMismatchError, StepoutError, StoreError
+from stepout.schemas.many_failed import ManyFailedError
 
 if TYPE_CHECKING:
     from support.seaweed import Seaweed

@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from stepout.artifacts import ArtifactManager, MemoryStore
-from stepout.schemas.errors import ConfigurationError, ManyFailedError
+from stepout.schemas.errors import ConfigurationError
+from stepout.schemas.many_failed import ManyFailedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -22,10 +22,10 @@ from stepout.schemas.errors import (
     ArtifactExistsError,
     ConfigurationError,
     InvalidDocumentError,
-    ManyFailedError,
     StoreError,
     StoreUnavailableError,
 )
+from stepout.schemas.many_failed import ManyFailedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
