@@ -73,9 +73,10 @@ class Pointer:
         for name, attribute in _ATTRIBUTES.items():
             value = getattr(self, attribute)
             if value is not None:
-                document[name] = plain_copy(value)
-        document.update((name, plain_copy(value)) for name, value in self.extra.items() if name not in POINTER_MEMBERS)
-        return document
+                document[name] = value
+        document.update((name, value) for name, value in self.extra.items() if name not in POINTER_MEMBERS)
+        copied: dict[str, Any] = plain_copy(document)
+        return copied
 
     def to_json(self) -> str:
         """Return the wire form as compact text, non-ASCII characters as themselves.
@@ -211,16 +212,16 @@ def pointer_problems(document: object, location: str = "$") -> Iterator[Problem]
         return
     yield from (rules.missing(member(location, name)) for name in _REQUIRED if name not in document)
     if document.get("stepout", POINTER_VERSION) != POINTER_VERSION:
-        yield rules.wrong_version(member(location, "stepout"), POINTER_VERSION)
+        yield rules.wrong_version(f"{location}.stepout", POINTER_VERSION)
     for name, rule in rules.POINTER_TEXTS.items():
         if name in document:
-            yield from rule.problems(document[name], member(location, name))
+            yield from rule.problems(document[name], f"{location}.{name}")
     if "size" in document:
-        yield from rules.integer_problems(document["size"], member(location, "size"))
+        yield from rules.integer_problems(document["size"], f"{location}.size")
     if "checksum" in document:
-        yield from _checksum_problems(document["checksum"], member(location, "checksum"))
+        yield from _checksum_problems(document["checksum"], f"{location}.checksum")
     if "annotations" in document and not isinstance(document["annotations"], dict):
-        yield rules.wrong_type(member(location, "annotations"), "object", document["annotations"])
+        yield rules.wrong_type(f"{location}.annotations", "object", document["annotations"])
 
 
 def _checksum_problems(value: object, location: str) -> Iterator[Problem]:

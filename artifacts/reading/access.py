@@ -16,6 +16,7 @@ from stepout.artifacts.read_limit import read_limit
 from stepout.artifacts.reading.bucket_stores import BucketStores
 from stepout.artifacts.reading.budget import USUAL_BUDGET, ReadBudget, Spending
 from stepout.artifacts.s3.clients import checked_payer
+from stepout.artifacts.store import is_store
 from stepout.schemas.errors import ConfigurationError
 from stepout.schemas.runtime.s3_profile import payer_of
 
@@ -138,7 +139,7 @@ def _checked_client(client: Any) -> Any:
     Raises:
         ConfigurationError: It is neither a boto3 S3 client nor a store.
     """
-    if client is None or hasattr(client, "get_object") or hasattr(client, "start_upload"):
+    if client is None or is_store(client) or hasattr(client, "get_object"):
         return client
     msg = (
         f"client= is a {type(client).__module__}.{type(client).__qualname__}: expected a boto3 S3 client "

@@ -343,9 +343,13 @@ class Artifact:
             SizeMismatchError: The object has another size than the pointer says.
         """
         from stepout.artifacts.reading.filesystem import fsspec_path
+        from stepout.artifacts.store import Located, Regional
 
         store = self._access.stores.of(self.pointer.bucket)
-        place = {name: getattr(store, name, None) for name in ("endpoint_url", "region")}
+        place: dict[str, Any] = {
+            "endpoint_url": store.endpoint_url if isinstance(store, Located) else None,
+            "region": store.region if isinstance(store, Regional) else None,
+        }
         if self._access.stores.request_payer is not None:
             place["requester_pays"] = True
         return fsspec_path(self.pointer, **{**place, **options})
