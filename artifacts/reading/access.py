@@ -54,6 +54,9 @@ class ReadOptions(TypedDict, total=False):
     budget: ReadBudget | None
 
 
+KEYWORDS: Final = (*ReadOptions.__annotations__, "verify")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Access:
     """What a consumer may read and how; nothing in it comes from a document.
@@ -109,12 +112,16 @@ def access_from(  # noqa: PLR0913 - the keywords of ``ReadOptions``, each with i
     expected_bucket_owner: str | None = None,
     request_payer: str | None = None,
     budget: ReadBudget | None = None,
+    **unknown: object,
 ) -> Access:
     """Return what the keywords of a ``resolve…`` function mean; ``resolve_output`` describes them.
 
     Raises:
         ConfigurationError: One of them is invalid, or no allow-list was given.
+        TypeError: There is no such keyword. Python would name this function, which the caller never called.
     """
+    if unknown:
+        raise TypeError(f"unexpected keyword argument {next(iter(unknown))!r}: expected one of {', '.join(KEYWORDS)}")
     if not isinstance(budget, ReadBudget | None):
         raise ConfigurationError(f"budget= is a {type(budget).__name__}: expected a ReadBudget, or None")
     allowed = allow_from_env() if allow is None else allowed_from(allow)
