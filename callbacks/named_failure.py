@@ -147,7 +147,7 @@ def _judged(outcome: Any, event: Mapping[str, Any]) -> Any:
 
 
 def _members(cause: str) -> dict[str, Any]:
-    """Return the members of a cause that is a JSON object; an empty traceback lets ``fit_cause`` cut it."""
+    """Return the members of a cause that is a JSON object, with an empty traceback if the cause has none."""
     try:
         opened = load_json(cause)
     except InvalidDocumentError:

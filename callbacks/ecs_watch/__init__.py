@@ -1,4 +1,4 @@
-"""The fate of silent deaths: a Lambda for "ECS Task State Change" events, ``stepout.callbacks.ecs_watch.handler``."""
+"""Reports silent deaths: a Lambda for "ECS Task State Change" events, ``stepout.callbacks.ecs_watch.handler``."""
 
 from stepout.callbacks.ecs_watch.watcher import Watcher, WatchSettings, handler, make_handler
 

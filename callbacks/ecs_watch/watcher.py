@@ -1,4 +1,4 @@
-"""The fate of silent deaths: a Lambda for "ECS Task State Change" events, ``stepout.callbacks.ecs_watch.handler``.
+"""Reports silent deaths: a Lambda for "ECS Task State Change" events, ``stepout.callbacks.ecs_watch.handler``.
 
 A state that waits for a task token never watches its ECS task: a container that dies without a word leaves it waiting
 until its heartbeat or its timeout. This handler reports the failure that the container could not
@@ -6,7 +6,7 @@ until its heartbeat or its timeout. This handler reports the failure that the co
 
 A failure must never overtake a success that is still on its way, so it waits first:
 
-1. A heartbeat asks whether the token is still open, which decides nothing. Closed is the usual answer, and the end.
+1. A heartbeat asks whether the token is still open, and changes no outcome. Usually it is closed, and the work is done.
 2. A container that never ran has nothing on its way. One that ended gets the grace, six times as much if it ended as
    one does that reported (exit code 0, or 3: work done, outcome undelivered).
 3. Where reports go through a queue, so does the failure: after the grace and behind what is there in a
@@ -140,7 +140,7 @@ class Watcher:
     """Reports the failure of tasks that stopped without a word.
 
     Args:
-        settings: How.
+        settings: How the watcher works.
         states: A boto3 Step Functions client, used as it is; this and the other clients are built when they are needed.
         queues: A boto3 SQS client.
         tables: A boto3 DynamoDB client.
@@ -206,7 +206,7 @@ class Watcher:
     def _tokens(self, task: StoppedTask) -> tuple[StoppedTask, Mapping[str, str | None]]:
         """The task tokens, each with the container that was to report, if that is known; none if it has reported.
 
-        A row speaks for a task that has one token: of several, it cannot say which was used.
+        A row counts only for a task with one token: of several tokens, it cannot say which was used.
         """
         row = self._row(task)
         if row.reported and len(task.tokens) <= 1:
@@ -216,7 +216,7 @@ class Watcher:
         return task, task.tokens or ({row.token: row.container} if row.token else {})
 
     def _row(self, task: StoppedTask) -> TokenRow:
-        """The table's word on a task, without which an event that carries its token can do."""
+        """Return the table's row of a task; an event that carries its token does not depend on the row."""
         try:
             return self._table.find(task.arn) if self._table is not None else TokenRow()
         except TaskError as error:
@@ -234,7 +234,7 @@ class Watcher:
             _log.error("task %s: its token stays in the table until it expires: %s", task, error)
 
     def _described(self, task: StoppedTask) -> StoppedTask:
-        """The task with what DescribeTasks knows of its overrides, for about an hour after its end."""
+        """Return the task with the overrides that DescribeTasks knows, for about an hour after its end."""
         ecs = self._ecs if self._ecs is not None else build_client("ecs")
         remedy = "Allow ecs:DescribeTasks on the tasks of the cluster"
         answer = RetryLoop(remedy, patience=_PATIENCE).run(
@@ -270,7 +270,7 @@ class Watcher:
         return "failed"
 
     def _through(self, named: QueuePlace, owed: _OwedReport, remaining: Callable[[], float]) -> str:
-        """Send the failure the way that a success may have gone."""
+        """Send the failure through the queue that a success may have gone through."""
         if not named.fifo and owed.end is not None and owed.end.exit_code == 0:
             return "left to the relay"
         place = self._listed(named, owed)
@@ -284,7 +284,7 @@ class Watcher:
         return "queued"
 
     def _named_queue(self, owed: _OwedReport) -> QueuePlace | None:
-        """The relay's queue; the override's own word counts where the watcher was told of none, if it names a queue."""
+        """Return the relay's queue; if no setting names one, the queue that the task's override names."""
         if self._settings.queue is not None:
             return queue_place(self._settings.queue)
         targets = owed.environment.get("STEPOUT_TARGETS", "").split()
@@ -296,10 +296,10 @@ class Watcher:
             return None
 
     def _listed(self, named: QueuePlace, owed: _OwedReport) -> QueuePlace:
-        """The queue of the watcher's own list that an override means: by account and name, its host is not looked at.
+        """Return the queue on the watcher's own list with the account and name of the override's; ignore its host.
 
         Raises:
-            ConfigurationError: It is not on the list. A success may be in it, so the failure goes no other way either.
+            ConfigurationError: The queue is not on the list. It may hold a success, so no failure is sent at all.
         """
         own = [queue_place(url) for url in filter(None, (self._settings.queue, *self._settings.queues))]
         same = [place for place in own if _account_and_name(place) == _account_and_name(named)]
@@ -312,7 +312,7 @@ class Watcher:
         return next((place for place in same if place.url == named.url), same[0])
 
     def _probe(self, target: StepFunctionsTarget) -> None:
-        """Ask whether anybody still waits.
+        """Ask whether the token is still open.
 
         A heartbeat is the one call that asks without deciding. It starts the state's heartbeat clock anew, which does
         no harm here: the failure follows, and a watcher that dies in between costs one more ``HeartbeatSeconds``.
@@ -386,7 +386,7 @@ def _account_and_name(place: QueuePlace) -> str:
 
 
 def _remaining(context: Any) -> Callable[[], float]:
-    """The seconds that Lambda leaves; no end outside it."""
+    """Return a function for the seconds that Lambda leaves; infinite outside Lambda."""
     ask = getattr(context, "get_remaining_time_in_millis", None)
     return (lambda: ask() / 1000.0) if callable(ask) else (lambda: float("inf"))
 

@@ -74,8 +74,8 @@ def passed_on(code: int) -> int:
     """Return the exit code for the process of a failed task: the job's own code, unless that has a meaning of ours.
 
     To the parent process, 3 means that the work is done and its outcome undelivered, and 4 that nobody waits. If a job
-    ends with 3 or 4, the job has failed and the failure was reported, so this returns 1. It also returns 1 for a
-    multiple of 256, because the system would keep only its lowest byte, 0.
+    ends with 3 or 4, the job has failed and the failure was reported, so this returns 1. The system keeps only the
+    lowest byte of a code, so this also returns 1 for a code whose lowest byte is 0, 3 or 4, e.g. 256 or 259.
 
     Args:
         code: The job's own.

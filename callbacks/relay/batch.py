@@ -1,9 +1,9 @@
 """The relay: a Lambda between a queue and Step Functions. Handler: ``stepout.callbacks.relay.handler``.
 
 Containers put reports into the queue (``stepout.callbacks.targets.sqs``); the relay checks each output and passes the
-report on. Its event source mapping must have ``FunctionResponseTypes: ["ReportBatchItemFailures"]``: what it lists as
-failed stays in the queue and comes again, and ends in the dead-letter queue if it never can be relayed. The rest is
-deleted.
+report on. Its event source mapping must have ``FunctionResponseTypes: ["ReportBatchItemFailures"]``: messages
+that it lists as failed stay in the queue and come again; those that never can be relayed end in the dead-letter queue.
+All others are deleted.
 """
 
 from __future__ import annotations
@@ -94,8 +94,8 @@ def relay(
 ) -> list[str]:
     """Pass reports on to Step Functions.
 
-    Reports of one token keep their order; different tokens go side by side. A task that nobody waits for any more is
-    done with. A heartbeat that cannot be passed on is dropped: the next one comes sooner than a redelivery.
+    Reports of one token keep their order; different tokens go side by side. A report of a closed
+    task counts as relayed. A heartbeat that cannot be passed on is dropped: the next one comes before a redelivery.
 
     Args:
         records: SQS messages, as Lambda's event or ``receive_message`` has them.
@@ -110,7 +110,7 @@ def relay(
 
     Raises:
         ConfigurationError: A record is no message of a queue: it has no id, so it cannot be listed. The others have
-            been passed on, and are done with when they come again.
+            been passed on, and count as relayed when they come again.
     """
     read = [_message(record) for record in records]
     messages = [message for message in read if message is not None]
@@ -192,7 +192,7 @@ def _superseded(report: Report, later: list[_Message]) -> bool:
 
 
 def _relay_one(report: Report, identifier: str, target_of: Callable[[str], StepFunctionsTarget | None]) -> bool:
-    """Return whether the message is done with."""
+    """Return whether the message can be deleted."""
     what = f"the {report.kind} of {_whose(report)} (message {identifier})"
     try:
         target = target_of(report.token)
@@ -227,10 +227,10 @@ def _report(report: Report, target: StepFunctionsTarget) -> None:
 
 
 def _checked(output: Any, redactor: Redactor) -> dict[str, Any]:
-    """Return the output if it is one; what it holds stays as it was written.
+    """Return the output, unchanged, if it is a task output.
 
     Raises:
-        InvalidDocumentError: It is none, or holds the token.
+        InvalidDocumentError: The output is invalid, or holds the token.
     """
     TaskOutput.from_dict(output)
     if places := redactor.found(output):
@@ -240,7 +240,7 @@ def _checked(output: Any, redactor: Redactor) -> dict[str, Any]:
 
 
 def _allowed(error: str) -> str:
-    """Names of ``States.*`` are Step Functions' own; programs in other languages may not know."""
+    """Return an error name outside ``States.*``, which is Step Functions' own; other languages' programs may use it."""
     return f"Job.{error}" if error.casefold().startswith("states.") else error
 
 
@@ -253,12 +253,12 @@ def _records(event: Any) -> list[Mapping[str, Any]]:
     """Return an event's records.
 
     Raises:
-        ConfigurationError: It comes from elsewhere.
+        ConfigurationError: The event is not from SQS.
     """
     found = event.get("Records") if isinstance(event, dict) else event
     if not isinstance(found, list) or (found and not any(_is_message(each) for each in found)):
         raise ConfigurationError(f"the relay was called with something other than an event of SQS: {_MAP_IT}")
-    # What is no message is left for ``relay`` to complain of, after the messages beside it.
+    # ``relay`` refuses a record that is no message, after it has relayed the others.
     return [each if _is_message(each) else {} for each in found]
 
 
@@ -267,7 +267,7 @@ def _is_message(record: Any) -> bool:
 
 
 def _message(record: Any) -> _Message | None:
-    """Read a record; ``None`` if it is no message. Whatever is wrong with it is its own affair, not its neighbours'."""
+    """Read a record; ``None`` if it is no message. A faulty record must not stop the other records."""
     # receive_message writes these names with capitals, Lambda's event without.
     known = record.items() if isinstance(record, Mapping) else ()
     members = {name[:1].lower() + name[1:]: value for name, value in known if isinstance(name, str)}
@@ -295,7 +295,7 @@ def _message(record: Any) -> _Message | None:
 
 
 def _seconds(context: Any) -> float:
-    """How long tries may begin: until a last one still ends before Lambda ends the process."""
+    """Return the seconds in which a try may begin, so that the last one ends before Lambda ends the process."""
     left = getattr(context, "get_remaining_time_in_millis", None)
     seconds = float(left()) / 1000 if callable(left) else 30.0
     return max(seconds - _RESERVE, seconds / 2)

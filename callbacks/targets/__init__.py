@@ -1,1 +1,1 @@
-"""Where an outcome is reported to: one module a scheme, the registry of schemes, and the report to several."""
+"""The targets that a task reports to: one module for each URL scheme, the registry of schemes, and the fan-out."""

@@ -1,4 +1,4 @@
-"""What a target is made from, besides its URL. The registry knows the targets, and every target knows this."""
+"""What a target is made from, besides its URL. The registry imports the targets; each target imports this module."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class TargetContext:
 
     Attributes:
         token: The task token, if there is one.
-        run: Which run of which state reports.
+        run: Identifies the run that reports.
         environ: The task's environment; the token is no longer in it.
         client: A boto3 Step Functions client to use as it is.
     """

@@ -3,7 +3,8 @@
 An item has the partition key (text, called ``id`` unless the URL says otherwise) and ``status`` (``SUCCEEDED`` or
 ``FAILED``), ``reportedAt``, ``execution``, ``state``, ``mapIndex`` and ``attempt`` as far as they are known; a success
 has ``document`` (the output document as JSON text) and ``sha256`` (of that text), a failure ``error`` and ``cause``.
-Text, so that an ASL state can open it with ``States.StringToJson`` or ``$parse``, and every reader sees the same JSON.
+The document is text, so an ASL state can open it with ``States.StringToJson`` or ``$parse``, and every reader sees the
+same JSON.
 """
 
 from __future__ import annotations
@@ -31,10 +32,10 @@ _OPEN: Final = "attribute_not_exists(#key) OR #status <> :succeeded"
 
 
 def target_from_url(url: str, context: TargetContext) -> DynamoDbTarget:
-    """Make the target that ``dynamodb://table`` or ``dynamodb://table/key`` means: in an array job, the child's own.
+    """Make the target for ``dynamodb://table`` or ``dynamodb://table/key``; a child of an array job has its own key.
 
     Raises:
-        ConfigurationError: It is no such URL, no client could be built, or nothing says which execution this is.
+        ConfigurationError: The URL is invalid, no client could be built, or the execution is not known.
     """
     try:
         place = table_place(own_url(url, context.environ))
@@ -54,16 +55,16 @@ class DynamoDbTarget:
         table: The table's name.
         key: The value of its partition key; ``None``: ``{execution}/{state}``, with ``/{mapIndex}`` in a
             Map.
-        run: Which run this is.
+        run: Identifies this run.
         client: A boto3 DynamoDB client, used as it is; one with short timeouts and without hidden retries is built
             otherwise.
         key_name: The name of the partition key, a string; the table has no sort key.
         environ: As for ``build_client``.
         now: The time of a report.
-        delivery: Tries again while there is time.
+        delivery: Retries a report while time is left.
 
     Raises:
-        ConfigurationError: The table's name or the key cannot be one, or the key is not known.
+        ConfigurationError: The table's name or the key is invalid, or the key is not known.
     """
 
     def __init__(  # noqa: PLR0913 - by keyword, each with its own meaning
@@ -101,7 +102,7 @@ class DynamoDbTarget:
 
     @property
     def url(self) -> str:
-        """What a consumer resolves."""
+        """The URL that a consumer resolves."""
         return self._place.url
 
     def limit(self, seconds: float) -> None:
@@ -112,12 +113,12 @@ class DynamoDbTarget:
         """Write the output document in place of a failure, or of nothing.
 
         Raises:
-            OutputTooLargeError: An item cannot hold it.
-            TaskClosedError: Another attempt has succeeded before; this one's artifacts exist, but do not count.
-            TaskError: It could not be delivered.
+            OutputTooLargeError: The document is too large for an item.
+            TaskClosedError: Another attempt succeeded first; no output points to this attempt's artifacts.
+            TaskError: The report could not be delivered.
         """
         item = success_item(self._place, document, run=self._run, time=self._time())
-        # The same document again is a try of this report whose answer was lost: it is there, and stays as it was.
+        # The item may hold this same document: an earlier try wrote it, and its answer was lost. It stays as it is.
         self._put(item, f"{_OPEN} OR #sha256 = :sha256", {"#sha256": "sha256"}, {":sha256": item["sha256"]})
 
     def failure(self, error: str, cause: str) -> None:
@@ -125,15 +126,15 @@ class DynamoDbTarget:
 
         Raises:
             TaskClosedError: The task has succeeded, in another attempt.
-            TaskError: It could not be delivered.
+            TaskError: The report could not be delivered.
         """
         self._put(failure_item(self._place, Failure(error, cause), run=self._run, time=self._time()), _OPEN, {}, {})
 
     def heartbeat(self) -> None:
-        """Send nothing, as whoever started the task watches it; but see that there is a client to report with.
+        """Send nothing, because the service that started the task watches it; but build the client for the report.
 
         Raises:
-            ConfigurationError: None could be built.
+            ConfigurationError: No client could be built.
         """
         self.connect()
 
@@ -141,7 +142,7 @@ class DynamoDbTarget:
         """Return the client, built now if need be.
 
         Raises:
-            ConfigurationError: None could be built, e.g. for want of a region.
+            ConfigurationError: No client could be built, e.g. because no region is set.
         """
         return self._client.get()
 

@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 _log = logger("stepout.callbacks.report")
 
 _PATIENCE = 200.0
-"""Seconds; no target of this package tries for so long, so only one that hangs is given up."""
+"""Seconds. No target of this package tries for so long, so only a target that hangs is given up."""
 _FIRST_BEAT = 2.0
 _SHARE = 0.8
-"""Of the seconds that a request to stop leaves: what the others have, so that the process still ends by itself."""
+"""The share of the seconds after a request to stop that the others get, so that the process still ends by itself."""
 
 
 class FanOut:
@@ -33,12 +33,12 @@ class FanOut:
 
     Args:
         targets: The primary target first.
-        patience: Seconds for which the others are waited for, once the primary target has taken a terminal report.
-        first_beat: Seconds for which they are waited for when the first heartbeat was sent, later ones not at all.
+        patience: Seconds to wait for the others, once the primary target has taken a terminal report.
+        first_beat: Seconds to wait for the others after the first heartbeat. Later heartbeats do not wait.
         clock: Seconds, monotonic.
 
     Raises:
-        ConfigurationError: There is none, or one is no target.
+        ConfigurationError: The list is empty, or a member is not a target.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class FanOut:
 
     def success(self, document: Mapping[str, Any]) -> None:
         """Report the output document; raises what the primary target raises."""
-        # The primary first and alone: what it refuses is no success, and nobody else may hear of one.
+        # The primary target first and alone: if it refuses the success, the others must not be told of one.
         self._primary.success(document)
         self._tell_others(lambda target: target.success(document))
 
@@ -81,7 +81,7 @@ class FanOut:
         self._primary.heartbeat()
         first = not self._beats
         for index, target in enumerate(self._others):
-            # One at a time to each: where a beat hangs, the next would only hang as well, in one more thread.
+            # One heartbeat at a time for each target: if one hangs, the next would hang too, in one more thread.
             if (before := self._beats.get(index)) is None or not before.is_alive():
                 self._beats[index] = _start(lambda each: each.heartbeat(), target)
         if first:
@@ -92,10 +92,10 @@ class FanOut:
 
         Callable from any thread.
         """
-        # Seen by a wait that is under way, which is why that waits in short pieces. It only ever comes nearer.
+        # A wait that is under way sees the new end, because it waits in short pieces. The end only moves nearer.
         self._latest = min(self._latest, self._clock() + seconds * _SHARE)
         for target in (self._primary, *self._others):
-            with contextlib.suppress(Exception):  # The watcher of signals calls this, and must live on.
+            with contextlib.suppress(Exception):  # The signal watcher calls this, and must go on.
                 if isinstance(target, BoundedTarget):
                     target.limit(seconds)
 
@@ -109,7 +109,7 @@ class FanOut:
     def _wait(self, threads: Iterable[threading.Thread], patience: float) -> None:
         began = self._clock()
         for thread in threads:
-            # In short waits: a request to stop moves the end.
+            # In short waits, because a request to stop moves the end.
             while thread.is_alive() and (left := min(began + patience, self._latest) - self._clock()) > 0:
                 thread.join(min(left, 0.1))
 
@@ -135,7 +135,7 @@ def _start(tell: Callable[[Target], None], target: Target) -> threading.Thread:
 
 def _tell(tell: Callable[[Target], None], target: Target) -> None:
     redactor = _redactor_of(target)
-    # The task's own redaction ends with the task, a thread that was given up perhaps later.
+    # The task's own redaction ends with the task. A thread that was given up may run longer.
     with redacted_logs(redactor) if redactor is not None else contextlib.nullcontext():
         try:
             tell(target)
@@ -144,6 +144,6 @@ def _tell(tell: Callable[[Target], None], target: Target) -> None:
 
 
 def _redactor_of(target: Target) -> Redactor | None:
-    """What knows the target's secrets; a target of the caller's may call something else by that name."""
+    """Return the target's redactor; a caller's target may have another member of that name."""
     known = target.redactor if isinstance(target, TokenBearer) else None
     return known if isinstance(known, Redactor) else None

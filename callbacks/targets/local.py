@@ -1,4 +1,4 @@
-"""Targets without a service: standard output, a file, and a folder with a file for each outcome."""
+"""Targets that need no service: standard output, a file, and a folder with a file for each outcome."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def failure_document(error: str, cause: str) -> dict[str, Any]:
-    """Return what stands in for the output document of a failed task: ``error`` and ``cause``, both as JSON."""
+    """Return what a failed task writes in place of its output document: ``error`` and ``cause`` as JSON."""
     try:
         value = json.loads(cause)
     except ValueError:
@@ -38,17 +38,17 @@ def stdout_from_url(url: str, _context: TargetContext) -> StdoutTarget:
     """Make the target that ``stdout:`` means.
 
     Raises:
-        ConfigurationError: Something follows it.
+        ConfigurationError: Something follows the scheme.
     """
     nothing_more(url)
     return StdoutTarget()
 
 
 def file_from_url(url: str, context: TargetContext) -> FileTarget:
-    """Make the target that ``file:///path`` means; in an array job, whose children may share a volume, the child's own.
+    """Make the target for ``file:///path``; each child of an array job gets its own file, as they may share a volume.
 
     Raises:
-        ConfigurationError: It names no local file, or its folder may not be written to.
+        ConfigurationError: The URL names no local file, or the task may not write to its folder.
     """
     own = own_url(url, context.environ)
     parts = urlsplit(own)
@@ -65,16 +65,16 @@ def folder_from_url(url: str, _context: TargetContext) -> FolderTarget:
     """Make the target that ``folder:///path`` means.
 
     Raises:
-        ConfigurationError: It names no folder that may be written to.
+        ConfigurationError: The URL names no folder that the task may write to.
     """
     return FolderTarget(url2pathname(urlsplit(url).path))
 
 
 class StdoutTarget:
-    """Writes the outcome as one line of JSON; where a task reports to when nobody waits for it.
+    """Writes the outcome as one line of JSON; the default target of a task that no state waits for.
 
     Args:
-        stream: A text stream; the process's standard output, as it is at the time of the report, unless given.
+        stream: A text stream; by default ``sys.stdout`` at the time of the report.
     """
 
     def __init__(self, stream: TextIO | None = None) -> None:
@@ -92,11 +92,11 @@ class StdoutTarget:
         self._write(failure_document(error, cause))
 
     def heartbeat(self) -> None:
-        """Do nothing: nobody listens."""
+        """Do nothing: this target does not pass on heartbeats."""
 
     def _write(self, document: Mapping[str, Any]) -> None:
         stream = self._stream or sys.stdout
-        # Escaped, so that no terminal's or container's encoding can lose a character.
+        # Escaped as ASCII, so that no encoding of a terminal or container can lose a character.
         line = shown_json(json.dumps(document, allow_nan=False))
         try:
             stream.write(f"{line}\n")
@@ -112,7 +112,7 @@ class FileTarget:
         path: Where the output document goes, or ``{"error": …, "cause": …}``.
 
     Raises:
-        ConfigurationError: The folder does not exist, or may not be written to.
+        ConfigurationError: The folder does not exist, or the task may not write to it.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -135,20 +135,20 @@ class FileTarget:
         _write_outcome(self._path, failure_document(error, cause))
 
     def heartbeat(self) -> None:
-        """Do nothing: nobody listens."""
+        """Do nothing: this target does not pass on heartbeats."""
 
 
 class FolderTarget:
-    """Writes each outcome into a file of its own, named so that they sort in the order in which they came.
+    """Writes each outcome into a file of its own; the files' names sort in the order of the reports.
 
-    The tasks that a command of ``stepout run`` opens report so, to that run.
+    The tasks that a command opens under ``stepout run`` report to that run in this way.
 
     Args:
         path: The folder.
         clock: Nanoseconds.
 
     Raises:
-        ConfigurationError: It is no folder, or may not be written to.
+        ConfigurationError: The path is not a folder, or the task may not write to it.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, clock: Callable[[], int] = time.time_ns) -> None:
@@ -169,7 +169,7 @@ class FolderTarget:
         _write_outcome(self._new_file(), failure_document(error, cause))
 
     def heartbeat(self) -> None:
-        """Do nothing: nobody listens."""
+        """Do nothing: this target does not pass on heartbeats."""
 
     def _new_file(self) -> Path:
         return self._path / f"{self._clock():020d}-{os.getpid()}.json"
@@ -191,7 +191,7 @@ def write_atomically(path: Path, document: Mapping[str, Any]) -> None:
     """Write JSON to a temporary file beside ``path``, then rename it; readable by its owner only.
 
     Raises:
-        OSError: It could not be written; the temporary file is removed.
+        OSError: The file could not be written; the temporary file is removed.
     """
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
     try:

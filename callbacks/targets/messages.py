@@ -1,8 +1,8 @@
-"""What a container and the relay say to each other: one JSON document a message, with a version. Pure.
+"""The messages from a container to the relay: each is one JSON document with a version. Pure.
 
 ``{"stepout": "report/1", "id": "…", "kind": "success", "taskToken": "…", "output": {…}, "run": {…}}``, with ``error``
 and ``cause`` instead of ``output`` where the kind is ``failure``, and neither where it is ``heartbeat``. The message
-holds the task token: whoever reads the queue can end the state. Nothing here shows one.
+holds the task token: anyone who can read the queue can end the state. This module never shows a token.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _KINDS: Final = frozenset({"success", "failure", "heartbeat"})
 _LONGEST_ID: Final = 128
 _EXPECTED_ID: Final = f"text of 1 to {_LONGEST_ID} printable characters, another one in each report"
 
-# XML 1.0 has no such characters, so SQS refuses them; as escapes they pass.
+# XML 1.0 does not allow these characters, so SQS refuses them. It accepts them as JSON escapes.
 _NOT_IN_SQS: Final = {0xFFFE: "\\ufffe", 0xFFFF: "\\uffff"}
 
 
@@ -37,13 +37,13 @@ class Report:
     """One report on its way.
 
     Attributes:
-        id: Unique to the report, the same however often it is sent.
-        kind: What it is.
+        id: Unique to the report; every try sends the same id.
+        kind: The kind of the report.
         token: The task token.
         output: The output document of a success.
         error: The name of a failure's error.
         cause: A failure's cause, JSON text.
-        run: Which run of which state reports; for people who look at a queue.
+        run: Identifies the run that reports, for people who look at a queue.
     """
 
     id: str
@@ -55,10 +55,10 @@ class Report:
     run: RunIdentity = field(default_factory=RunIdentity)
 
     def to_json(self) -> str:
-        """Return the message's text, such as SQS takes it.
+        """Return the message as text that SQS accepts.
 
         Raises:
-            InvalidDocumentError: Something in it is not JSON.
+            InvalidDocumentError: A member cannot be written as JSON.
         """
         document: dict[str, Any] = {"stepout": REPORT_VERSION, "id": self.id, "kind": self.kind}
         document["taskToken"] = self.token
@@ -72,16 +72,16 @@ class Report:
 
 
 def parse_report(text: Any) -> Report:
-    """Read a message strictly; members that it does not know are left alone.
+    """Read a message strictly, and ignore unknown members.
 
     Args:
-        text: The body; what is no text is refused.
+        text: The body; anything but text is refused.
 
     Returns:
-        The report. Its output is any JSON: whether that is a task output is for the relay to say.
+        The report. Its output may be any JSON; the relay checks whether it is a task output.
 
     Raises:
-        InvalidDocumentError: With every problem found; its message holds no value.
+        InvalidDocumentError: The message is invalid. The error lists every problem, and shows no value.
 
     Examples:
         >>> parse_report('{"stepout": "report/1", "id": "7", "kind": "heartbeat", "taskToken": "AQC"}').kind
@@ -105,7 +105,7 @@ def parse_report(text: Any) -> Report:
 
 
 def group_of(token: str) -> str:
-    """Return what stands for a token where it must not be seen, such as a FIFO queue's message group.
+    """Return a hash that stands for a token where the token must not be seen, e.g. as a FIFO queue's message group.
 
     Example:
         >>> group_of("AQC")

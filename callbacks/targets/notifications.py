@@ -1,7 +1,8 @@
-"""SNS and EventBridge: others are told of a task's outcome. Never the primary target, and never a reason to fail.
+"""SNS and EventBridge targets notify others of a task's outcome. They are never primary, and never fail the task.
 
 Both carry ``{"stepout": "notification/1", "outcome": "success", "run": {…}, "output": {…}}``, or ``error`` and
-``cause`` in place of ``output``. What is too large for the service goes without them, with ``"shortened": true``.
+``cause`` in place of ``output``. A message that is too large for the service leaves these out and has
+``"shortened": true``.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ def sns_from_url(url: str, context: TargetContext) -> SnsTarget:
     """Make the target that ``sns:arn:aws:sns:REGION:ACCOUNT:TOPIC`` means.
 
     Raises:
-        ConfigurationError: It names no topic, or no client could be built.
+        ConfigurationError: The URL names no topic, or no client could be built.
     """
     target = SnsTarget(url.partition(":")[2], run=context.run)
     target.connect()
@@ -57,7 +58,7 @@ def events_from_url(url: str, context: TargetContext) -> EventBridgeTarget:
     """Make the target that ``events:default``, ``events:BUS`` or ``events:arn:aws:events:…:event-bus/BUS`` means.
 
     Raises:
-        ConfigurationError: It names no event bus, or no client could be built.
+        ConfigurationError: The URL names no event bus, or no client could be built.
     """
     target = EventBridgeTarget(url.partition(":")[2], run=context.run, environ=context.environ)
     target.connect()
@@ -65,14 +66,14 @@ def events_from_url(url: str, context: TargetContext) -> EventBridgeTarget:
 
 
 class _Notifier:
-    """What both have in common: one message for each outcome.
+    """What both targets have in common: they send one message for each outcome.
 
     Args:
-        named: What ``repr`` and messages call it.
-        client: Of the service.
-        run: Which run of which state reports.
-        delivery: Tries again.
-        request_of: Makes the request of an outcome's word, its text and the run: once, so that all tries are the same.
+        named: The target's name in ``repr`` and messages.
+        client: The service's client.
+        run: Identifies the run that reports.
+        delivery: Retries a request that failed.
+        request_of: Makes the request from the outcome's name, the text and the run; called once, so all tries agree.
         send: Sends a request once.
     """
 
@@ -97,29 +98,29 @@ class _Notifier:
         self._delivery.limit(seconds)
 
     def success(self, document: Mapping[str, Any]) -> None:
-        """Tell of a success.
+        """Notify of a success.
 
         Raises:
-            TaskError: It could not be delivered.
+            TaskError: The notification could not be delivered.
         """
         self._tell("success", {"output": dict(document)})
 
     def failure(self, error: str, cause: str) -> None:
-        """Tell of a failure.
+        """Notify of a failure.
 
         Raises:
-            TaskError: It could not be delivered.
+            TaskError: The notification could not be delivered.
         """
         self._tell("failure", failure_document(error, cause))
 
     def heartbeat(self) -> None:
-        """Do nothing: nobody listens."""
+        """Do nothing: this target does not pass on heartbeats."""
 
     def connect(self) -> Any:
         """Return the client, built now if need be.
 
         Raises:
-            ConfigurationError: None could be built, e.g. for want of a region.
+            ConfigurationError: No client could be built, e.g. because no region is set.
         """
         return self._client.get()
 
@@ -137,11 +138,11 @@ class SnsTarget(_Notifier):
     Args:
         topic_arn: The topic.
         client: A boto3 SNS client, used as it is; one for the topic's region is built when it is needed.
-        run: Which run of which state reports.
-        delivery: Tries again, for 20 seconds unless given.
+        run: Identifies the run that reports.
+        delivery: Retries a request that failed; by default for 20 seconds.
 
     Raises:
-        ConfigurationError: It is no topic's ARN.
+        ConfigurationError: The ARN is invalid.
     """
 
     def __init__(
@@ -172,12 +173,12 @@ class EventBridgeTarget(_Notifier):
     Args:
         bus: The name of an event bus, or its ARN.
         client: A boto3 EventBridge client (``events``), used as it is; one is built when it is needed.
-        run: Which run of which state reports.
+        run: Identifies the run that reports.
         environ: As for ``build_client``.
-        delivery: Tries again, for 20 seconds unless given.
+        delivery: Retries a request that failed; by default for 20 seconds.
 
     Raises:
-        ConfigurationError: It names no event bus.
+        ConfigurationError: The name of the event bus is invalid.
     """
 
     def __init__(
@@ -232,12 +233,12 @@ def _put_entry(client: Any, entry: Mapping[str, Any]) -> None:
 
 
 class _EntryRefusedError(TaskError):
-    """PutEvents answers 200 and names the entries that it did not take; read like any error of boto3."""
+    """PutEvents answered 200 and named an entry that it did not take; callers read this like an error of boto3."""
 
     def __init__(self, entry: Mapping[str, Any]) -> None:
         code, message = str(entry.get("ErrorCode")), str(entry.get("ErrorMessage", ""))
         super().__init__(f"{code}: {message}")
-        # The model names two that pass: InternalFailure and ThrottlingException.
+        # The service model names two temporary errors: InternalFailure and ThrottlingException.
         status = 500 if code in ("InternalFailure", "InternalException") else 400
         self.response = {
             "Error": {"Code": code, "Message": message},
@@ -246,7 +247,7 @@ class _EntryRefusedError(TaskError):
 
 
 def _text(outcome: str, run: RunIdentity, more: dict[str, Any]) -> str:
-    """Return the document as text; without the outcome's own members if it would be too large."""
+    """Return the document as text; leave out the output, error and cause if it would be too large."""
     document: dict[str, Any] = {"stepout": NOTIFICATION_VERSION, "outcome": outcome, "run": run.to_dict()}
     whole = dump_json({**document, **more})
     if len(whole) <= _MOST - _BESIDE:

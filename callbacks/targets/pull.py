@@ -1,8 +1,9 @@
-"""Pull mode: the outcome is an object that whoever started the task looks at, for ``.sync`` of ECS, EKS, Batch, Glue.
+"""Pull mode, for ``.sync`` of ECS, EKS, Batch and Glue: the outcome is an S3 object, which a later state reads.
 
 The output document is written last and once: ``PutObject`` with ``If-None-Match: *``, so of several attempts the first
-success wins, and one that lost is told so. Failures go beside it, never to it. Conditional writes and their answers
-(412, 409): https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html
+success wins, and a later success is told so. A failure gets a key beside the document, never the document's own key.
+Conditional writes and their answers (412, 409):
+https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html
 """
 
 from __future__ import annotations
@@ -43,16 +44,16 @@ _TAKEN: Final = 412
 _REFUSALS: Final = frozenset({409, 412})
 _MISSING: Final = 404
 _BUCKET: Final = re.compile(r"[A-Za-z0-9._-]{3,255}|arn:aws[a-z0-9-]*:s3[a-z0-9:/._-]*|(?!.)")  # or it is missing
-_LOOKED_AT: Final = 1 << 20  # bytes of what lies at the URL already: more than any output of another attempt has
+_LOOKED_AT: Final = 1 << 20  # bytes to read of an object that is at the URL already; no attempt's output is larger
 _NONCE_BYTES: Final = 6
-_FAILURE_ROOM: Final = 64  # for what a failure's key has more than the output's
+_FAILURE_ROOM: Final = 64  # bytes by which a failure's key may be longer than the output's
 
 
 def target_from_url(url: str, context: TargetContext) -> PullTarget:
-    """Make the target that ``s3://bucket/key`` means: in a child of an array job, the child's own place.
+    """Make the target for ``s3://bucket/key``; each child of an array job gets its own key.
 
     Raises:
-        ConfigurationError: It is no such URL, no client could be built, or nothing says which execution this is.
+        ConfigurationError: The URL is invalid, no client could be built, or the execution is not known.
     """
     check_run(url, context.run)
     reached: Any = {"profile": profile_words_from(context.environ), "request_payer": payer_of(context.environ)}
@@ -62,9 +63,9 @@ def target_from_url(url: str, context: TargetContext) -> PullTarget:
 
 
 def check_run(url: str, run: RunIdentity) -> None:
-    """Raise ``ConfigurationError`` if nobody could tell whose output this is.
+    """Raise ``ConfigurationError`` if a reader could not tell which run wrote this output.
 
-    The URL alone does not tell: an earlier run may have been given the same one.
+    The URL alone does not tell, because an earlier run may have had the same URL.
     """
     if run.execution is None:
         raise ConfigurationError(
@@ -75,21 +76,21 @@ def check_run(url: str, run: RunIdentity) -> None:
 
 
 class PullTarget:
-    """Writes the outcome to where whoever started the task looks for it.
+    """Writes the outcome to an S3 object, from which a later state reads it.
 
     Args:
-        url: ``s3://bucket/key``; new for each state of each execution.
-        run: Which run this is; its attempt is part of a failure's key.
+        url: ``s3://bucket/key``; it must be new for each state of each execution.
+        run: Identifies this run; its attempt is part of a failure's key.
         client: A boto3 S3 client, used as it is; one with short timeouts and without hidden retries is built otherwise.
         profile: The words of ``STEPOUT_S3_PROFILE``; with any but ``aws``, a client that is built here addresses
             buckets by path.
         request_payer: ``"requester"`` for buckets whose readers pay.
         environ: As for ``build_client``.
-        nonce: Part of a failure's key; the run's, or drawn, unless given.
-        delivery: Tries again while there is time.
+        nonce: Part of a failure's key; by default the run's own, or a random one.
+        delivery: Retries a report while time is left.
 
     Raises:
-        ConfigurationError: The URL is no ``s3://bucket/key``.
+        ConfigurationError: The URL is not of the form ``s3://bucket/key``.
     """
 
     def __init__(  # noqa: PLR0913 - by keyword, each with its own meaning
@@ -135,9 +136,9 @@ class PullTarget:
         """Write the output document, unless one is there already.
 
         Raises:
-            TaskClosedError: Another attempt has succeeded before; this one's artifacts exist, but do not count.
+            TaskClosedError: Another attempt succeeded first; no output points to this attempt's artifacts.
             ConfigurationError: The server ignores conditions, so that the last success would win, not the first.
-            TaskError: It could not be delivered.
+            TaskError: The report could not be delivered.
         """
         body = dump_json(document)
         lost = False
@@ -150,7 +151,7 @@ class PullTarget:
                 if status_of(error) == _TAKEN:
                     self._settle(body, ours_perhaps=lost)
                     return
-                # S3 may have stored what it answered with 500 or 503: then the object that is there can be ours.
+                # S3 may have stored the object although it answered 500 or 503: then the object at the URL can be ours.
                 lost = lost or answer_to(error) in {Answer.LOST, Answer.UNAVAILABLE}
                 raise
 
@@ -160,16 +161,16 @@ class PullTarget:
         """Write ``{"error": …, "cause": …}`` beside the place of the output document.
 
         Raises:
-            TaskError: It could not be delivered.
+            TaskError: The report could not be delivered.
         """
         body = dump_json(failure_document(error, cause))
         self._delivery.run(f"PutObject {self.failure_url}", lambda: self._put(self._failure_key, body))
 
     def heartbeat(self) -> None:
-        """Send nothing, as whoever started the task watches it; but see that there is a client to report with.
+        """Send nothing, because the service that started the task watches it; but build the client for the report.
 
         Raises:
-            ConfigurationError: None could be built.
+            ConfigurationError: No client could be built.
         """
         self.connect()
 
@@ -177,7 +178,7 @@ class PullTarget:
         """Return the client, built now if need be.
 
         Raises:
-            ConfigurationError: None could be built, e.g. for want of a region.
+            ConfigurationError: No client could be built, e.g. because no region is set.
         """
         return self._client.get()
 
@@ -186,7 +187,7 @@ class PullTarget:
         return failure_key(self._key, attempt=self._attempt, nonce=self._nonce)
 
     def _put_once(self, body: bytes) -> None:
-        """Write the output document if there is none, by the server's own condition, or after a look."""
+        """Write the output document if there is none yet, by a conditional write or after a check."""
         if "unconditional" in self._profile:
             if self._there(len(body)) is not None:
                 self._settle(body, ours_perhaps=True)
@@ -214,7 +215,7 @@ class PullTarget:
             Bucket=self._bucket, Key=key, Body=body, ContentType="application/json", **more
         )
         sent = guard.get("ChecksumSHA256")
-        if answer.get("ChecksumSHA256", sent) != sent:  # what became of this request is not known
+        if answer.get("ChecksumSHA256", sent) != sent:  # whether this request succeeded is not known
             raise ConnectionError("the answer is another request's: it repeats another checksum than was sent")
 
     def _there(self, size: int) -> bytes | None:
@@ -228,7 +229,7 @@ class PullTarget:
         return body_of(answer, max(size, _LOOKED_AT)) or b""
 
     def _settle(self, body: bytes, *, ours_perhaps: bool) -> None:
-        """Something is there: a try of this very report whose answer was lost, or another attempt's success."""
+        """Find out whether the object is this report's, from a try whose answer was lost, or another attempt's."""
         try:
             there = self._there(len(body))
         except Exception as error:
@@ -240,7 +241,7 @@ class PullTarget:
 
 
 def winner_of(text: bytes | str) -> str:
-    """Say whose an output is, for people, and nothing else of it."""
+    """Name the run that wrote an output, for people, and show nothing else of the output."""
     try:
         document = load_json(text)
     except InvalidDocumentError:

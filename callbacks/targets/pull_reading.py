@@ -1,4 +1,4 @@
-"""Reads the outcome of a task in pull mode, for a Lambda that only passes it on: no artifact is looked at."""
+"""Reads the outcome of a task in pull mode, for a Lambda that only passes it on. It reads no artifact."""
 
 from __future__ import annotations
 
@@ -49,11 +49,11 @@ def read_at(
     profile: frozenset[str] = frozenset({"aws"}),
     request_payer: str | None = None,
 ) -> Any:
-    """Return what lies at the URL of an outcome.
+    """Return the outcome at a URL.
 
     Args:
         url: ``s3://bucket/key`` or ``dynamodb://table/key``.
-        run: Whose failures count; the output document is the caller's to check.
+        run: Only this run's failures count. The caller must check whose the output document is.
         profile: The words of ``STEPOUT_S3_PROFILE``.
         request_payer: ``"requester"`` for buckets whose readers pay.
 
@@ -61,9 +61,9 @@ def read_at(
         The output document, unchecked; a ``Failure``; or ``None`` if there is nothing.
 
     Raises:
-        ConfigurationError: It is no such URL, or that of an array job, whose children have outcomes of their own.
-        InvalidDocumentError: What is there is no outcome.
-        TaskError: It could not be read.
+        ConfigurationError: The URL is invalid, or belongs to an array job, whose children have outcomes of their own.
+        InvalidDocumentError: The object or item at the URL is not an outcome.
+        TaskError: The outcome could not be read.
     """
     if is_of_array(url):
         raise ConfigurationError(unfilled(url, how=_HOW))
@@ -82,12 +82,12 @@ def read_array_at(
     profile: frozenset[str] = frozenset({"aws"}),
     request_payer: str | None = None,
 ) -> list[Any]:
-    """Return what lies at the URLs of all children of an array job, by index; as ``read_at`` does for one task.
+    """Return the outcomes of all children of an array job, by index; as ``read_at`` does for one task.
 
-    What is no outcome is that child's failure, ``Stepout.InvalidDocument``, and keeps nobody from seeing the others.
+    An invalid outcome becomes that child's failure, ``Stepout.InvalidDocument``, and does not hide the other outcomes.
 
     Args:
-        url: The URL that the whole array was given.
+        url: The URL that the whole array got.
         count: How many children it has.
         run: As for ``read_at``.
         profile: As for ``read_at``.
@@ -108,7 +108,7 @@ def read_array_at(
 def _place(
     url: str, run: AskedRun, profile: frozenset[str], request_payer: str | None
 ) -> _BucketOutcomes | _TableOutcomes:
-    """Return what reads a URL, and others beside it."""
+    """Return a reader for a URL and for the URLs of an array's children."""
     delivery = RetryLoop(_REMEDY, patience=_PATIENCE)
     if url.startswith("dynamodb://"):
         _item_place(url)
@@ -129,7 +129,7 @@ class _BucketOutcomes:
     def read(self, url: str) -> Any:
         """Return the document or the failure at a URL; ``None`` if there is nothing."""
         _, key = _object_place(url)
-        # The success first: it is written last and once, so failures beside it are of attempts before it.
+        # The success comes first: it is written last and once, so failures beside it belong to earlier attempts.
         body = self._get(key, _DOCUMENT_LIMIT)
         if body is not None:
             return load_json(body)
@@ -140,7 +140,7 @@ class _BucketOutcomes:
         return None if found is None else found[1]
 
     def children(self, url: str) -> int:
-        """Return how many children of an array job are seen to have reported below a URL."""
+        """Return how many children of an array job have reported below a URL, as far as one page of a listing shows."""
         _, key = _object_place(url)
         return children_below(key, (name for name, _ in self._listing(f"{key}/")))
 
@@ -148,7 +148,7 @@ class _BucketOutcomes:
         """Return an object's bytes; ``None`` if there is none.
 
         Raises:
-            InvalidDocumentError: It is larger than ``limit``.
+            InvalidDocumentError: The object is larger than ``limit``.
         """
 
         def get() -> bytes | None:
@@ -165,7 +165,7 @@ class _BucketOutcomes:
         return body
 
     def _listing(self, prefix: str) -> list[tuple[str, float]]:
-        """Return the keys that begin with ``prefix``, a page of them, and when each was written, since 1970."""
+        """Return one page of the keys that begin with ``prefix``, and the time of each, in seconds since 1970."""
 
         def listing() -> Mapping[str, Any]:
             answer: Mapping[str, Any] = self._client.list_objects_v2(Bucket=self._bucket, Prefix=prefix, **self._payer)
@@ -176,9 +176,9 @@ class _BucketOutcomes:
 
 
 def body_of(answer: Mapping[str, Any], limit: int) -> bytes | None:
-    """Return the bytes of a GetObject's answer, all of them; ``None``, and nothing is read, if they are over a limit.
+    """Return all bytes of a GetObject's answer; ``None`` if they are over the limit, without reading any.
 
-    Only a read to the end notices a body that broke off.
+    The body is read to its end, because only that notices a body that was cut off.
     """
     body: bytes | None = answer["Body"].read() if answer["ContentLength"] <= limit else None
     return body
@@ -211,8 +211,8 @@ class _TableOutcomes:
         return None if isinstance(found, Failure) and not self._run.may_have(found) else found
 
     def children(self, url: str) -> int:
-        """Return whether an array job's first child has reported: no partition key is found by how it begins."""
-        with contextlib.suppress(TaskError, ConfigurationError):  # It may not be looked at, or be no key.
+        """Return 1 if an array job's first child has reported, else 0: DynamoDB cannot list keys by prefix."""
+        with contextlib.suppress(TaskError, ConfigurationError):  # The item may not be read, or the key is invalid.
             return int(self._get(child_url(url, 0)) is not None)
         return 0
 

@@ -1,4 +1,4 @@
-"""Where a task reports to, as URLs in ``STEPOUT_TARGETS``: one line a scheme, each made by the module that knows it."""
+"""The URLs in ``STEPOUT_TARGETS``: a table of schemes, and the function of the module that makes each target."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ CARRIERS = frozenset({"sfn", "sqs"})
 
 
 NOTIFICATIONS = frozenset({"sns", "events"})
-"""The kinds that only tell others; never the primary."""
+"""The kinds that only notify others; they are never primary."""
 
 _COPIES = frozenset({"stdout", "file"})
-"""Where nobody waits: with STEPOUT_OUTPUT, somebody waits there."""
+"""Schemes of targets that no state waits at; with STEPOUT_OUTPUT, a state waits at its URL."""
 
 
 _PULLED = frozenset({"s3", "dynamodb"})
-_INTERNAL = frozenset({"folder"})  # how commands under ``stepout run`` report to it
+_INTERNAL = frozenset({"folder"})  # commands under ``stepout run`` report to it this way
 
 
 def target_urls(named: Sequence[str], *, pulled: str | None, token: bool) -> list[str]:
-    """Say where a task reports to, the primary first. Pure.
+    """Return the URLs that a task reports to, the primary first. Pure.
 
     Args:
         named: What ``STEPOUT_TARGETS`` names.
@@ -50,7 +50,7 @@ def target_urls(named: Sequence[str], *, pulled: str | None, token: bool) -> lis
         token: Whether there is a task token.
 
     Returns:
-        The URLs; empty where nothing says anything.
+        The URLs; empty if the environment names no target.
 
     Raises:
         ConfigurationError: Only notifications are named, and nothing else says where the outcome goes; or
@@ -89,14 +89,14 @@ def parse_targets(text: str, context: TargetContext) -> tuple[Target, ...]:
 
     Args:
         text: URLs, separated by white space; the first is the primary.
-        context: What they may need.
+        context: What a target may need.
 
     Returns:
         The targets, in order.
 
     Raises:
-        ConfigurationError: A URL has an unknown scheme, or cannot be used; or there is a task token, and nothing would
-            bring the outcome to whoever waits for it, or comes after a target that would decide in its place.
+        ConfigurationError: A URL has an unknown scheme, or cannot be used; or there is a task token, and no target
+            reports to the state that waits for it, or such a target is not the first.
     """
     urls = text.split()
     schemes = [_known(url) for url in urls]

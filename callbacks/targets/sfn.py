@@ -38,10 +38,10 @@ _log = logger("stepout.callbacks.sfn")
 
 
 def check_token(token: str) -> str:
-    """Return the token without surrounding white space.
+    """Return a task token without the white space around it.
 
     Raises:
-        InvalidTokenError: It is empty, longer than 2,048 characters, or holds white space or control characters.
+        InvalidTokenError: The token is empty, longer than 2,048 characters, or holds white space or control characters.
     """
     bare = token.strip()
     if not bare:
@@ -60,7 +60,7 @@ def fitting_output(document: Mapping[str, Any]) -> str:
     """Return the output document as the JSON text that Step Functions takes.
 
     Raises:
-        OutputTooLargeError: It has more than 262,144 bytes.
+        OutputTooLargeError: The document has more than 262,144 bytes.
     """
     output = dump_json(document)
     if len(output) > MAX_OUTPUT:
@@ -73,7 +73,7 @@ def target_from_url(url: str, context: TargetContext) -> StepFunctionsTarget:
     """Make the target that ``sfn:`` means; its client is built for the first heartbeat.
 
     Raises:
-        ConfigurationError: Something follows it, or there is no task token.
+        ConfigurationError: Something follows the scheme, or there is no task token.
     """
     nothing_more(url)
     if context.token is None:
@@ -129,7 +129,7 @@ class StepFunctionsTarget:
 
     @property
     def redactor(self) -> Redactor:
-        """Knows the token."""
+        """The redactor that hides the token."""
         return self._redactor
 
     def limit(self, seconds: float) -> None:
@@ -140,21 +140,21 @@ class StepFunctionsTarget:
         """Report the output document.
 
         Raises:
-            OutputTooLargeError: It has more than 262,144 bytes.
-            InvalidDocumentError: Step Functions refused it as no valid JSON.
+            OutputTooLargeError: The document has more than 262,144 bytes.
+            InvalidDocumentError: Step Functions refused the document as invalid JSON.
             TaskClosedError: Nobody waits any more.
             InvalidTokenError: Step Functions does not know the token.
-            TaskError: It could not be delivered.
+            TaskError: The report could not be delivered.
         """
         self._report("SendTaskSuccess", {"output": fitting_output(document)})
 
     def failure(self, error: str, cause: str) -> None:
-        """Report a failure; under a KMS key that may not be used, once more without error and cause.
+        """Report a failure; if the role may not use the KMS key, report again without error and cause.
 
         Raises:
             TaskClosedError: Nobody waits any more.
             InvalidTokenError: Step Functions does not know the token.
-            TaskError: It could not be delivered.
+            TaskError: The report could not be delivered.
         """
         self._report("SendTaskFailure", {"error": at_most(error, MAX_ERROR), "cause": at_most(cause, MAX_CAUSE)})
 
@@ -164,7 +164,7 @@ class StepFunctionsTarget:
         Raises:
             TaskClosedError: Nobody waits any more.
             InvalidTokenError: Step Functions does not know the token.
-            TaskError: It could not be delivered.
+            TaskError: The report could not be delivered.
         """
         self._report("SendTaskHeartbeat", {}, tries=3)
 
@@ -172,19 +172,19 @@ class StepFunctionsTarget:
         """Return the client, built now if need be.
 
         Raises:
-            ConfigurationError: None could be built, e.g. for want of a region.
+            ConfigurationError: No client could be built, e.g. because no region is set.
         """
         return self._client.get()
 
     def _report(self, action: str, parameters: dict[str, str], *, tries: int | None = None) -> None:
         # Step Functions encrypts error and cause with the state machine's key, so without the right to use that key a
-        # failure goes only without them. An output cannot be left out.
+        # failure is accepted only without them. An output cannot be left out.
         bare = partial(self._send, action, {}) if action == "SendTaskFailure" else None
         self._delivery.run(action, partial(self._send, action, parameters), bare=bare, tries=tries)
 
     def _send(self, action: str, parameters: dict[str, str]) -> None:
         client = self.connect()
-        # A new listener for each try: what an earlier try lost is the loop's to remember.
+        # A new listener for each try: the loop remembers whether an earlier try lost its answer.
         with _LostInside(client, action):
             _CALLS[action](client, taskToken=self._token.reveal(), **parameters)
 
@@ -205,10 +205,10 @@ _CALLS: dict[str, Callable[..., Any]] = {
 
 
 class _LostInside:
-    """One call of a client that may retry by itself: a caller's own, as ours does not.
+    """One call of a client that may retry by itself: a caller's client may, ours does not.
 
-    Such a client hides an answer that was lost, and then meets the task that its own try has closed. So this listens to
-    what the client decides on, without changing it, and takes "already closed" after a lost answer for delivered.
+    Such a client hides that an answer was lost; its next try then finds that its first try has closed the task. So this
+    class listens to the client's retry events, and reads "already closed" after a lost answer as delivered.
     """
 
     def __init__(self, client: Any, action: str) -> None:

@@ -1,7 +1,7 @@
 """The SQS target: reports go into a queue, and a relay with a route and the right to do so calls Step Functions.
 
-For containers without a route or a permission to Step Functions. What a queue cannot give: an answer. A report counts
-as delivered once SQS has it, and a heartbeat never finds out that nobody waits any more (``docs/relay.md``).
+For containers without a route or a permission to Step Functions. A queue gives no answer from Step Functions: a report
+counts as delivered once SQS has it, and a heartbeat cannot learn that the task is closed (``docs/relay.md``).
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def queue_place(url: str) -> QueuePlace:
             a loopback address (a local AWS) means ``http`` then.
 
     Raises:
-        ConfigurationError: It names no queue.
+        ConfigurationError: The URL names no queue.
 
     Examples:
         >>> queue_place("sqs://sqs.eu-west-1.amazonaws.com/123456789012/reports")
@@ -129,7 +129,7 @@ class SqsTarget:
         queue_url: The queue's URL; see ``queue_place``.
         token: The task token; kept out of ``repr``, logs and messages.
         client: A boto3 SQS client, used as it is; one is built when it is needed.
-        run: Which run of which state reports; for people who look at the queue.
+        run: Identifies the run that reports, for people who look at the queue.
         environ: As for ``build_client``.
         patience: Seconds for which a report is tried again while the service throttles, fails or cannot be reached.
         clock: Seconds, monotonic.
@@ -170,7 +170,7 @@ class SqsTarget:
 
     @property
     def redactor(self) -> Redactor:
-        """Knows the token."""
+        """The redactor that hides the token."""
         return self._redactor
 
     def limit(self, seconds: float) -> None:
@@ -181,26 +181,26 @@ class SqsTarget:
         """Hand the output document over to the queue.
 
         Raises:
-            OutputTooLargeError: It has more than the 262,144 bytes that Step Functions takes, or than the queue does.
-            TaskError: It could not be delivered.
+            OutputTooLargeError: The document is larger than Step Functions' 262,144 bytes or the queue's limit.
+            TaskError: The report could not be delivered.
         """
-        fitting_output(document)  # The relay could only refuse what is larger.
+        fitting_output(document)  # The relay could only refuse a larger document.
         self._send("success", output=document)
 
     def failure(self, error: str, cause: str) -> None:
         """Hand a failure over to the queue.
 
         Raises:
-            TaskError: It could not be delivered.
+            TaskError: The report could not be delivered.
         """
         self._send("failure", error=at_most(error, MAX_ERROR), cause=at_most(cause, MAX_CAUSE))
 
     def heartbeat(self) -> None:
-        """Hand a heartbeat over to the queue, in three tries at most; it never learns that nobody waits.
+        """Hand a heartbeat over to the queue, in three tries at most; it cannot learn that the task is closed.
 
         Raises:
-            ConfigurationError: No client could be built, e.g. for want of a region.
-            TaskError: It could not be delivered.
+            ConfigurationError: No client could be built, e.g. because no region is set.
+            TaskError: The report could not be delivered.
         """
         self._send("heartbeat", tries=3)
 
@@ -208,7 +208,7 @@ class SqsTarget:
         """Return the client, built now if need be.
 
         Raises:
-            ConfigurationError: None could be built, e.g. for want of a region.
+            ConfigurationError: No client could be built, e.g. because no region is set.
         """
         return self._client.get()
 
@@ -232,7 +232,7 @@ class SqsTarget:
 def _send(client: Any, parameters: Mapping[str, str]) -> None:
     """Send once; SQS repeats the MD5 of what it took, so that another request's answer is not taken for this one's."""
     said = client.send_message(**parameters).get("MD5OfMessageBody")
-    with contextlib.suppress(ValueError):  # a Python that computes no MD5 (FIPS) cannot compare
+    with contextlib.suppress(ValueError):  # a Python without MD5 (FIPS) cannot compare
         sent = hashlib.md5(parameters["MessageBody"].encode(), usedforsecurity=False).hexdigest()
         if said is not None and said != sent:
             raise ConnectionError("the answer is another request's: it repeats another MD5 than was sent")

@@ -1,8 +1,8 @@
 """A small DynamoDB table from an ECS task's ARN to its task token, for events that do not carry the token.
 
-The task writes its row with its first heartbeat and takes the token out of it again once its outcome is reported, which
-also tells the watcher that nothing is missing. Opt-in by ``STEPOUT_TOKEN_TABLE``, on both sides. The table has the
-partition key ``task`` (a string) and the time-to-live attribute ``expires``.
+The task writes its row with its first heartbeat, and removes the token from the row once its outcome is reported. The
+row then tells the watcher that no report is missing. ``STEPOUT_TOKEN_TABLE`` switches it on, on both sides. The table
+has the partition key ``task`` (a string) and the time-to-live attribute ``expires``.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ TABLE = "STEPOUT_TOKEN_TABLE"
 METADATA = "ECS_CONTAINER_METADATA_URI_V4"
 
 _LASTS = 7 * 86_400.0
-"""Seconds until DynamoDB may forget a row; a heartbeat a day writes it anew."""
+"""Seconds until DynamoDB may delete a row; a heartbeat writes the row again once a day."""
 
 _DAY = 86_400.0
 _PATIENCE = 10.0
@@ -50,7 +50,7 @@ class TokenRow:
     Attributes:
         token: Its token, until it has reported.
         reported: Whether its outcome was handed over.
-        container: The name of the container that has the token, if it could tell.
+        container: The name of the container that has the token, if it is known.
     """
 
     token: str | None = field(default=None, repr=False)
@@ -59,7 +59,7 @@ class TokenRow:
 
 
 class TokenTable:
-    """The table.
+    """The DynamoDB table of task tokens.
 
     Args:
         name: Its name or ARN.
@@ -85,7 +85,7 @@ class TokenTable:
             container: The name of the container that has it.
 
         Raises:
-            TaskError: It could not be noted.
+            TaskError: The table could not be written to.
         """
         item = {"task": {"S": task}, "token": {"S": token}, "expires": self._expiry()}
         item |= {"container": {"S": container}} if container else {}
@@ -104,7 +104,7 @@ class TokenTable:
         """Take the token out of a task's row, and note that its outcome was handed over.
 
         Raises:
-            TaskError: It could not be noted.
+            TaskError: The table could not be written to.
         """
         change = {
             "UpdateExpression": "SET reported = :yes, expires = :then REMOVE #token, #container",
@@ -117,7 +117,7 @@ class TokenTable:
         )
 
     def find(self, task: str) -> TokenRow:
-        """Return what is known of a task; an empty row where nothing is.
+        """Return what the table knows of a task; an empty row if it knows nothing.
 
         Raises:
             TaskError: The table could not be read.
@@ -142,7 +142,7 @@ class TokenTable:
 
 
 class TokenKeeper:
-    """Keeps a task's row: a target that is told after the primary, and never fails the task.
+    """Keeps a task's row: a target that is told after the primary target, and never fails the task.
 
     Args:
         table: The table.
@@ -173,7 +173,7 @@ class TokenKeeper:
 
     @property
     def redactor(self) -> Redactor:
-        """Knows the token."""
+        """The redactor that hides the token."""
         return Redactor([self._token.reveal()])
 
     def heartbeat(self) -> None:
@@ -183,11 +183,11 @@ class TokenKeeper:
             self._noted = self._clock()
 
     def success(self, _document: Mapping[str, Any]) -> None:
-        """The outcome was handed over."""
+        """Remove the token: the outcome was handed over."""
         self._table.reported(self._arn())
 
     def failure(self, _error: str, _cause: str) -> None:
-        """The outcome was handed over."""
+        """Remove the token: the outcome was handed over."""
         self._table.reported(self._arn())
 
     def _arn(self) -> str:
@@ -238,7 +238,7 @@ def _metadata(environ: Mapping[str, str], path: str, member: str) -> str:
     import urllib.request
 
     url = f"{environ.get(METADATA, '').rstrip('/')}{path}"
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # link-local: no proxy knows the way
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # a link-local address: no proxy can reach it
     problem: Exception | None = None
     for _ in range(_METADATA_TRIES):
         try:
@@ -255,7 +255,7 @@ def _metadata(environ: Mapping[str, str], path: str, member: str) -> str:
 
 
 def _typed(item: Any, name: str, kind: str, expected: type[_Value]) -> _Value | None:
-    """An attribute's value; ``None`` where there is none, or one of another type that something else wrote."""
+    """Return an attribute's value; ``None`` if it is absent or of another type."""
     attribute = item.get(name) if isinstance(item, dict) else None
     value = attribute.get(kind) if isinstance(attribute, dict) else None
     return value if isinstance(value, expected) else None

@@ -36,7 +36,7 @@ class ActivitySource:
 
     Args:
         arn: The activity.
-        client: A boto3 Step Functions client, used for polling alone; one is built when it is needed.
+        client: A boto3 Step Functions client, used only for polling; one is built when it is needed.
         name: The worker's, for the execution history.
     """
 
@@ -59,7 +59,7 @@ class ActivitySource:
         """Build the client.
 
         Raises:
-            ConfigurationError: None could be built, e.g. for want of a region.
+            ConfigurationError: No client could be built, e.g. because no region is set.
         """
         self._client.get()
 
@@ -86,20 +86,20 @@ class ActivitySource:
             return []
 
     def keep(self, taken: TakenTask) -> float:
-        """Do nothing: the task's own heartbeats are all that an activity wants."""
+        """Do nothing: an activity needs only the task's own heartbeats."""
         return taken.every
 
     def absorb(self, running: TakenTask, again: TakenTask) -> None:
-        """Do nothing: it is one task."""
+        """Do nothing: an activity hands out each task once."""
 
     def finish(self, taken: TakenTask) -> None:
-        """Do nothing: the report was the end of it."""
+        """Do nothing: the report has ended the task."""
 
     def give_back(self, taken: TakenTask) -> None:
-        """Do nothing: that cannot be done."""
+        """Do nothing: a task of an activity cannot be given back."""
 
     def refuse(self, taken: TakenTask) -> None:
-        """Do nothing: it times out."""
+        """Do nothing: the task times out."""
 
 
 class ActivityWorker(Worker):
@@ -113,11 +113,11 @@ class ActivityWorker(Worker):
         worker_name: For the execution history; the host's name and the process's id unless given.
         client: A boto3 Step Functions client for polling, used as it is; its read timeout must be 65 seconds or more.
         options: By keyword, all optional: ``concurrency``, ``stop_timeout``, ``idle_exit``, ``limit``, ``label``,
-            ``environ``, ``sfn_client``, ``clock``; see ``WorkerOptions``. ``idle_exit`` is looked at between two polls,
+            ``environ``, ``sfn_client``, ``clock``; see ``WorkerOptions``. ``idle_exit`` is checked between two polls,
             each of which may take 60 seconds.
 
     Raises:
-        ConfigurationError: An argument makes no sense, or there is no such program.
+        ConfigurationError: An argument is invalid, or the program does not exist.
 
     Example:
         >>> import sys

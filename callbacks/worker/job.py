@@ -1,7 +1,7 @@
 """A job as it comes through a queue or an activity: the message is the environment. Pure.
 
 A message is a JSON object. Its ``STEPOUT_*`` members, those of ``JOB_VARIABLES`` and no others, become variables of the
-process that does the job, so whoever may send can set neither ``PATH`` nor ``STEPOUT_TARGETS``.
+process that does the job, so a sender can set neither ``PATH`` nor ``STEPOUT_TARGETS``.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ JOB_VARIABLES = (
 
 _TOKENS = ("STEPOUT_TASK_TOKEN", "TASK_TOKEN", "taskToken", "TaskToken")
 _PULLED = re.compile(r"\s*((s3|dynamodb)://\S+)?\s*")
-"""What a message may say of its output. Other URLs, or several, would let a sender have the worker write anywhere."""
+"""The output URLs that a message may name. Any other URL would let a sender make the worker write anywhere."""
 
 _OTHERS = tuple(name for name in JOB_VARIABLES if name not in ("STEPOUT_TASK_TOKEN", _INPUT))
 
@@ -51,7 +51,7 @@ class Job:
     Attributes:
         token: The task token.
         variables: The job's own variables, the token among them.
-        problems: Why it cannot be run. The token is good all the same, so whoever waits can be told.
+        problems: Why the job cannot be run. Its token is valid, so the worker can report the failure.
         ignored: Members that are neither variables that a message may set nor part of the input.
     """
 
@@ -62,7 +62,7 @@ class Job:
 
     @property
     def run(self) -> RunIdentity:
-        """Which run of which state it is, as far as the message says so."""
+        """The identity of the run, as far as the message gives it."""
         try:
             return RunIdentity.from_env(self.variables)
         except ConfigurationError:  # One of ``problems``.
@@ -88,7 +88,7 @@ def read_job(text: Any, token: str | None = None) -> Job:
     """Read a message.
 
     Args:
-        text: JSON: the body of a queue's message, or the input of an activity; what is no text is refused.
+        text: JSON: the body of a queue's message, or the input of an activity; anything but text is refused.
         token: The task token, where it does not come in the message.
 
     Returns:
@@ -97,8 +97,8 @@ def read_job(text: Any, token: str | None = None) -> Job:
         makes it, is taken as that JSON; one that is the URL of a document, as that document.
 
     Raises:
-        InvalidDocumentError: The text is not a JSON object, or has no task token; nobody can be told. (What is JSON for
-            others only, with an integer beyond 2**53, say, is a job with problems if a token can be read.)
+        InvalidDocumentError: The text is not a JSON object, or has no task token, so nothing can be reported. (A message
+            that breaks only our own rules of JSON, e.g. an integer beyond 2**53, is a job with problems.)
         InvalidTokenError: The token is empty, too long or damaged.
 
     Example:
@@ -182,7 +182,7 @@ def _input_of(members: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _is_input_already(text: str) -> bool:
-    """Whether a text is what the variable would hold: JSON with something to it, or a document's URL."""
+    """Whether a text is already an input: a JSON object, array or string, or a document's URL."""
     try:
         return isinstance(parse_input(text), (dict, list, str))
     except ConfigurationError:
@@ -202,7 +202,7 @@ def _scalar(value: Any) -> str | None:
 
 
 def _misfits(variables: Mapping[str, str]) -> list[Problem]:
-    """What no process could be started with, or what its task would refuse."""
+    """Return the variables that no process could start with, or that its task would refuse."""
     problems = []
     for name, value in variables.items():
         size = len(f"{name}={value}".encode("utf-8", "replace"))

@@ -1,4 +1,4 @@
-"""What a worker is made of: where its tasks come from, how it is set up, and what it tells in the end."""
+"""The parts of a worker: the source of its tasks, its options, and its counts."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class TakenTask:
     """A task that was taken from a source.
 
     Attributes:
-        job: What is to be done.
+        job: The work to do.
         name: A short name, for logs and labels.
-        every: Seconds after which the source wants to hear that it is still being done.
-        ticket: The source's own.
+        every: Seconds between two calls of the source's ``keep`` for this task.
+        ticket: The source's own record of the task; the worker does not read it.
     """
 
     job: Job
@@ -40,39 +40,39 @@ class TaskSource(Protocol):
     """Whether a task can be given back, for another worker."""
 
     remedy: str
-    """What to do if the source may not be read, a sentence for people."""
+    """A sentence for people: what to do if the worker may not read the source."""
 
     def check(self) -> None:
-        """Look at the source once, before anything is taken; raise ``ConfigurationError`` if it cannot work."""
+        """Check the source before the first task is taken; raise ``ConfigurationError`` if it cannot work."""
         ...
 
     def take(self, most: int, patience: float) -> Sequence[TakenTask]:
-        """Wait for tasks, at most so many and so many seconds; what is no task is dealt with here.
+        """Wait at most ``patience`` seconds for at most ``most`` tasks; deal with invalid messages here.
 
         Raises:
-            ConfigurationError: Trying again cannot help. Of any other exception the worker decides, by the answer that
-                it stands for.
+            ConfigurationError: Trying again cannot help. For any other exception, the worker decides by the service's
+                answer.
         """
         ...
 
     def keep(self, taken: TakenTask) -> float:
-        """Say that it is still being done; return the seconds until the next time."""
+        """Tell the source that the task still runs; return the seconds until the next call."""
         ...
 
     def absorb(self, running: TakenTask, again: TakenTask) -> None:
-        """The same task was delivered once more while it runs: it is to be finished as well."""
+        """Note that a running task was delivered again, so that ``finish`` covers both deliveries."""
         ...
 
     def finish(self, taken: TakenTask) -> None:
-        """It is settled: never deliver it again."""
+        """Tell the source that the task is settled: it must not deliver the task again."""
         ...
 
     def give_back(self, taken: TakenTask) -> None:
-        """Let another worker have it at once."""
+        """Return the task to the source, so that another worker can take it at once."""
         ...
 
     def refuse(self, taken: TakenTask) -> None:
-        """It can never be settled: leave it to the operators."""
+        """Tell the source that the task can never be settled, and leave it to the operators."""
         ...
 
 

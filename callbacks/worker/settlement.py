@@ -1,7 +1,7 @@
-"""What becomes of a task once its process has ended: a table of decisions, and the report that a dead one did not make.
+"""Settles a task once its process has ended: a table of decisions, and the report that a dead process did not send.
 
 The worker holds the task token, so a process that died without a word is reported at once instead of when the
-heartbeat runs out. Whether it had reported is answered by Step Functions: a closed token means that it had.
+heartbeat runs out. Step Functions tells whether the process had reported: a closed token means that it had.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ INTERRUPTED = TaskInterrupted.error_name
 
 _DONE, _UNDELIVERED, _CLOSED = 0, 3, 4
 _HAS_NOT_REPORTED = frozenset({_UNDELIVERED, 126, 127, 134, 135, 136, 137, 139})
-"""The exit codes of a process that surely reported nothing: see above; not started; killed, as a shell passes it on."""
+"""The exit codes of a process that certainly reported nothing: see above; not started; killed, as a shell shows it."""
 
 
 class NextStep(Enum):
@@ -121,10 +121,10 @@ class Settler:
         """Settle a task whose process has ended.
 
         Args:
-            job: What it was.
+            job: The task's job.
             code: The exit code.
             stopping: Whether the worker is being stopped.
-            returnable: Whether another worker can have it, if it has not reported.
+            returnable: Whether the task can be given back to another worker.
         """
         step = after(code, stopping=stopping, relayed=self.relayed)
         if step is NextStep.TRUST:
@@ -150,11 +150,11 @@ class Settler:
         return self._fail(job, INVALID, f"the message of this task is not valid: {describe_problems(job.problems)}")
 
     def interrupted(self, job: Job) -> TaskEnd:
-        """Settle a task that the worker has no time for, and can give back to nobody."""
+        """Settle a task that the worker has no time for and cannot give back."""
         return self._fail(job, INTERRUPTED, "the worker was stopped before this task was done", retryable=True)
 
     def _has_reported(self, job: Job) -> bool | None:
-        """Whether nobody waits for an outcome any more; ``None`` if that cannot be found out."""
+        """Whether the token is closed, so that the task has reported; ``None`` if this is not known."""
         try:
             StepFunctionsTarget(job.token, self._client.get(), patience=self._patience).heartbeat()
         except TaskClosedError:
@@ -190,7 +190,7 @@ class Settler:
 
 
 def _verdict(code: int) -> tuple[str, str, dict[str, Any]]:
-    """Error, message and further members of the cause for a process that had reported nothing."""
+    """Return error, message and further members of the cause for a process that had reported nothing."""
     how, members = f"the task's process {describe(code)}", {"exitCode": code_of(code)}
     if code == _UNDELIVERED:
         return UNDELIVERED, f"{how}: its work is done, and its outcome could not be delivered", members

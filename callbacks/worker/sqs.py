@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 _log = logger("stepout.callbacks.worker")
 
 CEILING = 43_200
-"""Seconds after its receipt at which a message becomes visible again, whatever is extended."""
+"""Seconds after its receipt at which a message becomes visible again, even if its visibility was extended."""
 
 _LONGEST_POLL = 20
 _MOST_MESSAGES = 10
@@ -46,7 +46,7 @@ _CONNECTIONS = 50
 _SLOWEST = 300.0
 """Seconds between two extensions at most."""
 
-# A receipt that says nothing any more: another one came, or the message was deleted.
+# SQS's errors for a receipt that is no longer valid: a newer receipt came, or the message was deleted.
 _LAPSED = frozenset(
     {
         "ReceiptHandleIsInvalid",
@@ -58,11 +58,11 @@ _LAPSED = frozenset(
 
 
 def extension(held: float, visibility: int) -> int:
-    """Return the visibility timeout that may be asked for, in seconds; 0 when none may. Pure.
+    """Return the visibility timeout to ask SQS for, in seconds; 0 if SQS would refuse any. Pure.
 
     Args:
         held: Seconds since the message was received.
-        visibility: What is wanted.
+        visibility: The wanted timeout, in seconds.
 
     Examples:
         >>> extension(600, 120), extension(43_150, 120), extension(43_200, 120)
@@ -143,10 +143,10 @@ class SqsSource:
         return f"queue {self._name}"
 
     def check(self) -> None:
-        """Warn if what cannot be read would circle in the queue for ever.
+        """Warn if unreadable messages would come back again and again, as the queue has no dead-letter queue.
 
         Raises:
-            ConfigurationError: There is no such queue.
+            ConfigurationError: The queue does not exist.
         """
         client = self._client.get()
         try:
@@ -161,7 +161,7 @@ class SqsSource:
             _log.warning("%r has no RedrivePolicy: messages that no worker can read come back until they expire", self)
 
     def take(self, most: int, patience: float) -> Sequence[TakenTask]:
-        """Receive messages; what is no task is left to the queue's redrive policy."""
+        """Receive messages; leave those that are not tasks to the queue's redrive policy."""
         answer = self._client.get().receive_message(
             **self._queue,
             MaxNumberOfMessages=min(most, _MOST_MESSAGES),
@@ -173,7 +173,7 @@ class SqsSource:
         return [taken for taken in found if taken is not None]
 
     def _read(self, message: Mapping[str, Any]) -> TakenTask | None:
-        """Return a message's task; whatever is wrong with it, the tasks beside it are begun."""
+        """Return a message's task; log any fault of the message, so that the other messages' tasks are begun."""
         identity, handle = shown(message.get("MessageId", "?")), shown(message.get("ReceiptHandle"), None)
         leases = _Leases(identity, _Lease(handle, self._clock()))
         try:
@@ -215,7 +215,7 @@ class SqsSource:
         self._leave(taken.ticket)
 
     def _leave(self, leases: _Leases) -> None:
-        """What nobody can read goes to the dead-letter queue soon if there is one, and else circles slowly."""
+        """Leave unreadable messages to the dead-letter queue; without one, they come back at long intervals."""
         if self._redrives:
             self._make_visible(leases)
 
@@ -254,7 +254,7 @@ class SqsSource:
         self._client.get().delete_message(**self._queue, ReceiptHandle=handle)
 
     def _interval(self, job: Job) -> float:
-        """In step with the heartbeat, and at least three times in the visibility timeout."""
+        """Return the pause between two extensions: the heartbeat's, but at most a third of the visibility timeout."""
         text = job.variables.get("STEPOUT_HEARTBEAT_SECONDS") or self._environ.get("STEPOUT_HEARTBEAT_SECONDS", "")
         try:
             heartbeat = interval_of(float(text))
@@ -272,19 +272,19 @@ class SqsWorker(Worker):
 
     The body of a message is a JSON object whose ``STEPOUT_*`` members become the command's environment, as a
     ``sqs:sendMessage.waitForTaskToken`` state sends it. The command reports by itself (``stepout.open_task``, or
-    ``stepout run``); its message is deleted afterwards, and is kept from other workers meanwhile.
+    ``stepout run``); its message is hidden from other workers until then, and deleted afterwards.
 
     Args:
         queue_url: The queue; without a dead-letter queue, messages that cannot be read come back until they expire.
         command: The program and its arguments.
-        visibility: Seconds after which a message comes back whose worker was killed; extended while a task runs.
+        visibility: Seconds after which a message comes back if its worker was killed; extended while a task runs.
         poll: Seconds of one long poll, 20 at most; an idle worker takes so long to stop.
         client: A boto3 SQS client, used as it is; its read timeout must be longer than ``poll``.
         options: By keyword, all optional: ``concurrency``, ``stop_timeout``, ``idle_exit``, ``limit``, ``label``,
             ``environ``, ``sfn_client``, ``clock``; see ``WorkerOptions``.
 
     Raises:
-        ConfigurationError: An argument makes no sense, or there is no such program.
+        ConfigurationError: An argument is invalid, or the program does not exist.
 
     Example:
         >>> import sys

@@ -1,7 +1,7 @@
 """Workers: processes that outlive one task, take tasks from a source, and run one subprocess for each.
 
-The process of a task reports by itself and sends its own heartbeats; the worker takes tasks, keeps them from others
-meanwhile, and settles those whose process ended without a word. ``SqsWorker`` and ``ActivityWorker`` are workers.
+The process of a task reports by itself and sends its own heartbeats; the worker takes tasks, hides them from
+other workers, and settles those whose process ended without a report. ``SqsWorker`` and ``ActivityWorker`` are workers.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ _HASTE = 5.0
 
 
 _FULL = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE})
-"""What passes: no room for another process just now."""
+"""Temporary errors: the machine has no room for another process now."""
 
 _REST = 5.0
 """Seconds without taking anything on such a machine: what is taken in vain comes nearer to the dead-letter queue."""
@@ -86,7 +86,7 @@ class Worker:
         options: See ``WorkerOptions``.
 
     Raises:
-        ConfigurationError: An argument makes no sense, or there is no such program.
+        ConfigurationError: An argument is invalid, or the program does not exist.
     """
 
     def __init__(self, source: TaskSource, command: Sequence[str], *, patience: float, options: WorkerOptions) -> None:
@@ -136,11 +136,11 @@ class Worker:
         SIGTERM, and SIGKILL five seconds before the stop timeout; a second signal sends that at once.
 
         Returns:
-            What was done.
+            What the worker has done.
 
         Raises:
             ConfigurationError: The source does not exist, or may not be used.
-            TaskError: It ran before.
+            TaskError: This worker ran before.
         """
         if self._polling or self._begun or self._error:
             raise TaskError("this worker ran before; make a new one")
@@ -205,7 +205,7 @@ class Worker:
                     running.child.kill()
             if not self._running and hurried:
                 return False
-        # A twentieth is left for the interpreter's own end, before whoever stops us sends SIGKILL.
+        # A twentieth is left for the interpreter's own end, before the system sends SIGKILL to this process.
         return seconds < (_HASTE if hurried else self._stop_timeout * 0.95)
 
     def _pids(self) -> frozenset[int]:
@@ -244,7 +244,7 @@ class Worker:
                 self._changed.notify_all()
 
     def _wrong_setting(self, error: Exception, *, worked: bool) -> ConfigurationError | None:
-        """What asking again cannot mend: a source that is not there, or, before a first answer, one that is denied.
+        """Return the error that trying again cannot mend: no such source, or access denied before its first answer.
 
         Later a denial passes by itself: a role's policy is being changed, or its credentials rotate.
         """
@@ -282,7 +282,7 @@ class Worker:
         return self._idle_exit is not None and now - self._busy >= self._idle_exit
 
     def _begin_apart(self, taken: TakenTask) -> None:
-        """Begin a task; a fault in one keeps neither the others nor the worker from going on."""
+        """Begin a task; log a fault, so that the other tasks and the worker go on."""
         try:
             self._begin(taken)
         except Exception:  # noqa: BLE001 - logged, and the message comes back
