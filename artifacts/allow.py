@@ -1,6 +1,6 @@
 """Which objects a document may make us read: the consumer's allow-list. Pure, but for ``from_env``.
 
-A document is untrusted input: whoever wrote it chose the bucket and the key. Every hop (manifest, spilled result,
+A document is untrusted input: its writer chose the bucket and the key. Every hop (manifest, spilled result,
 files of a directory, ResultWriter files, the URL of a pull-mode output) passes ``Allowed.check`` before any request.
 """
 
@@ -42,7 +42,7 @@ ANY_BUCKET: Final = AnyBucket()
 class _Rule:
     bucket: str
     segments: tuple[str, ...]
-    below: bool  # ends in "/": permits what lies below, not the object of that very name
+    below: bool  # ends in "/": permits keys below it, not the object of that name
 
     def permits(self, bucket: str, segments: tuple[str, ...]) -> bool:
         if bucket != self.bucket or segments[: len(self.segments)] != self.segments:
@@ -68,7 +68,7 @@ class Allowed:
     Attributes:
         rules: What is permitted, by path segment.
         any_bucket: Whether every bucket is permitted (access-point ARNs are not buckets).
-        tables: Whose items may be read (pull mode); a table always has to be listed.
+        tables: The tables whose items may be read (pull mode); a table must always be listed.
     """
 
     rules: tuple[_Rule, ...] = ()
@@ -88,7 +88,7 @@ class Allowed:
         """Raise unless an object may be read.
 
         Raises:
-            NotAllowedError: The object is outside the list, or its key could not be one that stepout wrote.
+            NotAllowedError: The object is outside the list, or its key is one that stepout never writes.
         """
         reason = self.refusal(bucket, key)
         if reason is not None:
@@ -136,7 +136,7 @@ def allowed_from(allow: Iterable[str | AnyBucket] | AnyBucket | Allowed) -> Allo
             permits a table's items, for outcomes that lie there.
 
     Raises:
-        ConfigurationError: An entry is no such URL.
+        ConfigurationError: An entry is invalid.
     """
     if isinstance(allow, Allowed):
         return allow
@@ -159,7 +159,7 @@ def from_env(environ: Mapping[str, str] = os.environ) -> Allowed:
     """Read the allow-list from ``STEPOUT_ALLOW``: URLs separated by spaces or commas.
 
     Raises:
-        ConfigurationError: It is not set, or an entry is no URL.
+        ConfigurationError: The variable is not set, or an entry is invalid.
     """
     warn_of_unknown(environ)
     text = environ.get(ENVIRONMENT_NAME)

@@ -1,4 +1,4 @@
-"""The artifact manager: what a task writes its results through."""
+"""The artifact manager: a task writes its results through it."""
 
 from __future__ import annotations
 
@@ -54,24 +54,24 @@ class ArtifactManager:
     - ``ConfigurationError`` (a ``ValueError``) for a value that the format cannot hold, before anything is sent;
     - ``StoreError`` and its subclasses where the store refuses or fails. A put that failed frees its name;
     - ``OtherProcessError`` where the manager is a task's and this process was forked off the task's, before anything is
-      read: the report would not have it. Such a process makes a manager of its own, and the task's ``adopt``s what that
-      wrote. Without a task, a forked process may go on with its copy of a manager, under other names, and pass on the
-      pointers that it gets: ``pointers`` of the parent does not have them. A manager is not pickled.
+      read: the report would not contain the artifact. Such a process should make its own manager; the task's manager
+      then ``adopt``s what that one wrote. Without a task, a forked process may go on with its copy of a manager, under
+      other names, and pass on its pointers: the parent's ``pointers`` lacks them. A manager is not pickled.
 
-    Signals are a task's matter (``stepout.open_task``). Without one, SIGTERM ends the process as it ends any other:
+    A task handles signals (``stepout.open_task``). Without a task, SIGTERM ends the process as it ends any other:
     nothing is committed, and parts that were sent wait for the bucket's ``AbortIncompleteMultipartUpload`` rule.
 
     Args:
         bucket: A bucket's name, an access point's ARN, ``s3://bucket/prefix``, or a ``Store`` such as ``MemoryStore``.
         prefix: What every key begins with.
         client: A boto3 S3 client, used as it is; ``None``: one is built from the environment.
-        run: Which run writes; completed as ``resolve_run`` says.
+        run: The run that writes; ``resolve_run`` completes it.
         mode: ``"create"`` writes once, ``"overwrite"`` replaces.
         encryption: ``Encryption(…)``, ``"AES256"``, ``"aws:kms"``, or the ARN or alias of a KMS key.
         tags: At most 10.
         metadata: At most 2,048 bytes of printable ASCII.
         expected_bucket_owner: An account id; S3 refuses the writes if the bucket belongs to another one.
-        storage_class: For example ``"STANDARD_IA"``; none whose objects have to be restored before they can be read.
+        storage_class: For example ``"STANDARD_IA"``; not a class whose objects must be restored before reading.
         object_lock: Retention and legal hold of every object.
         request_payer: ``"requester"`` where the requester pays; ``None``: what ``STEPOUT_REQUEST_PAYER`` says.
         layout: ``"run"``: keys that no other process has. ``"fixed"``: the same without the nonce, so that keys can be
@@ -154,7 +154,7 @@ class ArtifactManager:
             overrides: Arguments of ``ArtifactManager`` that win over the environment.
 
         Raises:
-            ConfigurationError: There is no bucket, or a variable holds what it cannot.
+            ConfigurationError: There is no bucket, or a variable is invalid.
         """
         found = settings_from_env(os.environ if environ is None else environ, overrides)
         return cls(found.pop("bucket"), **found)
@@ -167,7 +167,7 @@ class ArtifactManager:
 
     @property
     def run(self) -> RunIdentity:
-        """Which run writes, resolved; another manager with the same run makes the same keys."""
+        """The run that writes, completed; another manager with the same run makes the same keys."""
         return self._run
 
     @property
@@ -187,13 +187,13 @@ class ArtifactManager:
 
     @property
     def unfinished(self) -> list[str]:
-        """The names of artifacts that were opened and not committed, but for those whose writer was aborted, sorted."""
+        """The sorted names of artifacts that were opened and not committed, without those whose writer was aborted."""
         return self._writes.registry.unfinished
 
     # One artifact from one value ---------------------------------------------------------------------------------
 
     def put(self, name: str, value: Any, **options: Any) -> Pointer:
-        """Write a value as its type calls for.
+        """Write a value in the format of its type.
 
         Args:
             name: The artifact's name.
@@ -238,20 +238,20 @@ class ArtifactManager:
 
         Args:
             name: The artifact's name.
-            value: What ``stepout.schemas.json_problems`` finds nothing wrong with: no NaN, dates, bytes or sets.
+            value: A value without ``stepout.schemas.json_problems``: no NaN, dates, bytes or sets.
             options: See ``PutOptions``.
 
         Raises:
-            InvalidDocumentError: It is not JSON; ``problems`` says which members. Nothing was sent.
+            InvalidDocumentError: The value is not JSON; ``problems`` says which members. Nothing was sent.
         """
         planned = self._planner.plan(name, JSON, ".json", options)
         return self._writes.put(planned, values.encoded_json(name, value))
 
     def put_file(self, name: str, path: str | os.PathLike[str] | Any, **options: Unpack[PutOptions]) -> Pointer:
-        """Write a file that nobody changes meanwhile, or a binary file object from where it stands to its end.
+        """Write a file, which must not change during the call, or a binary file object from its position to its end.
 
-        Media type and extension follow from the name of the bytes that are read: of ``gzip.open("rows.csv.gz")`` they
-        are those of ``rows.csv``. Where nobody knows that name, they are ``application/octet-stream`` and none.
+        Media type and extension follow from the name of the bytes that are read: ``gzip.open("rows.csv.gz")`` gets
+        those of ``rows.csv``. A name without a known extension gets ``application/octet-stream`` and no extension.
 
         Args:
             name: The artifact's name.
@@ -300,7 +300,7 @@ class ArtifactManager:
             format: ``"png"``, ``"jpeg"``, ``"webp"`` or ``"tiff"``; the key's extension follows it.
             options: See ``PutOptions``; and options of Pillow's writer, for example ``quality=90``.
         """
-        # What every put accepts; what is left is the encoder's.
+        # The options of every put are taken out; the rest are the encoder's.
         ours: Any = {key: value for key, value in options.items() if key in PutOptions.__annotations__}
         save = {key: value for key, value in options.items() if key not in ours}
         wanted = images.check_format(format)
@@ -328,7 +328,7 @@ class ArtifactManager:
                 dataset or scanner, or an iterator of such things. A stream takes one row group of memory, a pool of
                 buffers and the footer, however long it is. The first item of an iterator decides what the columns are,
                 and whether pandas' index is one (row numbers are not); a later one that could not follow without loss
-                is refused. Whatever is read once is closed, whether this succeeds or not.
+                is refused. A stream that can be read only once is closed, even after an error.
             compression: ``"snappy"``, ``"zstd"``, ``"gzip"``, ``"lz4"``, ``"brotli"`` or ``"none"``.
             row_group_bytes: Arrow memory that is gathered into one row group, about, in bytes.
             options: See ``PutOptions``.
@@ -356,7 +356,7 @@ class ArtifactManager:
     ) -> dict[str, Pointer]:
         """Write many values, several at once, each as ``put`` writes it; small ones cost least this way.
 
-        Everything is tried, and what failed is reported at once. What would make all others fail alike ends it early:
+        All values are tried, and one error reports all failures. An error that every put would meet ends it early:
         a missing bucket, refused credentials or permissions, a manager that was aborted, and a store that does not
         answer 32 times in a row. An exception of ``items`` leaves unchanged; what was under way then ends by itself.
 
@@ -405,7 +405,7 @@ class ArtifactManager:
             forward only: for a writer that seeks (Pillow's for TIFF and PDF does), write to memory or to a file first.
         """
         if options.get("mode") in ("wb", "w"):  # open(name, mode="wb"), as the builtin has it
-            kind = options.pop("mode")  # type: ignore[assignment]  # said by the wrong name
+            kind = options.pop("mode")  # type: ignore[assignment]  # the builtin's meaning of mode
         if kind not in ("wb", "w"):
             raise ConfigurationError(
                 f"open({name!r}, {kind!r}): expected 'wb' or 'w'; artifacts are written, not read, here"
@@ -428,7 +428,7 @@ class ArtifactManager:
         version_id: str | None = None,
         **options: Unpack[PutOptions],
     ) -> Pointer:
-        """Name an object that is there already, pinned to its version, without moving a byte of it.
+        """Name an existing object, pinned to its version, without copying it.
 
         Args:
             name: The artifact's name.
@@ -443,7 +443,7 @@ class ArtifactManager:
         """
         bucket, key = adoption.check_location(url, verify)
         planned = self._planner.plan(name, DEFAULT, "", options)
-        with self._writes.upload(planned) as upload:  # for its name alone: not a byte goes out
+        with self._writes.upload(planned) as upload:  # to reserve the name: no bytes are sent
             store = self._writes.store if bucket == self.bucket else self._buckets.store(bucket)
             info, checksum = adoption.inspect(store, key, verify=verify, version_id=version_id)
             pointer = adoption.of_object(planned.draft, key, bucket, info, checksum)
@@ -460,7 +460,7 @@ class ArtifactManager:
         return self._writes.put(self._planner.plan_document(stem), dump_json(dict(document)))
 
     def keep_to_this_process(self) -> None:
-        """Refuse to write in every process that is forked off this one: a task does this, which reports from here."""
+        """Refuse to write in every process that is forked off this one; a task calls this, as only it reports."""
         self._writes.home.claim()
 
     # The end -----------------------------------------------------------------------------------------------------
@@ -468,7 +468,7 @@ class ArtifactManager:
     def abort(self) -> None:
         """Refuse new writes and abort every open one, at once; from any thread, idempotent.
 
-        What a process that this one was forked off is writing goes on.
+        Writes of the parent process, if this process was forked, go on.
         """
         self._writes.registry.end("was aborted", aborted=True)
 

@@ -1,4 +1,4 @@
-"""A store in memory that follows S3's rules: for tests of tasks, and the model that other stores are held against."""
+"""A store in memory that follows S3's rules: for tests of tasks, and the model that other stores are compared with."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class _OpenUpload:
 
 
 class MemoryStore:
-    """A bucket in memory: a program that keeps S3's promises, not a mock that agrees to everything.
+    """A bucket in memory: a program that keeps S3's rules, not a mock that accepts everything.
 
     Writes are atomic and verified, ``If-None-Match`` and ``If-Match`` hold, parts under 5 MiB are refused, and
     versions are kept if asked for. It may be used from several threads.
@@ -124,7 +124,7 @@ class MemoryStore:
             return sorted(upload.key for upload in self._uploads.values())
 
     def replace(self, key: str, data: bytes) -> None:
-        """Put other bytes in an object's place behind everybody's back, as damage or a stranger would."""
+        """Replace an object's bytes without any check, as damage or another program would."""
         with self._lock:
             self._store(key, data, {"sha256": sha256_of([memoryview(data)])}, _etag(data), WriteOptions())
 
@@ -222,7 +222,7 @@ class MemoryStore:
         ]
 
     def presign(self, key: str, *, version_id: str | None = None, seconds: int) -> str:
-        """Return a URL that shows what would be signed; no server answers it."""
+        """Return a URL that shows the parameters to sign; no server answers it."""
         version = f"&versionId={version_id}" if version_id else ""
         return f"memory://{self._bucket}/{key}?expires={seconds}{version}"
 

@@ -1,4 +1,4 @@
-"""Paths from a document: what may be used below a target folder, decided on values."""
+"""Decides whether a path from a document may be used below a target folder, without touching the disk."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _DEVICES: Final = frozenset({"CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$"}) |
     for name in ("COM", "LPT")
     for digit in "123456789\N{SUPERSCRIPT ONE}\N{SUPERSCRIPT TWO}\N{SUPERSCRIPT THREE}"
 }
-_NAME_LIMIT: Final = 255  # bytes; every file system that people use has it
+_NAME_LIMIT: Final = 255  # bytes; the limit of every common file system
 
 
 def path_fault(path: str, *, windows: bool = os.name == "nt") -> str | None:
@@ -22,7 +22,7 @@ def path_fault(path: str, *, windows: bool = os.name == "nt") -> str | None:
 
     Args:
         path: Relative, with slashes.
-        windows: Whether the names that Windows reads otherwise are refused too (drives and backslashes always are).
+        windows: Whether names with a special meaning in Windows are refused too (drives and backslashes always are).
 
     >>> path_fault("a/b.txt") is None, path_fault("../b.txt")
     (True, "it has a segment '..'")

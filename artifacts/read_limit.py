@@ -1,4 +1,4 @@
-"""Where reads into memory stop unless told otherwise: a quarter of the memory that the process was granted."""
+"""The default limit of reads into memory: a quarter of the memory that the process was granted."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
 MOST: Final = 1 << 30
-"""The limit where nobody says how much memory there is, and the highest that it gets, in bytes."""
+"""Bytes: the limit if the amount of memory is unknown, and the highest limit."""
 
 _SHARE: Final = 4
 _LAMBDA: Final = (
@@ -20,7 +20,7 @@ _SELF: Final = "/proc/self/cgroup"
 
 
 def limit_of(grants: Iterable[int | None]) -> int:
-    """Return the limit that follows from everything that may grant memory.
+    """Return the limit for the smallest of all grants of memory.
 
     Args:
         grants: Bytes; ``None`` and numbers below 1 stand for a source that says nothing.
@@ -33,11 +33,11 @@ def limit_of(grants: Iterable[int | None]) -> int:
 
 
 def read_limit(environ: Mapping[str, str] | None = None, cgroup: str = _CGROUP, groups: str = _SELF) -> int:
-    """Return where a read into memory stops, in bytes.
+    """Return the limit of a read into memory, in bytes.
 
     The grant is the least of the Lambda function's memory, the memory limits of the process's control groups
     (version 2 and 1; those of the containers around it count as well), its resource limits, and the physical memory.
-    What a system does not have is passed over.
+    A source that the system does not have is ignored.
 
     Args:
         environ: ``None``: ``os.environ``.
@@ -61,7 +61,7 @@ def _cgroups(mount: str, groups: str) -> Iterator[int | None]:
         if controllers and "memory" not in controllers.split(","):
             continue
         folder, file = (f"{mount}/memory", "memory.limit_in_bytes") if controllers else (mount, "memory.max")
-        # In a container the path may be the host's, which is not mounted: what is there of it is read.
+        # In a container the path may be the host's, which is not mounted: only the folders that exist are read.
         parts = [part for part in path.split("/") if part not in ("", "..")]
         for depth in range(len(parts) + 1):
             yield _whole(_text("/".join([folder, *parts[:depth], file])).strip())
@@ -81,7 +81,7 @@ def _resources() -> Iterator[int | None]:
 def _physical() -> int | None:
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, OSError, ValueError):  # Windows has no sysconf, others not every name
+    except (AttributeError, OSError, ValueError):  # Windows has no sysconf; other systems lack some names
         return None
 
 
@@ -94,5 +94,5 @@ def _text(path: str) -> str:
 
 
 def _whole(text: str) -> int | None:
-    """Return a whole number; ``max`` and what is none say nothing."""
+    """Return the number that a text holds; ``None`` for ``max`` (no limit) and anything else that is no number."""
     return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else None  # noqa: PLR2004 - 64 bits

@@ -1,4 +1,4 @@
-"""Which run writes: the identity that a manager resolves, completed with what the process adds."""
+"""The identity of the run that writes: what is known, completed with what this process adds."""
 
 from __future__ import annotations
 
@@ -77,8 +77,8 @@ def resolve_run(run: RunIdentity | None, *, clock: Clock = utc_now, random: Rand
     """Complete a run's identity.
 
     Args:
-        run: What is known. A run that says anything is completed with this process's nonce and run id, so that two
-            managers with the same run make the same keys; one that says nothing is a run of its own each time.
+        run: What is known. A run with any member set gets this process's nonce and run id, so that two
+            managers with the same run make the same keys; an empty run is a new run each time.
         clock: Where the time in a run id comes from.
         random: Where the nonce comes from; ``None`` means the nonce of this process.
 

@@ -1,7 +1,7 @@
-"""What the rest of ``artifacts`` asks of an object store: one bucket, few verbs, typed errors.
+"""The interface of an object store for the rest of ``artifacts``: one bucket, few methods, typed errors.
 
-``Store`` is what every store can do; ``S3Store`` (boto3) and ``MemoryStore`` (for tests) follow it. What only some can
-do is a Protocol of its own, which is asked for with ``isinstance``. Every method raises only the errors of
+Every store implements ``Store``: ``S3Store`` (boto3) and ``MemoryStore`` (for tests). Abilities that only some stores
+have are Protocols of their own; callers ask for them with ``isinstance``. Every method raises only the errors of
 ``stepout.schemas.errors``, plus the two below that steer a write:
 
 - ``ArtifactExistsError``: HTTP 412, the key is taken (``If-None-Match: *``).
@@ -42,8 +42,8 @@ class StoreProfile:
     """What a server can do; explicit, never guessed.
 
     Attributes:
-        name: ``"aws"``, or what makes it another one, e.g. ``"compatible"``. Where it is another one, what the server
-            says of a multipart upload is looked at before it goes into a pointer.
+        name: ``"aws"``, or what makes it another one, e.g. ``"compatible"``. For any name but ``"aws"``, the writer
+            checks the server's answer to a multipart upload before it uses the answer in a pointer.
         multipart_checksum: The full-object checksum that the server verifies when a multipart upload completes, or
             ``"parts"``: a checksum per part only.
         conditional_writes: Whether ``If-None-Match: *`` is honoured. Where it is not, ``mode="create"`` looks first,
@@ -75,7 +75,7 @@ class Encryption:
 
 @dataclass(frozen=True, kw_only=True)
 class WriteOptions:
-    """Everything that rides along with a write and is not its bytes."""
+    """Everything that is sent with a write besides its bytes."""
 
     media_type: str = "application/octet-stream"
     mode: Mode = "create"
@@ -90,7 +90,7 @@ class WriteOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class Written:
-    """What a committed write answered; ``version_id`` can come from nowhere else without a race."""
+    """The answer to a committed write; only this answer gives the ``version_id`` without a race."""
 
     etag: str | None = None
     version_id: str | None = None
@@ -130,7 +130,7 @@ class PartReceipt:
 
 @dataclass(frozen=True, kw_only=True)
 class ObjectInfo:
-    """What HEAD, or the head of a GET, says of an object.
+    """An object's description, from HEAD or from the headers of a GET.
 
     ``checksum`` holds full-object checksums only, lower-case hex by algorithm (``sha256``, ``crc64nvme``, ``crc32``).
     ``size`` is the whole object's, also for a ranged read.
@@ -144,7 +144,7 @@ class ObjectInfo:
     metadata: Mapping[str, str] = field(default_factory=dict)
     last_modified: str | None = None
     archived: str | None = None
-    """The storage class that has to be restored before a byte can be read; ``None``: it can be read at once."""
+    """The storage class that has to be restored before a byte can be read; ``None`` if it can be read at once."""
 
 
 class Download(Protocol):
@@ -152,7 +152,7 @@ class Download(Protocol):
 
     @property
     def info(self) -> ObjectInfo:
-        """What the answer's head says of the object."""
+        """The object's description, from the answer's headers."""
         ...
 
     def __enter__(self) -> Download: ...  # noqa: PYI034 - a Self here would keep simple classes from following it
@@ -178,7 +178,7 @@ class Arrived:
     """A body that is in memory already, or has no bytes.
 
     Args:
-        info: What the answer's head says of the object.
+        info: The object's description, from the answer's headers.
         data: The body.
     """
 
@@ -202,7 +202,7 @@ class Arrived:
             yield self._data[start : start + size]
 
 
-# What only some stores can do. Asked with ``isinstance``, so each lists all that its callers use.
+# Abilities of only some stores. Callers ask with ``isinstance``, so each Protocol lists all that its callers use.
 
 
 @runtime_checkable
@@ -232,7 +232,7 @@ class ReadsSmall(Protocol):
     def get_small(self, key: str, *, size: int, version_id: str | None = None, if_match: str | None = None) -> Download:
         """Open a whole object that should have ``size`` bytes, as ``Store.get`` does; small ones have arrived by then.
 
-        Only for reads that are held against a checksum: the bytes may be another server's (``s3.route_obstore``).
+        Only for reads that are verified by a checksum: the bytes may be another server's (``s3.route_obstore``).
         """
         ...
 
@@ -257,7 +257,7 @@ class Removes(Protocol):
 
 @runtime_checkable
 class TriesCompletion(Protocol):
-    """A store whose server may pass over the condition of CompleteMultipartUpload, and that finds out beforehand."""
+    """A store whose server may ignore the condition of CompleteMultipartUpload, and that can test this beforehand."""
 
     def try_completion(self, key: str, *, options: WriteOptions) -> None:
         """Raise ``ConfigurationError`` if a write-once upload of ``key`` would replace what another one wrote."""
@@ -267,7 +267,7 @@ class TriesCompletion(Protocol):
 def is_store(client: object) -> TypeGuard[Store]:
     """Say whether what was passed as ``client=`` is a store; anything else should be a boto3 S3 client.
 
-    By one verb that no client of boto3 has: a store of a user's own may lack what it is never asked for.
+    It looks for one method that no boto3 client has, as a user's own store may lack methods that nobody calls.
     """
     return hasattr(client, "start_upload")
 

@@ -1,4 +1,4 @@
-"""A pointer to an object that is there already: pinned, checked, not moved."""
+"""Makes the pointer of an existing object, which is pinned and checked but not copied."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def check_location(url: str, verify: str) -> tuple[str, str]:
         Bucket and key.
 
     Raises:
-        ConfigurationError: It is no URL of an object that a consumer would accept, or ``verify`` is neither way.
+        ConfigurationError: The URL or ``verify`` is invalid.
     """
     if verify not in get_args(Verify):
         raise ConfigurationError(
@@ -54,23 +54,23 @@ def check_location(url: str, verify: str) -> tuple[str, str]:
 
 
 def inspect(store: Store, key: str, *, verify: str, version_id: str | None) -> tuple[ObjectInfo, Mapping[str, str]]:
-    """Look at an object.
+    """Describe an object.
 
     Args:
-        store: Its bucket.
-        key: Its key.
+        store: The object's bucket.
+        key: The object's key.
         verify: ``"s3"``: one HEAD, for the full-object checksum that S3 keeps. ``"read"``: one GET, hashed on the way.
         version_id: The version to adopt; ``None``: the newest.
 
     Returns:
-        What the store says of it, and its checksums.
+        The store's description of the object, and its checksums.
 
     Raises:
-        ConfigurationError: S3 keeps no full-object checksum of it that a pointer can hold, or HEAD and GET contradict
+        ConfigurationError: S3 keeps no full-object checksum that a pointer can hold, or HEAD and GET contradict
             each other.
-        ArtifactNotFoundError: There is no such object.
-        StoreError: It is archived, and cannot be read before it is restored.
-        IntegrityError: What was read is not what S3 says is there.
+        ArtifactNotFoundError: The object does not exist.
+        StoreError: The object is archived, and cannot be read before it is restored.
+        IntegrityError: The bytes do not match S3's checksum.
     """
     if verify == "read":
         return _read(store, key, version_id)
@@ -90,7 +90,7 @@ def inspect(store: Store, key: str, *, verify: str, version_id: str | None) -> t
 
 
 def _check_get(store: Store, key: str, info: ObjectInfo, url: str) -> None:
-    """Ask for a byte, as a reader will: a pointer that nobody can read is worse than none."""
+    """Read one byte, as a reader will, so that no pointer is made to an object that cannot be read."""
     with store.get(key, start=0, stop=1, version_id=info.version_id) as download:
         found = download.info
     for name, head, get in (("ETag", info.etag, found.etag), ("size", f"{info.size:,}", f"{found.size:,}")):
@@ -100,7 +100,7 @@ def _check_get(store: Store, key: str, info: ObjectInfo, url: str) -> None:
 
 
 def of_object(draft: Pointer, key: str, bucket: str, info: ObjectInfo, checksum: Mapping[str, str]) -> Pointer:
-    """Complete the pointer of an adopted object; what the caller said in ``draft`` stays."""
+    """Complete the pointer of an adopted object; the caller's members in ``draft`` stay."""
     media_type = draft.media_type
     if media_type == DEFAULT:
         guessed = media_type_of(PurePosixPath(key))

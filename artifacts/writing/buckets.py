@@ -17,7 +17,7 @@ class Buckets:
 
     Args:
         client: A boto3 S3 client, or a store, which is used for every bucket; ``None``: one is built.
-        profile: What the server can do; ``None`` leaves it to ``STEPOUT_S3_PROFILE``.
+        profile: What the server can do; ``None`` means that ``STEPOUT_S3_PROFILE`` decides.
         expected_bucket_owner: An account id.
         request_payer: ``"requester"`` where the requester pays.
         near: The execution's ARN, for its region.
@@ -39,7 +39,7 @@ class Buckets:
         """Return the manager's own store, and the checked prefix of its keys.
 
         Raises:
-            ConfigurationError: There is no bucket, the prefix is not safe, or the client cannot be one.
+            ConfigurationError: There is no bucket, the prefix is not safe, or the client is invalid.
         """
         if isinstance(bucket, Store):
             if self._client is not None:
@@ -69,7 +69,7 @@ def check_bucket(bucket: str) -> str:
     """Return a bucket's name, or the ARN of an access point, if a pointer can hold it.
 
     Raises:
-        ConfigurationError: It cannot.
+        ConfigurationError: A pointer cannot hold it.
     """
     problem = next(POINTER_TEXTS["bucket"].problems(bucket, "bucket"), None)
     if problem is not None:
@@ -78,14 +78,14 @@ def check_bucket(bucket: str) -> str:
 
 
 def place_of(bucket: object, prefix: str) -> tuple[str, str]:
-    """Return bucket and checked prefix of what was passed as ``bucket`` and ``prefix``.
+    """Return the bucket and the checked prefix from the arguments ``bucket`` and ``prefix``.
 
     Args:
         bucket: A bucket's name, an access point's ARN, or ``s3://bucket/prefix``, to which ``prefix`` is appended.
         prefix: See ``check_prefix``.
 
     Raises:
-        ConfigurationError: There is no bucket in it, or the prefix is not safe.
+        ConfigurationError: ``bucket`` names no bucket, or the prefix is not safe.
 
     >>> place_of("s3://results/runs/", "team")
     ('results', 'runs/team')
@@ -105,10 +105,10 @@ def place_of(bucket: object, prefix: str) -> tuple[str, str]:
 
 
 def check_profile(profile: StoreProfile | str | None) -> StoreProfile | None:
-    """Return the profile that an argument means; ``None`` leaves it to ``STEPOUT_S3_PROFILE``.
+    """Return the profile that an argument means; ``None`` means that ``STEPOUT_S3_PROFILE`` decides.
 
     Raises:
-        ConfigurationError: There is no such profile.
+        ConfigurationError: The profile is invalid.
     """
     if profile is None or isinstance(profile, StoreProfile):
         return profile
@@ -119,10 +119,10 @@ def check_profile(profile: StoreProfile | str | None) -> StoreProfile | None:
 
 
 def check_client(client: Any) -> None:
-    """Refuse what is neither a client of S3 nor a store.
+    """Refuse a client that is neither a boto3 S3 client nor a store.
 
     Raises:
-        ConfigurationError: It is something else.
+        ConfigurationError: The client is neither.
     """
     if client is None or isinstance(client, Store) or callable(getattr(client, "put_object", None)):
         return

@@ -1,8 +1,8 @@
-"""A directory as an artifact: every file an object of its own, and a listing that names them.
+"""Writes a directory as an artifact: each file is an object of its own, and a listing names them.
 
 The listing is the artifact: ``{"stepout": "directory/1", "files": [{"path": "a/b.txt", "pointer": {…}}]}``, media type
 ``application/vnd.stepout.directory+json``, paths relative, sorted, with ``/``. It is written last, so a directory that
-could not be sent whole has none; the files that were sent before stay behind, unnamed. Folders without files are
+could not be sent whole has no listing; the files that were sent before stay in the bucket. Folders without files are
 not kept, and neither are modes and times.
 """
 
@@ -45,8 +45,8 @@ def find_files(root: Path) -> tuple[FoundFile, ...]:
         root: The directory. Symbolic links in it are followed only to files inside it.
 
     Raises:
-        ConfigurationError: It is no directory, has too many files, or holds something that is no file: a link out of
-            it, a link to a folder, a pipe, a name that no listing can hold.
+        ConfigurationError: The path is no directory, has too many files, or holds an entry that cannot be part: a
+            link out of the directory, a link to a folder, a pipe, a name that no listing can hold.
     """
     if not root.is_dir():
         raise ConfigurationError(f"{root} is no directory; nothing was sent")
@@ -76,7 +76,7 @@ def put_directory(planner: PutPlanner, writes: Writes, name: str, root: Path, op
     if planned.draft.media_type != DIRECTORY:
         raise ConfigurationError(f"media_type of the directory {name!r} is {DIRECTORY}, which is how readers know it")
     report = for_artifact(writes.progress, name)
-    # The listing's own bytes are no part of what was put, so they are not reported.
+    # The listing's own bytes are not the caller's, so progress does not count them.
     with writes.upload(planned, None if report is None else _unreported) as upload:
         found = find_files(root)
         parts = None if report is None else _parts(report, found)
@@ -87,7 +87,7 @@ def put_directory(planner: PutPlanner, writes: Writes, name: str, root: Path, op
 
 
 def _parts(report: ProgressReport, found: Sequence[FoundFile]) -> PartsOfOne:
-    """One count for the whole directory, under its name; sizes are asked for only where somebody listens."""
+    """Return one progress count for the whole directory; files' sizes are read only if progress is shown."""
     return PartsOfOne(report, sum(file.source.stat().st_size for file in found))
 
 

@@ -40,7 +40,7 @@ class NameRegistry:
         renew_after_fork(self)
 
     def renew(self) -> None:
-        """In a forked child, take a new lock, which another thread may have held; what is under way is the parent's."""
+        """In a forked child, drop the parent's writes and make a new lock: a parent's thread may hold the old one."""
         self._lock = threading.RLock()
         self._taken, self._lost, self._open = set(), set(), {}
 
@@ -52,7 +52,7 @@ class NameRegistry:
 
     @property
     def unfinished(self) -> list[str]:
-        """The names that are being written, or were opened, not committed, and neither written nor waived since."""
+        """The names that are being written, or whose write was lost and neither repeated nor waived since."""
         with self._lock:
             return sorted(self._taken | self._lost)
 
@@ -66,13 +66,13 @@ class NameRegistry:
         """Take a name, and register the upload that ``end`` is to reach.
 
         Args:
-            name: ``None`` for what is no artifact of its own: a closed manager takes no artifact, but a task still
+            name: ``None`` for an object that is no artifact: a closed manager takes no artifact, but a task still
                 writes its documents through it, until the manager is aborted.
             mode: Whether a name that was written already may be written again.
-            upload: What writes it.
+            upload: The upload that writes the object.
 
         Raises:
-            ArtifactExistsError: It is being written, or was written and ``mode`` is not ``"overwrite"``.
+            ArtifactExistsError: The name is being written, or was written and ``mode`` is not ``"overwrite"``.
             StoreError: The manager was aborted or closed.
         """
         with self._lock:
@@ -108,12 +108,12 @@ class NameRegistry:
                 self._taken.discard(name)
 
     def lose(self, name: str) -> None:
-        """Record that a write ended and nobody asked for that: no success should follow."""
+        """Record that a write ended without an abort by the job: the task must not succeed."""
         with self._lock:
             self._lost.add(name)
 
     def waive(self, name: str) -> None:
-        """Record that the job does without an artifact."""
+        """Record that the job does not need an artifact any more."""
         with self._lock:
             self._lost.discard(name)
 
@@ -123,7 +123,7 @@ class NameRegistry:
             self._ended = self._ended or reason
             self._aborted = self._aborted or aborted
             uploads, self._open = list(self._open.values()), {}
-        # Each waits a little for its requests in flight, so all of them wait at once.
+        # Each abort waits a little for its requests in flight, so all aborts run at once.
         threads = [threading.Thread(target=upload.abort, daemon=True) for upload in uploads]
         for thread in threads:
             thread.start()

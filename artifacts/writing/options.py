@@ -1,4 +1,4 @@
-"""What rides along with a manager's writes, checked before anything is sent."""
+"""The options of a manager's writes, checked before anything is sent."""
 
 from __future__ import annotations
 
@@ -59,14 +59,14 @@ class ObjectLock:
 
 
 def encryption_of(setting: Encryption | str | None) -> Encryption | None:
-    """Return what an ``encryption=`` argument means.
+    """Return the encryption for an ``encryption=`` argument.
 
     Args:
         setting: ``Encryption(…)``; ``"AES256"``; ``"aws:kms"``, the account's own key for S3; or the ARN or alias of a
             KMS key.
 
     Raises:
-        ConfigurationError: It is something else.
+        ConfigurationError: The setting is invalid.
     """
     if setting is None or isinstance(setting, Encryption):
         return setting
@@ -85,7 +85,7 @@ def check_transfer(settings: TransferSettings | None) -> TransferSettings:
     """Return the settings of a transfer; ``None`` stands for the usual ones.
 
     Raises:
-        ConfigurationError: They are of another type.
+        ConfigurationError: The settings are of another type.
     """
     if settings is not None and not isinstance(settings, TransferSettings):
         raise ConfigurationError(
@@ -173,14 +173,14 @@ def _metadata(metadata: Mapping[str, str]) -> dict[str, str]:
 
 
 def settings_from_env(environ: Mapping[str, str], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments of a manager that the environment says, and those that win over it.
+    """Return the arguments of a manager from the environment and from the overrides.
 
     Args:
         environ: See ``ArtifactManager.from_env``.
-        overrides: Arguments by name; those that are ``None`` or empty are the environment's to say.
+        overrides: Arguments by name; for those that are ``None`` or empty, the environment decides.
 
     Raises:
-        ConfigurationError: There is no bucket, or a variable holds what it cannot.
+        ConfigurationError: There is no bucket, or a variable is invalid.
     """
     warn_of_unknown(environ)
     found = dict(overrides)

@@ -1,4 +1,4 @@
-"""What is to be written, as a value: every setting checked, before a byte is read or sent."""
+"""Plans a put as a value: every setting is checked before a byte is read or sent."""
 
 from __future__ import annotations
 
@@ -51,9 +51,9 @@ class PlannedPut(NamedTuple):
 
     Attributes:
         name: The artifact's name; ``None`` for an object that is no artifact of its own.
-        label: What progress and messages call it.
+        label: The name in progress and messages.
         key: The object's key.
-        options: What rides along with the write.
+        options: The options of the write.
         draft: The pointer as far as it is known before the write.
     """
 
@@ -67,9 +67,9 @@ class PlannedPut(NamedTuple):
         """Return the pointer of what was written.
 
         Args:
-            uploaded: What the upload became.
-            created_at: When, as documents hold it.
-            annotations: What the put itself has to say, beside what the caller said.
+            uploaded: The result of the upload.
+            created_at: The time, as text in a document's form.
+            annotations: The put's own annotations, besides the caller's.
         """
         merged = {**(self.draft.annotations or {}), **(annotations or {})}
         etag, version_id = pins_for_pointer(uploaded.etag, uploaded.version_id)
@@ -90,13 +90,13 @@ class PutPlanner:
     Args:
         store: Where artifacts go.
         folder: The run's folder of keys.
-        defaults: What rides along with every write.
+        defaults: The options of every write.
     """
 
     def __init__(self, store: Store, folder: str, defaults: WriteOptions) -> None:
         self._store, self._defaults = store, defaults
         self.folder = folder
-        # What was checked, by kind: ten thousand puts differ in their keys alone.
+        # Checked plans by kind: ten thousand puts differ only in their keys.
         self._checked: dict[tuple[str, str, str], PlannedPut] = {}
 
     def plan(
@@ -106,13 +106,13 @@ class PutPlanner:
 
         Args:
             name: The artifact's name.
-            media_type: What follows from the value; ``options`` may say otherwise.
+            media_type: The value's media type; ``options`` may name another.
             suffix: The same for the key's extension.
             options: The caller's.
             own: Annotations that the put itself adds later.
 
         Raises:
-            InvalidDocumentError: The name, the media type, an annotation or a time is not what a pointer can hold.
+            InvalidDocumentError: The name, the media type, an annotation or a time is invalid.
             ConfigurationError: The suffix, the mode or an option is invalid.
         """
         if options:
@@ -188,7 +188,7 @@ def check_mode(mode: object) -> Mode:
     """Return a write mode.
 
     Raises:
-        ConfigurationError: There is no such mode.
+        ConfigurationError: The mode is invalid.
     """
     if mode in get_args(Mode):
         return cast("Mode", mode)
@@ -196,7 +196,7 @@ def check_mode(mode: object) -> Mode:
 
 
 def _known(options: PutOptions) -> PutOptions:
-    """Return the options that are there."""
+    """Return the options that are not ``None``."""
     given = cast("PutOptions", {name: value for name, value in options.items() if value is not None})
     unknown = ", ".join(sorted(set(given) - set(PutOptions.__annotations__)))
     if unknown:
@@ -215,7 +215,7 @@ def _suffix(options: PutOptions, default: str) -> str:
     if "suffix" in options:
         return options["suffix"]
     media_type = options.get("media_type")
-    # One that is not text is the pointer's to refuse.
+    # A suffix that is not text is refused when the pointer is made.
     return (suffix_for(media_type) or default) if isinstance(media_type, str) else default
 
 

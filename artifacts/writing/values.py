@@ -1,6 +1,6 @@
-"""What a value is, by its type alone, and the bytes of plain ones: bytes, text, JSON.
+"""Decides by a value's type how to write it, and encodes plain values: bytes, text, JSON.
 
-Values of others are recognised here and nowhere else in this room; ``formats`` knows images and tables.
+Only this module recognises values of other libraries; ``formats`` encodes images and tables.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from stepout.schemas.problems import Problem
 from stepout.schemas.text.json_text import dump_plain_json
 
 _NAME = re.compile(r"\w")
-_LONGEST_PATH = 4_096  # bytes; Linux takes no longer one, others less
+_LONGEST_PATH = 4_096  # bytes; Linux's limit, and other systems have lower ones
 _LARGE = 8 << 20
 
 Kind = Literal["bytes", "text", "json", "file", "directory", "image", "table"]
 
 
 def kind_of(value: object) -> Kind:  # noqa: PLR0911 - one return for each kind
-    """Return how a value is written.
+    """Return the kind of a value, which says how to write it.
 
     Args:
         value: Bytes; text; a path (``pathlib``; text is content, never a path) or a binary file object; a PIL image or
@@ -56,14 +56,14 @@ def kind_of(value: object) -> Kind:  # noqa: PLR0911 - one return for each kind
 
 
 def check_no_path(name: str, value: object) -> None:
-    """Refuse text, or bytes, that name a file or a folder which is there: meant is most likely what lies in it.
+    """Refuse text or bytes that are the name of an existing file or folder: most likely, its content is meant.
 
     Args:
         name: The artifact's name.
         value: What ``put`` was given.
 
     Raises:
-        ConfigurationError: It does; the message has both ways to say it.
+        ConfigurationError: The value is such a name; the message shows how to put the content and how to put the name.
     """
     if not isinstance(value, str | bytes) or len(value) > _LONGEST_PATH:
         return
@@ -87,7 +87,7 @@ def _kind_of_stream(value: object) -> Kind:
     if isinstance(value, Iterator):
         return "table"
     if isinstance(value, tuple | set | frozenset) or hasattr(value, "isoformat") or hasattr(value, "item"):
-        return "json"  # none of these is, and put_json says what to make of it
+        return "json"  # put_json reports what is wrong with it
     if isinstance(value, Pointer):
         msg = "this is the pointer of an artifact that is there already: use adopt(name, pointer.url) to name it here"
         raise ConfigurationError(msg)
@@ -119,7 +119,7 @@ def is_large(value: object) -> bool:
 
 
 def weight(value: object) -> int:
-    """Return how many bytes of memory wait with a value, where its type tells."""
+    """Return how many bytes of memory a value holds while it waits, if its type tells."""
     try:
         if isinstance(value, io.BytesIO):
             value = value.getbuffer()
@@ -134,10 +134,10 @@ def weight(value: object) -> int:
 
 
 def buffer_of(name: str, data: Any) -> memoryview:
-    """Return the memory of what ``put_bytes`` was given.
+    """Return the memory of the argument of ``put_bytes``.
 
     Raises:
-        ConfigurationError: It has none.
+        ConfigurationError: The value has no memory to read.
     """
     try:
         return memoryview(data)
@@ -150,8 +150,8 @@ def encoded_text(name: str, text: object, encoding: object) -> bytes:
     """Return text as UTF-8.
 
     Raises:
-        ConfigurationError: It is no text, or is to be encoded otherwise.
-        InvalidDocumentError: It holds a lone surrogate.
+        ConfigurationError: The value is not text, or the encoding is not UTF-8.
+        InvalidDocumentError: The text holds a lone surrogate.
     """
     if str(encoding).lower().replace("_", "-") not in ("utf-8", "utf8"):
         raise ConfigurationError(f"encoding is {encoding!r}: text artifacts are UTF-8; use put_bytes for others")
@@ -181,7 +181,7 @@ def path_of(name: str, path: object) -> Path:
     """Return a path.
 
     Raises:
-        ConfigurationError: It is of another type.
+        ConfigurationError: The path is of another type.
     """
     if isinstance(path, str | os.PathLike):
         return Path(path)
@@ -190,7 +190,7 @@ def path_of(name: str, path: object) -> Path:
 
 
 def _instead(value: object) -> str:
-    """Say which put takes what put_bytes and put_text do not."""
+    """Name the put for a value that put_bytes and put_text refuse."""
     if isinstance(value, io.StringIO):
         return "use put_text with its getvalue()"
     if isinstance(value, str):

@@ -50,7 +50,7 @@ class ArtifactWriter(_BinaryFile):
         self._position = 0
         self._entered = False
         self._seen = sys.exc_info()[1]
-        self._ended = True  # until there is something that could be ended: ``start`` may raise
+        self._ended = True  # until the upload is open: ``start`` may raise
         self._upload = writes.start(planned)
         self._ended = False
 
@@ -136,8 +136,8 @@ class ArtifactWriter(_BinaryFile):
     def close(self) -> None:
         """Commit, unless an exception is being handled that was not when the writer was opened. Idempotent.
 
-        ``io`` closes in the same words what is complete and what an exception cut short (``finally``,
-        ``contextlib.closing``, ``TextIOWrapper``): whoever handles the exception says which with a ``with`` block.
+        ``io`` calls ``close()`` both for complete content and for content that an exception cut short (``finally``,
+        ``contextlib.closing``, ``TextIOWrapper``). Code that handles an exception should use a ``with`` block.
 
         Raises:
             StoreError: The commit failed. Nothing is kept.
@@ -152,7 +152,7 @@ class ArtifactWriter(_BinaryFile):
             self._lose(f"it was closed while {name} was handled; to keep it, close it after the except clause")
 
     def abort(self) -> None:
-        """End the write and leave nothing: the job does without it. Idempotent, from any thread; the name is free."""
+        """End the write and leave nothing; the name is free again. Idempotent, callable from any thread."""
         self._writes.registry.waive(self.name)
         self._abort()
 
@@ -176,7 +176,7 @@ class ArtifactWriter(_BinaryFile):
         self.forget()
 
     def forget(self) -> None:
-        """End a write that nobody closed; io.IOBase would close it when it is collected, that is commit a part."""
+        """End a write that was never closed; at collection, io.IOBase would close it, which would commit a part."""
         if getattr(self, "_ended", True):
             return
         if self._home.here:
@@ -206,7 +206,7 @@ class ArtifactWriter(_BinaryFile):
         self._mark_closed()
 
     def _lose(self, why: str) -> None:
-        """End a write that the job did not abort: no success without it should follow."""
+        """End a write that the job did not abort: the task must not succeed without it."""
         if not self._ended:
             _log.warning("artifact %s: nothing is kept, since %s", self.name, why)
             self._writes.registry.lose(self.name)

@@ -1,8 +1,8 @@
 """From a planned put to a recorded pointer: reserve the name, upload the bytes, make the pointer, record it.
 
-``ArtifactManager`` plans a put and encodes the value; the rest is here, in the same order for everything that is
-written. ``Writes.put`` is that road for bytes in memory. What encodes while it sends, or sends more than one object,
-goes the same way in a ``with writes.upload(planned)`` block.
+``ArtifactManager`` plans a put and encodes the value; this module does the rest, in the same order for every write.
+``Writes.put`` takes these steps for bytes in memory. A put that encodes while it sends, or sends more than one object,
+takes the same steps in a ``with writes.upload(planned)`` block.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Writes:
-    """What a manager's writes share.
+    """The parts that all writes of a manager share.
 
     Attributes:
         store: Where artifacts go.
@@ -39,7 +39,7 @@ class Writes:
         registry: Names, pointers and open uploads.
         clock: Where ``createdAt`` comes from.
         progress: Called as bytes go out.
-        home: The process that a task reports from; any, as long as there is no task.
+        home: The process that a task reports from; any process if there is no task.
     """
 
     store: Store
@@ -50,7 +50,7 @@ class Writes:
     home: Home = field(default_factory=lambda: Home(claimed=False), repr=False, compare=False)
 
     def put(self, planned: PlannedPut, data: bytes | memoryview) -> Pointer:
-        """Write bytes that stay as they are until this returns.
+        """Write bytes, which must not change during the call.
 
         Raises:
             ArtifactExistsError: The name is taken, or the key holds something else.
@@ -78,7 +78,7 @@ class Writes:
 
         Args:
             planned: What is to be written.
-            report: Hears of the bytes that are sent, in place of what would hear of them under the put's name.
+            report: Called with the number of bytes sent, in place of the progress report under the put's name.
 
         Raises:
             ArtifactExistsError: The name is taken.
@@ -101,8 +101,8 @@ class Writes:
         Args:
             planned: What was to be written.
             upload: From ``start`` or ``upload``; it has ended.
-            uploaded: What it became.
-            annotations: What the put itself has to say.
+            uploaded: The result of the upload.
+            annotations: The put's own annotations.
         """
         pointer = planned.pointer(uploaded, rfc3339(self.clock()), annotations)
         self.registry.commit(planned.name, pointer, upload)
@@ -112,6 +112,6 @@ class Writes:
         """Raise in a process that was forked off the task's: its pointers would be lost there.
 
         Raises:
-            OtherProcessError: It was. Nothing was read or sent.
+            OtherProcessError: This process was forked. Nothing was read or sent.
         """
         self.home.check(action, "task and its artifact manager")

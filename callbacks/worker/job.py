@@ -97,7 +97,7 @@ def read_job(text: Any, token: str | None = None) -> Job:
         makes it, is taken as that JSON; one that is the URL of a document, as that document.
 
     Raises:
-        InvalidDocumentError: The text is not a JSON object, or has no task token, so nothing can be reported. (A message
+        InvalidDocumentError: The text is not a JSON object, or has no task token; nothing can be reported. (A message
             that breaks only our own rules of JSON, e.g. an integer beyond 2**53, is a job with problems.)
         InvalidTokenError: The token is empty, too long or damaged.
 

@@ -1,4 +1,4 @@
-"""The part of ECS that a stand-in without Docker leaves out: somebody who runs the containers' commands."""
+"""The part of ECS that a stand-in without Docker leaves out: it runs the containers' commands."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ class EcsAgent(threading.Thread):
     """Watches the local ECS for tasks that run, and runs their commands on this machine.
 
     A task that disappears from ECS's list of running tasks (StopTask) gets SIGTERM, and SIGKILL after its stop
-    timeout. A task whose command ended is stopped in ECS. ECS on the stand-in then says exit code 0 whatever the
-    command's was; the real one is in ``tasks``, and in ``stoppedReason``.
+    timeout. A task whose command ended is stopped in ECS. ECS on the stand-in then says exit code 0 for any
+    command; the real one is in ``tasks``, and in ``stoppedReason``.
 
     Args:
         ecs: A boto3 client.
         states: A boto3 client for Step Functions, which is asked whether a task that ended had reported.
         environ: The environment that every container starts from.
         folder: Where each task gets a temporary folder.
-        mark: What marks every process of this local AWS.
+        mark: The mark of every process of this local AWS.
         on_line: Called with a container's name and one line of its output.
         on_group: Called with ``+pid`` and ``-pid`` as process groups come and go.
         on_change: Called when a task runs and when it has stopped: with a copy of its record, and what DescribeTasks

@@ -43,7 +43,7 @@ class ContainerSpec:
 
 @dataclass(kw_only=True)
 class LocalContainer:
-    """How one container went.
+    """The record of one container.
 
     Attributes:
         name: Its name in the task definition.
@@ -62,7 +62,7 @@ class LocalContainer:
 
 @dataclass(kw_only=True)
 class LocalTask:
-    """How one ECS task went; the record that the stand-in's DescribeTasks cannot hold.
+    """The record of one ECS task: what the stand-in's DescribeTasks cannot hold.
 
     Attributes:
         arn: The task's ARN.
@@ -138,10 +138,10 @@ def container_environ(spec: ContainerSpec, base: Mapping[str, str], *, folder: P
     """Return the whole environment of a container's process.
 
     Args:
-        spec: Its own variables, which count before the others'.
+        spec: The container; its own variables win over the others.
         base: What every container of this local AWS has.
         folder: Its task's temporary folder.
-        mark: What marks its task's processes; not even the container may say otherwise.
+        mark: The mark of its task's processes; the container's own variables cannot replace it.
     """
     return {**base, "TMPDIR": str(folder), **spec.environment, MARKER: mark}
 
@@ -229,7 +229,7 @@ class TaskRun(threading.Thread):
         try:
             self._on_line(f"{container.name} {self.record.id[:8]}", line)
         except Exception:
-            # Whoever prints must not be stopped by whoever looks on.
+            # A fault in the callback must not stop the container that prints.
             _logger.exception("on_output failed for a line of %s", container.name)
 
     def _follow(self) -> None:
@@ -254,7 +254,7 @@ class TaskRun(threading.Thread):
                 container.exit_code = code_of(child.returncode)
 
     def _end_all(self) -> None:
-        """SIGTERM to every container, SIGKILL to what its stop timeout did not end; then nothing of it is left."""
+        """Send SIGTERM to every container, SIGKILL to those that outlive their stop timeout; then end what is left."""
         started = time.monotonic()
         for child in self._children:
             child.terminate()
@@ -266,7 +266,7 @@ class TaskRun(threading.Thread):
                     break
             child.exited.wait()
         self._collect()
-        # Before the output is waited for: a daemon that left its session may hold the stream.
+        # Before the wait for the output: a daemon that left its session may hold the stream open.
         end_marked(self._mark)
 
     def _close(self) -> None:

@@ -66,14 +66,14 @@ _LOOK_SECONDS: Final = 0.2
 
 @dataclass(frozen=True, kw_only=True)
 class RunPlan:
-    """What is to be run, and what is known about it: everything checked.
+    """The command to run, with its checked settings.
 
     Attributes:
         command: The program and its arguments.
-        outputs: What it is to leave behind.
+        outputs: The outputs that the command should leave.
         keep_on_failure: Whether outputs are kept when it fails, too.
         codes: What its exit codes mean.
-        tail: How much of what it prints a cause holds.
+        tail: How much of the command's output a failure's cause holds.
         result: Where it leaves its result; ``None`` for a new file.
         quiet: Whether no progress is shown, where it would be (on a terminal).
     """
@@ -97,7 +97,7 @@ class CommandInterrupted(TaskInterrupted):
 
 @dataclass(frozen=True, kw_only=True)
 class CommandRun:
-    """A command that is the block of a task, and what its end has to do with.
+    """A command that runs as the block of a task, and everything that its end needs.
 
     Attributes:
         plan: What is run.
@@ -107,7 +107,7 @@ class CommandRun:
         patience: Seconds from a signal to SIGKILL for the command.
         reports: The folder in which tasks that the command opens report.
         result: Where it leaves its result.
-        before: What lay where its outputs are to be.
+        before: The files that were at the places of its outputs before it ran.
     """
 
     plan: RunPlan
@@ -130,7 +130,7 @@ class CommandRun:
             cancelled = self.task.state.stop is Stop.CANCELLED
             if cancelled:
                 _log.warning("nobody waits for this task any more: the command is stopped")
-            self.task.cancelled.wait(1.0)  # Its watcher has taken note, too.
+            self.task.cancelled.wait(1.0)  # The child's watcher has noted it, too.
             # A signal has reached the command by itself, and so will every further one.
             willing = child.stop(signal.SIGTERM if cancelled else None, self.patience)
             how = describe(child.returncode) if willing else f"was killed after {self.patience:g} s"
@@ -175,7 +175,7 @@ class CommandRun:
         return error
 
     def _kept(self, nested: TaskOutput | NestedTaskError | None) -> dict[str, Any] | None:
-        """Keep the outputs that are there; return a document of their pointers. Whatever fails here is only logged."""
+        """Keep the outputs that are there; return a document of their pointers. Errors here are only logged."""
         artifacts = self.artifacts
         if isinstance(nested, TaskOutput):
             artifacts.adopt(nested.artifacts or {})
@@ -204,7 +204,7 @@ def run_command(
     """Run a command as the task that the environment describes, and report its outcome.
 
     Args:
-        plan: What to run; an error is reported to whoever waits before it is raised.
+        plan: What to run; an error is reported to the waiting state before it is raised.
         environ: ``os.environ``; the task token is taken out of it.
         stop_timeout: Seconds from SIGTERM to SIGKILL, instead of ``STEPOUT_STOP_TIMEOUT``.
         asked: Signals that asked it to stop since the process began, noted until a task can hear them.
@@ -232,14 +232,14 @@ def run_command(
             with transfer_bar(quiet=not isinstance(plan, RunPlan) or plan.quiet) as bar:
                 _run(plan, environ, stop_timeout, asked, bar)
         except (CommandFailedError, TaskClosedError, OutcomeUndeliveredError) as error:
-            with contextlib.suppress(OSError):  # The exit code matters more than who reads this.
+            with contextlib.suppress(OSError):  # The exit code matters more than this text.
                 sys.stderr.write(f"stepout: {shown(' '.join(_said_of(error).split()))}\n")
             return passed_on(error.code) if isinstance(error, CommandFailedError) else exit_code_of(error)
     return 0
 
 
 def _said_of(error: StepoutError) -> str:
-    """What is printed of a failure: what the command has not printed itself."""
+    """Return the text to print about a failure, without what the command has printed itself."""
     if not isinstance(error, CommandFailedError):
         return str(error)
     text = str(error)
@@ -277,7 +277,7 @@ def _run(
     tokens = [environ[name] for name in _TOKENS if environ.get(name)]
     if tokens:
         seclude()
-    # The input is the command's business: it is neither read nor checked here.
+    # Only the command reads the input and checks it.
     ours = {name: value for name, value in environ.items() if name != "STEPOUT_INPUT"}
     for name in _TOKENS:
         environ.pop(name, None)
@@ -363,7 +363,7 @@ def _workplace() -> Iterator[Path]:
 
 
 def _made_empty(result: Path) -> None:
-    """What an earlier command left there is not this one's result."""
+    """Empty the result file: an earlier command may have left its own result there."""
     try:
         if result.parent.is_dir():  # Else the command has yet to make it.
             result.write_bytes(b"")
@@ -378,7 +378,7 @@ def child_environ(
 
     Args:
         environ: Ours.
-        tokens: What nobody else may know.
+        tokens: The secrets to keep out of the command's environment.
         reports: The folder in which tasks that the command opens report.
         result: Where it leaves its result.
         seconds: How long it has from SIGTERM to SIGKILL.

@@ -119,15 +119,15 @@ def read_reports(folder: Path, *, code: int) -> TaskOutput | NestedTaskError | N
         ``None`` if no task was opened.
 
     Raises:
-        InvalidDocumentError: One is neither, or two report something under the same name.
-        StoreError: What was spilled cannot be read.
+        InvalidDocumentError: A report is invalid, or two reports use the same name.
+        StoreError: A spilled result cannot be read.
     """
     read = [_read(path, code) for path in sorted(folder.glob("*.json"))]
     if not read:
         return None
     if isinstance(read[-1], NestedTaskError):
         return read[-1]
-    # A failure that a later task followed was the command's to deal with: it may have tried again.
+    # A failure before a later task is ignored: the command may have tried again.
     merged = TaskOutput(artifacts={}, result={})
     for output in read:
         if isinstance(output, TaskOutput):
@@ -166,14 +166,14 @@ def _unspilled(output: TaskOutput) -> TaskOutput:
     from stepout.artifacts.allow import ANY_BUCKET
     from stepout.artifacts.resolve import resolve_output
 
-    # The command has the credentials that this reads with: there is nothing that an allow-list would keep from it.
+    # The command has the credentials that this reads with: an allow-list would protect nothing from it.
     resolved = resolve_output(output.to_dict(), allow=ANY_BUCKET)
     whole = resolved.document
     return TaskOutput(artifacts=dict(whole.artifacts or {}), result=dict(resolved.result), producer=whole.producer)
 
 
 def merged_result(nested: TaskOutput | None, own: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the result of the command's own task and what it left in its result file, as one.
+    """Return the results of the command's own task and of its result file, merged.
 
     Raises:
         InvalidDocumentError: A member is in both.

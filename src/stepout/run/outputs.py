@@ -29,7 +29,7 @@ _SHOWN: Final = 20
 _FEW: Final = 4
 _UNTOUCHED: Final = "from before the command, which did not write it"
 _SMALL: Final = 8 << 20
-"""Bytes: what larger files need of memory while they are sent is not to be needed sixteen times at once."""
+"""Bytes: larger files are sent one at a time, since each needs much memory while it is sent."""
 
 Mark = tuple[int, int, int, int]
 """A file or folder as it was: device, inode, size, and when it last changed."""
@@ -71,7 +71,7 @@ def parse_outputs(outputs: Iterable[str], folders: Iterable[str]) -> tuple[Decla
         folders: ``NAME=PATH`` each.
 
     Raises:
-        ConfigurationError: One is something else, or a name is declared twice.
+        ConfigurationError: A declaration is invalid, or a name is declared twice.
 
     Example:
         >>> [str(declared) for declared in parse_outputs(["table=out/t.csv", "part_*=out/part-*.csv"], ["plots=out/p"])]
@@ -100,7 +100,7 @@ def _declared(text: str, option: str, *, folder: bool) -> Declared:
 
 
 def marks_of(declared: Sequence[Declared]) -> dict[Path, Mark]:
-    """Note what lies where outputs are to be, before the command runs: what it leaves untouched is none of its outputs.
+    """Note the files at the places of outputs before the command runs: a file that it does not write is not its output.
 
     Args:
         declared: From ``parse_outputs``.
@@ -110,7 +110,7 @@ def marks_of(declared: Sequence[Declared]) -> dict[Path, Mark]:
 
 
 def _mark(path: Path) -> Mark | None:
-    """What changes with every write: a change of any name or file in a folder has the latest time of all."""
+    """Return a mark that changes with every write; a folder's mark has the latest change of any file in it."""
     try:
         own = path.stat()
     except OSError:
@@ -135,7 +135,7 @@ def find_outputs(
         before: From ``marks_of``, before the command ran.
 
     Raises:
-        OutputMissingError: Something is not there; the message lists all of it.
+        OutputMissingError: An output is missing; the message lists all missing outputs.
         InvalidDocumentError: Two files would become artifacts of one name, or a name is taken.
     """
     found: list[FoundOutput] = []
@@ -157,7 +157,7 @@ def find_outputs(
 def find_what_is_there(
     declared: Sequence[Declared], *, taken: Iterable[str] = (), before: Mapping[Path, Mark] = _NOTHING
 ) -> tuple[FoundOutput, ...]:
-    """Find what there is of that, after a failure: nothing is missing, and of equal names the first counts."""
+    """Find the outputs that exist after a failure; missing ones are no error, and of equal names the first counts."""
     found: dict[str, FoundOutput] = {}
     for each in declared:
         for match in _matches(each, before)[0]:
@@ -191,7 +191,7 @@ def send_outputs(found: Sequence[FoundOutput], manager: ArtifactManager) -> None
 
 
 def _matches(declared: Declared, before: Mapping[Path, Mark]) -> tuple[list[FoundOutput], str]:
-    """What there is of a declared output, and what is wrong with that."""
+    """Return the files of a declared output, and what is wrong with them."""
     path = Path(declared.path)
     if not _is_glob(declared.path) or path.exists():
         found, fault = _single(declared, path)
@@ -266,13 +266,13 @@ def _listed(texts: Sequence[str]) -> str:
 
 
 def read_result(path: Path) -> dict[str, Any]:
-    """Read what the command left in the file that ``STEPOUT_RESULT`` names.
+    """Read the command's result from the file that ``STEPOUT_RESULT`` names.
 
     Returns:
         The JSON object in it; ``{}`` where the file is empty or gone.
 
     Raises:
-        InvalidDocumentError: It holds something else; no value of it is in the message.
+        InvalidDocumentError: The file holds something else; the message shows no value of it.
     """
     if not path.exists():
         return {}
