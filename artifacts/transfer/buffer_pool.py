@@ -1,4 +1,4 @@
-"""A pool of reused buffers: what bounds a transfer's memory, whatever the size of the artifact."""
+"""A pool of reused buffers: it bounds a transfer's memory for an artifact of any size."""
 
 from __future__ import annotations
 
@@ -64,13 +64,13 @@ class BufferPool:
         return buffer
 
     def give_back(self, buffers: Iterable[Buffer]) -> None:
-        """Take buffers back; nobody may use them any more."""
+        """Take buffers back; the callers must not use them any more."""
         with self._condition:
             self._free.extend(buffers)
             self._condition.notify()  # one thread fills at a time
 
     def wake(self) -> None:
-        """Let whoever waits look again at why."""
+        """Wake the waiting threads, so that they check again why they wait."""
         with self._condition:
             self._condition.notify_all()
 

@@ -1,4 +1,4 @@
-"""Write-once: what an answer to a write means, and how a doubtful one is settled.
+"""Write-once: what an answer to a write means, and how a doubtful answer is settled.
 
 A write ends in one of these ways: done; the key is taken (412), perhaps by ourselves through a try whose answer was
 lost; a conflict (409), to be sent anew; or no answer, so that only a look can tell. ``compare`` holds what is there
@@ -62,7 +62,7 @@ class Uploaded:
 
 
 class Match(enum.Enum):
-    """How what is there compares with what was sent."""
+    """The result of comparing the stored object with the sent bytes."""
 
     SAME = "same"
     OTHER = "other"
@@ -130,14 +130,14 @@ def settled(store: Store, key: str, sent: Content, options: WriteOptions, error:
 
 
 def takes_its_word(store: Store) -> bool:
-    """Say whether what the server says of an object it has just taken needs no second look."""
+    """Say whether the server's description of an object that it has just stored can be used without a check."""
     if store.profile.name == "aws":
         return True
     return isinstance(store, Located) and is_aws_endpoint(store.endpoint_url)
 
 
 def confirmed(store: Store, key: str, sent: Content, options: WriteOptions, written: Written) -> Written:
-    """Look at what a multipart upload became, where the server's word is not taken, as a reader will ask for it.
+    """Read the result of a multipart upload as a reader will, if the server's answer may be wrong.
 
     Args:
         store: Where it is.
@@ -147,7 +147,7 @@ def confirmed(store: Store, key: str, sent: Content, options: WriteOptions, writ
         written: What CompleteMultipartUpload answered.
 
     Returns:
-        What a pointer can say of it: an ETag and a version that GET repeats, or none.
+        The ETag and the version for a pointer: each one that GET repeats, else ``None``.
 
     Raises:
         ArtifactExistsError: Another writer has replaced it (``mode="create"``).
@@ -188,7 +188,7 @@ def confirmed(store: Store, key: str, sent: Content, options: WriteOptions, writ
 
 
 def _seen(store: Store, key: str, version_id: str | None) -> tuple[ObjectInfo, str | None]:
-    """Return what GET says of an object, and its version, unless the server knows no such version."""
+    """Return GET's description of an object, and the version; ``None`` for a version that GET does not find."""
     try:
         return _glimpse(store, key, version_id), version_id
     except (ArtifactNotFoundError, StoreError) as error:
@@ -286,7 +286,7 @@ def _read_and_compare(store: Store, key: str, sent: Content, found: ObjectInfo) 
 
 
 def _settle_lost(store: Store, key: str, sent: Content, options: WriteOptions, error: StoreError) -> Written:
-    """The answer was lost, or the upload is gone: if what was sent is there, the write was done."""
+    """The answer was lost, or the upload is gone: if the stored object equals the sent bytes, the write succeeded."""
     try:
         found = store.head(key)
         return _accept_same(store, key, sent, found, error)

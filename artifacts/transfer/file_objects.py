@@ -1,4 +1,4 @@
-"""File objects of others as sources: what they are before a byte is read, whose name they carry, and reading them."""
+"""File objects as sources: checks before a byte is read, the name of the bytes, and reading them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _ARCHIVES: Final = {".tgz": ".gz", ".tbz": ".bz2", ".tbz2": ".bz2", ".txz": ".xz
 
 
 def name_of(source: object) -> PurePath:
-    """Return the name of the bytes that a file object gives, an empty path where nobody knows it.
+    """Return the name of the bytes that a file object gives; an empty path if the name is not known.
 
     Many file objects carry the name of the file behind them, which holds other bytes: a decompressor, a file in an
     archive, a codec. A name is believed where the object gives that file's own bytes, and where the name is known to be
@@ -155,7 +155,7 @@ def _classes(source: object) -> list[tuple[str, str]]:
 
 
 def _of_temporary_file(source: object) -> object | None:
-    """Return the file that a temporary file's wrapper stands for; what else has a ``file`` may mean anything by it."""
+    """Return the file that a temporary file's wrapper stands for; other objects' ``file`` may mean anything."""
     if ("tempfile", "_TemporaryFileWrapper") not in _classes(source):
         return None
     inner: object = getattr(source, "file", None)

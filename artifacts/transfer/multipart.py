@@ -66,7 +66,7 @@ class PendingPart:
     views: Views
     buffers: Sequence[Buffer] = ()
     holders: int = 2
-    """The sender and the hasher; whoever lets go last gives the buffers back."""
+    """The sender and the hasher; the last one to finish gives the buffers back."""
 
     @property
     def size(self) -> int:
@@ -219,7 +219,7 @@ class Multipart:
     def _next(self) -> PendingPart | None:
         with self._condition:
             self._idle += 1
-            # Idle threads end, and are started anew: a job that computes for hours holds none meanwhile.
+            # Idle threads end, and are started again later: a job that computes for hours holds no threads.
             self._condition.wait_for(lambda: self._waiting or self._over, timeout=_IDLE_SECONDS)
             self._idle -= 1
             if self._waiting and not self._over and self._senders <= self._limit:
@@ -299,7 +299,7 @@ class Multipart:
                 self._condition.notify_all()
 
     def _await_start(self) -> str:
-        """Wait for the one who begins the upload; when that takes long, call in all who will be needed then."""
+        """Wait for the thread that begins the upload; if that takes long, start all senders that will be needed."""
         with self._condition:
             soon = max(self._started_at + NEAR_SECONDS - time.perf_counter(), 0)
             if not self._condition.wait_for(lambda: not self._starting or self._over, timeout=soon):

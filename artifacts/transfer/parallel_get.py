@@ -123,7 +123,7 @@ def views(
 
 
 def _rest_of(ranged: RangedObject, position: int, rate: float) -> _ParallelGet | None:
-    """Begin to fetch the rest side by side, if that should be; the one connection brings another part meanwhile."""
+    """Begin to fetch the rest in parallel, if that is faster; the first connection reads one more part."""
     start = position + PART
     connections = connections_for(ranged.size - start, rate)
     # Ranges of an object that is not held to a version could be of two of them.
@@ -131,7 +131,7 @@ def _rest_of(ranged: RangedObject, position: int, rate: float) -> _ParallelGet |
 
 
 class _Meter:
-    """Measures what a connection brings: the time in which a buffer was waited for is not its own."""
+    """Measures the speed of a connection, without the time of waiting for a buffer."""
 
     def __init__(self, lend: Callable[[], memoryview], clock: Callable[[], float]) -> None:
         self._lend = lend
@@ -162,7 +162,7 @@ class _Meter:
             yield view
 
     def knows(self) -> bool:
-        """Say whether enough has come to judge: a slow connection is known by less, and should be."""
+        """Say whether enough bytes have come to judge the speed; a slow connection needs fewer bytes."""
         return self._total >= _MEASURED or (self._total >= _SURE and self._seconds >= _SURE_SECONDS)
 
     def rate(self) -> float:
@@ -173,8 +173,8 @@ class _Meter:
 class _ParallelGet:
     """Fetches the rest of an object in ranges, side by side.
 
-    Its threads are daemons and are never waited for: a server that stalls keeps nobody from leaving. One that is
-    refused a connection gives its range to the others and goes; only what the last one meets ends the download.
+    Its threads are daemons and are never waited for: a server that stalls does not keep the process alive. A thread
+    that is refused a connection gives its range to the others and ends; only the last thread's error ends the download.
 
     Attributes:
         start: Where the rest begins.
@@ -202,7 +202,7 @@ class _ParallelGet:
             threading.Thread(target=self._work, name="stepout-read", daemon=True).start()
 
     def works(self) -> bool:
-        """Wait for the first range; where it fails, for whatever reason, the connection that is there still works."""
+        """Wait for the first range; if it fails for any reason, the first connection still works."""
         try:
             _result(self._coming[0])
         except BaseException as error:
@@ -262,7 +262,7 @@ def _result(future: Future[memoryview]) -> memoryview:
 
 
 def _fetch(ranged: RangedObject, start: int, buffer: memoryview, ended: threading.Event) -> memoryview:
-    """Read one range into a buffer; given up as soon as nobody wants it any more."""
+    """Read one range into a buffer; stop as soon as the range is not needed any more."""
     part, at = buffer[: ranged.size - start], 0
     with closing(ranged.blocks(start, start + len(part), lend=lambda: part[at : at + BLOCK])) as blocks:
         for view in blocks:

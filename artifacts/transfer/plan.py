@@ -27,7 +27,7 @@ NEAR_SECONDS = 0.03
 """A choice: above what loopback and local networks take, below what a server behind a wide network does."""
 
 _RESERVED = 4 * MIB
-"""Of the memory that a transfer may use: what its connections and threads need beside the blocks."""
+"""The part of a transfer's memory that its connections and threads need besides the blocks."""
 
 # A stream of unknown length starts with small parts, so that short ones are cheap, and grows them twice.
 _SMALL_PARTS = 64
@@ -41,7 +41,7 @@ class TransferSettings:
     """How much one transfer may use.
 
     Attributes:
-        memory: Bytes that one transfer may use, whatever the size of the artifact: nearly all of them hold parts on
+        memory: Bytes that one transfer may use for an artifact of any size: nearly all of them hold parts on
             their way (4 MiB less, for connections and threads). It bounds the size of a part (half of it), and so the
             size of an artifact: 64 MiB carry streams of 233 GiB and files of 312 GiB.
         connections: Requests in flight at once; ``None`` chooses from cores and memory.

@@ -75,7 +75,7 @@ def for_artifact(progress: Progress | None, name: str) -> ProgressReport | None:
 
 
 def counted(setting: ProgressSetting, name: str, total: int) -> Callable[[int], None]:
-    """Return what counts the bytes of one read as they come.
+    """Return the counter of one read's bytes.
 
     Args:
         setting: As for ``progress_from``.
@@ -130,7 +130,7 @@ class PartsOfOne:
         self._done = 0
 
     def following(self) -> ProgressReport:
-        """Begin the next one, and return what it is to report to."""
+        """Begin the next transfer, and return the callback that it reports to."""
         self._before += self._done
         self._done = 0
         return self._record

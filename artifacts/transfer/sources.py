@@ -1,4 +1,4 @@
-"""What an upload reads from: a file, and what must hold for the bytes read to be the file's; bytes in memory.
+"""The sources of an upload: a file, with a check that it did not change while it was read, and bytes in memory.
 
 ``file_objects`` has the file objects of others.
 """
@@ -23,7 +23,7 @@ class ByteSource(Protocol):
 
     @property
     def size(self) -> int | None:
-        """How many bytes it announces; ``None`` where it says nothing of that."""
+        """The number of bytes that the source announces; ``None`` if it announces no number."""
         ...
 
     def readinto(self, room: memoryview, /) -> int:
@@ -31,7 +31,7 @@ class ByteSource(Protocol):
         ...
 
     def check(self, read: int) -> None:
-        """Raise if the ``read`` bytes that it gave, up to its end, cannot be all that it stands for."""
+        """Raise if the ``read`` bytes that the source gave up to its end cannot be its whole content."""
         ...
 
     def __enter__(self) -> Self: ...
@@ -65,7 +65,7 @@ def _state(found: os.stat_result) -> FileState:
 
 
 class FileSource:
-    """A file that nobody writes to meanwhile; pipes and devices are read to their end. It may be entered again.
+    """A file that must not change while it is read; pipes and devices are read to their end. It may be entered again.
 
     Args:
         path: Its name, which must still lead to the same file once it has been read.
@@ -77,7 +77,7 @@ class FileSource:
     def __enter__(self) -> Self:
         self._file = self._path.open("rb", buffering=0)
         self._before = _state(os.fstat(self._file.fileno()))
-        # Files of /proc have bytes, and say that they have none: what announces nothing is read to its end.
+        # Files of /proc have bytes but report size 0: a source without an announced size is read to its end.
         self.size = self._before.size if self._before.regular and self._before.size else None
         # One byte beyond the announced size is enough to see that a file grows, without following it.
         self._left = None if self.size is None else self.size + 1

@@ -133,7 +133,7 @@ class Upload:
         """
         if self._committed or not self.here:
             return
-        # The mark comes first: whoever is not waiting yet sees it before the next wait, all others are woken.
+        # The mark comes first: a thread that does not wait yet sees it before its next wait; waiting threads are woken.
         self._aborted = True
         if self._pausing is not None:
             with self._pausing:
@@ -147,7 +147,7 @@ class Upload:
     # Pull --------------------------------------------------------------------------------------------------------
 
     def send_buffer(self, data: Any) -> Uploaded:
-        """Send bytes that stay as they are until this returns; they are not copied.
+        """Send bytes, which must not change during the call; they are not copied.
 
         Raises:
             ArtifactExistsError: Other content is there, and ``mode`` is ``"create"``.
@@ -162,7 +162,7 @@ class Upload:
             return self._put((view,))
 
     def send_file(self, path: str | os.PathLike[str]) -> Uploaded:
-        """Send a file that nobody writes to meanwhile; pipes and devices are read to their end.
+        """Send a file, which must not change during the call; pipes and devices are read to their end.
 
         Raises:
             ArtifactChangedError: It changed while it was read; nothing was stored.
