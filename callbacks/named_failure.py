@@ -44,6 +44,8 @@ from stepout.schemas.pull import AskedRun, Failure
 from stepout.schemas.runtime.s3_profile import payer_of, profile_words_from
 from stepout.schemas.text.json_text import load_json
 
+__all__ = ["NOTHING_REPORTED", "handler", "named"]
+
 NOTHING_REPORTED: Final = "Stepout.NothingReported"
 """The error's name for a task that ended and reported nothing, if no more is known."""
 

@@ -17,7 +17,7 @@ from stepout.callbacks.lifecycle.held_signals import HeldSignals, held_signals
 from stepout.callbacks.lifecycle.result import TaskResult
 from stepout.callbacks.lifecycle.session import TaskSession
 from stepout.callbacks.lifecycle.signals import STOPS, SignalGuard
-from stepout.callbacks.lifecycle.startup import make_session, session_from_env
+from stepout.callbacks.lifecycle.startup import arguments_from_env, make_session
 from stepout.callbacks.protocols import ClosableArtifacts, KeptToProcess
 from stepout.schemas.errors import ConfigurationError, InvalidDocumentError, StoreError, TaskError
 from stepout.schemas.runtime.process import Home, not_picklable
@@ -61,13 +61,14 @@ class Task:
         budget: Bytes of UTF-8 for the output document.
         stop_timeout: Seconds from SIGTERM to SIGKILL, as in ECS's ``stopTimeout``.
         run: The run identity; by default, the artifact manager's.
+        environment_run: The run identity from the environment, used until an artifact manager gives its own.
         input: The task's input.
         clock: Seconds, monotonic.
         jitter: Returns a number from 0 up to 1.
         end_process: Ends the process at once with an exit code, if the main thread does not leave the block in time.
 
     Attributes:
-        session: The task's checked settings, as a value.
+        task_session: The task's checked settings, as a value.
 
     Raises:
         ConfigurationError: An argument is invalid.
@@ -93,12 +94,13 @@ class Task:
         budget: int | None = None,
         stop_timeout: float | None = None,
         run: RunIdentity | None = None,
+        environment_run: RunIdentity | None = None,
         input: Any = None,  # noqa: A002 - the documented name
         clock: Callable[[], float] = time.monotonic,
         jitter: Callable[[], float] = random.random,
         end_process: Callable[[int], object] = os._exit,
     ) -> None:
-        self.session = (
+        self.task_session = (
             targets
             if isinstance(targets, TaskSession)
             else make_session(
@@ -111,10 +113,11 @@ class Task:
                 budget=budget,
                 stop_timeout=stop_timeout,
                 run=run,
+                environment_run=environment_run,
                 input=input,
             )
         )
-        session = self.session
+        session = self.task_session
         self._home = Home()
         self._result = TaskResult(home=self._home)
         self._entered = False
@@ -159,20 +162,18 @@ class Task:
             InvalidTokenError: The token is empty, too long or damaged.
         """
         where = os.environ if environ is None else environ
-        with session_from_env(
-            where, targets=targets, artifacts=artifacts, client=client, token=token, **options
-        ) as session:
-            return cls(session)
+        with arguments_from_env(where, targets=targets, client=client, token=token, **options) as (named, arguments):
+            return cls(named, artifacts=artifacts, **arguments)
 
     def __reduce__(self) -> NoReturn:
         not_picklable("task")
 
     def __repr__(self) -> str:
-        known = self.state.report or self.state.stop
+        known = self._completion.state.now.report or self._completion.state.now.stop
         return f"Task({known.value if known else 'open'})"
 
     @property
-    def state(self) -> TaskState:
+    def task_state(self) -> TaskState:
         """The current state, as a value: whether the task was asked to stop, and which report has begun."""
         return self._completion.state.now
 
@@ -229,7 +230,7 @@ class Task:
     @property
     def input(self) -> Any:
         """The task's input, parsed from ``STEPOUT_INPUT``; ``None`` if there is no input."""
-        return self.session.input
+        return self.task_session.input
 
     @property
     def run(self) -> RunIdentity:
@@ -278,7 +279,7 @@ class Task:
             self._heartbeat.start()
         except BaseException as error:  # noqa: BLE001 - raised again below, once it is reported
             failed = error
-        if failed is not None or self._guard.noted is not None or self.state.stop is not None:
+        if failed is not None or self._guard.noted is not None or self._completion.state.now.stop is not None:
             with held_signals():
                 self._guard.settle(failed)
                 raised = self._completion.conclude(failed, self._result, ran=False) or failed
@@ -309,7 +310,7 @@ class Task:
         finally:
             self._tear_down()
             held.restore()
-        late = self.state.signum or held.stop or self._guard.noted
+        late = self._completion.state.now.signum or held.stop or self._guard.noted
         if raised is None and exception is None and late is not None:
             raised = SystemExit(128 + late)
         try:
@@ -322,7 +323,7 @@ class Task:
             raise raised
 
     def _made_artifacts(self) -> Artifacts | None:
-        given = self.session.artifacts
+        given = self.task_session.artifacts
         artifacts = given() if callable(given) else given
         if artifacts is not None and isinstance(artifacts, KeptToProcess):
             artifacts.keep_to_this_process()
@@ -333,7 +334,7 @@ class Task:
         self._heartbeat.stop()
         self._guard.remove()
         artifacts = self._completion.artifacts
-        if self.session.owns_artifacts and isinstance(artifacts, ClosableArtifacts):
+        if self.task_session.owns_artifacts and isinstance(artifacts, ClosableArtifacts):
             with contextlib.suppress(StoreError):  # The manager was aborted: the task has reported why.
                 artifacts.close()
         self._logs.__exit__(None, None, None)

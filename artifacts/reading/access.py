@@ -54,7 +54,8 @@ class ReadOptions(TypedDict, total=False):
     budget: ReadBudget | None
 
 
-KEYWORDS: Final = (*ReadOptions.__annotations__, "verify")
+KEYWORDS: Final = (*ReadOptions.__annotations__, "verify", "contract", "execution", "state", "count")
+"""Those of all ``resolve…`` functions together, for the error about a misspelt one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +122,9 @@ def access_from(  # noqa: PLR0913 - the keywords of ``ReadOptions``, each with i
         TypeError: There is no such keyword. Python would name this function, which the caller never called.
     """
     if unknown:
-        raise TypeError(f"unexpected keyword argument {next(iter(unknown))!r}: expected one of {', '.join(KEYWORDS)}")
+        raise TypeError(
+            f"unexpected keyword argument {next(iter(unknown))!r}: the resolve functions take {', '.join(KEYWORDS)}"
+        )
     if not isinstance(budget, ReadBudget | None):
         raise ConfigurationError(f"budget= is a {type(budget).__name__}: expected a ReadBudget, or None")
     allowed = allow_from_env() if allow is None else allowed_from(allow)

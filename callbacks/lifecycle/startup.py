@@ -75,33 +75,29 @@ def make_session(  # noqa: PLR0913 - the documented options, by keyword
 
 
 @contextlib.contextmanager
-def session_from_env(  # noqa: PLR0913 - each replaces something of the environment's
+def arguments_from_env(
     environ: Mapping[str, str],
     *,
     targets: Target | Sequence[Target] | None = None,
-    artifacts: Artifacts | Callable[[], Artifacts] | None = None,
-    owns_artifacts: bool = False,
     client: SFNClient | None = None,
     token: str | None = None,
     **options: Unpack[TaskOptions],
-) -> Iterator[TaskSession]:
-    """Make a session from the environment, and take the task token out of it.
+) -> Iterator[tuple[Target | Sequence[Target], dict[str, Any]]]:
+    """Read what ``make_session``, and so ``Task``, is given from the environment; take the task token out of it.
 
-    If the session cannot be made, or the block fails to make a task from it, the state that waits for the token gets
-    one failure report.
+    If a setting is invalid, or the block fails to make a task, the state that waits for the token gets one failure
+    report.
 
     Args:
         environ: ``os.environ``, or a mapping like it.
         targets: Instead of those that the environment names.
-        artifacts: As for ``Task``.
-        owns_artifacts: See ``TaskSession``.
         client: For Step Functions, used as it is.
         token: The task token, instead of the environment's.
         options: As for ``Task``; they override the environment. An ``input`` that is text is read like
             ``STEPOUT_INPUT``.
 
     Yields:
-        The session.
+        The targets, and the other arguments by keyword.
 
     Raises:
         ConfigurationError: A setting is invalid, or no setting names a target.
@@ -117,19 +113,34 @@ def session_from_env(  # noqa: PLR0913 - each replaces something of the environm
         redact = given.get("redact", ())
         given["redact"] = [*([redact] if isinstance(redact, str) else redact), *([token] if token else [])]
         found: dict[str, Any] = {
+            "environment_run": settings.run,
             "heartbeat": settings.heartbeat,
             "budget": settings.budget,
             "stop_timeout": settings.stop_timeout,
             "input": settings.input,
         }
-        yield make_session(
-            settings.targets if targets is None else targets,
-            artifacts=artifacts,
-            owns_artifacts=owns_artifacts,
-            environment_run=settings.run,
-            **{**found, **given},
-        )
+        yield settings.targets if targets is None else targets, {**found, **given}
     except Exception as error:
         with held_signals():
             report_startup_failure(error, environ=environ, token=token, client=client, targets=targets)
         raise
+
+
+@contextlib.contextmanager
+def session_from_env(
+    environ: Mapping[str, str],
+    *,
+    artifacts: Artifacts | Callable[[], Artifacts] | None = None,
+    owns_artifacts: bool = False,
+    **given: Any,
+) -> Iterator[TaskSession]:
+    """Make a session from the environment; a block that fails to make a task from it is reported as a failure.
+
+    Args:
+        environ: ``os.environ``, or a mapping like it.
+        artifacts: As for ``Task``.
+        owns_artifacts: See ``TaskSession``.
+        given: As for ``arguments_from_env``, which says what is raised.
+    """
+    with arguments_from_env(environ, **given) as (targets, arguments):
+        yield make_session(targets, artifacts=artifacts, owns_artifacts=owns_artifacts, **arguments)

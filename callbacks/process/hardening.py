@@ -8,7 +8,7 @@ from typing import Final
 _PR_SET_DUMPABLE: Final = 4
 
 
-def seclude() -> bool:
+def harden() -> bool:
     """Make this process undumpable, on Linux: ``/proc/PID/environ`` and ``/proc/PID/mem`` are then closed to others.
 
     If a process is started with a token, the kernel shows the token in ``/proc/PID/environ`` even after it was removed

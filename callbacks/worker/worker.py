@@ -304,9 +304,9 @@ class Worker:
             _log.info("task %s is delivered again while it runs here as %s", taken.name, running.taken.name)
             self._source.absorb(running.taken, taken)
         else:
-            fate = TaskEnd.RETURNED if self._source.returnable else self._settler.interrupted(taken.job)
-            self._close(taken, fate)
-            self._count(taken, fate)
+            end = TaskEnd.RETURNED if self._source.returnable else self._settler.interrupted(taken.job)
+            self._close(taken, end)
+            self._count(taken, end)
 
     def _launch(self, running: _Running) -> None:
         try:
@@ -315,27 +315,27 @@ class Worker:
         except RuntimeError as error:
             self._count(running.taken, self._not_started(running.taken.job, BlockingIOError(errno.EAGAIN, str(error))))
 
-    def _count(self, taken: TakenTask, fate: TaskEnd) -> None:
+    def _count(self, taken: TakenTask, end: TaskEnd) -> None:
         with self._changed:
             self._running.pop(taken.job.token, None)
-            self._counts[fate] += 1
+            self._counts[end] += 1
             self._busy = self._clock()
             self._changed.notify_all()
 
     # In a task's thread ---------------------------------------------------------------------------------------------
 
     def _work(self, running: _Running) -> None:
-        taken, fate = running.taken, TaskEnd.KEPT
+        taken, end = running.taken, TaskEnd.KEPT
         with redacted_logs(Redactor([taken.job.token])):
             try:
-                fate = self._do(running)
-                self._close(taken, fate)
+                end = self._do(running)
+                self._close(taken, end)
             except Exception:  # noqa: BLE001 - logged, and the message comes back
                 _log.exception("task %s could not be settled", taken.name)
                 if not self._source.returnable:
-                    fate = self._settler.interrupted(taken.job)
+                    end = self._settler.interrupted(taken.job)
             finally:
-                self._count(taken, fate)
+                self._count(taken, end)
 
     def _do(self, running: _Running) -> TaskEnd:
         taken, job, began = running.taken, running.taken.job, self._clock()
@@ -398,13 +398,13 @@ class Worker:
         with tempfile.TemporaryDirectory(prefix="stepout-task-", ignore_cleanup_errors=True) as folder:
             yield folder
 
-    def _close(self, taken: TakenTask, fate: TaskEnd) -> None:
-        _log.info("task %s is %s", taken.name, fate.value)
-        if fate in (TaskEnd.REPORTED, TaskEnd.FAILED_HERE):
+    def _close(self, taken: TakenTask, end: TaskEnd) -> None:
+        _log.info("task %s is %s", taken.name, end.value)
+        if end in (TaskEnd.REPORTED, TaskEnd.FAILED_HERE):
             self._source.finish(taken)
-        elif fate is TaskEnd.RETURNED:
+        elif end is TaskEnd.RETURNED:
             self._source.give_back(taken)
-        elif fate is TaskEnd.POISON:
+        elif end is TaskEnd.POISON:
             self._source.refuse(taken)
 
 

@@ -55,7 +55,8 @@ class OpenTask(Task):
 
     Args:
         targets: As for ``Task``.
-        read_input: What ``input`` reads from; unless given, the input as it came, with STEPOUT_ALLOW of the process.
+        read_input: What ``input`` reads from, or a function that makes it from the input as it came; unless given, the
+            input as it came, with STEPOUT_ALLOW of the process.
         warns: Whether to warn if it is never entered.
         options: As for ``Task``.
     """
@@ -67,12 +68,15 @@ class OpenTask(Task):
         self,
         targets: Target | Sequence[Target] | TaskSession,
         *,
-        read_input: TaskInput | None = None,
+        read_input: TaskInput | Callable[[Any], TaskInput] | None = None,
         warns: bool = False,
         **options: Any,
     ) -> None:
         super().__init__(targets, **options)
-        self._read_input = read_input or TaskInput(self.session.input, environ=os.environ)
+        given = self.task_session.input
+        self._read_input = (
+            read_input(given) if callable(read_input) else read_input or TaskInput(given, environ=os.environ)
+        )
         self._awaits_entry = warns
 
     @property
@@ -111,7 +115,7 @@ class OpenTask(Task):
     def __enter__(self) -> Self:
         """Send the first heartbeat, then start the others."""
         self._awaits_entry = False
-        self._uncaught = watch_uncaught(self.session.redactor)
+        self._uncaught = watch_uncaught(self.task_session.redactor)
         try:
             return super().__enter__()
         except BaseException:

@@ -348,7 +348,7 @@ def test_settings_that_cannot_be_meant_are_told_at_once(output: TaskOutput, sett
 @pytest.mark.parametrize("function", [resolve, resolve_all, resolve_artifact, resolve_output])
 def test_a_misspelt_keyword_is_told_with_those_that_there_are(function: Any, output: TaskOutput) -> None:
     """As a function of Python's own would tell it, and with what may have been meant."""
-    with pytest.raises(TypeError, match=r"argument 'alow': expected one of allow, client"):
+    with pytest.raises(TypeError, match=r"argument 'alow': the resolve functions take allow, client"):
         function(output, alow=ALLOW)
 
 

@@ -14,7 +14,14 @@ from stepout.callbacks.environment import read_settings, take_token
 from stepout.callbacks.lifecycle.heartbeat import interval_of
 from stepout.callbacks.targets.context import TargetContext
 from stepout.callbacks.targets.registry import parse_targets
-from stepout.schemas.errors import ConfigurationError, InvalidTokenError, TaskClosedError, TaskError
+from stepout.schemas import Contract
+from stepout.schemas.errors import (
+    ConfigurationError,
+    InvalidDocumentError,
+    InvalidTokenError,
+    TaskClosedError,
+    TaskError,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -85,7 +92,7 @@ def test_the_token_is_taken_out_of_the_environment(monkeypatch: pytest.MonkeyPat
     monkeypatch.delenv("STEPOUT_HEARTBEAT_SECONDS")
     settings = read_settings({}, token=TOKEN)
     task = Task(settings.targets)
-    assert TOKEN not in f"{caught.value!r} {settings!r} {task!r} {task.session!r} {task.session.redactor!r}"
+    assert TOKEN not in f"{caught.value!r} {settings!r} {task!r} {task.task_session!r} {task.task_session.redactor!r}"
 
 
 def test_a_token_over_the_limit_is_refused_and_gone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,8 +122,8 @@ def test_settings_are_read_and_arguments_come_first() -> None:
     task = Task.from_env(environ, targets=RecordingTarget(), stop_timeout=7)
     assert task.input == {"scene": 7}
     assert task.run.to_dict() == {"state": "Mask", "attempt": 2, "mapIndex": "3-0", "redrive": 1}
-    assert task.session.stop_timeout == 7
-    assert task.session.interval == 100
+    assert task.task_session.stop_timeout == 7
+    assert task.task_session.interval == 100
 
 
 @pytest.mark.parametrize(
@@ -226,3 +233,20 @@ def test_options_that_make_no_sense_are_refused_before_work_starts(options: dict
     """With a ConfigurationError."""
     with pytest.raises(ConfigurationError):
         Task(**{"targets": RecordingTarget(), **options})
+
+
+def test_a_subclass_is_made_as_it_makes_itself() -> None:
+    """What its own ``__init__`` adds holds for a task from the environment as well."""
+    given: list[object] = []
+
+    class Careful(Task):
+        def __init__(self, targets: Any, **options: Any) -> None:
+            given.append(targets)
+            options.setdefault("contract", Contract(artifacts=["features"]))
+            super().__init__(targets, **options)
+
+    target = RecordingTarget()
+    with pytest.raises(InvalidDocumentError), Careful.from_env({}, targets=target):
+        pass
+    assert given == [target]
+    assert len(target.failures) == 1

@@ -20,7 +20,7 @@ from stepout.callbacks.lifecycle.uncaught import exit_code_of
 from stepout.callbacks.process.child_process import ChildProcess, kill_after
 from stepout.callbacks.process.exit_codes import NOT_EXECUTABLE, NOT_FOUND, ExitCodes, describe, passed_on
 from stepout.callbacks.process.forwarding import forwarding
-from stepout.callbacks.process.hardening import seclude
+from stepout.callbacks.process.hardening import harden
 from stepout.callbacks.process.output import write_all
 from stepout.callbacks.process.owned_folder import owned_folder
 from stepout.callbacks.process.tail import DEFAULT_SIZE, TailSize
@@ -127,7 +127,7 @@ class CommandRun:
             while not child.ended.wait(_LOOK_SECONDS):
                 pass  # A signal that another thread got does not end a wait; its handler runs in between.
         except TaskInterrupted as interrupted:
-            cancelled = self.task.state.stop is Stop.CANCELLED
+            cancelled = self.task.task_state.stop is Stop.CANCELLED
             if cancelled:
                 _log.warning("nobody waits for this task any more: the command is stopped")
             self.task.cancelled.wait(1.0)  # The child's watcher has noted it, too.
@@ -160,7 +160,7 @@ class CommandRun:
             send_outputs(found, self.artifacts.writer)
 
     def _last_words(self) -> dict[str, Any]:
-        redacted = self.task.session.redactor.text
+        redacted = self.task.task_session.redactor.text
         words = {"stderr": self.child.stderr.text(redacted), "stdout": self.child.stdout.text(redacted)}
         return {name: text for name, text in words.items() if text}
 
@@ -276,7 +276,7 @@ def _run(
 ) -> None:
     tokens = [environ[name] for name in _TOKENS if environ.get(name)]
     if tokens:
-        seclude()
+        harden()
     # Only the command reads the input and checks it.
     ours = {name: value for name, value in environ.items() if name != "STEPOUT_INPUT"}
     for name in _TOKENS:
@@ -303,32 +303,39 @@ def _run(
             reports, result = folder / "reports", plan.result or folder / "result.json"
             reports.mkdir()
             _made_empty(result)
-            inherited = child_environ(environ, tokens=tokens, reports=reports, result=result, seconds=patience)
+            child = _child_of(
+                plan, child_environ(environ, tokens=tokens, reports=reports, result=result, seconds=patience)
+            )
+            children.append(child)
             run = CommandRun(
                 plan=plan,
                 task=task,
                 artifacts=artifacts,
-                child=ChildProcess(
-                    plan.command,
-                    inherited,
-                    stdout=partial(write_all, 1),
-                    stderr=partial(write_all, 2),
-                    tail=plan.tail,
-                    foreground=True,
-                    first_process=os.getpid() == 1,
-                ),
+                child=child,
                 patience=patience,
                 reports=reports,
                 result=result,
                 before=marks_of(plan.outputs),
             )
-            children.append(run.child)
             try:
                 run.supervise()
             finally:
-                if run.child.stdout.unfinished and _prints_outcome(ours, tokens):
+                if child.stdout.unfinished and _prints_outcome(ours, tokens):
                     sys.stdout.write("\n")
             run.settle()
+
+
+def _child_of(plan: RunPlan, environ: Mapping[str, str]) -> ChildProcess:
+    """Make the command's process, which prints where this one prints."""
+    return ChildProcess(
+        plan.command,
+        environ,
+        stdout=partial(write_all, 1),
+        stderr=partial(write_all, 2),
+        tail=plan.tail,
+        foreground=True,
+        first_process=os.getpid() == 1,
+    )
 
 
 def _prints_outcome(environ: Mapping[str, str], tokens: Sequence[str]) -> bool:

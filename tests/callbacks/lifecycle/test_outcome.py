@@ -59,9 +59,9 @@ def test_a_task_is_made_of_a_session_as_it_is() -> None:
     target = RecordingTarget()
     values: dict[str, Any] = {"scene": 7}
     first = Task(target, heartbeat=300, stop_timeout=7, input=values)
-    with Task(first.session) as task:
+    with Task(first.task_session) as task:
         assert task.input is values
-        assert task.state == TaskState()
+        assert task.task_state == TaskState()
     assert len(target.successes) == 1
-    assert (task.session.interval, task.session.stop_timeout) == (100, 7)
-    assert "scene" not in repr(task.session)
+    assert (task.task_session.interval, task.task_session.stop_timeout) == (100, 7)
+    assert "scene" not in repr(task.task_session)
