@@ -320,7 +320,7 @@ def test_keys_that_need_care_are_not_plain(key: str) -> None:
     assert not is_plain_key(key)
 
 
-def test_the_light_route_signs_as_the_sample_was_signed() -> None:
+def test_botocores_route_signs_as_the_template_was_signed() -> None:
     """Any difference in scope, headers or payload means that this botocore signs otherwise: no route."""
     client, sample = _client(), _sample()
     assert route_botocore.templated_requests(client, sample) is not None
@@ -331,7 +331,7 @@ def test_the_light_route_signs_as_the_sample_was_signed() -> None:
 
 
 @pytest.mark.parametrize("name", ["Cache-Control", "content-encoding", "storage_class"])
-def test_metadata_that_obstore_would_make_a_header_has_no_native_route(name: str) -> None:
+def test_metadata_that_obstore_would_make_a_header_has_no_obstore_route(name: str) -> None:
     """Metadata named storage-class would otherwise move small objects to Glacier."""
     assert route_obstore.obstore_bucket(_sample(**{f"x-amz-meta-{name}": "x"}), _client(), "bucket", environ={}) is None
     assert (
@@ -340,7 +340,7 @@ def test_metadata_that_obstore_would_make_a_header_has_no_native_route(name: str
 
 
 @pytest.mark.parametrize("member", ["_request_signer", "_endpoint"])
-def test_a_botocore_that_keeps_its_parts_elsewhere_has_no_light_route(member: str) -> None:
+def test_a_botocore_that_keeps_its_parts_elsewhere_has_no_route(member: str) -> None:
     """Members that are not public may go away; then nothing breaks."""
     client = _client()
     setattr(client, member, object())

@@ -50,7 +50,7 @@ def test_heartbeats_go_on_until_the_report() -> None:
     assert target.heartbeats >= 4
 
 
-def test_a_failed_beat_does_not_stop_the_heart(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_failed_beat_does_not_stop_the_others(caplog: pytest.LogCaptureFixture) -> None:
     """The next one is delivered again."""
     caplog.set_level(logging.INFO, logger="stepout")
     target = RecordingTarget()
