@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from stepout.artifacts.checksums import checksums_of, has_native_crc64nvme
-from stepout.artifacts.retries import Retries
+from stepout.artifacts.retries import WRITES, Retries
 from stepout.artifacts.s3.request_bodies import SMALL, Views
 from stepout.artifacts.store import ConflictError
 from stepout.artifacts.transfer.buffer_pool import Buffer, BufferPool
@@ -42,7 +42,6 @@ if TYPE_CHECKING:
     from stepout.artifacts.transfer.progress import ProgressReport
     from stepout.artifacts.transfer.sources import ByteSource
 
-_ANEW_TRIES = 3
 _ABORT_SECONDS = 5.0
 
 _IN_POINTERS = frozenset({"sha256", "crc64nvme"})
@@ -358,7 +357,7 @@ class Upload:
         """Run ``send``; after a conflict on completion the parts are of no use, so it runs from the start again."""
         with self._or_abort():
             self._check()
-            for _ in range(_ANEW_TRIES - 1):
+            for _ in range(WRITES.conflict_tries - 1):
                 try:
                     return send()
                 except ConflictError:
