@@ -39,7 +39,7 @@ ANY_BUCKET: Final = AnyBucket()
 
 
 @dataclass(frozen=True)
-class _Rule:
+class _AllowedPrefix:
     bucket: str
     segments: tuple[str, ...]
     below: bool  # ends in "/": permits keys below it, not the object of that name
@@ -71,7 +71,7 @@ class Allowed:
         tables: The tables whose items may be read (pull mode); a table must always be listed.
     """
 
-    rules: tuple[_Rule, ...] = ()
+    rules: tuple[_AllowedPrefix, ...] = ()
     any_bucket: bool = False
     tables: tuple[_TableRule, ...] = ()
 
@@ -173,7 +173,7 @@ def from_env(environ: Mapping[str, str] = os.environ) -> Allowed:
 
 
 @functools.lru_cache(maxsize=256)  # one program resolves again and again with the same few entries
-def _rule(entry: str) -> _Rule:
+def _rule(entry: str) -> _AllowedPrefix:
     try:
         bucket, prefix = split_s3_url(entry)
     except ValueError:
@@ -182,7 +182,7 @@ def _rule(entry: str) -> _Rule:
     named = S3_ARN.fullmatch(bucket) or _BUCKET.fullmatch(bucket)
     if not named or (bare and key_fault(bare)) or (prefix and not bare):
         raise _no_prefix(entry)
-    return _Rule(bucket, tuple(bare.split("/")) if bare else (), below=prefix.endswith("/"))
+    return _AllowedPrefix(bucket, tuple(bare.split("/")) if bare else (), below=prefix.endswith("/"))
 
 
 def _no_prefix(entry: object) -> ConfigurationError:

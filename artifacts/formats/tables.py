@@ -120,7 +120,7 @@ def encode_table(
     import pyarrow.parquet as pq
 
     compression = _checked_compression(compression)
-    tail = _Tail(sink)
+    tail = _KeptEnd(sink)
     # Arrow writes headers and lengths in pieces of some bytes: gathered, a page costs the sink two calls, not ten.
     gathered = io.BufferedWriter(tail, _GATHERED)
     writer = pq.ParquetWriter(gathered, source.schema, compression=compression, write_page_checksum=True)
@@ -343,7 +343,7 @@ def _culprits(group: pa.Table) -> Iterator[tuple[str, pa.DataType]]:
             yield column.name, column.type
 
 
-class _Tail(io.RawIOBase):
+class _KeptEnd(io.RawIOBase):
     """A file object for Arrow: passes everything on; keeps a copy as well, or drops it, once told."""
 
     def __init__(self, sink: ByteWriter) -> None:
