@@ -103,6 +103,13 @@ CHECKSUMS: Final = {
     "crc64nvme": Text("[0-9a-f]{16}", "16 lower-case hexadecimal digits"),
 }
 OTHER_CHECKSUM: Final = Text("[0-9a-f]+", "lower-case hexadecimal digits", longest=256)
+BLOCKS_TEXTS: Final = {
+    "algorithm": Text("[a-z0-9]+", "lower-case letters and digits", 1, 64),
+    "place": Text("pointer|object|footer", "pointer, object or footer"),
+    "digests": Text("[A-Za-z0-9+/]*={0,2}", "base64", longest=4096),
+    "key": POINTER_TEXTS["key"],
+    "sha256": CHECKSUMS["sha256"],
+}
 PRODUCER_TEXTS: Final = {
     "execution": Text(_LINE, _FREE, 1, 2048),
     "state": Text(_LINE, _FREE, 1, 1024),

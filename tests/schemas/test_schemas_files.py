@@ -93,7 +93,11 @@ def test_parser_rules_say_what_the_schemas_say() -> None:
         check_rule(rule, output["producer"]["properties"][name])
     names = output["artifacts"]["propertyNames"]
     assert (names["pattern"], names["title"]) == (rules.NAME.pattern, rules.NAME.expected)
-    assert pointer.keys() == {"stepout", *rules.POINTER_TEXTS, "size", "checksum", "annotations"}
+    assert pointer.keys() == {"stepout", *rules.POINTER_TEXTS, "size", "checksum", "blocks", "annotations"}
+    blocks = pointer["blocks"]
+    assert blocks["properties"].keys() == {*rules.BLOCKS_TEXTS, "size"}
+    for name, rule in rules.BLOCKS_TEXTS.items():
+        check_rule(rule, blocks["properties"][name])
     assert output["producer"]["properties"].keys() == {*rules.PRODUCER_TEXTS, "attempt", "redrive"}
     for whole in (
         pointer["size"],

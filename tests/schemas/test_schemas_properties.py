@@ -93,6 +93,7 @@ plain = st.recursive(
 )
 NAMES = ["stepout", "bucket", "key", "size", "checksum", "sha256", "crc64nvme", "mediaType", "createdAt", "artifacts"]
 NAMES += ["result", "manifest", "producer", "attempt", "mapIndex", "annotations", "a-b", "a\n", "1a", "later", ""]
+NAMES += ["blocks", "algorithm", "place", "digests"]
 
 
 def containers(value: Any) -> list[Any]:
@@ -183,6 +184,10 @@ def pointers(draw: st.DrawFn) -> dict[str, Any]:
     for name, rule in rules.POINTER_TEXTS.items():
         if name in ("bucket", "key", "mediaType") or draw(st.booleans()):
             document[name] = draw(rule_texts(rule))
+    if draw(st.booleans()):
+        texts_of_blocks = {name: rule_texts(rule) for name, rule in rules.BLOCKS_TEXTS.items()}
+        needed = {"size": whole, **{name: texts_of_blocks.pop(name) for name in ("algorithm", "place")}}
+        document["blocks"] = draw(st.fixed_dictionaries(needed, optional=texts_of_blocks))
     if draw(st.booleans()):
         document["annotations"] = draw(st.dictionaries(st.text(max_size=9), plain, max_size=3))
     return {**document, **draw(extras)}
