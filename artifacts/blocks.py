@@ -19,7 +19,7 @@ import base64
 import binascii
 import hashlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal, cast
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, cast
 
 from stepout.artifacts.checksums import combined, crc_function
 from stepout.schemas.errors import InvalidDocumentError
@@ -49,6 +49,23 @@ FOOTER_KEY: Final = b"stepout.blocks"
 
 _WIDTH: Final[Mapping[str, int]] = {"crc64nvme": 8, "crc32": 4, "sha256": 32}
 _SIZES: Final = (64 << 10, 64 << 20)  # what a reader takes: a block is held in memory before it is given away
+
+
+class WantedBlocks(NamedTuple):
+    """Which list of blocks an object gets if it has more than one of them.
+
+    Attributes:
+        algorithm: Of the digests.
+        folder: Of keys, without a slash at its end; lists that are objects go there.
+    """
+
+    algorithm: BlockAlgorithm
+    folder: str
+
+    @property
+    def size(self) -> int:
+        """Bytes of which one digest is taken."""
+        return SHA256_BLOCK if self.algorithm == "sha256" else CRC_BLOCK
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -128,7 +128,8 @@ def crc_function(algorithm: Crc) -> CrcFunction:
     return _native_crc64nvme() or pure_crc64nvme
 
 
-def _blocks(body: Iterable[memoryview]) -> Iterable[memoryview]:
+def pieces(body: Iterable[memoryview]) -> Iterable[memoryview]:
+    """Cut a body's views into pieces that the processor's cache holds."""
     for view in body:
         for start in range(0, len(view), BLOCK):
             yield view[start : start + BLOCK]
@@ -137,7 +138,7 @@ def _blocks(body: Iterable[memoryview]) -> Iterable[memoryview]:
 def crc_of(algorithm: Crc, body: Iterable[memoryview]) -> str:
     """Compute the CRC of a body's views, in order, as hex."""
     function, value = crc_function(algorithm), 0
-    for block in _blocks(body):
+    for block in pieces(body):
         value = function(block, value)
     return _hex(algorithm, value)
 
@@ -145,7 +146,7 @@ def crc_of(algorithm: Crc, body: Iterable[memoryview]) -> str:
 def md5_of(body: Iterable[memoryview]) -> str:
     """Compute the MD5 of a body's views, in order, as hex: for servers that check nothing else of a body."""
     digest = hashlib.md5(usedforsecurity=False)
-    for block in _blocks(body):
+    for block in pieces(body):
         digest.update(block)
     return digest.hexdigest()
 
@@ -153,7 +154,7 @@ def md5_of(body: Iterable[memoryview]) -> str:
 def sha256_of(body: Iterable[memoryview]) -> str:
     """Compute the SHA-256 of a body's views, in order, as hex."""
     digest = hashlib.sha256()
-    for block in _blocks(body):
+    for block in pieces(body):
         digest.update(block)
     return digest.hexdigest()
 
@@ -199,7 +200,7 @@ class Digest:
 def checksums_of(body: Iterable[memoryview], crc: Crc | None = None) -> dict[str, str]:
     """Compute SHA-256, and a CRC if one is wanted, of a body's views, in order: hex by algorithm."""
     digest = Digest(crc)
-    for block in _blocks(body):
+    for block in pieces(body):
         digest.update(block)
     return digest.checksums()
 

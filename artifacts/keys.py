@@ -197,6 +197,16 @@ def document_key(folder: str, stem: str) -> str:
     return _key(folder, stem, ".json")
 
 
+def blocks_key(folder: str, sha256: str) -> str:
+    """Return the key of a list of blocks: its name is its content's, and has a hyphen, as no artifact's name does.
+
+    Args:
+        folder: From ``run_folder``.
+        sha256: The list's digest, hex.
+    """
+    return f"{folder}/blocks-{sha256}"
+
+
 def _key(folder: str, name: str, suffix: str = "") -> str:
     room = KEY_LIMIT - len(folder.encode()) - 1 - len(suffix)
     return f"{folder}/{safe_segment(name, min(room, _NAME_LIMIT - len(suffix)))}{suffix}"

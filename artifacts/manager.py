@@ -340,10 +340,10 @@ class ArtifactManager:
         planned = self._planner.plan(name, PARQUET, ".parquet", options, ("parquet", "rows", "columns"))
         if not isinstance(row_group_bytes, int) or row_group_bytes < 1:
             raise ConfigurationError(f"row_group_bytes is {row_group_bytes!r}: expected a whole number, 1 or more")
-        with self._writes.upload(planned) as upload, closing(tables.table_source(table)) as source:
-            own = tables.encode_table(source, upload, compression=compression, row_group_bytes=row_group_bytes)
+        with self._writes.upload(planned.without_blocks()) as upload, closing(tables.table_source(table)) as source:
+            own, blocks = tables.encode_table(source, upload, compression, row_group_bytes, planned.blocks)
             annotations = {"rows": own["rows"], "columns": own["columns"], "parquet": own}
-            return self._writes.record(planned, upload, upload.commit(), annotations)
+            return self._writes.record(planned, upload, upload.commit(blocks), annotations)
 
     # Many artifacts at once --------------------------------------------------------------------------------------
 

@@ -7,6 +7,10 @@ What the pointer's ``annotations.parquet`` says, and a reader builds on:
   and the final ``PAR1``: the last ``footerSize`` bytes of the file, the trailer of 8 bytes included;
 - ``footerSha256``: the SHA-256, lower-case hex, over exactly these ``footerSize`` bytes.
 
+The digests of the file's blocks are in its footer, under ``stepout.blocks`` (``artifacts.blocks``), unless the bytes
+before the footer are one block. They cover every byte before it: no page index and no Bloom filter is written, which
+Arrow would put between the row groups and the footer, after the digests are taken.
+
 What changes on the way, because Parquet or its readers could not give it back: dictionary indices become 32-bit (row
 groups may need more values than the index type of one batch counts), unsigned ones stay unsigned (polars panics on a
 file whose metadata says otherwise), view types become large text and binary, run-end encoded columns are decoded.
@@ -22,8 +26,9 @@ import struct
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Protocol
 
+from stepout.artifacts.blocks import FOOTER_KEY, BlockDigests, encoded, in_footer, listed
 from stepout.artifacts.formats.arrow import Batches, batches_of
 from stepout.artifacts.formats.conform import Conformer
 from stepout.schemas.errors import ConfigurationError
@@ -34,6 +39,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from typing_extensions import Buffer
 
+    from stepout.artifacts.blocks import WantedBlocks
     from stepout.artifacts.formats.chunks import Labelled
 
 ROW_GROUP_BYTES: Final = 64 << 20
@@ -100,9 +106,25 @@ def table_source(table: object) -> TableSource:
     return TableSource(storable, source.batches, source.close)
 
 
+class EncodedTable(NamedTuple):
+    """What a pointer says of a table.
+
+    Attributes:
+        annotation: The members of ``annotations.parquet``; see the module's docstring.
+        blocks: ``Pointer.blocks``; ``None`` if the file holds no list of them.
+    """
+
+    annotation: Mapping[str, Any]
+    blocks: Mapping[str, Any] | None
+
+
 def encode_table(
-    source: TableSource, sink: ByteWriter, *, compression: str = "snappy", row_group_bytes: int = ROW_GROUP_BYTES
-) -> Mapping[str, Any]:
+    source: TableSource,
+    sink: ByteWriter,
+    compression: str = "snappy",
+    row_group_bytes: int = ROW_GROUP_BYTES,
+    blocks: WantedBlocks | None = None,
+) -> EncodedTable:
     """Write a table as one Parquet file.
 
     Args:
@@ -110,9 +132,7 @@ def encode_table(
         sink: Where the file goes; an exception that it raises ends the writing, unchanged.
         compression: ``"snappy"``, ``"zstd"``, ``"gzip"``, ``"lz4"``, ``"brotli"`` or ``"none"``.
         row_group_bytes: Arrow memory in one row group, about.
-
-    Returns:
-        The members of ``annotations.parquet``; see the module's docstring.
+        blocks: Which digests of blocks the footer holds; ``None`` for none.
 
     Raises:
         ConfigurationError: A batch does not fit the schema of the first, or holds what Parquet cannot.
@@ -120,7 +140,8 @@ def encode_table(
     import pyarrow.parquet as pq
 
     compression = _checked_compression(compression)
-    tail = _KeptEnd(sink)
+    digests = None if blocks is None else BlockDigests(blocks.algorithm)
+    tail = _KeptEnd(sink, digests)
     # Arrow writes headers and lengths in pieces of some bytes: gathered, a page costs the sink two calls, not ten.
     gathered = io.BufferedWriter(tail, _GATHERED)
     writer = pq.ParquetWriter(gathered, source.schema, compression=compression, write_page_checksum=True)
@@ -130,6 +151,7 @@ def encode_table(
         # still be on its way when the copy begins.
         gathered.flush()
         tail.mode = "keep"
+        member = None if digests is None else _add_list(writer, digests)
         writer.close()
         gathered.flush()
     except BaseException:
@@ -139,7 +161,7 @@ def encode_table(
             writer.close()
         raise
     size, digest = tail.footer()
-    return {
+    annotation = {
         "rows": rows,
         "rowGroups": groups,
         "columns": len(source.schema),
@@ -147,6 +169,16 @@ def encode_table(
         "footerSize": size,
         "footerSha256": digest,
     }
+    return EncodedTable(annotation, member)
+
+
+def _add_list(writer: Any, digests: BlockDigests) -> Mapping[str, Any] | None:
+    """Put the list of all that is written into the footer, which is yet to come, and return ``Pointer.blocks``."""
+    blocks = listed(digests.algorithm, digests.digests(), digests.covered)
+    if blocks is None:
+        return None
+    writer.add_key_value_metadata({FOOTER_KEY: encoded(blocks)})
+    return in_footer(blocks)
 
 
 def _checked_compression(compression: str) -> str:
@@ -228,7 +260,9 @@ def _has_empty_lists(kind: pa.DataType) -> bool:
 def _storable_schema(schema: pa.Schema) -> pa.Schema:
     import pyarrow as pa
 
-    return pa.schema([column.with_type(_storable(column.type)) for column in schema], metadata=schema.metadata)
+    # A table that was read from a file of ours, by other means than stepout, may carry that file's list.
+    metadata = {name: value for name, value in (schema.metadata or {}).items() if name != FOOTER_KEY}
+    return pa.schema([column.with_type(_storable(column.type)) for column in schema], metadata=metadata or None)
 
 
 def _storable(kind: pa.DataType) -> pa.DataType:
@@ -344,10 +378,10 @@ def _culprits(group: pa.Table) -> Iterator[tuple[str, pa.DataType]]:
 
 
 class _KeptEnd(io.RawIOBase):
-    """A file object for Arrow: passes everything on; keeps a copy as well, or drops it, once told."""
+    """A file object for Arrow: digests everything and passes it on; keeps a copy instead, or drops it, once told."""
 
-    def __init__(self, sink: ByteWriter) -> None:
-        self._sink = sink
+    def __init__(self, sink: ByteWriter, digests: BlockDigests | None) -> None:
+        self._sink, self._digests = sink, digests
         self._kept: list[bytes] = []
         self.mode: Literal["pass", "keep", "drop"] = "pass"
 
@@ -358,6 +392,8 @@ class _KeptEnd(io.RawIOBase):
         piece = memoryview(data)
         if self.mode == "keep":
             self._kept.append(bytes(piece))
+        elif self._digests is not None and self.mode == "pass":
+            self._digests.update(piece)
         if self.mode != "drop":
             self._sink.write(piece)
         return len(piece)
@@ -367,6 +403,6 @@ class _KeptEnd(io.RawIOBase):
         tail = b"".join(self._kept)
         (length,) = struct.unpack("<I", tail[-_TRAILER:-4])
         size = length + _TRAILER
-        if tail[-4:] != _MAGIC or size > len(tail):
-            raise AssertionError("pyarrow wrote its footer before it was closed")
+        if tail[-4:] != _MAGIC or size != len(tail):
+            raise AssertionError("pyarrow wrote its footer before it was closed, or more than that afterwards")
         return size, hashlib.sha256(tail[-size:]).hexdigest()

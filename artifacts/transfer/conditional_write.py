@@ -10,7 +10,7 @@ from __future__ import annotations
 import enum
 import hashlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from stepout.artifacts.store import ConflictError, Located, ObjectInfo, UploadGoneError, WriteOptions, Written
 from stepout.schemas.errors import (
@@ -38,10 +38,17 @@ _NO_ETAG: Final = "Its pointer has no ETag; readers hold it to its checksum"
 
 @dataclass(frozen=True, kw_only=True)
 class Content:
-    """What was sent: its size, and its full-object checksums, hex by algorithm."""
+    """What was sent.
+
+    Attributes:
+        size: In bytes.
+        checksum: Full-object checksums, hex by algorithm.
+        blocks: What the pointer says of its blocks' digests; ``None`` where there are none.
+    """
 
     size: int
     checksum: Mapping[str, str]
+    blocks: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,12 +60,14 @@ class Uploaded:
         checksum: Full-object checksums, lower-case hex: ``sha256`` always, ``crc64nvme`` where it was computed.
         etag: As the store sent it.
         version_id: From the write's own answer, in a bucket that keeps versions.
+        blocks: What the pointer says of its blocks' digests; ``None`` where there are none.
     """
 
     size: int
     checksum: Mapping[str, str]
     etag: str | None = None
     version_id: str | None = None
+    blocks: Mapping[str, Any] | None = None
 
 
 class Match(enum.Enum):

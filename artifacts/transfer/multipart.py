@@ -5,7 +5,7 @@ Threads, and who does what:
 - The caller fills buffers and queues parts. It never talks to the network, so it can always be interrupted.
 - Senders (daemons, started as parts wait for one) begin the upload, compute a part's checksum and send it.
 - One hasher (a daemon) takes all bytes in order: SHA-256 is the dearest step, so nothing else may wait for it.
-- One more thread commits.
+- One more thread commits, and one stores the list of blocks meanwhile if it is too long for a pointer.
 
 ``abort`` may come from any thread. It ends the upload at once; requests that are still in flight then (the one that
 begins the upload, parts, the one that completes) end it again when the last of them returns, so that nothing they
@@ -23,21 +23,25 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from queue import SimpleQueue
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from stepout.artifacts.blocks import part_digests, whole_crc
 from stepout.artifacts.checksums import combine_all, crc_of
 from stepout.artifacts.retries import Retries
 from stepout.artifacts.store import OpensConnections, TriesCompletion
+from stepout.artifacts.transfer.block_lists import list_of, put_list
 from stepout.artifacts.transfer.conditional_write import Content, confirmed, look_first, settled
 from stepout.artifacts.transfer.plan import NEAR_SECONDS, is_far
 from stepout.schemas.errors import StepoutError, StoreError
 from stepout.schemas.text.foreign_text import logger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from stepout.artifacts.blocks import WantedBlocks
     from stepout.artifacts.s3.request_bodies import Views
     from stepout.artifacts.store import PartReceipt, Store, WriteOptions, Written
+    from stepout.artifacts.transfer.block_lists import ListObject
     from stepout.artifacts.transfer.buffer_pool import Buffer, BufferPool
     from stepout.artifacts.transfer.plan import SenderLimits
     from stepout.artifacts.transfer.progress import TransferProgress
@@ -89,6 +93,7 @@ class Multipart:
         limits: How many parts may be on their way at once.
         pool: Where the buffers of parts go back to; ``None`` where parts have none.
         progress: Told of every part that arrived, from a sender's thread.
+        blocks: Which digests of its blocks to take; ``None`` for none.
         clock: Counts the seconds in which the calling thread did not compute.
     """
 
@@ -101,18 +106,22 @@ class Multipart:
         limits: SenderLimits,
         pool: BufferPool | None = None,
         progress: TransferProgress | None = None,
+        blocks: WantedBlocks | None = None,
         clock: Callable[[], float] = idle_seconds,
     ) -> None:
         self._store, self._key, self._options = store, key, options
         self._url = f"s3://{store.bucket}/{key}"
         self._limits, self._limit = limits, limits.first
-        self._pool, self._progress, self._clock = pool, progress, clock
+        self._pool, self._progress, self._blocks, self._clock = pool, progress, blocks, clock
         self.far: bool | None = None
         self.failure: BaseException | None = None
         self._condition = threading.Condition()
         self._waiting: deque[PendingPart] = deque()
         self._senders = self._idle = self._in_flight = self._queued = 0
         self._receipts: dict[int, PartReceipt] = {}
+        self._digests: dict[int, bytes] = {}  # of the blocks of each part
+        self._size = 0
+        self._listing = False  # a list is on its way
         self._upload: str | None = None
         self._started_at = 0.0
         self._starting = self._aborted = self._finished = False
@@ -147,6 +156,7 @@ class Multipart:
         with self._condition:
             self._check()
             self._queued += 1
+            self._size += part.size
             self._waiting.append(part)
             self._unhashed.put(part)
             self._condition.notify_all()
@@ -163,10 +173,12 @@ class Multipart:
             ConflictError: Nothing was stored; send everything anew.
             StepoutError: A part or the commit failed for good.
         """
+        blocks = None if self._blocks is None else self._list(self._blocks)
         # S3 refuses to complete an upload whose parts are not all there, and the pointer needs the whole digest.
-        self._await(lambda: len(self._receipts) == self._hashed == self._queued)
+        self._await(lambda: len(self._receipts) == self._hashed == self._queued and not self._listing)
         receipts = [self._receipts[number] for number in sorted(self._receipts)]
-        content = Content(size=sum(part.size for part in receipts), checksum=self._checksums(receipts))
+        size = sum(part.size for part in receipts)
+        content = Content(size=size, checksum=self._checksums(receipts), blocks=blocks)
         with self._condition:
             self._check()
             self._in_flight += 1  # before the thread starts: an abort in between has to wait for its answer
@@ -309,8 +321,39 @@ class Multipart:
         return self._begun()
 
     def _part_checksum(self, part: PendingPart) -> str:
-        wanted = self._store.profile.multipart_checksum
+        wanted, blocks = self._store.profile.multipart_checksum, self._blocks
+        if blocks is not None:
+            digests = part_digests(blocks.algorithm, part.views)
+            with self._condition:
+                self._digests[part.number] = digests
+                self._condition.notify_all()
+            if wanted == blocks.algorithm:
+                return whole_crc(wanted, digests, part.size)
         return part.views.sha256() if wanted == "parts" else crc_of(wanted, part.views)
+
+    # The list of blocks ------------------------------------------------------------------------------------------
+
+    def _list(self, wanted: WantedBlocks) -> Mapping[str, Any] | None:
+        """Return what the pointer says of the blocks, as soon as each sender has its last part, and store the list."""
+        self._await(lambda: len(self._digests) == self._queued)
+        digests = b"".join(self._digests[number] for number in sorted(self._digests))
+        member, stored = list_of(wanted, digests, self._size)
+        if stored is not None:
+            self._listing = True
+            threading.Thread(target=self._run_list, args=(stored,), name="stepout-list", daemon=True).start()
+        return member
+
+    def _run_list(self, stored: ListObject) -> None:
+        try:
+            with self._condition:  # not beyond the requests that may be in flight at once
+                self._condition.wait_for(lambda: self._in_flight < self._limit or self._over)
+            with self._flight():
+                put_list(self._store, stored, self._options, Retries(self._wait, conflicts=True))
+            with self._condition:
+                self._listing = False
+                self._condition.notify_all()
+        except BaseException as error:  # noqa: BLE001 - handed to the caller's thread, which raises it
+            self._fail(error)
 
     # Commit ------------------------------------------------------------------------------------------------------
 

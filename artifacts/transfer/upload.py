@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import threading
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from stepout.artifacts.checksums import checksums_of, has_native_crc64nvme
 from stepout.artifacts.retries import WRITES, Retries
 from stepout.artifacts.s3.request_bodies import SMALL, Views
 from stepout.artifacts.store import ConflictError
+from stepout.artifacts.transfer.block_lists import digested, put_list
 from stepout.artifacts.transfer.buffer_pool import Buffer, BufferPool
 from stepout.artifacts.transfer.conditional_write import Content, Uploaded, put_once
 from stepout.artifacts.transfer.file_objects import StreamSource
@@ -35,8 +37,9 @@ from stepout.artifacts.transfer.sources import FileSource, byte_view
 from stepout.schemas.errors import ConfigurationError, StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from stepout.artifacts.blocks import WantedBlocks
     from stepout.artifacts.checksums import Crc
     from stepout.artifacts.store import Store, WriteOptions, Written
     from stepout.artifacts.transfer.progress import ProgressReport
@@ -59,9 +62,10 @@ class Upload:
         options: Media type, mode, encryption, tags and so on.
         settings: How much memory and how many connections it may use.
         progress: Called with the bytes sent so far and the total, ``None`` where that is unknown; from any thread.
+        blocks: Which digests of its blocks to take; ``None`` for none.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - keyword-only, each with its own meaning
         self,
         store: Store,
         key: str,
@@ -69,8 +73,9 @@ class Upload:
         options: WriteOptions,
         settings: TransferSettings | None = None,
         progress: ProgressReport | None = None,
+        blocks: WantedBlocks | None = None,
     ) -> None:
-        self._store, self._key, self._options = store, key, options
+        self._store, self._key, self._options, self._blocks = store, key, options, blocks
         self._settings = settings or TransferSettings()
         self._progress = None if progress is None else TransferProgress(progress)
         self._process = os.getpid()
@@ -114,15 +119,19 @@ class Upload:
         self._size += len(view)
         return len(view)
 
-    def commit(self) -> Uploaded:
+    def commit(self, blocks: Mapping[str, Any] | None = None) -> Uploaded:
         """Make everything written one artifact.
+
+        Args:
+            blocks: What the pointer says of its blocks' digests, where the bytes themselves hold them.
 
         Raises:
             ArtifactExistsError: Other content is there, and ``mode`` is ``"create"``.
             StoreUnavailableError: The store did not take it; ``retryable``, and nothing is left behind.
         """
         with self._or_abort():
-            return self._finish()
+            uploaded = self._finish()
+            return uploaded if blocks is None else replace(uploaded, blocks=blocks)
 
     def abort(self) -> None:
         """End the upload from any thread, at any time; a second time, or after the commit, it does nothing.
@@ -274,7 +283,13 @@ class Upload:
             pool.widen()
         limits = sender_limits(self._total, self._settings, cores=os.cpu_count() or 1, equal=self._equal_parts)
         multipart = Multipart(
-            self._store, self._key, options=self._options, limits=limits, pool=pool, progress=self._progress
+            self._store,
+            self._key,
+            options=self._options,
+            limits=limits,
+            pool=pool,
+            progress=self._progress,
+            blocks=self._blocks,
         )
         self._multipart, self._part = multipart, self._part_size(multipart)
         if self._aborted:  # abort() may have come just before there was anything to tell
@@ -314,11 +329,16 @@ class Upload:
 
     def _put(self, views: Sequence[memoryview]) -> Uploaded:
         """Send everything as one PutObject, from this thread; it is in memory, so a conflict is sent anew here."""
-        size = sum(map(len, views))
+        size, blocks = sum(map(len, views)), self._blocks
+        retries = Retries(self._pause, conflicts=True)
         # CRC64NVME comes along where it costs next to nothing; for a small body even the look for it is too much.
         crc: Crc | None = "crc64nvme" if size > SMALL and has_native_crc64nvme() else None
-        content = Content(size=size, checksum=checksums_of(views, crc))
-        retries = Retries(self._pause, conflicts=True)
+        if blocks is None or size <= blocks.size:
+            content = Content(size=size, checksum=checksums_of(views, crc))
+        else:
+            content, stored = digested(views, crc, blocks)
+            if stored is not None:
+                put_list(self._store, stored, self._options, retries)
         # In this thread: starting another would cost more than a small request does.
         written = retries.run(partial(put_once, self._store, self._key, views, content, self._options))
         if self._progress is not None:
@@ -330,7 +350,13 @@ class Upload:
     def _done(self, content: Content, written: Written) -> Uploaded:
         self._committed = True
         known = {name: value for name, value in content.checksum.items() if name in _IN_POINTERS}
-        return Uploaded(size=content.size, checksum=known, etag=written.etag, version_id=written.version_id)
+        return Uploaded(
+            size=content.size,
+            checksum=known,
+            etag=written.etag,
+            version_id=written.version_id,
+            blocks=content.blocks,
+        )
 
     def _send_view(self, view: memoryview) -> Uploaded:
         self._begin(len(view))

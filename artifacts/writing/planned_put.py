@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypedDict, cast, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypedDict, cast, get_args
 
+from stepout.artifacts.blocks import WantedBlocks
+from stepout.artifacts.checksums import best_crc
 from stepout.artifacts.keys import artifact_key, document_key
 from stepout.artifacts.media_types import JSON, suffix_for
 from stepout.artifacts.run import rfc3339
@@ -37,6 +39,11 @@ class PutOptions(TypedDict, total=False):
         mode: ``"create"`` or ``"overwrite"``, in place of the manager's.
         expires_at: When a lifecycle rule removes the object: a ``datetime`` with its zone, or RFC 3339 with ``Z``.
         suffix: The key's file extension, such as ``".csv"``, in place of the one that follows from the value.
+        blocks: The digests of stretches of an object, which let any range of it be verified without the rest.
+            ``"crc"``, the default: CRC64NVME of 256 KiB each, or CRC32 without awscrt, next to free; they detect
+            damage, not forgery. ``"sha256"``: SHA-256 of 1 MiB each, which hashes all bytes a second time. ``"none"``.
+            Up to 256 bytes of them are in the pointer; more are an object of their own, one request more, or in the
+            footer of a table.
     """
 
     media_type: str
@@ -44,6 +51,7 @@ class PutOptions(TypedDict, total=False):
     mode: Mode
     expires_at: datetime | str
     suffix: str
+    blocks: Literal["crc", "sha256", "none"]
 
 
 class PlannedPut(NamedTuple):
@@ -55,6 +63,7 @@ class PlannedPut(NamedTuple):
         key: The object's key.
         options: The options of the write.
         draft: The pointer as far as it is known before the write.
+        blocks: Which digests of its blocks are taken; ``None`` for none.
     """
 
     name: str | None
@@ -62,6 +71,11 @@ class PlannedPut(NamedTuple):
     key: str
     options: WriteOptions
     draft: Pointer
+    blocks: WantedBlocks | None
+
+    def without_blocks(self) -> PlannedPut:
+        """Return the same for an upload that takes no digests, because the bytes themselves hold them."""
+        return self._replace(blocks=None)
 
     def pointer(self, uploaded: Uploaded, created_at: str, annotations: Mapping[str, Any] | None = None) -> Pointer:
         """Return the pointer of what was written.
@@ -80,6 +94,7 @@ class PlannedPut(NamedTuple):
             etag=etag,
             version_id=version_id,
             created_at=created_at,
+            blocks=uploaded.blocks,
             annotations=merged or None,
         )
 
@@ -97,7 +112,7 @@ class PutPlanner:
         self._store, self._defaults = store, defaults
         self.folder = folder
         # Checked plans by kind: ten thousand puts differ only in their keys.
-        self._checked: dict[tuple[str, str, str], PlannedPut] = {}
+        self._checked: dict[tuple[str, str, str, str], PlannedPut] = {}
 
     def plan(
         self, name: str, media_type: str, suffix: str, options: PutOptions, own: tuple[str, ...] = ()
@@ -142,15 +157,15 @@ class PutPlanner:
         options: PutOptions = {"mode": parent.options.mode}
         if parent.draft.expires_at is not None:
             options["expires_at"] = parent.draft.expires_at
-        return self._planned(None, label, key, media_type, options)
+        return self._planned(None, label, key, media_type, options)._replace(blocks=parent.blocks)
 
     def _planned(self, name: str | None, label: str, key: str, media_type: str, options: PutOptions) -> PlannedPut:
         if options.get("annotations") is not None or not isinstance(media_type, str):
             return self._check(name, label, key, media_type, options)
-        kind = (media_type, str(options.get("mode")), str(options.get("expires_at")))
+        kind = (media_type, repr(options.get("mode")), repr(options.get("expires_at")), repr(options.get("blocks")))
         known = self._checked.get(kind)
         if known is not None and POINTER_TEXTS["key"].accepts(key):
-            return PlannedPut(name, label, key, known.options, _with(known.draft, key=key))
+            return PlannedPut(name, label, key, known.options, _with(known.draft, key=key), known.blocks)
         planned = self._check(name, label, key, media_type, options)
         if len(self._checked) < _KINDS:
             self._checked[kind] = planned
@@ -181,7 +196,15 @@ class PutPlanner:
             raise invalid_document(f"the pointer of artifact {label!r}", problems, "Nothing was read or sent.")
         mode = check_mode(options.get("mode", self._defaults.mode))
         written = replace(self._defaults, media_type=media_type, mode=mode)
-        return PlannedPut(name=name, label=label, key=key, options=written, draft=draft)
+        return PlannedPut(name, label, key, written, draft, self._wanted(options.get("blocks", "crc")))
+
+    def _wanted(self, blocks: object) -> WantedBlocks | None:
+        if blocks == "none":
+            return None
+        if blocks not in ("crc", "sha256"):
+            msg = f"blocks is {blocks!r}: expected 'crc', 'sha256' or 'none'. Nothing was read or sent"
+            raise ConfigurationError(msg)
+        return WantedBlocks("sha256" if blocks == "sha256" else best_crc(), self.folder)
 
 
 def check_mode(mode: object) -> Mode:

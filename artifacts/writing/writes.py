@@ -89,7 +89,14 @@ class Writes:
         self.check_process(f"writing {what} {planned.label!r}")
         if report is None and self.progress is not None:
             report = for_artifact(self.progress, planned.label)
-        upload = Upload(self.store, planned.key, options=planned.options, settings=self.settings, progress=report)
+        upload = Upload(
+            self.store,
+            planned.key,
+            options=planned.options,
+            settings=self.settings,
+            progress=report,
+            blocks=planned.blocks,
+        )
         self.registry.begin(planned.name, planned.options.mode, upload)
         return upload
 
