@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any, Final
 
-from stepout.artifacts.media_types import DIRECTORY
-from stepout.artifacts.paths import path_fault
+from stepout.artifacts.media_types import DATASET, DIRECTORY, essence
+from stepout.artifacts.paths import collisions, path_fault
 from stepout.schemas.errors import InvalidDocumentError, NotAllowedError
 from stepout.schemas.pointer import Pointer
 from stepout.schemas.problems import Problem, item, member
@@ -29,16 +28,16 @@ class Entry:
 
 def is_directory(pointer: Pointer) -> bool:
     """Tell whether a pointer names a directory's listing."""
-    return pointer.media_type.partition(";")[0].strip().lower() == DIRECTORY
+    return essence(pointer.media_type) == DIRECTORY
 
 
 def size_of_files(pointer: Pointer) -> int | None:
-    """Return how many bytes an artifact has; for a directory its files together, as whoever put it says.
+    """Return how many bytes an artifact has; for a directory or dataset its files together, as whoever put it says.
 
     Returns:
-        ``None`` for a directory whose pointer does not say: its ``size`` is that of its listing.
+        ``None`` where the pointer does not say: its ``size`` is that of the listing or the manifest.
     """
-    if not is_directory(pointer):
+    if essence(pointer.media_type) not in (DIRECTORY, DATASET):
         return pointer.size
     said = (pointer.annotations or {}).get("bytes")
     return said if isinstance(said, int) and not isinstance(said, bool) and said >= 0 else None
@@ -65,7 +64,7 @@ def parse_listing(data: bytes, url: str) -> tuple[Entry, ...]:
     if len(files) > FILES_LIMIT:
         raise _invalid(url, [Problem("$.files", "size", f"has {len(files):,} files; writers keep to {FILES_LIMIT:,}")])
     entries = tuple(_entry(file, item("$.files", index), url) for index, file in enumerate(files))
-    problems = _collisions([entry.path for entry in entries])
+    problems = collisions([entry.path for entry in entries])
     if problems:
         raise _invalid(url, problems)
     return entries
@@ -87,22 +86,6 @@ def _entry(file: Any, location: str, url: str) -> Entry:
     if is_directory(entry.pointer):
         raise _invalid(url, [Problem(place, "unexpected", "is a listing itself; no listing leads to another")])
     return entry
-
-
-def _collisions(paths: list[str]) -> list[Problem]:
-    seen: set[str] = set()
-    # By segments, a folder comes right before what lies in it; spelling every folder out would be quadratic in depth.
-    ordered = sorted(set(paths), key=lambda path: path.split("/"))
-    folders = {path for path, following in pairwise(ordered) if following.startswith(path + "/")}
-    problems = []
-    for index, path in enumerate(paths):
-        place = member(item("$.files", index), "path")
-        if path in seen:
-            problems.append(Problem(place, "duplicate", "occurs more than once"))
-        if path in folders:
-            problems.append(Problem(place, "duplicate", "is a file and another file's folder"))
-        seen.add(path)
-    return problems
 
 
 def _invalid(url: str, problems: list[Problem]) -> InvalidDocumentError:

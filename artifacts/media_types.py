@@ -9,6 +9,7 @@ from pathlib import PurePath  # noqa: TC003 - the doctests use it
 from typing import Final
 
 DEFAULT: Final = "application/octet-stream"
+DATASET: Final = "application/vnd.stepout.dataset+json"
 DIRECTORY: Final = "application/vnd.stepout.directory+json"
 JSON: Final = "application/json"
 PARQUET: Final = "application/vnd.apache.parquet"
@@ -41,6 +42,7 @@ _TYPES: Final = {
     ".zst": "application/zstd",
 }
 _SUFFIXES: Final = {
+    DATASET: ".json",
     DIRECTORY: ".json",
     JSON: ".json",
     PARQUET: ".parquet",
@@ -90,10 +92,19 @@ def media_type_of(path: PurePath) -> str:
     return known or DEFAULT
 
 
+def essence(media_type: str) -> str:
+    """Return a media type without its parameters, in lower case.
+
+    >>> essence("Text/CSV; charset=utf-8")
+    'text/csv'
+    """
+    return media_type.partition(";")[0].strip().lower()
+
+
 def suffix_for(media_type: str) -> str:
     """Return the file extension that goes with a media type, ``""`` where it says nothing.
 
     >>> suffix_for("text/csv; charset=utf-8"), suffix_for("application/octet-stream")
     ('.csv', '')
     """
-    return _SUFFIXES.get(media_type.partition(";")[0].strip().lower(), "")
+    return _SUFFIXES.get(essence(media_type), "")

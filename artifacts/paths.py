@@ -1,10 +1,13 @@
-"""Decides whether a path from a document may be used below a target folder, without touching the disk."""
+"""Decides whether paths from a document may be used below a target folder, without touching the disk."""
 
 from __future__ import annotations
 
 import os
 import re
+from itertools import pairwise
 from typing import Final
+
+from stepout.schemas.problems import Problem, item, member
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _DRIVE = re.compile(r"[A-Za-z]:")
@@ -48,3 +51,27 @@ def _segment_fault(segment: str, windows: bool) -> str | None:
     if windows and (_WINDOWS_ONLY.search(segment) or segment.partition(".")[0].rstrip().upper() in _DEVICES):
         return "Windows does not take it as a file's name"
     return None
+
+
+def collisions(paths: list[str]) -> list[Problem]:
+    """Return what keeps the paths of the array ``$.files`` from being files below one folder.
+
+    Args:
+        paths: Each without a ``path_fault``.
+
+    Returns:
+        Kind ``"duplicate"``: a path that occurs twice, and a file that is another's folder.
+    """
+    seen: set[str] = set()
+    # By segments, a folder comes right before what lies in it; spelling every folder out would be quadratic in depth.
+    ordered = sorted(set(paths), key=lambda path: path.split("/"))
+    folders = {path for path, following in pairwise(ordered) if following.startswith(path + "/")}
+    problems = []
+    for index, path in enumerate(paths):
+        place = member(item("$.files", index), "path")
+        if path in seen:
+            problems.append(Problem(place, "duplicate", "occurs more than once"))
+        if path in folders:
+            problems.append(Problem(place, "duplicate", "is a file and another file's folder"))
+        seen.add(path)
+    return problems
