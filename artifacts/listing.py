@@ -31,13 +31,18 @@ def is_directory(pointer: Pointer) -> bool:
     return essence(pointer.media_type) == DIRECTORY
 
 
+def names_files(pointer: Pointer) -> bool:
+    """Tell whether a pointer names a listing of files: a directory's, or the manifest of a dataset."""
+    return essence(pointer.media_type) in (DIRECTORY, DATASET)
+
+
 def size_of_files(pointer: Pointer) -> int | None:
     """Return how many bytes an artifact has; for a directory or dataset its files together, as whoever put it says.
 
     Returns:
         ``None`` where the pointer does not say: its ``size`` is that of the listing or the manifest.
     """
-    if essence(pointer.media_type) not in (DIRECTORY, DATASET):
+    if not names_files(pointer):
         return pointer.size
     said = (pointer.annotations or {}).get("bytes")
     return said if isinstance(said, int) and not isinstance(said, bool) and said >= 0 else None
@@ -83,7 +88,7 @@ def _entry(file: Any, location: str, url: str) -> Entry:
         entry = Entry(path, Pointer.from_dict(file.get("pointer")))
     except InvalidDocumentError as error:
         raise _invalid(url, [each.below(place) for each in error.problems]) from error
-    if is_directory(entry.pointer):
+    if names_files(entry.pointer):
         raise _invalid(url, [Problem(place, "unexpected", "is a listing itself; no listing leads to another")])
     return entry
 

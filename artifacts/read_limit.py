@@ -1,8 +1,9 @@
-"""The default limit of reads into memory: a quarter of the memory that the process was granted."""
+"""The default limit of reads into memory, a quarter of the memory that the process was granted; and what text takes."""
 
 from __future__ import annotations
 
 import os
+import re
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -17,6 +18,8 @@ _LAMBDA: Final = (
 )
 _CGROUP: Final = "/sys/fs/cgroup"
 _SELF: Final = "/proc/self/cgroup"
+_BEYOND_16_BITS: Final = re.compile(rb"[\xf0-\xff]")
+_BEYOND_8_BITS: Final = re.compile(rb"[\xc4-\xff]")
 
 
 def limit_of(grants: Iterable[int | None]) -> int:
@@ -96,3 +99,12 @@ def _text(path: str) -> str:
 def _whole(text: str) -> int | None:
     """Return the number that a text holds; ``None`` for ``max`` (no limit) and anything else that is no number."""
     return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else None  # noqa: PLR2004 - 64 bits
+
+
+def text_memory(data: bytes, encoding: str) -> int:
+    """Return what text takes: Python keeps as many bytes for each character as the widest of them needs."""
+    if data.isascii():
+        return len(data)
+    if encoding.lower().replace("_", "-") not in ("utf-8", "utf8"):
+        return 2 * len(data)
+    return len(data) * (4 if _BEYOND_16_BITS.search(data) else 2 if _BEYOND_8_BITS.search(data) else 1)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from stepout.artifacts.reading.access import DOCUMENT_LIMIT, Access, Verify, checked_limit, checked_verify
+from stepout.artifacts.read_limit import text_memory
+from stepout.artifacts.reading.access import Access, Verify, checked_limit, checked_verify
 from stepout.artifacts.reading.pinned_object import ALGORITHMS, PinnedObject, check_cap, drain, read_whole, verifier_for
 from stepout.schemas.errors import (
     ArtifactTooLargeError,
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     import pyarrow.dataset as ds
     from PIL import Image
 
+    from stepout.artifacts.dataset_manifest import DatasetFile, DatasetManifest
     from stepout.artifacts.listing import Entry
     from stepout.artifacts.reading.foreign import ForeignKind, ForeignReference
     from stepout.artifacts.reading.parquet import ParquetRead
@@ -35,8 +36,6 @@ if TYPE_CHECKING:
 
 _TINY: Final = 64 << 10  # within any grant: looking that up takes longer than a small read should
 _SMALL: Final = 1 << 20  # what is smaller takes no memory that matters, however it is written: not worth counting
-_BEYOND_16_BITS: Final = re.compile(rb"[\xf0-\xff]")
-_BEYOND_8_BITS: Final = re.compile(rb"[\xc4-\xff]")
 LONGEST_PRESIGN: Final = 7 * 24 * 3600  # Signature Version 4 allows no more
 
 
@@ -89,6 +88,13 @@ class Artifact:
         return is_directory(self.pointer)
 
     @property
+    def is_dataset(self) -> bool:
+        """Whether the pointer names a dataset's manifest."""
+        from stepout.artifacts.dataset_manifest import is_dataset
+
+        return is_dataset(self.pointer)
+
+    @property
     def verifiable(self) -> bool:
         """Whether there is a checksum that reads can be held against; every stepout pointer has one."""
         return any(algorithm in self.pointer.checksum for algorithm in ALGORITHMS)
@@ -130,7 +136,7 @@ class Artifact:
             raise ConfigurationError(msg) from error
         try:
             data = self.read_bytes(max_size=max_size)
-            self._check_decoded(_text_memory(data, encoding) if len(data) > _SMALL else 0, "read as text", max_size)
+            self._check_decoded(text_memory(data, encoding) if len(data) > _SMALL else 0, "read as text", max_size)
             return str(data, encoding)
         except UnicodeError as error:
             where = f"byte {error.start:,} does" if isinstance(error, UnicodeDecodeError) else "they do"
@@ -232,29 +238,31 @@ class Artifact:
         return open_reader(self._pinned, verifier_for(self.pointer, self._access.verify))
 
     def download(self, path: str | os.PathLike[str], *, progress: ProgressSetting = None) -> Path:
-        """Download to a file, verified; for a directory artifact, to a folder.
+        """Download to a file, verified; for a directory or dataset artifact, to a folder.
 
         The bytes go to a temporary file beside the target, which takes its place when they have been verified.
 
         Args:
             path: A file, replaced if it exists; or a folder, in which the file gets the last segment of its key. For a
-                directory artifact, the folder: one that does not exist appears whole or not at all.
-            progress: A callable ``(name, done, total)``, in bytes, for a directory of all of its files; ``"auto"`` or
-                ``True`` for a bar on a terminal.
+                directory or dataset, the folder: one that does not exist appears whole or not at all. A dataset's is
+                partitioned as Hive does it, ``day=2026-01-01/part-00000.parquet``.
+            progress: A callable ``(name, done, total)``, in bytes, for a directory or dataset of all of its files;
+                ``"auto"`` or ``True`` for a bar on a terminal.
 
         Returns:
             The file or folder.
 
         Raises:
             NotAllowedError: A name in the document would leave the folder.
-            ReadBudgetError: The directory's files have more bytes than its budget, or than the ``max_size`` that
-                ``resolve`` was told; no file was requested.
+            ReadBudgetError: Its files have more bytes than the budget, or than the ``max_size`` that ``resolve`` was
+                told; no file was requested.
             OSError: The file could not be written: no such folder, full disk, …
             StoreError: As for ``read_bytes``.
         """
+        from stepout.artifacts.listing import names_files
         from stepout.artifacts.reading.download import download_file, download_tree, target_of
 
-        if self.is_directory:
+        if names_files(self.pointer):
             entries = self._entries(whole=True)
             count = self._counter(progress, sum(entry.pointer.size for entry in entries))
             files = ((entry.path, PinnedObject(self._access, entry.pointer)) for entry in entries)
@@ -263,7 +271,7 @@ class Artifact:
         return download_file(self._pinned, target_of(Path(path), self.pointer.key), count)
 
     def verify(self, *, progress: ProgressSetting = None) -> Mapping[str, str]:
-        """Read everything, keep nothing, and compare; for a directory artifact, every file as well.
+        """Read everything, keep nothing, and compare; for a directory or dataset artifact, every file as well.
 
         Args:
             progress: As for ``download``.
@@ -277,7 +285,9 @@ class Artifact:
             ChecksumMismatchError: The bytes are not those that were written.
             StoreError: As for ``read_bytes``.
         """
-        if not self.is_directory:
+        from stepout.artifacts.listing import names_files
+
+        if not names_files(self.pointer):
             return _compare(self._pinned, self._counter(progress, self.size))
         compared = _compare(self._pinned)
         entries = self._entries(whole=True)
@@ -315,20 +325,34 @@ class Artifact:
         return parquet.dataset_of(objects, self._parquet_read(None, None, verify, max_size))
 
     def files(self) -> dict[str, Artifact]:
-        """Read and verify a directory artifact's listing.
+        """Read and verify the listing of a directory artifact, or the manifest of a dataset.
 
         Returns:
             Each file by its relative path.
 
         Raises:
-            InvalidDocumentError: This is no directory, or its listing is invalid.
+            InvalidDocumentError: This is neither, or its listing is invalid.
             NotAllowedError: A file lies outside the allow-list, or its path would leave the folder.
             StoreError: As for ``read_bytes``.
         """
-        if not self.is_directory:
-            msg = f"{self.url} has the media type {self.media_type!r}; it is no directory artifact"
+        from stepout.artifacts.listing import names_files
+
+        if not names_files(self.pointer):
+            msg = f"{self.url} has the media type {self.media_type!r}; it is no directory or dataset artifact"
             raise InvalidDocumentError(msg)
         return {entry.path: Artifact(entry.pointer, self._access, entry.path) for entry in self._entries()}
+
+    def manifest(self) -> DatasetManifest:
+        """Read and verify a dataset's manifest: its schema, and every file with its partition and its pointer.
+
+        Raises:
+            InvalidDocumentError: This is no dataset, or its manifest is invalid.
+            NotAllowedError: As for ``files``.
+            StoreError: As for ``read_bytes``.
+        """
+        from stepout.artifacts.reading.listed_files import read_manifest
+
+        return read_manifest(self._pinned)
 
     def fsspec(self, **options: Any) -> tuple[Any, str]:
         """Return an fsspec file system and a path, for tools that take them; pinned, but not verified.
@@ -388,17 +412,11 @@ class Artifact:
             msg = f"{self.url}: {how}, it takes up to {need:,} bytes of memory, the limit here is {limit:,}; it was not"
             raise ArtifactTooLargeError(f"{msg} decoded: use download(path) or open(), or pass max_size=")
 
-    def _entries(self, *, whole: bool = False) -> tuple[Entry, ...]:
+    def _entries(self, *, whole: bool = False) -> Sequence[Entry | DatasetFile]:
         """Read the listing; ``whole`` counts every file's bytes before the first of them is asked for."""
-        from stepout.artifacts.listing import parse_listing
+        from stepout.artifacts.reading.listed_files import read_entries
 
-        check_cap(self.pointer, DOCUMENT_LIMIT, instead="a listing of this size is not read")
-        entries = parse_listing(read_whole(self._pinned, self._access.verify), self.url)
-        for entry in entries:
-            self._access.allowed.check(entry.pointer.bucket, entry.pointer.key)
-        size = sum(entry.pointer.size for entry in entries) if whole else 0
-        self._access.spending_of_directory().take(self.url, entries=len(entries), size=size)
-        return entries
+        return read_entries(self._pinned, whole=whole)
 
     def _parquet_read(
         self, columns: Sequence[str] | None, filters: Any, verify: Verify | None, max_size: int | None
@@ -442,15 +460,6 @@ def _compare(pinned: PinnedObject, count: Callable[[int], None] | None = None) -
         raise ConfigurationError(msg)
     drain(pinned, verifier, *([] if count is None else [lambda view: count(len(view))]))
     return {verifier.algorithm: verifier.actual()}
-
-
-def _text_memory(data: bytes, encoding: str) -> int:
-    """Return what text takes: Python keeps as many bytes for each character as the widest of them needs."""
-    if data.isascii():
-        return len(data)
-    if encoding.lower().replace("_", "-") not in ("utf-8", "utf8"):
-        return 2 * len(data)
-    return len(data) * (4 if _BEYOND_16_BITS.search(data) else 2 if _BEYOND_8_BITS.search(data) else 1)
 
 
 class ForeignArtifact(Artifact):

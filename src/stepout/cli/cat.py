@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
+from stepout.artifacts.listing import names_files
 from stepout.cli.documents import artifacts_of
 from stepout.cli.options import add_document, add_reading
 from stepout.cli.selection import add_paths
@@ -42,8 +43,8 @@ def print_artifact(arguments: argparse.Namespace) -> int:
     if len(found) != 1:
         raise ConfigurationError(f"cat: which one? Pass --name with one of {_listed(found)}")
     ((name, artifact),) = found.items()
-    if artifact.is_directory:
-        raise ConfigurationError("cat: that is a directory of files; stepout get brings it here")
+    if names_files(artifact.pointer):
+        raise ConfigurationError("cat: that is a directory of files, or a dataset; stepout get brings it here")
     from stepout.artifacts.transfer.progress import counted
 
     # A bar would stand amidst the bytes where these go to the terminal.

@@ -6,6 +6,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
+from stepout.artifacts.listing import names_files
 from stepout.artifacts.reading.foreign import load_foreign, opened_texts
 from stepout.cli.job_log import document_in
 from stepout.cli.options import document_text, reading_settings
@@ -60,7 +61,7 @@ def artifacts_of(arguments: argparse.Namespace, *, spilled: bool = False) -> dic
             value = _searched(document)
             _say(say_beside(value, the_document(value).location))
         return {**found, "(result)": found.spilled} if spilled and found.spilled else dict(found)
-    return {lone_name(found.pointer, is_directory=found.is_directory): found}
+    return {lone_name(found.pointer, stem=names_files(found.pointer)): found}
 
 
 def _say(lines: Iterable[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
+from stepout.artifacts.listing import names_files
 from stepout.cli.cat import chosen, print_artifact
 from stepout.cli.documents import artifacts_of
 from stepout.cli.options import add_document, add_json, add_reading
@@ -55,9 +56,9 @@ def _get(arguments: argparse.Namespace) -> int:
             )
         return print_artifact(arguments)
     found = chosen(artifacts_of(arguments), arguments.name)
-    keys = {name: "" if artifact.is_directory else artifact.pointer.key for name, artifact in found.items()}
+    keys = {name: "" if names_files(each.pointer) else each.pointer.key for name, each in found.items()}
     paths = target_paths(keys, arguments.output)
-    sizes = {name: 0 if found[name].is_directory else found[name].size for name in paths}
+    sizes = {name: 0 if names_files(found[name].pointer) else found[name].size for name in paths}
     with transfer_bar(quiet=arguments.quiet or arguments.json) as bar:
         for name, path in paths.items():
             path.parent.mkdir(parents=True, exist_ok=True)

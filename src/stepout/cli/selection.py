@@ -6,6 +6,7 @@ import contextlib
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
+from stepout.artifacts.listing import names_files
 from stepout.artifacts.reading.artifact import Artifact
 from stepout.artifacts.reading.foreign import find_references, opened_texts
 from stepout.schemas.errors import ConfigurationError, InvalidDocumentError, invalid_document
@@ -75,7 +76,7 @@ def entries_of(found: Mapping[str, Output | Artifact], *, spilled: bool) -> Iter
     """Yield the artifacts of what ``resolve_all`` found; ``spilled``: a result that was spilled is one of them."""
     for at, each in found.items():
         if isinstance(each, Artifact):
-            yield AtPath(at, at, lone_name(each.pointer, is_directory=each.is_directory), each)
+            yield AtPath(at, at, lone_name(each.pointer, stem=names_files(each.pointer)), each)
             continue
         yield from (AtPath(at, f"{at}.artifacts.{name}", name, artifact) for name, artifact in each.items())
         if spilled and each.spilled:
@@ -144,10 +145,10 @@ def pick(entries: Sequence[AtPath[T]], places: Collection[str], at: str | None, 
     raise ConfigurationError(f"--at: no task output and no pointer is at {shown(at, _LONGEST_PATH)}: {has}{more}")
 
 
-def lone_name(pointer: Pointer, *, is_directory: bool = False) -> str:
-    """Name a pointer that stands alone after its key."""
+def lone_name(pointer: Pointer, *, stem: bool = False) -> str:
+    """Name a pointer that stands alone after its key; ``stem``: without its extension, as a folder is named."""
     last = PurePosixPath(pointer.key)
-    return last.stem if is_directory else last.name
+    return last.stem if stem else last.name
 
 
 def say_failures(failures: Mapping[str, Failure]) -> list[str]:
