@@ -7,9 +7,9 @@ What the pointer's ``annotations.parquet`` says, and a reader builds on:
   and the final ``PAR1``: the last ``footerSize`` bytes of the file, the trailer of 8 bytes included;
 - ``footerSha256``: the SHA-256, lower-case hex, over exactly these ``footerSize`` bytes.
 
-The digests of the file's blocks are in its footer, under the key "stepout.blocks" (see ``artifacts.blocks``), unless the bytes
-before the footer are one block. They cover every byte before it: no page index and no Bloom filter is written, which
-Arrow would put between the row groups and the footer, after the digests are taken.
+The digests of the file's blocks are in its footer, under the key "stepout.blocks" (see ``artifacts.blocks``), unless
+the bytes before the footer are one block. They cover every byte before it: no page index and no Bloom filter is
+written, which Arrow would put between the row groups and the footer, after the digests are taken.
 
 What changes on the way, because Parquet or its readers could not give it back: dictionary indices become 32-bit (row
 groups may need more values than the index type of one batch counts), unsigned ones stay unsigned (polars panics on a
@@ -260,7 +260,7 @@ def _has_empty_lists(kind: pa.DataType) -> bool:
 def _storable_schema(schema: pa.Schema) -> pa.Schema:
     import pyarrow as pa
 
-    # A table that was read from a file of ours, by other means than stepout, may carry that file's list.
+    # A table that was read from a file of ours, by other means than stepout, may carry that file's list of blocks.
     metadata = {name: value for name, value in (schema.metadata or {}).items() if name != FOOTER_KEY}
     return pa.schema([column.with_type(_storable(column.type)) for column in schema], metadata=metadata or None)
 
