@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from stepout.artifacts.transfer.conditional_write import Uploaded
 
 _KINDS: Final = 64
-"""More kinds of puts than any job has: each is a media type with a mode and an expiry."""
+"""More kinds of puts than any job has: each is a media type with its options."""
 
 _NO_CONTENT: Final = {"sha256": "0" * 64}
 
@@ -112,7 +112,7 @@ class PutPlanner:
         self._store, self._defaults = store, defaults
         self.folder = folder
         # Checked plans by kind: ten thousand puts differ only in their keys.
-        self._checked: dict[tuple[str, str, str, str], PlannedPut] = {}
+        self._checked: dict[tuple[str, str], PlannedPut] = {}
 
     def plan(
         self, name: str, media_type: str, suffix: str, options: PutOptions, own: tuple[str, ...] = ()
@@ -162,7 +162,7 @@ class PutPlanner:
     def _planned(self, name: str | None, label: str, key: str, media_type: str, options: PutOptions) -> PlannedPut:
         if options.get("annotations") is not None or not isinstance(media_type, str):
             return self._check(name, label, key, media_type, options)
-        kind = (media_type, repr(options.get("mode")), repr(options.get("expires_at")), repr(options.get("blocks")))
+        kind = (media_type, repr(options) if options else "")
         known = self._checked.get(kind)
         if known is not None and POINTER_TEXTS["key"].accepts(key):
             return PlannedPut(name, label, key, known.options, _with(known.draft, key=key), known.blocks)
