@@ -228,3 +228,25 @@ def file_key(folder: str, name: str, path: str) -> str:
     room = KEY_LIMIT - len(base.encode()) - 1
     plain = "/".join(safe_segment(segment, _NAME_LIMIT) for segment in path.split("/"))
     return f"{base}/{plain}" if len(plain) <= room else f"{base}/{safe_segment(path, min(room, _NAME_LIMIT))}"
+
+
+def dataset_key(folder: str, name: str, path: str) -> str:
+    """Return the key of one file of a dataset: its path stays as it is, since engines read the partitions from it.
+
+    Args:
+        folder: From ``run_folder``.
+        name: The artifact's name.
+        path: Relative, Hive's: ``day=2026-01-01/part-00000.parquet``.
+
+    Raises:
+        ConfigurationError: The key, or a segment of it, would be too long.
+    """
+    key = f"{_key(folder, name)}/{path}"
+    size, longest = len(key.encode()), max(len(segment.encode()) for segment in path.split("/"))
+    if size > KEY_LIMIT or longest > _NAME_LIMIT:
+        msg = f"a file of the dataset {name!r} would have a key of {size:,} bytes, with a segment of {longest:,}"
+        raise ConfigurationError(
+            f"{msg}: S3 takes {KEY_LIMIT:,}, and stores that keep files {_NAME_LIMIT}. Use shorter partition values, a "
+            "shorter name or a shorter prefix. Nothing can be read of what was sent"
+        )
+    return key

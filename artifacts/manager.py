@@ -4,31 +4,31 @@ from __future__ import annotations
 
 import os
 from contextlib import closing
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from stepout.artifacts.formats import images, tables
+from stepout.artifacts.formats import tables
 from stepout.artifacts.keys import run_folder
-from stepout.artifacts.media_types import DEFAULT, JSON, PARQUET, TEXT, extension_of, media_type_of
+from stepout.artifacts.media_types import DEFAULT, JSON, PARQUET, TEXT
 from stepout.artifacts.run import resolve_run, utc_now
-from stepout.artifacts.transfer import file_objects
 from stepout.artifacts.transfer.progress import progress_from
 from stepout.artifacts.writing import adopt as adoption
 from stepout.artifacts.writing import values
 from stepout.artifacts.writing.buckets import Buckets, check_profile
+from stepout.artifacts.writing.dataset import DatasetSettings, merge_datasets, put_dataset
 from stepout.artifacts.writing.directory import put_directory
+from stepout.artifacts.writing.file import put_file
+from stepout.artifacts.writing.image import put_image
 from stepout.artifacts.writing.name_registry import NameRegistry
 from stepout.artifacts.writing.options import check_transfer, settings_from_env, write_options
 from stepout.artifacts.writing.planned_put import PutOptions, PutPlanner, check_mode
 from stepout.artifacts.writing.put_many import put_many
-from stepout.artifacts.writing.writer import ArtifactTextWriter, ArtifactWriter
+from stepout.artifacts.writing.writer import open_writer
 from stepout.artifacts.writing.writes import Writes
 from stepout.schemas import dump_json
-from stepout.schemas.errors import ConfigurationError, StoreError
 from stepout.schemas.runtime.process import not_picklable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
     from types import TracebackType
     from typing import NoReturn, Self, Unpack
 
@@ -37,7 +37,9 @@ if TYPE_CHECKING:
     from stepout.artifacts.store import Encryption, Mode, Store, StoreProfile
     from stepout.artifacts.transfer.plan import TransferSettings
     from stepout.artifacts.transfer.progress import ProgressSetting
+    from stepout.artifacts.writing.dataset import HasManifest
     from stepout.artifacts.writing.options import ObjectLock
+    from stepout.artifacts.writing.writer import ArtifactTextWriter, ArtifactWriter
     from stepout.schemas import Pointer, RunIdentity
 
 
@@ -264,16 +266,7 @@ class ArtifactManager:
                 (``seek(0)`` goes back). Nothing was sent.
             OSError: The file cannot be read.
         """
-        source = None if values.is_file_object(path) else values.path_of(name, path)
-        if source is None:
-            file_objects.check_binary(name, path)
-        origin = file_objects.name_of(path) if source is None else source
-        planned = self._planner.plan(name, media_type_of(origin), extension_of(origin), options)
-        if source is not None and source.is_dir():
-            raise ConfigurationError(f"artifact {name!r}: {source} is a directory; use put_directory. Nothing was sent")
-        with self._writes.upload(planned) as upload:
-            uploaded = upload.send_stream(path) if source is None else upload.send_file(source)
-            return self._writes.record(planned, upload, uploaded)
+        return put_file(self._planner, self._writes, name, path, options)
 
     def put_directory(self, name: str, path: str | os.PathLike[str], **options: Unpack[PutOptions]) -> Pointer:
         """Write every file below a directory, then a listing of them, which is the artifact.
@@ -300,16 +293,7 @@ class ArtifactManager:
             format: ``"png"``, ``"jpeg"``, ``"webp"`` or ``"tiff"``; the key's extension follows it.
             options: See ``PutOptions``; and options of Pillow's writer, for example ``quality=90``.
         """
-        # The options of every put are taken out; the rest are the encoder's.
-        ours: Any = {key: value for key, value in options.items() if key in PutOptions.__annotations__}
-        save = {key: value for key, value in options.items() if key not in ours}
-        wanted = images.check_format(format)
-        images.check_options(wanted, save)
-        planned = self._planner.plan(name, f"image/{wanted}", f".{wanted}", ours, ("image",))
-        with self._writes.upload(planned) as upload:
-            encoded = images.encode_image(image, wanted, **save)
-            uploaded = upload.send_buffer(encoded.data)
-            return self._writes.record(planned, upload, uploaded, {"image": encoded.annotation})
+        return put_image(self._planner, self._writes, name, image, format, options)
 
     def put_table(
         self,
@@ -338,12 +322,61 @@ class ArtifactManager:
                 as what it is (before anything is sent), or batches that differ in their columns. Nothing was kept.
         """
         planned = self._planner.plan(name, PARQUET, ".parquet", options, ("parquet", "rows", "columns"))
-        if not isinstance(row_group_bytes, int) or row_group_bytes < 1:
-            raise ConfigurationError(f"row_group_bytes is {row_group_bytes!r}: expected a whole number, 1 or more")
         with self._writes.upload(planned.without_blocks()) as upload, closing(tables.table_source(table)) as source:
-            own, blocks = tables.encode_table(source, upload, compression, row_group_bytes, planned.blocks)
-            annotations = {"rows": own["rows"], "columns": own["columns"], "parquet": own}
-            return self._writes.record(planned, upload, upload.commit(blocks), annotations)
+            encoded = tables.encode_table(source, upload, compression, row_group_bytes, planned.blocks)
+            return self._writes.record_table(planned, upload, encoded)
+
+    def put_dataset(  # noqa: PLR0913 - one keyword for each setting
+        self,
+        name: str,
+        data: Any,
+        *,
+        partition_by: Sequence[str] = (),
+        max_rows_per_file: int | None = None,
+        max_open_files: int | None = None,
+        compression: str = "snappy",
+        row_group_bytes: int = tables.ROW_GROUP_BYTES,
+        append_to: HasManifest | None = None,
+        **options: Unpack[PutOptions],
+    ) -> Pointer:
+        """Write a table as a dataset: Parquet files in Hive partitions, and a manifest of them, which is the artifact.
+
+        A file's key ends in its path, ``day=2026-01-01/part-00000.parquet``; values are percent-encoded as pyarrow does
+        it. The manifest goes last: a dataset is read whole or not at all, and files of one that failed stay unnamed.
+
+        Args:
+            name: The artifact's name.
+            data: As for ``put_table``, and streamed as there: all partitions together take its memory.
+            partition_by: Columns of text, whole numbers, decimals, booleans, dates or times, outermost first; the files
+                do not hold them. No value may be the empty text, which Hive cannot tell from null.
+            max_rows_per_file: Where a file ends and the partition's next begins.
+            max_open_files: A further partition ends the file that was least recently written to; ``None``: as many as
+                ``settings`` has memory for, 9 of the usual 64 MiB, at most 16. Data sorted by partition needs one.
+            compression: As for ``put_table``.
+            row_group_bytes: Arrow memory of the rows that wait, of all partitions together.
+            append_to: A resolved dataset ``Artifact``: the new one names its files, too, and copies none.
+            options: See ``PutOptions``.
+
+        Raises:
+            ConfigurationError: As for ``put_table``; a partition column is not there, cannot be in paths, or is the
+                last; a value cannot; more than 10,000 files; or ``append_to`` has other columns. Nothing can be read.
+        """
+        settings = DatasetSettings(partition_by, max_rows_per_file, max_open_files, compression, row_group_bytes)
+        return put_dataset(self._planner, self._writes, name, data, settings, append_to, options)
+
+    def merge_datasets(self, name: str, parts: Iterable[HasManifest], **options: Unpack[PutOptions]) -> Pointer:
+        """Make one dataset of several, such as those of a Map's children, without copying a byte.
+
+        Args:
+            name: The artifact's name.
+            parts: Resolved dataset ``Artifact``s. Where two have a file of one path, the later part's gets a number in
+                the manifest: ``part-00000-1.parquet``. Keys stay as they are.
+            options: See ``PutOptions``.
+
+        Raises:
+            ConfigurationError: Two differ in their columns or partition columns, or have one file; or there is none.
+        """
+        return merge_datasets(self._planner, self._writes, name, parts, options)
 
     # Many artifacts at once --------------------------------------------------------------------------------------
 
@@ -374,15 +407,7 @@ class ArtifactManager:
                 failures are.
             ConfigurationError: ``items`` or ``connections`` is invalid.
         """
-        self._writes.check_process("put_many")
-        registry = self._writes.registry
-        registry.check_open()
-        return put_many(
-            lambda name, value: self.put(name, value, **options),
-            items,
-            connections=connections,
-            ended=lambda: registry.ended,
-        )
+        return put_many(self._writes, self.put, items, connections, options)
 
     # One artifact from a stream of writes ------------------------------------------------------------------------
 
@@ -404,18 +429,7 @@ class ArtifactManager:
             A file object. Closing it commits; an exception that leaves its ``with`` block leaves nothing. It goes
             forward only: for a writer that seeks (Pillow's for TIFF and PDF does), write to memory or to a file first.
         """
-        if options.get("mode") in ("wb", "w"):  # open(name, mode="wb"), as the builtin has it
-            kind = options.pop("mode")  # type: ignore[assignment]  # the builtin's meaning of mode
-        if kind not in ("wb", "w"):
-            raise ConfigurationError(
-                f"open({name!r}, {kind!r}): expected 'wb' or 'w'; artifacts are written, not read, here"
-            )
-        media_type, suffix = (TEXT, ".txt") if kind == "w" else (DEFAULT, "")
-        suffix_wanted = options.get("suffix")
-        if suffix_wanted is not None and options.get("media_type") is None:
-            media_type = media_type_of(Path(f"x{suffix_wanted}"))
-        writer = ArtifactWriter(self._writes, self._planner.plan(name, media_type, suffix, options))
-        return ArtifactTextWriter(writer) if kind == "w" else writer
+        return open_writer(self._planner, self._writes, name, kind, options)
 
     # What is there already, and what is no artifact --------------------------------------------------------------
 
@@ -441,14 +455,7 @@ class ArtifactManager:
             ArtifactNotFoundError: There is no such object.
             ConfigurationError: S3 keeps no checksum of it that a pointer can hold.
         """
-        bucket, key = adoption.check_location(url, verify)
-        planned = self._planner.plan(name, DEFAULT, "", options)
-        with self._writes.upload(planned) as upload:  # to reserve the name: no bytes are sent
-            store = self._writes.store if bucket == self.bucket else self._buckets.store(bucket)
-            info, checksum = adoption.inspect(store, key, verify=verify, version_id=version_id)
-            pointer = adoption.of_object(planned.draft, key, bucket, info, checksum)
-            self._writes.registry.commit(name, pointer, upload)
-        return pointer
+        return adoption.adopt(self._planner, self._writes, self._buckets, name, url, verify, version_id, options)
 
     def put_document(self, stem: str, document: Mapping[str, Any]) -> Pointer:
         """Write JSON beside the artifacts without naming it one.
@@ -478,15 +485,7 @@ class ArtifactManager:
         Raises:
             StoreError: A writer was still open, and is aborted; or one was lost, and its name not written since.
         """
-        registry = self._writes.registry
-        unfinished = [] if registry.ended else registry.unfinished
-        registry.end("is closed", aborted=False)
-        if unfinished:
-            names = ", ".join(unfinished)
-            raise StoreError(
-                f"not committed when the artifact manager was closed: {names}; nothing of it was kept. Open it in a "
-                "with block, close it, or call its writer's abort() to do without it"
-            )
+        self._writes.registry.close()
 
     def __enter__(self) -> Self:
         return self

@@ -112,10 +112,77 @@ class EncodedTable(NamedTuple):
     Attributes:
         annotation: The members of ``annotations.parquet``; see the module's docstring.
         blocks: ``Pointer.blocks``; ``None`` if the file holds no list of them.
+        metadata: The footer that was written, a ``pyarrow.parquet.FileMetaData``.
     """
 
     annotation: Mapping[str, Any]
     blocks: Mapping[str, Any] | None
+    metadata: Any
+
+
+class TableEncoder:
+    """Writes one Parquet file, row group by row group. Call ``end`` or ``drop``, whatever happens.
+
+    Args:
+        schema: What is written.
+        sink: Where the file goes; an exception that it raises ends the writing, unchanged.
+        compression: From ``checked_compression``.
+        blocks: Which digests of blocks the footer holds; ``None`` for none.
+    """
+
+    def __init__(self, schema: pa.Schema, sink: ByteWriter, compression: str, blocks: WantedBlocks | None) -> None:
+        import pyarrow.parquet as pq
+
+        self.rows = 0
+        self._groups, self._columns = 0, len(schema)
+        self._footer: list[Any] = []
+        self._digests = None if blocks is None else BlockDigests(blocks.algorithm)
+        self._tail = _KeptEnd(sink, self._digests)
+        # Arrow writes headers and lengths in pieces of some bytes: gathered, a page costs the sink two calls, not ten.
+        self._gathered = io.BufferedWriter(self._tail, _GATHERED)
+        self._writer = pq.ParquetWriter(
+            self._gathered,
+            schema,
+            compression=compression,
+            write_page_checksum=True,
+            metadata_collector=self._footer,
+        )
+
+    def write(self, group: pa.Table) -> None:
+        """Write one row group.
+
+        Raises:
+            ConfigurationError: It holds what Parquet cannot.
+        """
+        _write_group(self._writer, group)
+        self.rows += group.num_rows
+        self._groups += 1
+
+    def end(self) -> EncodedTable:
+        """Write the footer."""
+        # What Arrow writes on closing is the footer, which the digest in the annotations is of: nothing before it may
+        # still be on its way when the copy begins.
+        self._gathered.flush()
+        self._tail.mode = "keep"
+        member = None if self._digests is None else _add_list(self._writer, self._digests)
+        self._writer.close()
+        self._gathered.flush()
+        size, digest = self._tail.footer()
+        annotation = {
+            "rows": self.rows,
+            "rowGroups": self._groups,
+            "columns": self._columns,
+            "pageChecksums": True,
+            "footerSize": size,
+            "footerSha256": digest,
+        }
+        return EncodedTable(annotation, member, self._footer[0])
+
+    def drop(self) -> None:
+        """End without a file: a writer that is left closes itself when it is collected, and would write a footer."""
+        self._tail.mode = "drop"
+        with suppress(Exception):
+            self._writer.close()
 
 
 def encode_table(
@@ -129,47 +196,24 @@ def encode_table(
 
     Args:
         source: From ``table_source``; it is used up.
-        sink: Where the file goes; an exception that it raises ends the writing, unchanged.
+        sink: See ``TableEncoder``, as for what follows.
         compression: ``"snappy"``, ``"zstd"``, ``"gzip"``, ``"lz4"``, ``"brotli"`` or ``"none"``.
         row_group_bytes: Arrow memory in one row group, about.
-        blocks: Which digests of blocks the footer holds; ``None`` for none.
+        blocks: Which digests the footer holds.
 
     Raises:
         ConfigurationError: A batch does not fit the schema of the first, or holds what Parquet cannot.
     """
-    import pyarrow.parquet as pq
-
-    compression = _checked_compression(compression)
-    digests = None if blocks is None else BlockDigests(blocks.algorithm)
-    tail = _KeptEnd(sink, digests)
-    # Arrow writes headers and lengths in pieces of some bytes: gathered, a page costs the sink two calls, not ten.
-    gathered = io.BufferedWriter(tail, _GATHERED)
-    writer = pq.ParquetWriter(gathered, source.schema, compression=compression, write_page_checksum=True)
+    if not isinstance(row_group_bytes, int) or row_group_bytes < 1:
+        raise ConfigurationError(f"row_group_bytes is {row_group_bytes!r}: expected a whole number, 1 or more")
+    encoder = TableEncoder(source.schema, sink, checked_compression(compression), blocks)
     try:
-        rows, groups = _write_groups(writer, source, row_group_bytes)
-        # What Arrow writes on closing is the footer, which the digest in the annotations is of: nothing before it may
-        # still be on its way when the copy begins.
-        gathered.flush()
-        tail.mode = "keep"
-        member = None if digests is None else _add_list(writer, digests)
-        writer.close()
-        gathered.flush()
+        for group in row_groups(source, row_group_bytes):
+            encoder.write(group)
+        return encoder.end()
     except BaseException:
-        # A writer that is not closed closes itself when it is collected, and would write to the upload that was ended.
-        tail.mode = "drop"
-        with suppress(Exception):
-            writer.close()
+        encoder.drop()
         raise
-    size, digest = tail.footer()
-    annotation = {
-        "rows": rows,
-        "rowGroups": groups,
-        "columns": len(source.schema),
-        "pageChecksums": True,
-        "footerSize": size,
-        "footerSha256": digest,
-    }
-    return EncodedTable(annotation, member)
 
 
 def _add_list(writer: Any, digests: BlockDigests) -> Mapping[str, Any] | None:
@@ -181,7 +225,7 @@ def _add_list(writer: Any, digests: BlockDigests) -> Mapping[str, Any] | None:
     return in_footer(blocks)
 
 
-def _checked_compression(compression: str) -> str:
+def checked_compression(compression: str) -> str:
     """Return a compression that this pyarrow can write.
 
     Raises:
@@ -301,7 +345,8 @@ def _storable_nested(kind: pa.DataType) -> pa.DataType:
 # Row groups --------------------------------------------------------------------------------------------------------
 
 
-def _row_groups(source: TableSource, limit: int) -> Iterator[pa.Table]:
+def row_groups(source: TableSource, limit: int) -> Iterator[pa.Table]:
+    """Gather batches into tables of about ``limit`` bytes of Arrow memory, all with the schema that is written."""
     import pyarrow as pa
 
     pending: list[pa.RecordBatch] = []
@@ -309,7 +354,7 @@ def _row_groups(source: TableSource, limit: int) -> Iterator[pa.Table]:
     for batch in _pieces(source, limit):
         # Dictionaries count for every batch that brings one, although a row group unifies them: too early a cut costs
         # some bytes of the file, too late a one memory.
-        weight = _weight(batch)
+        weight = weight_of(batch)
         if pending and (gathered + weight > limit or rows + batch.num_rows > _MAX_ROWS):
             yield pa.Table.from_batches(pending, source.schema)
             pending, gathered, rows = [], 0, 0
@@ -326,12 +371,13 @@ def _pieces(source: TableSource, limit: int) -> Iterator[pa.RecordBatch]:
     for label, batch in source.batches:
         if batch.num_rows == 0:
             continue
-        rows = max(1, min(_MAX_ROWS, batch.num_rows * limit // max(1, _weight(batch, dictionaries=False))))
+        rows = max(1, min(_MAX_ROWS, batch.num_rows * limit // max(1, weight_of(batch, dictionaries=False))))
         for start in range(0, batch.num_rows, rows):
             yield conformer.conform(batch.slice(start, rows), label)
 
 
-def _weight(batch: pa.RecordBatch, *, dictionaries: bool = True) -> int:
+def weight_of(batch: pa.RecordBatch, *, dictionaries: bool = True) -> int:
+    """Return the Arrow memory of a batch in bytes, with or without its dictionaries."""
     import pyarrow as pa
 
     total = 0
@@ -341,16 +387,6 @@ def _weight(batch: pa.RecordBatch, *, dictionaries: bool = True) -> int:
         else:
             total += int(column.nbytes)
     return total
-
-
-def _write_groups(writer: Any, source: TableSource, limit: int) -> tuple[int, int]:
-    """Write everything and return how many rows and row groups there were."""
-    rows = groups = 0
-    for group in _row_groups(source, limit):
-        _write_group(writer, group)
-        rows += group.num_rows
-        groups += 1
-    return rows, groups
 
 
 def _write_group(writer: Any, group: pa.Table) -> None:

@@ -140,6 +140,30 @@ class PartsOfOne:
         self._report(self._before + done, self._total)
 
 
+class PartsAtOnce:
+    """Reports transfers that overlap, such as those of a dataset's files, as one of unknown length.
+
+    Args:
+        report: Hears of all of them together; ``None``: nobody wants to know.
+    """
+
+    def __init__(self, report: ProgressReport | None) -> None:
+        self._together = None if report is None else TransferProgress(report)
+
+    def another(self) -> ProgressReport | None:
+        """Return the callback that one more transfer reports to."""
+        together, before = self._together, 0
+        if together is None:
+            return None
+
+        def record(done: int, _total: int | None) -> None:
+            nonlocal before
+            together.sent(done - before)
+            before = done
+
+        return record
+
+
 class TerminalBar:
     """One line on a terminal, redrawn at most ten times a second and never wider than the terminal.
 

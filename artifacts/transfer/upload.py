@@ -63,6 +63,8 @@ class Upload:
         settings: How much memory and how many connections it may use.
         progress: Called with the bytes sent so far and the total, ``None`` where that is unknown; from any thread.
         blocks: Which digests of its blocks to take; ``None`` for none.
+        pool: Buffers for what is written, shared with other uploads; ``None``: it has its own. All that share one must
+            fit: each holds a part and a block while it waits for more.
     """
 
     def __init__(  # noqa: PLR0913 - keyword-only, each with its own meaning
@@ -74,6 +76,7 @@ class Upload:
         settings: TransferSettings | None = None,
         progress: ProgressReport | None = None,
         blocks: WantedBlocks | None = None,
+        pool: BufferPool | None = None,
     ) -> None:
         self._store, self._key, self._options, self._blocks = store, key, options, blocks
         self._settings = settings or TransferSettings()
@@ -82,7 +85,7 @@ class Upload:
         self._pausing: threading.Condition | None = None
         self._aborted = False
         self._committed = False
-        self._pool: BufferPool | None = None
+        self._pool = pool
         self._multipart: Multipart | None = None
         self._begin(None)
 
@@ -97,6 +100,11 @@ class Upload:
     def here(self) -> bool:
         """Whether this process began it, and was not forked off the one that did."""
         return os.getpid() == self._process
+
+    @property
+    def size(self) -> int:
+        """Bytes taken so far."""
+        return self._size
 
     # Push --------------------------------------------------------------------------------------------------------
 
@@ -312,14 +320,20 @@ class Upload:
     def _finish(self) -> Uploaded:
         self._check()
         if self._buffers and not self._buffers[-1].size:
-            self._buffers.pop()  # taken for bytes that did not come; the pool ends with the upload
+            self._give_back([self._buffers.pop()])  # taken for bytes that did not come
         elif self._buffers:
             self._seal()
         if self._multipart is None:
-            return self._put([buffer.memory[: buffer.size] for buffer in self._buffers])
+            uploaded = self._put([buffer.memory[: buffer.size] for buffer in self._buffers])
+            self._give_back(self._buffers)
+            return uploaded
         if self._buffers:
             self._flush(len(self._buffers))
         return self._complete(self._multipart)
+
+    def _give_back(self, buffers: Sequence[Buffer]) -> None:
+        if self._pool is not None and buffers:  # they are all free, but for other uploads of the pool
+            self._pool.give_back(buffers)
 
     def _complete(self, multipart: Multipart) -> Uploaded:
         content, written = multipart.finish()

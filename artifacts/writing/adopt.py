@@ -20,11 +20,35 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from stepout.artifacts.store import ObjectInfo, Store
+    from stepout.artifacts.writing.buckets import Buckets
+    from stepout.artifacts.writing.planned_put import PutOptions, PutPlanner
+    from stepout.artifacts.writing.writes import Writes
     from stepout.schemas import Pointer
 
 Verify = Literal["s3", "read"]
 
 _POINTER_ALGORITHMS: Final = ("sha256", "crc64nvme")
+
+
+def adopt(  # noqa: PLR0913, PLR0917 - what a put needs
+    planner: PutPlanner,
+    writes: Writes,
+    buckets: Buckets,
+    name: str,
+    url: str,
+    verify: Verify,
+    version_id: str | None,
+    options: PutOptions,
+) -> Pointer:
+    """Record the pointer of an existing object; ``ArtifactManager.adopt`` says what it raises."""
+    bucket, key = check_location(url, verify)
+    planned = planner.plan(name, DEFAULT, "", options)
+    with writes.upload(planned) as upload:  # to reserve the name: no bytes are sent
+        store = writes.store if bucket == writes.store.bucket else buckets.store(bucket)
+        info, checksum = inspect(store, key, verify=verify, version_id=version_id)
+        pointer = of_object(planned.draft, key, bucket, info, checksum)
+        writes.registry.commit(name, pointer, upload)
+    return pointer
 
 
 def check_location(url: str, verify: str) -> tuple[str, str]:

@@ -130,6 +130,21 @@ class NameRegistry:
         for thread in threads:
             thread.join(_ABORT_SECONDS)
 
+    def close(self) -> None:
+        """Refuse new artifacts, and abort what is open; idempotent.
+
+        Raises:
+            StoreError: A write was still open; or one was lost, and its name not written since.
+        """
+        unfinished = [] if self.ended else self.unfinished
+        self.end("is closed", aborted=False)
+        if unfinished:
+            names = ", ".join(unfinished)
+            raise StoreError(
+                f"not committed when the artifact manager was closed: {names}; nothing of it was kept. Open it in a "
+                "with block, close it, or call its writer's abort() to do without it"
+            )
+
     def check_open(self) -> None:
         """Raise if new artifacts are refused.
 

@@ -20,24 +20,29 @@ from stepout.schemas.many_failed import ManyFailedError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from stepout.artifacts.writing.planned_put import PutOptions
+    from stepout.artifacts.writing.writes import Writes
     from stepout.schemas import Pointer
 
 
 def put_many(
-    put: Callable[[str, Any], Pointer],
+    writes: Writes,
+    put_one: Callable[..., Pointer],
     items: Mapping[str, Any] | Iterable[tuple[str, Any]],
-    *,
     connections: int | None,
-    ended: Callable[[], bool],
+    options: PutOptions,
 ) -> dict[str, Pointer]:
     """Write many values; see ``ArtifactManager.put_many``.
 
     Args:
-        put: Writes one; called in several threads.
+        writes: The manager's.
+        put_one: Writes a name's value with ``options``; called in several threads.
         items: Names and values, taken as they are needed.
         connections: How many at once.
-        ended: Says whether the manager refuses new writes.
+        options: Of every put.
     """
+    writes.check_process("put_many")
+    writes.registry.check_open()
     threads = check_connections(connections)
     names: dict[str, None] = {}
     pointers: dict[str, Pointer] = {}
@@ -46,11 +51,11 @@ def put_many(
 
     def write(item: tuple[str, Any]) -> Pointer:
         if not is_large(item[1]):
-            return put(*item)
+            return put_one(*item, **options)
         with large:
-            return put(*item)
+            return put_one(*item, **options)
 
-    limit = FailureLimit(lambda error: ended() or _no_write_will_do(error))
+    limit = FailureLimit(lambda error: writes.registry.ended or _no_write_will_do(error))
     found = _Pairs(items, names, failures)
     for done in work_through(found, write, threads=threads, weigh=lambda item: weight(item[1]), memory=MEMORY):
         name = done.item[0]

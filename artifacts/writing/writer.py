@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import sys
-from typing import TYPE_CHECKING, BinaryIO
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, Literal
 
+from stepout.artifacts.media_types import DEFAULT, TEXT, media_type_of
 from stepout.schemas.errors import ConfigurationError
 from stepout.schemas.runtime.process import Home, not_picklable
 from stepout.schemas.text.foreign_text import logger
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
-    from stepout.artifacts.writing.planned_put import PlannedPut
+    from stepout.artifacts.writing.planned_put import PlannedPut, PutOptions, PutPlanner
     from stepout.artifacts.writing.writes import Writes
     from stepout.schemas import Pointer
 
@@ -263,3 +265,21 @@ class ArtifactTextWriter(io.TextIOWrapper):
 
     def __del__(self) -> None:
         self._writer.forget()
+
+
+def open_writer(
+    planner: PutPlanner, writes: Writes, name: str, kind: Literal["wb", "w"], options: PutOptions
+) -> ArtifactWriter | ArtifactTextWriter:
+    """Open an artifact for writing; ``ArtifactManager.open`` says what it takes and raises."""
+    if options.get("mode") in ("wb", "w"):  # open(name, mode="wb"), as the builtin has it
+        kind = options.pop("mode")  # type: ignore[assignment]  # the builtin's meaning of mode
+    if kind not in ("wb", "w"):
+        raise ConfigurationError(
+            f"open({name!r}, {kind!r}): expected 'wb' or 'w'; artifacts are written, not read, here"
+        )
+    media_type, suffix = (TEXT, ".txt") if kind == "w" else (DEFAULT, "")
+    suffix_wanted = options.get("suffix")
+    if suffix_wanted is not None and options.get("media_type") is None:
+        media_type = media_type_of(Path(f"x{suffix_wanted}"))
+    writer = ArtifactWriter(writes, planner.plan(name, media_type, suffix, options))
+    return ArtifactTextWriter(writer) if kind == "w" else writer

@@ -19,8 +19,10 @@ from stepout.schemas.runtime.process import Home
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from stepout.artifacts.formats.tables import EncodedTable
     from stepout.artifacts.run import Clock
     from stepout.artifacts.store import Store
+    from stepout.artifacts.transfer.buffer_pool import BufferPool
     from stepout.artifacts.transfer.conditional_write import Uploaded
     from stepout.artifacts.transfer.plan import TransferSettings
     from stepout.artifacts.transfer.progress import Progress, ProgressReport
@@ -39,6 +41,7 @@ class Writes:
         registry: Names, pointers and open uploads.
         clock: Where ``createdAt`` comes from.
         progress: Called as bytes go out.
+        pool: Buffers that all uploads share; ``None``: each has its own.
         home: The process that a task reports from; any process if there is no task.
     """
 
@@ -47,6 +50,7 @@ class Writes:
     registry: NameRegistry
     clock: Clock
     progress: Progress | None = None
+    pool: BufferPool | None = None
     home: Home = field(default_factory=lambda: Home(claimed=False), repr=False, compare=False)
 
     def put(self, planned: PlannedPut, data: bytes | memoryview) -> Pointer:
@@ -96,6 +100,7 @@ class Writes:
             settings=self.settings,
             progress=report,
             blocks=planned.blocks,
+            pool=self.pool,
         )
         self.registry.begin(planned.name, planned.options.mode, upload)
         return upload
@@ -114,6 +119,12 @@ class Writes:
         pointer = planned.pointer(uploaded, rfc3339(self.clock()), annotations)
         self.registry.commit(planned.name, pointer, upload)
         return pointer
+
+    def record_table(self, planned: PlannedPut, upload: Upload, encoded: EncodedTable) -> Pointer:
+        """Commit a table whose last byte was written, and record its pointer."""
+        own = encoded.annotation
+        annotations = {"rows": own["rows"], "columns": own["columns"], "parquet": own}
+        return self.record(planned, upload, upload.commit(encoded.blocks), annotations)
 
     def check_process(self, action: str) -> None:
         """Raise in a process that was forked off the task's: its pointers would be lost there.
