@@ -6,7 +6,7 @@ An object of more than one block has a list of digests, one for each block, in o
 - ``size``: bytes in every block but the last, a power of two;
 - ``place``: where the list is. ``"pointer"``: in ``digests``, as base64. ``"object"``: the whole content of the object
   ``key`` in the same bucket, whose name ends in its SHA-256, which is ``sha256`` too. ``"footer"``: in the metadata of
-  a Parquet file's footer, under the key "stepout.blocks", as base64; it covers every byte before the footer.
+  a Parquet file's footer, under the key "stepout:blocks", as base64; it covers every byte before the footer.
 
 The list is the digests' bytes, most significant first, one behind the other. A CRC is taken of 256 KiB; where the list
 would have more than 1 MiB, two neighbours are combined to one until it fits, so the blocks of an object above 32 GiB
@@ -45,7 +45,7 @@ LIST_LIMIT: Final = 1 << 20
 POINTER_LIMIT: Final = 256
 """A list of at most so many bytes, 8 MiB of CRC64NVME, is kept in the pointer: 344 characters, and no request."""
 
-FOOTER_KEY: Final = b"stepout.blocks"
+FOOTER_KEY: Final = b"stepout:blocks"
 
 _WIDTH: Final[Mapping[str, int]] = {"crc64nvme": 8, "crc32": 4, "sha256": 32}
 _SIZES: Final = (64 << 10, 64 << 20)  # what a reader takes: a block is held in memory before it is given away

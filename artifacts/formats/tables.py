@@ -7,7 +7,7 @@ What the pointer's ``annotations.parquet`` says, and a reader builds on:
   and the final ``PAR1``: the last ``footerSize`` bytes of the file, the trailer of 8 bytes included;
 - ``footerSha256``: the SHA-256, lower-case hex, over exactly these ``footerSize`` bytes.
 
-The digests of the file's blocks are in its footer, under the key "stepout.blocks" (see ``artifacts.blocks``), unless
+The digests of the file's blocks are in its footer, under the key "stepout:blocks" (see ``artifacts.blocks``), unless
 the bytes before the footer are one block. They cover every byte before it: no page index and no Bloom filter is
 written, which Arrow would put between the row groups and the footer, after the digests are taken.
 
