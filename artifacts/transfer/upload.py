@@ -53,8 +53,9 @@ _IN_POINTERS = frozenset({"sha256", "crc64nvme"})
 class Upload:
     """Writes one artifact: pushed with ``write`` and ``commit``, or pulled by one of the ``send_…`` methods.
 
-    Nothing is visible in the store before the commit, and an upload that is not committed leaves nothing. What fits
-    in one part is a single PutObject, without a thread. One thread at a time may write; ``abort`` may come from any.
+    Nothing is visible in the store before the commit, and an upload that is not committed leaves nothing, or a list of
+    blocks that nothing names (``block_lists``). What fits in one part is a single PutObject, without a thread. One
+    thread at a time may write; ``abort`` may come from any.
 
     Args:
         store: Where it goes.
@@ -353,6 +354,7 @@ class Upload:
             content, stored = digested(views, crc, blocks)
             if stored is not None:
                 put_list(self._store, stored, self._options, retries)
+                self._check()  # an abort meanwhile
         # In this thread: starting another would cost more than a small request does.
         written = retries.run(partial(put_once, self._store, self._key, views, content, self._options))
         if self._progress is not None:

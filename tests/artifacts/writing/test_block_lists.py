@@ -410,10 +410,13 @@ def test_a_passing_fault_of_the_list_is_survived(wire: Wire, seaweed_client: Any
 
 
 @pytest.mark.usefixtures("environ")
-def test_an_abort_while_the_list_is_stored_leaves_no_artifact(wire: Wire, seaweed_client: Any, bucket: str) -> None:
+@pytest.mark.parametrize("memory", [64 * MIB, 256 * MIB])
+def test_an_abort_while_the_list_is_stored_leaves_no_artifact(
+    wire: Wire, seaweed_client: Any, bucket: str, memory: int
+) -> None:
     """From another thread, as a signal's watcher does it; the list may be there, and no pointer names it."""
     fault = wire.arm(Fault(_is_list, "stall", 1))
-    manager = ArtifactManager(bucket)
+    manager = ArtifactManager(bucket, settings=TransferSettings(memory=memory))
 
     def abort() -> None:
         fault.struck.wait(60)
