@@ -224,18 +224,28 @@ class Artifact:
 
     # Other ways ---------------------------------------------------------------------------------------------------
 
-    def open(self) -> io.BufferedReader:
+    def open(self, *, verify: Verify | None = None) -> io.BufferedReader:
         """Open a seekable binary file, for whatever reads files: zipfile, csv, PIL, pyarrow.
 
-        Bytes that are read in order from 0 are hashed, and the read that reaches the end raises instead of returning if
-        they are not those that were written. Parts that a seek leaves out are pinned to the version, not verified.
+        Where the pointer has a list of blocks (all that stepout writes above one block), every read is verified by
+        block, after a seek as well; the list is loaded at the first read. Bytes that are read in order from 0 are also
+        hashed, and the read that reaches the end raises instead of returning if they are not those that were written.
+        Without a list, parts that a seek leaves out are pinned to the version, not verified.
+
+        Args:
+            verify: ``None``: what ``resolve`` was told. ``"pinned"``: reads are held to the version, no list is loaded.
+                ``"sha256"``: where the blocks have CRCs, reads in order from 0 are verified by SHA-256, and one that
+                leaves the order raises ``ConfigurationError``.
 
         Returns:
             A file; close it, or use it in a ``with`` block. Its reads raise what ``read_bytes`` raises.
+
+        Raises:
+            ConfigurationError: ``verify="sha256"``, and the pointer has none.
         """
         from stepout.artifacts.reading.reader import open_reader
 
-        return open_reader(self._pinned, verifier_for(self.pointer, self._access.verify))
+        return open_reader(self._pinned, self._access.verify if verify is None else checked_verify(verify))
 
     def download(self, path: str | os.PathLike[str], *, progress: ProgressSetting = None) -> Path:
         """Download to a file, verified; for a directory or dataset artifact, to a folder.

@@ -1,25 +1,29 @@
 """Reading Parquet: whole and verified, or only some columns, verified by what the format offers.
 
 A column read fetches the footer, compares its SHA-256 with the pointer's ``annotations.parquet.footerSha256``, and then
-fetches only the column chunks it needs, in pinned ranges, while pyarrow compares the CRC32 of every page's body.
+fetches only the column chunks it needs. Where the pointer has a list of blocks, each is verified by its blocks before
+pyarrow sees a byte of it, page headers included. pyarrow compares the CRC32 of every page's body as well.
 
-What that does not cover are the page *headers*, some 20 to 60 bytes a page: the format gives them no checksum. A
-flipped bit there fails to decode or changes nothing; in our flips of every byte no value came out wrong, but the
-format does not promise that. A whole read (``columns=None`` and ``filters=None``) hashes every byte and depends on
-none of this.
+Without a list (older pointers) that is all, in pinned ranges. It does not cover the page *headers*, some 20 to 60 bytes
+a page: the format gives them no checksum. A flipped bit there fails to decode or changes nothing; in our flips of every
+byte no value came out wrong, but the format does not promise that. A whole read (``columns=None`` and
+``filters=None``) hashes every byte and depends on none of this.
+
+The list of blocks in a file's metadata is ours, and not the table's: no schema that is returned has it.
 """
 
 from __future__ import annotations
 
-import hashlib
-import re
 from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
+from stepout.artifacts.blocks import FOOTER_KEY
 from stepout.artifacts.formats.parquet_decoding import GroupDecoder, TooMuchError
 from stepout.artifacts.media_types import PARQUET
+from stepout.artifacts.reading.blocks import blocks_for
 from stepout.artifacts.reading.dataset import file_system
+from stepout.artifacts.reading.parquet_footer import TAIL, footer_of, read_tail
 from stepout.artifacts.reading.pinned_object import PinnedObject, check_cap, drain, read_whole, verifier_for
 from stepout.artifacts.reading.ranges import FetchedRanges
 from stepout.schemas.errors import (
@@ -42,18 +46,7 @@ if TYPE_CHECKING:
 WHOLE_BELOW: Final = 1 << 20
 """A file of at most this size is read and verified whole: that takes one request as well, in bytes."""
 
-_TAIL: Final = 64 << 10  # what pyarrow reads first, so that opening the file takes no second request
-_FOOTER_LIMIT: Final = 64 << 20
-_TRAILER: Final = 12  # length, magic, and the magic at the start: less is no file
 _TYPES: Final = frozenset({PARQUET, "application/x-parquet", "application/parquet", "application/vnd.apache.parquet"})
-
-
-@dataclass(frozen=True)
-class Footer:
-    """The footer as a pointer's annotations describe it: the last ``size`` bytes, trailer included."""
-
-    size: int
-    sha256: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,26 +81,18 @@ def is_parquet(pointer: Pointer) -> bool:
     return media_type in _TYPES or (unspecific and pointer.key.lower().endswith((".parquet", ".parq", ".pq")))
 
 
-def footer_of(pointer: Pointer) -> Footer | None:
-    """Return the footer that ``annotations.parquet`` describes; ``None`` without page checksums or a digest."""
-    note = (pointer.annotations or {}).get("parquet")
-    if not isinstance(note, dict) or note.get("pageChecksums") is not True:
-        return None
-    size, sha256 = note.get("footerSize"), note.get("footerSha256")
-    if type(size) is not int or not _TRAILER <= size <= min(pointer.size, _FOOTER_LIMIT):
-        return None
-    if not isinstance(sha256, str) or not re.fullmatch("[0-9a-f]{64}", sha256):
-        return None
-    return Footer(size, sha256)
-
-
 def _by_columns(pointer: Pointer, read: ParquetRead) -> bool:
     """Decide whether ranges are read: if less than all is wanted, and what comes can be verified or need not be."""
     if pointer.size <= WHOLE_BELOW or read.verify == "sha256":
         return False
     if read.unverified:
         return True
-    return footer_of(pointer) is not None and (read.columns is not None or read.filters is not None)
+    return _in_ranges(pointer) and (read.columns is not None or read.filters is not None)
+
+
+def _in_ranges(pointer: Pointer) -> bool:
+    """Say whether ranges of a file can be verified."""
+    return pointer.blocks is not None or footer_of(pointer) is not None
 
 
 # Reading ----------------------------------------------------------------------------------------------------------
@@ -132,7 +117,7 @@ def read_table(pinned: PinnedObject, read: ParquetRead) -> Any:
     file = _ranges(pinned, read) if _by_columns(pinned.pointer, read) else _whole(pinned, read)
     with closing(file):
         try:
-            return _read(file, pinned.pointer, read)
+            return _table(file, pinned.pointer, read)
         except (StepoutError, MemoryError):  # pyarrow's own want of memory is a MemoryError: no damage
             raise
         except Exception as error:
@@ -159,7 +144,7 @@ def _second_look(pinned: PinnedObject, read: ParquetRead, failed: Exception) -> 
         )
         raise ChecksumMismatchError(msg) from failed
     try:
-        return _read(_File(data, verified=True), pointer, read)
+        return _table(_File(data, verified=True), pointer, read)
     except (StepoutError, MemoryError):
         raise
     except Exception as error:
@@ -195,7 +180,9 @@ def dataset_of(objects: Sequence[PinnedObject], read: ParquetRead) -> Any:
     try:
         # By handle, not through the file system: Arrow's threads would call Python, and abort a process that is ending.
         fragments = [_format(file.checked).make_fragment(file.handle()) for file in opened.values()]
-        return ds.FileSystemDataset(fragments, fragments[0].physical_schema, _format(checked=True), files)
+        schema = fragments[0].physical_schema
+        schema = schema.with_metadata(_without_blocks(schema.metadata))
+        return ds.FileSystemDataset(fragments, schema, _format(checked=True), files)
     except (StepoutError, MemoryError):
         raise
     except Exception as error:
@@ -206,7 +193,7 @@ def dataset_of(objects: Sequence[PinnedObject], read: ParquetRead) -> Any:
 
 
 def _dataset_file(pinned: PinnedObject, read: ParquetRead) -> _File:
-    by_ranges = read.unverified or (footer_of(pinned.pointer) is not None and read.verify != "sha256")
+    by_ranges = read.unverified or (_in_ranges(pinned.pointer) and read.verify != "sha256")
     return _ranges(pinned, read) if by_ranges and pinned.pointer.size > WHOLE_BELOW else _whole(pinned, read)
 
 
@@ -264,24 +251,23 @@ def _whole(pinned: PinnedObject, read: ParquetRead) -> _File:
 
 def _ranges(pinned: PinnedObject, read: ParquetRead) -> _File:
     footer = None if read.unverified else footer_of(pinned.pointer)
-    tail = b"" if footer is None else _tail(pinned, footer)
-    return _File(ranges=FetchedRanges(pinned, tail), checked=footer is not None)
+    blocks, tail = blocks_for(pinned, read.verify), b""
+    if blocks is not None:
+        blocks.load()
+    elif footer is not None:
+        # pyarrow opens a file by reading its last 64 KiB, whatever the footer's size: those are served from here too.
+        tail = read_tail(pinned, footer, pinned.size - min(max(footer.size, TAIL), pinned.size))
+    return _File(ranges=FetchedRanges(pinned, tail, blocks), checked=footer is not None)
 
 
-def _tail(pinned: PinnedObject, footer: Footer) -> bytes:
-    """Fetch the end of the file in one request and compare the footer's digest."""
-    pointer = pinned.pointer
-    # pyarrow opens a file by reading its last 64 KiB, whatever the footer's size: those are served from here as well.
-    start = pointer.size - min(max(footer.size, _TAIL), pointer.size)
-    tail = b"".join(map(bytes, pinned.blocks(start, pointer.size)))
-    actual = hashlib.sha256(memoryview(tail)[-footer.size :]).hexdigest()
-    if actual != footer.sha256:
-        msg = (
-            f"{pointer.url}: the Parquet footer is not the one that was written: expected sha256 {footer.sha256}, "
-            f"got {actual}. No column was read. Read again; if it persists, the stored object is damaged"
-        )
-        raise ChecksumMismatchError(msg)
-    return tail
+def _without_blocks(metadata: Any) -> Any:
+    """Return a schema's metadata without the list of blocks; ``None`` where nothing else is in it."""
+    return {name: value for name, value in (metadata or {}).items() if name != FOOTER_KEY} or None
+
+
+def _table(file: _File, pointer: Pointer, read: ParquetRead) -> Any:
+    table = _read(file, pointer, read)
+    return table.replace_schema_metadata(_without_blocks(table.schema.metadata))
 
 
 def _read(file: _File, pointer: Pointer, read: ParquetRead) -> Any:

@@ -6,11 +6,12 @@ import io
 from typing import TYPE_CHECKING, Final
 
 from stepout.artifacts.reading.pinned_object import PinnedObject, Verifier
-from stepout.artifacts.reading.reader import ArtifactReader
+from stepout.artifacts.reading.reader import EXACT, ArtifactReader
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from stepout.artifacts.reading.blocks import VerifiedBlocks
     from stepout.schemas.errors import StepoutError
 
 _HOLE: Final = 8 << 10
@@ -22,12 +23,14 @@ class FetchedRanges:
 
     Args:
         pinned: The object.
-        tail: Its last bytes, where they have been read and verified already.
+        tail: Its last bytes, where they have been read and verified already, and no blocks are.
+        blocks: Verifies every range; ``None``: they are pinned only.
     """
 
-    def __init__(self, pinned: PinnedObject, tail: bytes) -> None:
+    def __init__(self, pinned: PinnedObject, tail: bytes, blocks: VerifiedBlocks | None) -> None:
         self._pinned = pinned
         self._tail = tail
+        self._blocks = blocks
         self._readers: list[ArtifactReader] = []
         self._pieces: list[tuple[int, memoryview]] = []
         self._reader = self._new_reader()
@@ -54,8 +57,7 @@ class FetchedRanges:
             if not 0 <= start <= stop <= size:
                 msg = "a column chunk lies outside of the file"
                 raise ValueError(msg)
-            # A request costs more than the bytes of a small hole.
-            if joined and start <= joined[-1][1] + _HOLE:
+            if joined and self._near(joined[-1][1], start):
                 joined[-1] = (joined[-1][0], max(stop, joined[-1][1]))
             else:
                 joined.append((start, stop))
@@ -79,16 +81,24 @@ class FetchedRanges:
         for reader in self._readers:
             reader.close()
 
+    def _near(self, stop: int, start: int) -> bool:
+        """Say whether what is between two ranges is fetched with them."""
+        if start <= stop + _HOLE:  # a request costs more than the bytes of a small hole
+            return True
+        # No block is fetched twice, and neighbouring blocks come in one request.
+        return self._blocks is not None and start // self._blocks.size <= -(-stop // self._blocks.size)
+
     def _found(self, start: int, stop: int) -> memoryview:
         piece = self.held(start, stop)
         assert piece is not None  # noqa: S101 - it has just been fetched
         return piece
 
     def _new_reader(self) -> ArtifactReader:
-        # Nothing is hashed: pages carry checksums of their own, and ranges are never the whole. A reader for each file:
+        # Nothing is hashed: blocks and pages have checksums of their own, and ranges are never all. A reader each:
         # pyarrow keeps the position of one that it has open, and ours must not move with it.
         unhashed = Verifier(self._pinned.pointer, None)
-        self._readers.append(ArtifactReader(self._pinned, unhashed, exact=True, tail=self._tail))
+        reader = ArtifactReader(self._pinned, unhashed, ahead=EXACT, tail=self._tail, verified=self._blocks)
+        self._readers.append(reader)
         return self._readers[-1]
 
 

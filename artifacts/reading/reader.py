@@ -1,7 +1,9 @@
 """``Artifact.open()``: a seekable file over one object, which never shows a byte of another version of it.
 
-Bytes are hashed in order from 0: ``verified_to`` is how far that has come. Reads that begin beyond it (after a
-seek) are pinned and not hashed; reads that reach it again carry it on, and a read at 0 begins anew
+Where the pointer has a list of blocks, every read is verified by block before it returns (``reading.blocks``).
+
+Bytes are hashed in order from 0 as well: ``verified_to`` is how far that has come. Reads that begin beyond it (after a
+seek) are not hashed, and without a list only pinned; reads that reach it again carry it on, and a read at 0 begins anew
 (``prefix_checksums``). When it reaches the end, the checksum is compared before the read returns; a mismatch is raised
 by that read and by every later one.
 """
@@ -11,10 +13,12 @@ from __future__ import annotations
 import errno
 import io
 import operator
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
+from stepout.artifacts.reading.blocks import blocks_for
+from stepout.artifacts.reading.pinned_object import verifier_for
 from stepout.artifacts.reading.prefix_checksums import PrefixChecksums
-from stepout.schemas.errors import StepoutError
+from stepout.schemas.errors import ConfigurationError, StepoutError
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -22,6 +26,8 @@ if TYPE_CHECKING:
 
     from _typeshed import WriteableBuffer
 
+    from stepout.artifacts.reading.access import Verify
+    from stepout.artifacts.reading.blocks import VerifiedBytes
     from stepout.artifacts.reading.pinned_object import PinnedObject, Verifier
 
 BUFFER: Final = 1 << 20
@@ -31,30 +37,65 @@ FIRST_WINDOW: Final = 1 << 20
 LAST_WINDOW: Final = 32 << 20
 
 
+class Ahead(NamedTuple):
+    """How much more than a read wants is asked for with it, in bytes.
+
+    Attributes:
+        first: At a new place.
+        last: At most, where one read follows the other: twice as much each time.
+    """
+
+    first: int
+    last: int
+
+
+GENEROUS: Final = Ahead(FIRST_WINDOW, LAST_WINDOW)
+"""For whoever reads on; a read at the start asks for all there is."""
+
+WHEN_FOLLOWED: Final = Ahead(0, LAST_WINDOW)
+"""For engines, most of whose reads lie apart."""
+
+EXACT: Final = Ahead(0, 0)
+"""For callers that plan their own ranges."""
+
+
 class ArtifactReader(io.RawIOBase):
     """A raw, seekable, read-only file over one object.
 
     Args:
         pinned: The object.
         verifier: What the whole of its bytes is held against.
-        exact: Ask for exactly what each read wants, for callers that plan their own ranges (Parquet).
+        ahead: How much more is asked for than each read wants.
         tail: The last bytes of the object, where they have been read and verified already.
+        verified: Where bytes come from that are verified before they are given away; ``None``: from the object.
+        in_order: Refuse what leaves the order from 0 on, because it could not be verified.
     """
 
-    def __init__(self, pinned: PinnedObject, verifier: Verifier, *, exact: bool = False, tail: bytes = b"") -> None:
+    def __init__(  # noqa: PLR0913 - how one file reads
+        self,
+        pinned: PinnedObject,
+        verifier: Verifier,
+        *,
+        ahead: Ahead = GENEROUS,
+        tail: bytes = b"",
+        verified: VerifiedBytes | None = None,
+        in_order: bool = False,
+    ) -> None:
         super().__init__()
         self._pinned = pinned
         self._verifier = verifier
         self._checksums = PrefixChecksums(pinned.pointer, verifier)
-        self._exact = exact
+        self._ahead = ahead
         self._tail = tail
+        self._verified = verified
+        self._in_order = in_order
         self._size = pinned.size
         self._position = 0
         self._stream: Generator[memoryview] | None = None
         self._stream_position = 0
         self._stream_stop = 0
         self._rest = memoryview(b"")
-        self._window = FIRST_WINDOW
+        self._window = ahead.first
         self.failure: StepoutError | None = None
 
     @property
@@ -124,7 +165,8 @@ class ArtifactReader(io.RawIOBase):
         """Read into ``buffer`` until it is full or the object ends; return how many bytes came.
 
         Raises:
-            ChecksumMismatchError: The last byte came, and the bytes are not those that were written.
+            ChecksumMismatchError: A block, or all that was read when the last byte came, is not what was written.
+            ConfigurationError: ``verify="sha256"``, and the blocks have CRCs: the read leaves the order from 0 on.
             StoreError: Missing, expired, denied, changed, or unreachable.
         """
         self._check_open()
@@ -136,10 +178,19 @@ class ArtifactReader(io.RawIOBase):
                     return 0
                 with whole.cast("B") as target:
                     return self._fill(target)
+        except ConfigurationError:  # of the caller's making: another read may be fine
+            raise
         except StepoutError as error:
             self.failure = error
             self._close_stream()
             raise
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Read up to ``size`` bytes; no memory is taken for what lies beyond the end."""
+        if size is None or size < 0:
+            return self.readall()
+        self._check_open()
+        return super().read(min(size, max(self._size - self._position, 1))) or b""
 
     def readall(self) -> bytes:
         """Read everything from here on, allocated once, and only after the first response was compared."""
@@ -171,7 +222,10 @@ class ArtifactReader(io.RawIOBase):
 
     def _fill(self, target: memoryview) -> int:
         wanted = max(min(len(target), self._size - self._position), 0)
-        if self._empty_unread():
+        if self._verified is not None and (wanted or not self._size):
+            self._verified.load()
+            self._tail = self._verified.tail
+        elif self._empty_unread():
             self._touch()
         filled = 0
         while filled < wanted:
@@ -205,19 +259,29 @@ class ArtifactReader(io.RawIOBase):
             self._skip(gap)
             return
         follows = self._stream is not None and self._position == self._stream_stop
+        if self._in_order and self._position not in (0, self.verified_to):
+            raise self._out_of_order()
         self._close_stream()
-        self._window = min(self._window * 2, LAST_WINDOW) if follows else FIRST_WINDOW
+        self._window = min(max(self._window * 2, FIRST_WINDOW), self._ahead.last) if follows else self._ahead.first
         self._stream_stop = self._stop(wanted)
         self._stream_position = self._position
-        at_end = self._stream_stop == self._size
         hashed = self._verifier.algorithm is not None
-        self._stream = self._pinned.blocks(self._position, None if at_end else self._stream_stop, hashed=hashed)
+        if self._verified is not None:
+            self._stream = self._verified.stream(self._position, self._stream_stop, hashed=hashed)
+        else:
+            at_end = self._stream_stop == self._size
+            self._stream = self._pinned.blocks(self._position, None if at_end else self._stream_stop, hashed=hashed)
+
+    def _out_of_order(self) -> ConfigurationError:
+        return ConfigurationError(
+            f'{self.name}: verify="sha256" was asked for, but its blocks have CRCs: bytes from {self._position:,} on '
+            f"cannot be read after the first {self.verified_to:,}, and nothing of them was. Read in order from the "
+            'start; write it with blocks="sha256"; or pass verify=True, which finds damage and no forgery'
+        )
 
     def _stop(self, wanted: int) -> int:
         end = self._size - len(self._tail)
-        if self._exact:
-            return min(self._position + wanted, end)
-        if self._position == 0:  # most who read the start read it all
+        if self._ahead.first and self._position == 0:  # most who read the start read it all
             return end
         return min(self._position + max(wanted, self._window), end)
 
@@ -254,6 +318,13 @@ class ArtifactReader(io.RawIOBase):
             raise ValueError(msg)
 
 
-def open_reader(pinned: PinnedObject, verifier: Verifier) -> io.BufferedReader:
-    """Return a buffered file over an object; see ``ArtifactReader``."""
-    return io.BufferedReader(ArtifactReader(pinned, verifier), BUFFER)
+def open_reader(pinned: PinnedObject, verify: Verify) -> io.BufferedReader:
+    """Return a buffered file over an object; see ``ArtifactReader``.
+
+    Raises:
+        ConfigurationError: As for ``verifier_for``.
+    """
+    verifier = verifier_for(pinned.pointer, verify)
+    blocks = blocks_for(pinned, verify)
+    in_order = verify == "sha256" and blocks is not None and blocks.forgeable
+    return io.BufferedReader(ArtifactReader(pinned, verifier, verified=blocks, in_order=in_order), BUFFER)

@@ -18,7 +18,7 @@ from support.shelf import ALLOW, BreakingStore, Shelf
 from stepout.artifacts.media_types import PARQUET
 from stepout.artifacts.memory import MemoryStore
 from stepout.artifacts.reading import parquet
-from stepout.artifacts.reading.parquet import footer_of
+from stepout.artifacts.reading.parquet_footer import footer_of
 from stepout.artifacts.resolve import resolve_artifact
 from stepout.artifacts.store import Arrived
 from stepout.schemas.errors import (
@@ -140,7 +140,7 @@ def test_every_flip_is_caught_or_harmless_in_a_column_read(monkeypatch: pytest.M
     Every 19th byte is flipped, and every byte of the first page header of each column chunk, which no checksum covers;
     a sixth of them on an ordinary day.
     """
-    monkeypatch.setattr(parquet, "_TAIL", 100)  # so that pages come in ranges of their own
+    monkeypatch.setattr(parquet, "TAIL", 100)  # so that pages come in ranges of their own
     table, shelf = _table(), Shelf()
     data = _file(table)
     columns = ["id", "score", "name"]

@@ -1,0 +1,57 @@
+"""Blocks that were verified, kept for reads that want another part of them."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Final
+
+from stepout.artifacts.read_limit import read_limit
+from stepout.schemas.runtime.process import PerProcess
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+_SHARE: Final = 2  # of the limit of a read, which is a quarter of the memory granted
+_MOST: Final = 64 << 20
+
+
+class BlockCache:
+    """Verified bytes by what they are of; the least recently used go first. Threads may share it.
+
+    Args:
+        capacity: The most bytes that it keeps.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[Hashable, bytes] = OrderedDict()
+        self.size = 0
+
+    def get(self, key: Hashable) -> bytes | None:
+        """Return what was put under ``key``, if it is still kept."""
+        with self._lock:
+            data = self._kept.get(key)
+            if data is not None:
+                self._kept.move_to_end(key)
+            return data
+
+    def put(self, key: Hashable, data: bytes) -> None:
+        """Keep ``data``, unless it is larger than everything that may be kept."""
+        if len(data) > self._capacity:
+            return
+        with self._lock:
+            self.size += len(data) - len(self._kept.pop(key, b""))
+            self._kept[key] = data
+            while self.size > self._capacity:
+                self.size -= len(self._kept.popitem(last=False)[1])
+
+
+BLOCKS: Final = PerProcess(lambda: BlockCache(min(read_limit() // _SHARE, _MOST)), name="cache of blocks")
+"""The process's one cache: made at first use, an eighth of the memory granted and at most 64 MiB, anew after a fork.
+
+It is the one singleton of this room: whoever opens an object again, through another artifact or file system, is to find
+what was verified. What is kept is found by the digest of the object *and* its place and version, never by one alone: a
+forged pointer with another object's digest could plant its own bytes under it.
+"""
