@@ -347,8 +347,8 @@ class ArtifactManager:
         Args:
             name: The artifact's name.
             data: As for ``put_table``, and streamed as there: all partitions together take its memory.
-            partition_by: Columns of text, whole numbers, decimals, booleans, dates or times, outermost first; the files
-                do not hold them. No value may be the empty text, which Hive cannot tell from null.
+            partition_by: Columns of text, whole numbers, decimals, booleans, dates or timestamps, outermost first. The
+                files do not hold them. No value may be the empty text, which Hive cannot tell from null.
             max_rows_per_file: Where a file ends and the partition's next begins.
             max_open_files: A further partition ends the file that was least recently written to; ``None``: as many as
                 ``settings`` has memory for, 9 of the usual 64 MiB, at most 16. Data sorted by partition needs one.

@@ -1,7 +1,8 @@
 """Splits a table's rows by the values of its partition columns, in Arrow: encoded, sorted and taken, never row by row.
 
 A partition's values are in paths, as text: so each type of a partition column must be one whose text says which value
-it is. Fractions are none (0.1 has several texts, and NaN is unequal to itself), nor are bytes and nested values.
+it is, and that Arrow casts back: no fractions (0.1 has several texts, and NaN is unequal to itself), no bytes, nothing
+nested, no times of day.
 """
 
 from __future__ import annotations
@@ -127,9 +128,8 @@ def _type_fault(schema: pa.Schema, name: str) -> str | None:
             "it holds fractions, of which several texts mean one value, and NaN none; cast it to a decimal or to text"
         )
     plain = (is_.is_boolean, is_.is_integer, is_.is_decimal, is_.is_string, is_.is_large_string)
-    times = (is_.is_date, is_.is_time, is_.is_timestamp)
-    if not any(each(kind) for each in (*plain, *times)):
-        return f"it is of type {kind}, whose values are no folder's names; cast it to text"
+    if not any(each(kind) for each in (*plain, is_.is_date, is_.is_timestamp)):
+        return f"it is of type {kind}, which Arrow cannot read back from a folder's name; cast it to text"
     return None
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
 
 from stepout.artifacts.dataset_manifest import DatasetFile, DatasetManifest, partition_segment, value_fault
 from stepout.artifacts.formats import column_statistics, partitions, tables
@@ -56,6 +56,7 @@ _COMMITTERS: Final = 2
 """Threads that commit files while the next rows are encoded."""
 
 
+@runtime_checkable
 class HasManifest(Protocol):
     """A dataset that is there already, such as a resolved ``Artifact``."""
 
@@ -128,7 +129,7 @@ def put_dataset(  # noqa: PLR0913, PLR0917 - what a put needs
         own = DatasetManifest(
             schema=partitions.schema_message(partitioning.schema), columns=partitioning.columns, rows=0, files=()
         )
-        before = () if append_to is None else (append_to.manifest(),)
+        before = [] if append_to is None else manifests_of([append_to])
         merged([*before, own])  # refuses what cannot be appended before anything is sent
         settings = replace(settings, compression=compression, max_open_files=most_open)
         files = _Files(planner, shared, planned, partitioning, settings, PartsAtOnce(report))
@@ -153,7 +154,24 @@ def merge_datasets(
     """
     planned = _planned(planner, name, options)
     with writes.upload(planned, _unreported) as upload:
-        return _put_manifest(writes, planned, upload, merged([part.manifest() for part in parts]))
+        return _put_manifest(writes, planned, upload, merged(manifests_of(parts)))
+
+
+def manifests_of(parts: Iterable[HasManifest]) -> list[DatasetManifest]:
+    """Read the manifest of each part.
+
+    Raises:
+        ConfigurationError: One is no artifact.
+    """
+    found = []
+    for number, part in enumerate(parts):
+        if not isinstance(part, HasManifest):
+            msg = (
+                f"part {number} is a {type(part).__name__}: expected an Artifact, as resolve_artifact(pointer) returns"
+            )
+            raise ConfigurationError(f"{msg} it. Nothing was sent")
+        found.append(part.manifest())
+    return found
 
 
 def merged(manifests: Sequence[DatasetManifest]) -> DatasetManifest:
