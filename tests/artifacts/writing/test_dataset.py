@@ -347,8 +347,9 @@ def test_too_many_partitions(manager: ArtifactManager, store: MemoryStore) -> No
 def test_settings_that_are_no_whole_numbers(manager: ArtifactManager, name: str) -> None:
     """0, fractions and booleans are refused."""
     for value in (0, -1, 1.5, True, "5"):
+        wrong: Any = {name: value}
         with pytest.raises(ConfigurationError, match=name):
-            manager.put_dataset("d", days(), partition_by=["day"], **{name: value})
+            manager.put_dataset("d", days(), partition_by=["day"], **wrong)
     with pytest.raises(ConfigurationError, match="compression"):
         manager.put_dataset("d", days(), partition_by=["day"], compression="zip")
     with pytest.raises(ConfigurationError, match="media_type"):
@@ -509,7 +510,7 @@ def test_readers_ask_the_allow_list_for_every_file(store: MemoryStore) -> None:
 def test_two_hundred_partitions_take_the_memory_of_a_table() -> None:
     """600 MB of interleaved rows pass with far less above the idle process, whatever the number of partitions."""
     program = Path(support.dataset_memory.__file__)
-    command = [sys.executable, program, "600000000", "200"]
+    command = [sys.executable, str(program), "600000000", "200"]
     environment = {**os.environ, "PYTHONPATH": str(program.parents[1])}
     run = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
     measured = json.loads(run.stdout)
