@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
 import pytest
 from support.ministack import unique
 from support.other_s3 import other_s3
@@ -75,6 +76,27 @@ def test_folder_goes_and_comes_back(run: Callable[..., tuple[int, str, str]], bu
     assert (tmp_path / "out" / "deep" / "a.txt").read_text() == "a"
     code, _, err = run("cat", out)
     assert (code, "stepout get" in err) == (2, True)
+
+
+def test_a_dataset_is_shown_verified_and_brought(
+    run: Callable[..., tuple[int, str, str]], bucket: str, local_aws: LocalAws, tmp_path: Path
+) -> None:
+    """It has the size of its files, comes as a folder of partitions, and is verified file by file."""
+    manager = ArtifactManager(bucket, "runs", client=local_aws.client("s3"), profile="compatible")
+    pointer = manager.put_dataset("days", pa.table({"id": [1, 2, 3], "day": ["a", "b", "a"]}), partition_by=["day"])
+    document, size = pointer.to_json(), (pointer.annotations or {})["bytes"]
+    code, out, _ = run("show", document, "--json")
+    assert (code, json.loads(out)["artifacts"][0]["size"]) == (0, size)
+    assert run("get", document)[0] == 0
+    paths = ["day=a/part-00000.parquet", "day=b/part-00000.parquet"]
+    assert sorted(file.relative_to(tmp_path / "days").as_posix() for file in tmp_path.rglob("*.parquet")) == paths
+    assert run("verify", document)[0] == 0
+    code, _, err = run("cat", document)
+    assert (code, "stepout get" in err) == (2, True)
+    key = f"{pointer.key.removesuffix('.json')}/{paths[1]}"
+    local_aws.client("s3").delete_object(Bucket=bucket, Key=key)
+    code, out, err = run("verify", document)
+    assert (code, paths[1] in err) == (1, True)
 
 
 @pytest.mark.parametrize(
