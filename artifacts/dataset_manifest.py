@@ -51,6 +51,7 @@ _UNTOLD: Final = {
 _SEGMENT_LIMIT: Final = 255  # bytes: of every common file system, and of object stores that keep objects as files
 # Engines pass over folders that begin with _ or . (pyarrow's ignore_prefixes), and split a segment at its first =.
 _COLUMN = re.compile(r"[^\W_][\w.\- ]*")
+_COMPARED: Final = frozenset((int, float, str, bool))
 _MESSAGE: Final = b"\xff\xff\xff\xff"  # how an IPC message begins: https://arrow.apache.org/docs/format/Columnar.html
 
 
@@ -308,17 +309,30 @@ def _statistics_problems(value: object, place: str, columns: tuple[str, ...]) ->
         yield rules.wrong_type(place, "object", value)
         return
     for name, bounds in value.items():
-        where = member(place, name)
-        if name in columns:
-            yield Problem(where, "unexpected", "is a partition column, which the files do not hold")
-        if not isinstance(bounds, dict) or not bounds.keys() >= {"min", "max"}:
-            yield Problem(where, "type", 'must be an object with "min" and "max"')
-            continue
-        kinds = {rules.kind_of(bounds[end]) for end in ("min", "max")}
-        if len(kinds) > 1 or not kinds <= {"number", "boolean", "text"}:
-            yield Problem(where, "type", 'must have a "min" and a "max" that are both numbers, booleans or text')
-        elif bounds["min"] > bounds["max"]:
-            yield Problem(where, "value", 'must have a "min" that is no more than its "max"')
+        if name in columns or not _are_bounds(bounds):
+            yield from _bounds_problems(bounds, member(place, name), partition=name in columns)
+
+
+def _are_bounds(bounds: object) -> bool:
+    """Whether all is well, in a hurry: a manifest may have a hundred thousand of them."""
+    if not isinstance(bounds, dict):
+        return False
+    least: Any = bounds.get("min")
+    greatest: Any = bounds.get("max")
+    return type(least) is type(greatest) and type(least) in _COMPARED and bool(least <= greatest)
+
+
+def _bounds_problems(bounds: object, place: str, *, partition: bool) -> Iterator[Problem]:
+    if partition:
+        yield Problem(place, "unexpected", "is a partition column, which the files do not hold")
+    if not isinstance(bounds, dict) or not bounds.keys() >= {"min", "max"}:
+        yield Problem(place, "type", 'must be an object with "min" and "max"')
+        return
+    kinds = {rules.kind_of(bounds[end]) for end in ("min", "max")}
+    if len(kinds) > 1 or not kinds <= {"number", "boolean", "text"}:
+        yield Problem(place, "type", 'must have a "min" and a "max" that are both numbers, booleans or text')
+    elif bounds["min"] > bounds["max"]:
+        yield Problem(place, "value", 'must have a "min" that is no more than its "max"')
 
 
 def _twice(files: list[DatasetFile]) -> Iterator[Problem]:
