@@ -15,7 +15,7 @@ from stepout.artifacts.allow import from_env as allow_from_env
 from stepout.artifacts.read_limit import read_limit
 from stepout.artifacts.reading.bucket_stores import BucketStores
 from stepout.artifacts.reading.budget import USUAL_BUDGET, ReadBudget, Spending
-from stepout.artifacts.s3.clients import checked_payer
+from stepout.artifacts.s3.clients import ReaderSettings, checked_payer
 from stepout.artifacts.store import is_store
 from stepout.schemas.errors import ConfigurationError
 from stepout.schemas.runtime.s3_profile import payer_of
@@ -86,10 +86,32 @@ class Access:
     sleep: Callable[[float], None] = time.sleep
     jitter: Callable[[], float] = _random
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel as settings; what another process is granted, and has spent, is its own."""
+        return _travelled, (self.allowed, self.stores, self.verify, self.max_size, self.budget)
+
+    def reads_like(self, other: Access) -> bool:
+        """Say whether both read the same servers, under the same rules."""
+        mine = self.allowed, self.verify, self.max_size, self.budget
+        rules = other.allowed, other.verify, other.max_size, other.budget
+        return mine == rules and self.stores.reads_like(other.stores)
+
     @property
     def limit(self) -> int:
         """Where a read into memory stops, in bytes."""
         return self.granted() if self.max_size is None else self.max_size
+
+    def told(self, verify: Verify | None, max_size: int | None) -> Access:
+        """Return the same access with what one call says otherwise; ``None``: nothing.
+
+        Raises:
+            ConfigurationError: One of them is invalid.
+        """
+        return replace(
+            self,
+            verify=self.verify if verify is None else checked_verify(verify),
+            max_size=self.max_size if max_size is None else checked_limit("max_size", max_size),
+        )
 
     def spending_of_directory(self) -> Spending:
         """Return what counts one read of a directory: a listing may name one object thousands of times."""
@@ -102,6 +124,13 @@ class Access:
     def with_own_spending(self) -> Access:
         """Return the same access for another document, which has a budget of its own."""
         return replace(self, spending=Spending(self.budget or USUAL_BUDGET))
+
+
+def _travelled(
+    allowed: Allowed, stores: BucketStores, verify: Verify, max_size: int | None, budget: ReadBudget | None
+) -> Access:
+    spending = Spending(budget or USUAL_BUDGET)
+    return Access(allowed=allowed, stores=stores, verify=verify, max_size=max_size, budget=budget, spending=spending)
 
 
 def access_from(  # noqa: PLR0913 - the keywords of ``ReadOptions``, each with its own meaning
@@ -149,7 +178,7 @@ def _checked_client(client: Any) -> Any:
     Raises:
         ConfigurationError: It is neither a boto3 S3 client nor a store.
     """
-    if client is None or is_store(client) or hasattr(client, "get_object"):
+    if client is None or isinstance(client, ReaderSettings) or is_store(client) or hasattr(client, "get_object"):
         return client
     msg = (
         f"client= is a {type(client).__module__}.{type(client).__qualname__}: expected a boto3 S3 client "

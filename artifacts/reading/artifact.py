@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 from stepout.artifacts.read_limit import text_memory
 from stepout.artifacts.reading.access import Access, Verify, checked_limit, checked_verify
-from stepout.artifacts.reading.pinned_object import ALGORITHMS, PinnedObject, check_cap, drain, read_whole, verifier_for
+from stepout.artifacts.reading.pinned_object import (
+    ALGORITHMS,
+    PinnedObject,
+    check_cap,
+    digest_of,
+    drain,
+    read_whole,
+    verifier_for,
+)
 from stepout.schemas.errors import (
     ArtifactTooLargeError,
     ConfigurationError,
@@ -30,6 +38,7 @@ if TYPE_CHECKING:
 
     from stepout.artifacts.dataset_manifest import DatasetFile, DatasetManifest
     from stepout.artifacts.listing import Entry
+    from stepout.artifacts.reading.filesystem import FileSystemKind
     from stepout.artifacts.reading.foreign import ForeignKind, ForeignReference
     from stepout.artifacts.reading.parquet import ParquetRead
     from stepout.artifacts.transfer.progress import ProgressSetting
@@ -61,6 +70,13 @@ class Artifact:
         self._access = access
         self.pointer = pointer
         self.name = name
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.pointer, self._access, self.name)
+
+    def __dask_tokenize__(self) -> tuple[str, str, str]:
+        """Return what is the same for the same content, in every process."""
+        return "stepout.artifact", digest_of(self.pointer), self.media_type
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {shown(self.pointer.url, None)} {self.pointer.size:,} bytes>"
@@ -364,8 +380,37 @@ class Artifact:
 
         return read_manifest(self._pinned)
 
+    def filesystem(
+        self, kind: FileSystemKind = "pyarrow", *, verify: Verify | None = None, max_size: int | None = None
+    ) -> Any:
+        """Return a read-only file system over the artifact, for engines: verified, and it can be pickled.
+
+        The artifact is the file ``NAME``; a directory or a dataset is the folder ``NAME``, with its files in it.
+        Outside an output, NAME is ``artifact``. What is there is told by the documents: the bucket is not listed, and
+        what they do not name cannot be seen.
+
+        It travels to other processes as pointers, allow-list and settings, with the names of the endpoint and the
+        profile that this process uses, and never with credentials: each process builds its own client. So an artifact
+        that reads through ``client=`` gives a file system that stays in this process.
+
+        Args:
+            kind: ``"pyarrow"`` for a ``pyarrow.fs.PyFileSystem``, ``"fsspec"`` for an ``fsspec.AbstractFileSystem``.
+            verify: ``None``: what ``resolve`` was told. ``"pinned"``: reads are held to the version, not verified.
+            max_size: The most to take for a file that can only be verified as a whole, in bytes.
+
+        Raises:
+            ConfigurationError: There is no such kind, its library is not installed, or another argument is invalid.
+        """
+        from stepout.artifacts.reading.filesystem import file_system
+
+        access = self._access.told(verify, max_size)
+        return file_system({self.name or "": self.pointer}, access, kind)
+
     def fsspec(self, **options: Any) -> tuple[Any, str]:
-        """Return an fsspec file system and a path, for tools that take them; pinned, but not verified.
+        """Return an s3fs file system and the bare path, for tools that want those: pinned, but not verified.
+
+        ``filesystem("fsspec")`` is verified, and pickles without credentials; this one's pickle has those that were
+        passed, ``key=`` and ``secret=`` included.
 
         Args:
             options: For ``s3fs.S3FileSystem``; credentials are those that s3fs finds, not the client's.
@@ -487,6 +532,9 @@ class ForeignArtifact(Artifact):
     def __init__(self, pointer: Pointer, access: Access, kind: ForeignKind) -> None:
         super().__init__(pointer, access)
         self.kind = kind
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.pointer, self._access, self.kind)
 
 
 def make_foreign(reference: ForeignReference, access: Access) -> ForeignArtifact:

@@ -27,11 +27,11 @@ def file_system(files: Mapping[str, tuple[int, Callable[[], Any]]]) -> Any:
     """
     import pyarrow.fs as pafs
 
-    pafs.FileSystemHandler.register(ArtifactFiles)
-    return pafs.PyFileSystem(ArtifactFiles(files))
+    pafs.FileSystemHandler.register(OpenedFiles)
+    return pafs.PyFileSystem(OpenedFiles(files))
 
 
-class ArtifactFiles:
+class OpenedFiles:
     """What ``pyarrow.fs.FileSystemHandler`` asks for.
 
     Args:

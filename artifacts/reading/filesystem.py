@@ -1,4 +1,4 @@
-"""A pointer for tools that read through fsspec (pandas, dask, zarr, …), by s3fs: the one place that knows it.
+"""Committed files for engines: as a file system of pyarrow's, and of fsspec's; and one pointer by s3fs, unverified.
 
 s3fs reads a version where it is told one, and otherwise holds every range to the ETag that it saw when it opened the
 object. That is a pin, not a proof: nothing hashes what it reads.
@@ -6,14 +6,143 @@ object. That is a pin, not a proof: nothing hashes what it reads.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn
 
+from stepout.artifacts.reading.committed_files import CommittedFiles, checked_path
 from stepout.schemas.errors import ArtifactChangedError, ArtifactNotFoundError, ConfigurationError, SizeMismatchError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from s3fs import S3FileSystem
 
+    from stepout.artifacts.reading.access import Access
+    from stepout.artifacts.reading.file_tree import TreeEntry
     from stepout.schemas.pointer import Pointer
+
+FileSystemKind = Literal["pyarrow", "fsspec"]
+
+_READ_ONLY: Final = "the file system of committed artifacts is read-only: an ArtifactManager writes them"
+
+
+def file_system(pointers: Mapping[str, Pointer], access: Access, kind: FileSystemKind = "pyarrow") -> Any:
+    """Return a file system over artifacts.
+
+    Args:
+        pointers: The artifacts by name.
+        access: How they are read.
+        kind: ``"pyarrow"`` for a ``pyarrow.fs.PyFileSystem``, ``"fsspec"`` for an ``fsspec.AbstractFileSystem``.
+
+    Raises:
+        ConfigurationError: There is no such kind, or its library is not installed.
+    """
+    files = CommittedFiles(pointers, access)
+    try:
+        if kind == "pyarrow":
+            import pyarrow.fs as pafs
+
+            return pafs.PyFileSystem(arrow_handler(files))
+        if kind == "fsspec":
+            from stepout.artifacts.reading.fsspec_files import CommittedFileSystem
+
+            return CommittedFileSystem(files)
+    except ImportError as error:
+        how = "pip install 'stepout[parquet]'" if kind == "pyarrow" else "pip install fsspec"
+        raise ConfigurationError(f"filesystem({kind!r}) needs {kind}, which is not installed: {how}") from error
+    raise ConfigurationError(f'filesystem({kind!r}): expected "pyarrow" or "fsspec"')
+
+
+def arrow_handler(files: CommittedFiles) -> ArtifactFiles:
+    """Return what ``pyarrow.fs.PyFileSystem`` is made over; pyarrow takes it from then on for one of its handlers."""
+    import pyarrow.fs as pafs
+
+    pafs.FileSystemHandler.register(ArtifactFiles)
+    return ArtifactFiles(files)
+
+
+class ArtifactFiles:
+    """What ``pyarrow.fs.FileSystemHandler`` asks for, over committed files; pickles to documents and settings.
+
+    Args:
+        files: The files.
+    """
+
+    def __init__(self, files: CommittedFiles) -> None:
+        self.files = files
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return arrow_handler, (self.files,)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ArtifactFiles) and self.files == other.files
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __hash__(self) -> int:
+        return hash(self.files)
+
+    def __dask_tokenize__(self) -> tuple[Any, ...]:
+        """Return what is the same for the same names and contents, in every process."""
+        return "pyarrow", *self.files.__dask_tokenize__()
+
+    def get_type_name(self) -> str:
+        """Return the name of the kind of file system."""
+        return "stepout"
+
+    def normalize_path(self, path: str) -> str:
+        """Return the path without a slash at its end."""
+        return checked_path(path)
+
+    def get_file_info(self, paths: Sequence[str]) -> list[Any]:
+        """Return what each path is; one that does not exist is ``NotFound``."""
+        return [_info(path, self.files.tree.entry(checked_path(path))) for path in paths]
+
+    def get_file_info_selector(self, selector: Any) -> list[Any]:
+        """Return what lies in a folder, at any depth if the selector is recursive.
+
+        Raises:
+            FileNotFoundError: There is no such folder, and the selector does not allow that.
+            NotADirectoryError: It is a file.
+        """
+        path = checked_path(selector.base_dir)
+        found = self.files.tree.entry(path)
+        if found is None and selector.allow_not_found:
+            return []
+        if self.files.entry(path).pointer is not None:
+            raise NotADirectoryError(f"{path} is a file")
+        tree = self.files.tree
+        return [_info(each.path, each) for each in (tree.below(path) if selector.recursive else tree.children(path))]
+
+    def open_input_file(self, path: str) -> Any:
+        """Open a file, seekable; see ``CommittedFiles.open``."""
+        import pyarrow as pa
+
+        return pa.PythonFile(self.files.open(checked_path(path)), mode="r")
+
+    open_input_stream = open_input_file
+
+    def _refused(self, *_: object, **__: object) -> NoReturn:
+        raise PermissionError(_READ_ONLY)
+
+    create_dir = delete_dir = delete_dir_contents = delete_root_dir = delete_file = move = copy_file = _refused
+    open_output_stream = open_append_stream = _refused
+
+
+def _info(path: str, entry: TreeEntry | None) -> Any:
+    import pyarrow.fs as pafs
+
+    if entry is None:
+        return pafs.FileInfo(path, pafs.FileType.NotFound)
+    if entry.pointer is None:
+        return pafs.FileInfo(path, pafs.FileType.Directory)
+    created = entry.pointer.created_at
+    written = None if created is None else datetime.fromisoformat(created)
+    return pafs.FileInfo(path, pafs.FileType.File, mtime=written, size=entry.size)
+
+
+# One pointer by s3fs ----------------------------------------------------------------------------------------------
 
 
 def fsspec_path(pointer: Pointer, *, endpoint_url: str | None, region: str | None, **options: Any) -> tuple[Any, str]:

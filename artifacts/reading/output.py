@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from stepout.artifacts.reading.access import DOCUMENT_LIMIT, Access
+from stepout.artifacts.reading.access import DOCUMENT_LIMIT, Access, Verify
 from stepout.artifacts.reading.artifact import Artifact
 from stepout.schemas.errors import InvalidDocumentError, invalid_document
 from stepout.schemas.identity import RunIdentity
@@ -15,8 +15,10 @@ from stepout.schemas.pointer import Pointer
 from stepout.schemas.problems import Problem, member
 from stepout.schemas.search.locate import find_documents, survey
 from stepout.schemas.search.traversal import called
+from stepout.schemas.text.json_text import dump_json
 
 if TYPE_CHECKING:
+    from stepout.artifacts.reading.filesystem import FileSystemKind
     from stepout.schemas.contract import Contract
 
 
@@ -33,12 +35,22 @@ class Output(Mapping[str, Artifact]):
 
     def __init__(self, document: TaskOutput, access: Access) -> None:
         self._document = document
+        self._access = access
         self._artifacts = {
             name: Artifact(pointer, access, name) for name, pointer in (document.artifacts or {}).items()
         }
         self._result: Mapping[str, Any] | None = None
         # Made now, though it may never be read: a pointer outside the allow-list refuses the output as a whole.
         self._spilled = Artifact(document.result, access) if isinstance(document.result, Pointer) else None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Output, (self._document, self._access)
+
+    def __dask_tokenize__(self) -> tuple[Any, ...]:
+        """Return what is the same for the same result and artifacts, in every process."""
+        tokens = [(name, *each.__dask_tokenize__()) for name, each in sorted(self._artifacts.items())]
+        result = self._document.result
+        return "stepout.output", tokens, self._spilled.__dask_tokenize__() if self._spilled else dump_json(result or {})
 
     def __getitem__(self, name: str) -> Artifact:
         try:
@@ -114,6 +126,25 @@ class Output(Mapping[str, Artifact]):
 
         wanted = self._artifacts if names is None else {name: self[name] for name in names}
         return read_many(wanted, connections=connections, max_size=max_size)
+
+    def filesystem(
+        self, kind: FileSystemKind = "pyarrow", *, verify: Verify | None = None, max_size: int | None = None
+    ) -> Any:
+        """Return a read-only file system over all artifacts, for engines; see ``Artifact.filesystem``.
+
+        Paths are ``NAME`` for an artifact of one object, and ``NAME/PATH`` for the files of a directory or a dataset.
+
+        Args:
+            kind: As for ``Artifact.filesystem``.
+            verify: As for ``Artifact.filesystem``.
+            max_size: As for ``Artifact.filesystem``.
+
+        Raises:
+            ConfigurationError: As for ``Artifact.filesystem``.
+        """
+        from stepout.artifacts.reading.filesystem import file_system
+
+        return file_system(self._document.artifacts or {}, self._access.told(verify, max_size), kind)
 
     def check_producer(self, execution: str | None, state: str | None) -> None:
         """Raise ``InvalidDocumentError`` unless this execution and this state made the output (``None``: any)."""

@@ -122,6 +122,18 @@ def verifier_for(pointer: Pointer, verify: Verify) -> Verifier:
     return Verifier(pointer, algorithm)
 
 
+def digest_of(pointer: Pointer) -> str:
+    """Return ``algorithm:hex`` by the best checksum that a pointer has: what changes when the content does.
+
+    A CRC alone names a place too, since different contents may share it; and so does a pointer without a checksum.
+    """
+    algorithm = next((name for name in ALGORITHMS if name in pointer.checksum), None)
+    if algorithm == "sha256":
+        return f"sha256:{pointer.checksum['sha256']}"
+    told = "etag:" if algorithm is None else f"{algorithm}:{pointer.checksum[algorithm]}"
+    return f"{told};{pointer.size};{pointer.url};{pointer.version_id or pointer.etag or ''}"
+
+
 def check_cap(
     pointer: Pointer, limit: int, *, instead: str = "use download(path) or open(), or pass max_size="
 ) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from stepout.artifacts.checksums import best_crc
@@ -93,6 +94,7 @@ def make_client(  # noqa: PLR0913 - keyword-only, each with its own meaning
     sign_payload: bool | None = None,
     tries: int = 3,
     reads_only: bool = False,
+    aws_profile: str | None = None,
     **client_options: Any,
 ) -> Any:
     """Build an S3 client that reads every body once.
@@ -115,6 +117,7 @@ def make_client(  # noqa: PLR0913 - keyword-only, each with its own meaning
             (``retries``), and botocore's tries would multiply theirs.
         reads_only: It sends no bodies. Then none is prepared for, and none is signed otherwise than by botocore; pass
             ``sign_payload=True`` too, and no client is built only to learn whether its endpoint has TLS.
+        aws_profile: What ``AWS_PROFILE`` would say, which is not asked then.
         client_options: Passed on to botocore, e.g. ``aws_access_key_id``.
 
     Raises:
@@ -126,7 +129,8 @@ def make_client(  # noqa: PLR0913 - keyword-only, each with its own meaning
     from stepout.artifacts.s3.connections import close_half_used
     from stepout.artifacts.s3.signing import send_parts_at_once, sign_known_bodies
 
-    session = get_session()
+    # As the variable would: credentials of the environment come before those of a profile that it names.
+    session = get_session({"profile": (None, None, aws_profile, None)} if aws_profile else None)
     try:
         region = region or session.get_config_variable("region") or fallback_region(os.environ, near=near)
         options = {**client_options, "endpoint_url": endpoint_url, "region_name": region}
@@ -181,9 +185,40 @@ def own_client(
     )
 
 
-def reader_client() -> Any:
-    """Build a client for stores that only read."""
-    return make_client(profile=profile_from_env(), sign_payload=True, tries=1, reads_only=True)
+@dataclass(frozen=True)
+class ReaderSettings:
+    """Where a client that reads finds its server and its credentials; names only, so they may travel.
+
+    Attributes:
+        endpoint_url: Where S3 is; ``None``: AWS, or what the environment says.
+        aws_profile: The profile of the shared configuration files; ``None``: what the environment says.
+    """
+
+    endpoint_url: str | None = None
+    aws_profile: str | None = None
+
+    def client(self) -> Any:
+        """Build a client for stores that only read.
+
+        Raises:
+            ConfigurationError: As for ``make_client``.
+        """
+        return make_client(
+            endpoint_url=self.endpoint_url,
+            aws_profile=self.aws_profile,
+            profile=profile_from_env(),
+            sign_payload=True,
+            tries=1,
+            reads_only=True,
+        )
+
+    def settled(self, environ: Mapping[str, str] | None = None) -> ReaderSettings:
+        """Return them with what the environment says in the place of what they leave open."""
+        found = os.environ if environ is None else environ
+        ignored = found.get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "").lower() == "true"
+        endpoint = None if ignored else found.get("AWS_ENDPOINT_URL_S3") or found.get("AWS_ENDPOINT_URL")
+        profile = found.get("AWS_DEFAULT_PROFILE") or found.get("AWS_PROFILE")
+        return ReaderSettings(self.endpoint_url or endpoint or None, self.aws_profile or profile or None)
 
 
 def store_for(  # noqa: PLR0913 - keyword-only, each with its own meaning
@@ -245,6 +280,7 @@ def own_store(  # noqa: PLR0913 - keyword-only, each with its own meaning
     request_payer: str | None,
     signed: PerProcess[Any] | None = None,
     own: bool = True,
+    settings: ReaderSettings | None = None,
 ) -> FastS3Store | S3Store:
     """Return the store over a client, ours or a caller's, as ``store_for`` says.
 
@@ -256,6 +292,7 @@ def own_store(  # noqa: PLR0913 - keyword-only, each with its own meaning
         request_payer: ``"requester"`` for buckets whose readers pay; the environment is not asked.
         signed: Makes a client that signs payloads, where ``client`` does not.
         own: As for ``store_for``.
+        settings: What ``client`` was made from, where that is more than the environment.
 
     Raises:
         ConfigurationError: ``STEPOUT_S3_PROFILE`` names no profile.
@@ -282,11 +319,14 @@ def own_store(  # noqa: PLR0913 - keyword-only, each with its own meaning
     from stepout.artifacts.s3.fast_store import FastS3Store
 
     first: list[SmallReads] = []
-    # The cold route cannot say whose bucket is expected, nor who pays. Once botocore is loaded it saves nothing.
-    if expected_bucket_owner is None and request_payer is None and "botocore" not in sys.modules:
+    settings = settings or ReaderSettings()
+    # The cold route cannot say whose bucket is expected, nor who pays, and knows no profiles. Once botocore is loaded
+    # it saves nothing.
+    plain = expected_bucket_owner is None and request_payer is None and settings.aws_profile is None
+    if plain and "botocore" not in sys.modules:
         from stepout.artifacts.s3.cold_start import cold_route
 
-        route = cold_route(bucket, by_path=words != {"aws"})
+        route = cold_route(bucket, by_path=words != {"aws"}, endpoint_url=settings.endpoint_url)
         first = [] if route is None else [route]
     return FastS3Store(bucket, ordinary, first=first)
 

@@ -165,16 +165,24 @@ class _Credentials:
         )
 
 
-def cold_route(bucket: str, *, by_path: bool = False, environ: Mapping[str, str] | None = None) -> ColdRoute | None:
+def cold_route(
+    bucket: str,
+    *,
+    by_path: bool = False,
+    endpoint_url: str | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> ColdRoute | None:
     """Return the route to a bucket, if the environment alone decides how it is reached and obstore may be used.
 
     Args:
         bucket: Its name.
         by_path: As for ``place_of``.
+        endpoint_url: Where S3 is, whatever the environment says; ``None``: what it says.
         environ: ``None``: ``os.environ``.
     """
     found = os.environ if environ is None else environ
-    place = place_of(bucket, found, by_path=by_path)
+    deciding = found if endpoint_url is None else {**found, "AWS_ENDPOINT_URL_S3": endpoint_url}
+    place = place_of(bucket, deciding, by_path=by_path)
     if place is None:
         return None
     obstore = own_obstore()
