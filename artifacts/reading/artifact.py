@@ -215,8 +215,8 @@ class Artifact:
         """Read a Parquet table.
 
         Without ``columns`` and ``filters`` (and always up to 1 MiB, or where the file has no page checksums) the
-        whole file is read and verified. Else the footer's digest is compared, and then the page checksums of the
-        column chunks that are fetched; ``stepout.artifacts.reading.parquet`` says what that does not cover.
+        whole file is read and verified. Else the footer's digest is compared, and then the blocks and the page
+        checksums of what is fetched; ``stepout.artifacts.reading.parquet`` says what is covered without blocks.
 
         Args:
             columns: Names of the columns to read; ``None`` for all.
@@ -243,21 +243,16 @@ class Artifact:
     def open(self, *, verify: Verify | None = None) -> io.BufferedReader:
         """Open a seekable binary file, for whatever reads files: zipfile, csv, PIL, pyarrow.
 
-        Where the pointer has a list of blocks (all that stepout writes above one block), every read is verified by
-        block, after a seek as well; the list is loaded at the first read. Bytes that are read in order from 0 are also
-        hashed, and the read that reaches the end raises instead of returning if they are not those that were written.
-        Without a list, parts that a seek leaves out are pinned to the version, not verified.
+        Where the pointer has a list of blocks, every read is verified by block, after a seek as well. Bytes that are
+        read in order from 0 are also hashed, and the read that reaches the end raises instead of returning if they are
+        not those that were written. Without a list, parts that a seek leaves out are pinned to the version only.
 
         Args:
-            verify: ``None``: what ``resolve`` was told. ``"pinned"``: reads are held to the version, no list is loaded.
-                ``"sha256"``: where the blocks have CRCs, reads in order from 0 are verified by SHA-256, and one that
-                leaves the order raises ``ConfigurationError``.
+            verify: ``None``: what ``resolve`` was told. ``"pinned"``: nothing is verified. ``"sha256"``: where the
+                blocks have CRCs, a read that leaves the order from 0 on raises ``ConfigurationError``.
 
         Returns:
             A file; close it, or use it in a ``with`` block. Its reads raise what ``read_bytes`` raises.
-
-        Raises:
-            ConfigurationError: ``verify="sha256"``, and the pointer has none.
         """
         from stepout.artifacts.reading.reader import open_reader
 
