@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from support.shelf import ALLOW, BreakingStore, Shelf
 
 from stepout.artifacts.blocks import BlockDigests, BlockList, digest_of, in_object, in_pointer
+from stepout.artifacts.manager import ArtifactManager
 from stepout.artifacts.reading import blocks as blocks_module
 from stepout.artifacts.reading.access import access_from
 from stepout.artifacts.reading.block_cache import BlockCache
@@ -331,3 +332,30 @@ def test_what_the_writer_lists_is_what_the_reader_holds() -> None:
     shelf = Shelf()
     pointer = shelf.put(data, blocks=in_pointer(made))
     assert open_random(_pinned(pointer, shelf.store), True).read() == data
+
+
+def test_a_real_server_receives_into_place_and_a_flip_on_it_is_refused(seaweed_client: Any, bucket: str) -> None:
+    """Random ranges over a socket equal the bytes; once one is flipped on the server, the reads of its block raise."""
+    data, draw = random.Random(8).randbytes((3 << 19) + 11), random.Random(2)
+    pointer = ArtifactManager(bucket, prefix="runs", client=seaweed_client).put_bytes("big", data)
+    pointer = dataclasses.replace(pointer, etag=None, version_id=None)
+    allowed = [f"s3://{bucket}/"]
+
+    def files() -> list[Any]:
+        pinned = PinnedObject(access_from(allow=allowed, client=seaweed_client), pointer)
+        return [resolve_artifact(pointer, allow=allowed, client=seaweed_client).open(), open_random(pinned, True)]
+
+    for file in files():
+        for _ in range(25):
+            start, length = draw.randrange(len(data)), draw.randrange(1 << 19)
+            file.seek(start)
+            assert file.read(length) == data[start : start + length]
+    flipped = bytearray(data)
+    flipped[700_000] ^= 8
+    seaweed_client.put_object(Bucket=bucket, Key=pointer.key, Body=bytes(flipped))
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        _cache(monkeypatch, 0)
+        for file in files():
+            file.seek(699_990)
+            with pytest.raises(ChecksumMismatchError, match="bytes 524,288 to 786,431"):
+                file.read(20)
