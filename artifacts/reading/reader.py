@@ -15,8 +15,8 @@ import io
 import operator
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from stepout.artifacts.reading.blocks import blocks_for
-from stepout.artifacts.reading.pinned_object import verifier_for
+from stepout.artifacts.reading.blocks import WholeObject, blocks_for
+from stepout.artifacts.reading.pinned_object import Verifier, verifier_for
 from stepout.artifacts.reading.prefix_checksums import PrefixChecksums
 from stepout.schemas.errors import ConfigurationError, StepoutError
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from stepout.artifacts.reading.access import Verify
     from stepout.artifacts.reading.blocks import VerifiedBytes
-    from stepout.artifacts.reading.pinned_object import PinnedObject, Verifier
+    from stepout.artifacts.reading.pinned_object import PinnedObject
 
 BUFFER: Final = 1 << 20
 SKIP: Final = 256 << 10
@@ -319,12 +319,17 @@ class ArtifactReader(io.RawIOBase):
 
 
 def open_reader(pinned: PinnedObject, verify: Verify) -> io.BufferedReader:
-    """Return a buffered file over an object; see ``ArtifactReader``.
+    """Return a buffered file over an object; see ``ArtifactReader``. A small one without a list is read whole.
 
     Raises:
         ConfigurationError: As for ``verifier_for``.
     """
     verifier = verifier_for(pinned.pointer, verify)
     blocks = blocks_for(pinned, verify)
+    if blocks is None and verifier.algorithm is not None and pinned.size <= BUFFER:
+        # It has one block, or no list: the buffer would take nearly all of it at once, so a seek is no reason to verify
+        # less.
+        whole = ArtifactReader(pinned, Verifier(pinned.pointer, None), verified=WholeObject(pinned, verify))
+        return io.BufferedReader(whole, BUFFER)
     in_order = verify == "sha256" and blocks is not None and blocks.forgeable
     return io.BufferedReader(ArtifactReader(pinned, verifier, verified=blocks, in_order=in_order), BUFFER)

@@ -24,7 +24,7 @@ from support.shelf import ALLOW, BreakingStore, DamagingStore, Shelf
 
 from stepout.artifacts.checksums import pure_crc64nvme
 from stepout.artifacts.reading import reader as reader_module
-from stepout.artifacts.reading.pinned_object import Verifier
+from stepout.artifacts.reading.pinned_object import PinnedObject, Verifier, verifier_for
 from stepout.artifacts.reading.reader import ArtifactReader
 from stepout.artifacts.resolve import resolve_artifact
 from stepout.schemas.errors import ArtifactChangedError, ArtifactNotFoundError, ChecksumMismatchError
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from stepout.artifacts.reading.artifact import Artifact
+
+MIB = 1 << 20
 SIZE = 3000
 steps = st.lists(
     st.one_of(
@@ -60,6 +63,12 @@ def _do(file: Any, step: str, number: int) -> Any:
     return file.seek(number, whence), file.tell()
 
 
+def unlisted(artifact: Artifact) -> io.BufferedReader:
+    """Open an artifact as ``open()`` opens one that is too large to be read whole and has no list of blocks."""
+    pinned = PinnedObject(artifact._access, artifact.pointer)
+    return io.BufferedReader(ArtifactReader(pinned, verifier_for(artifact.pointer, verify=True)), MIB)
+
+
 @given(data=st.binary(max_size=SIZE), steps=steps, buffered=st.booleans(), window=st.sampled_from([1, 64, 1 << 20]))
 def test_any_sequence_of_reads_and_seeks_equals_bytesio(
     data: bytes, steps: list[tuple[str, int]], buffered: bool, window: int
@@ -81,7 +90,7 @@ def test_any_sequence_of_reads_and_seeks_equals_bytesio(
 def test_the_read_that_reaches_the_end_raises(data: bytes, choice: st.DataObject, size: int) -> None:
     """In-order reads of a damaged object raise at the end, and go on raising."""
     artifact = Shelf().damage(data, choice.draw(st.integers(0, len(data) - 1)))
-    with artifact.open() as file:
+    with unlisted(artifact) as file:
         raw: Any = file.raw
         with pytest.raises(ChecksumMismatchError):
             list(iter(lambda: raw.read(size), b""))
@@ -92,10 +101,18 @@ def test_the_read_that_reaches_the_end_raises(data: bytes, choice: st.DataObject
                 again()
 
 
+def test_a_small_object_is_verified_wherever_the_first_read_begins(shelf: Shelf) -> None:
+    """An object of one block has no list: the first read of it takes all of it, and refuses any flipped bit."""
+    with shelf.damage(b"0123456789" * 1000, 17).open() as file:
+        file.seek(-4, io.SEEK_END)
+        with pytest.raises(ChecksumMismatchError):
+            file.read()
+
+
 def test_seeking_away_and_back_still_verifies(shelf: Shelf) -> None:
-    """Readers that look at the end first and then read all are verified as well."""
+    """Of an object without a list, readers that look at the end first and then read all are verified as well."""
     artifact = shelf.damage(b"0123456789" * 1000, 17)
-    with artifact.open() as file:
+    with unlisted(artifact) as file:
         file.seek(-4, io.SEEK_END)
         assert file.read() == b"6789"  # pinned, not verified
         file.seek(0)
@@ -357,8 +374,6 @@ def _answer(file: Any, use: str, arguments: tuple[Any, ...]) -> object:
 
 # Passes -----------------------------------------------------------------------------------------------------------
 
-MIB = 1 << 20
-
 
 def _look_then_read_all(file: Any, half: int) -> bytes:
     file.read(half)
@@ -442,7 +457,7 @@ def test_passes_raise_exactly_where_damage_was_given(
         pointer = dataclasses.replace(pointer, checksum={algorithm: f"{pure_crc64nvme(data):016x}"})
     store = DamagingStore(shelf.store, request_number, position)
     damaged = raised = False
-    with resolve_artifact(pointer, allow=ALLOW, client=store).open() as file:
+    with unlisted(resolve_artifact(pointer, allow=ALLOW, client=store)) as file:
         raw: Any = file.raw
         try:
             for size in (number for each in (*sizes, [60, 60]) for number in (0, *each)):
