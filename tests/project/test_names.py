@@ -79,9 +79,11 @@ def test_every_dotted_name_on_a_page_leads_somewhere(page: Path) -> None:
     assert [name for name in sorted(named) if not _resolves(name)] == []
 
 
-@pytest.mark.parametrize("script", PROJECT["project"]["scripts"].values())
+@pytest.mark.parametrize(
+    "script", [*PROJECT["project"]["scripts"].values(), *PROJECT["project"]["entry-points"]["fsspec.specs"].values()]
+)
 def test_every_entry_point_leads_somewhere(script: str) -> None:
-    """A command that the wheel installs starts something."""
+    """A command or a file system that the wheel installs starts something."""
     assert _resolves(script)
 
 
