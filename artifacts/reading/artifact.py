@@ -76,7 +76,7 @@ class Artifact:
 
     def __dask_tokenize__(self) -> tuple[str, str, str]:
         """Return what is the same for the same content, in every process."""
-        return "stepout.artifact", digest_of(self.pointer), self.media_type
+        return "stepout-artifact", digest_of(self.pointer), self.media_type
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {shown(self.pointer.url, None)} {self.pointer.size:,} bytes>"

@@ -55,7 +55,7 @@ class CommittedFiles:
 
     def __dask_tokenize__(self) -> tuple[Any, ...]:
         """Return what is the same for the same names and contents, in every process."""
-        return "stepout.files", *((name, digest_of(pointer)) for name, pointer in sorted(self._pointers.items()))
+        return "stepout-files", *((name, digest_of(pointer)) for name, pointer in sorted(self._pointers.items()))
 
     def entry(self, path: str) -> TreeEntry:
         """Return what is at a path.

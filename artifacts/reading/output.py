@@ -50,7 +50,7 @@ class Output(Mapping[str, Artifact]):
         """Return what is the same for the same result and artifacts, in every process."""
         tokens = [(name, *each.__dask_tokenize__()) for name, each in sorted(self._artifacts.items())]
         result = self._document.result
-        return "stepout.output", tokens, self._spilled.__dask_tokenize__() if self._spilled else dump_json(result or {})
+        return "stepout-output", tokens, self._spilled.__dask_tokenize__() if self._spilled else dump_json(result or {})
 
     def __getitem__(self, name: str) -> Artifact:
         try:
