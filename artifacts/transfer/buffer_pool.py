@@ -46,13 +46,16 @@ class BufferPool:
         self._condition = threading.Condition()
         self._region: mmap.mmap | None = None
         self._free: list[Buffer] = []
+        self._failure: BaseException | None = None
 
     def take(self) -> Buffer | None:
         """Return an empty buffer; ``None`` if none came free for a second, or after ``wake``.
 
-        Whoever gets ``None`` looks whether going on still makes sense, and asks again.
+        Whoever gets ``None`` looks whether going on still makes sense, and asks again. After ``fail`` it raises.
         """
         with self._condition:
+            if self._failure is not None:
+                raise self._failure
             if self._region is None:
                 self._map()
             if not self._free:
@@ -72,6 +75,12 @@ class BufferPool:
     def wake(self) -> None:
         """Wake the waiting threads, so that they check again why they wait."""
         with self._condition:
+            self._condition.notify_all()
+
+    def fail(self, error: BaseException) -> None:
+        """End a pool that several uploads share: one failed, and its buffers may never come back."""
+        with self._condition:
+            self._failure = self._failure or error
             self._condition.notify_all()
 
     def widen(self) -> None:

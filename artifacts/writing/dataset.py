@@ -393,7 +393,12 @@ class _Files:
         statistics = column_statistics.statistics_of(encoded.metadata, self._partitioning.file_schema)
 
         def commit() -> DatasetFile:
-            pointer = self._writes.record_table(file.planned, file.upload, encoded)
+            try:
+                pointer = self._writes.record_table(file.planned, file.upload, encoded)
+            except BaseException as error:
+                if self._writes.pool is not None:  # the thread that encodes may wait for this file's buffers
+                    self._writes.pool.fail(error)
+                raise
             rows = encoded.annotation["rows"]
             return DatasetFile(
                 path=file.path, pointer=pointer, rows=rows, partition=named, statistics=statistics or None

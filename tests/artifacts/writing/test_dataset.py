@@ -422,6 +422,18 @@ def test_a_file_that_the_store_refuses_fails_the_dataset() -> None:
     assert (manager.pointers, manager.unfinished) == ({}, [])
 
 
+@pytest.mark.usefixtures("impatient")
+def test_a_failed_commit_ends_a_writer_that_waits_for_memory() -> None:
+    """A file whose commit failed keeps its buffers: who waits for them gets its error, and does not wait forever."""
+    store = Refusing("results")
+    table = wide(36_000).set_column(1, "p", pa.array([number % 12 for number in range(36_000)]))
+    manager = ArtifactManager(store, "runs", settings=TransferSettings(memory=24 << 20))
+    with pytest.raises(StoreUnavailableError, match="refused"):
+        manager.put_dataset("d", table, partition_by=["p"], row_group_bytes=1 << 20, compression="none")
+    assert store.open_uploads == []
+    assert manifests(store) == []
+
+
 # Several processes, appending --------------------------------------------------------------------------------------
 
 

@@ -51,7 +51,10 @@ if role == "write":
     pointer = manager.put_dataset("part", rows(int(rest[0]), 100), partition_by=["p"])
 elif role == "merge":
     allow = [f"s3://{{bucket}}/runs/"]
-    pointer = manager.merge_datasets("all", [resolve_artifact(text, allow=allow) for text in rest])
+    parts = [resolve_artifact(text, allow=allow) for text in rest]
+    for part in parts:
+        part.verify()  # every file, by the routes of a client that stepout builds
+    pointer = manager.merge_datasets("all", parts)
 else:
     pointer = manager.put_dataset("part", endless(), partition_by=["p"], row_group_bytes=4 << 20, compression="none",
                                   max_rows_per_file=8000)
