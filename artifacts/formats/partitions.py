@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from stepout.artifacts.dataset_manifest import column_fault
+from stepout.artifacts.formats.tables import weight_of
 from stepout.artifacts.listing import FILES_LIMIT
 from stepout.schemas.errors import ConfigurationError
 
@@ -64,6 +65,34 @@ class Partitioning:
         for code, stop in zip(runs.values.to_pylist(), runs.run_ends.to_pylist(), strict=True):
             yield values[code], batch.take(order.slice(start, stop - start))
             start = stop
+
+
+class WaitingRows:
+    """Rows of one partition that wait to be a row group.
+
+    Args:
+        schema: Of the files.
+    """
+
+    def __init__(self, schema: pa.Schema) -> None:
+        self.weight = 0
+        self._schema = schema
+        self._batches: list[pa.RecordBatch] = []
+
+    def add(self, batch: pa.RecordBatch) -> int:
+        """Take rows, and return how much Arrow memory they have, in bytes."""
+        weight = weight_of(batch)
+        self._batches.append(batch)
+        self.weight += weight
+        return weight
+
+    def take(self) -> pa.Table:
+        """Return all rows that wait; none waits then."""
+        import pyarrow as pa
+
+        table = pa.Table.from_batches(self._batches, self._schema)
+        self._batches, self.weight = [], 0
+        return table
 
 
 def _coded(table: pa.Table, columns: Sequence[str]) -> tuple[pa.Array, list[Values]]:

@@ -14,8 +14,8 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from contextlib import closing
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final, Protocol, runtime_checkable
 
 from stepout.artifacts.dataset_manifest import DatasetFile, DatasetManifest, partition_segment, value_fault
 from stepout.artifacts.formats import column_statistics, partitions, tables
@@ -32,9 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from concurrent.futures import Future
 
-    import pyarrow as pa
-
-    from stepout.artifacts.formats.partitions import Partitioning, Values
+    from stepout.artifacts.formats.partitions import Partitioning, Values, WaitingRows
     from stepout.artifacts.formats.tables import TableEncoder
     from stepout.artifacts.transfer.upload import Upload
     from stepout.artifacts.writing.planned_put import PlannedPut, PutOptions, PutPlanner
@@ -259,8 +257,7 @@ class _Partition:
 
     values: Values
     folder: str
-    waiting: list[pa.RecordBatch] = field(default_factory=list)
-    weight: int = 0
+    waiting: WaitingRows
     begun: int = 0
     file: _OpenFile | None = None
 
@@ -297,17 +294,14 @@ class _Files:
         self._committing: list[tuple[_OpenFile, Future[DatasetFile]]] = []
         self._waiting = 0
 
-    def add(self, table: pa.Table) -> None:
+    def add(self, table: Any) -> None:
         """Take rows; write row groups while too many wait."""
         for values, batch in self._partitioning.split(table):
             partition = self._partitions.get(values) or self._new_partition(values)
-            weight = tables.weight_of(batch)
-            partition.waiting.append(batch)
-            partition.weight += weight
-            self._waiting += weight
+            self._waiting += partition.waiting.add(batch)
         while self._waiting >= self._settings.row_group_bytes:
             # Rows of a file that is open count double: they need not end another.
-            self._flush(max(self._partitions.values(), key=lambda each: each.weight * (2 if each.file else 1)))
+            self._flush(max(self._partitions.values(), key=lambda each: each.waiting.weight * (2 if each.file else 1)))
 
     def end(self) -> list[DatasetFile]:
         """Write the rest, commit every file, and return them in the order of their paths."""
@@ -339,20 +333,16 @@ class _Files:
                 msg = f"a value of the partition column {column!r} cannot be the name of a folder: {fault}"
                 raise ConfigurationError(f"{msg}. Nothing can be read of what was sent")
         folder = "".join(f"{partition_segment(*each)}/" for each in zip(columns, values, strict=True))
-        partition = self._partitions[values] = _Partition(values, folder)
+        waiting = partitions.WaitingRows(self._partitioning.file_schema)
+        partition = self._partitions[values] = _Partition(values, folder, waiting)
         dataset_key(self._planner.folder, self._parent.label, f"{folder}part-00000.parquet")
         _check_count(len(self._partitions))
         return partition
 
     def _flush(self, partition: _Partition) -> None:
         """Write what waits of a partition as a row group, or as several where a file may have no more rows."""
-        import pyarrow as pa
-
-        if not partition.waiting:
-            return
-        rows = pa.Table.from_batches(partition.waiting, self._partitioning.file_schema)
-        self._waiting -= partition.weight
-        partition.waiting, partition.weight = [], 0
+        self._waiting -= partition.waiting.weight
+        rows = partition.waiting.take()
         most = self._settings.max_rows_per_file or rows.num_rows
         while rows.num_rows:
             file = self._file_of(partition)
