@@ -318,32 +318,83 @@ class Artifact:
         return compared
 
     def dataset(self, *, verify: Verify | None = None, max_size: int | None = None) -> ds.Dataset:
-        """Return a pyarrow dataset over a Parquet artifact, or over the Parquet files of a directory artifact.
+        """Return a lazy pyarrow dataset over a dataset, a Parquet file, or a directory of Parquet files.
 
-        It fetches what a scan needs: the footer's digest is compared here, page checksums as pages are read
-        (pyarrow then raises its own ``OSError``). Files without page checksums are read and verified whole first.
-        It cannot be pickled: send the pointer instead. How much a scan takes is for the caller to bound.
+        Of a dataset nothing but the manifest is fetched here, of others the first footer too. A scan opens the files
+        whose partition the filter leaves, and reads the columns it asks for; every byte is verified, and what is not
+        what was written raises. It can be pickled, if the artifact can. How much a scan takes is for the caller to
+        bound. Engines: ``to_dask``, ``to_ray``, ``scan_polars``, ``to_duckdb``.
 
         Args:
             verify: As for ``read_table``.
             max_size: The most to take for a file that has to be read whole, in bytes.
 
         Raises:
-            InvalidDocumentError: Its media type is another format's, or it is a directory without Parquet files.
-            UndecodableError: It is no Parquet file that pyarrow can read.
+            InvalidDocumentError: Its media type is another format's, it is a directory without Parquet files, or a
+                manifest has no schema that Arrow reads. A scan raises it for a file of another schema.
+            UndecodableError: The first file is no Parquet that pyarrow can read.
             StoreError: As for ``read_bytes``.
         """
-        from stepout.artifacts.reading import parquet
+        from stepout.artifacts.reading.dataset import open_dataset
 
-        objects = [self._pinned]
-        if self.is_directory:
-            objects = [
-                PinnedObject(self._access, each.pointer) for each in self._entries() if parquet.is_parquet(each.pointer)
-            ]
-        if not objects:
-            msg = f"{self.url} is a directory without Parquet files"
-            raise InvalidDocumentError(msg)
-        return parquet.dataset_of(objects, self._parquet_read(None, None, verify, max_size))
+        return open_dataset(PinnedObject(self._access.told(verify, max_size), self.pointer), self.name).dataset
+
+    def to_dask(self, *, columns: Sequence[str] | None = None, filters: Any = None, **options: Any) -> Any:
+        """Return a Dask DataFrame over ``dataset()``: one partition a file, columns of pandas' Arrow types.
+
+        Args:
+            columns: Names of the columns to read; ``None`` for all. Dask itself narrows them to those that it uses.
+            filters: As for ``read_table``. Dask pushes none down: say here which partitions and rows are wanted.
+            options: For ``dask.dataframe.from_map``.
+
+        Raises:
+            ConfigurationError: Dask is not installed, or a column or filter does not fit.
+            StoreError: As for ``dataset``.
+        """
+        from stepout.artifacts.reading import dataset, engines
+
+        return engines.dask_frame(dataset.in_pieces(self._pinned, self.name, filters), columns, **options)
+
+    def to_ray(self, *, columns: Sequence[str] | None = None, filters: Any = None, **options: Any) -> Any:
+        """Return a Ray dataset over ``dataset()``; Ray pushes columns and expressions down.
+
+        Args:
+            columns: As for ``to_dask``.
+            filters: As for ``to_dask``.
+            options: For ``ray.data.read_datasource``.
+
+        Raises:
+            ConfigurationError: Ray is not installed, or a column or filter does not fit.
+            StoreError: As for ``dataset``.
+        """
+        from stepout.artifacts.reading import dataset, engines
+
+        return engines.ray_dataset(dataset.in_pieces(self._pinned, self.name, filters), columns, **options)
+
+    def scan_polars(self) -> Any:
+        """Return a polars LazyFrame over ``dataset()``; polars pushes columns and filters down.
+
+        Raises:
+            ConfigurationError: polars is not installed.
+            StoreError: As for ``dataset``.
+        """
+        from stepout.artifacts.reading.engines import polars_frame
+
+        return polars_frame(self.dataset())
+
+    def to_duckdb(self, connection: Any = None) -> Any:
+        """Return a DuckDB relation over ``dataset()``; DuckDB pushes columns and filters down.
+
+        Args:
+            connection: Where it lives; ``None``: DuckDB's default connection.
+
+        Raises:
+            ConfigurationError: DuckDB is not installed.
+            StoreError: As for ``dataset``.
+        """
+        from stepout.artifacts.reading.engines import duckdb_relation
+
+        return duckdb_relation(self.dataset(), connection)
 
     def files(self) -> dict[str, Artifact]:
         """Read and verify the listing of a directory artifact, or the manifest of a dataset.

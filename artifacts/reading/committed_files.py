@@ -15,8 +15,10 @@ from stepout.artifacts.reading.random_access import open_random
 
 if TYPE_CHECKING:
     import io
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
+    from stepout.artifacts.dataset_manifest import DatasetFile
+    from stepout.artifacts.listing import Entry
     from stepout.artifacts.reading.access import Access
     from stepout.schemas.pointer import Pointer
 
@@ -30,17 +32,23 @@ class CommittedFiles:
     Args:
         pointers: The artifacts by name; the last segment of a name counts.
         access: How they are read.
+        listed: The files of the one artifact among them, where its listing has been read already; this process's only.
 
     Raises:
         NotAllowedError: The allow-list does not hold one of them.
     """
 
-    def __init__(self, pointers: Mapping[str, Pointer], access: Access) -> None:
+    def __init__(
+        self,
+        pointers: Mapping[str, Pointer],
+        access: Access,
+        listed: Sequence[Entry | DatasetFile] | None = None,
+    ) -> None:
         self._pointers = {name.rpartition("/")[2] or ALONE: pointer for name, pointer in pointers.items()}
         self._access = access
         for pointer in self._pointers.values():
             access.allowed.check(pointer.bucket, pointer.key)
-        self.tree = FileTree(self._pointers, lambda pointer: read_entries(PinnedObject(access, pointer)))
+        self.tree = FileTree(self._pointers, lambda pointer: listed or read_entries(PinnedObject(access, pointer)))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return CommittedFiles, (self._pointers, self._access)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn
 
+from stepout.artifacts.reading.arrow_exit import check_running, wait_at_exit
 from stepout.artifacts.reading.committed_files import CommittedFiles, checked_path
 from stepout.schemas.errors import ArtifactChangedError, ArtifactNotFoundError, ConfigurationError, SizeMismatchError
 
@@ -69,6 +70,7 @@ class ArtifactFiles:
     """
 
     def __init__(self, files: CommittedFiles) -> None:
+        wait_at_exit()
         self.files = files
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -119,6 +121,7 @@ class ArtifactFiles:
         """Open a file, seekable; see ``CommittedFiles.open``."""
         import pyarrow as pa
 
+        check_running()
         return pa.PythonFile(self.files.open(checked_path(path)), mode="r")
 
     open_input_stream = open_input_file

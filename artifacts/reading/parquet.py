@@ -15,14 +15,13 @@ The list of blocks in a file's metadata is ours, and not the table's: no schema 
 from __future__ import annotations
 
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from stepout.artifacts.blocks import FOOTER_KEY
 from stepout.artifacts.formats.parquet_decoding import GroupDecoder, TooMuchError
 from stepout.artifacts.media_types import PARQUET
 from stepout.artifacts.reading.blocks import blocks_for
-from stepout.artifacts.reading.dataset import file_system
 from stepout.artifacts.reading.parquet_footer import TAIL, footer_of, read_tail
 from stepout.artifacts.reading.pinned_object import PinnedObject, check_cap, drain, read_whole, verifier_for
 from stepout.artifacts.reading.ranges import FetchedRanges
@@ -112,8 +111,8 @@ def read_table(pinned: PinnedObject, read: ParquetRead) -> Any:
         ArtifactTooLargeError: It is larger than ``max_size``, or would be, decoded.
         StoreError: Missing, expired, denied, changed, or unreachable.
     """
-    _require_parquet(pinned.pointer)
-    _pyarrow()
+    require_parquet(pinned.pointer)
+    require_pyarrow()
     file = _ranges(pinned, read) if _by_columns(pinned.pointer, read) else _whole(pinned, read)
     with closing(file):
         try:
@@ -158,43 +157,6 @@ def _told(error: Exception) -> str:
 def _undecodable(pointer: Pointer, error: Exception) -> UndecodableError:
     msg = f"{pointer.url} is no Parquet file that can be read, though its bytes are those written: {_told(error)}"
     return UndecodableError(msg)
-
-
-def dataset_of(objects: Sequence[PinnedObject], read: ParquetRead) -> Any:
-    """Return a ``pyarrow.dataset.Dataset`` over Parquet files, read in verified or pinned ranges as it is scanned.
-
-    Its file system opens these files, as ``bucket/key``, and nothing else; neither of them can be pickled.
-    """
-    for pinned in objects:
-        _require_parquet(pinned.pointer)
-    _pyarrow()
-    import pyarrow.dataset as ds
-
-    opened: dict[str, _File] = {}
-    for each in objects:
-        file = opened[f"{each.pointer.bucket}/{each.pointer.key}"] = _dataset_file(each, read)
-        if file.ranges is None:  # it was read whole, and stays in memory beside the others
-            read = replace(read, max_size=read.max_size - each.pointer.size)
-    sizes = {f"{each.pointer.bucket}/{each.pointer.key}": each.pointer.size for each in objects}
-    files = file_system({path: (sizes[path], file.handle) for path, file in opened.items()})
-    try:
-        # By handle, not through the file system: Arrow's threads would call Python, and abort a process that is ending.
-        fragments = [_format(file.checked).make_fragment(file.handle()) for file in opened.values()]
-        schema = fragments[0].physical_schema
-        schema = schema.with_metadata(_without_blocks(schema.metadata))
-        return ds.FileSystemDataset(fragments, schema, _format(checked=True), files)
-    except (StepoutError, MemoryError):
-        raise
-    except Exception as error:
-        file = next(iter(opened.values()))
-        if file.failure is not None:
-            raise file.failure from error
-        raise _undecodable(objects[0].pointer, error) from error
-
-
-def _dataset_file(pinned: PinnedObject, read: ParquetRead) -> _File:
-    by_ranges = read.unverified or (_in_ranges(pinned.pointer) and read.verify != "sha256")
-    return _ranges(pinned, read) if by_ranges and pinned.pointer.size > WHOLE_BELOW else _whole(pinned, read)
 
 
 @dataclass(frozen=True)
@@ -433,7 +395,8 @@ def _too_large(pointer: Pointer, size: int, limit: int) -> ArtifactTooLargeError
 # pyarrow ----------------------------------------------------------------------------------------------------------
 
 
-def _pyarrow() -> None:
+def require_pyarrow() -> None:
+    """Raise ``ConfigurationError``, which says what to install, where pyarrow is missing."""
     try:
         import pyarrow.parquet  # noqa: F401 - tried here, used by the functions that need it
     except ImportError as error:
@@ -448,7 +411,8 @@ def _format(checked: bool) -> Any:
     return ds.ParquetFileFormat(default_fragment_scan_options=options)
 
 
-def _require_parquet(pointer: Pointer) -> None:
+def require_parquet(pointer: Pointer) -> None:
+    """Raise ``InvalidDocumentError`` for what is no Parquet, by its media type."""
     if not is_parquet(pointer):
         msg = (
             f"{pointer.url} has the media type {pointer.media_type!r}; read_table reads Parquet only. Open it with "

@@ -234,11 +234,11 @@ for way in (copy.copy, copy.deepcopy, lambda thing: pickle.loads(pickle.dumps(th
         except (TypeError, ValueError):  # pyarrow's own, or ours
             refused += 1
 print(refused, repr(dataset), dataset.files, dataset.filesystem.type_name, fragment.filesystem, fragment.path)
-file = dataset.filesystem.open_input_file("results/runs/t.parquet")
+file = dataset.filesystem.open_input_file("artifact")
 assert file.read() == sink.getvalue()
 for way in (dataset.filesystem.delete_file, dataset.filesystem.create_dir, dataset.filesystem.open_output_stream):
     try:
-        way("results/x")
+        way("artifact/x")
     except PermissionError:
         pass
 assert dataset.count_rows() == dataset.to_table().num_rows == 1000

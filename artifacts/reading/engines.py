@@ -1,0 +1,177 @@
+"""Datasets for engines that scale: Dask, Ray, polars, DuckDB. Each reads the committed files, verified, in its workers.
+
+polars and DuckDB take a pyarrow dataset and push columns and filters down into it. Dask and Ray get one dataset of one
+file for each task, pickled: a worker builds its own client, from its own credentials. Their own Parquet readers are not
+used: they list folders, and guess a partition column's type from its text.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from stepout.schemas.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    import pyarrow as pa
+    import pyarrow.dataset as ds
+
+    from stepout.artifacts.reading.dataset import Pieces
+
+
+def missing(engine: str, package: str, error: ImportError) -> ConfigurationError:
+    """Return the error that says what to install."""
+    msg = f"{engine} is not installed: pip install {package!r}; nothing was read ({error})"
+    return ConfigurationError(msg)
+
+
+# polars and DuckDB -------------------------------------------------------------------------------------------------
+
+
+def polars_frame(dataset: ds.Dataset) -> Any:
+    """Return a ``polars.LazyFrame`` over a dataset."""
+    try:
+        import polars as pl
+    except ImportError as error:
+        raise missing("polars", "polars", error) from error
+    return pl.scan_pyarrow_dataset(dataset)
+
+
+def duckdb_relation(dataset: ds.Dataset, connection: Any) -> Any:
+    """Return a ``duckdb.DuckDBPyRelation`` over a dataset, in a connection or, for ``None``, in DuckDB's default."""
+    try:
+        import duckdb
+    except ImportError as error:
+        raise missing("DuckDB", "duckdb", error) from error
+    return (duckdb if connection is None else connection).from_arrow(dataset)
+
+
+# Dask --------------------------------------------------------------------------------------------------------------
+
+
+def dask_frame(cut: Pieces, columns: Sequence[str] | None, **options: Any) -> Any:
+    """Return a ``dask.dataframe.DataFrame`` with one partition for each file, of pandas' Arrow types.
+
+    Args:
+        cut: The dataset.
+        columns: Those that are read, if the frame is not asked for fewer.
+        options: For ``dask.dataframe.from_map``.
+    """
+    try:
+        import dask.dataframe as dd
+    except ImportError as error:
+        raise missing("Dask", "dask[dataframe]", error) from error
+    empty = _to_pandas(selected(cut.schema, columns).empty_table())
+    if not cut.pieces:
+        return dd.from_pandas(empty, npartitions=1)
+    own = {"columns": list(empty.columns), "condition": cut.condition, "meta": empty, "label": "stepout"}
+    return dd.from_map(_read_frame, [piece.dataset for piece in cut.pieces], **{**own, **options})
+
+
+def _read_frame(dataset: ds.Dataset, columns: Sequence[str] | None = None, condition: Any = None) -> Any:
+    """Read one file into pandas; Dask passes the columns that are asked for."""
+    return _to_pandas(dataset.to_table(columns=None if columns is None else list(columns), filter=condition))
+
+
+def _to_pandas(table: pa.Table) -> Any:
+    import pandas as pd
+
+    # What pandas wrote into the schema would take back its own types, and lose nulls.
+    return table.replace_schema_metadata(None).to_pandas(types_mapper=pd.ArrowDtype)
+
+
+# Ray ---------------------------------------------------------------------------------------------------------------
+
+
+def ray_dataset(cut: Pieces, columns: Sequence[str] | None, **options: Any) -> Any:
+    """Return a ``ray.data.Dataset``.
+
+    Args:
+        cut: The dataset.
+        columns: Those that are read, if the dataset is not asked for fewer.
+        options: For ``ray.data.read_datasource``.
+    """
+    try:
+        import ray.data
+    except ImportError as error:
+        raise missing("Ray", "ray[data]", error) from error
+    chosen = None if columns is None else {name: name for name in selected(cut.schema, columns).names}
+    return ray.data.read_datasource(_ray_source()(cut, chosen), **options)
+
+
+def _ray_source() -> Any:
+    """Return the class of what Ray reads from; Ray can only be imported where it is used."""
+    from ray.data import Datasource, ReadTask
+    from ray.data.block import BlockMetadata
+
+    class StepoutDatasource(Datasource):
+        """One task for each file, or for several of them where Ray wants fewer tasks."""
+
+        def __init__(self, cut: Pieces, projection: Any) -> None:
+            super().__init__()
+            self._cut = cut
+            self._projection_map = projection  # a member of Ray's, which its ``apply_projection`` narrows
+
+        def supports_projection_pushdown(self) -> bool:
+            return True
+
+        def supports_predicate_pushdown(self) -> bool:
+            return True
+
+        def estimate_inmemory_data_size(self) -> int:
+            return sum(piece.size for piece in self._cut.pieces)
+
+        def get_read_tasks(
+            self,
+            parallelism: int,
+            per_task_row_limit: int | None = None,
+            data_context: Any = None,  # noqa: ARG002 - Ray passes it
+        ) -> list[Any]:
+            predicate = self.get_current_predicate()
+            condition = self._cut.condition
+            if predicate is not None:
+                condition = predicate.to_pyarrow() if condition is None else condition & predicate.to_pyarrow()
+            projection = self.get_projection_map()
+            columns = None if projection is None else list(projection)
+            schema, tasks = selected(self._cut.schema, columns), []
+            for group in _in_groups(self._cut.pieces, parallelism):
+                counts = [piece.rows for piece in group if piece.rows is not None]
+                known = condition is None and len(counts) == len(group)
+                size = sum(piece.size for piece in group)
+                said = BlockMetadata(sum(counts) if known else None, size, None, None)
+                read = partial(_read_blocks, [piece.dataset for piece in group], schema, condition)
+                tasks.append(ReadTask(read, said, schema=schema, per_task_row_limit=per_task_row_limit))
+            return tasks
+
+    return StepoutDatasource
+
+
+def _read_blocks(datasets: Iterable[ds.Dataset], schema: pa.Schema, condition: Any) -> Iterator[pa.Table]:
+    """Yield a table for each file."""
+    for dataset in datasets:
+        yield dataset.to_table(columns=schema.names, filter=condition)
+    if not datasets:
+        yield schema.empty_table()
+
+
+def selected(schema: pa.Schema, columns: Sequence[str] | None) -> pa.Schema:
+    """Return the fields of these columns, without what pandas wrote into the schema.
+
+    Raises:
+        ConfigurationError: There is no such column.
+    """
+    import pyarrow as pa
+
+    names = schema.names if columns is None else list(columns)
+    absent = [name for name in names if name not in schema.names]
+    if absent or len(set(names)) != len(names):
+        raise ConfigurationError(f"columns={names}: expected names of {schema.names[:50]}, each once; nothing was read")
+    return pa.schema([schema.field(name) for name in names])
+
+
+def _in_groups(pieces: Sequence[Any], most: int) -> list[Sequence[Any]]:
+    """Deal pieces, in their order, to at most so many groups."""
+    count = max(1, min(most, len(pieces)))
+    return [pieces[index * len(pieces) // count : (index + 1) * len(pieces) // count] for index in range(count)]
