@@ -59,6 +59,7 @@ COMMANDS = (
     Command("verify", "read every artifact of a document and check its bytes"),
     Command("schema", "print a JSON Schema, or check documents against it"),
     Command("asl", "print a Task state for ECS, EKS, SQS, Lambda, activities, Batch or Glue"),
+    Command("athena-ddl", "print an external table of Athena's over a dataset's files"),
     Command("iam", "print least-privilege policies for each role that takes part"),
     Command("doctor", "find what will go wrong: state machine, task definition, bucket"),
     Command("local", "run a local AWS: Step Functions, ECS, Lambda, S3, SQS, SNS"),
@@ -194,7 +195,7 @@ def _parser(words: Sequence[str]) -> CommandParser:
         )
         child.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
         if command.name in words:
-            import_module(f"stepout.cli.{command.name}").configure(child)
+            import_module(f"stepout.cli.{command.name.replace('-', '_')}").configure(child)
     return parser
 
 
