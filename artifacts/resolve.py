@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, TypeGuard
 
 from stepout.artifacts.reading.access import DOCUMENT_LIMIT, access_from
-from stepout.artifacts.reading.artifact import Artifact, make_artifact, make_foreign
+from stepout.artifacts.reading.artifact import Artifact, make_artifact
+from stepout.artifacts.reading.foreign_artifact import make_foreign
 from stepout.artifacts.reading.output import Output, make_output
 from stepout.schemas.array import checked_count
 from stepout.schemas.errors import ConfigurationError, InvalidDocumentError, invalid_document

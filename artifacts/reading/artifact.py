@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from stepout.artifacts.read_limit import text_memory
 from stepout.artifacts.reading.access import Access, Verify, checked_limit, checked_verify
 from stepout.artifacts.reading.pinned_object import (
     ALGORITHMS,
     PinnedObject,
     check_cap,
     digest_of,
-    drain,
     read_whole,
-    verifier_for,
 )
 from stepout.schemas.errors import (
     ArtifactTooLargeError,
@@ -25,7 +23,6 @@ from stepout.schemas.errors import (
 )
 from stepout.schemas.pointer import Pointer
 from stepout.schemas.text.foreign_text import shown
-from stepout.schemas.text.json_text import json_memory, load_json
 
 if TYPE_CHECKING:
     import io
@@ -36,15 +33,11 @@ if TYPE_CHECKING:
     import pyarrow.dataset as ds
     from PIL import Image
 
-    from stepout.artifacts.dataset_manifest import DatasetFile, DatasetManifest
-    from stepout.artifacts.listing import Entry
+    from stepout.artifacts.dataset_manifest import DatasetManifest
     from stepout.artifacts.reading.filesystem import FileSystemKind
-    from stepout.artifacts.reading.foreign import ForeignKind, ForeignReference
-    from stepout.artifacts.reading.parquet import ParquetRead
     from stepout.artifacts.transfer.progress import ProgressSetting
 
 _TINY: Final = 64 << 10  # within any grant: looking that up takes longer than a small read should
-_SMALL: Final = 1 << 20  # what is smaller takes no memory that matters, however it is written: not worth counting
 LONGEST_PRESIGN: Final = 7 * 24 * 3600  # Signature Version 4 allows no more
 
 
@@ -145,19 +138,10 @@ class Artifact:
             ConfigurationError: There is no such encoding.
             StoreError: As for ``read_bytes``.
         """
-        try:
-            "a".encode(encoding)  # codecs that are no encodings of text, such as hex, are refused by this too
-        except (LookupError, UnicodeError) as error:
-            msg = f"encoding={encoding!r}: there is no such encoding of text; nothing was read"
-            raise ConfigurationError(msg) from error
-        try:
-            data = self.read_bytes(max_size=max_size)
-            self._check_decoded(text_memory(data, encoding) if len(data) > _SMALL else 0, "read as text", max_size)
-            return str(data, encoding)
-        except UnicodeError as error:
-            where = f"byte {error.start:,} does" if isinstance(error, UnicodeDecodeError) else "they do"
-            msg = f"{self.url} is no {encoding} text: {where} not fit; the bytes are those written"
-            raise InvalidDocumentError(msg) from None
+        from stepout.artifacts.reading.decoded import check_encoding, decoded_text
+
+        check_encoding(encoding)
+        return decoded_text(self.read_bytes(max_size=max_size), encoding, self.url, self._decoded_limit(max_size))
 
     def read_json(self, *, max_size: int | None = None) -> Any:
         """Read JSON, verified and strictly parsed: UTF-8, no member twice, no NaN, at most 100 levels deep.
@@ -173,13 +157,9 @@ class Artifact:
             InvalidDocumentError: The bytes are those that were written, but no such JSON.
             StoreError: As for ``read_bytes``.
         """
-        data = self.read_bytes(max_size=max_size)
-        self._check_decoded(json_memory(data) if len(data) > _SMALL else 0, "read as JSON", max_size)
-        try:
-            return load_json(data, max_bytes=None)
-        except InvalidDocumentError as error:
-            msg = f"{self.url} is not JSON that can be read, though its bytes are those that were written: {error}"
-            raise InvalidDocumentError(msg, error.problems) from error
+        from stepout.artifacts.reading.decoded import decoded_json
+
+        return decoded_json(self.read_bytes(max_size=max_size), self.url, self._decoded_limit(max_size))
 
     def read_image(self, *, max_size: int | None = None, max_pixels: int | None = None) -> Image.Image:
         """Read and decode an image, verified; a photograph stands upright, as its EXIF says.
@@ -234,9 +214,11 @@ class Artifact:
             ConfigurationError: pyarrow is missing, or a column or filter does not fit the table.
             StoreError: As for ``read_bytes``.
         """
-        from stepout.artifacts.reading import parquet
+        from stepout.artifacts.reading.parquet import ParquetRead, read_table
 
-        return parquet.read_table(self._pinned, self._parquet_read(columns, filters, verify, max_size))
+        verify = self._access.verify if verify is None else checked_verify(verify)
+        wanted = ParquetRead(columns=columns, filters=filters, verify=verify, max_size=self._limit(max_size))
+        return read_table(self._pinned, wanted)
 
     # Other ways ---------------------------------------------------------------------------------------------------
 
@@ -280,16 +262,9 @@ class Artifact:
             OSError: The file could not be written: no such folder, full disk, …
             StoreError: As for ``read_bytes``.
         """
-        from stepout.artifacts.listing import names_files
-        from stepout.artifacts.reading.download import download_file, download_tree, target_of
+        from stepout.artifacts.reading.download import download
 
-        if names_files(self.pointer):
-            entries = self._entries(whole=True)
-            count = self._counter(progress, sum(entry.pointer.size for entry in entries))
-            files = ((entry.path, PinnedObject(self._access, entry.pointer)) for entry in entries)
-            return download_tree(files, Path(path), count)
-        count = self._counter(progress, self.size)
-        return download_file(self._pinned, target_of(Path(path), self.pointer.key), count)
+        return download(self._pinned, Path(path), self._count(progress))
 
     def verify(self, *, progress: ProgressSetting = None) -> Mapping[str, str]:
         """Read everything, keep nothing, and compare; for a directory or dataset artifact, every file as well.
@@ -306,16 +281,9 @@ class Artifact:
             ChecksumMismatchError: The bytes are not those that were written.
             StoreError: As for ``read_bytes``.
         """
-        from stepout.artifacts.listing import names_files
+        from stepout.artifacts.reading.listed_files import compare_all
 
-        if not names_files(self.pointer):
-            return _compare(self._pinned, self._counter(progress, self.size))
-        compared = _compare(self._pinned)
-        entries = self._entries(whole=True)
-        count = self._counter(progress, sum(entry.pointer.size for entry in entries))
-        for entry in entries:
-            _compare(PinnedObject(self._access, entry.pointer), count)
-        return compared
+        return compare_all(self._pinned, self._count(progress))
 
     def dataset(self, *, verify: Verify | None = None, max_size: int | None = None) -> ds.Dataset:
         """Return a lazy pyarrow dataset over a dataset, a Parquet file, or a directory of Parquet files.
@@ -408,11 +376,12 @@ class Artifact:
             StoreError: As for ``read_bytes``.
         """
         from stepout.artifacts.listing import names_files
+        from stepout.artifacts.reading.listed_files import read_entries
 
         if not names_files(self.pointer):
             msg = f"{self.url} has the media type {self.media_type!r}; it is no directory or dataset artifact"
             raise InvalidDocumentError(msg)
-        return {entry.path: Artifact(entry.pointer, self._access, entry.path) for entry in self._entries()}
+        return {entry.path: Artifact(entry.pointer, self._access, entry.path) for entry in read_entries(self._pinned)}
 
     def manifest(self) -> DatasetManifest:
         """Read and verify a dataset's manifest: its schema, and every file with its partition and its pointer.
@@ -468,16 +437,8 @@ class Artifact:
             SizeMismatchError: The object has another size than the pointer says.
         """
         from stepout.artifacts.reading.filesystem import fsspec_path
-        from stepout.artifacts.store import Located, Regional
 
-        store = self._access.stores.of(self.pointer.bucket)
-        place: dict[str, Any] = {
-            "endpoint_url": store.endpoint_url if isinstance(store, Located) else None,
-            "region": store.region if isinstance(store, Regional) else None,
-        }
-        if self._access.stores.request_payer is not None:
-            place["requester_pays"] = True
-        return fsspec_path(self.pointer, **{**place, **options})
+        return fsspec_path(self.pointer, self._access.stores, **options)
 
     def presign(self, seconds: int = 300) -> str:
         """Return a URL that gives anyone this version of the object for a while; never put it into a document.
@@ -496,40 +457,20 @@ class Artifact:
 
     # Inside -------------------------------------------------------------------------------------------------------
 
-    def _counter(self, progress: ProgressSetting, total: int) -> Callable[[int], None] | None:
-        """Return what counts the bytes of a read of this artifact; ``None`` where nobody wants to know."""
+    def _count(self, progress: ProgressSetting) -> Callable[[int], Callable[[int], None]] | None:
+        """Return what makes the counter of a read of so many bytes; ``None`` where nobody wants to know."""
         if progress is None:
             return None
         from stepout.artifacts.transfer.progress import counted
 
-        return counted(progress, self.name or self.pointer.key.rpartition("/")[2], total)
+        return partial(counted, progress, self.name or self.pointer.key.rpartition("/")[2])
 
     def _limit(self, max_size: int | None) -> int:
         return self._access.limit if max_size is None else checked_limit("max_size", max_size)
 
-    def _check_decoded(self, need: int, how: str, max_size: int | None) -> None:
-        limit = max(self._limit(max_size), self._access.limit) if need else 0
-        if need > limit:
-            msg = f"{self.url}: {how}, it takes up to {need:,} bytes of memory, the limit here is {limit:,}; it was not"
-            raise ArtifactTooLargeError(f"{msg} decoded: use download(path) or open(), or pass max_size=")
-
-    def _entries(self, *, whole: bool = False) -> Sequence[Entry | DatasetFile]:
-        """Read the listing; ``whole`` counts every file's bytes before the first of them is asked for."""
-        from stepout.artifacts.reading.listed_files import read_entries
-
-        return read_entries(self._pinned, whole=whole)
-
-    def _parquet_read(
-        self, columns: Sequence[str] | None, filters: Any, verify: Verify | None, max_size: int | None
-    ) -> ParquetRead:
-        from stepout.artifacts.reading.parquet import ParquetRead
-
-        return ParquetRead(
-            columns=columns,
-            filters=filters,
-            verify=self._access.verify if verify is None else checked_verify(verify),
-            max_size=self._limit(max_size),
-        )
+    def _decoded_limit(self, max_size: int | None) -> Callable[[], int]:
+        """Return what looks up how much memory decoded values may take, only once there is something to hold it to."""
+        return lambda: max(self._limit(max_size), self._access.limit)
 
 
 def make_artifact(value: object, access: Access, location: str = "$", *, name: str | None = None) -> Artifact:
@@ -550,47 +491,3 @@ def make_artifact(value: object, access: Access, location: str = "$", *, name: s
     except InvalidDocumentError as error:
         raise invalid_document("the pointer", [each.below(location) for each in error.problems]) from None
     return Artifact(pointer, access, name)
-
-
-def _compare(pinned: PinnedObject, count: Callable[[int], None] | None = None) -> Mapping[str, str]:
-    """Read an object whole and compare it, whatever ``resolve`` was told: ``verify()`` is asked for by its name."""
-    pointer = pinned.pointer
-    verifier = verifier_for(pointer, "sha256" if pinned.access.verify == "sha256" else True)
-    if verifier.algorithm is None:
-        msg = f"{pointer.url} has no checksum to compare with: it is held to its size and ETag only"
-        raise ConfigurationError(msg)
-    drain(pinned, verifier, *([] if count is None else [lambda view: count(len(view))]))
-    return {verifier.algorithm: verifier.actual()}
-
-
-class ForeignArtifact(Artifact):
-    """What another tool's reference names: the reference has no checksum of the bytes that were written.
-
-    Reads are held to the size and ETag that the object had when it was resolved, and to S3's own checksum of the whole
-    object where it has one (``verifiable``). ``verify()`` raises where it has none.
-
-    Args:
-        pointer: What a HEAD said of the object.
-        access: How to read it.
-        kind: Whose reference it was.
-    """
-
-    def __init__(self, pointer: Pointer, access: Access, kind: ForeignKind) -> None:
-        super().__init__(pointer, access)
-        self.kind = kind
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.pointer, self._access, self.kind)
-
-
-def make_foreign(reference: ForeignReference, access: Access) -> ForeignArtifact:
-    """Describe what another tool's reference names, by one HEAD, and return its artifact.
-
-    Raises:
-        NotAllowedError: The allow-list does not hold it; nothing was requested.
-        ReadBudgetError: The resolve's budget of requests is spent.
-        StoreError: Missing, denied, or unreachable.
-    """
-    from stepout.artifacts.reading.foreign import describe
-
-    return ForeignArtifact(describe(access, reference), access, reference.kind)

@@ -10,7 +10,9 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from stepout.artifacts.listing import names_files
 from stepout.artifacts.paths import path_fault
+from stepout.artifacts.reading.listed_files import read_entries
 from stepout.artifacts.reading.pinned_object import PinnedObject, drain, verifier_for
 from stepout.artifacts.reading.preallocation import preallocate
 from stepout.schemas.errors import NotAllowedError, StepoutError
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 Count = Callable[[int], None]
+Counter = Callable[[int], Count]
+"""Called with the bytes that are to come; returns what counts them."""
 
 
 # Names, decided on values -----------------------------------------------------------------------------------------
@@ -41,6 +45,26 @@ def file_name(key: str) -> str:
 def target_of(path: Path, key: str) -> Path:
     """Return where a file goes: into a folder under its own name, or exactly there."""
     return path / file_name(key) if path.is_dir() else path
+
+
+def download(pinned: PinnedObject, path: Path, counter: Counter | None = None) -> Path:
+    """Download an object to a file; of a listing or a manifest, its files to a folder.
+
+    Args:
+        pinned: The object.
+        path: See ``Artifact.download``.
+        counter: Called with all bytes that are to come; returns what is called with each block's size when it is
+            written.
+
+    Returns:
+        The file or the folder.
+    """
+    if not names_files(pinned.pointer):
+        count = None if counter is None else counter(pinned.size)
+        return download_file(pinned, target_of(path, pinned.pointer.key), count)
+    entries = read_entries(pinned, whole=True)
+    count = None if counter is None else counter(sum(entry.pointer.size for entry in entries))
+    return download_tree(((entry.path, PinnedObject(pinned.access, entry.pointer)) for entry in entries), path, count)
 
 
 # Files ------------------------------------------------------------------------------------------------------------

@@ -110,7 +110,7 @@ def _ray_source() -> Any:
         """One task for each file, or for several of them where Ray wants fewer tasks."""
 
         def __init__(self, cut: Pieces, projection: Any) -> None:
-            super().__init__()
+            super().__init__()  # type: ignore[no-untyped-call]  # Ray's
             self._cut = cut
             self._projection_map = projection  # a member of Ray's, which its ``apply_projection`` narrows
 

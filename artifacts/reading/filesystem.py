@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn
 
 from stepout.artifacts.reading.arrow_exit import check_running, wait_at_exit
 from stepout.artifacts.reading.committed_files import CommittedFiles, checked_path
+from stepout.artifacts.store import Located, Regional
 from stepout.schemas.errors import ArtifactChangedError, ArtifactNotFoundError, ConfigurationError, SizeMismatchError
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from s3fs import S3FileSystem
 
     from stepout.artifacts.reading.access import Access
+    from stepout.artifacts.reading.bucket_stores import BucketStores
     from stepout.artifacts.reading.file_tree import TreeEntry
     from stepout.schemas.pointer import Pointer
 
@@ -148,13 +150,12 @@ def _info(path: str, entry: TreeEntry | None) -> Any:
 # One pointer by s3fs ----------------------------------------------------------------------------------------------
 
 
-def fsspec_path(pointer: Pointer, *, endpoint_url: str | None, region: str | None, **options: Any) -> tuple[Any, str]:
+def fsspec_path(pointer: Pointer, stores: BucketStores, **options: Any) -> tuple[Any, str]:
     """Return a file system and a path in it, after one look at the object.
 
     Args:
         pointer: What to read; the caller has checked it against the allow-list.
-        endpoint_url: The server; ``None``: as s3fs finds it.
-        region: The server's region; ``None``: as s3fs finds it.
+        stores: They know the bucket's server and region, and who pays.
         options: For ``s3fs.S3FileSystem``, such as ``key``, ``secret`` or ``profile``.
 
     Returns:
@@ -166,7 +167,14 @@ def fsspec_path(pointer: Pointer, *, endpoint_url: str | None, region: str | Non
         ConfigurationError: s3fs is not installed.
         SizeMismatchError: The object has another size than the pointer says.
     """
-    system = _file_system(pointer, endpoint_url, region, options)
+    store = stores.of(pointer.bucket)
+    place: dict[str, Any] = {
+        "endpoint_url": store.endpoint_url if isinstance(store, Located) else None,
+        "region": store.region if isinstance(store, Regional) else None,
+    }
+    if stores.request_payer is not None:
+        place["requester_pays"] = True
+    system = _file_system(pointer, {**place, **options})
     path = f"{pointer.bucket}/{pointer.key}"
     if pointer.version_id is not None:
         path = f"{path}?versionId={pointer.version_id}"
@@ -181,15 +189,14 @@ def fsspec_path(pointer: Pointer, *, endpoint_url: str | None, region: str | Non
     return system, path
 
 
-def _file_system(pointer: Pointer, endpoint_url: str | None, region: str | None, options: Any) -> S3FileSystem:
+def _file_system(pointer: Pointer, options: Any) -> S3FileSystem:
     try:
         from s3fs import S3FileSystem
     except ImportError as error:
         message = "fsspec paths need s3fs, which is not installed: pip install 'stepout[s3fs]'"
         raise ConfigurationError(message) from error
     given = dict(options)
-    given["client_kwargs"] = {"region_name": region, **given.get("client_kwargs", {})}
-    given.setdefault("endpoint_url", endpoint_url)
+    given["client_kwargs"] = {"region_name": given.pop("region"), **given.get("client_kwargs", {})}
     # s3fs keeps file systems and listings for the process; a pinned read must look for itself.
     return S3FileSystem(
         version_aware=pointer.version_id is not None, use_listings_cache=False, skip_instance_cache=True, **given

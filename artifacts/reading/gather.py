@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from stepout.artifacts.reading.artifact import Artifact, make_artifact, make_foreign
+from stepout.artifacts.reading.artifact import Artifact, make_artifact
+from stepout.artifacts.reading.foreign_artifact import make_foreign
 from stepout.artifacts.reading.output import Output, make_output
 from stepout.schemas.errors import InvalidDocumentError, NotAllowedError, invalid_document
 from stepout.schemas.problems import Problem

@@ -5,17 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from stepout.artifacts.dataset_manifest import is_dataset, parse_manifest
-from stepout.artifacts.listing import parse_listing
+from stepout.artifacts.listing import names_files, parse_listing
 from stepout.artifacts.reading.access import DOCUMENT_LIMIT
-from stepout.artifacts.reading.pinned_object import check_cap, read_whole
+from stepout.artifacts.reading.pinned_object import PinnedObject, check_cap, compare_whole, read_whole
 from stepout.schemas.errors import InvalidDocumentError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from stepout.artifacts.dataset_manifest import DatasetFile, DatasetManifest
     from stepout.artifacts.listing import Entry
-    from stepout.artifacts.reading.pinned_object import PinnedObject
+
+    Counter = Callable[[int], Callable[[int], None]]
 
 
 def read_entries(listing: PinnedObject, *, whole: bool = False) -> Sequence[Entry | DatasetFile]:
@@ -46,6 +47,30 @@ def read_manifest(manifest: PinnedObject, *, whole: bool = False) -> DatasetMani
     found = parse_manifest(_read(manifest), manifest.pointer.url)
     _check(manifest, found.files, whole=whole)
     return found
+
+
+def compare_all(pinned: PinnedObject, counter: Counter | None = None) -> Mapping[str, str]:
+    """Read an object whole and compare it; of a listing or a manifest, every file as well.
+
+    Args:
+        pinned: The object.
+        counter: See ``download``.
+
+    Returns:
+        The object's own checksum that was compared, hex by algorithm.
+
+    Raises:
+        ConfigurationError: One has no checksum to compare with.
+        IntegrityError: One is not what was written.
+        StoreError: As for ``read_entries``.
+    """
+    if not names_files(pinned.pointer):
+        return compare_whole(pinned, None if counter is None else counter(pinned.size))
+    compared, files = compare_whole(pinned), read_entries(pinned, whole=True)
+    count = None if counter is None else counter(sum(file.pointer.size for file in files))
+    for file in files:
+        compare_whole(PinnedObject(pinned.access, file.pointer), count)
+    return compared
 
 
 def _read(listing: PinnedObject) -> bytes:

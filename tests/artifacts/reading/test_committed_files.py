@@ -28,8 +28,9 @@ from support.shelf import Shelf
 import stepout
 from stepout.artifacts.fsspec_protocol import StepoutFileSystem
 from stepout.artifacts.memory import MemoryStore
-from stepout.artifacts.reading.artifact import Artifact, ForeignArtifact
+from stepout.artifacts.reading.artifact import Artifact
 from stepout.artifacts.reading.file_tree import FileTree
+from stepout.artifacts.reading.foreign_artifact import ForeignArtifact
 
 if TYPE_CHECKING:
     from support.seaweed import Seaweed

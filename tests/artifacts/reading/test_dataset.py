@@ -148,6 +148,10 @@ def test_columns_and_filters_fetch_blocks_of_their_own_only(store: BreakingStore
     assert sum((size if stop is None else stop) - start for start, stop, _ in store.requests) <= 1 << 20
 
 
+def _with_schema(schema: str) -> Callable[[dict[str, Any]], None]:
+    return lambda manifest: manifest.update(schema=schema)
+
+
 def _forged(artifact: Artifact, store: Any, change: Callable[[dict[str, Any]], None]) -> Artifact:
     """Return the dataset with another manifest, honestly stored."""
     document = json.loads(artifact.read_bytes())
@@ -171,9 +175,7 @@ def test_files_of_another_schema_are_refused(written: Artifact, store: BreakingS
         [("id", pa.int32()), ("score", pa.float64())],
         [("score", pa.float64()), ("id", pa.int64())],
     ):
-        forged = _forged(
-            written, store._inner, lambda each, fields=fields: each.update(schema=_schema(*fields, day, place))
-        )
+        forged = _forged(written, store._inner, _with_schema(_schema(*fields, day, place)))
         dataset = forged.dataset()
         for read in (dataset.to_table, lambda dataset=dataset: dataset.to_table(["id"]), dataset.count_rows):
             with pytest.raises(InvalidDocumentError, match="has other columns than the manifest"):
@@ -190,7 +192,7 @@ def test_manifests_that_arrow_cannot_follow_are_refused(written: Artifact, store
         _schema(*good, ("day", pa.int8()), ("place", pa.string())),
         _schema(*good, ("id", pa.int64()), ("day", pa.date32()), ("place", pa.string())),
     ):
-        forged = _forged(written, store._inner, lambda each, schema=schema: each.update(schema=schema))
+        forged = _forged(written, store._inner, _with_schema(schema))
         store.requests.clear()
         with pytest.raises(InvalidDocumentError):
             resolve_artifact(forged.pointer, allow=ALLOW, client=store).dataset()

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from support.shelf import ALLOW, BreakingStore, Shelf
 
-from stepout.artifacts.reading.artifact import Artifact, ForeignArtifact
+from stepout.artifacts.reading.artifact import Artifact
 from stepout.artifacts.reading.foreign import find_references, opened_texts
+from stepout.artifacts.reading.foreign_artifact import ForeignArtifact
 from stepout.artifacts.resolve import read_result_writer, resolve, resolve_all, resolve_artifact, resolve_output
 from stepout.artifacts.store import ObjectInfo
 from stepout.schemas import TaskOutput
