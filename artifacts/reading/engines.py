@@ -45,7 +45,25 @@ def duckdb_relation(dataset: ds.Dataset, connection: Any) -> Any:
         import duckdb
     except ImportError as error:
         raise missing("DuckDB", "duckdb", error) from error
-    return (duckdb if connection is None else connection).from_arrow(dataset)
+    return (duckdb if connection is None else connection).from_arrow(_unlocked(dataset))
+
+
+def _unlocked(dataset: ds.FileSystemDataset) -> ds.FileSystemDataset:
+    """Return a dataset whose scanners' ``to_reader`` does not start the scan with Python's lock held.
+
+    pyarrow's does. A file whose reader raises meanwhile, as ours does for damage, ends in a deadlock then: Arrow's
+    scheduler holds a lock of its own and waits for Python's, to print the error (pyarrow 26). ``to_batches`` is free.
+    """
+    import pyarrow as pa
+    import pyarrow.dataset as ds
+
+    class Unlocked(ds.FileSystemDataset):  # type: ignore[misc] # pyarrow has no types
+        def scanner(self, **options: Any) -> ds.Scanner:
+            scanner = super().scanner(**options)
+            reader = pa.RecordBatchReader.from_batches(scanner.projected_schema, scanner.to_batches())
+            return ds.Scanner.from_batches(reader)
+
+    return Unlocked(list(dataset.get_fragments()), dataset.schema, dataset.format, dataset.filesystem)
 
 
 # Dask --------------------------------------------------------------------------------------------------------------
