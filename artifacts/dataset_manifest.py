@@ -150,11 +150,9 @@ def value_fault(column: str, value: str | None) -> str | None:
     >>> value_fault("day", ""), value_fault("day", "2026-01-01") is None
     ('it is the empty text, which Hive cannot tell from null', True)
     """
-    if value is None:
-        return None
-    if value in _UNTOLD:
+    if value is not None and value in _UNTOLD:
         return _UNTOLD[value]
-    if "\0" in value:
+    if value is not None and "\0" in value:
         return "it has a NUL, at which readers of paths end"
     try:
         size = len(partition_segment(column, value).encode())

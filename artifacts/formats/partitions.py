@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from stepout.artifacts.dataset_manifest import column_fault
-from stepout.artifacts.formats.tables import weight_of
+from stepout.artifacts.formats.tables import schema_given_back, weight_of
 from stepout.artifacts.listing import FILES_LIMIT
 from stepout.schemas.errors import ConfigurationError
 
@@ -31,8 +31,8 @@ class Partitioning:
 
     Attributes:
         columns: The partition columns.
-        schema: Of the dataset: the partition columns last. One with a dictionary has its values' type: in a path there
-            are only values.
+        schema: Of the dataset, as it is read: what Parquet gives back, and the partition columns last. One with a
+            dictionary has its values' type: in a path there are only values.
         file_schema: Of every file: without them.
     """
 
@@ -106,9 +106,8 @@ def _coded(table: pa.Table, columns: Sequence[str]) -> tuple[pa.Array, list[Valu
         column = table[name].combine_chunks()
         if pa.types.is_dictionary(column.type):
             column = column.dictionary_decode()
-        encoded = pc.dictionary_encode(column, null_encoding="encode")
-        texts = encoded.dictionary.cast(pa.string()).to_pylist()
-        own = encoded.indices.cast(pa.int64())
+        indices, texts = _told_apart(name, column)
+        own = indices.cast(pa.int64())
         # Numbered anew after each column, so that the numbers never exceed the rows times the values of one column.
         numbered = (own if codes is None else pc.add(pc.multiply(codes, len(texts)), own)).dictionary_encode()
         if len(numbered.dictionary) > FILES_LIMIT:
@@ -117,6 +116,27 @@ def _coded(table: pa.Table, columns: Sequence[str]) -> tuple[pa.Array, list[Valu
         values = [(*values[at // len(texts)], texts[at % len(texts)]) for at in numbered.dictionary.to_pylist()]
         codes = numbered.indices.cast(pa.int64())
     return codes, values
+
+
+def _told_apart(name: str, column: pa.Array) -> tuple[pa.Array, list[str | None]]:
+    """Number the values of a column, and return each row's number and each value's text.
+
+    Raises:
+        ConfigurationError: Arrow has no text for a value, or one that it reads as another: of years beyond 9999, and of
+            zones whose offset had seconds, as all had once.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    try:
+        encoded = pc.dictionary_encode(column, null_encoding="encode")
+        texts = encoded.dictionary.cast(pa.string())
+        if texts.cast(column.type).equals(encoded.dictionary):
+            return encoded.indices, texts.to_pylist()
+    except (pa.ArrowException, ValueError):  # it quotes the value
+        pass
+    msg = f"a value of the partition column {name!r}, which is of type {column.type}, has no text that Arrow reads back"
+    raise ConfigurationError(f"{msg} as that value: cast the column to text. Nothing can be read of what was sent")
 
 
 def partitioning_of(schema: pa.Schema, columns: Sequence[str]) -> Partitioning:
@@ -142,8 +162,8 @@ def partitioning_of(schema: pa.Schema, columns: Sequence[str]) -> Partitioning:
         msg = "partition_by names all columns, so the files would have none: leave one out. Nothing was sent"
         raise ConfigurationError(msg)
     own = [_with_values(schema.field(name)) for name in columns]
-    held = [field for field in schema if field.name not in columns]
-    return Partitioning(columns, pa.schema([*held, *own], schema.metadata), pa.schema(held, schema.metadata))
+    held = pa.schema([field for field in schema if field.name not in columns], schema.metadata)
+    return Partitioning(columns, pa.schema([*schema_given_back(held), *own], schema.metadata), held)
 
 
 def _type_fault(schema: pa.Schema, name: str) -> str | None:
@@ -156,7 +176,7 @@ def _type_fault(schema: pa.Schema, name: str) -> str | None:
         return (
             "it holds fractions, of which several texts mean one value, and NaN none; cast it to a decimal or to text"
         )
-    plain = (is_.is_boolean, is_.is_integer, is_.is_decimal, is_.is_string, is_.is_large_string)
+    plain = (is_.is_boolean, is_.is_integer, is_.is_decimal128, is_.is_decimal256, is_.is_string, is_.is_large_string)
     if not any(each(kind) for each in (*plain, is_.is_date, is_.is_timestamp)):
         return f"it is of type {kind}, which Arrow cannot read back from a folder's name; cast it to text"
     return None

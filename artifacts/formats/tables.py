@@ -285,11 +285,25 @@ def _check_storable(schema: pa.Schema) -> None:
         error: Exception | None = None
         try:
             pq.ParquetWriter(pa.BufferOutputStream(), pa.schema([column])).close()
-        except (pa.ArrowException, NotImplementedError) as refused:
+        except (pa.ArrowException, NotImplementedError, OSError) as refused:  # OSError: a decimal's negative scale
             error = refused
         if error is not None or _has_empty_lists(column.type):
             msg = f"column {column.name!r} is of type {column.type}, which Parquet cannot hold; cast or drop it"
             raise ConfigurationError(f"{msg}. Nothing was sent") from error
+
+
+def schema_given_back(schema: pa.Schema) -> pa.Schema:
+    """Return the schema that Parquet gives back: it has no times in seconds, and few types of dictionaries.
+
+    Args:
+        schema: A ``TableSource``'s.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    file = pa.BufferOutputStream()
+    pq.ParquetWriter(file, schema).close()
+    return pq.read_schema(pa.BufferReader(file.getvalue()))
 
 
 def _has_empty_lists(kind: pa.DataType) -> bool:

@@ -309,6 +309,70 @@ def test_a_lone_parquet_file_is_a_dataset(store: BreakingStore) -> None:
         resolve_artifact(bare, allow=ALLOW, client=store).dataset(max_size=1000)
 
 
+def _words(kind: pa.DataType) -> pa.Array:
+    return pa.array(["a", None, "a"]).cast(kind)
+
+
+def _times(kind: pa.DataType, storage: pa.DataType) -> pa.Array:
+    return pa.array([1, None, 86_400_000], storage).cast(pa.int64()).cast(storage).view(kind)
+
+
+DAY = pa.array([dt.date(2026, 1, 1), None, dt.date(2026, 1, 1)])
+EVERY_TYPE: dict[str, pa.Array] = {
+    **{f"zoned_{unit}": _times(pa.timestamp(unit, "Europe/Berlin"), pa.int64()) for unit in ("s", "ms", "us", "ns")},
+    **{f"duration_{unit}": _times(pa.duration(unit), pa.int64()) for unit in ("s", "ms", "us", "ns")},
+    "clock_s": pa.array([1, None, 2], pa.int32()).view(pa.time32("s")),
+    "clock_ms": pa.array([1, None, 2], pa.int32()).view(pa.time32("ms")),
+    "clock_ns": pa.array([1, None, 2], pa.int64()).view(pa.time64("ns")),
+    "date64": _times(pa.date64(), pa.int64()),
+    "large": pa.array([2**53 + 1, None, -(2**63)]),
+    "unsigned": pa.array([2**64 - 1, None, 0], pa.uint64()),
+    "half": pa.array([1.5, None, float("inf")], pa.float16()),
+    "decimal": pa.array([decimal.Decimal("0.0000000001"), None, decimal.Decimal("-1.10")], pa.decimal128(38, 10)),
+    "decimal256": pa.array([decimal.Decimal("1.10"), None, decimal.Decimal(0)], pa.decimal256(70, 10)),
+    "decimal32": pa.array([decimal.Decimal("1.10"), None, decimal.Decimal(0)], pa.decimal32(5, 2)),
+    "text_view": _words(pa.string_view()),
+    "fixed": pa.array([b"ab", None, b"cd"], pa.binary(2)),
+    "words": _words(pa.string()).dictionary_encode(),
+    "large_words": _words(pa.large_string()).dictionary_encode(),
+    "bytes_words": _words(pa.binary()).dictionary_encode(),
+    "ordered": pa.DictionaryArray.from_arrays(pa.array([0, None, 1], pa.uint8()), ["a", "b"], ordered=True),
+    "number_words": pa.array([1, None, 1]).dictionary_encode(),
+    "float_words": pa.array([0.5, None, 0.5]).dictionary_encode(),
+    "flag_words": pa.array([True, None, False]).dictionary_encode(),
+    "day_words": DAY.dictionary_encode(),
+    "time_words": DAY.cast(pa.timestamp("s")).dictionary_encode(),
+    "runs": pa.RunEndEncodedArray.from_arrays(pa.array([2, 3], pa.int32()), pa.array(["a", None])),
+    "list": pa.array([[1, None], None, []]),
+    "list_of_times": pa.array([[1], None, []], pa.list_(pa.int64())).cast(pa.list_(pa.timestamp("s"))),
+    "list_of_words": pa.ListArray.from_arrays([0, 1, 2, 3], DAY.dictionary_encode()),
+    "struct": pa.array([{"a": 1, "b": [1]}, None, {"a": None, "b": None}]),
+    "struct_of_words": pa.StructArray.from_arrays([pa.array([1, None, 1]).dictionary_encode()], ["x"]),
+    "map": pa.array([[("a", 1)], None, []], pa.map_(pa.string(), pa.int64())),
+    "nothing": pa.nulls(3),
+    "uuid": pa.ExtensionArray.from_storage(pa.uuid(), pa.array([b"x" * 16, None, b"y" * 16], pa.binary(16))),
+}
+
+
+def test_every_type_is_read_back_as_a_table_gives_it_back(store: BreakingStore) -> None:
+    """Also where Parquet gives back another type: times in seconds, dates in ms, dictionaries of other than text."""
+    manager = ArtifactManager("results", "runs", client=store)
+    table = pa.table({**EVERY_TYPE, "p": ["x", "y", "x"], "row": [0, 1, 2]})
+    written = manager.put_dataset("d", table, partition_by=["p"])
+    once = resolve_artifact(manager.put_table("t", table), allow=ALLOW, client=store).read_table()
+    dataset = resolve_artifact(written, allow=ALLOW, client=store)
+    found = dataset.dataset().to_table().select(table.column_names)
+    assert found.schema.equals(once.schema)
+    order = [0, 2, 1]  # in the order of partitions
+    assert [found[name].to_pylist() for name in found.column_names] == [
+        [once[name][row].as_py() for row in order] for name in once.column_names
+    ]
+    again = resolve_artifact(
+        manager.put_dataset("more", table, partition_by=["p"], append_to=dataset), allow=ALLOW, client=store
+    )
+    assert again.dataset().count_rows() == 6
+
+
 def test_an_empty_dataset_is_empty(store: BreakingStore) -> None:
     """With its schema, on every way to read it."""
     pointer = ArtifactManager("results", "runs", client=store).put_dataset(

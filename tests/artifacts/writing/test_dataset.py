@@ -295,9 +295,10 @@ BAD_COLUMNS: list[tuple[Any, str]] = [
     (["nested"], "cast it to text"),
     (["bytes"], "cast it to text"),
     (["clock"], "cast it to text"),
+    (["small"], "cast it to text"),
     (["a=b"], "other characters"),
     (["_hidden"], "does not begin with a letter"),
-    (["day", "score", "nested", "bytes", "clock", "a=b", "_hidden"], "cannot be partitioned|all columns"),
+    (["day", "score", "nested", "bytes", "clock", "small", "a=b", "_hidden"], "cannot be partitioned|all columns"),
 ]
 
 
@@ -306,7 +307,15 @@ def test_columns_that_cannot_be_partitions(
     manager: ArtifactManager, store: MemoryStore, columns: Any, message: str
 ) -> None:
     """Each is refused with its reason before anything is sent."""
-    values = {"score": [0.5], "nested": [[1]], "bytes": [b"x"], "clock": [dt.time(1)], "a=b": ["x"], "_hidden": ["x"]}
+    values: dict[str, Any] = {
+        "score": [0.5],
+        "nested": [[1]],
+        "bytes": [b"x"],
+        "clock": [dt.time(1)],
+        "a=b": ["x"],
+        "_hidden": ["x"],
+    }
+    values["small"] = pa.array([decimal.Decimal(1)], pa.decimal32(5, 2))
     with pytest.raises(ConfigurationError, match=message) as caught:
         manager.put_dataset("d", pa.table({"day": [DAYS[0]], **values}), partition_by=columns)
     assert "Nothing was sent" in str(caught.value)
@@ -326,6 +335,40 @@ def test_values_that_cannot_be_folders(manager: ArtifactManager, store: MemorySt
         manager.put_dataset("d", table, partition_by=["p"])
     assert not value or value not in str(caught.value)
     assert (store.keys(), store.open_uploads, manager.pointers) == ([], [], {})
+
+
+def test_a_null_below_a_long_name(manager: ArtifactManager) -> None:
+    """What stands for null is counted, too: no manifest names a folder that readers refuse."""
+    name = "p" * 235
+    with pytest.raises(ConfigurationError, match="cannot be the name of a folder"):
+        manager.put_dataset("d", pa.table({"id": [1], name: pa.array([None], pa.string())}), partition_by=[name])
+    manager.put_dataset("d", pa.table({"id": [1], name: ["x"]}), partition_by=[name])
+
+
+def _numbers(values: list[int], storage: pa.DataType, kind: pa.DataType) -> pa.Array:
+    return pa.array(values, storage).view(kind)
+
+
+# Arrow has no text of years beyond these four digits that it reads, and no seconds in the offset of a zone.
+UNTOLD_VALUES = {
+    "a year of five digits": _numbers([0, 2932897], pa.int32(), pa.date32()),
+    "a year before 0": _numbers([-800000], pa.int32(), pa.date32()),
+    "a far moment": _numbers([2**40], pa.int64(), pa.timestamp("s")),
+    "the farthest": _numbers([-(2**63)], pa.int64(), pa.timestamp("us", "UTC")),
+    "an offset with seconds": _numbers([0, -2840000000], pa.int64(), pa.timestamp("s", "Europe/Amsterdam")),
+    "an unknown zone": _numbers([0], pa.int64(), pa.timestamp("us", "Mars/Base")),
+    "no UTF-8": pa.array([b"\xff"]).view(pa.string()),
+    "within a dictionary": _numbers([2932897], pa.int32(), pa.date32()).dictionary_encode(),
+}
+
+
+@pytest.mark.parametrize("values", UNTOLD_VALUES.values(), ids=UNTOLD_VALUES)
+def test_values_whose_text_is_another_value(manager: ArtifactManager, store: MemoryStore, values: pa.Array) -> None:
+    """Refused before a row is sent: a manifest would name another value, or one that nobody can read."""
+    table = pa.table({"id": range(len(values)), "p": values})
+    with pytest.raises(ConfigurationError, match=r"'p'.* has no text that Arrow reads back"):
+        manager.put_dataset("d", table, partition_by=["p"])
+    assert store.keys() == []
 
 
 def test_a_key_that_is_too_long(store: MemoryStore) -> None:
