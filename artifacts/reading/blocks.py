@@ -14,6 +14,7 @@ from stepout.artifacts.blocks import decoded, digest_of, list_size, read_list
 from stepout.artifacts.reading.block_cache import BLOCKS
 from stepout.artifacts.reading.parquet_footer import TAIL, digests_in, footer_of, read_tail
 from stepout.artifacts.reading.pinned_object import PinnedObject, check_cap, read_whole
+from stepout.artifacts.transfer.stages import BLOCK
 from stepout.schemas.errors import ChecksumMismatchError, IntegrityError, StoreError, invalid_document
 from stepout.schemas.pointer import Pointer
 from stepout.schemas.problems import Problem
@@ -113,18 +114,24 @@ class VerifiedBlocks:
         if position < stop:
             with closing(self._fetched(position // size, end, hashed)) as blocks:
                 for index, block in blocks:
-                    used = block[max(position - index * size, 0) : stop - index * size]
-                    if len(used) < len(block):
-                        BLOCKS.get().put(self._key(index), bytes(block))
-                    yield used
+                    first = index * size
+                    if first < position:
+                        BLOCKS.get().put(self._key(index), bytes(block[:size]))
+                    if stop < first + len(block) and (stop - first > size or first >= position):
+                        partial = (stop - first) // size
+                        BLOCKS.get().put(self._key(index + partial), bytes(block[partial * size :]))
+                    yield block[max(position - first, 0) : stop - first]
         if last is not None:
             yield memoryview(last)[: stop - end]
 
     def _fetched(self, index: int, stop: int, hashed: bool) -> Generator[tuple[int, memoryview]]:
-        """Yield whole blocks up to ``stop``, received where they are verified."""
+        """Yield whole blocks up to ``stop`` with the first one's index, received where they are verified.
+
+        Small blocks come together: calls for each 256 KiB are a fifth of the cost of a read in order.
+        """
         listed, at_end = self._loaded(), stop == self._pinned.size
-        size = listed.size
-        room, got = memoryview(bytearray(min(size, stop - index * size))), 0
+        size, step = listed.size, max(listed.size, BLOCK)
+        room, got = memoryview(bytearray(min(step, stop - index * size))), 0
         views = self._pinned.blocks(index * size, None if at_end else stop, lend=lambda: room[got:], hashed=hashed)
         with closing(views):
             for view in views:
@@ -140,9 +147,10 @@ class VerifiedBlocks:
                     left = stop - index * size - got
                     if not left:  # to its end, which gives the connection back
                         list(views)
-                    self._check(listed, index, room)
+                    for number in range(-(-len(room) // size)):
+                        self._check(listed, index + number, room[number * size : (number + 1) * size])
                     yield index, room
-                    index, got, room = index + 1, 0, room[:left]
+                    index, got, room = index + step // size, 0, room[:left]
 
     def _check(self, listed: BlockList, index: int, block: memoryview) -> None:
         actual = digest_of(listed.algorithm, block)

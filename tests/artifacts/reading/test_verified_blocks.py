@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
 import random
 import tracemalloc
@@ -207,6 +208,28 @@ def test_only_blocks_that_a_read_used_in_part_are_kept(cache: BlockCache) -> Non
     assert cache.size == BLOCK + 77
 
 
+def test_what_is_kept_of_blocks_that_came_together_is_the_partly_used_ones(cache: BlockCache) -> None:
+    """Of ranges over many blocks, wherever they begin and end, the first and the last are kept, each with its bytes."""
+    numbers = random.Random(4)
+    data = numbers.randbytes(40 * BLOCK + 99)
+    digests = b"".join(digest_of("crc32", data[start : start + BLOCK]) for start in range(0, len(data), BLOCK))
+    blocks = in_pointer(BlockList(algorithm="crc32", size=BLOCK, covered=len(data), digests=digests))
+    shelf = Shelf()
+    pinned = PinnedObject(access_from(allow=ALLOW, client=shelf.store), shelf.put(data, blocks=blocks))
+    edges = [0, 1, BLOCK, 16 * BLOCK, 16 * BLOCK + 1, 17 * BLOCK, 32 * BLOCK - 1, 40 * BLOCK, len(data)]
+    for start, stop in itertools.combinations(edges, 2):
+        while cache.size:
+            cache.put("room", bytes(1 << 20))
+            cache.put("room", b"")
+        for again in (False, True):
+            with open_random(pinned, True) as file:
+                file.seek(start)
+                assert file.read(stop - start) == data[start:stop]
+            partial = {at // BLOCK for at in (start, stop) if at % BLOCK and at != len(data)}
+            expected = sum(len(data[index * BLOCK : (index + 1) * BLOCK]) for index in partial)
+            assert cache.size == expected, (start, stop, again)
+
+
 def test_a_forged_pointer_cannot_plant_bytes_for_another_object() -> None:
     """What was verified for one key is not served for another, even under the other's checksum."""
     shelf = Shelf()
@@ -230,8 +253,8 @@ def test_a_footer_is_not_believed_where_the_pointer_announces_none() -> None:
         _read(pointer, shelf.store)
 
 
-def test_a_stream_takes_the_memory_of_a_block() -> None:
-    """Reading on through many blocks holds one of them, not the range."""
+def test_a_stream_takes_the_memory_of_a_few_blocks() -> None:
+    """Reading on through many blocks holds 1 MiB of them, not the range."""
     data = bytes(40 * BLOCK)
     digests = digest_of("crc32", data[:BLOCK]) * 40
     blocks = BlockList(algorithm="crc32", size=BLOCK, covered=len(data), digests=digests)
