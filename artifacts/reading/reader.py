@@ -172,6 +172,7 @@ class ArtifactReader(io.RawIOBase):
         self._check_open()
         if self.failure is not None:
             raise self.failure
+        start = self._position
         try:
             with memoryview(buffer) as whole:
                 if not whole.nbytes:  # what has no bytes has no shape that could be cast
@@ -183,6 +184,10 @@ class ArtifactReader(io.RawIOBase):
         except StepoutError as error:
             self.failure = error
             self._close_stream()
+            raise
+        except BaseException:  # Ctrl-C, or what a signal's handler raised: none of these bytes were returned
+            self._position = start
+            self._close_stream()  # a generator that was interrupted has ended, and would look like the object's end
             raise
 
     def read(self, size: int | None = -1, /) -> bytes:

@@ -57,9 +57,10 @@ class Shelf:
 
 
 class _BrokenDownload:
-    def __init__(self, inner: Download, length: int) -> None:
+    def __init__(self, inner: Download, length: int, error: BaseException) -> None:
         self._inner = inner
         self._left = length
+        self._error = error
         self.closed = False
 
     @property
@@ -77,8 +78,7 @@ class _BrokenDownload:
             yield view[: self._left]
             self._left -= len(view)
             if self._left <= 0:
-                msg = "the connection broke"
-                raise StoreUnavailableError(msg)
+                raise self._error
 
 
 class BreakingStore:
@@ -87,10 +87,12 @@ class BreakingStore:
     Args:
         inner: The store that has the objects.
         lengths: After how many bytes each download breaks, in turn; ``None``: not at all; -1: it cannot be opened.
+        error: What it raises then; ``None``: that the connection broke.
     """
 
-    def __init__(self, inner: MemoryStore, lengths: Sequence[int | None]) -> None:
+    def __init__(self, inner: MemoryStore, lengths: Sequence[int | None], error: BaseException | None = None) -> None:
         self._inner = inner
+        self._error = error or StoreUnavailableError("the connection broke")
         self._lengths = list(lengths)
         self.requests: list[tuple[int, int | None, str | None]] = []
         self.downloads: list[_BrokenDownload] = []
@@ -120,7 +122,7 @@ class BreakingStore:
         inner = self._inner.get(key, start=start, stop=stop, **pin)
         if length is None:
             return inner
-        self.downloads.append(_BrokenDownload(inner, length))
+        self.downloads.append(_BrokenDownload(inner, length, self._error))
         return self.downloads[-1]
 
 

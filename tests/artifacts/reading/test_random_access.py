@@ -227,6 +227,32 @@ def test_a_broken_download_of_a_range_is_taken_up_again() -> None:
     assert [request[:2] for request in store.requests] == [(0, 3 * BLOCK), (BLOCK + 7, 3 * BLOCK)]
 
 
+@pytest.mark.parametrize(
+    ("place", "which", "lengths"),
+    [("pointer", 1, [BLOCK + 7]), ("none", 1, [BLOCK + 7]), ("pointer", 2, [None, BLOCK + 7]), ("none", 2, [7])],
+)
+def test_a_read_that_was_interrupted_is_no_end_and_loses_no_byte(
+    place: str, which: int, lengths: list[int | None]
+) -> None:
+    """What Ctrl-C, or a signal's handler, breaks off was not read: the file stays where it was, and goes on there."""
+    shelf, data = Shelf(), random.Random(3).randbytes(5 << 20)
+    store = BreakingStore(shelf.store, lengths, KeyboardInterrupt())
+    file = _opened(_put(shelf, data, place), store)[which]
+    read, interrupted = b"", 0
+    while len(read) < len(data):
+        try:
+            piece = file.read(10 if not read else 2 << 20)
+        except KeyboardInterrupt:
+            interrupted += 1
+            assert file.tell() == len(read)
+        else:
+            assert piece, "an interruption is no end"
+            read += piece
+    assert read == data
+    assert interrupted == 1
+    assert file.read(1) == b""
+
+
 def test_a_read_beyond_the_end_returns_nothing_and_takes_no_memory() -> None:
     """An engine may ask for more than there is: it gets what there is."""
     shelf = Shelf()
