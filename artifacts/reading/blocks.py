@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from stepout.artifacts.blocks import BlockList
     from stepout.artifacts.reading.access import Verify
+    from stepout.artifacts.reading.parquet_footer import Footer
 
 _INSTEAD: Final = (
     'whole reads (read_bytes, download) need no list, and verify="pinned" reads ranges that are not verified'
@@ -268,3 +269,27 @@ class WholeObject:
         """Nothing lies before the tail."""
         msg = f"bytes {start:,} to {stop:,} lie outside of {self._pinned.pointer.url}"
         raise ValueError(msg)
+
+
+class CheckedPages:
+    """The bytes of a Parquet file without a list of blocks: its footer is verified here, its pages by whoever decodes.
+
+    Args:
+        pinned: The file.
+        footer: What its pointer says of its footer.
+    """
+
+    def __init__(self, pinned: PinnedObject, footer: Footer) -> None:
+        self._pinned = pinned
+        self._footer = footer
+        self.tail = b""
+
+    def load(self) -> None:
+        """Fetch the footer, if it was not before; raises what ``read_tail`` raises."""
+        if not self.tail:
+            size = self._pinned.size
+            self.tail = read_tail(self._pinned, self._footer, size - min(max(self._footer.size, TAIL), size))
+
+    def stream(self, start: int, stop: int, *, hashed: bool = False) -> Generator[memoryview]:
+        """Yield bytes that are pinned: the checksums of the pages in them are the decoder's to compare."""
+        return self._pinned.blocks(start, stop, hashed=hashed)

@@ -80,8 +80,12 @@ class CommittedFiles:
             raise FileNotFoundError(f"stepout://{path}: the document {told}")
         return found
 
-    def open(self, path: str) -> io.RawIOBase:
+    def open(self, path: str, *, pages: bool = False) -> io.RawIOBase:
         """Open a file: seekable, every read verified as ``resolve`` was told.
+
+        Args:
+            path: In one of the artifacts.
+            pages: As for ``open_random``.
 
         Raises:
             FileNotFoundError: There is none.
@@ -92,7 +96,7 @@ class CommittedFiles:
         pointer = self.entry(path).pointer
         if pointer is None:
             raise IsADirectoryError(f"stepout://{path} is a folder: it is listed, and its files are opened")
-        return open_random(PinnedObject(self._access, pointer), self._access.verify)
+        return open_random(PinnedObject(self._access, pointer), self._access.verify, pages=pages)
 
     def checksum(self, path: str) -> str:
         """Return ``algorithm:hex`` of a file; for a folder, what changes with the content of its artifact."""

@@ -259,6 +259,8 @@ class DatasetFiles(ArtifactFiles):
             that a file of another schema would be read as one whose values are missing.
     """
 
+    pages = True  # ``_format`` has them compared
+
     def __init__(self, files: CommittedFiles, held: pa.Schema | None) -> None:
         super().__init__(files)
         self.held = held

@@ -71,6 +71,9 @@ class ArtifactFiles:
         files: The files.
     """
 
+    pages = False
+    """Whether whoever reads compares the checksums of Parquet's pages."""
+
     def __init__(self, files: CommittedFiles) -> None:
         wait_at_exit()
         self.files = files
@@ -124,7 +127,7 @@ class ArtifactFiles:
         import pyarrow as pa
 
         check_running()
-        return pa.PythonFile(self.files.open(checked_path(path)), mode="r")
+        return pa.PythonFile(self.files.open(checked_path(path), pages=self.pages), mode="r")
 
     open_input_stream = open_input_file
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from stepout.artifacts.reading.blocks import VerifiedBytes, WholeObject, blocks_for
+from stepout.artifacts.reading.blocks import CheckedPages, VerifiedBytes, WholeObject, blocks_for
+from stepout.artifacts.reading.parquet_footer import footer_of
 from stepout.artifacts.reading.pinned_object import Verifier, verifier_for
-from stepout.artifacts.reading.reader import WHEN_FOLLOWED, ArtifactReader
+from stepout.artifacts.reading.reader import BUFFER, WHEN_FOLLOWED, ArtifactReader
 from stepout.schemas.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from stepout.artifacts.reading.pinned_object import PinnedObject
 
 
-def open_random(pinned: PinnedObject, verify: Verify) -> io.RawIOBase:
+def open_random(pinned: PinnedObject, verify: Verify, *, pages: bool = False) -> io.RawIOBase:
     """Return a seekable raw file; nothing is requested before its first read. Several may read one object at once.
 
     Where the pointer announces a list of blocks, each read fetches and verifies the blocks that it lies in. Any other
@@ -26,6 +27,8 @@ def open_random(pinned: PinnedObject, verify: Verify) -> io.RawIOBase:
         pinned: The object.
         verify: What it is held against. ``"sha256"``: by blocks only where those have SHA-256, else whole. ``"pinned"``
             or ``False``: ranges are held to the version, and not verified.
+        pages: Whether the reader compares the checksums of Parquet's pages: a file without a list of blocks is then
+            read in ranges, once the digest of its footer was compared, as files of older versions are.
 
     Raises:
         ConfigurationError: It can only be verified as a whole, and is larger than what may be read into memory; or
@@ -34,10 +37,13 @@ def open_random(pinned: PinnedObject, verify: Verify) -> io.RawIOBase:
     verified: VerifiedBytes | None = None
     if verify is not False and verify != "pinned":
         verifier_for(pinned.pointer, verify)
-        blocks = blocks_for(pinned, verify)
-        verified = (
-            blocks if blocks is not None and not (verify == "sha256" and blocks.forgeable) else _whole(pinned, verify)
-        )
+        blocks, footer = blocks_for(pinned, verify), footer_of(pinned.pointer) if pages else None
+        if blocks is not None and not (verify == "sha256" and blocks.forgeable):
+            verified = blocks
+        elif blocks is None and footer is not None and verify is True and pinned.size > BUFFER:
+            verified = CheckedPages(pinned, footer)
+        else:
+            verified = _whole(pinned, verify)
     return ArtifactReader(pinned, Verifier(pinned.pointer, None), ahead=WHEN_FOLLOWED, verified=verified)
 
 

@@ -197,7 +197,7 @@ def dask_workers(environment: pytest.MonkeyPatch, tmp_path_factory: pytest.TempP
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.usefixtures("dask_workers")
 def test_dask_reads_the_same_on_two_processes(written: Written) -> None:
-    """Whole and narrowed, with types and nulls; a flipped bit is our error, and so is a file that is gone."""
+    """Whole and narrowed, with types and nulls; a flipped bit is our error."""
     days = written.output["days"]
     for query in QUERIES:
         assert engine_queries.run("dask", query, days).equals(written.expected[query])

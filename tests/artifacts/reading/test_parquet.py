@@ -129,7 +129,7 @@ def test_column_reads_fetch_what_they_need(shelf: Shelf, breaking: Callable[...,
     assert found.num_rows == 10
     assert sum((stop or len(data)) - start for start, stop, _ in store.requests) < fetched
     store.requests.clear()
-    # A dataset promises more, every byte verified: without a list of blocks that takes the whole.
+    # A dataset takes a file of up to 1 MiB without a list of blocks whole.
     assert _resolved(pointer, store).dataset().to_table(columns=["id"], filter=pc.field("id") < 10).num_rows == 10
     assert {(start, stop) for start, stop, _ in store.requests} == {(0, None)}
 
