@@ -24,6 +24,10 @@ TABLES = {
     "put": "benchmarks.small:SMALL",
     "get": "benchmarks.small:SMALL",
     "parquet": "benchmarks.parquet:TABLES",
+    "scan": "benchmarks.datasets:DATASETS",
+    "random": "benchmarks.datasets:DATASETS",
+    "put_dataset": "benchmarks.datasets:DATASETS",
+    "settle": "benchmarks.datasets:SETTLE",
     "validate": "benchmarks.validation:VALIDATION",
 }
 

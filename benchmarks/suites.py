@@ -319,6 +319,48 @@ def seaweed(context: Context) -> Iterator[Section]:
         shutil.rmtree(folder)
 
 
+def datasets(context: Context) -> Iterator[Section]:
+    """A dataset of 20 partitions on a real object store: written, scanned by engines; and random reads."""
+    from benchmarks.datasets import LARGE, PARTITIONS, PIECE, RANDOM, SCANS, WRITES
+
+    size = (32 if context.quick else 384) * MIB
+    count = 50 if context.quick else 300
+    folder = context.data.folder / "seaweed-datasets"
+    folder.mkdir()
+    with servers.seaweed(folder) as server:
+        job = Job(peer="stepout", operation="settle", endpoint=server.endpoint, size=size)
+        settled = run_job(job, timeout=context.timeout)
+        if "scan" not in settled:
+            raise RuntimeError(f"the dataset was not written: {settled}")
+        engines = sorted({label.partition(",")[0] for label in SCANS})
+        for part, what in enumerate(("all of it", "2 of 12 columns, a tenth of the rows")):
+            for number, engine in enumerate(engines):
+                scan = replace(job, operation="scan", options={**settled["scan"], "part": part})
+                labels = [label for label in SCANS if label.startswith(f"{engine},")]
+                rows = [context.row(label, replace(scan, peer=label), _kind(label)) for label in labels]
+                name = f"scan with {engine}: {what}, {PARTITIONS} files, {_human(size)} of Arrow, SeaweedFS"
+                section = Section("datasets", name, size, rows, baseline=f"{engine}, s3fs")
+                yield context.run(section, server, share=1 / (2 * len(engines) + 2 - part * len(engines) - number))
+        read = replace(job, operation="random", size=LARGE, count=count, options=settled["random"])
+        rows = [context.row(label, replace(read, peer=label), _kind(label)) for label in RANDOM]
+        name = f"{count} random reads of {_human(PIECE)} of an object of {_human(LARGE)}, SeaweedFS"
+        yield context.run(Section("datasets", name, 0, rows, baseline="s3fs"), server, share=0.5)
+    with servers.sink(context.data.pattern) as server:
+        put = replace(job, operation="put_dataset", endpoint=server.endpoint)
+        groups = {"encode only": "floor", "pyarrow write_dataset": "less"}
+        rows = [context.row(label, replace(put, peer=label), groups.get(label, "same job")) for label in WRITES]
+        section = Section("datasets", f"put a dataset of {PARTITIONS} partitions, {_human(size)}, sink", size, rows)
+        section.baseline = section.floor = "encode only"
+        yield context.run(section, server)
+    with contextlib.suppress(OSError):
+        shutil.rmtree(folder)
+
+
+def _kind(label: str) -> str:
+    """Put what verifies nothing into a group of its own."""
+    return "same job" if "stepout" in label else "less"
+
+
 def _human(size: int) -> str:
     for unit, name in ((1 << 30, "GiB"), (MIB, "MiB"), (1 << 10, "KiB")):
         if size >= unit:
@@ -337,5 +379,6 @@ SUITES: dict[str, tuple[Callable[[Context], Iterator[Section]], float]] = {
     "concurrency": (concurrency, 1.2),
     "latency": (latency, 2.5),
     "seaweed": (seaweed, 1.3),
+    "datasets": (datasets, 4),
 }
 """Each suite, and its share of the time."""

@@ -77,6 +77,13 @@ TARGETS = (
     Target("validation", (), SECONDS, 0.003, mine="stepout, as consumer"),
     Target("validation", (), SECONDS, 0.1, mine="stepout, as producer"),
     Target("latency", (), "best", 1 / 0.9),
+    Target("datasets", ("pyarrow:",), "pyarrow, s3fs", 1.15, mine="pyarrow, stepout"),
+    Target("datasets", ("Dask:",), "Dask, s3fs", 1.15, mine="Dask, stepout"),
+    Target("datasets", ("DuckDB:",), "DuckDB, s3fs", 1.15, mine="DuckDB, stepout"),
+    Target("datasets", ("polars:",), "polars, s3fs", 1.15, mine="polars, stepout"),
+    Target("datasets", ("random",), "s3fs", 1.0, mine="stepout, pyarrow file system"),
+    Target("datasets", ("random",), "s3fs", 1.0, mine="stepout, fsspec"),
+    Target("datasets", ("put",), "encode only", 1.10, mine="stepout put_dataset"),
 )
 
 
