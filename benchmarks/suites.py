@@ -347,7 +347,7 @@ def datasets(context: Context) -> Iterator[Section]:
         yield context.run(Section("datasets", name, 0, rows, baseline="s3fs"), server, share=0.5)
     with servers.sink(context.data.pattern) as server:
         put = replace(job, operation="put_dataset", endpoint=server.endpoint)
-        groups = {"encode only": "floor", "pyarrow write_dataset": "less"}
+        groups = {"encode only": "floor", "pyarrow write_dataset, to files": "less"}
         rows = [context.row(label, replace(put, peer=label), groups.get(label, "same job")) for label in WRITES]
         section = Section("datasets", f"put a dataset of {PARTITIONS} partitions, {_human(size)}, sink", size, rows)
         section.baseline = section.floor = "encode only"
