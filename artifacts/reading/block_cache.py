@@ -1,4 +1,4 @@
-"""Blocks that were verified, kept for reads that want another part of them."""
+"""Blocks, lists and footers that were verified, kept for reads that want them or another part of them."""
 
 from __future__ import annotations
 
@@ -14,13 +14,18 @@ if TYPE_CHECKING:
 
 _SHARE: Final = 2  # of the limit of a read, which is a quarter of the memory granted
 _MOST: Final = 64 << 20
+ENTRY: Final = 1 << 10
+"""What a key and its place take, in bytes: a process that opens a million objects keeps a short list of each."""
 
 
 class BlockCache:
     """Verified bytes by what they are of; the least recently used go first. Threads may share it.
 
     Args:
-        capacity: The most bytes that it keeps.
+        capacity: The most bytes that it keeps, keys included.
+
+    Attributes:
+        size: How many bytes it keeps, keys included.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -39,13 +44,15 @@ class BlockCache:
 
     def put(self, key: Hashable, data: bytes) -> None:
         """Keep ``data``, unless it is larger than everything that may be kept."""
-        if len(data) > self._capacity:
+        if len(data) + ENTRY > self._capacity:
             return
         with self._lock:
-            self.size += len(data) - len(self._kept.pop(key, b""))
+            if key in self._kept:
+                self.size -= len(self._kept.pop(key)) + ENTRY
             self._kept[key] = data
+            self.size += len(data) + ENTRY
             while self.size > self._capacity:
-                self.size -= len(self._kept.popitem(last=False)[1])
+                self.size -= len(self._kept.popitem(last=False)[1]) + ENTRY
 
 
 BLOCKS: Final = PerProcess(lambda: BlockCache(min(read_limit() // _SHARE, _MOST)), name="cache of blocks")

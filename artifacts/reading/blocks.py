@@ -170,9 +170,13 @@ class VerifiedBlocks:
         return BLOCKS.get().get(self._key(index))
 
     def _key(self, index: int) -> tuple[object, ...]:
-        pointer, listed = self._pinned.pointer, self._loaded()
-        of_object = (pointer.bucket, pointer.key, pointer.version_id, pointer.etag, pointer.size)
-        return (*of_object, frozenset(pointer.checksum.items()), listed.size, listed.digest(index), index)
+        listed = self._loaded()
+        return (*self._identity(), listed.size, listed.digest(index), index)
+
+    def _identity(self) -> tuple[object, ...]:
+        pointer = self._pinned.pointer
+        place = (pointer.bucket, pointer.key, pointer.version_id, pointer.etag, pointer.size)
+        return (*place, frozenset(pointer.checksum.items()))
 
     # The list -------------------------------------------------------------------------------------------------------
 
@@ -223,12 +227,18 @@ class VerifiedBlocks:
         if block <= _LARGE:
             start = min(max(pointer.size - TAIL, 0), covered)
             start -= start % block
-        tail = read_tail(self._pinned, footer, start)
+        kept = (*self._identity(), footer, member["algorithm"], block, start)
+        found = BLOCKS.get().get(
+            kept
+        )  # engines open a file several times: for its schema, for its rows, in each thread
+        tail = read_tail(self._pinned, footer, start) if found is None else found
         listed = read_list(member, digests_in(tail[-footer.size :], size, pointer.url), covered, pointer.url)
-        for index in range(start // block, -(-covered // block)) if start < covered else ():
-            self._check(
-                listed, index, memoryview(tail)[index * block - start : min((index + 1) * block, covered) - start]
-            )
+        if found is None:
+            for index in range(start // block, -(-covered // block)) if start < covered else ():
+                self._check(
+                    listed, index, memoryview(tail)[index * block - start : min((index + 1) * block, covered) - start]
+                )
+            BLOCKS.get().put(kept, tail)
         self.tail = tail  # before the list: a reader in another thread that finds the list takes this, too
         return listed
 

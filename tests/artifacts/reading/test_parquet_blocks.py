@@ -25,7 +25,7 @@ from stepout.artifacts.reading.block_cache import BlockCache
 from stepout.artifacts.reading.pinned_object import PinnedObject
 from stepout.artifacts.reading.random_access import open_random
 from stepout.artifacts.resolve import resolve_artifact
-from stepout.schemas.errors import ChecksumMismatchError, InvalidDocumentError
+from stepout.schemas.errors import ArtifactNotFoundError, ChecksumMismatchError, InvalidDocumentError
 from stepout.schemas.runtime.process import PerProcess
 
 if TYPE_CHECKING:
@@ -195,6 +195,28 @@ def test_no_block_is_fetched_twice_by_a_read(monkeypatch: pytest.MonkeyPatch) ->
     fetched = [index for start, stop in spans for index in range(start // BLOCK, -(-stop // BLOCK))]
     assert len(fetched) == len(set(fetched))
     assert all(start % BLOCK == 0 for start, _ in spans)
+
+
+def test_a_footer_is_fetched_once_however_often_a_file_is_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Engines open a file for its schema, for its rows, in each thread; what is kept of it was verified."""
+    monkeypatch.setattr(blocks_module, "BLOCKS", PerProcess(lambda: BlockCache(1 << 20)))
+    shelf = Shelf()
+    pointer = _put(shelf, etag=None)
+    for position in (LIST.covered - 1, len(DATA) - 20):  # in what lies before the footer, and in the footer
+        shelf.store.replace(pointer.key, DATA[:position] + bytes([DATA[position] ^ 1]) + DATA[position + 1 :])
+        for _ in range(2):
+            with pytest.raises(ChecksumMismatchError):
+                _random(pointer, shelf.store).read(1)
+    shelf.store.replace(pointer.key, DATA)
+    store = BreakingStore(shelf.store, ())
+    for _ in range(3):
+        file = _random(pointer, store)
+        file.seek(-8, io.SEEK_END)
+        assert file.read() == DATA[-8:]
+    assert len(store.requests) == 1
+    file = _random(dataclasses.replace(pointer, key="runs/another.parquet"), store)
+    with pytest.raises(ArtifactNotFoundError):
+        file.read(1)
 
 
 def test_any_range_of_a_parquet_file_is_verified_up_to_its_last_byte() -> None:

@@ -15,7 +15,7 @@ from support.shelf import ALLOW, BreakingStore, Shelf
 from stepout.artifacts.blocks import BlockList, digest_of, in_footer, in_object, in_pointer
 from stepout.artifacts.reading import blocks as blocks_module
 from stepout.artifacts.reading.access import access_from
-from stepout.artifacts.reading.block_cache import BLOCKS, BlockCache
+from stepout.artifacts.reading.block_cache import BLOCKS, ENTRY, BlockCache
 from stepout.artifacts.reading.budget import ReadBudget
 from stepout.artifacts.reading.pinned_object import PinnedObject
 from stepout.artifacts.reading.random_access import open_random
@@ -50,6 +50,10 @@ KEY = "runs/blocks"
 @pytest.fixture(autouse=True)
 def cache(monkeypatch: pytest.MonkeyPatch) -> BlockCache:
     """Each test has a cache of its own."""
+    return _emptied(monkeypatch)
+
+
+def _emptied(monkeypatch: pytest.MonkeyPatch) -> BlockCache:
     made = BlockCache(1 << 20)
     monkeypatch.setattr(blocks_module, "BLOCKS", PerProcess(lambda: made))
     return made
@@ -171,16 +175,19 @@ def test_a_failed_list_is_tried_again_by_the_next_file() -> None:
 
 
 def test_the_cache_is_bounded_and_the_least_recently_used_go_first() -> None:
-    """It never has more bytes than it may; what was asked for lately stays."""
-    cache = BlockCache(100)
+    """It never has more bytes than it may, keys included; what was asked for lately stays."""
+    cache = BlockCache(100 + 4 * ENTRY)
     for key in range(4):
         cache.put(key, bytes(25))
     assert cache.get(0) is not None
     cache.put(4, bytes(25))
     assert [cache.get(key) is not None for key in range(5)] == [True, False, True, True, True]
-    cache.put(5, bytes(101))
+    cache.put(5, bytes(101 + 3 * ENTRY))
     cache.put(4, bytes(10))
-    assert (cache.get(5), cache.size) == (None, 85)
+    assert (cache.get(5), cache.size) == (None, 85 + 4 * ENTRY)
+    for key in range(1000):
+        cache.put(f"of a small object {key}", b"x")
+    assert sum(cache.get(f"of a small object {key}") is not None for key in range(1000)) == 4
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork on this system")
@@ -205,10 +212,10 @@ def test_only_blocks_that_a_read_used_in_part_are_kept(cache: BlockCache) -> Non
     assert cache.size == 0
     file.seek(3 * BLOCK + 5)
     assert file.read(2 * BLOCK) == DATA[3 * BLOCK + 5 : 5 * BLOCK + 5]
-    assert cache.size == BLOCK + 77
+    assert cache.size == BLOCK + 77 + 2 * ENTRY
 
 
-def test_what_is_kept_of_blocks_that_came_together_is_the_partly_used_ones(cache: BlockCache) -> None:
+def test_what_is_kept_of_blocks_that_came_together_is_the_partly_used_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of ranges over many blocks, wherever they begin and end, the first and the last are kept, each with its bytes."""
     numbers = random.Random(4)
     data = numbers.randbytes(40 * BLOCK + 99)
@@ -218,15 +225,13 @@ def test_what_is_kept_of_blocks_that_came_together_is_the_partly_used_ones(cache
     pinned = PinnedObject(access_from(allow=ALLOW, client=shelf.store), shelf.put(data, blocks=blocks))
     edges = [0, 1, BLOCK, 16 * BLOCK, 16 * BLOCK + 1, 17 * BLOCK, 32 * BLOCK - 1, 40 * BLOCK, len(data)]
     for start, stop in itertools.combinations(edges, 2):
-        while cache.size:
-            cache.put("room", bytes(1 << 20))
-            cache.put("room", b"")
+        cache = _emptied(monkeypatch)
         for again in (False, True):
             with open_random(pinned, True) as file:
                 file.seek(start)
                 assert file.read(stop - start) == data[start:stop]
-            partial = {at // BLOCK for at in (start, stop) if at % BLOCK and at != len(data)}
-            expected = sum(len(data[index * BLOCK : (index + 1) * BLOCK]) for index in partial)
+            parts = {at // BLOCK for at in (start, stop) if at % BLOCK and at != len(data)}
+            expected = sum(len(data[index * BLOCK : (index + 1) * BLOCK]) + ENTRY for index in parts)
             assert cache.size == expected, (start, stop, again)
 
 
