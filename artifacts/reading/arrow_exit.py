@@ -41,11 +41,14 @@ def check_running() -> None:
         raise OSError("the process is ending: nothing more is read")
 
 
-@cache
 def wait_at_exit() -> None:
-    """Have the interpreter wait for Arrow's threads before it goes down; once for each process."""
-    waits = _waits()
-    atexit.register(_end, os.getpid(), waits)
+    """Have the interpreter wait for Arrow's threads before it goes down; once for each process, a fork's child too."""
+    _registered(os.getpid())
+
+
+@cache
+def _registered(process: int) -> None:
+    atexit.register(_end, process, _waits())
 
 
 def _end(process: int, waits: tuple[Callable[[], None], ...]) -> None:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from stepout.artifacts.blocks import FOOTER_KEY
 from stepout.artifacts.formats.parquet_decoding import GroupDecoder, TooMuchError
+from stepout.artifacts.listing import names_files
 from stepout.artifacts.media_types import PARQUET
 from stepout.artifacts.reading.blocks import blocks_for
 from stepout.artifacts.reading.parquet_footer import TAIL, footer_of, read_tail
@@ -414,8 +415,8 @@ def _format(checked: bool) -> Any:
 def require_parquet(pointer: Pointer) -> None:
     """Raise ``InvalidDocumentError`` for what is no Parquet, by its media type."""
     if not is_parquet(pointer):
-        msg = (
-            f"{pointer.url} has the media type {pointer.media_type!r}; read_table reads Parquet only. Open it with "
-            "open() and a reader for that format, e.g. pyarrow.csv.read_csv(artifact.open())"
-        )
+        instead = "Open it with open() and a reader for that format, e.g. pyarrow.csv.read_csv(artifact.open())"
+        if names_files(pointer):
+            instead = "It names files: dataset().to_table() reads them as one table, and files() has each"
+        msg = f"{pointer.url} has the media type {pointer.media_type!r}; read_table reads Parquet only. {instead}"
         raise InvalidDocumentError(msg)

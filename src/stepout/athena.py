@@ -37,7 +37,8 @@ WARNING: Final = (
 _STATEMENT: Final = 200_000  # bytes of partitions in one statement; Athena takes 262,144
 _NAME: Final = re.compile(r"[^\x00-\x1f\x7f`]+")
 _NESTED: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")  # quotes inside of a type are not documented
-_TABLE: Final = re.compile(r"([A-Za-z0-9_]+\.)?[A-Za-z0-9_]+")
+_TABLE: Final = re.compile(r"([A-Za-z0-9_]{1,255}\.)?[A-Za-z0-9_]{1,255}")
+_NAME_BYTES: Final = 255  # https://docs.aws.amazon.com/athena/latest/ug/tables-databases-columns-names.html
 _DECIMAL_DIGITS: Final = 38
 _PLAIN: Final[Mapping[str, str]] = {
     "bool": "boolean",
@@ -96,10 +97,12 @@ def athena_table(manifest: DatasetManifest, schema: pa.Schema, table: str, symli
             as a table without symlinks needs it.
     """
     if not _TABLE.fullmatch(table):
-        raise ConfigurationError(f"table {table!r}: expected TABLE or DATABASE.TABLE, of letters, digits and _")
+        raise ConfigurationError(
+            f"table {table!r}: expected TABLE or DATABASE.TABLE, of letters, digits and _, each of 255 at most"
+        )
     if not manifest.files:
         raise ConfigurationError("the dataset has no files, so there is nothing for a table to read")
-    _check_names(schema)
+    _check_names(schema.names, "column")
     groups = _by_partition(manifest)
     locations = _symlinked(symlinks, groups) if symlinks is not None else _own_folders(groups)
     lines = [_create(manifest, schema, table, symlinks is not None, _root(symlinks, locations))]
@@ -127,10 +130,10 @@ def _folder(file: DatasetFile) -> str:
 
 
 def _own_folders(groups: Mapping[str, Sequence[DatasetFile]]) -> dict[str, str]:
-    locations: dict[str, str] = {}
+    locations, taken = dict[str, str](), set[str]()
     for key, group in groups.items():
         folders = sorted({_folder(file) for file in group})
-        if len(folders) > 1 or folders[0] in locations.values():
+        if len(folders) > 1 or folders[0] in taken:
             fault = f"the files of {key or 'the dataset'} lie in {len(folders)} folders, {folders[0]} among them"
             if len(folders) == 1:
                 fault = f"several partitions have files in {folders[0]}"
@@ -141,6 +144,7 @@ def _own_folders(groups: Mapping[str, Sequence[DatasetFile]]) -> dict[str, str]:
                 f"{msg}, which names every file by itself (a dataset that was merged or appended to)"
             )
         locations[key] = folders[0]
+        taken.add(folders[0])
     return locations
 
 
@@ -250,6 +254,7 @@ def athena_type(kind: pa.DataType, column: str) -> str:
     if is_.is_map(kind):
         return f"map<{athena_type(kind.key_type, column)},{athena_type(kind.item_type, column)}>"
     if is_.is_struct(kind) and kind.num_fields:
+        _check_names([field.name for field in kind], f"column {column!r}, member")
         return f"struct<{','.join(_member(field, column) for field in kind)}>"
     instead = next((told for name, told in _INSTEAD.items() if str(kind).startswith(name)), "leave it out, or cast it")
     raise ConfigurationError(
@@ -264,17 +269,18 @@ def _member(field: pa.Field, column: str) -> str:
     return f"{field.name}:{athena_type(field.type, column)}"
 
 
-def _check_names(schema: pa.Schema) -> None:
+def _check_names(names: Sequence[str], what: str) -> None:
     seen: dict[str, str] = {}
-    for name in schema.names:
+    for name in names:
+        fault = None
         if not _NAME.fullmatch(name):
-            raise ConfigurationError(
-                f"column {name!r}: Athena takes no backtick, line end or control character in a name"
-            )
-        if (other := seen.setdefault(name.lower(), name)) != name:
-            raise ConfigurationError(
-                f"columns {other!r} and {name!r} are one to Athena, which reads names in lower case"
-            )
+            fault = "Athena takes no empty name, and no backtick, line end or control character in one"
+        elif len(name.encode()) > _NAME_BYTES:
+            fault = f"Athena takes names of {_NAME_BYTES} bytes at most"
+        elif (other := seen.setdefault(name.lower(), name)) != name:
+            fault = f"it and {other!r} are one to Athena, which reads names in lower case"
+        if fault is not None:
+            raise ConfigurationError(f"{what} {name[:_NAME_BYTES]!r}: {fault}. Nothing was made")
 
 
 def _table(name: str) -> str:
