@@ -5,7 +5,7 @@ It stands above the front door, since its options are a document and the keyword
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from stepout.artifacts.allow import AnyBucket
 from stepout.artifacts.reading.fsspec_files import CommittedFileSystem
@@ -18,6 +18,9 @@ from stepout.schemas.text.json_text import load_json
 _FSSPECS_OWN: Final = frozenset(
     {"asynchronous", "loop", "batch_size", "use_listings_cache", "listings_expiry_time", "max_paths"}
 )
+
+_KEPT: Final = 32
+"""So many file systems are shared by equal options; whoever has one keeps it."""
 
 
 class StepoutFileSystem(CommittedFileSystem):
@@ -42,6 +45,7 @@ class StepoutFileSystem(CommittedFileSystem):
 
     # Shared by equal options of one thread, as fsspec does it: by their text, so each option has to be what it shows.
     cachable = True
+    _cache: ClassVar[dict[str, Any]]  # fsspec's; each class has its own
 
     def __init__(  # noqa: PLR0913 - the options, each with its own meaning
         self,
@@ -70,6 +74,8 @@ class StepoutFileSystem(CommittedFileSystem):
             max_size=max_size,
         )
         super().__init__(resolved.filesystem("fsspec").files, **options)
+        if len(self._cache) >= _KEPT:  # fsspec never lets go of one, with its documents and its connections
+            self.clear_instance_cache()
 
 
 def _checked_documents(documents: object) -> object:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from stepout.artifacts.listing import names_files
+from stepout.schemas.runtime.process import PerProcess
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -51,7 +52,7 @@ class FileTree:
     ) -> None:
         self._pointers = pointers
         self._listing = listing
-        self._lock = threading.Lock()
+        self._lock = PerProcess(threading.Lock, name="lock")  # another thread may hold it when a process is forked
         self._read: set[str] = set()
         roots = {name: TreeEntry(name, None if names_files(pointer) else pointer) for name, pointer in pointers.items()}
         self._folders: dict[str, dict[str, TreeEntry]] = {"": roots}
@@ -92,7 +93,7 @@ class FileTree:
         pointer = self._pointers.get(name)
         if pointer is None or not names_files(pointer) or name in self._read:
             return
-        with self._lock:
+        with self._lock.get():
             if name not in self._read:
                 folders = _folders_of(name, self._listing(pointer))
                 self._folders = {**self._folders, **folders}  # threads that look meanwhile see all of it, or nothing

@@ -6,6 +6,7 @@ Stores over a client are imported when there is one: a cold read (``cold_start``
 from __future__ import annotations
 
 import os
+import re
 import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
@@ -213,12 +214,15 @@ class ReaderSettings:
         )
 
     def settled(self, environ: Mapping[str, str] | None = None) -> ReaderSettings:
-        """Return them with what the environment says in the place of what they leave open."""
+        """Return them with what the environment says in the place of what they leave open; a password in a URL goes."""
         found = os.environ if environ is None else environ
         ignored = found.get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "").lower() == "true"
         endpoint = None if ignored else found.get("AWS_ENDPOINT_URL_S3") or found.get("AWS_ENDPOINT_URL")
         profile = found.get("AWS_DEFAULT_PROFILE") or found.get("AWS_PROFILE")
-        return ReaderSettings(self.endpoint_url or endpoint or None, self.aws_profile or profile or None)
+        endpoint = self.endpoint_url or endpoint or None
+        if endpoint is not None:  # botocore passes over it, but a pickle would show it
+            endpoint = re.sub("^([a-z]+://)[^/?#]*@", r"\1", endpoint)
+        return ReaderSettings(endpoint, self.aws_profile or profile or None)
 
 
 def store_for(  # noqa: PLR0913 - keyword-only, each with its own meaning

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import concurrent.futures
 import copy
+import gc
 import json
 import multiprocessing
 import os
 import pickle
 import random
+import signal
 import subprocess
 import sys
+import threading
+import weakref
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -172,6 +176,30 @@ def test_no_listing_is_read_before_it_is_asked_for(document: dict[str, Any]) -> 
     assert len(asked) == 1
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork on this system")
+def test_a_process_forked_while_a_listing_is_read_reads_it_itself(document: dict[str, Any]) -> None:
+    """The thread that reads it, and holds the lock meanwhile, is not there in the child."""
+    parent, reading, read = os.getpid(), threading.Event(), threading.Event()
+
+    def listing(_: stepout.Pointer) -> list[Any]:
+        reading.set()
+        if os.getpid() == parent:
+            read.wait()
+        return []
+
+    tree = FileTree({"days": stepout.Pointer.from_dict(document["artifacts"]["days"])}, listing)
+    thread = threading.Thread(target=tree.entry, args=("days/x",))
+    thread.start()
+    reading.wait()
+    child = os.fork()
+    if not child:
+        signal.alarm(60)
+        os._exit(tree.entry("days/x") is not None)
+    read.set()
+    thread.join()
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
 def test_the_bucket_is_neither_listed_nor_asked(document: dict[str, Any], seaweed: Seaweed, bucket: str) -> None:
     """Strays beside committed files stay invisible, since only GETs of what documents name are sent."""
     client = seaweed.client()
@@ -267,6 +295,18 @@ def test_documents_share_no_file_system(options: dict[str, Any]) -> None:
     assert one.exists("note")
 
 
+def test_fsspec_keeps_a_few_file_systems_of_many_documents(options: dict[str, Any]) -> None:
+    """A worker that reads thousands of outputs by URL keeps the file systems of a few, and those that it holds."""
+    held = fsspec.filesystem("stepout", **options)
+    gone = []
+    for number in range(100):
+        document = {**options["documents"], "result": {"number": number}}
+        gone.append(weakref.ref(fsspec.filesystem("stepout", **{**options, "documents": document})))
+    gc.collect()
+    assert sum(each() is not None for each in gone) <= 32
+    assert held.head("note", 1) == b"h"
+
+
 @pytest.mark.parametrize(
     ("changed", "told"),
     [
@@ -315,6 +355,13 @@ def test_no_credential_travels(
     for thing in things:
         for data in (pickle.dumps(thing), pickle.dumps(copy.deepcopy(thing))):
             assert not any(each.encode() in data for each in (ADMIN.access_key, ADMIN.secret_key, TOKEN))
+
+
+def test_a_password_in_an_endpoint_does_not_travel(output: stepout.Output, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An endpoint's URL may hold one, which botocore passes over: the server's name goes without it."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", os.environ["AWS_ENDPOINT_URL"].replace("://", "://user:hunter2@"))
+    assert b"hunter2" not in pickle.dumps(output)
+    assert pickle.loads(pickle.dumps(output))["note"].read_text().endswith("world\n")
 
 
 def test_the_endpoint_that_was_used_wins(output: stepout.Output) -> None:
