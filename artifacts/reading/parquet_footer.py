@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from stepout.artifacts.blocks import FOOTER_KEY, decoded
-from stepout.schemas.errors import ChecksumMismatchError, invalid_document
+from stepout.schemas.errors import ArtifactTooLargeError, ChecksumMismatchError, invalid_document
 from stepout.schemas.problems import Problem
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ TAIL: Final = 64 << 10
 """What pyarrow reads first of a file, whatever its footer's size, in bytes."""
 
 _FOOTER_LIMIT: Final = 64 << 20
+_USUAL: Final = 1 << 20  # a footer of so many bytes is read whatever the limit: 3,000 columns, in bytes
 _TRAILER: Final = 12  # length, magic, and the magic at the start: less is no file
 
 
@@ -50,10 +51,17 @@ def read_tail(pinned: PinnedObject, footer: Footer, start: int) -> bytes:
     """Fetch the end of a file from ``start`` in one request, and compare the footer's digest.
 
     Raises:
+        ArtifactTooLargeError: It is larger than what may be read into memory.
         ChecksumMismatchError: It is not the footer that was written.
         StoreError: As for ``PinnedObject.get``.
     """
-    pointer = pinned.pointer
+    pointer, limit = pinned.pointer, max(pinned.access.limit, _USUAL)
+    if footer.size > limit:
+        msg = (
+            f"{pointer.url}: its Parquet footer has {footer.size:,} bytes, the limit here is {limit:,}; nothing was "
+            "read: pass max_size="
+        )
+        raise ArtifactTooLargeError(msg)
     tail = b"".join(map(bytes, pinned.blocks(start, pointer.size)))
     actual = hashlib.sha256(memoryview(tail)[-footer.size :]).hexdigest()
     if actual != footer.sha256:

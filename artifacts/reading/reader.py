@@ -245,6 +245,7 @@ class ArtifactReader(io.RawIOBase):
         """Return the next bytes at the position, at least one and at most ``wanted``."""
         tail_start = self._size - len(self._tail)
         if self._position >= tail_start:
+            self._check_order()  # what lies before a footer is held to CRCs as well
             start = self._position - tail_start
             return memoryview(self._tail)[start : start + wanted]
         self._place(wanted)
@@ -264,8 +265,7 @@ class ArtifactReader(io.RawIOBase):
             self._skip(gap)
             return
         follows = self._stream is not None and self._position == self._stream_stop
-        if self._in_order and self._position not in (0, self.verified_to):
-            raise self._out_of_order()
+        self._check_order()
         self._close_stream()
         self._window = min(max(self._window * 2, FIRST_WINDOW), self._ahead.last) if follows else self._ahead.first
         self._stream_stop = self._stop(wanted)
@@ -277,8 +277,10 @@ class ArtifactReader(io.RawIOBase):
             at_end = self._stream_stop == self._size
             self._stream = self._pinned.blocks(self._position, None if at_end else self._stream_stop, hashed=hashed)
 
-    def _out_of_order(self) -> ConfigurationError:
-        return ConfigurationError(
+    def _check_order(self) -> None:
+        if not self._in_order or self._position in (0, self.verified_to):
+            return
+        raise ConfigurationError(
             f'{self.name}: verify="sha256" was asked for, but its blocks have CRCs: bytes from {self._position:,} on '
             f"cannot be read after the first {self.verified_to:,}, and nothing of them was. Read in order from the "
             'start; write it with blocks="sha256"; or pass verify=True, which finds damage and no forgery'

@@ -25,7 +25,13 @@ from stepout.artifacts.reading.block_cache import BlockCache
 from stepout.artifacts.reading.pinned_object import PinnedObject
 from stepout.artifacts.reading.random_access import open_random
 from stepout.artifacts.resolve import resolve_artifact
-from stepout.schemas.errors import ArtifactNotFoundError, ChecksumMismatchError, InvalidDocumentError
+from stepout.schemas.errors import (
+    ArtifactNotFoundError,
+    ArtifactTooLargeError,
+    ChecksumMismatchError,
+    ConfigurationError,
+    InvalidDocumentError,
+)
 from stepout.schemas.runtime.process import PerProcess
 
 if TYPE_CHECKING:
@@ -217,6 +223,35 @@ def test_a_footer_is_fetched_once_however_often_a_file_is_opened(monkeypatch: py
     file = _random(dataclasses.replace(pointer, key="runs/another.parquet"), store)
     with pytest.raises(ArtifactNotFoundError):
         file.read(1)
+
+
+def test_sha256_takes_no_byte_out_of_order_by_a_crc_from_beside_the_footer() -> None:
+    """What is fetched with the footer is held to CRCs like the rest: only a read in order proves its SHA-256."""
+    shelf = Shelf()
+    for offset in (LIST.covered - 10, len(DATA) - 4):
+        file = _artifact(_put(shelf), shelf.store).open(verify="sha256").detach()
+        assert file.read(10) == DATA[:10]
+        file.seek(offset)
+        with pytest.raises(ConfigurationError, match="in order"):
+            file.read(4)
+        file.seek(0)
+        assert file.read() == DATA
+
+
+def test_a_footer_beyond_what_may_be_read_into_memory_is_not_fetched() -> None:
+    """Its size is a document's word: it is held to `max_size` before any request, wherever footers are fetched."""
+    shelf = Shelf()
+    note = {"parquet": {"pageChecksums": True, "footerSize": 4 << 20, "footerSha256": "0" * 64}}
+    store = BreakingStore(shelf.store, ())
+    for blocks in (in_footer(LIST), None):
+        pointer = shelf.put(bytes(5 << 20), "t.parquet", media_type=PARQUET, annotations=note, blocks=blocks)
+        artifact = resolve_artifact(pointer, allow=ALLOW, client=store, max_size=3 << 20)
+        with pytest.raises(ArtifactTooLargeError, match="footer"):
+            artifact.read_table(columns=["id"])
+        if blocks is not None:
+            with pytest.raises(ArtifactTooLargeError, match="footer"):
+                artifact.open().read(1)
+    assert store.requests == []
 
 
 def test_any_range_of_a_parquet_file_is_verified_up_to_its_last_byte() -> None:
