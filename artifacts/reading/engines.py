@@ -7,7 +7,8 @@ used: they list folders, and guess a partition column's type from its text.
 
 from __future__ import annotations
 
-from functools import partial
+from functools import partial, reduce
+from operator import and_, eq, ge, gt, le, lt
 from typing import TYPE_CHECKING, Any
 
 from stepout.schemas.errors import ConfigurationError
@@ -36,7 +37,71 @@ def polars_frame(dataset: ds.Dataset) -> Any:
         import polars as pl
     except ImportError as error:
         raise missing("polars", "polars", error) from error
-    return pl.scan_pyarrow_dataset(dataset)
+    from polars.io.plugins import register_io_source
+
+    schema = pl.from_arrow(dataset.schema.empty_table()).schema  # type: ignore[union-attr]  # of a table, a frame
+    return register_io_source(partial(_polars_batches, dataset), schema=schema)
+
+
+def _polars_batches(
+    dataset: ds.Dataset, columns: list[str] | None, predicate: Any, rows: int | None, size: int | None
+) -> Iterator[Any]:
+    """Yield the frames of a scan.
+
+    polars' own scan of a pyarrow dataset has Arrow filter by all that can be said in Arrow's words, and loses rows:
+    those with NaN, which is the greatest number to polars, and those of times with a zone, which it leaves out. So Arrow
+    only skips what polars would skip, and polars filters what is left.
+    """
+    import polars as pl
+
+    needed = columns
+    if columns is not None and predicate is not None:
+        needed = list(dict.fromkeys([*columns, *predicate.meta.root_names()]))
+    condition = None if predicate is None or rows is not None else reduce(and_, _in_arrow(predicate, dataset.schema))
+    options: dict[str, Any] = {} if size is None else {"batch_size": size}
+    for batch in dataset.to_batches(columns=needed, filter=condition, **options):
+        frame: Any = pl.from_arrow(batch)
+        if rows is not None:  # of the source, before any filter
+            frame = frame.head(rows)
+            rows -= frame.height
+        if predicate is not None:
+            frame = frame.filter(predicate)
+        yield frame if columns is None else frame.select(columns)
+        if rows == 0:
+            return
+
+
+def _in_arrow(predicate: Any, schema: pa.Schema) -> Iterator[Any]:
+    """Yield Arrow expressions that hold for every row for which a polars predicate holds, and perhaps for more."""
+    import polars as pl
+    import pyarrow as pa
+    import pyarrow.dataset as ds
+
+    yield ds.scalar(True)
+    inputs = predicate.meta.pop()
+    if len(inputs) != 2:  # noqa: PLR2004 - both sides of an operator
+        return
+    left, right = reversed(inputs)
+    if (left & right).meta.eq(predicate):
+        yield from _in_arrow(left, schema)
+        yield from _in_arrow(right, schema)
+        return
+    if not (left.meta.is_column() and right.meta.is_literal()):
+        return
+    name = left.meta.output_name()
+    column, kind = ds.field(name), schema.field(name).type
+    compare = next((each for each in (eq, lt, le, gt, ge) if each(left, right).meta.eq(predicate)), None)
+    if compare is None or pa.types.is_nested(kind) or pa.types.is_dictionary(kind):
+        return
+    try:
+        value = pl.select(right).to_series().to_arrow()[0]
+        same = value.cast(kind)
+        exact = same.cast(value.type).equals(value)
+    except (pa.ArrowException, pl.exceptions.PolarsError):
+        return
+    if exact:
+        condition = compare(column, same)
+        yield condition | column.is_nan() if pa.types.is_floating(kind) else condition
 
 
 def duckdb_relation(dataset: ds.Dataset, connection: Any) -> Any:

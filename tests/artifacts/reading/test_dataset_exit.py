@@ -42,6 +42,15 @@ left = threading.Event()
 threading.Thread(target=scan).start()
 left.wait()
 """,
+    "left halfway in a fork's child": """
+dataset.to_table()
+child = os.fork()
+if child == 0:
+    batches = output["days"].dataset().to_batches(batch_size=100)
+    next(batches)
+    sys.exit(0)
+assert os.waitpid(child, 0)[1] == 0
+""",
     "pickled and copied": """
 again = pickle.loads(pickle.dumps(dataset))
 assert again.to_table().equals(dataset.to_table())
