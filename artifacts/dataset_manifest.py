@@ -13,8 +13,10 @@ A ``path`` is one folder ``column=value`` for each partition column, and a file 
 encoded but for ``A-Z a-z 0-9 - . _ ~``, as pyarrow writes them; ``__HIVE_DEFAULT_PARTITION__`` stands for null.
 ``partition`` has the exact value of each column, as the text that Arrow casts it to, or null: nothing has to be parsed
 from a path, and a path that says anything else is refused. ``statistics`` has the least and the greatest value of
-top-level columns, ``{"id": {"min": 0, "max": 499}}``: numbers, booleans or text, dates as ISO 8601. It is a hint that
-engines may use to skip files, and may be absent. Size, checksum, version and the footer's digest are ``pointer``'s.
+top-level columns, ``{"id": {"min": 0, "max": 499}}``: numbers, booleans or text, dates as ISO 8601. It is a hint and
+may be absent. stepout skips no file by it, but by partition values and by the statistics in a file's own footer, whose
+digest is compared; so a wrong one loses no rows. Partition values and ``rows`` are the word of whoever wrote the
+manifest, as the rows themselves are. Size, checksum, version and the footer's digest are ``pointer``'s.
 """
 
 from __future__ import annotations

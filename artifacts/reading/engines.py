@@ -49,8 +49,8 @@ def _polars_batches(
     """Yield the frames of a scan.
 
     polars' own scan of a pyarrow dataset has Arrow filter by all that can be said in Arrow's words, and loses rows:
-    those with NaN, which is the greatest number to polars, and those of times with a zone, which it leaves out. So Arrow
-    only skips what polars would skip, and polars filters what is left.
+    those with NaN, which is the greatest number to polars, and those of times with a zone, which it leaves out. So
+    Arrow only skips what polars would skip, and polars filters what is left.
     """
     import polars as pl
 

@@ -12,7 +12,7 @@ it has, and rows that come sorted by partition, or partitions that fit in memory
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Protocol, runtime_checkable
@@ -186,10 +186,14 @@ def merged(manifests: Sequence[DatasetManifest]) -> DatasetManifest:
         raise ConfigurationError("there are no datasets to merge. Nothing was sent")
     first, owners = manifests[0], dict[tuple[str, str, str | None], int]()
     files: dict[str, DatasetFile] = {}
+    numbers: Counter[str] = Counter()  # tried before, so that thousands of parts do not try all of them again
     for number, manifest in enumerate(manifests):
         _check_alike(first, manifest, number)
         for file in manifest.files:
-            path = file.path if file.path not in files else _free_path(file.path, files)
+            path, (stem, _, extension) = file.path, file.path.rpartition(".")
+            while path in files:
+                numbers[file.path] += 1
+                path = f"{stem}-{numbers[file.path]}.{extension}"
             files[path] = replace(file, path=path)
             named = (file.pointer.bucket, file.pointer.key, file.pointer.version_id)
             if owners.setdefault(named, number) != number:
@@ -217,14 +221,6 @@ def _check_count(files: int) -> None:
             f"the dataset would have {files:,} files; a manifest names {FILES_LIMIT:,} at most. Partition by something"
         )
         raise ConfigurationError(f"{msg} coarser, or raise max_rows_per_file. Nothing can be read of what was sent")
-
-
-def _free_path(path: str, taken: dict[str, DatasetFile]) -> str:
-    stem, _, extension = path.rpartition(".")
-    number = 1
-    while (free := f"{stem}-{number}.{extension}") in taken:
-        number += 1
-    return free
 
 
 def _planned(planner: PutPlanner, name: str, options: PutOptions) -> PlannedPut:

@@ -373,6 +373,18 @@ def test_every_type_is_read_back_as_a_table_gives_it_back(store: BreakingStore) 
     assert again.dataset().count_rows() == 6
 
 
+def test_statistics_that_lie_lose_no_rows(store: BreakingStore, written: Artifact) -> None:
+    """They are a hint for others: scans skip by partition values and by the footer."""
+    manifest = json.loads(written.manifest().to_bytes())
+    for file in manifest["files"]:
+        file["statistics"] = {"id": {"min": -2, "max": -1}, "score": {"min": 0, "max": 0}}
+    pointer = ArtifactManager("results", "runs", client=store).put_json("d", manifest, media_type=DATASET)
+    lying = resolve_artifact(pointer, allow=ALLOW, client=store)
+    wanted = pc.field("id") > ROWS - 5
+    assert lying.dataset().count_rows(filter=wanted) == lying.dataset().to_table(filter=wanted).num_rows == 4
+    assert lying.scan_polars().collect().height == ROWS
+
+
 def test_an_empty_dataset_is_empty(store: BreakingStore) -> None:
     """With its schema, on every way to read it."""
     pointer = ArtifactManager("results", "runs", client=store).put_dataset(
