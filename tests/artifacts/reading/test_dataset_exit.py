@@ -66,7 +66,7 @@ except (TypeError, ValueError):  # pyarrow's own
 """,
     "a reader that raises": """
 from stepout.artifacts.reading import random_access
-def broken(*_): raise RuntimeError("broken reader")
+def broken(*_, **__): raise RuntimeError("broken reader")
 dataset.filesystem.open_input_file(dataset.files[0]).close()
 for name, module in list(sys.modules.items()):
     if name.startswith("stepout.artifacts.reading") and hasattr(module, "open_random"):

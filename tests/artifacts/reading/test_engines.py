@@ -138,7 +138,7 @@ def test_a_flipped_bit_is_our_error_in_another_process(
     """Anywhere in any file: a scan of all raises, one of some columns raises or is right; never a wrong number."""
     pytest.importorskip(engine, reason=f"pip install {engine}")
     numbers = random.Random(engine)
-    for _ in range(100 if THOROUGH else 6):
+    for _ in range(24 if THOROUGH else 6):
         mend = written.flipped(numbers)
         try:
             answers = [pool.submit(run_pickled, engine, query, written.pickled, "days") for query in QUERIES]
@@ -202,7 +202,7 @@ def test_dask_reads_the_same_on_two_processes(written: Written) -> None:
     for query in QUERIES:
         assert engine_queries.run("dask", query, days).equals(written.expected[query])
     numbers = random.Random(5)
-    for _ in range(40 if THOROUGH else 3):
+    for _ in range(8 if THOROUGH else 3):
         mend = written.flipped(numbers)
         try:
             with pytest.raises(stepout.ChecksumMismatchError):
