@@ -5,7 +5,7 @@ Threads, and who does what:
 - The caller fills buffers and queues parts. It never talks to the network, so it can always be interrupted.
 - Senders (daemons, started as parts wait for one) begin the upload, compute a part's checksum and send it.
 - One hasher (a daemon) takes all bytes in order: SHA-256 is the dearest step, so nothing else may wait for it.
-- One more thread commits, and one stores the list of blocks meanwhile if it is too long for a pointer.
+- One more thread commits; before it, one stores the list of blocks if that is too long for a pointer.
 
 ``abort`` may come from any thread. It ends the upload at once; requests that are still in flight then (the one that
 begins the upload, parts, the one that completes) end it again when the last of them returns, so that nothing they
@@ -173,7 +173,12 @@ class Multipart:
             ConflictError: Nothing was stored; send everything anew.
             StepoutError: A part or the commit failed for good.
         """
-        blocks = None if self._blocks is None else self._list(self._blocks)
+        blocks = None
+        if self._blocks is not None:
+            # Behind the parts, though it could go beside the last of them: an upload that is ended before has stored
+            # nothing that would stay.
+            self._await(lambda: len(self._receipts) == self._queued)
+            blocks = self._list(self._blocks)
         # S3 refuses to complete an upload whose parts are not all there, and the pointer needs the whole digest.
         self._await(lambda: len(self._receipts) == self._hashed == self._queued and not self._listing)
         receipts = [self._receipts[number] for number in sorted(self._receipts)]
@@ -326,7 +331,6 @@ class Multipart:
             digests = part_digests(blocks.algorithm, part.views)
             with self._condition:
                 self._digests[part.number] = digests
-                self._condition.notify_all()
             if wanted == blocks.algorithm:
                 return whole_crc(wanted, digests, part.size)
         return part.views.sha256() if wanted == "parts" else crc_of(wanted, part.views)
@@ -334,8 +338,7 @@ class Multipart:
     # The list of blocks ------------------------------------------------------------------------------------------
 
     def _list(self, wanted: WantedBlocks) -> Mapping[str, Any] | None:
-        """Return what the pointer says of the blocks, as soon as each sender has its last part, and store the list."""
-        self._await(lambda: len(self._digests) == self._queued)
+        """Begin to store the list, once all parts have arrived, and return what the pointer says of the blocks."""
         digests = b"".join(self._digests[number] for number in sorted(self._digests))
         member, stored = list_of(wanted, digests, self._size)
         if stored is not None:
@@ -345,8 +348,6 @@ class Multipart:
 
     def _run_list(self, stored: ListObject) -> None:
         try:
-            with self._condition:  # not beyond the requests that may be in flight at once
-                self._condition.wait_for(lambda: self._in_flight < self._limit or self._over)
             with self._flight():
                 put_list(self._store, stored, self._options, Retries(self._wait, conflicts=True))
             with self._condition:

@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -432,6 +433,9 @@ def test_an_abort_ends_every_open_file(manager: ArtifactManager, store: MemorySt
 
     def source() -> Iterator[pa.RecordBatch]:
         yield from wide(24_000).to_batches()
+        stop = time.monotonic() + 60  # senders begin the uploads, in threads of their own
+        while len(store.open_uploads) < 3 and time.monotonic() < stop:
+            time.sleep(0.01)
         uploads.append(store.open_uploads)
         manager.abort()
         yield from wide(3000).to_batches()
