@@ -148,7 +148,8 @@ with stepout.open_task() as task:
 
 def _arrived(client: Any, least: int) -> bool:
     """Whether every whole part of so many bytes has arrived: then no request with the old keys is on its way."""
-    uploads = client.list_multipart_uploads(Bucket="results").get("Uploads", [])
+    listed = client.list_multipart_uploads(Bucket="results").get("Uploads", [])
+    uploads = [each for each in listed if "stepout-trial-" not in each["Key"]]  # the trial of a server ends meanwhile
     if not uploads:
         return False
     named = {"Bucket": "results", "Key": uploads[0]["Key"], "UploadId": uploads[0]["UploadId"]}
