@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.dataset as ds
 
-    from stepout.artifacts.reading.dataset import Pieces
+    from stepout.artifacts.reading.dataset import Piece, Pieces
 
 
 def missing(engine: str, package: str, error: ImportError) -> ConfigurationError:
@@ -218,17 +218,23 @@ def _ray_source() -> Any:
                 condition = predicate.to_pyarrow() if condition is None else condition & predicate.to_pyarrow()
             projection = self.get_projection_map()
             columns = None if projection is None else list(projection)
-            schema, tasks = selected(self._cut.schema, columns), []
-            for group in _in_groups(self._cut.pieces, parallelism):
-                counts = [piece.rows for piece in group if piece.rows is not None]
-                known = condition is None and len(counts) == len(group)
-                size = sum(piece.size for piece in group)
-                said = BlockMetadata(sum(counts) if known else None, size, None, None)
+            schema = selected(self._cut.schema, columns)
+
+            def task(group: Sequence[Piece]) -> Any:
+                rows = _rows_of(group) if condition is None else None
+                said = BlockMetadata(rows, sum(piece.size for piece in group), None, None)
                 read = partial(_read_blocks, [piece.dataset for piece in group], schema, condition)
-                tasks.append(ReadTask(read, said, schema=schema, per_task_row_limit=per_task_row_limit))
-            return tasks
+                return ReadTask(read, said, schema=schema, per_task_row_limit=per_task_row_limit)
+
+            return [task(group) for group in _in_groups(self._cut.pieces, parallelism)]
 
     return StepoutDatasource
+
+
+def _rows_of(pieces: Sequence[Piece]) -> int | None:
+    """Return how many rows files have together; ``None`` where nobody said."""
+    counts = [piece.rows for piece in pieces if piece.rows is not None]
+    return sum(counts) if len(counts) == len(pieces) else None
 
 
 def _read_blocks(datasets: Iterable[ds.Dataset], schema: pa.Schema, condition: Any) -> Iterator[pa.Table]:
@@ -254,7 +260,7 @@ def selected(schema: pa.Schema, columns: Sequence[str] | None) -> pa.Schema:
     return pa.schema([schema.field(name) for name in names])
 
 
-def _in_groups(pieces: Sequence[Any], most: int) -> list[Sequence[Any]]:
+def _in_groups(pieces: Sequence[Piece], most: int) -> list[Sequence[Piece]]:
     """Deal pieces, in their order, to at most so many groups."""
     count = max(1, min(most, len(pieces)))
     return [pieces[index * len(pieces) // count : (index + 1) * len(pieces) // count] for index in range(count)]

@@ -28,9 +28,10 @@ class ForeignArtifact(Artifact):
     def __init__(self, pointer: Pointer, access: Access, kind: ForeignKind) -> None:
         super().__init__(pointer, access)
         self.kind = kind
+        self._made_of = (pointer, access, kind)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.pointer, self._access, self.kind)
+        return type(self), self._made_of
 
 
 def make_foreign(reference: ForeignReference, access: Access) -> ForeignArtifact:
