@@ -29,7 +29,6 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
-from stepout.artifacts.listing import FILES_LIMIT
 from stepout.artifacts.media_types import DATASET, PARQUET, essence
 from stepout.artifacts.paths import collisions, path_fault
 from stepout.schemas import rules
@@ -42,6 +41,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 MANIFEST_VERSION: Final = "dataset/1"
+
+DATASET_FILES_LIMIT: Final = 10_000
+"""Files in one dataset: a manifest is read whole."""
 
 NULL_PARTITION: Final = "__HIVE_DEFAULT_PARTITION__"
 """What stands for null in a path: https://cwiki.apache.org/confluence/display/Hive/Tutorial, and pyarrow's default."""
@@ -184,8 +186,9 @@ def parse_manifest(data: bytes, url: str) -> DatasetManifest:
     files = document.get("files")
     if not isinstance(files, list):
         raise _invalid(url, [rules.wrong_type("$.files", "array", files)])
-    if len(files) > FILES_LIMIT:
-        raise _invalid(url, [Problem("$.files", "size", f"has {len(files):,} files; writers keep to {FILES_LIMIT:,}")])
+    if len(files) > DATASET_FILES_LIMIT:
+        message = f"has {len(files):,} files; writers keep to {DATASET_FILES_LIMIT:,}"
+        raise _invalid(url, [Problem("$.files", "size", message)])
     problems: list[Problem] = []
     columns = _columns(document.get("partitioning"), problems)
     schema = _schema(document.get("schema"), problems)

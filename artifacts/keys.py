@@ -1,7 +1,8 @@
 """Where an artifact goes: keys as pure functions of a prefix, a run and a name.
 
 ``{prefix}/{stateMachine}/{execution}/{state}[/{mapIndex}]/{attempt}-{nonce}/{name}{ext}``, at most 1,024 bytes of
-UTF-8, S3's limit (https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html).
+UTF-8, S3's limit (https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html). Where a parent's execution
+is known, machine and execution are the parent's, and the child's own execution follows: ``…/{execution}/{child}/…``.
 
 Everything after the prefix is made of ``A-Z a-z 0-9 . _ -``. A text that had to be changed for that, or shortened,
 ends in a hyphen and ten hex digits of its own SHA-256, so that texts which differ stay apart; a text that looks like
@@ -12,13 +13,11 @@ from __future__ import annotations
 
 import hashlib
 import re
-from typing import TYPE_CHECKING, Final, Literal
+from typing import Final, Literal
 
+from stepout.schemas import RunIdentity  # noqa: TC001 - the doctests use it
 from stepout.schemas.errors import ConfigurationError, InvalidDocumentError
 from stepout.schemas.problems import Problem
-
-if TYPE_CHECKING:
-    from stepout.schemas import RunIdentity
 
 Layout = Literal["run", "fixed"]
 
@@ -153,6 +152,10 @@ def execution_parts(execution: str) -> tuple[str, str]:
 def run_folder(prefix: str, run: RunIdentity, *, layout: Layout = "run") -> str:
     """Return the folder of everything that one run writes, without a slash at its end.
 
+    >>> of = "arn:aws:states:eu-west-1:123456789012:execution"
+    >>> run_folder("runs", RunIdentity(parent_execution=f"{of}:Segment:7f3c", execution=f"{of}:Tile:9", nonce="ab"))
+    'runs/Segment/7f3c/9/task/0-ab'
+
     Args:
         prefix: As ``check_prefix`` returned it.
         run: The resolved identity; without an execution, its ``run_id`` stands in.
@@ -165,10 +168,13 @@ def run_folder(prefix: str, run: RunIdentity, *, layout: Layout = "run") -> str:
     if layout not in ("run", "fixed"):
         raise ConfigurationError(f"layout is {layout!r}: expected 'run' or 'fixed'")
     machine, execution = execution_parts(run.execution) if run.execution else ("standalone", run.run_id or "run")
+    executions = [machine, execution]
+    if run.parent_execution is not None and run.parent_execution != run.execution:
+        executions = [*execution_parts(run.parent_execution), execution]
     attempt = str(run.attempt or 0)
     last = attempt if layout == "fixed" else f"{attempt}-{run.nonce or ''}"
     index = [] if run.map_index is None else [run.map_index]
-    segments = [machine, execution, run.state or "task", *index, last]
+    segments = [*executions, run.state or "task", *index, last]
     room = KEY_LIMIT - len(prefix.encode()) - _NAME_ROOM - len(segments) - 1
     limit = min(_SEGMENT_LIMIT, room // len(segments))
     return "/".join([prefix] * bool(prefix) + [safe_segment(segment, limit) for segment in segments])

@@ -1,11 +1,14 @@
-"""Directory artifacts, the reading side: a listing of relative paths and pointers, untrusted like any document."""
+"""What a directory artifact lists, and ``directory/1``: the listing as one JSON document, read but not written.
+
+A listing is untrusted, like any document. ``directory_listing`` has the version that is written.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any, Final
 
-from stepout.artifacts.media_types import DATASET, DIRECTORY, essence
+from stepout.artifacts.media_types import DATASET, DIRECTORY, DIRECTORY_1, essence
 from stepout.artifacts.paths import collisions, path_fault
 from stepout.schemas.errors import InvalidDocumentError, NotAllowedError
 from stepout.schemas.pointer import Pointer
@@ -14,26 +17,29 @@ from stepout.schemas.text.json_text import load_json
 
 LISTING_VERSION: Final = "directory/1"
 
-FILES_LIMIT: Final = 10_000
-"""Files in one directory artifact: a listing is read whole, and each file is a request."""
+FILES_LIMIT: Final = 500_000
+"""Files and empty folders in one directory artifact."""
+
+_LIMIT_1: Final = 10_000  # of directory/1, which is read whole
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Entry:
-    """One file of a directory: its relative path, with slashes, and its pointer."""
+    """One file of a directory: its relative path, with slashes, its pointer, and whether it may be executed."""
 
     path: str
     pointer: Pointer
+    executable: bool = False
 
 
 def is_directory(pointer: Pointer) -> bool:
     """Tell whether a pointer names a directory's listing."""
-    return essence(pointer.media_type) == DIRECTORY
+    return essence(pointer.media_type) in (DIRECTORY, DIRECTORY_1)
 
 
 def names_files(pointer: Pointer) -> bool:
     """Tell whether a pointer names a listing of files: a directory's, or the manifest of a dataset."""
-    return essence(pointer.media_type) in (DIRECTORY, DATASET)
+    return essence(pointer.media_type) in (DIRECTORY, DIRECTORY_1, DATASET)
 
 
 def size_of_files(pointer: Pointer) -> int | None:
@@ -49,7 +55,7 @@ def size_of_files(pointer: Pointer) -> int | None:
 
 
 def parse_listing(data: bytes, url: str) -> tuple[Entry, ...]:
-    """Parse a directory's listing.
+    """Parse a listing of ``directory/1``.
 
     Args:
         data: JSON: ``{"stepout": "directory/1", "files": [{"path": "a/b.txt", "pointer": {…}}]}``.
@@ -66,8 +72,8 @@ def parse_listing(data: bytes, url: str) -> tuple[Entry, ...]:
             "$", "version", f'must be an object with "stepout": "{LISTING_VERSION}" and the array "files"'
         )
         raise _invalid(url, [problem])
-    if len(files) > FILES_LIMIT:
-        raise _invalid(url, [Problem("$.files", "size", f"has {len(files):,} files; writers keep to {FILES_LIMIT:,}")])
+    if len(files) > _LIMIT_1:
+        raise _invalid(url, [Problem("$.files", "size", f"has {len(files):,} files; writers kept to {_LIMIT_1:,}")])
     entries = tuple(_entry(file, item("$.files", index), url) for index, file in enumerate(files))
     problems = collisions([entry.path for entry in entries])
     if problems:

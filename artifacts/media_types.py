@@ -10,7 +10,8 @@ from typing import Final
 
 DEFAULT: Final = "application/octet-stream"
 DATASET: Final = "application/vnd.stepout.dataset+json"
-DIRECTORY: Final = "application/vnd.stepout.directory+json"
+DIRECTORY: Final = "application/vnd.stepout.directory+jsonl"
+DIRECTORY_1: Final = "application/vnd.stepout.directory+json"
 JSON: Final = "application/json"
 PARQUET: Final = "application/vnd.apache.parquet"
 TEXT: Final = "text/plain; charset=utf-8"
@@ -43,7 +44,8 @@ _TYPES: Final = {
 }
 _SUFFIXES: Final = {
     DATASET: ".json",
-    DIRECTORY: ".json",
+    DIRECTORY: ".jsonl",
+    DIRECTORY_1: ".json",
     JSON: ".json",
     PARQUET: ".parquet",
     "application/jsonl": ".jsonl",

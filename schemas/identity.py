@@ -25,6 +25,8 @@ class RunIdentity:
 
     Attributes:
         execution: ``$$.Execution.Id``, an ARN; ``None`` outside Step Functions.
+        parent_execution: In a child of a Distributed Map, or in a nested execution: ``$$.Execution.Id`` of the
+            execution that started it, an ARN. All children of one parent write into one folder.
         state: ``$$.State.Name``.
         attempt: ``$$.State.RetryCount``.
         map_index: ``$$.Map.Item.Index``, or a path of them from the outside in (``"3-0"``). The index of an array
@@ -37,6 +39,7 @@ class RunIdentity:
     """
 
     execution: str | None = None
+    parent_execution: str | None = None
     state: str | None = None
     attempt: int | None = None
     map_index: str | None = None
@@ -59,10 +62,11 @@ class RunIdentity:
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> RunIdentity:
-        """Read ``STEPOUT_EXECUTION``, ``_STATE``, ``_ATTEMPT``, ``_MAP_INDEX`` and ``_REDRIVE``; empty means absent.
+        """Read ``STEPOUT_EXECUTION``, ``_PARENT_EXECUTION``, ``_STATE``, ``_ATTEMPT``, ``_MAP_INDEX`` and ``_REDRIVE``.
 
         In a child of an array job, ``AWS_BATCH_JOB_ARRAY_INDEX`` or ``JOB_COMPLETION_INDEX`` follows the Map's index:
-        all children of one item are given the same ``STEPOUT_MAP_INDEX``, so neither of both could stand alone.
+        all children of one item are given the same ``STEPOUT_MAP_INDEX``, so neither of both could stand alone. A
+        variable that is empty counts as absent.
 
         Args:
             environ: ``os.environ``, or a mapping like it.
@@ -83,6 +87,7 @@ class RunIdentity:
         item = _variable(environ, "STEPOUT_MAP_INDEX", MAP_INDEX, "$$.Map.Item.Index, or a path of them such as '3-0'")
         return cls(
             execution=environ.get("STEPOUT_EXECUTION") or None,
+            parent_execution=environ.get("STEPOUT_PARENT_EXECUTION") or None,
             state=environ.get("STEPOUT_STATE") or None,
             attempt=None if attempt is None else int(attempt),
             map_index="-".join(filter(None, (item, array_index(environ)))) or None,
@@ -120,6 +125,7 @@ def _variable(environ: Mapping[str, str], name: str, form: re.Pattern[str], expe
 
 _ATTRIBUTES: Final = {
     "execution": "execution",
+    "parentExecution": "parent_execution",
     "state": "state",
     "attempt": "attempt",
     "mapIndex": "map_index",

@@ -112,6 +112,7 @@ BLOCKS_TEXTS: Final = {
 }
 PRODUCER_TEXTS: Final = {
     "execution": Text(_LINE, _FREE, 1, 2048),
+    "parentExecution": Text(_LINE, _FREE, 1, 2048),
     "state": Text(_LINE, _FREE, 1, 1024),
     "mapIndex": Text("[0-9]+(?:-[0-9]+)*", "an index, or a path of them such as 3-0"),
     "version": Text(_LINE, _FREE, 1, 1024),

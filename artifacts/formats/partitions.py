@@ -11,9 +11,8 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from stepout.artifacts.dataset_manifest import column_fault
+from stepout.artifacts.dataset_manifest import DATASET_FILES_LIMIT, column_fault
 from stepout.artifacts.formats.tables import schema_given_back, weight_of
-from stepout.artifacts.listing import FILES_LIMIT
 from stepout.schemas.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -110,8 +109,10 @@ def _coded(table: pa.Table, columns: Sequence[str]) -> tuple[pa.Array, list[Valu
         own = indices.cast(pa.int64())
         # Numbered anew after each column, so that the numbers never exceed the rows times the values of one column.
         numbered = (own if codes is None else pc.add(pc.multiply(codes, len(texts)), own)).dictionary_encode()
-        if len(numbered.dictionary) > FILES_LIMIT:
-            msg = f"the data has more than {FILES_LIMIT:,} partitions by {', '.join(columns)}, and each is a file"
+        if len(numbered.dictionary) > DATASET_FILES_LIMIT:
+            msg = (
+                f"the data has more than {DATASET_FILES_LIMIT:,} partitions by {', '.join(columns)}, and each is a file"
+            )
             raise ConfigurationError(f"{msg}: partition by something coarser. Nothing can be read of what was sent")
         values = [(*values[at // len(texts)], texts[at % len(texts)]) for at in numbered.dictionary.to_pylist()]
         codes = numbered.indices.cast(pa.int64())

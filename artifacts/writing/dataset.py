@@ -17,10 +17,15 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Protocol, runtime_checkable
 
-from stepout.artifacts.dataset_manifest import DatasetFile, DatasetManifest, partition_segment, value_fault
+from stepout.artifacts.dataset_manifest import (
+    DATASET_FILES_LIMIT,
+    DatasetFile,
+    DatasetManifest,
+    partition_segment,
+    value_fault,
+)
 from stepout.artifacts.formats import column_statistics, partitions, tables
 from stepout.artifacts.keys import dataset_key
-from stepout.artifacts.listing import FILES_LIMIT
 from stepout.artifacts.media_types import DATASET, PARQUET
 from stepout.artifacts.transfer.buffer_pool import BufferPool
 from stepout.artifacts.transfer.plan import BLOCK_SIZE, MIN_PART_SIZE, pool_size
@@ -216,11 +221,11 @@ def _check_alike(first: DatasetManifest, other: DatasetManifest, number: int) ->
 
 
 def _check_count(files: int) -> None:
-    if files > FILES_LIMIT:
-        msg = (
-            f"the dataset would have {files:,} files; a manifest names {FILES_LIMIT:,} at most. Partition by something"
+    if files > DATASET_FILES_LIMIT:
+        msg = f"the dataset would have {files:,} files; a manifest names {DATASET_FILES_LIMIT:,} at most"
+        raise ConfigurationError(
+            f"{msg}. Partition by something coarser, or raise max_rows_per_file. Nothing can be read of what was sent"
         )
-        raise ConfigurationError(f"{msg} coarser, or raise max_rows_per_file. Nothing can be read of what was sent")
 
 
 def _planned(planner: PutPlanner, name: str, options: PutOptions) -> PlannedPut:

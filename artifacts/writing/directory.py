@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from stepout.artifacts.keys import file_key
 from stepout.artifacts.listing import FILES_LIMIT, LISTING_VERSION
-from stepout.artifacts.media_types import DIRECTORY, media_type_of
+from stepout.artifacts.media_types import DIRECTORY_1 as DIRECTORY
+from stepout.artifacts.media_types import media_type_of
 from stepout.artifacts.paths import path_fault
 from stepout.artifacts.transfer.progress import PartsOfOne, for_artifact
 from stepout.schemas import dump_json

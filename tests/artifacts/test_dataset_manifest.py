@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from stepout.artifacts.dataset_manifest import (
+    DATASET_FILES_LIMIT,
     DatasetFile,
     DatasetManifest,
     column_fault,
@@ -18,7 +19,7 @@ from stepout.artifacts.dataset_manifest import (
     partition_segment,
     value_fault,
 )
-from stepout.artifacts.listing import FILES_LIMIT, size_of_files
+from stepout.artifacts.listing import size_of_files
 from stepout.schemas import Pointer
 from stepout.schemas.errors import InvalidDocumentError, NotAllowedError
 
@@ -194,7 +195,7 @@ def test_a_file_that_is_anothers_folder() -> None:
 def test_too_many_files() -> None:
     """As for a directory's listing: a manifest is read whole, and each file is a request."""
     bad = document()
-    bad["files"] = [{}] * (FILES_LIMIT + 1)
+    bad["files"] = [{}] * (DATASET_FILES_LIMIT + 1)
     assert kinds(bad) == {("$.files", "size")}
 
 
