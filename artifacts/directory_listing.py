@@ -189,9 +189,13 @@ class ListingLines:
 
     def _members(self, entry: Entry) -> dict[str, Any]:
         pointer = entry.pointer
-        document = pointer.to_dict()
-        for name in ("stepout", "bucket", *_COMMON, "key", "size", "mediaType", "checksum"):
-            document.pop(name, None)
+        if pointer.blocks is None and not pointer.annotations and not pointer.extra:
+            pins = (("etag", pointer.etag), ("versionId", pointer.version_id))
+            document: dict[str, Any] = {name: value for name, value in pins if value is not None}
+        else:  # a copy of everything takes as long as the rest of a line
+            document = pointer.to_dict()
+            for name in ("stepout", "bucket", *_COMMON, "key", "size", "mediaType", "checksum"):
+                document.pop(name, None)
         checksum = dict(pointer.checksum)
         members: dict[str, Any] = {"path": entry.path, "size": pointer.size, "sha256": checksum.pop("sha256")}
         if entry.executable:

@@ -218,22 +218,30 @@ def _key(folder: str, name: str, suffix: str = "") -> str:
     return f"{folder}/{safe_segment(name, min(room, _NAME_LIMIT - len(suffix)))}{suffix}"
 
 
-def file_key(folder: str, name: str, path: str) -> str:
-    """Return the key of one file of a directory artifact.
+def files_folder(folder: str, name: str) -> str:
+    """Return the folder of the keys of a directory artifact's files, without a slash at its end.
 
     Args:
         folder: From ``run_folder``.
         name: The artifact's name.
+    """
+    base = _key(folder, name) if len(folder) + len(name) + 1 <= KEY_LIMIT - 64 else None
+    return base or f"{folder}/{safe_segment(name, 32)}"
+
+
+def file_key(folder: str, path: str) -> str:
+    """Return the key of one file of a directory artifact.
+
+    Args:
+        folder: From ``files_folder``.
         path: Relative, with ``/`` between its segments.
 
     Returns:
-        ``{folder}/{name}/{path}``, each segment made safe; a path that is too long becomes one shortened segment.
+        ``{folder}/{path}``, each segment made safe; a path that is too long becomes one shortened segment.
     """
-    base = _key(folder, name) if len(folder) + len(name) + 1 <= KEY_LIMIT - 64 else None
-    base = base or f"{folder}/{safe_segment(name, 32)}"
-    room = KEY_LIMIT - len(base.encode()) - 1
-    plain = "/".join(safe_segment(segment, _NAME_LIMIT) for segment in path.split("/"))
-    return f"{base}/{plain}" if len(plain) <= room else f"{base}/{safe_segment(path, min(room, _NAME_LIMIT))}"
+    room = KEY_LIMIT - len(folder.encode()) - 1
+    plain = "/".join([safe_segment(segment, _NAME_LIMIT) for segment in path.split("/")])
+    return f"{folder}/{plain}" if len(plain) <= room else f"{folder}/{safe_segment(path, min(room, _NAME_LIMIT))}"
 
 
 def dataset_key(folder: str, name: str, path: str) -> str:

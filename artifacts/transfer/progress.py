@@ -115,40 +115,18 @@ class TransferProgress:
             self._report(self._done, self._total)
 
 
-class PartsOfOne:
-    """Reports transfers that follow one another, such as those of a directory's files, as one.
-
-    Args:
-        report: Hears of all of them together.
-        total: Bytes in all.
-    """
-
-    def __init__(self, report: ProgressReport, total: int) -> None:
-        self._report = report
-        self._total = total
-        self._before = 0
-        self._done = 0
-
-    def following(self) -> ProgressReport:
-        """Begin the next transfer, and return the callback that it reports to."""
-        self._before += self._done
-        self._done = 0
-        return self._record
-
-    def _record(self, done: int, _total: int | None) -> None:
-        self._done = done
-        self._report(self._before + done, self._total)
-
-
 class PartsAtOnce:
-    """Reports transfers that overlap, such as those of a dataset's files, as one of unknown length.
+    """Reports transfers that overlap, such as those of a dataset's or a directory's files, as one.
 
     Args:
         report: Hears of all of them together; ``None``: nobody wants to know.
+        total: Bytes in all; ``None`` while they are unknown.
     """
 
-    def __init__(self, report: ProgressReport | None) -> None:
+    def __init__(self, report: ProgressReport | None, total: int | None = None) -> None:
         self._together = None if report is None else TransferProgress(report)
+        if self._together is not None:
+            self._together.begin(total)
 
     def another(self) -> ProgressReport | None:
         """Return the callback that one more transfer reports to."""

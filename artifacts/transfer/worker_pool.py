@@ -11,13 +11,13 @@ import threading
 import time
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, TypeVar, cast
 
 from stepout.schemas.errors import ConfigurationError, OtherProcessError, StepoutError
 from stepout.schemas.runtime.process import Home
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Generator, Iterable, Iterator
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -91,14 +91,15 @@ class Done(Generic[Item, Result]):
     error: Exception | None
 
 
-def work_through(
+def work_through(  # noqa: PLR0913 - keyword-only, each with its own meaning
     items: Iterable[Item],
     act: Callable[[Item], Result],
     *,
     threads: int,
     weigh: Callable[[Item], int],
     memory: int,
-) -> Iterator[Done[Item, Result]]:
+    room: Callable[[], bool] = lambda: True,
+) -> Generator[Done[Item, Result], None, None]:
     """Act on every item in several threads, and yield what came of each.
 
     Items are taken in the caller's thread, no more than four times as many as there are threads, and no further one
@@ -111,6 +112,7 @@ def work_through(
         threads: How many; no more are started than there are items.
         weigh: The bytes that an item and its result hold until they have been yielded.
         memory: How many of them may be held.
+        room: Whether the caller has room for one more result; asked before each item is taken.
 
     Yields:
         In the order in which they end.
@@ -124,7 +126,7 @@ def work_through(
     total, number, exhausted = 0, 0, False
     try:
         while held or not exhausted:
-            while not exhausted and len(held) < 4 * threads and (total < memory or not held):
+            while not exhausted and len(held) < 4 * threads and (not held or (total < memory and room())):
                 try:
                     item = next(source)
                 except StopIteration:
@@ -139,6 +141,49 @@ def work_through(
                 yield done
     finally:
         workers.dismiss()
+
+
+def work_in_order(  # noqa: PLR0913 - keyword-only, each with its own meaning
+    items: Iterable[Item],
+    act: Callable[[Item], Result],
+    *,
+    threads: int,
+    weigh: Callable[[Item], int],
+    memory: int,
+    window: int,
+) -> Iterator[Result]:
+    """Act on every item in several threads, and yield the results in the order of the items.
+
+    Args:
+        items: See ``work_through``, as for ``act``, ``threads`` and ``memory``.
+        act: Its first exception ends everything: what is under way is not waited for, nothing else is begun.
+        threads: How many.
+        weigh: The bytes that an item holds until ``act`` has returned; a result holds none to speak of.
+        memory: How many of them may be held.
+        window: How many results may wait for that of an earlier item, which takes long, before no more is begun.
+
+    Raises:
+        BaseException: What ``act`` raised, from whichever item was the first to fail.
+    """
+    waiting: dict[int, Result] = {}
+    following = 0
+    with contextlib.closing(
+        work_through(
+            enumerate(items),
+            lambda item: act(item[1]),
+            threads=threads,
+            weigh=lambda item: weigh(item[1]),
+            memory=memory,
+            room=lambda: len(waiting) < window,
+        )
+    ) as tried:
+        for done in tried:
+            if done.error is not None:
+                raise done.error
+            waiting[done.item[0]] = cast("Result", done.result)
+            while following in waiting:
+                yield waiting.pop(following)
+                following += 1
 
 
 class _WorkerPool(Generic[Item, Result]):

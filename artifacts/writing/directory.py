@@ -1,123 +1,141 @@
 """Writes a directory as an artifact: each file is an object of its own, and a listing names them.
 
-The listing is the artifact: ``{"stepout": "directory/1", "files": [{"path": "a/b.txt", "pointer": {…}}]}``, media type
-``application/vnd.stepout.directory+json``, paths relative, sorted, with ``/``. It is written last, so a directory that
-could not be sent whole has no listing; the files that were sent before stay in the bucket. Folders without files are
-not kept, and neither are modes and times.
+The listing is the artifact (``directory_listing`` says what it holds). Files are sent several at once, and their lines
+go into the listing's open upload in the order of the paths, so a directory takes the same memory whatever is in it. The
+listing is committed last: a directory that could not be sent whole has none; the files that were sent before stay in
+the bucket, where a second try can find them (``resume``). Times and other modes than the executable bit are not kept.
 """
 
 from __future__ import annotations
 
-import os
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+import threading
+from contextlib import closing
+from dataclasses import replace
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Final
 
-from stepout.artifacts.keys import file_key
-from stepout.artifacts.listing import FILES_LIMIT, LISTING_VERSION
-from stepout.artifacts.media_types import DIRECTORY_1 as DIRECTORY
-from stepout.artifacts.media_types import media_type_of
-from stepout.artifacts.paths import path_fault
-from stepout.artifacts.transfer.progress import PartsOfOne, for_artifact
-from stepout.schemas import dump_json
-from stepout.schemas.errors import ConfigurationError
+from stepout.artifacts.directory_listing import EmptyFolder, ListingLines
+from stepout.artifacts.keys import file_key, files_folder
+from stepout.artifacts.listing import Entry
+from stepout.artifacts.media_types import DIRECTORY, media_type_of
+from stepout.artifacts.run import rfc3339
+from stepout.artifacts.transfer.conditional_write import Uploaded
+from stepout.artifacts.transfer.progress import PartsAtOnce, for_artifact
+from stepout.artifacts.transfer.sources import FileSource
+from stepout.artifacts.transfer.worker_pool import CONNECTIONS, MEMORY, work_in_order
+from stepout.artifacts.writing.directory_files import FoundFile, size_of_tree, walk
+from stepout.schemas.errors import ConfigurationError, StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Generator
+    from pathlib import Path
 
-    from stepout.artifacts.transfer.progress import ProgressReport
+    from stepout.artifacts.transfer.upload import Upload
     from stepout.artifacts.writing.planned_put import PlannedPut, PutOptions, PutPlanner
     from stepout.artifacts.writing.writes import Writes
     from stepout.schemas import Pointer
 
+_LARGE: Final = 8 << 20
+"""Larger files are sent one at a time: each fills connections and memory of its own."""
 
-@dataclass(frozen=True)
-class FoundFile:
-    """One file below a directory: its relative path with ``/``, and where it is."""
+_WINDOW: Final = 8192
+"""Files whose lines may wait for that of an earlier one, at about 1.5 KB each."""
 
-    path: str
-    source: Path
-
-
-def find_files(root: Path) -> tuple[FoundFile, ...]:
-    """List the files below a directory, sorted by path.
-
-    Args:
-        root: The directory. Symbolic links in it are followed only to files inside it.
-
-    Raises:
-        ConfigurationError: The path is no directory, has too many files, or holds an entry that cannot be part: a
-            link out of the directory, a link to a folder, a pipe, a name that no listing can hold.
-    """
-    if not root.is_dir():
-        raise ConfigurationError(f"{root} is no directory; nothing was sent")
-    real = root.resolve()
-    found: list[FoundFile] = []
-    for folder, folders, names in os.walk(root, onerror=_raise):
-        linked = [name for name in folders if Path(folder, name).is_symlink()]
-        for name in [*names, *linked]:
-            source = Path(folder, name)
-            found.append(FoundFile(_relative(source, root, real), source))
-        if len(found) > FILES_LIMIT:
-            msg = (
-                f"{root} has more than {FILES_LIMIT:,} files; pack them into an archive and put that. Nothing was sent"
-            )
-            raise ConfigurationError(msg)
-    return tuple(sorted(found, key=lambda file: file.path))
+_LINES: Final = 64 << 10
+"""Bytes of lines that go into the listing's upload at once."""
 
 
 def put_directory(planner: PutPlanner, writes: Writes, name: str, root: Path, options: PutOptions) -> Pointer:
-    """Write every file below ``root``, then the listing.
-
-    Raises:
-        ArtifactChangedError: A file changed while it was read. No listing was written.
-        ConfigurationError: See ``find_files``.
-    """
-    planned = planner.plan(name, DIRECTORY, ".json", options, ("files", "bytes"))
+    """Write every file below ``root``, then the listing; ``ArtifactManager.put_directory`` says what it raises."""
+    planned = planner.plan(name, DIRECTORY, ".jsonl", options, ("files", "bytes", "directory"))
     if planned.draft.media_type != DIRECTORY:
         raise ConfigurationError(f"media_type of the directory {name!r} is {DIRECTORY}, which is how readers know it")
     report = for_artifact(writes.progress, name)
     # The listing's own bytes are not the caller's, so progress does not count them.
-    with writes.upload(planned, None if report is None else _unreported) as upload:
-        found = find_files(root)
-        parts = None if report is None else _parts(report, found)
-        files = [_put_file(planner, writes, planned, file, parts) for file in found]
-        listing = dump_json({"stepout": LISTING_VERSION, "files": [entry for entry, _ in files]})
-        own = {"files": len(files), "bytes": sum(size for _, size in files)}
-        return writes.record(planned, upload, upload.send_buffer(listing), own)
-
-
-def _parts(report: ProgressReport, found: Sequence[FoundFile]) -> PartsOfOne:
-    """Return one progress count for the whole directory; files' sizes are read only if progress is shown."""
-    return PartsOfOne(report, sum(file.source.stat().st_size for file in found))
+    with writes.upload(planned.without_blocks(), _unreported) as upload:
+        total = size_of_tree(root, files_folder(planner.folder, name))
+        files = _Files(planner, writes, planned, PartsAtOnce(report, total))
+        lines = ListingLines(files.common(), files.folder)
+        waiting = bytearray(lines.begin())
+        with closing(files.sent(root)) as sent:
+            for entry in sent:
+                waiting += lines.add(entry)
+                if len(waiting) >= _LINES:
+                    upload.write(waiting)
+                    waiting.clear()
+        upload.write(waiting + lines.end())
+        return writes.record(planned, upload, upload.commit(), lines.annotations())
 
 
 def _unreported(_done: int, _total: int | None) -> None:
     return None
 
 
-def _put_file(
-    planner: PutPlanner, writes: Writes, parent: PlannedPut, file: FoundFile, parts: PartsOfOne | None
-) -> tuple[dict[str, Any], int]:
-    key = file_key(planner.folder, parent.label, file.path)
-    planned = planner.plan_file(parent, f"{parent.label}/{file.path}", key, media_type_of(file.source))
-    with writes.upload(planned, None if parts is None else parts.following()) as upload:
-        pointer = writes.record(planned, upload, upload.send_file(file.source))
-    return {"path": file.path, "pointer": pointer.to_dict()}, pointer.size
+class _Files:
+    """The files of one directory on their way."""
+
+    def __init__(self, planner: PutPlanner, writes: Writes, parent: PlannedPut, progress: PartsAtOnce) -> None:
+        self._planner, self._writes, self._parent = planner, replace(writes, progress=None), parent
+        self._progress = progress
+        self._created_at = rfc3339(writes.clock())
+        self.folder = files_folder(planner.folder, parent.label)
+        self._large = threading.Semaphore(1)
+        self._open: dict[int, Upload] = {}
+        self._ended = False
+
+    def common(self) -> dict[str, object]:
+        """Return the members that the pointers of all files have."""
+        return self._parent.pointer(Uploaded(size=0, checksum={}), self._created_at).to_dict()
+
+    def sent(self, root: Path) -> Generator[Entry | EmptyFolder, None, None]:
+        """Send every file, and yield the entries in the order of their paths.
+
+        Whatever ends it before all are sent, ends the uploads that are under way.
+        """
+        found = walk(root, "Nothing can be read of what was sent")
+        try:
+            yield from work_in_order(
+                found, self._send, threads=CONNECTIONS, weigh=_weight, memory=MEMORY, window=_WINDOW
+            )
+        except BaseException:
+            self._ended = True
+            for upload in list(self._open.values()):
+                upload.abort()
+            raise
+
+    def _send(self, found: FoundFile | EmptyFolder) -> Entry | EmptyFolder:
+        if isinstance(found, EmptyFolder):
+            return found
+        key, label = file_key(self.folder, found.path), f"{self._parent.label}/{found.path}"
+        planned = self._planner.plan_file(self._parent, label, key, media_type_of(PurePath(found.path)))
+        if found.size > _LARGE:
+            with self._large:
+                return Entry(found.path, self._put(planned, found), found.executable)
+        return Entry(found.path, self._put(planned, found), found.executable)
+
+    def _put(self, planned: PlannedPut, found: FoundFile) -> Pointer:
+        with self._writes.upload(planned, self._progress.another()) as upload:
+            self._open[id(upload)] = upload
+            try:
+                if self._ended:
+                    raise StoreError(f"{planned.draft.url} was not sent: another file of the directory failed")
+                uploaded = upload.send_file(found.source) if found.size > _LARGE else _send_whole(upload, found)
+            finally:
+                self._open.pop(id(upload))
+            pointer = planned.pointer(uploaded, self._created_at)
+            self._writes.registry.commit(None, pointer, upload)
+        return pointer
 
 
-def _relative(source: Path, root: Path, real: Path) -> str:
-    path = source.relative_to(root).as_posix()
-    shown = path.encode("utf-8", "backslashreplace").decode()
-    fault = path_fault(path)
-    if fault is None and source.is_symlink() and not source.resolve().is_relative_to(real):
-        fault = "it is a symbolic link out of the directory"
-    if fault is None and not source.is_file():
-        fault = "it is no regular file (links to folders are not followed)"
-    if fault is not None:
-        raise ConfigurationError(f"{shown!r} in {root} cannot be part of an artifact: {fault}. Nothing was sent")
-    return path
+def _weight(found: FoundFile | EmptyFolder) -> int:
+    return found.size if isinstance(found, FoundFile) and found.size <= _LARGE else 0
 
 
-def _raise(error: OSError) -> None:
-    raise error
+def _send_whole(upload: Upload, found: FoundFile) -> Uploaded:
+    """Send a file in one piece, read before: the shortest way for a small one."""
+    with FileSource(found.source) as source:
+        if source.size is not None and source.size > _LARGE:  # it has grown since it was found
+            return upload.send_file(found.source)
+        data = source.read()
+        source.check(len(data))
+    return upload.send_buffer(data)

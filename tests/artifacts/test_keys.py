@@ -17,6 +17,7 @@ from stepout.artifacts.keys import (
     check_suffix,
     execution_parts,
     file_key,
+    files_folder,
     run_folder,
     safe_segment,
 )
@@ -89,7 +90,7 @@ def test_keys_never_leave_their_prefix(prefix: str, run: RunIdentity, name: str)
     if len(prefix.encode()) > PREFIX_LIMIT:
         return
     folder = run_folder(check_prefix(prefix), run)
-    for key in (artifact_key(folder, name, ".tar.gz"), file_key(folder, name, f"{name}/../{run.state}")):
+    for key in (artifact_key(folder, name, ".tar.gz"), file_key(files_folder(folder, name), f"{name}/../{run.state}")):
         assert len(key.encode()) <= KEY_LIMIT
         rest = key.removeprefix(f"{prefix}/") if prefix else key
         assert re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)+", rest)
@@ -131,7 +132,7 @@ def test_two_long_names_do_not_meet() -> None:
 def test_two_long_paths_of_a_directory_do_not_meet() -> None:
     """Paths of files that are too long for a key keep apart, and below their artifact."""
     folder = run_folder("p" * 600, RunIdentity(execution=EXECUTION, nonce="n"))
-    keys = {file_key(folder, "d" * 400, "x/" * 500 + tail) for tail in ("a", "b")}
+    keys = {file_key(files_folder(folder, "d" * 400), "x/" * 500 + tail) for tail in ("a", "b")}
     assert len(keys) == 2
     assert all(len(key) <= KEY_LIMIT and key.startswith(folder) for key in keys)
 
