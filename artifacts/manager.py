@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-from contextlib import closing
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from stepout.artifacts.formats import tables
 from stepout.artifacts.keys import run_folder
-from stepout.artifacts.media_types import DEFAULT, JSON, PARQUET, TEXT
+from stepout.artifacts.media_types import DEFAULT, JSON, TEXT
 from stepout.artifacts.run import resolve_run, utc_now
 from stepout.artifacts.transfer.progress import progress_from
 from stepout.artifacts.writing import adopt as adoption
@@ -22,6 +21,8 @@ from stepout.artifacts.writing.name_registry import NameRegistry
 from stepout.artifacts.writing.options import check_transfer, settings_from_env, write_options
 from stepout.artifacts.writing.planned_put import PutOptions, PutPlanner, check_mode
 from stepout.artifacts.writing.put_many import put_many
+from stepout.artifacts.writing.resume import ResumePlace
+from stepout.artifacts.writing.table import put_table
 from stepout.artifacts.writing.writer import open_writer
 from stepout.artifacts.writing.writes import Writes
 from stepout.schemas import dump_json
@@ -137,6 +138,7 @@ class ArtifactManager:
         )
         store, prefix = self._buckets.own(bucket, prefix)
         self._planner = PutPlanner(store, run_folder(prefix, self._run, layout=layout), defaults)
+        self._place = ResumePlace(store.bucket, prefix, self._planner.folder, layout)
         self._writes = Writes(
             store=store,
             settings=check_transfer(settings),
@@ -218,7 +220,6 @@ class ArtifactManager:
         Args:
             name: The artifact's name.
             data: Not to be changed before this returns.
-            options: See ``PutOptions``.
         """
         planned = self._planner.plan(name, DEFAULT, "", options)
         return self._writes.put(planned, values.buffer_of(name, data))
@@ -230,7 +231,6 @@ class ArtifactManager:
             name: The artifact's name.
             text: Without lone surrogates.
             encoding: ``"utf-8"``, the one that every reader agrees on.
-            options: See ``PutOptions``.
         """
         planned = self._planner.plan(name, TEXT, ".txt", options)
         return self._writes.put(planned, values.encoded_text(name, text, encoding))
@@ -241,7 +241,6 @@ class ArtifactManager:
         Args:
             name: The artifact's name.
             value: A value without ``stepout.schemas.json_problems``: no NaN, dates, bytes or sets.
-            options: See ``PutOptions``.
 
         Raises:
             InvalidDocumentError: The value is not JSON; ``problems`` says which members. Nothing was sent.
@@ -258,7 +257,6 @@ class ArtifactManager:
         Args:
             name: The artifact's name.
             path: A path, or an object with ``read``.
-            options: See ``PutOptions``.
 
         Raises:
             ArtifactChangedError: The file changed while it was read. Nothing was kept.
@@ -268,15 +266,22 @@ class ArtifactManager:
         """
         return put_file(self._planner, self._writes, name, path, options)
 
-    def put_directory(self, name: str, path: str | os.PathLike[str], **options: Unpack[PutOptions]) -> Pointer:
-        """Write every file below a directory, then a listing of them, which is the artifact.
+    def put_directory(
+        self, name: str, path: str | os.PathLike[str], *, resume_from: str | None = None, **options: Unpack[PutOptions]
+    ) -> Pointer:
+        """Write every file below a directory, several at once, then a listing of them, which is the artifact.
+
+        Empty folders are kept, and whether a file's owner may execute it; links out of the directory are refused. Of a
+        manager with ``layout="fixed"`` what an earlier try has left is not sent again.
 
         Args:
             name: The artifact's name.
-            path: The directory; at most 10,000 files. Links out of it are refused, empty folders are not kept.
-            options: See ``PutOptions``.
+            path: The directory; at most 500,000 files and empty folders, in the memory of a few.
+            resume_from: ``url`` of a manager whose put of this directory did not end: files that are there with the
+                same content are named where they are. It must lie below this manager's prefix, and may be listed.
         """
-        return put_directory(self._planner, self._writes, name, values.path_of(name, path), options)
+        source, earlier = values.path_of(name, path), self._place.earlier(resume_from)
+        return put_directory(self._planner, self._writes, name, source, earlier, options)
 
     def put_image(
         self,
@@ -315,16 +320,12 @@ class ArtifactManager:
                 is refused. A stream that can be read only once is closed, even after an error.
             compression: ``"snappy"``, ``"zstd"``, ``"gzip"``, ``"lz4"``, ``"brotli"`` or ``"none"``.
             row_group_bytes: Arrow memory that is gathered into one row group, about, in bytes.
-            options: See ``PutOptions``.
 
         Raises:
             ConfigurationError: Duplicate column names, rows without columns, a type that Arrow or Parquet cannot hold
                 as what it is (before anything is sent), or batches that differ in their columns. Nothing was kept.
         """
-        planned = self._planner.plan(name, PARQUET, ".parquet", options, ("parquet", "rows", "columns"))
-        with self._writes.upload(planned.without_blocks()) as upload, closing(tables.table_source(table)) as source:
-            encoded = tables.encode_table(source, upload, compression, row_group_bytes, planned.blocks)
-            return self._writes.record_table(planned, upload, encoded)
+        return put_table(self._planner, self._writes, name, table, compression, row_group_bytes, options)
 
     def put_dataset(  # noqa: PLR0913 - one keyword for each setting
         self,
@@ -355,7 +356,6 @@ class ArtifactManager:
             compression: As for ``put_table``.
             row_group_bytes: Arrow memory of the rows that wait, of all partitions together.
             append_to: A resolved dataset ``Artifact``: the new one names its files, too, and copies none.
-            options: See ``PutOptions``.
 
         Raises:
             ConfigurationError: As for ``put_table``; a partition column is not there, cannot be in paths, or is the
@@ -371,7 +371,6 @@ class ArtifactManager:
             name: The artifact's name.
             parts: Resolved dataset ``Artifact``s. Where two have a file of one path, the later part's gets a number in
                 the manifest: ``part-00000-1.parquet``. Keys stay as they are.
-            options: See ``PutOptions``.
 
         Raises:
             ConfigurationError: Two differ in their columns or partition columns, or have one file; or there is none.
@@ -449,7 +448,6 @@ class ArtifactManager:
             url: ``s3://bucket/key``, in any bucket that this manager's client may read.
             verify: ``"s3"``: take the full-object checksum that S3 keeps (one HEAD). ``"read"``: hash it in one read.
             version_id: The version to adopt; ``None``: the newest.
-            options: See ``PutOptions``.
 
         Raises:
             ArtifactNotFoundError: There is no such object.

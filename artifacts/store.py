@@ -255,6 +255,26 @@ class Removes(Protocol):
         ...
 
 
+@dataclass(frozen=True, kw_only=True)
+class ListedObject:
+    """An object as a listing describes it."""
+
+    key: str
+    size: int
+    etag: str | None = None
+    last_modified: str | None = None
+    """ISO 8601."""
+
+
+@runtime_checkable
+class Lists(Protocol):
+    """A store that can list more objects than one answer holds."""
+
+    def iter_objects(self, prefix: str) -> Iterator[ListedObject]:
+        """Yield every object whose key begins with ``prefix``, in the server's order, which need not be the keys'."""
+        ...
+
+
 @runtime_checkable
 class TriesCompletion(Protocol):
     """A store whose server may ignore the condition of CompleteMultipartUpload, and that can test this beforehand."""

@@ -24,6 +24,7 @@ from stepout.artifacts.transfer.progress import PartsAtOnce, for_artifact
 from stepout.artifacts.transfer.sources import FileSource
 from stepout.artifacts.transfer.worker_pool import CONNECTIONS, MEMORY, work_in_order
 from stepout.artifacts.writing.directory_files import FoundFile, size_of_tree, walk
+from stepout.artifacts.writing.resume import EarlierFiles
 from stepout.schemas.errors import ConfigurationError, StoreError
 
 if TYPE_CHECKING:
@@ -45,8 +46,19 @@ _LINES: Final = 64 << 10
 """Bytes of lines that go into the listing's upload at once."""
 
 
-def put_directory(planner: PutPlanner, writes: Writes, name: str, root: Path, options: PutOptions) -> Pointer:
-    """Write every file below ``root``, then the listing; ``ArtifactManager.put_directory`` says what it raises."""
+def put_directory(  # noqa: PLR0913, PLR0917 - what a put needs
+    planner: PutPlanner, writes: Writes, name: str, root: Path, earlier: str | None, options: PutOptions
+) -> Pointer:
+    """Write every file below ``root``, then the listing; ``ArtifactManager.put_directory`` says what it raises.
+
+    Args:
+        planner: The manager's.
+        writes: The manager's.
+        name: The artifact's name.
+        root: The directory.
+        earlier: The folder of an earlier try; ``None``: there is none to look at.
+        options: Of the put.
+    """
     planned = planner.plan(name, DIRECTORY, ".jsonl", options, ("files", "bytes", "directory"))
     if planned.draft.media_type != DIRECTORY:
         raise ConfigurationError(f"media_type of the directory {name!r} is {DIRECTORY}, which is how readers know it")
@@ -54,7 +66,8 @@ def put_directory(planner: PutPlanner, writes: Writes, name: str, root: Path, op
     # The listing's own bytes are not the caller's, so progress does not count them.
     with writes.upload(planned.without_blocks(), _unreported) as upload:
         total = size_of_tree(root, files_folder(planner.folder, name))
-        files = _Files(planner, writes, planned, PartsAtOnce(report, total))
+        there = None if earlier is None else EarlierFiles(planner, writes.store, planned, earlier)
+        files = _Files(planner, writes, planned, PartsAtOnce(report, total), there)
         lines = ListingLines(files.common(), files.folder)
         waiting = bytearray(lines.begin())
         with closing(files.sent(root)) as sent:
@@ -74,9 +87,16 @@ def _unreported(_done: int, _total: int | None) -> None:
 class _Files:
     """The files of one directory on their way."""
 
-    def __init__(self, planner: PutPlanner, writes: Writes, parent: PlannedPut, progress: PartsAtOnce) -> None:
+    def __init__(
+        self,
+        planner: PutPlanner,
+        writes: Writes,
+        parent: PlannedPut,
+        progress: PartsAtOnce,
+        earlier: EarlierFiles | None,
+    ) -> None:
         self._planner, self._writes, self._parent = planner, replace(writes, progress=None), parent
-        self._progress = progress
+        self._progress, self._earlier = progress, earlier
         self._created_at = rfc3339(writes.clock())
         self.folder = files_folder(planner.folder, parent.label)
         self._large = threading.Semaphore(1)
@@ -106,25 +126,39 @@ class _Files:
     def _send(self, found: FoundFile | EmptyFolder) -> Entry | EmptyFolder:
         if isinstance(found, EmptyFolder):
             return found
-        key, label = file_key(self.folder, found.path), f"{self._parent.label}/{found.path}"
-        planned = self._planner.plan_file(self._parent, label, key, media_type_of(PurePath(found.path)))
-        if found.size > _LARGE:
-            with self._large:
-                return Entry(found.path, self._put(planned, found), found.executable)
-        return Entry(found.path, self._put(planned, found), found.executable)
+        media_type = media_type_of(PurePath(found.path))
+        if found.size <= _LARGE:
+            return Entry(found.path, self._pointer(found, media_type), found.executable)
+        with self._large:
+            return Entry(found.path, self._pointer(found, media_type), found.executable)
+
+    def _pointer(self, found: FoundFile, media_type: str) -> Pointer:
+        self._check()
+        there = None if self._earlier is None else self._earlier.same(found, media_type)
+        if there is None:
+            key, label = file_key(self.folder, found.path), f"{self._parent.label}/{found.path}"
+            return self._put(self._planner.plan_file(self._parent, label, key, media_type), found)
+        if (report := self._progress.another()) is not None:
+            report(found.size, found.size)
+        planned, uploaded = there
+        return planned.pointer(uploaded, self._created_at)
 
     def _put(self, planned: PlannedPut, found: FoundFile) -> Pointer:
         with self._writes.upload(planned, self._progress.another()) as upload:
             self._open[id(upload)] = upload
             try:
-                if self._ended:
-                    raise StoreError(f"{planned.draft.url} was not sent: another file of the directory failed")
+                self._check()
                 uploaded = upload.send_file(found.source) if found.size > _LARGE else _send_whole(upload, found)
             finally:
                 self._open.pop(id(upload))
             pointer = planned.pointer(uploaded, self._created_at)
             self._writes.registry.commit(None, pointer, upload)
         return pointer
+
+    def _check(self) -> None:
+        """Raise if there is no point in going on."""
+        if self._ended:
+            raise StoreError(f"the directory {self._parent.label!r} has failed; no more of its files are sent")
 
 
 def _weight(found: FoundFile | EmptyFolder) -> int:
