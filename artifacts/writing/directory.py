@@ -67,7 +67,7 @@ def put_directory(  # noqa: PLR0913, PLR0917 - what a put needs
     with writes.upload(planned.without_blocks(), _unreported) as upload:
         total = size_of_tree(root, files_folder(planner.folder, name))
         there = None if earlier is None else EarlierFiles(planner, writes.store, planned, earlier)
-        files = _Files(planner, writes, planned, PartsAtOnce(report, total), there)
+        files = _FilesUnderWay(planner, writes, planned, PartsAtOnce(report, total), there)
         lines = ListingLines(files.common(), files.folder)
         waiting = bytearray(lines.begin())
         with closing(files.sent(root)) as sent:
@@ -84,7 +84,7 @@ def _unreported(_done: int, _total: int | None) -> None:
     return None
 
 
-class _Files:
+class _FilesUnderWay:
     """The files of one directory on their way."""
 
     def __init__(

@@ -53,6 +53,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default="create",
         help="create (default): never replace other content",
     )
+    parser.add_argument(
+        "--resume-from",
+        metavar="URL",
+        help="where an earlier try of the folder wrote to, s3://bucket/…/0-abcd/: what is the same there is not sent",
+    )
     add_json(parser)
     add_quiet(parser)
     add_store(parser)
@@ -96,7 +101,9 @@ def _write(manager: ArtifactManager, arguments: argparse.Namespace) -> Pointer:
     if arguments.media_type:
         options["media_type"] = arguments.media_type
     if arguments.file != "-" and Path(arguments.file).is_dir():
-        return manager.put_directory(arguments.name, Path(arguments.file), **options)
+        return manager.put_directory(arguments.name, Path(arguments.file), resume_from=arguments.resume_from, **options)
+    if arguments.resume_from is not None:
+        raise ConfigurationError(f"--resume-from: {arguments.file} is no folder. Nothing was sent")
     if arguments.file != "-":
         return manager.put_file(arguments.name, Path(arguments.file), **options)
     with manager.open(arguments.name, "wb", **options) as stream:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import os
 import subprocess
 import sys
@@ -12,6 +11,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from support.directories import files_of
 from support.seaweed import ADMIN
 from support.wire import Fault, Wire, operation
 
@@ -76,8 +76,8 @@ def _put(manager: ArtifactManager, how: str, data: memoryview, path: Path, **opt
     if how == "file":
         return manager.put_file("a", path, **options)
     listing = manager.put_directory("a", path.parent, **options)
-    (entry,) = json.loads(manager_store(manager).read(listing.key))["files"]
-    return Pointer.from_dict(entry["pointer"])
+    (entry,) = files_of(manager_store(manager), listing).values()
+    return entry.pointer
 
 
 def manager_store(manager: ArtifactManager) -> MemoryStore:

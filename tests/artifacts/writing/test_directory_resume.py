@@ -10,9 +10,9 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.artifacts.writing.test_directory import entries_of, files_of, fill
-from tests.support.seaweed import ADMIN, Seaweed
-from tests.support.wire import Wire
+from support.directories import entries_of, files_of, fill
+from support.seaweed import ADMIN, Seaweed
+from support.wire import Wire
 
 from stepout.artifacts import ArtifactManager, MemoryStore
 from stepout.artifacts.store import Lists, ObjectInfo
@@ -63,7 +63,7 @@ def tried(store: Counting, root: Path, **options: Any) -> ArtifactManager:
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """A directory with names of all kinds: plain ones, one that is folded, an empty file, one in blocks, one in parts."""
+    """A directory with files of all kinds: plain names, a folded one, an empty one, one of blocks, one in parts."""
     fill(tmp_path, "a-b", "a/x", "größe.txt", "zz.txt")
     (tmp_path / "empty").touch()
     (tmp_path / "blocks.bin").write_bytes(os.urandom(300 << 10))
