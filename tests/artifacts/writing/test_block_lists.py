@@ -129,7 +129,7 @@ def test_every_digest_is_that_of_the_stored_block(tmp_path: Path, how: str, size
     _check(pointer, store.read, algorithm=algorithm)
     stored = {pointer.key, (pointer.blocks or {}).get("key", pointer.key)}
     others = set(store.keys()) - stored
-    assert all(key.endswith("/a.json") for key in others)
+    assert all(key.endswith("/a.jsonl") for key in others)
     assert Pointer.from_dict(pointer.to_dict()) == pointer
 
 

@@ -28,18 +28,21 @@ if TYPE_CHECKING:
 
 
 class Counting(MemoryStore):
-    """Counts what is put, and fails for one key if told to."""
+    """Counts what is put, and fails for one key if told to, once so many others were put."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__("results", **options)
         self.sent: list[str] = []
-        self.failing: str | None = None
+        self.failing: tuple[str, int] | None = None
 
     def put(
         self, key: str, body: Sequence[memoryview], *, checksum: Mapping[str, str], options: WriteOptions
     ) -> Written:
         """Count, or fail."""
-        if self.failing is not None and key.endswith(self.failing):
+        if self.failing is not None and key.endswith(self.failing[0]):
+            deadline = time.monotonic() + 120
+            while len(self.keys()) < self.failing[1] and time.monotonic() < deadline:
+                time.sleep(0.001)
             raise StoreError("no")
         self.sent.append(key)
         return super().put(key, body, checksum=checksum, options=options)
@@ -48,17 +51,6 @@ class Counting(MemoryStore):
         """Count."""
         self.sent.append(key)
         return super().put_part(key, *args, **options)
-
-
-def tried(store: Counting, root: Path, **options: Any) -> ArtifactManager:
-    """Put a directory of which the last file fails."""
-    manager = ArtifactManager(store, "runs", **options)
-    store.failing = "/zz.txt"
-    with pytest.raises(StoreError, match="no"):
-        manager.put_directory("d", root)
-    store.failing = None
-    store.sent.clear()
-    return manager
 
 
 @pytest.fixture
@@ -122,11 +114,14 @@ def test_a_fixed_layout_resumes_by_itself(tmp_path: Path) -> None:
     """A second process of the attempt finds the first one's files; other content at a key is an error, as ever."""
     fill(tmp_path, *(f"{number:03}" for number in range(50)), "zz.txt")
     store, run = Counting(), RunIdentity(execution="e", state="s")
-    tried(store, tmp_path, run=run, layout="fixed")
-    before = len(store.objects)
+    store.failing = ("/zz.txt", 50)
+    with pytest.raises(StoreError, match="no"):
+        ArtifactManager(store, "runs", run=run, layout="fixed").put_directory("d", tmp_path)
+    store.failing = None
+    store.sent.clear()
     again = ArtifactManager(store, "runs", run=run, layout="fixed")
     assert len(entries_of(store, again.put_directory("d", tmp_path))) == 51
-    assert len(store.sent) == 52 - before
+    assert [key.rpartition("/")[2] for key in store.sent] == ["zz.txt", "d.jsonl"]
     (tmp_path / "007").write_text("700")
     with pytest.raises(ArtifactExistsError, match="other content"):
         ArtifactManager(store, "runs", run=run, layout="fixed").put_directory("d", tmp_path)
