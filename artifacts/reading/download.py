@@ -297,31 +297,33 @@ def _download_fresh(pinned: PinnedObject, placed: _Placed, folder: Path, count: 
 
 def _placed(entries: Iterable[Listed | EmptyFolder], folder: Path, *, fresh: bool) -> Iterator[_Placed]:
     """Say where each file goes, and make the folders: one after the other, so that no two threads make one."""
+    known, inside = "", folder
     for entry in entries:
+        fault = path_fault(entry.path)
+        parent, _, name = entry.path.rpartition("/")
+        if fault is not None:
+            raise _refused(folder, entry.path, fault)
         if isinstance(entry, EmptyFolder):
-            _inside(folder, f"{entry.path}/", entry.path)
+            _made(folder, entry.path, entry.path)
             continue
-        place = _inside(folder, entry.path, entry.path)
+        if parent != known or not fresh:  # where nobody else writes, a folder stays what it was
+            known, inside = parent, _made(folder, parent, entry.path)
+        place = inside / name
         if not fresh and place.is_dir() and not place.is_symlink():
             raise _refused(folder, entry.path, "a folder is in its place")
         yield _Placed(entry, place)
 
 
-def _inside(folder: Path, path: str, named: str) -> Path:
-    """Return the place of ``path`` below ``folder``, its folders made, none of them a way out."""
-    fault = path_fault(named)
-    *folders, name = path.split("/")
+def _made(folder: Path, path: str, named: str) -> Path:
+    """Make a folder below ``folder`` and those that it lies in, none of them a way out; ``named`` is for messages."""
     place = folder
-    for segment in folders if fault is None else []:
+    for segment in path.split("/") if path else []:
         place /= segment
         # A link, too, if it leads to a folder inside: what it leads to can change before the file is opened.
         if place.is_symlink() or (place.exists() and not place.is_dir()):
-            fault = "one of its folders is a link or a file here"
-            break
+            raise _refused(folder, named, "one of its folders is a link or a file here")
         place.mkdir(exist_ok=True)
-    if fault is not None:
-        raise _refused(folder, named, fault)
-    return place / name
+    return place
 
 
 def _refused(folder: Path, path: str, fault: str) -> NotAllowedError:

@@ -547,8 +547,8 @@ def test_names_that_the_file_system_takes_for_one_are_told(
     store: MemoryStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where `A` and `a` are one file, neither silently replaces the other."""
-    real = download._inside
-    monkeypatch.setattr(download, "_inside", lambda folder, path, named: real(folder, path.lower(), named))
+    real = download._created
+    monkeypatch.setattr(download, "_created", lambda path, mode: real(path.with_name(path.name.lower()), mode))
     with pytest.raises(NotAllowedError, match="file system"):
         artifact_of(put_tree(store, {"A": b"1", "a": b"2"}), store).download(tmp_path / "new")
     assert list(tmp_path.iterdir()) == []

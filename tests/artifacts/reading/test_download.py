@@ -224,8 +224,8 @@ def test_a_folder_in_a_files_place_is_told(shelf: Shelf, tmp_path: Path) -> None
 
 def test_names_that_the_file_system_takes_for_one_are_told(shelf: Shelf, tmp_path: Path, monkeypatch: Any) -> None:
     """Where `A` and `a` are one file, neither silently replaces the other."""
-    real = download_module._inside
-    monkeypatch.setattr(download_module, "_inside", lambda folder, path, named: real(folder, path.lower(), named))
+    real = download_module._created
+    monkeypatch.setattr(download_module, "_created", lambda path, mode: real(path.with_name(path.name.lower()), mode))
     with pytest.raises(NotAllowedError, match="file system"):
         _directory(shelf, {"A": b"1", "a": b"2"}).download(tmp_path / "new")
     assert list(tmp_path.iterdir()) == []
