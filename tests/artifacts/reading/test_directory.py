@@ -22,8 +22,10 @@ from stepout.artifacts.reading import directory, download
 from stepout.artifacts.reading.block_cache import BlockCache
 from stepout.artifacts.reading.budget import ReadBudget
 from stepout.artifacts.reading.directory import open_listing
+from stepout.artifacts.reading.listed_files import work_on
 from stepout.artifacts.reading.pinned_object import PinnedObject
 from stepout.artifacts.resolve import resolve_artifact
+from stepout.artifacts.s3.store import S3Store
 from stepout.schemas import dump_json
 from stepout.schemas.errors import (
     ArtifactChangedError,
@@ -192,24 +194,24 @@ def test_a_listing_whose_pointer_says_nothing_is_read_whole(store: MemoryStore) 
 def test_file_systems_look_files_up(store: MemoryStore) -> None:
     """Folders, empty ones too, and files; opening one file of many reads neither the others nor their lines."""
     one = put_bytes(store, f"{FOLDER}/one", b"content")
-    entries: list[Entry | EmptyFolder] = [*(replace(each, pointer=one) for each in many(3_000)), EmptyFolder("logs")]
+    entries: list[Entry | EmptyFolder] = [*(replace(each, pointer=one) for each in many(2_000)), EmptyFolder("logs")]
     counted = BreakingStore(store, [])
     files = artifact_of(listed(store, entries), counted).filesystem("fsspec")
     with files.open("artifact/001/001500.bin") as file:
         assert file.read() == b"content"
     assert len(counted.requests) == 3
-    assert [each.rpartition("/")[2] for each in files.ls("artifact", detail=False)] == ["000", "001", "002", "logs"]
-    assert len(files.ls("artifact/002")) == 1000
+    assert [each.rpartition("/")[2] for each in files.ls("artifact", detail=False)] == ["000", "001", "logs"]
+    assert len(files.ls("artifact/000")) == 1000
     assert files.isdir("artifact/001")
     assert files.isdir("artifact/logs")
     assert files.ls("artifact/logs") == []
     assert not files.exists("artifact/001/x")
     assert not files.exists("artifact/1")
-    assert len(files.find("artifact")) == 3_000
+    assert len(files.find("artifact")) == 2_000
     found = list(files.files.tree.below(""))
     folders = [each.path for each in found if each.pointer is None]
-    assert folders == ["artifact", "artifact/000", "artifact/001", "artifact/002", "artifact/logs"]
-    assert len(found) == 3_005
+    assert folders == ["artifact", "artifact/000", "artifact/001", "artifact/logs"]
+    assert len(found) == 2_004
 
 
 def test_parquet_files_are_a_dataset(store: MemoryStore) -> None:
@@ -499,6 +501,72 @@ def test_a_listing_that_was_replaced_meanwhile_is_an_error(store: MemoryStore) -
     listed(store, many(2_999))
     with pytest.raises(ArtifactChangedError):
         list(opened.entries())
+
+
+def test_files_come_side_by_side(store: MemoryStore, tmp_path: Path) -> None:
+    """Each of eight files waits until all of them have been asked for, for both verbs."""
+    pointer = put_tree(store, {f"{number}": b"x" for number in range(8)})
+    together = threading.Barrier(8, timeout=60)
+
+    class Waiting(BreakingStore):
+        def get(self, key: str, **options: Any) -> Any:
+            """Wait for the others, if it is a file."""
+            if not key.endswith(".jsonl"):
+                together.wait()
+            return super().get(key, **options)
+
+    artifact = artifact_of(pointer, Waiting(store, []))
+    assert len(contents(artifact.download(tmp_path / "new"))) == 8
+    assert "sha256" in artifact.verify()
+
+
+def test_large_files_come_one_at_a_time() -> None:
+    """Each of them fills connections and memory of its own; small ones go on beside it."""
+    lock, beside = threading.Lock(), threading.Event()
+    now, most = 0, 0
+
+    def act(size: int) -> None:
+        nonlocal now, most
+        if size == 1:
+            beside.set()
+            return
+        with lock:
+            now += 1
+            most = max(most, now)
+        assert beside.wait(60)
+        with lock:
+            now -= 1
+
+    work_on([5 << 20] * 3 + [1] * 20, act, lambda size: size)
+    assert (now, most) == (0, 1)
+
+
+def test_the_rest_of_a_listing_waits_until_it_is_wanted(store: MemoryStore) -> None:
+    """The first of many files costs the index and some stretches, not all of them."""
+    counted = BreakingStore(store, [])
+    files = artifact_of(listed(store, many(5_000)), counted).iter_files()
+    assert next(files)[0] == "000/000000.bin"
+    assert len(counted.requests) == 2
+    assert sum(1 for _ in files) == 4_999
+    assert len(counted.requests) == 4
+
+
+def test_a_server_is_read_like_memory(seaweed_client: Any, bucket: str, tmp_path: Path) -> None:
+    """Ranges, versions and files of a real S3 server."""
+    server = S3Store(seaweed_client, bucket, request_payer=None)
+    contents_of = {f"{number:04}": b"%d" % number for number in range(40)}
+    small = put_tree(server, {**contents_of, "logs": None})
+    read = {"allow": [f"s3://{bucket}/"], "client": seaweed_client}
+    root = resolve_artifact(small, **read).download(tmp_path / "new")
+    assert contents(root) == contents_of
+    assert (root / "logs").is_dir()
+    one = put_bytes(server, f"{FOLDER}/one", b"content")
+    large = listed(server, [replace(each, pointer=one) for each in many(1_500)])
+    artifact = resolve_artifact(large, **read)
+    assert artifact.file("001/001234.bin").read_bytes() == b"content"
+    assert len(artifact.files()) == 1_500
+    with pytest.raises(ArtifactNotFoundError):
+        artifact.file("001/nothing")
 
 
 def test_the_first_error_ends_all_of_them(store: MemoryStore, tmp_path: Path) -> None:
