@@ -48,9 +48,16 @@ def size_of_files(pointer: Pointer) -> int | None:
     Returns:
         ``None`` where the pointer does not say: its ``size`` is that of the listing or the manifest.
     """
-    if not names_files(pointer):
-        return pointer.size
-    said = (pointer.annotations or {}).get("bytes")
+    return _said(pointer, "bytes") if names_files(pointer) else pointer.size
+
+
+def count_of_files(pointer: Pointer) -> int | None:
+    """Return how many files a directory or a dataset has, as whoever put it says; ``None``: nobody says."""
+    return _said(pointer, "files") if names_files(pointer) else None
+
+
+def _said(pointer: Pointer, name: str) -> int | None:
+    said = (pointer.annotations or {}).get(name)
     return said if isinstance(said, int) and not isinstance(said, bool) and said >= 0 else None
 
 

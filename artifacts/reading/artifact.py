@@ -7,13 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from stepout.artifacts.reading.access import Access, Verify, checked_limit, checked_verify
-from stepout.artifacts.reading.pinned_object import (
-    ALGORITHMS,
-    PinnedObject,
-    check_cap,
-    digest_of,
-    read_whole,
-)
+from stepout.artifacts.reading.pinned_object import ALGORITHMS, PinnedObject, check_cap, digest_of, read_whole
 from stepout.schemas.errors import (
     ArtifactTooLargeError,
     ConfigurationError,
@@ -27,7 +21,7 @@ from stepout.schemas.text.foreign_text import shown
 if TYPE_CHECKING:
     import io
     import os
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     import pyarrow as pa
     import pyarrow.dataset as ds
@@ -247,8 +241,7 @@ class Artifact:
 
         Args:
             path: A file, replaced if it exists; or a folder, in which the file gets the last segment of its key. For a
-                directory or dataset, the folder: one that does not exist appears whole or not at all. A dataset's is
-                partitioned as Hive does it, ``day=2026-01-01/part-00000.parquet``.
+                directory or dataset, the folder: one that does not exist appears whole or not at all.
             progress: A callable ``(name, done, total)``, in bytes, for a directory or dataset of all of its files;
                 ``"auto"`` or ``True`` for a bar on a terminal.
 
@@ -288,10 +281,9 @@ class Artifact:
     def dataset(self, *, verify: Verify | None = None, max_size: int | None = None) -> ds.Dataset:
         """Return a lazy pyarrow dataset over a dataset, a Parquet file, or a directory of Parquet files.
 
-        Of a dataset nothing but the manifest is fetched here, of others the first footer too. A scan opens the files
-        whose partition the filter leaves, and reads the columns it asks for; every byte is verified, and what is not
-        what was written raises. It can be pickled, if the artifact can. How much a scan takes is for the caller to
-        bound. Engines: ``to_dask``, ``to_ray``, ``scan_polars``, ``to_duckdb``.
+        Of a dataset only the manifest is fetched here, of others the first footer too. A scan opens the files whose
+        partition the filter leaves, and reads the columns it asks for, every byte verified; how much that takes is for
+        the caller to bound. It can be pickled, if the artifact can. See also ``to_dask``, ``to_ray``, ``scan_polars``.
 
         Args:
             verify: As for ``read_table``.
@@ -316,8 +308,7 @@ class Artifact:
             options: For ``dask.dataframe.from_map``.
 
         Raises:
-            ConfigurationError: Dask is not installed, or a column or filter does not fit.
-            StoreError: As for ``dataset``.
+            ConfigurationError: Dask is not installed, or a column or filter does not fit; others as for ``dataset``.
         """
         from stepout.artifacts.reading import dataset, engines
 
@@ -332,8 +323,7 @@ class Artifact:
             options: For ``ray.data.read_datasource``.
 
         Raises:
-            ConfigurationError: Ray is not installed, or a column or filter does not fit.
-            StoreError: As for ``dataset``.
+            ConfigurationError: Ray is not installed, or a column or filter does not fit; others as for ``dataset``.
         """
         from stepout.artifacts.reading import dataset, engines
 
@@ -343,8 +333,7 @@ class Artifact:
         """Return a polars LazyFrame over ``dataset()``; polars pushes columns and filters down.
 
         Raises:
-            ConfigurationError: polars is not installed.
-            StoreError: As for ``dataset``.
+            ConfigurationError: polars is not installed; others as for ``dataset``.
         """
         from stepout.artifacts.reading.engines import polars_frame
 
@@ -357,39 +346,56 @@ class Artifact:
             connection: Where it lives; ``None``: DuckDB's default connection.
 
         Raises:
-            ConfigurationError: DuckDB is not installed.
-            StoreError: As for ``dataset``.
+            ConfigurationError: DuckDB is not installed; others as for ``dataset``.
         """
         from stepout.artifacts.reading.engines import duckdb_relation
 
         return duckdb_relation(self.dataset(), connection)
 
     def files(self) -> dict[str, Artifact]:
-        """Read and verify the listing of a directory artifact, or the manifest of a dataset.
-
-        Returns:
-            Each file by its relative path.
+        """Read and verify the listing of a directory artifact, or the manifest of a dataset: all files by their paths.
 
         Raises:
             InvalidDocumentError: This is neither, or its listing is invalid.
             NotAllowedError: A file lies outside the allow-list, or its path would leave the folder.
+            ReadBudgetError: The files are more than the budget.
             StoreError: As for ``read_bytes``.
         """
-        from stepout.artifacts.listing import names_files
-        from stepout.artifacts.reading.listed_files import read_entries
+        return dict(self.iter_files())
 
-        if not names_files(self.pointer):
-            msg = f"{self.url} has the media type {self.media_type!r}; it is no directory or dataset artifact"
-            raise InvalidDocumentError(msg)
-        return {entry.path: Artifact(entry.pointer, self._access, entry.path) for entry in read_entries(self._pinned)}
+    def iter_files(self, prefix: str = "") -> Iterator[tuple[str, Artifact]]:
+        """Yield the files of a directory or dataset artifact with their paths, in memory that does not grow with them.
+
+        Each comes from a stretch of the listing that is verified. That the whole is what was written is known when the
+        last of all has come: the order, the counts and the digest of the tree are compared then.
+
+        Args:
+            prefix: Only paths that begin with this text, such as ``"images/"``; no other stretch is fetched.
+
+        Raises:
+            StoreError: As for ``files``, at once or while they come; so do the others.
+        """
+        from stepout.artifacts.reading.listed_files import files_below
+
+        found = files_below(self._pinned, prefix)
+        return ((entry.path, Artifact(entry.pointer, self._access, entry.path)) for entry in found)
+
+    def file(self, path: str) -> Artifact:
+        """Return one file of a directory or dataset, by its path: of a long listing, an index and a stretch are read.
+
+        Raises:
+            ArtifactNotFoundError: There is no such file; the message has names that are like it.
+            StoreError: As for ``files``; so do the others.
+        """
+        from stepout.artifacts.reading.listed_files import file_of
+
+        return Artifact(file_of(self._pinned, path).pointer, self._access, path)
 
     def manifest(self) -> DatasetManifest:
         """Read and verify a dataset's manifest: its schema, and every file with its partition and its pointer.
 
         Raises:
-            InvalidDocumentError: This is no dataset, or its manifest is invalid.
-            NotAllowedError: As for ``files``.
-            StoreError: As for ``read_bytes``.
+            InvalidDocumentError: This is no dataset, or its manifest is invalid; others as for ``files``.
         """
         from stepout.artifacts.reading.listed_files import read_manifest
 
@@ -401,12 +407,10 @@ class Artifact:
         """Return a read-only file system over the artifact, for engines: verified, and it can be pickled.
 
         The artifact is the file ``NAME``; a directory or a dataset is the folder ``NAME``, with its files in it.
-        Outside an output, NAME is ``artifact``. What is there is told by the documents: the bucket is not listed, and
-        what they do not name cannot be seen.
+        Outside an output, NAME is ``artifact``. The bucket is not listed: what documents do not name cannot be seen.
 
-        It travels to other processes as pointers, allow-list and settings, with the names of the endpoint and the
-        profile that this process uses, and never with credentials: each process builds its own client. So an artifact
-        that reads through ``client=`` gives a file system that stays in this process.
+        It travels to other processes as pointers and settings, with the names of endpoint and profile, and never with
+        credentials: each process builds its own client. What reads through ``client=`` stays in this process.
 
         Args:
             kind: ``"pyarrow"`` for a ``pyarrow.fs.PyFileSystem``, ``"fsspec"`` for an ``fsspec.AbstractFileSystem``.
@@ -424,8 +428,7 @@ class Artifact:
     def fsspec(self, **options: Any) -> tuple[Any, str]:
         """Return an s3fs file system and the bare path, for tools that want those: pinned, but not verified.
 
-        ``filesystem("fsspec")`` is verified, and pickles without credentials; this one's pickle has those that were
-        passed, ``key=`` and ``secret=`` included.
+        Unlike that of ``filesystem("fsspec")``, its pickle has the credentials that were passed.
 
         Args:
             options: For ``s3fs.S3FileSystem``; credentials are those that s3fs finds, not the client's.

@@ -12,7 +12,7 @@ from typing import Final
 from stepout.schemas.errors import ConfigurationError, ReadBudgetError
 
 _REQUESTS: Final = 1_000
-_ENTRIES: Final = 100_000
+_ENTRIES: Final = 500_000
 _BYTES: Final = 10 << 30  # what fits the largest disk of a Lambda
 
 
@@ -25,7 +25,7 @@ class ReadBudget:
 
     Attributes:
         requests: Requests that a resolve may send.
-        entries: Children of a ResultWriter, or files of a directory (of which the writer allows 10,000).
+        entries: Children of a ResultWriter, or files and empty folders of a directory (its writer allows 500,000).
         bytes: What may be fetched, by the sizes that pointers and manifests name. Where no budget was passed, a
             directory may have no more than the ``max_size`` that was.
 

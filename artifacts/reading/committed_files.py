@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from stepout.artifacts.reading.file_tree import FileTree, TreeEntry
-from stepout.artifacts.reading.listed_files import read_entries
+from stepout.artifacts.reading.listed_files import open_files
 from stepout.artifacts.reading.pinned_object import PinnedObject, digest_of
 from stepout.artifacts.reading.random_access import open_random
 
@@ -17,9 +17,8 @@ if TYPE_CHECKING:
     import io
     from collections.abc import Mapping, Sequence
 
-    from stepout.artifacts.dataset_manifest import DatasetFile
-    from stepout.artifacts.listing import Entry
     from stepout.artifacts.reading.access import Access
+    from stepout.artifacts.reading.listed_files import Listed
     from stepout.schemas.pointer import Pointer
 
 ALONE = "artifact"
@@ -42,13 +41,13 @@ class CommittedFiles:
         self,
         pointers: Mapping[str, Pointer],
         access: Access,
-        listed: Sequence[Entry | DatasetFile] | None = None,
+        listed: Sequence[Listed] | None = None,
     ) -> None:
         self._pointers = {name.rpartition("/")[2] or ALONE: pointer for name, pointer in pointers.items()}
         self._access = access
         for pointer in self._pointers.values():
             access.allowed.check(pointer.bucket, pointer.key)
-        self.tree = FileTree(self._pointers, lambda pointer: listed or read_entries(PinnedObject(access, pointer)))
+        self.tree = FileTree(self._pointers, lambda pointer: listed or open_files(PinnedObject(access, pointer)))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return CommittedFiles, (self._pointers, self._access)

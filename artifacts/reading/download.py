@@ -1,4 +1,8 @@
-"""``Artifact.download``: to a temporary file beside the target, verified, then renamed. Nothing half-written stays."""
+"""``Artifact.download``: to a temporary file beside the target, verified, then renamed. Nothing half-written stays.
+
+A folder that is not there yet is made under a temporary name, its files right where they belong, and renamed last. Into
+one that is there, each file goes as a file by itself does. Files come side by side; the first error ends all of them.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +10,15 @@ import contextlib
 import os
 import secrets
 import shutil
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from stepout.artifacts.listing import names_files
+from stepout.artifacts.directory_listing import EmptyFolder
+from stepout.artifacts.listing import Entry, names_files
 from stepout.artifacts.paths import path_fault
-from stepout.artifacts.reading.listed_files import read_entries
+from stepout.artifacts.reading.listed_files import files_to_read, work_on
 from stepout.artifacts.reading.pinned_object import PinnedObject, drain, verifier_for
 from stepout.artifacts.reading.preallocation import preallocate
 from stepout.schemas.errors import NotAllowedError, StepoutError
@@ -20,9 +26,17 @@ from stepout.schemas.errors import NotAllowedError, StepoutError
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from stepout.artifacts.reading.access import Access
+    from stepout.artifacts.reading.listed_files import Listed
+
 Count = Callable[[int], None]
 Counter = Callable[[int], Count]
 """Called with the bytes that are to come; returns what counts them."""
+
+_FILE: Final = 0o666
+_PROGRAM: Final = 0o777
+_PATIENCE: Final = 30.0
+"""How long the end of what is under way is waited for after an error, in seconds: a dead connection may hold it up."""
 
 
 # Names, decided on values -----------------------------------------------------------------------------------------
@@ -62,21 +76,22 @@ def download(pinned: PinnedObject, path: Path, counter: Counter | None = None) -
     if not names_files(pinned.pointer):
         count = None if counter is None else counter(pinned.size)
         return download_file(pinned, target_of(path, pinned.pointer.key), count)
-    entries = read_entries(pinned, whole=True)
-    count = None if counter is None else counter(sum(entry.pointer.size for entry in entries))
-    return download_tree(((entry.path, PinnedObject(pinned.access, entry.pointer)) for entry in entries), path, count)
+    found = files_to_read(pinned)
+    count = None if counter is None else counter(found.size)
+    return download_tree(found.entries, pinned.access, path, count)
 
 
 # Files ------------------------------------------------------------------------------------------------------------
 
 
-def download_file(pinned: PinnedObject, target: Path, count: Count | None = None) -> Path:
+def download_file(pinned: PinnedObject, target: Path, count: Count | None = None, mode: int = _FILE) -> Path:
     """Download an object, verify it, and put it at ``target`` in one step.
 
     Args:
         pinned: The object; its access says what the bytes are held against.
         target: Where it goes.
         count: Called with each block's size when it is written.
+        mode: The file's permissions, less what the process's umask takes away.
 
     Returns:
         ``target``.
@@ -86,14 +101,19 @@ def download_file(pinned: PinnedObject, target: Path, count: Count | None = None
         StoreError: As for ``PinnedObject.get``.
         OSError: The file could not be written (no such folder, full disk, …); the temporary file is gone.
     """
-    verifier = verifier_for(pinned.pointer, pinned.access.verify)
     with _named(target), _temporary_beside(target) as temporary:
-        with _created(temporary) as file:
-            drain(pinned, verifier, _Writer(file, pinned.size, count))
+        _write(pinned, temporary, count, mode)
         # Last of all: whoever sees the target sees a file that is whole and verified. A rename within a folder is
         # one step on every file system; that is why the temporary file lies beside the target.
         temporary.replace(target)
     return target
+
+
+def _write(pinned: PinnedObject, place: Path, count: Count | None, mode: int) -> None:
+    """Download an object into a file that was not there, and verify it."""
+    verifier = verifier_for(pinned.pointer, pinned.access.verify)
+    with _created(place, mode) as file:
+        drain(pinned, verifier, _Writer(file, pinned.size, count))
 
 
 @contextmanager
@@ -120,10 +140,10 @@ def _temporary_beside(target: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def _created(path: Path) -> Iterator[int]:
-    """Create a file that was not there, with the mode that the process's umask gives every file."""
+def _created(path: Path, mode: int) -> Iterator[int]:
+    """Create a file that was not there, with the mode that the process's umask leaves of this one."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
-    file = os.open(path, flags | getattr(os, "O_CLOEXEC", 0), 0o666)
+    file = os.open(path, flags | getattr(os, "O_CLOEXEC", 0), mode)
     try:
         yield file
     finally:
@@ -156,28 +176,77 @@ class _Writer:
 # Folders ----------------------------------------------------------------------------------------------------------
 
 
-def download_tree(files: Iterable[tuple[str, PinnedObject]], target: Path, count: Count | None = None) -> Path:
+class _Placed(NamedTuple):
+    """A file of a directory, and where it goes."""
+
+    file: Listed
+    place: Path
+
+    @property
+    def mode(self) -> int:
+        return _PROGRAM if isinstance(self.file, Entry) and self.file.executable else _FILE
+
+
+class _StoppedError(Exception):
+    """Another file has failed."""
+
+
+class _UnderWay:
+    """The files that are being written: who deletes a folder waits for them, or they would make what stays behind."""
+
+    def __init__(self) -> None:
+        self._ended = threading.Condition()
+        self._count = 0
+        self._stopped = False
+
+    def __enter__(self) -> None:
+        with self._ended:
+            self.check()
+            self._count += 1
+
+    def __exit__(self, *exc: object) -> None:
+        with self._ended:
+            self._count -= 1
+            if not self._count:
+                self._ended.notify_all()
+
+    def check(self, size: int = 0) -> None:  # noqa: ARG002 - as what counts bytes is called
+        """Raise once the rest is not wanted any more."""
+        if self._stopped:
+            raise _StoppedError
+
+    def stop(self) -> None:
+        """Let nothing more begin, and wait for what is under way, which ends at its next block."""
+        with self._ended:
+            self._stopped = True
+            self._ended.wait_for(lambda: not self._count, timeout=_PATIENCE)
+
+
+def download_tree(
+    entries: Iterable[Listed | EmptyFolder], access: Access, target: Path, count: Count | None = None
+) -> Path:
     """Download the files of a directory below ``target``.
 
     A target that does not exist yet appears whole or not at all. Into one that exists, each file is put whole.
 
     Args:
-        files: Each with its relative path, which ``listing`` has checked.
+        entries: Files and empty folders, whose paths ``listing`` has checked.
+        access: How they are read.
         target: The folder.
-        count: As for ``download_file``.
+        count: As for ``download_file``; called in several threads.
 
     Raises:
         NotAllowedError: A path would leave the folder, by a symbolic link for example.
         StoreError: As for a file.
     """
     if target.exists():
-        _download_all(files, target, count)
+        _download_all(entries, access, target, count)
         return target
     temporary = target.with_name(f".stepout-{secrets.token_hex(8)}.part")
     with _named(target):
         temporary.mkdir()
     try:
-        _download_all(files, temporary, count, fresh=True)
+        _download_all(entries, access, temporary, count, fresh=target)
         temporary.replace(target)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -186,32 +255,76 @@ def download_tree(files: Iterable[tuple[str, PinnedObject]], target: Path, count
 
 
 def _download_all(
-    files: Iterable[tuple[str, PinnedObject]], folder: Path, count: Count | None, *, fresh: bool = False
+    entries: Iterable[Listed | EmptyFolder],
+    access: Access,
+    folder: Path,
+    count: Count | None,
+    *,
+    fresh: Path | None = None,
 ) -> None:
-    for path, pinned in files:
-        place = _inside(folder, path)
+    """Download everything below a folder; ``fresh``: what it will be called, where nobody else writes into it."""
+    under_way = _UnderWay()
+
+    def counted(size: int) -> None:
+        under_way.check()
+        if count is not None:
+            count(size)
+
+    def fetch(placed: _Placed) -> None:
+        with under_way:
+            pinned = PinnedObject(access, placed.file.pointer)
+            if fresh is None:
+                download_file(pinned, placed.place, counted, placed.mode)
+            else:
+                _download_fresh(pinned, placed, fresh, counted)
+
+    try:
+        work_on(_placed(entries, folder, fresh=fresh is not None), fetch, lambda placed: placed.file.pointer.size)
+    finally:
+        under_way.stop()
+
+
+def _download_fresh(pinned: PinnedObject, placed: _Placed, folder: Path, count: Count) -> None:
+    """Download a file to where it belongs: the folder has its name when all of them are there."""
+    path = placed.file.path
+    try:
+        with _named(folder / path):
+            _write(pinned, placed.place, count, placed.mode)
+    except FileExistsError as error:
         # Two names of a listing may be one name here: file systems fold case, or Unicode's forms of a letter.
-        if fresh and os.path.lexists(place):
-            msg = f"refused to write {path!r} below {folder}: this file system takes it for another of its files"
-            raise NotAllowedError(msg)
-        download_file(pinned, place, count)
+        raise _refused(folder, path, "this file system takes it for another of its files") from error
 
 
-def _inside(folder: Path, path: str) -> Path:
-    """Return the place of ``path`` below ``folder``, its folders made, none of them a way out."""
-    fault = path_fault(path)
+def _placed(entries: Iterable[Listed | EmptyFolder], folder: Path, *, fresh: bool) -> Iterator[_Placed]:
+    """Say where each file goes, and make the folders: one after the other, so that no two threads make one."""
+    known, inside = "", folder
+    for entry in entries:
+        fault = path_fault(entry.path)
+        parent, _, name = entry.path.rpartition("/")
+        if fault is not None:
+            raise _refused(folder, entry.path, fault)
+        if isinstance(entry, EmptyFolder):
+            _made(folder, entry.path, entry.path)
+            continue
+        if parent != known or not fresh:  # where nobody else writes, a folder stays what it was
+            known, inside = parent, _made(folder, parent, entry.path)
+        place = inside / name
+        if not fresh and place.is_dir() and not place.is_symlink():
+            raise _refused(folder, entry.path, "a folder is in its place")
+        yield _Placed(entry, place)
+
+
+def _made(folder: Path, path: str, named: str) -> Path:
+    """Make a folder below ``folder`` and those that it lies in, none of them a way out; ``named`` is for messages."""
     place = folder
-    for segment in path.split("/")[:-1] if fault is None else []:
+    for segment in path.split("/") if path else []:
         place /= segment
         # A link, too, if it leads to a folder inside: what it leads to can change before the file is opened.
         if place.is_symlink() or (place.exists() and not place.is_dir()):
-            fault = "one of its folders is a link or a file here"
-            break
+            raise _refused(folder, named, "one of its folders is a link or a file here")
         place.mkdir(exist_ok=True)
-    place /= path.rpartition("/")[2]
-    if fault is None and place.is_dir() and not place.is_symlink():
-        fault = "a folder is in its place"
-    if fault is not None:
-        msg = f"refused to write {path!r} below {folder}: {fault}"
-        raise NotAllowedError(msg)
     return place
+
+
+def _refused(folder: Path, path: str, fault: str) -> NotAllowedError:
+    return NotAllowedError(f"refused to write {path!r} below {folder}: {fault}")

@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pytest
+from support.listings import put_tree
 from support.ministack import unique
 from support.other_s3 import other_s3
 
 from stepout import ArtifactManager
+from stepout.artifacts.s3.clients import profile_named
+from stepout.artifacts.s3.store import S3Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -99,9 +102,34 @@ def test_a_dataset_is_shown_verified_and_brought(
     assert (code, paths[1] in err) == (1, True)
 
 
+def test_one_file_of_a_directory_is_shown_and_brought(
+    run: Callable[..., tuple[int, str, str]], bucket: str, local_aws: LocalAws, tmp_path: Path
+) -> None:
+    """``--file`` says which; ``show`` tells how many there are and the digest of them all, and reads nothing."""
+    store = S3Store(local_aws.client("s3"), bucket, profile=profile_named("compatible"))
+    document = put_tree(store, {"deep/a.txt": b"a", "b.txt": b"b", "logs": None}, programs=["b.txt"]).to_json()
+    code, out, _ = run("show", document)
+    tree = json.loads(document)["annotations"]["directory"]["tree"]
+    kind = ["application/vnd.stepout.directory+jsonl,", "2", "files"]
+    assert (code, out.splitlines()[1].split()[:8]) == (0, ["out.jsonl", "2", "B", *kind, "tree", f"{tree[:12]}…"])
+    assert run("cat", document, "--file", "deep/a.txt") == (0, "a", "")
+    assert run("get", document, "--file", "deep/a.txt")[0] == 0
+    assert run("get", document, "--file", "b.txt", "-o", "other")[0] == 0
+    assert ((tmp_path / "a.txt").read_text(), (tmp_path / "other").read_text()) == ("a", "b")
+    code, _, err = run("cat", document, "--file", "deep/b.txt")
+    assert (code, "has no file 'deep/b.txt'" in err) == (1, True)
+    assert run("get", document, "-o", "whole")[0] == 0
+    assert (tmp_path / "whole" / "logs").is_dir()
+    assert run("verify", document)[0] == 0
+    local_aws.client("s3").delete_object(Bucket=bucket, Key="runs/out/b.txt")
+    code, out, err = run("verify", document)
+    assert (code, "runs/out/b.txt" in err) == (1, True)
+
+
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
+        (("get", '{"stepout": "output/1", "artifacts": {}}', "--file", "x"), 2, "of which artifact?"),
         (("put", "a", "here.txt"), 2, "Pass --bucket, or set STEPOUT_BUCKET"),
         (("put", "not-a-name", "here.txt", "--bucket", "some-bucket"), 1, "not-a-name"),
         (("put", "a", "nowhere.txt", "--bucket", "some-bucket"), 1, "nowhere.txt"),

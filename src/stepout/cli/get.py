@@ -6,7 +6,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from stepout.artifacts.listing import names_files
-from stepout.cli.cat import chosen, print_artifact
+from stepout.cli.cat import add_file, chosen, one_file, print_artifact
 from stepout.cli.documents import artifacts_of
 from stepout.cli.options import add_document, add_json, add_reading
 from stepout.cli.printing import artifact_entry, human_size, print_json, print_table
@@ -23,6 +23,7 @@ examples:
   stepout get pointer.json -o features.parquet --allow s3://results-bucket/runs/
   stepout get output.json --name preview --allow s3://results-bucket/runs/
   stepout get output.json -o results/ --allow s3://results-bucket/        (every artifact of the output)
+  stepout get output.json --name images --file 2026/0017.png --allow s3://results-bucket/
   stepout get map-results.json --all -o results/ --allow s3://results-bucket/       (of every output in it)
   stepout get map-results.json --at '$[3]' --name table -o table.parquet --allow s3://results-bucket/
   aws stepfunctions describe-execution … --query output --output text | stepout get - -o results/ --allow …
@@ -38,6 +39,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_document(parser)
     add_paths(parser)
     parser.add_argument("--name", help="which artifact of a task output; default: all of them")
+    add_file(parser)
     parser.add_argument(
         "-o", "--output", metavar="PATH", help="a file, a folder (default: here), or - for standard output, as cat does"
     )
@@ -55,7 +57,7 @@ def _get(arguments: argparse.Namespace) -> int:
                 "Nothing was read."
             )
         return print_artifact(arguments)
-    found = chosen(artifacts_of(arguments), arguments.name)
+    found = one_file(chosen(artifacts_of(arguments), arguments.name), arguments.file)
     keys = {name: "" if names_files(each.pointer) else each.pointer.key for name, each in found.items()}
     paths = target_paths(keys, arguments.output)
     sizes = {name: 0 if names_files(found[name].pointer) else found[name].size for name in paths}

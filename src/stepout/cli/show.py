@@ -7,7 +7,8 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-from stepout.artifacts.listing import size_of_files
+from stepout.artifacts.directory_listing import tree_of
+from stepout.artifacts.listing import count_of_files, size_of_files
 from stepout.artifacts.reading.foreign import find_references, load_foreign, opened_texts
 from stepout.cli.documents import artifacts_of
 from stepout.cli.job_log import document_in
@@ -49,6 +50,8 @@ examples:
   stepout show map-results.json --all
   stepout show chain.json --at '$.score'
   python mask.py | stepout show -          (finds the report among what the job printed)
+
+A directory is shown with its files' size and number, and the digest of its content ("tree"), as its pointer says them.
 
 Nothing is read from S3, except where the document is a URL, or is kept in a manifest artifact and you say what may be
 read (--allow).
@@ -159,8 +162,10 @@ def _resolved(arguments: argparse.Namespace) -> dict[str, Pointer]:
 
 
 def _row(name: str, pointer: Pointer) -> tuple[str, ...]:
-    checksum = short_checksum(dict(pointer.checksum))
-    return name, human_size(size_of_files(pointer)), pointer.media_type, checksum, pointer.url
+    files, tree = count_of_files(pointer), tree_of(pointer)
+    kind = pointer.media_type if files is None else f"{pointer.media_type}, {files:,} files"
+    checksum = short_checksum(dict(pointer.checksum) if tree is None else {"tree": tree})
+    return name, human_size(size_of_files(pointer)), kind, checksum, pointer.url
 
 
 def _producer(run: RunIdentity) -> str:

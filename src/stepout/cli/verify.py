@@ -22,8 +22,8 @@ examples:
   stepout verify output.json --allow s3://results-bucket/runs/ && ./publish.sh
   stepout verify map-results.json --all --allow s3://results-bucket/runs/
 
-Every artifact is read whole, a spilled result too, and its size and checksum are compared with the pointer's. Exit
-code 1 if any is missing, denied, changed or corrupt.
+Every artifact is read whole, a spilled result and the files of a directory too, and its size and checksum are compared
+with the pointer's. Exit code 1 if any is missing, denied, changed or corrupt.
 """
 
 

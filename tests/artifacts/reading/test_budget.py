@@ -141,7 +141,7 @@ def test_a_budget_that_was_passed_is_a_directorys_whatever_max_size_says(shelf: 
 
 def test_the_reader_keeps_the_writers_limit_of_files(shelf: Shelf) -> None:
     """A listing of more files than any writer makes is invalid."""
-    with pytest.raises(InvalidDocumentError, match="10,001 files; writers keep to 10,000"):
+    with pytest.raises(InvalidDocumentError, match="10,001 files; writers kept to 10,000"):
         directory_of(shelf, 10_001, 1, client=shelf.store).files()
     with pytest.raises(ReadBudgetError, match="3 entries"):
         directory_of(shelf, 3, 1, client=shelf.store, budget=ReadBudget(entries=2)).files()

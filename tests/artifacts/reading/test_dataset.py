@@ -30,7 +30,7 @@ from stepout import (
     resolve_artifact,
 )
 from stepout.artifacts.blocks import FOOTER_KEY
-from stepout.artifacts.media_types import DATASET, DIRECTORY, PARQUET
+from stepout.artifacts.media_types import DATASET, DIRECTORY_1, PARQUET
 from stepout.artifacts.reading import blocks as blocks_module
 from stepout.artifacts.reading import dataset as lazy
 from stepout.artifacts.reading.block_cache import BlockCache
@@ -275,7 +275,7 @@ def _directory(shelf: Shelf, files: dict[str, bytes]) -> Pointer:
         for number, (path, data) in enumerate(files.items())
     ]
     listing = json.dumps({"stepout": "directory/1", "files": entries}).encode()
-    return shelf.put(listing, "d.json", media_type=DIRECTORY)
+    return shelf.put(listing, "d.json", media_type=DIRECTORY_1)
 
 
 def test_a_partitioned_folder_keeps_its_partition_column(store: BreakingStore) -> None:

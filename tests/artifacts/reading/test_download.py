@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.shelf import ALLOW, Shelf
 
-from stepout.artifacts.media_types import DIRECTORY
+from stepout.artifacts.media_types import DIRECTORY_1
 from stepout.artifacts.paths import path_fault
 from stepout.artifacts.reading import download as download_module
 from stepout.artifacts.resolve import resolve_artifact
@@ -136,7 +136,7 @@ def _directory(shelf: Shelf, contents: dict[str, bytes], **changes: Any) -> Any:
         for i, (path, data) in enumerate(contents.items())
     ]
     listing = {"stepout": "directory/1", "files": entries, **changes}
-    return shelf.artifact(json.dumps(listing).encode(), "d.json", media_type=DIRECTORY)
+    return shelf.artifact(json.dumps(listing).encode(), "d.json", media_type=DIRECTORY_1)
 
 
 def test_a_directory_arrives_whole(shelf: Shelf, tmp_path: Path) -> None:
@@ -224,8 +224,8 @@ def test_a_folder_in_a_files_place_is_told(shelf: Shelf, tmp_path: Path) -> None
 
 def test_names_that_the_file_system_takes_for_one_are_told(shelf: Shelf, tmp_path: Path, monkeypatch: Any) -> None:
     """Where `A` and `a` are one file, neither silently replaces the other."""
-    real = download_module._inside
-    monkeypatch.setattr(download_module, "_inside", lambda folder, path: real(folder, path.lower()))
+    real = download_module._created
+    monkeypatch.setattr(download_module, "_created", lambda path, mode: real(path.with_name(path.name.lower()), mode))
     with pytest.raises(NotAllowedError, match="file system"):
         _directory(shelf, {"A": b"1", "a": b"2"}).download(tmp_path / "new")
     assert list(tmp_path.iterdir()) == []
@@ -254,7 +254,7 @@ def test_a_path_of_many_segments_costs_no_more_than_its_length(shelf: Shelf) -> 
     pointer = shelf.put(b"x").to_dict()
     paths = [*("/".join(["a"] * 30_000 + [last]) for last in "bcd"), "a!", "a.b/c", "a.b"]
     listing = {"stepout": "directory/1", "files": [{"path": path, "pointer": pointer} for path in paths]}
-    artifact = shelf.artifact(json.dumps(listing).encode(), "dir.json", media_type=DIRECTORY)
+    artifact = shelf.artifact(json.dumps(listing).encode(), "dir.json", media_type=DIRECTORY_1)
     with pytest.raises(InvalidDocumentError) as caught:
         artifact.files()
     assert [str(problem) for problem in caught.value.problems] == [

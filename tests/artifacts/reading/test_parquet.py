@@ -376,7 +376,7 @@ def test_want_of_memory_is_no_damage(shelf: Shelf, monkeypatch: pytest.MonkeyPat
 
 def test_a_directory_of_parquet_files_is_one_dataset(shelf: Shelf) -> None:
     """Other files in it are left out; one without any is told."""
-    from stepout.artifacts.media_types import DIRECTORY
+    from stepout.artifacts.media_types import DIRECTORY_1
 
     files = [shelf.put(_file(_table(10 + i)), f"d/{i}", media_type=PARQUET) for i in range(2)]
     entries = [{"path": f"part{i}.parquet", "pointer": each.to_dict()} for i, each in enumerate(files)]
@@ -385,7 +385,7 @@ def test_a_directory_of_parquet_files_is_one_dataset(shelf: Shelf) -> None:
         import json
 
         listing = json.dumps({"stepout": "directory/1", "files": chosen}).encode()
-        artifact = shelf.artifact(listing, "d.json", media_type=DIRECTORY)
+        artifact = shelf.artifact(listing, "d.json", media_type=DIRECTORY_1)
         if rows is None:
             with pytest.raises(InvalidDocumentError, match="without Parquet"):
                 artifact.dataset()
