@@ -13,6 +13,7 @@ from stepout.artifacts.checksums import best_crc, combine_all, crc_of, sha256_of
 from stepout.artifacts.store import (
     Arrived,
     Download,
+    ListedObject,
     ObjectInfo,
     PartReceipt,
     StoreProfile,
@@ -30,7 +31,7 @@ from stepout.schemas.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -220,6 +221,12 @@ class MemoryStore:
         return [
             (key, stored.info.last_modified or "") for key, stored in self.objects.items() if key.startswith(prefix)
         ]
+
+    def iter_objects(self, prefix: str) -> Iterator[ListedObject]:
+        """Yield the objects whose keys begin with ``prefix``; see ``Lists``."""
+        for key, stored in sorted(self.objects.items(), key=lambda each: each[0].encode()):
+            if key.startswith(prefix):
+                yield ListedObject(key, stored.info.size, stored.info.etag, stored.info.last_modified or "")
 
     def presign(self, key: str, *, version_id: str | None = None, seconds: int) -> str:
         """Return a URL that shows the parameters to sign; no server answers it."""

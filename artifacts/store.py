@@ -255,6 +255,32 @@ class Removes(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class ListedObject:
+    """What a listing says of one object.
+
+    Attributes:
+        key: Its key.
+        size: In bytes.
+        etag: Its ETag, in quotes; ``None``: the server does not say.
+        last_modified: When it was written, ISO 8601.
+    """
+
+    key: str
+    size: int
+    etag: str | None
+    last_modified: str
+
+
+@runtime_checkable
+class Lists(Protocol):
+    """A store that can list more than a thousand objects."""
+
+    def iter_objects(self, prefix: str) -> Iterator[ListedObject]:
+        """Yield the objects whose keys begin with ``prefix``, in the order of the keys' UTF-8; a request a thousand."""
+        ...
+
+
 @runtime_checkable
 class TriesCompletion(Protocol):
     """A store whose server may ignore the condition of CompleteMultipartUpload, and that can test this beforehand."""

@@ -24,6 +24,7 @@ from stepout.artifacts.s3.signing import presigned
 from stepout.artifacts.store import (
     Arrived,
     ConflictError,
+    ListedObject,
     ObjectInfo,
     PartReceipt,
     StoreProfile,
@@ -44,7 +45,7 @@ from stepout.schemas.runtime.write_once import write_once_at
 from stepout.schemas.text.foreign_text import logger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from stepout.artifacts.retries import Retries
     from stepout.artifacts.store import Download
@@ -290,6 +291,17 @@ class S3Store:
         """Return the keys that begin with ``prefix`` and when each was written, a thousand at most."""
         answer = self._call("ListObjectsV2", prefix, Prefix=prefix)
         return [(each["Key"], each["LastModified"].isoformat()) for each in answer.get("Contents", ())]
+
+    def iter_objects(self, prefix: str) -> Iterator[ListedObject]:
+        """Yield the objects whose keys begin with ``prefix``, a request a thousand; see ``Lists``."""
+        more: str | None = None
+        while True:
+            answer = self._call("ListObjectsV2", prefix, Prefix=prefix, ContinuationToken=more)
+            for each in answer.get("Contents", ()):
+                yield ListedObject(each["Key"], each["Size"], each.get("ETag"), each["LastModified"].isoformat())
+            more = answer.get("NextContinuationToken")
+            if not more:
+                return
 
     def presign(self, key: str, *, version_id: str | None = None, seconds: int) -> str:
         """Return a URL that gives anyone the object for ``seconds``, by Signature Version 4; see ``Store.presign``."""

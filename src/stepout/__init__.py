@@ -24,9 +24,11 @@ if TYPE_CHECKING:
     from stepout.artifacts.manager import ArtifactManager
     from stepout.artifacts.reading.artifact import Artifact
     from stepout.artifacts.reading.budget import ReadBudget
+    from stepout.artifacts.reading.children import Child
     from stepout.artifacts.reading.output import Output
     from stepout.artifacts.reading.read_many import read_many
     from stepout.artifacts.resolve import (
+        gather,
         read_result_writer,
         resolve,
         resolve_all,
@@ -92,6 +94,7 @@ __all__ = [
     "ArtifactNotFoundError",
     "ArtifactTooLargeError",
     "ChecksumMismatchError",
+    "Child",
     "CommandFailedError",
     "ConfigurationError",
     "Contract",
@@ -129,6 +132,7 @@ __all__ = [
     "TaskOutput",
     "TransferSettings",
     "UndecodableError",
+    "gather",
     "open_task",
     "read_many",
     "read_result_writer",
@@ -143,11 +147,13 @@ _HOMES = {
     "stepout.artifacts.allow": ("ANY_BUCKET",),
     "stepout.artifacts.reading.artifact": ("Artifact",),
     "stepout.artifacts.reading.budget": ("ReadBudget",),
+    "stepout.artifacts.reading.children": ("Child",),
     "stepout.artifacts.manager": ("ArtifactManager",),
     "stepout.artifacts.reading.read_many": ("read_many",),
     "stepout.artifacts.transfer.plan": ("TransferSettings",),
     "stepout.artifacts.reading.output": ("Output",),
     "stepout.artifacts.resolve": (
+        "gather",
         "read_result_writer",
         "resolve",
         "resolve_all",
