@@ -26,6 +26,7 @@ _PEEKED: Final = 2 << 20
 _LINES: Final = (".jsonl", ".ndjson")
 _SPACE: Final = re.compile(r"[ \t\n\r]*").match
 _TOKEN: Final = 16  # characters: what is incomplete at the end of a text shows no farther from it, but for a string
+_EXPONENT: Final = 3  # characters behind a number that show whether they belong to it
 _UNTERMINATED: Final = "Unterminated string"
 # Only the ends of elements are wanted: no number is converted, however many digits it has.
 _DELIMITING: Final = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=str)
@@ -186,7 +187,7 @@ class _ArrayRows:
     def _element(self) -> JsonRow:
         row, line = self._row + 1, self._line
         stop = self._element_end(row)
-        text = self._text[self._at : stop]
+        text = None if stop - self._at > ROW_LIMIT else self._text[self._at : stop]
         self._pass(stop)
         self._row = row
         return JsonRow(text, line, RowPlace(lines=False, row=row, line=self._line, offset=self._offset))
@@ -195,21 +196,25 @@ class _ArrayRows:
         while True:
             try:
                 stop: int = _DELIMITING.raw_decode(self._text, self._at)[1]
-                if stop < len(self._text) or not self._more():  # a number may go on in the next block
+                rest = self._text[stop : stop + _EXPONENT]
+                may_go_on = not rest or (len(rest) < _EXPONENT and rest[0] in ".eE")  # of a number, in the next block
+                if not may_go_on or not self._more():
                     return stop
                 continue
             except json.JSONDecodeError as error:
                 bad = error
             except RecursionError:
                 raise self._fault(row, "is nested too deep to be parsed") from None
+            longer = len(self._text) - self._at > ROW_LIMIT
             unfinished = bad.msg.startswith(_UNTERMINATED) or len(self._text) - bad.pos < _TOKEN
-            if not unfinished:
-                line = self._line + self._text.count("\n", self._at, bad.pos)
-                raise self._fault(row, f"is not JSON at line {line}, column {bad.colno}")
-            if len(self._text) - self._at > ROW_LIMIT:
+            if unfinished and longer:
                 raise self._fault(row, f"is longer than {ROW_LIMIT:,} bytes, the most that is read of one")
-            if not self._more():
+            if unfinished and self._more():
+                continue
+            if bad.msg.startswith(_UNTERMINATED) or bad.pos >= len(self._text):
                 raise self._cut()
+            line = self._line + self._text.count("\n", self._at, bad.pos)
+            raise self._fault(row, f"is not JSON at line {line}, column {bad.colno}")
 
     def _next(self) -> str:
         """Return the next character that is no white space, and stand before it; empty at the end."""

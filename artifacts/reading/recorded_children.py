@@ -77,13 +77,13 @@ def _listed(access: Access, bucket: str, prefix: str) -> Iterator[ListedObject]:
 
 
 def _groups(records: Iterable[ListedObject]) -> Iterator[list[ListedObject]]:
-    """Yield the records of each child, by the folder above the attempt's."""
+    """Yield the records of each child, by the folder above the attempt's, in the order of their first keys."""
     waiting: dict[str, list[ListedObject]] = {}
     for record in records:
         folder = record.key.rpartition("/")[0].rpartition("/")[0]
         # Between the attempts of one task, in the order of keys, may be those of tasks whose folders lie in its own.
-        for passed in [each for each in waiting if not f"{folder}/".startswith(f"{each}/")]:
-            yield waiting.pop(passed)
+        while waiting and not f"{folder}/".startswith(f"{(first := next(iter(waiting)))}/"):
+            yield waiting.pop(first)
         waiting.setdefault(folder, []).append(record)
     yield from waiting.values()
 

@@ -64,10 +64,14 @@ def outcome_in(value: Any, access: Access) -> Any:
         NotAllowedError: A pointer lies outside the allow-list.
         StoreError: What a document was spilled into could not be read.
     """
+    from stepout.artifacts.reading.foreign import find_references, opened_texts
+
+    if isinstance(value, str):
+        value = opened_texts(value)
+    if not isinstance(value, dict | list):
+        return value
     seen = survey(value)
     if seen.texts or not seen.found:
-        from stepout.artifacts.reading.foreign import find_references, opened_texts
-
         value = opened_texts(value)
         seen = survey(value)
         if not seen.found and not seen.failures and not find_references(value):

@@ -248,7 +248,7 @@ def _rows(access: Access, source: _ArrivingFile, blocks: ReadAhead[bytes]) -> It
     except ReadBudgetError:
         raise
     except ChecksumMismatchError as error:
-        told = f"{error}. Rows 1 to {seen:,} of it were yielded before that could be known"
+        told = f"{error}. Rows 1 to {seen:,} of it came before that could be known" if seen else str(error)
         yield ResultRow(file, None, None, ChecksumMismatchError(told), ResultPlace(file.number + 1))
     except InvalidDocumentError as error:
         yield ResultRow(file, None, None, _placed(file, "", error), ResultPlace(file.number + 1))
