@@ -6,32 +6,25 @@ without, and a Lambda pays for every module when it starts.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final, TypeGuard
+from typing import TYPE_CHECKING, Any, Final
 
 from stepout.artifacts.reading.access import DOCUMENT_LIMIT, access_from
 from stepout.artifacts.reading.artifact import Artifact, make_artifact
 from stepout.artifacts.reading.foreign_artifact import make_foreign
+from stepout.artifacts.reading.given_document import given_value, is_outcome_url
 from stepout.artifacts.reading.output import Output, make_output
 from stepout.schemas.array import checked_count
 from stepout.schemas.errors import ConfigurationError, InvalidDocumentError, invalid_document
-from stepout.schemas.output import TaskOutput
-from stepout.schemas.pointer import Pointer
 from stepout.schemas.problems import Problem
 from stepout.schemas.search.locate import survey
 from stepout.schemas.text.foreign_text import logger
-from stepout.schemas.text.json_value import plain_copy
-from stepout.schemas.text.locations import split_s3_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import Literal, Unpack
+    from typing import Unpack
 
     from stepout.artifacts.reading.access import Access, ReadOptions, Verify
-    from stepout.artifacts.reading.children import Child, Order
     from stepout.artifacts.reading.foreign import ForeignReference
-    from stepout.artifacts.reading.recorded_children import Prefer
     from stepout.artifacts.reading.resolved import Resolved
     from stepout.artifacts.reading.result_writer import ChildResult
     from stepout.schemas.contract import Contract
@@ -213,7 +206,7 @@ def resolve_all(
     if count is not None or execution is not None or state is not None:
         resolved = _of_url(document, count, access, execution, state)
     else:
-        resolved = resolve_every(_value(document, access), access)
+        resolved = resolve_every(given_value(document, access), access)
     if resolved.failures:
         _log.warning("resolve_all: %d tasks of the document failed; .failures has them", len(resolved.failures))
     return resolved
@@ -241,152 +234,13 @@ def read_result_writer(
         IntegrityError: A result file has another size than the manifest says, or other bytes than S3 stored.
         StoreError: Missing, denied, changed, or unreachable.
     """
-    from stepout.artifacts.reading.result_writer import children_of
+    from stepout.artifacts.reading.result_writer import children_of, the_manifest
 
     access = access_from(verify=True, **options)
-    return children_of(access, _the_writer(_value(document, access), "ResultWriterDetails"))
-
-
-def gather(  # noqa: PLR0913 - keyword-only, each with its own meaning
-    source: object,
-    *,
-    on_error: Literal["yield", "raise"] = "yield",
-    order: Order = "arrival",
-    resume: str | None = None,
-    execution: str | None = None,
-    count: int | None = None,
-    prefer: Prefer | None = None,
-    verify: Verify = True,
-    **options: Unpack[ReadOptions],
-) -> Iterator[Child]:
-    """Read the children of a fan-in one by one, however many there are, failed ones included.
-
-    A child of a result file is provisional until the file ends: it is compared with S3's checksum then, and one that
-    differs, or is cut off, is a child of its own, with ``index`` -1, the file's name and an ``IntegrityError`` or
-    ``InvalidDocumentError``; the files behind it go on. What a child's pointers lead to is verified as always.
-
-    Args:
-        source: What a Distributed Map with a ``ResultWriter`` returned, or the URL of its ``manifest.json``; the list
-            that an inline Map (or a Distributed Map without a writer) returned; with ``count``, the URL that an array
-            job was given; or ``s3://bucket/prefix/``, which stands for every commit record below it.
-        on_error: ``"yield"``: a child with an ``error``; ``"raise"``: that error, pending children's included.
-        order: Of an array job: ``"arrival"``, or ``"index"``, for which up to 256 outcomes are held, and each 256 wait
-            for the slowest of them. All other sources come by index in any case.
-        resume: The ``position`` of a child: it and everything that was yielded before it are passed over. A result file
-            is taken up at that byte, held to its ETag; what is left of it is not compared with its checksum.
-        execution: The ARN of the execution that all children must be of, or be started by.
-        count: How many children the array job has.
-        prefer: ``"latest"``: of several records of one child take the one that was written last, by S3's clock, then by
-            the attempt's number; ``None``: they are an error of that child.
-        verify: As for ``resolve_output``.
-        options: The other keywords of ``resolve_output``. One ``budget`` for everything that a manifest leads to; each
-            child of an array job, and each record, is a document with a budget of its own, and the records and the
-            requests that list them are counted together. ``max_size`` is also the largest result file that is read;
-            ``None``: any, as none is held whole.
-
-    Yields:
-        Each child; see ``Child``.
-
-    Raises:
-        ConfigurationError: An argument is invalid.
-        InvalidDocumentError: The source is none of the four, or its manifest is invalid.
-        NotAllowedError: The manifest, one of its files or the prefix lies outside the allow-list.
-        ReadBudgetError: The source leads to more than the budget.
-        StoreError: The manifest is missing, denied or unreachable; or an outcome or a listing is denied or unreachable.
-    """
-    for name, value, known in (
-        ("on_error", on_error, ("yield", "raise")),
-        ("order", order, ("arrival", "index")),
-        ("prefer", prefer, (None, "latest")),
-    ):
-        if value not in known:
-            raise ConfigurationError(f"{name}={value!r}: expected {' or '.join(map(repr, known))}. Nothing was read")
-    access = access_from(verify=verify, **options)
-    if _is_url(source):
-        children = _children_at(source.strip(), access, execution, order, count, prefer, resume)
-    elif count is not None or prefer is not None:
-        raise ConfigurationError("count= and prefer= are for URLs: this is a document. Nothing was read")
-    else:
-        children = _children_in(_value(source, access), access, execution, resume)
-    return children if on_error == "yield" else _without_errors(children)
+    return children_of(access, the_manifest(given_value(document, access), "ResultWriterDetails"))
 
 
 # Inside -----------------------------------------------------------------------------------------------------------
-
-
-def _without_errors(children: Iterator[Child]) -> Iterator[Child]:
-    for child in children:
-        if child.error is not None:
-            raise child.error
-        yield child
-
-
-def _children_at(  # noqa: PLR0913, PLR0917 - what ``gather`` was told
-    url: str,
-    access: Access,
-    execution: str | None,
-    order: Order,
-    count: int | None,
-    prefer: Prefer | None,
-    resume: str | None,
-) -> Iterator[Child]:
-    from stepout.artifacts.reading.children import children_of_array, children_of_manifest
-    from stepout.artifacts.reading.foreign import ForeignReference
-    from stepout.artifacts.reading.recorded_children import children_of_records
-
-    if count is not None:
-        return children_of_array(access, url, checked_count(count), execution, order, resume)
-    bucket, key = "", ""
-    with suppress(ValueError):
-        bucket, key = split_s3_url(url)
-    if bucket and url.endswith("/"):
-        return children_of_records(access, bucket, key, execution, prefer, resume)
-    if bucket and key.endswith("manifest.json"):
-        return children_of_manifest(access, ForeignReference("result-writer", bucket, key), execution, resume)
-    message = "is no ResultWriter's manifest.json and no prefix that ends in a slash; an array job's URL wants count="
-    raise invalid_document("the URL", [Problem("$", "pattern", message)], "Nothing was read.")
-
-
-def _children_in(value: Any, access: Access, execution: str | None, resume: str | None) -> Iterator[Child]:
-    from stepout.artifacts.reading.children import children_of_items, children_of_manifest
-
-    if isinstance(value, list):
-        return children_of_items(access, value, execution, resume)
-    return children_of_manifest(access, _the_writer(value, "ResultWriterDetails, and is no list"), execution, resume)
-
-
-def _the_writer(value: Any, what: str) -> ForeignReference:
-    """Return the one reference to a ResultWriter's manifest in a document."""
-    from stepout.artifacts.reading.foreign import find_references, opened_texts
-
-    found = [each for each in find_references(opened_texts(value)) if each.kind == "result-writer"]
-    if len(found) != 1:
-        raise _not_one(what, found)
-    return found[0]
-
-
-def _value(document: object, access: Access, *, execution: str | None = None, state: str | None = None) -> Any:
-    """Return the JSON value of a document, whatever form it came in."""
-    if isinstance(document, Output):
-        return document.document.to_dict()
-    if isinstance(document, Artifact):
-        return document.pointer.to_dict()
-    if isinstance(document, Pointer | TaskOutput):
-        return document.to_dict()
-    if _is_url(document):
-        from stepout.artifacts.reading.outcome import OutcomeReader
-        from stepout.schemas.pull import AskedRun
-
-        return OutcomeReader(AskedRun(execution=execution, state=state)).read(document, access)
-    if isinstance(document, str | bytes | bytearray | memoryview):
-        from stepout.artifacts.reading.foreign import load_foreign
-
-        return load_foreign(document)
-    return plain_copy(document) if isinstance(document, Mapping) and not isinstance(document, dict) else document
-
-
-def _is_url(document: object) -> TypeGuard[str]:
-    return isinstance(document, str) and document.strip().startswith(("s3://", "dynamodb://"))
 
 
 def _of_url(document: object, count: int | None, access: Access, execution: str | None, state: str | None) -> Resolved:
@@ -396,7 +250,7 @@ def _of_url(document: object, count: int | None, access: Access, execution: str 
     from stepout.artifacts.reading.resolved import Resolved, resolve_every
     from stepout.schemas.pull import AskedRun
 
-    if not _is_url(document):
+    if not is_outcome_url(document):
         msg = "count=, execution= and state= are for the URL of an outcome, s3://… or dynamodb://…: this is a document"
         raise ConfigurationError(f"{msg}. Nothing was read")
     outcomes = OutcomeReader(AskedRun(execution=execution, state=state))
@@ -424,7 +278,7 @@ def _of_url(document: object, count: int | None, access: Access, execution: str 
 
 def _one(document: object, access: Access, *, follow: bool, **run: str | None) -> tuple[Any, DocumentKind, str]:
     """Return the one document: parsed JSON, or a foreign reference if there is nothing else and it was not followed."""
-    value = _value(document, access, **run)
+    value = given_value(document, access, **run)
     seen = survey(value)
     if seen.texts:
         from stepout.artifacts.reading.foreign import opened_texts
@@ -454,8 +308,3 @@ def _read_foreign(access: Access, reference: ForeignReference) -> bytes:
 def _wrong_kind(kind: DocumentKind, location: str, what: str | None = None) -> InvalidDocumentError:
     problem = Problem(location, "version", f"is {what or _OTHER[kind]}")
     return invalid_document("the document", [problem])
-
-
-def _not_one(what: str, found: list[ForeignReference]) -> InvalidDocumentError:
-    problems = [Problem(each.location, "several", f"is one {what} of {len(found)}") for each in found]
-    return invalid_document("the value", problems or [Problem("$", "missing", f"has no {what} in it")])

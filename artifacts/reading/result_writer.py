@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from stepout.artifacts.reading.access import DOCUMENT_LIMIT, Access
-from stepout.artifacts.reading.foreign import ForeignReference, describe, load_foreign
+from stepout.artifacts.reading.foreign import ForeignReference, describe, find_references, load_foreign, opened_texts
 from stepout.artifacts.reading.json_rows import ROW_LIMIT, RowPlace, json_rows
 from stepout.artifacts.reading.pinned_object import PinnedObject, Verifier, check_cap, read_whole, verifier_for
 from stepout.artifacts.reading.read_ahead import begun_ahead
@@ -29,6 +29,7 @@ from stepout.schemas.errors import (
     ReadBudgetError,
     SizeMismatchError,
     StoreError,
+    invalid_document,
 )
 from stepout.schemas.problems import Problem, member
 from stepout.schemas.text.json_text import load_json
@@ -124,6 +125,23 @@ class ResultRow(NamedTuple):
     child: ChildResult | None
     error: Exception | None
     end: ResultPlace
+
+
+def the_manifest(value: Any, what: str) -> ForeignReference:
+    """Return the one reference to a ResultWriter's manifest in a document.
+
+    Args:
+        value: Parsed JSON.
+        what: What it lacks otherwise, for the message.
+
+    Raises:
+        InvalidDocumentError: There is none, or there are several.
+    """
+    found = [each for each in find_references(opened_texts(value)) if each.kind == "result-writer"]
+    if len(found) == 1:
+        return found[0]
+    problems = [Problem(each.location, "several", f"is one {what} of {len(found)}") for each in found]
+    raise invalid_document("the value", problems or [Problem("$", "missing", f"has no {what} in it")])
 
 
 def children_of(

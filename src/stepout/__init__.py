@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from stepout.artifacts.allow import ANY_BUCKET
+    from stepout.artifacts.gather import gather, gather_table
     from stepout.artifacts.manager import ArtifactManager
     from stepout.artifacts.reading.artifact import Artifact
     from stepout.artifacts.reading.budget import ReadBudget
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from stepout.artifacts.reading.output import Output
     from stepout.artifacts.reading.read_many import read_many
     from stepout.artifacts.resolve import (
-        gather,
         read_result_writer,
         resolve,
         resolve_all,
@@ -133,6 +133,7 @@ __all__ = [
     "TransferSettings",
     "UndecodableError",
     "gather",
+    "gather_table",
     "open_task",
     "read_many",
     "read_result_writer",
@@ -145,6 +146,7 @@ __all__ = [
 
 _HOMES = {
     "stepout.artifacts.allow": ("ANY_BUCKET",),
+    "stepout.artifacts.gather": ("gather", "gather_table"),
     "stepout.artifacts.reading.artifact": ("Artifact",),
     "stepout.artifacts.reading.budget": ("ReadBudget",),
     "stepout.artifacts.reading.children": ("Child",),
@@ -153,7 +155,6 @@ _HOMES = {
     "stepout.artifacts.transfer.plan": ("TransferSettings",),
     "stepout.artifacts.reading.output": ("Output",),
     "stepout.artifacts.resolve": (
-        "gather",
         "read_result_writer",
         "resolve",
         "resolve_all",

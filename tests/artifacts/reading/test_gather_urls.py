@@ -1,4 +1,4 @@
-"""Children of an array job, and of a prefix of commit records: read by URL, several at once, with errors of their own."""
+"""Children of an array job, and of a prefix of commit records: read by URL, several at once."""
 
 from __future__ import annotations
 
