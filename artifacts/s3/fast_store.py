@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from stepout.artifacts.s3.store import S3Store
     from stepout.artifacts.store import (
         Download,
+        ListedObject,
         ObjectInfo,
         PartReceipt,
         StoreProfile,
@@ -305,6 +306,10 @@ class FastS3Store:
     def listing(self, prefix: str) -> list[tuple[str, str]]:
         """Return the keys that begin with ``prefix`` and when each was written; see ``Store.listing``."""
         return self.ordinary().listing(prefix)
+
+    def iter_objects(self, prefix: str) -> Iterator[ListedObject]:
+        """Yield the objects whose keys begin with ``prefix``; see ``Lists``."""
+        return self.ordinary().iter_objects(prefix)
 
     def presign(self, key: str, *, version_id: str | None = None, seconds: int) -> str:
         """Return a URL that gives anyone the object for ``seconds``; see ``Store.presign``."""

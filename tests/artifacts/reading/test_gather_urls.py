@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from support.map_results import PARENT, task_output
+from support.seaweed import ADMIN
 from support.shelf import ALLOW, BreakingStore, Shelf
 
 import stepout
@@ -23,6 +24,8 @@ from stepout.schemas.errors import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from support.seaweed import Seaweed
 
     from stepout.artifacts.reading.children import Child
     from stepout.artifacts.store import Store
@@ -211,3 +214,28 @@ def test_pages_of_s3_follow_each_other() -> None:
     assert [(each.key, each.size, each.last_modified) for each in found] == [
         (f"k{number}", number, "2026-01-01T00:00:00+00:00") for number in range(3)
     ]
+
+
+def test_a_client_of_our_own_reads_from_a_real_server(
+    seaweed: Seaweed, seaweed_client: Any, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A result file of several blocks, and records: the store that stepout builds has what both need."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", seaweed.endpoint)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", ADMIN.access_key)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", ADMIN.secret_key)
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    rows = [{"stepout": "output/1", "artifacts": {}, "result": {"row": row, "text": "x" * 1_000}} for row in range(900)]
+    manifest = {"DestinationBucket": bucket, "ResultFiles": {"SUCCEEDED": [{"Key": "map/SUCCEEDED_0.json"}]}}
+    for key, value in (
+        ("map/SUCCEEDED_0.json", rows),
+        ("map/manifest.json", manifest),
+        ("runs/Mask/0-ab/_output.json", rows[0]),
+    ):
+        seaweed_client.put_object(Bucket=bucket, Key=key, Body=_document(value))
+    allow = [f"s3://{bucket}/"]
+    children = list(stepout.gather(f"s3://{bucket}/map/manifest.json", allow=allow))
+    assert [child.output.result["row"] for child in children] == list(range(900))
+    rest = stepout.gather(f"s3://{bucket}/map/manifest.json", allow=allow, resume=children[700].position)
+    assert [child.index for child in rest] == list(range(701, 900))
+    (record,) = stepout.gather(f"s3://{bucket}/runs/", allow=allow)
+    assert record.output.result["row"] == 0
