@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 _TOGETHER: Final = 256
 """Outcomes that are read before the first of them is yielded, where their order is asked for."""
 
-_ROWS: Final = re.compile(r'rows ([0-9]+) ([0-9]+) ([0-9]+) ([0-9]+) ([0-9]+) ([AL-]) (\S+)')
+_ROWS: Final = re.compile(r"rows ([0-9]+) ([0-9]+) ([0-9]+) ([0-9]+) ([0-9]+) ([AL-]) (\S+)")
 _ITEM: Final = re.compile(r"item ([0-9]+)")
 _RANGES: Final = re.compile(r"array ([0-9]+-[0-9]+(?:,[0-9]+-[0-9]+)*)")
 

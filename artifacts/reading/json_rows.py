@@ -114,7 +114,7 @@ def _peeked(blocks: Iterator[bytes], name: str) -> tuple[bytes, int, bool]:
             if alone:
                 named = ended and name.lower().endswith(_LINES)
                 return head[mark:], mark, named
-        elif ended:
+        elif ended or (not text and len(head) >= _PEEKED):
             return head[mark:], mark, True
 
 

@@ -26,6 +26,7 @@ from stepout.schemas.errors import (
     ReadBudgetError,
     SizeMismatchError,
     StepoutError,
+    StoreUnavailableError,
     TaskFailedError,
 )
 
@@ -97,6 +98,7 @@ def test_a_child_that_raises_ends_it_where_that_is_asked_for(shelf: Shelf) -> No
         ('{"stepout": "output/7", "artifacts": {}}', "this stepout reads"),
         ('{"stepout": "output/1", "artifacts": {}, "artifacts": {}}', "more than once"),
         ('{"a": NaN}', "is NaN"),
+        (f"[{'9' * 6_000}]", "thousands of digits"),
         ("[" * 50_000 + "]" * 50_000, "nested deeper"),
         ('{"ResultWriterDetails": {"Bucket": "results", "Key": "runs/map/manifest.json"}}', "no manifest is followed"),
     ],
@@ -225,6 +227,20 @@ def test_a_file_of_another_size_or_none_is_its_own_error(shelf: Shelf) -> None:
     assert isinstance(second.error, ArtifactNotFoundError)
     assert (first.index, second.index, third.index, third.output.result["rows"]) == (-1, -1, 0, 2)
     assert "the manifest says" in _error(first)
+
+
+def test_a_download_that_breaks_is_taken_up_and_one_that_never_works_is_told(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rows do not show the break; a store that is away is the fault of the files that it keeps."""
+    monkeypatch.setattr("stepout.artifacts.reading.pinned_object.reconnect_delay", lambda *_: 0.0)
+    event = _map(shelf, 5, lines=True).write()
+    broken = BreakingStore(shelf.store, [None, 1_000, 0, 700])
+    assert [child.index for child in _gathered(event, shelf, client=broken)] == list(range(5))
+    away = BreakingStore(shelf.store, [None, 1_000, *[-1] * 99])
+    *some, fault = _gathered(event, shelf, client=away)
+    assert all(child.error is None for child in some)
+    assert (fault.index, type(fault.error)) == (-1, StoreUnavailableError)
 
 
 def test_a_manifest_that_is_none_is_raised_whatever_errors_do(shelf: Shelf) -> None:

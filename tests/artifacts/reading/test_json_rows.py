@@ -82,6 +82,12 @@ def test_a_row_beyond_the_limit_is_refused(monkeypatch: pytest.MonkeyPatch) -> N
         list(json_rows(_blocks(f"[1, {long}]".encode(), 40), "f.json"))
 
 
+def test_white_space_is_not_gathered_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file of nothing else has no rows, however long it is."""
+    monkeypatch.setattr(module, "_PEEKED", 50)
+    assert list(json_rows(_blocks(b" \n" * 1_000, 10), "f.json")) == []
+
+
 def test_a_long_first_line_is_not_looked_through_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     """An array in one line, longer than what is looked through, is the array of rows."""
     monkeypatch.setattr(module, "_PEEKED", 50)
