@@ -41,6 +41,7 @@ _PAGE: Final = 1_000
 _WEIGHT: Final = 64 << 10  # bytes: an output document's usual budget
 _MEMORY: Final = 64 << 20
 _ATTEMPT: Final = re.compile(r"([0-9]{1,9})(?:-|\Z)")
+"""How the folder of an attempt begins; ``keys.run_folder`` makes it."""
 
 
 def children_of_records(  # noqa: PLR0913, PLR0917 - what ``gather`` was told
@@ -71,7 +72,9 @@ def _listed(access: Access, bucket: str, prefix: str) -> Iterator[ListedObject]:
     for number, each in enumerate(store.iter_objects(prefix)):
         if number % _PAGE == 0:
             access.spending.take(url, requests=1)
-        if each.key.endswith(f"/{RECORD_NAME}"):
+        folder, _, name = each.key.rpartition("/")
+        # A file of a directory artifact may be called so, too: its folder is the artifact's, and begins with a letter.
+        if name == RECORD_NAME and _ATTEMPT.match(folder.rpartition("/")[2]):
             access.spending.take(url, entries=1)
             yield each
 

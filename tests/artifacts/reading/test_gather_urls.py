@@ -113,7 +113,8 @@ def test_each_record_below_a_prefix_is_a_child(shelf: Shelf) -> None:
     """In the order of keys, of any state and item; artifacts beside it are passed over, and so are other documents."""
     for index in range(300):
         _record(shelf, f"7f3c/{index:03d}/Mask/0-ab{index}", index)
-    shelf.put(b"{}", "Segment/7f3c/000/Mask/0-ab0/a_output.json")
+    for other in ("0-ab0/a_output.json", "0-ab0/tiles/_output.json", "_output.json"):
+        shelf.put(b"{}", f"Segment/7f3c/000/Mask/{other}")
     children = _gathered(PREFIX, shelf, execution=PARENT)
     assert [(child.index, child.output.result["rows"], child.error) for child in children] == [
         (index, index, None) for index in range(300)
