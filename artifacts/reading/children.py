@@ -10,12 +10,13 @@ import re
 from bisect import bisect_left
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from stepout.artifacts.reading.json_rows import RowPlace
 from stepout.artifacts.reading.output import Output
 from stepout.artifacts.reading.resolved import Resolved, outcome_in
 from stepout.artifacts.reading.result_writer import ResultPlace, result_files, result_rows
+from stepout.artifacts.transfer.worker_pool import CONNECTIONS, MEMORY, work_through
 from stepout.schemas.errors import (
     ArtifactNotFoundError,
     ConfigurationError,
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
     from stepout.artifacts.reading.access import Access
     from stepout.artifacts.reading.foreign import ForeignReference
-    from stepout.artifacts.reading.result_writer import ChildResult, ChildStatus
+    from stepout.artifacts.reading.result_writer import ChildResult, ChildStatus, ResultRow
     from stepout.artifacts.transfer.worker_pool import Done
 
     Order = Literal["arrival", "index"]
@@ -44,6 +45,10 @@ if TYPE_CHECKING:
 _TOGETHER: Final = 256
 """Outcomes that are read before the first of them is yielded, where their order is asked for."""
 
+_FOLLOWED: Final = 64
+"""Children that are held while the spilled ones among them are followed."""
+
+_WEIGHT: Final = 64 << 10  # bytes: an output document's usual budget
 _ROWS: Final = re.compile(r"rows ([0-9]+) ([0-9]+) ([0-9]+) ([0-9]+) ([0-9]+) ([AL-]) (\S+)")
 _ITEM: Final = re.compile(r"item ([0-9]+)")
 _RANGES: Final = re.compile(r"array ([0-9]+-[0-9]+(?:,[0-9]+-[0-9]+)*)")
@@ -125,6 +130,41 @@ def _check_run(output: Any, execution: str) -> None:
         raise invalid_document("the child's output", [problem], advice)
 
 
+class _Returned(NamedTuple):
+    """What a child returned, parsed, and the other attributes of the child."""
+
+    value: Any
+    told: dict[str, Any]
+
+
+def _made(found: Iterable[Child | _Returned], access: Access, run: str | None) -> Iterator[Child]:
+    """Make children in order; where outputs were spilled, the next few are made side by side: each is a request."""
+
+    def make(each: Child | _Returned) -> Child:
+        return each if isinstance(each, Child) else made_child(each.value, access, run, **each.told)
+
+    rest = iter(found)
+    for first in rest:
+        if isinstance(first, Child) or not _is_spilled(first.value):
+            yield make(first)
+            continue
+        together = enumerate([first, *islice(rest, _FOLLOWED - 1)])
+        done = work_through(
+            together, lambda item: make(item[1]), threads=CONNECTIONS, weigh=lambda _item: _WEIGHT, memory=MEMORY
+        )
+        for each in sorted(done, key=lambda each: each.item[0]):
+            if each.result is None:
+                raise each.error or AssertionError
+            yield each.result
+
+
+def _is_spilled(value: Any) -> bool:
+    """Tell whether following an output will take a request, where it or a member of it is the document."""
+    return isinstance(value, dict) and any(
+        isinstance(each, dict) and "manifest" in each for each in (value, *value.values())
+    )
+
+
 # A ResultWriter's files ----------------------------------------------------------------------------------------------
 
 
@@ -133,20 +173,23 @@ def children_of_manifest(
 ) -> Iterator[Child]:
     """Yield the children of a Distributed Map; see ``gather``."""
     start, index = _resumed_rows(resume)
-    for row in result_rows(access, result_files(access, reference), start):
+    yield from _made(_of_rows(result_rows(access, result_files(access, reference), start), index), access, execution)
+
+
+def _of_rows(rows: Iterator[ResultRow], index: int) -> Iterator[Child | _Returned]:
+    for row in rows:
         index += row.row is not None
-        told = {"file": row.file.url, "row": row.row, "position": _rows_position(row.end, index)}
-        if row.child is not None:
-            yield _of_row(row.child, access, execution, index=index - 1, **told)
-        else:
-            error = row.error or AssertionError()
-            yield failed_child(error, index=-1 if row.row is None else index - 1, **told)
+        told: dict[str, Any] = {"file": row.file.url, "row": row.row, "position": _rows_position(row.end, index)}
+        told["index"] = -1 if row.row is None else index - 1
+        child = row.child
+        if child is None:
+            yield failed_child(row.error or AssertionError(), **told)
+            continue
+        told |= {"execution": child.execution, "name": child.name}
+        yield _Returned(child.output, told) if child.status == "SUCCEEDED" else _unsuccessful(child, told)
 
 
-def _of_row(child: ChildResult, access: Access, run: str | None, **told: Any) -> Child:
-    told = {**told, "execution": child.execution, "name": child.name}
-    if child.status == "SUCCEEDED":
-        return made_child(child.output, access, run, **told)
+def _unsuccessful(child: ChildResult, told: dict[str, Any]) -> Child:
     failure = Failure(child.error or child.status, child.cause or "")
     what = "is pending: it was never started, or had not ended" if child.status == "PENDING" else f"failed: {failure}"
     error = TaskFailedError(f"the child execution {what}", error=failure.error, cause=failure.cause)
@@ -177,8 +220,10 @@ def children_of_items(
 ) -> Iterator[Child]:
     """Yield the children of an inline Map; see ``gather``."""
     first = 0 if resume is None else int(_groups(_ITEM, resume, "an inline Map's result")[0]) + 1
-    for index in range(first, len(items)):
-        yield made_child(items[index], access, execution, index=index, position=f"item {index}")
+    returned = (
+        _Returned(items[index], {"index": index, "position": f"item {index}"}) for index in range(first, len(items))
+    )
+    yield from _made(returned, access, execution)
 
 
 # An array job --------------------------------------------------------------------------------------------------------

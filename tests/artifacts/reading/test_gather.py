@@ -171,6 +171,39 @@ def test_what_a_child_returned_is_told_by_what_is_in_it(shelf: Shelf) -> None:
     assert (children[8].output, children[10].output, children[0].file) == ({"rows": 3}, "text", None)
 
 
+def test_spilled_outputs_are_followed_side_by_side(shelf: Shelf) -> None:
+    """In order, each a request of the budget; one that is gone is its child's error."""
+    under_way, most = [0], [0]
+    lock, together = threading.Lock(), threading.Barrier(4)
+
+    class Slow(BreakingStore):
+        def get(self, key: str, **pin: Any) -> Any:
+            with lock:
+                under_way[0] += 1
+                most[0] = max(most[0], under_way[0])
+            if "whole/" in key and int(key.rpartition("/")[2]) < 4:
+                together.wait(60)
+            try:
+                return super().get(key, **pin)
+            finally:
+                with lock:
+                    under_way[0] -= 1
+
+    results = MapResults(shelf)
+    for index in range(100):
+        whole = shelf.put(json.dumps(task_output(shelf, index)).encode(), f"whole/{index}")
+        results.succeeded(index, {"stepout": "output/1", "manifest": whole.to_dict()})
+    shelf.store.delete("runs/whole/70")
+    event = results.write()
+    children = _gathered(event, shelf, client=Slow(shelf.store, []))
+    assert most[0] >= 4
+    assert [child.index for child in children] == list(range(100))
+    assert isinstance(children[70].error, ArtifactNotFoundError)
+    assert [child.output.result["rows"] for child in children if child.error is None] == [*range(70), *range(71, 100)]
+    with pytest.raises(ReadBudgetError, match="requests"):
+        _gathered(event, shelf, budget=stepout.ReadBudget(requests=50))
+
+
 # Faults of a file ----------------------------------------------------------------------------------------------------
 
 
