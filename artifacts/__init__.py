@@ -1,9 +1,10 @@
 """Put, open, resolve, verify: everything that touches S3.
 
-Two front doors, and the rooms behind them:
+Three front doors, and the rooms behind them:
 
 - ``manager`` (``ArtifactManager``: every put) over ``writing``: from a value to a committed artifact;
 - ``resolve`` (``resolve`` and its siblings) over ``reading``: from a pointer to verified bytes;
+- ``gather`` over ``reading``: the outputs of many tasks, one by one;
 - ``transfer``: bytes on their way;
 - ``formats``: images and tables, to bytes and back;
 - ``s3``: one bucket through botocore;

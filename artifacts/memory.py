@@ -224,7 +224,7 @@ class MemoryStore:
 
     def iter_objects(self, prefix: str) -> Iterator[ListedObject]:
         """Yield every object whose key begins with ``prefix``; see ``Lists.iter_objects``."""
-        for key, stored in self.objects.items():
+        for key, stored in sorted(self.objects.items(), key=lambda each: each[0].encode()):
             if key.startswith(prefix):
                 info = stored.info
                 yield ListedObject(key=key, size=info.size, etag=info.etag, last_modified=info.last_modified)

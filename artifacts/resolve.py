@@ -1,26 +1,23 @@
 """From a document to its artifacts: the consumer's front door. The document is untrusted input.
 
-``foreign``, ``gather``, ``outcome`` and ``result_writer`` are imported where they are needed: most documents do
+``foreign``, ``resolved``, ``outcome`` and ``result_writer`` are imported where they are needed: most documents do
 without, and a Lambda pays for every module when it starts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final, TypeGuard
+from typing import TYPE_CHECKING, Any, Final
 
 from stepout.artifacts.reading.access import DOCUMENT_LIMIT, access_from
 from stepout.artifacts.reading.artifact import Artifact, make_artifact
 from stepout.artifacts.reading.foreign_artifact import make_foreign
+from stepout.artifacts.reading.given_document import given_value, is_outcome_url
 from stepout.artifacts.reading.output import Output, make_output
 from stepout.schemas.array import checked_count
 from stepout.schemas.errors import ConfigurationError, InvalidDocumentError, invalid_document
-from stepout.schemas.output import TaskOutput
-from stepout.schemas.pointer import Pointer
 from stepout.schemas.problems import Problem
 from stepout.schemas.search.locate import survey
 from stepout.schemas.text.foreign_text import logger
-from stepout.schemas.text.json_value import plain_copy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,7 +25,7 @@ if TYPE_CHECKING:
 
     from stepout.artifacts.reading.access import Access, ReadOptions, Verify
     from stepout.artifacts.reading.foreign import ForeignReference
-    from stepout.artifacts.reading.gather import Resolved
+    from stepout.artifacts.reading.resolved import Resolved
     from stepout.artifacts.reading.result_writer import ChildResult
     from stepout.schemas.contract import Contract
     from stepout.schemas.search.traversal import DocumentKind
@@ -203,13 +200,13 @@ def resolve_all(
         NotAllowedError: One of them points outside the allow-list.
         StoreError: As for ``resolve_output``.
     """
-    from stepout.artifacts.reading.gather import gather
+    from stepout.artifacts.reading.resolved import resolve_every
 
     access = access_from(verify=verify, **options)
     if count is not None or execution is not None or state is not None:
         resolved = _of_url(document, count, access, execution, state)
     else:
-        resolved = gather(_value(document, access), access)
+        resolved = resolve_every(given_value(document, access), access)
     if resolved.failures:
         _log.warning("resolve_all: %d tasks of the document failed; .failures has them", len(resolved.failures))
     return resolved
@@ -219,74 +216,48 @@ def read_result_writer(
     document: object,
     **options: Unpack[ReadOptions],
 ) -> Iterator[ChildResult]:
-    """Read the results of a Distributed Map's children, failed ones included, one result file at a time.
+    """Read the results of a Distributed Map's children, failed ones included, as they arrive.
 
     Args:
         document: JSON with exactly one ``ResultWriterDetails``, which is what the Map state returns.
         options: The keywords of ``resolve_output`` but ``verify``; ``allow`` has to hold the manifest and the result
-            files, and ``max_size`` is the largest result file that is read, in bytes.
+            files, and ``max_size`` is the largest result file that is read, in bytes; ``None``: any, as none is held
+            whole.
 
     Yields:
-        Each child, whose ``output`` can be resolved in its turn.
+        Each child, whose ``output`` can be resolved in its turn. It is provisional until its file ends, which is
+        compared with S3's checksum then; ``gather`` goes on behind what cannot be read.
 
     Raises:
         InvalidDocumentError: There is no such reference, there are several, or the manifest has another shape.
         NotAllowedError: The manifest or a result file lies outside the allow-list.
+        IntegrityError: A result file has another size than the manifest says, or other bytes than S3 stored.
         StoreError: Missing, denied, changed, or unreachable.
     """
-    from stepout.artifacts.reading.foreign import find_references, opened_texts
-    from stepout.artifacts.reading.result_writer import children_of
+    from stepout.artifacts.reading.result_writer import children_of, the_manifest
 
     access = access_from(verify=True, **options)
-    value = opened_texts(_value(document, access))
-    found = [each for each in find_references(value) if each.kind == "result-writer"]
-    if len(found) != 1:
-        raise _not_one("ResultWriterDetails", found)
-    return children_of(access, found[0])
+    return children_of(access, the_manifest(given_value(document, access), "ResultWriterDetails"))
 
 
 # Inside -----------------------------------------------------------------------------------------------------------
 
 
-def _value(document: object, access: Access, *, execution: str | None = None, state: str | None = None) -> Any:
-    """Return the JSON value of a document, whatever form it came in."""
-    if isinstance(document, Output):
-        return document.document.to_dict()
-    if isinstance(document, Artifact):
-        return document.pointer.to_dict()
-    if isinstance(document, Pointer | TaskOutput):
-        return document.to_dict()
-    if _is_url(document):
-        from stepout.artifacts.reading.outcome import OutcomeReader
-        from stepout.schemas.pull import AskedRun
-
-        return OutcomeReader(AskedRun(execution=execution, state=state)).read(document, access)
-    if isinstance(document, str | bytes | bytearray | memoryview):
-        from stepout.artifacts.reading.foreign import load_foreign
-
-        return load_foreign(document)
-    return plain_copy(document) if isinstance(document, Mapping) and not isinstance(document, dict) else document
-
-
-def _is_url(document: object) -> TypeGuard[str]:
-    return isinstance(document, str) and document.strip().startswith(("s3://", "dynamodb://"))
-
-
 def _of_url(document: object, count: int | None, access: Access, execution: str | None, state: str | None) -> Resolved:
     """Resolve what lies at the URL of an outcome, or at those of all children of an array job."""
     from stepout.artifacts.reading.array_job import incomplete, read_children
-    from stepout.artifacts.reading.gather import Resolved, gather
     from stepout.artifacts.reading.outcome import OutcomeReader
+    from stepout.artifacts.reading.resolved import Resolved, resolve_every
     from stepout.schemas.pull import AskedRun
 
-    if not _is_url(document):
+    if not is_outcome_url(document):
         msg = "count=, execution= and state= are for the URL of an outcome, s3://… or dynamodb://…: this is a document"
         raise ConfigurationError(f"{msg}. Nothing was read")
     outcomes = OutcomeReader(AskedRun(execution=execution, state=state))
 
     def resolve_one(url: str) -> Resolved:
         own = access.with_own_spending()
-        found = gather(outcomes.read(url, own), own)
+        found = resolve_every(outcomes.read(url, own), own)
         output = found.get("$")
         if not isinstance(output, Output):
             raise invalid_document(f"what lies at {url}", [Problem("$", "type", "must be a task output")])
@@ -307,7 +278,7 @@ def _of_url(document: object, count: int | None, access: Access, execution: str 
 
 def _one(document: object, access: Access, *, follow: bool, **run: str | None) -> tuple[Any, DocumentKind, str]:
     """Return the one document: parsed JSON, or a foreign reference if there is nothing else and it was not followed."""
-    value = _value(document, access, **run)
+    value = given_value(document, access, **run)
     seen = survey(value)
     if seen.texts:
         from stepout.artifacts.reading.foreign import opened_texts
@@ -337,8 +308,3 @@ def _read_foreign(access: Access, reference: ForeignReference) -> bytes:
 def _wrong_kind(kind: DocumentKind, location: str, what: str | None = None) -> InvalidDocumentError:
     problem = Problem(location, "version", f"is {what or _OTHER[kind]}")
     return invalid_document("the document", [problem])
-
-
-def _not_one(what: str, found: list[ForeignReference]) -> InvalidDocumentError:
-    problems = [Problem(each.location, "several", f"is one {what} of {len(found)}") for each in found]
-    return invalid_document("the value", problems or [Problem("$", "missing", f"has no {what} in it")])

@@ -16,7 +16,9 @@ from stepout.schemas.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from stepout.artifacts.transfer.worker_pool import Done
 
 Found = TypeVar("Found")
 
@@ -24,6 +26,21 @@ _WEIGHT: Final = 64 << 10  # bytes: an output document's usual budget
 _MEMORY: Final = 64 << 20
 _SHOWN: Final = 5
 _LINE: Final = 400
+
+
+def read_outcomes(url: str, indices: Iterable[int], read: Callable[[str], Found]) -> Iterator[Done[int, Found]]:
+    """Read the outcomes of children, several at once, and yield what came of each, in the order in which they arrive.
+
+    Args:
+        url: The URL that the array was given.
+        indices: Which.
+        read: Reads one outcome by its URL; called in several threads.
+    """
+
+    def one(index: int) -> Found:
+        return read(child_url(url, index))
+
+    return work_through(indices, one, threads=CONNECTIONS, weigh=lambda _index: _WEIGHT, memory=_MEMORY)
 
 
 def read_children(
@@ -46,11 +63,7 @@ def read_children(
     found: dict[int, Found] = {}
     missing: list[int] = []
     failures: dict[int, Exception] = {}
-
-    def one(index: int) -> Found:
-        return read(child_url(url, index))
-
-    for done in work_through(range(count), one, threads=CONNECTIONS, weigh=lambda _index: _WEIGHT, memory=_MEMORY):
+    for done in read_outcomes(url, range(count), read):
         if isinstance(done.error, ArtifactNotFoundError):
             missing.append(done.item)
         elif isinstance(done.error, TaskFailedError | InvalidDocumentError | IntegrityError):

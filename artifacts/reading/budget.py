@@ -6,6 +6,7 @@ times. So what is fetched on a document's word is counted, duplicates too, and r
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 from typing import Final
 
@@ -57,6 +58,7 @@ class Spending:
     def __init__(self, budget: ReadBudget) -> None:
         self._limits = {"requests": budget.requests, "entries": budget.entries, "bytes": budget.bytes}
         self._spent = {"requests": 0, "entries": 0, "bytes": 0}
+        self._lock = threading.Lock()  # several files are read at once
 
     def take(self, url: str, *, requests: int = 0, entries: int = 0, size: int = 0) -> None:
         """Count what is about to be fetched.
@@ -71,12 +73,16 @@ class Spending:
             ReadBudgetError: It is more than is left; nothing of it was fetched.
         """
         for name, more in (("requests", requests), ("entries", entries), ("bytes", size)):
-            self._spent[name] += more
+            if not more:
+                continue
+            with self._lock:
+                self._spent[name] += more
+                spent = self._spent[name]
             limit = self._limits[name]
-            if self._spent[name] > limit:
+            if spent > limit:
                 msg = (
-                    f"{url} leads to more than this read may cost: {self._spent[name]:,} {name}, its budget is "
+                    f"{url} leads to more than this read may cost: {spent:,} {name}, its budget is "
                     f"{limit:,}. Nothing more was fetched. If you trust the document, pass "
-                    f"budget=ReadBudget({name}={self._spent[name]:_}) or more to resolve"
+                    f"budget=ReadBudget({name}={spent:_}) or more to resolve"
                 )
                 raise ReadBudgetError(msg)

@@ -89,9 +89,9 @@ def _of_manifest(committed: CommittedFiles, root: str, manifest: DatasetManifest
 
     schema = schema_of(manifest, url)
     held = pa.schema([field for field in schema if field.name not in manifest.columns])
-    files, layout = _file_system(committed, held), _format()
+    files, layout = verified_file_system(committed, held), parquet_format()
     fragments = [
-        layout.make_fragment(f"{root}/{file.path}", files, _condition(schema, file.partition, url))
+        layout.make_fragment(f"{root}/{file.path}", files, partition_condition(schema, file.partition, url))
         for file in manifest.files
     ]
     return ds.FileSystemDataset(fragments, schema, layout, files)
@@ -105,7 +105,9 @@ def _of_files(committed: CommittedFiles, paths: Sequence[str], root: str) -> Any
         partition_base_dir=root, partitioning=ds.HivePartitioning.discover(), exclude_invalid_files=False
     )
     try:
-        factory = ds.FileSystemDatasetFactory(_file_system(committed, None), list(paths), _format(), options)
+        factory = ds.FileSystemDatasetFactory(
+            verified_file_system(committed, None), list(paths), parquet_format(), options
+        )
         return factory.finish(without_blocks(factory.inspect(fragments=1)))
     except (StepoutError, MemoryError):
         raise
@@ -144,7 +146,7 @@ def without_blocks(schema: pa.Schema) -> pa.Schema:
     return schema.with_metadata({key: value for key, value in metadata.items() if key != FOOTER_KEY} or None)
 
 
-def _condition(schema: pa.Schema, partition: Any, url: str) -> Any:
+def partition_condition(schema: pa.Schema, partition: Any, url: str) -> Any:
     """Return the expression that holds for every row of a file."""
     import pyarrow as pa
     import pyarrow.dataset as ds
@@ -219,7 +221,7 @@ def in_pieces(pinned: PinnedObject, name: str | None, filters: Any) -> Pieces:
         raise ConfigurationError(msg) from error
     for fragment in fragments:
         pointer, last = whole.pointers[fragment.path], fragment.path.rpartition("/")[2]
-        files = _file_system(CommittedFiles({last: pointer}, pinned.access), dataset.filesystem.handler.held)
+        files = verified_file_system(CommittedFiles({last: pointer}, pinned.access), dataset.filesystem.handler.held)
         own = layout.make_fragment(last, files, fragment.partition_expression)
         alone = ds.FileSystemDataset([own], dataset.schema, layout, files)
         pieces.append(Piece(alone, whole.rows.get(fragment.path), pointer.size))
@@ -229,14 +231,16 @@ def in_pieces(pinned: PinnedObject, name: str | None, filters: Any) -> Pieces:
 # Files -------------------------------------------------------------------------------------------------------------
 
 
-def _format() -> Any:
+def parquet_format() -> Any:
+    """Return the format of every file: its pages are compared with their checksums."""
     import pyarrow.dataset as ds
 
     options = ds.ParquetFragmentScanOptions(page_checksum_verification=True, pre_buffer=True)
     return ds.ParquetFileFormat(default_fragment_scan_options=options)
 
 
-def _file_system(committed: CommittedFiles, held: pa.Schema | None) -> Any:
+def verified_file_system(committed: CommittedFiles, held: pa.Schema | None) -> Any:
+    """Return the file system of a dataset's files; ``held`` as for ``DatasetFiles``."""
     import pyarrow.fs as pafs
 
     return pafs.PyFileSystem(dataset_files(committed, held))
@@ -259,7 +263,7 @@ class DatasetFiles(ArtifactFiles):
             that a file of another schema would be read as one whose values are missing.
     """
 
-    pages = True  # ``_format`` has them compared
+    pages = True  # ``parquet_format`` has them compared
 
     def __init__(self, files: CommittedFiles, held: pa.Schema | None) -> None:
         super().__init__(files)

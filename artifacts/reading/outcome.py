@@ -104,7 +104,7 @@ def _from_s3(url: str, access: Access, run: AskedRun) -> Any:
         raise invalid_document("the URL", [Problem("$", "pattern", "must be s3://bucket/key")]) from error
     try:
         # The success first: it is written last and once, so failures beside it are of attempts before it.
-        return _opened(_read(access, bucket, key, DOCUMENT_LIMIT), url)
+        return opened(read_unpinned(access, bucket, key, DOCUMENT_LIMIT), url)
     except ArtifactNotFoundError as error:
         raise _no_success(access, bucket, key, run, error) from error
     except AccessDeniedError as error:
@@ -112,7 +112,8 @@ def _from_s3(url: str, access: Access, run: AskedRun) -> Any:
         raise AccessDeniedError(f"{error}. {hint}") from error
 
 
-def _opened(text: bytes, url: str) -> Any:
+def opened(text: bytes, url: str) -> Any:
+    """Parse a document that lies at a URL, which must be an object or an array."""
     try:
         value = load_json(text)
     except InvalidDocumentError as error:
@@ -122,7 +123,8 @@ def _opened(text: bytes, url: str) -> Any:
     return value
 
 
-def _read(access: Access, bucket: str, key: str, limit: int) -> bytes:
+def read_unpinned(access: Access, bucket: str, key: str, limit: int) -> bytes:
+    """Read a small object of which only the place is known, verified by what S3 says of it."""
     from stepout.artifacts.reading.foreign import ForeignReference, describe
 
     # A URL is like any reference of others: it has neither size nor version. A HEAD tells both, so that what is too
@@ -139,7 +141,7 @@ def _no_success(access: Access, bucket: str, key: str, run: AskedRun, missing: A
         failures = failures_beside(key, store.listing(failure_prefix(key)))
         for name in failures:
             access.allowed.check(bucket, name)
-        found = newest_failure((_read(access, bucket, name, FAILURE_LIMIT) for name in failures), run)
+        found = newest_failure((read_unpinned(access, bucket, name, FAILURE_LIMIT) for name in failures), run)
         if found is not None:
             newer, failure = found
             return _failed(url, failure, len(failures) - newer)

@@ -129,6 +129,10 @@ class _DuplicateError(Exception):
     """An object has two members of one name."""
 
 
+class _ConstantError(Exception):
+    """There is a NaN or an infinity."""
+
+
 class _Doubled(dict[str, Any]):
     """An object that had members twice, and which."""
 
@@ -153,6 +157,10 @@ def _parsed(text: str | bytes | bytearray | memoryview) -> tuple[list[Problem], 
         decoded = data if isinstance(data, str) else str(data, "utf-8")
     except UnicodeDecodeError as error:
         return [Problem("$", "encoding", f"is not UTF-8 at byte {error.start}")], None
+    try:
+        return [], _STRICT.decode(decoded)
+    except (ValueError, RecursionError, _ConstantError, _DuplicateError):
+        pass  # what is wrong, and where, is looked up below
     try:
         problems, value = _read(decoded, _unique)
     except _DuplicateError:
@@ -190,6 +198,13 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(members) != len(pairs):
         raise _DuplicateError
     return members
+
+
+def _refused(_name: str) -> float:
+    raise _ConstantError
+
+
+_STRICT: Final = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_refused)
 
 
 def _doubled(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -21,9 +21,11 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from stepout.artifacts.allow import ANY_BUCKET
+    from stepout.artifacts.gather import gather, gather_table
     from stepout.artifacts.manager import ArtifactManager
     from stepout.artifacts.reading.artifact import Artifact
     from stepout.artifacts.reading.budget import ReadBudget
+    from stepout.artifacts.reading.children import Child
     from stepout.artifacts.reading.output import Output
     from stepout.artifacts.reading.read_many import read_many
     from stepout.artifacts.resolve import (
@@ -92,6 +94,7 @@ __all__ = [
     "ArtifactNotFoundError",
     "ArtifactTooLargeError",
     "ChecksumMismatchError",
+    "Child",
     "CommandFailedError",
     "ConfigurationError",
     "Contract",
@@ -129,6 +132,8 @@ __all__ = [
     "TaskOutput",
     "TransferSettings",
     "UndecodableError",
+    "gather",
+    "gather_table",
     "open_task",
     "read_many",
     "read_result_writer",
@@ -141,8 +146,10 @@ __all__ = [
 
 _HOMES = {
     "stepout.artifacts.allow": ("ANY_BUCKET",),
+    "stepout.artifacts.gather": ("gather", "gather_table"),
     "stepout.artifacts.reading.artifact": ("Artifact",),
     "stepout.artifacts.reading.budget": ("ReadBudget",),
+    "stepout.artifacts.reading.children": ("Child",),
     "stepout.artifacts.manager": ("ArtifactManager",),
     "stepout.artifacts.reading.read_many": ("read_many",),
     "stepout.artifacts.transfer.plan": ("TransferSettings",),

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Mapping
 
-    from stepout.artifacts.reading.gather import Resolved
+    from stepout.artifacts.reading.resolved import Resolved
     from stepout.schemas.identity import RunIdentity
     from stepout.schemas.search.locate import Found, TheDocument
 

@@ -75,7 +75,7 @@ def test_manifests_inside_manifests_do_not_multiply(shelf: Shelf) -> None:
     store = Counting(shelf)
     with pytest.raises(InvalidDocumentError, match="no manifest is followed to the next"):
         resolve_all(event, allow=ALLOW, client=store)
-    assert store.sent <= 4
+    assert store.sent <= 2 + 2 * 9  # the files of the first level are begun ahead
 
 
 @pytest.mark.parametrize("kind", ["references", "manifests", "foreign"])

@@ -1,4 +1,4 @@
-"""Everything that a document leads to, by location: what ``resolve_all`` finds, and what failed beside it."""
+"""What a document leads to: all of it by location, for ``resolve_all``; or a child's one outcome, for ``gather``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from stepout.artifacts.reading.foreign_artifact import make_foreign
 from stepout.artifacts.reading.output import Output, make_output
 from stepout.schemas.errors import InvalidDocumentError, NotAllowedError, invalid_document
 from stepout.schemas.problems import Problem
-from stepout.schemas.search.locate import check_version, find_documents, find_failures
+from stepout.schemas.search.locate import check_version, find_documents, find_failures, survey
 from stepout.schemas.text.foreign_text import logger
 
 if TYPE_CHECKING:
@@ -37,12 +37,51 @@ class Resolved(dict[str, "Output | Artifact"]):
         self.failures: dict[str, Failure] = {}
 
 
-def gather(value: Any, access: Access) -> Resolved:
-    """Return everything in a value by location, failures apart; as ``resolve_all``."""
+def resolve_every(value: Any, access: Access, *, inside: bool = False) -> Resolved:
+    """Return everything in a value by location, failures apart; as ``resolve_all``.
+
+    Args:
+        value: Parsed JSON.
+        access: How to read.
+        inside: Whether it is a child's output, in which no manifest is followed.
+    """
     resolved = Resolved()
-    for location, each in _every(value, access, resolved.failures):
+    for location, each in _every(value, access, resolved.failures, inside=inside):
         resolved[location] = each
     return resolved
+
+
+def outcome_in(value: Any, access: Access) -> Any:
+    """Return what a child's output means to its reader: anything may be in it.
+
+    Returns:
+        The one ``Output``, or else the one ``Artifact``, wherever it lies; ``Resolved`` where there are several; the
+        value itself where there is none.
+
+    Raises:
+        TaskFailedError: It holds a failure and no document, such as what ``Catch`` kept.
+        InvalidDocumentError: What it holds is invalid, or is a ResultWriter's manifest.
+        NotAllowedError: A pointer lies outside the allow-list.
+        StoreError: What a document was spilled into could not be read.
+    """
+    from stepout.artifacts.reading.foreign import find_references, opened_texts
+
+    if isinstance(value, str):
+        value = opened_texts(value)
+    if not isinstance(value, dict | list):
+        return value
+    seen = survey(value)
+    if seen.texts or not seen.found:
+        value = opened_texts(value)
+        seen = survey(value)
+        if not seen.found and not seen.failures and not find_references(value):
+            return value
+    outputs = [each for each in seen.found if each.kind == "output"]
+    if len(outputs or seen.found) == 1 or seen.failures:
+        kind, document, location = seen.the_document()
+        return _make_one(document, kind, location, access)
+    found = resolve_every(value, access, inside=True)
+    return next(iter(found.values())) if len(found) == 1 else found
 
 
 def _every(
