@@ -13,6 +13,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
+from stepout.artifacts.transfer.process_budget import process_budget
 from stepout.schemas.errors import ConfigurationError, OtherProcessError, StepoutError
 from stepout.schemas.runtime.process import Home
 
@@ -103,14 +104,15 @@ def work_through(
 
     Items are taken in the caller's thread, no more than four times as many as there are threads, and no further one
     while those that were taken weigh ``memory`` or more. Closing the iterator, or an exception in the caller, ends it:
-    what is under way is not waited for, nothing else is begun.
+    what is under way is not waited for, nothing else is begun. Until it ends, it holds what the process's budget has
+    granted of ``threads`` and ``memory``.
 
     Args:
         items: What to act on.
         act: Called in a thread; its exceptions are caught, but for those that are no ``Exception``.
-        threads: How many; no more are started than there are items.
+        threads: How many at most; no more are started than there are items.
         weigh: The bytes that an item and its result hold until they have been yielded.
-        memory: How many of them may be held.
+        memory: How many of them may be held at most.
 
     Yields:
         In the order in which they end.
@@ -118,27 +120,28 @@ def work_through(
     Raises:
         BaseException: What ``act`` raised that is no ``Exception``, such as ``SystemExit``.
     """
-    workers: _WorkerPool[Item, Result] = _WorkerPool(act, threads)
-    source = iter(items)
     held: dict[int, int] = {}
     total, number, exhausted = 0, 0, False
-    try:
-        while held or not exhausted:
-            while not exhausted and len(held) < 4 * threads and (total < memory or not held):
-                try:
-                    item = next(source)
-                except StopIteration:
-                    exhausted = True
-                    break
-                held[number] = weigh(item)
-                total += held[number]
-                workers.begin(number, item)
-                number += 1
-            for ended, done in workers.ended() if held else ():
-                total -= held.pop(ended)
-                yield done
-    finally:
-        workers.dismiss()
+    with process_budget().grant(memory, threads) as grant:
+        workers: _WorkerPool[Item, Result] = _WorkerPool(act, grant.connections)
+        source = iter(items)
+        try:
+            while held or not exhausted:
+                while not exhausted and len(held) < 4 * grant.connections and (total < grant.memory or not held):
+                    try:
+                        item = next(source)
+                    except StopIteration:
+                        exhausted = True
+                        break
+                    held[number] = weigh(item)
+                    total += held[number]
+                    workers.begin(number, item)
+                    number += 1
+                for ended, done in workers.ended() if held else ():
+                    total -= held.pop(ended)
+                    yield done
+        finally:
+            workers.dismiss()
 
 
 class _WorkerPool(Generic[Item, Result]):
