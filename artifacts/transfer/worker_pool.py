@@ -110,9 +110,9 @@ def work_through(
     Args:
         items: What to act on.
         act: Called in a thread; its exceptions are caught, but for those that are no ``Exception``.
-        threads: How many at most; no more are started than there are items.
+        threads: How many; no more are started than there are items.
         weigh: The bytes that an item and its result hold until they have been yielded.
-        memory: How many of them may be held at most.
+        memory: How many of them may be held.
 
     Yields:
         In the order in which they end.
@@ -120,28 +120,30 @@ def work_through(
     Raises:
         BaseException: What ``act`` raised that is no ``Exception``, such as ``SystemExit``.
     """
+    grant = process_budget().grant(memory, threads)
+    threads, memory = grant.connections, grant.memory
+    workers: _WorkerPool[Item, Result] = _WorkerPool(act, threads)
+    source = iter(items)
     held: dict[int, int] = {}
     total, number, exhausted = 0, 0, False
-    with process_budget().grant(memory, threads) as grant:
-        workers: _WorkerPool[Item, Result] = _WorkerPool(act, grant.connections)
-        source = iter(items)
-        try:
-            while held or not exhausted:
-                while not exhausted and len(held) < 4 * grant.connections and (total < grant.memory or not held):
-                    try:
-                        item = next(source)
-                    except StopIteration:
-                        exhausted = True
-                        break
-                    held[number] = weigh(item)
-                    total += held[number]
-                    workers.begin(number, item)
-                    number += 1
-                for ended, done in workers.ended() if held else ():
-                    total -= held.pop(ended)
-                    yield done
-        finally:
-            workers.dismiss()
+    try:
+        while held or not exhausted:
+            while not exhausted and len(held) < 4 * threads and (total < memory or not held):
+                try:
+                    item = next(source)
+                except StopIteration:
+                    exhausted = True
+                    break
+                held[number] = weigh(item)
+                total += held[number]
+                workers.begin(number, item)
+                number += 1
+            for ended, done in workers.ended() if held else ():
+                total -= held.pop(ended)
+                yield done
+    finally:
+        workers.dismiss()
+        grant.release()
 
 
 class _WorkerPool(Generic[Item, Result]):
