@@ -87,9 +87,7 @@ def _in_threads(act: Callable[[Any], Any], items: list[Any]) -> list[Any]:
 def _resolved(job: Job) -> Any:
     import stepout
 
-    return stepout.resolve_artifact(
-        job.options["pointer"], allow=[f"s3://{job.bucket}/"], client=ours.reading_client(job)
-    )
+    return stepout.resolve_artifact(job.options["pointer"], allow=[f"s3://{job.bucket}/"], client=ours.own_store(job))
 
 
 def _download(job: Job) -> Work:

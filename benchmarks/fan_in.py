@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 from typing import TYPE_CHECKING, Any
 
+from benchmarks import ours
 from benchmarks.clients import boto3_client
 
 if TYPE_CHECKING:
@@ -61,8 +61,7 @@ def _settle(job: Job) -> Work:
 def _children(job: Job) -> Any:
     from stepout import gather
 
-    os.environ["AWS_ENDPOINT_URL"] = job.endpoint
-    return gather(job.options["event"], allow=[f"s3://{job.bucket}/runs/"])
+    return gather(job.options["event"], allow=[f"s3://{job.bucket}/runs/"], client=ours.own_store(job))
 
 
 def _gather(job: Job) -> Work:
