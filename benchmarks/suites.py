@@ -397,7 +397,7 @@ def fan_in(context: Context) -> Iterator[Section]:
             job = Job(peer="stepout", operation="settle_gather", endpoint=server.endpoint, count=count)
             settled = _settled(context, job, "gather")
             job = replace(job, operation="gather", options=settled["gather"])
-            name = f"gather {count:,} children, {_human(settled['bytes'])}, SeaweedFS"
+            name = f"gather {count:,} children, {settled['bytes'] / MIB:.1f} MiB, SeaweedFS"
             rows = _of_table(context, job, FAN_IN)
             section = Section("fan-in", name, settled["bytes"], rows, baseline="json.load")
             yield context.run(section, server, share=1 / left)
