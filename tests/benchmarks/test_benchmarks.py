@@ -131,7 +131,8 @@ def test_directories_are_put_and_got(tmp_path: Path) -> None:
     put, get, one = values["sections"]
     assert "reason" not in {name for section in values["sections"] for row in section["rows"] for name in row}
     saw = _rows(put)["stepout put_directory"]["serverSaw"]
-    assert (saw["put"], saw["header_checksum"]) == (201, 201)
+    assert saw["put"] == saw["header_checksum"]
+    assert 0 <= saw["put"] - 201 <= 1  # what is not AWS's is tried out with a small object
     assert "unchecked" not in saw
     assert set(_rows(get)) == {"stepout download", "s5cmd"}
     assert set(_rows(one)) == {"stepout file", "boto3, whole listing"}
