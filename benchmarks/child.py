@@ -28,6 +28,13 @@ TABLES = {
     "random": "benchmarks.datasets:DATASETS",
     "put_dataset": "benchmarks.datasets:DATASETS",
     "settle": "benchmarks.datasets:SETTLE",
+    "put_directory": "benchmarks.directories:DIRECTORIES",
+    "get_directory": "benchmarks.directories:DIRECTORIES",
+    "one_file": "benchmarks.directories:ONE_FILE",
+    "settle_directory": "benchmarks.directories:SETTLE_DIRECTORY",
+    "settle_listing": "benchmarks.directories:SETTLE_DIRECTORY",
+    "gather": "benchmarks.fan_in:FAN_IN",
+    "settle_gather": "benchmarks.fan_in:SETTLE_FAN_IN",
     "validate": "benchmarks.validation:VALIDATION",
 }
 

@@ -66,6 +66,16 @@ def reading_client(job: Job) -> Any:
     return make_client(endpoint_url=job.endpoint)
 
 
+def own_store(job: Job) -> Any:
+    """Return what reads as stepout does by itself, lighter routes included; its client is made beforehand."""
+    from stepout.artifacts.s3.clients import store_for
+    from stepout.schemas.runtime.process import PerProcess
+
+    client = PerProcess(lambda: reading_client(job))
+    client.get()
+    return store_for(client, job.bucket, own=True)
+
+
 def upload(job: Job) -> Work:
     """``put_file``."""
     writer = manager(job)

@@ -266,15 +266,10 @@ def _ours_get(threads: int) -> Make:
 def _shared(job: Job) -> Any:
     """Resolve all pointers as one output, with the client that stepout builds."""
     import stepout
-    from stepout.artifacts.s3.clients import store_for
-    from stepout.schemas.runtime.process import PerProcess
 
     keys = [_key(job, number) for number in range(job.count)]
     document = {"stepout": "output/1", "artifacts": {f"n{at}": ours.pointer(job, key) for at, key in enumerate(keys)}}
-    client = PerProcess(lambda: ours.reading_client(job))
-    client.get()  # made beforehand; else what is read through without client=
-    store = store_for(client, job.bucket, own=True)
-    return stepout.resolve_output(document, allow=[f"s3://{job.bucket}/"], client=store)
+    return stepout.resolve_output(document, allow=[f"s3://{job.bucket}/"], client=ours.own_store(job))
 
 
 SMALL: dict[str, dict[str, Make]] = {

@@ -13,7 +13,7 @@ from benchmarks.job import MIB, Job
 from benchmarks.measure import Row, interleave, run_job
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from benchmarks.data import Data
@@ -97,12 +97,14 @@ class Context:
         """Make a row of one job; a download's file is new each time and goes away afterwards."""
 
         def act() -> dict[str, Any]:
-            if job.operation != "download":
+            if job.operation not in {"download", "get_directory"}:
                 return run_job(job, timeout=self.timeout)
             path = (self.downloads or self.data.folder) / f"out-{next(self._number)}"
             try:
                 return run_job(replace(job, path=str(path)), timeout=self.timeout)
             finally:
+                if path.is_dir():
+                    shutil.rmtree(path)
                 path.unlink(missing_ok=True)
 
         return Row(label, act, group)
@@ -356,6 +358,74 @@ def datasets(context: Context) -> Iterator[Section]:
         shutil.rmtree(folder)
 
 
+def directories(context: Context) -> Iterator[Section]:
+    """A directory of small files, put to a sink and got from a real object store, and one file out of very many."""
+    from benchmarks.directories import DIRECTORIES, ONE_FILE
+
+    count, many = (200, 2_000) if context.quick else (10_000, 100_000)
+    files = context.data.small_files(count, OBJECT)
+    job = Job(peer="", operation="put_directory", size=OBJECT, count=count, options={"folder": str(files)})
+    of = f"{count:,} files of {_human(OBJECT)}"
+    with servers.sink(context.data.pattern) as server:
+        rows = _of_table(context, replace(job, endpoint=server.endpoint), DIRECTORIES)
+        section = Section("directories", f"put a directory, {of}, sink, HTTP", count * OBJECT, rows, baseline="s5cmd")
+        yield context.run(section, server, share=0.4)
+    with _seaweed(context, "directories") as server:
+        settle = replace(job, peer="stepout", operation="settle_directory", endpoint=server.endpoint)
+        settled = _settled(context, settle, "get")
+        get = replace(settle, operation="get_directory", options=settled["get"])
+        section = Section(
+            "directories", f"get a directory, {of}, SeaweedFS", count * OBJECT,
+            _of_table(context, get, DIRECTORIES), baseline="s5cmd",
+        )  # fmt: skip
+        yield context.run(section, server, share=0.8)
+        settled = _settled(context, replace(settle, operation="settle_listing", count=many), "one")
+        one = replace(settle, operation="one_file", options=settled["one"], sha256=settled["sha"])
+        section = Section(
+            "directories", f"one file of {many:,}, SeaweedFS", 0,
+            _of_table(context, one, ONE_FILE), baseline="boto3, whole listing",
+        )  # fmt: skip
+        yield context.run(section, server)
+
+
+def fan_in(context: Context) -> Iterator[Section]:
+    """All children of a Distributed Map from one result file, and the first of them."""
+    from benchmarks.fan_in import FAN_IN
+
+    with _seaweed(context, "fan-in") as server:
+        for left, count in ((3, 100), (1, 400)) if context.quick else ((9, 1_000), (4, 10_000), (1, 100_000)):
+            job = Job(peer="stepout", operation="settle_gather", endpoint=server.endpoint, count=count)
+            settled = _settled(context, job, "gather")
+            job = replace(job, operation="gather", options=settled["gather"])
+            name = f"gather {count:,} children, {settled['bytes'] / MIB:.1f} MiB, SeaweedFS"
+            rows = _of_table(context, job, FAN_IN)
+            section = Section("fan-in", name, settled["bytes"], rows, baseline="json.load")
+            yield context.run(section, server, share=1 / left)
+
+
+def _of_table(context: Context, job: Job, table: Mapping[str, Mapping[str, Any]]) -> list[Row]:
+    """Return a row for everybody in a table who does the job."""
+    return [context.row(peer, replace(job, peer=peer)) for peer, does in table.items() if job.operation in does]
+
+
+def _settled(context: Context, job: Job, name: str) -> dict[str, Any]:
+    """Write what others are to read, and return what says where it is."""
+    found = run_job(job, timeout=5 * context.timeout)
+    if name not in found:
+        raise RuntimeError(f"what is to be read was not written: {found}")
+    return found
+
+
+@contextlib.contextmanager
+def _seaweed(context: Context, name: str) -> Iterator[Server]:
+    folder = context.data.folder / f"seaweed-{name}"
+    folder.mkdir()
+    with servers.seaweed(folder) as server:
+        yield server
+    with contextlib.suppress(OSError):
+        shutil.rmtree(folder)
+
+
 def _kind(label: str) -> str:
     """Put what verifies nothing into a group of its own."""
     return "same job" if "stepout" in label else "less"
@@ -380,5 +450,7 @@ SUITES: dict[str, tuple[Callable[[Context], Iterator[Section]], float]] = {
     "latency": (latency, 2.5),
     "seaweed": (seaweed, 1.3),
     "datasets": (datasets, 4),
+    "directories": (directories, 3),
+    "fan-in": (fan_in, 2),
 }
 """Each suite, and its share of the time."""

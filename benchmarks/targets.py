@@ -83,6 +83,11 @@ TARGETS = (
     Target("datasets", ("polars:",), "polars, s3fs", 1.15, mine="polars, stepout"),
     Target("datasets", ("random",), "s3fs", 1.0, mine="stepout, pyarrow file system"),
     Target("datasets", ("random",), "s3fs", 1.0, mine="stepout, fsspec"),
+    Target("directories", ("put",), "s5cmd", 1.0, mine="stepout put_directory"),
+    Target("directories", ("get",), "s5cmd", 1.0, mine="stepout download"),
+    Target("directories", ("one",), "boto3, whole listing", 1.0, mine="stepout file"),
+    Target("fan-in", (), MEMORY, 100 / 1.048576, mine="stepout gather"),
+    Target("fan-in", (), SECONDS, 1.0, mine="stepout gather, first child"),
     Target("datasets", ("put",), "encode only", 1.10, mine="stepout put_dataset"),
 )
 

@@ -44,7 +44,7 @@ class BufferPool:
     def __init__(self, memory: int) -> None:
         self._memory = memory
         self._condition = threading.Condition()
-        self._region: mmap.mmap | None = None
+        self._regions: list[mmap.mmap] = []
         self._free: list[Buffer] = []
         self._failure: BaseException | None = None
 
@@ -56,8 +56,8 @@ class BufferPool:
         with self._condition:
             if self._failure is not None:
                 raise self._failure
-            if self._region is None:
-                self._map()
+            if not self._regions:
+                self._map(self._memory)
             if not self._free:
                 self._condition.wait(_POLL_SECONDS)
             # The last one that came back is the next to go: its pages are in memory, and perhaps in the cache.
@@ -83,18 +83,32 @@ class BufferPool:
             self._failure = self._failure or error
             self._condition.notify_all()
 
+    def extend(self, memory: int) -> None:
+        """Let the pool have ``memory`` bytes in all, if that is more than it has."""
+        with self._condition:
+            more = memory - self._memory
+            if more < BLOCK_SIZE:
+                return
+            if self._regions:
+                self._map(more)
+            self._memory = memory
+            self._condition.notify_all()
+
     def widen(self) -> None:
         """Say that most of the pool will be used: in huge pages it is touched in tens of steps, not thousands."""
-        if self._region is not None and sys.platform == "linux" and hasattr(mmap, "MADV_HUGEPAGE"):
-            with contextlib.suppress(OSError):  # advice only; kernels without huge pages refuse it
-                self._region.madvise(mmap.MADV_HUGEPAGE)
+        if sys.platform == "linux" and hasattr(mmap, "MADV_HUGEPAGE"):
+            for region in self._regions:
+                with contextlib.suppress(OSError):  # advice only; kernels without huge pages refuse it
+                    region.madvise(mmap.MADV_HUGEPAGE)
 
-    def _map(self) -> None:
+    def _map(self, memory: int) -> None:
         # An anonymous map, not a bytearray: pages count only once touched, and all of them go back at the end.
         if sys.platform == "win32":
-            region = mmap.mmap(-1, self._memory)
+            region = mmap.mmap(-1, memory)
         else:  # private: Linux gives no huge pages to shared ones, unless it is told to
-            region = mmap.mmap(-1, self._memory, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-        self._region, view = region, memoryview(region)
-        starts = range(0, self._memory // BLOCK_SIZE * BLOCK_SIZE, BLOCK_SIZE)
-        self._free = [Buffer(view[start : start + BLOCK_SIZE]) for start in reversed(starts)]
+            region = mmap.mmap(-1, memory, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        self._regions.append(region)
+        view = memoryview(region)
+        starts = range(0, memory // BLOCK_SIZE * BLOCK_SIZE, BLOCK_SIZE)
+        # At the front: what has been touched already goes first.
+        self._free[:0] = [Buffer(view[start : start + BLOCK_SIZE]) for start in reversed(starts)]

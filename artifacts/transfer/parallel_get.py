@@ -17,6 +17,7 @@ from contextlib import closing
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Final, Protocol
 
+from stepout.artifacts.transfer.process_budget import process_budget
 from stepout.artifacts.transfer.stages import BLOCK
 from stepout.schemas.errors import StepoutError, StoreUnavailableError
 
@@ -182,16 +183,19 @@ class _ParallelGet:
     Args:
         ranged: The object; its version is known, so that all ranges are of it.
         position: Where the rest begins.
-        connections: How many ranges at once.
+        connections: How many ranges at once, at most: the process's budget grants them.
     """
 
     def __init__(self, ranged: RangedObject, position: int, connections: int) -> None:
         from concurrent.futures import Future
 
+        self._grant = process_budget().grant((connections + _SPARE) * PART, connections)
+        connections = self._grant.connections
         self._future: type[Future[memoryview]] = Future
         self._ranged, self.start = ranged, position
         self._ended = threading.Event()
-        self._free = [memoryview(bytearray(PART)) for _ in range(connections + _SPARE)]
+        # Where little memory is left there are fewer spare ones.
+        self._free = [memoryview(bytearray(PART)) for _ in range(max(self._grant.memory // PART, connections))]
         self._coming: deque[Future[memoryview]] = deque()
         self._starts = iter(range(position, ranged.size, PART))
         self._ranges: SimpleQueue[tuple[int, memoryview, Future[memoryview]] | None] = SimpleQueue()
@@ -227,6 +231,7 @@ class _ParallelGet:
     def end(self) -> None:
         """Let the threads go; what they are reading is given up."""
         self._ended.set()
+        self._grant.release()
         for _ in range(self._threads):
             self._ranges.put(None)
 

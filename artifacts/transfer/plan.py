@@ -43,7 +43,8 @@ class TransferSettings:
     Attributes:
         memory: Bytes that one transfer may use for an artifact of any size: nearly all of them hold parts on
             their way (4 MiB less, for connections and threads). It bounds the size of a part (half of it), and so the
-            size of an artifact: 64 MiB carry streams of 233 GiB and files of 312 GiB.
+            size of an artifact: 64 MiB carry streams of 233 GiB and files of 312 GiB. Beside other transfers of the
+            process it may get less (``process_budget``), but always enough for an artifact of that size.
         connections: Requests in flight at once; ``None`` chooses from cores and memory.
         part_size: Bytes in each part; ``None`` adapts to the size. At most half of ``memory``; rounded down
             to whole MiB.
@@ -141,13 +142,54 @@ def ceiling(settings: TransferSettings) -> int:
     return _SMALL_PARTS * small + (_MIDDLE_PARTS - _SMALL_PARTS) * middle + (MAX_PARTS - _MIDDLE_PARTS) * large
 
 
-def pool_size(settings: TransferSettings) -> int:
-    """Return how many bytes the buffers of one transfer may take: always more than one part and a block.
+def pool_size(memory: int) -> int:
+    """Return how many bytes the buffers of a transfer may take that has so much memory.
 
-    >>> pool_size(TransferSettings()) // MIB
+    >>> pool_size(TransferSettings().memory) // MIB
     60
     """
-    return settings.memory - _RESERVED
+    return memory - _RESERVED
+
+
+def memory_for(part_size: int) -> int:
+    """Return the least memory with which a part of that size can be filled and sent: it and a block must fit.
+
+    >>> memory_for(8 * MIB) // MIB
+    13
+    """
+    return part_size + BLOCK_SIZE + _RESERVED
+
+
+def memory_wanted(total: int | None, settings: TransferSettings) -> int:
+    """Return how much memory a transfer would use alone: a body that is known and short does not need all.
+
+    >>> memory_wanted(20 * MIB, TransferSettings()) // MIB, memory_wanted(None, TransferSettings()) // MIB
+    (26, 64)
+    """
+    if total is None:
+        return settings.memory
+    # Beyond the body's own there is one more block: only the read that finds nothing tells that it has ended.
+    return min(settings.memory, _RESERVED + (total // BLOCK_SIZE + 2) * BLOCK_SIZE)
+
+
+def memory_needed(total: int | None, settings: TransferSettings) -> int:
+    """Return the least memory with which a body can be carried in parts, where less is free than is wanted.
+
+    Args:
+        total: The body's size; ``None`` while it is unknown: its first parts have to fit, and later ones are asked for.
+        settings: Of the transfer; its own memory is always enough.
+    """
+    if settings.part_size is not None:
+        return 2 * settings.part_size
+    if total is None:
+        return memory_for(settings.ladder[0])
+    part = math.ceil(math.ceil(total / MAX_PARTS) / BLOCK_SIZE) * BLOCK_SIZE
+    return max(2 * part, MIN_MEMORY)
+
+
+def most_senders(settings: TransferSettings) -> int:
+    """Return how many parts of one body may be on their way at once, wherever the server is."""
+    return settings.connections or _FAR_SENDERS
 
 
 def is_far(waited: float) -> bool:
@@ -179,20 +221,23 @@ class SenderLimits(NamedTuple):
     far: int
 
 
-def sender_limits(total: int | None, settings: TransferSettings, *, cores: int, equal: bool = False) -> SenderLimits:
+def sender_limits(
+    total: int | None, settings: TransferSettings, *, cores: int, most: int, equal: bool = False
+) -> SenderLimits:
     """Return how many parts of one body may be on their way at once.
 
     Args:
         total: The body's size; ``None`` while it is unknown.
         settings: How much memory there is.
         cores: Of this machine.
+        most: The connections that there are.
         equal: Whether the parts have one size, wherever the server is.
     """
     near = settings.ladder[0] if total is None else part_size_for(total, settings)
     # Parts are cut for a server that is far away until its first answer tells.
     small = near if total is None or equal else part_size_for(total, settings, far=True)
     return SenderLimits(
-        first=sender_count(small, settings, cores=cores),
-        near=sender_count(near, settings, cores=cores),
-        far=sender_count(small, settings, cores=cores, far=True),
+        first=min(most, sender_count(small, settings, cores=cores)),
+        near=min(most, sender_count(near, settings, cores=cores)),
+        far=min(most, sender_count(small, settings, cores=cores, far=True)),
     )

@@ -27,11 +27,16 @@ from stepout.artifacts.transfer.plan import (
     MAX_PARTS,
     TransferSettings,
     ceiling,
+    memory_for,
+    memory_needed,
+    memory_wanted,
+    most_senders,
     part_size_at,
     part_size_for,
     pool_size,
     sender_limits,
 )
+from stepout.artifacts.transfer.process_budget import process_budget
 from stepout.artifacts.transfer.progress import TransferProgress
 from stepout.artifacts.transfer.sources import FileSource, byte_view
 from stepout.schemas.errors import ConfigurationError, StoreError
@@ -42,6 +47,7 @@ if TYPE_CHECKING:
     from stepout.artifacts.blocks import WantedBlocks
     from stepout.artifacts.checksums import Crc
     from stepout.artifacts.store import Store, WriteOptions, Written
+    from stepout.artifacts.transfer.process_budget import Grant
     from stepout.artifacts.transfer.progress import ProgressReport
     from stepout.artifacts.transfer.sources import ByteSource
 
@@ -61,11 +67,12 @@ class Upload:
         store: Where it goes.
         key: Under which key.
         options: Media type, mode, encryption, tags and so on.
-        settings: How much memory and how many connections it may use.
+        settings: How much memory and how many connections it may use at most; what it gets is granted by the process's
+            budget, and given back when it ends.
         progress: Called with the bytes sent so far and the total, ``None`` where that is unknown; from any thread.
         blocks: Which digests of its blocks to take; ``None`` for none.
         pool: Buffers for what is written, shared with other uploads; ``None``: it has its own. All that share one must
-            fit: each holds a part and a block while it waits for more.
+            fit: each holds a part and a block while it waits for more. Whoever shares it out has been granted it.
     """
 
     def __init__(  # noqa: PLR0913 - keyword-only, each with its own meaning
@@ -87,6 +94,7 @@ class Upload:
         self._aborted = False
         self._committed = False
         self._pool = pool
+        self._grant: Grant | None = None
         self._multipart: Multipart | None = None
         self._begin(None)
 
@@ -160,6 +168,7 @@ class Upload:
             pool.wake()
         if (multipart := self._multipart) is not None:
             multipart.abort(_ABORT_SECONDS)
+        self._give_back_grant()
 
     # Pull --------------------------------------------------------------------------------------------------------
 
@@ -210,6 +219,8 @@ class Upload:
             self._progress.begin(total)
         if self._multipart is not None:  # an earlier try, whose threads may still hold buffers
             self._multipart = self._pool = None
+            self._give_back_grant()
+        self._plan = self._settings
         self._buffers: list[Buffer] = []
         self._parts = self._size = self._part = 0
 
@@ -235,7 +246,10 @@ class Upload:
                 return self._buffers[-1]
             self._seal()
         if self._pool is None:
-            self._pool = BufferPool(pool_size(self._settings))
+            # Enough for a body of one request, which most are; the rest is asked for once it is longer.
+            memory = memory_for(self._single)
+            self._grant = process_budget().grant(memory, 1, least=memory)
+            self._pool = BufferPool(pool_size(memory))
         # Buffers come back as parts are sent and hashed; a part that failed, or an abort, ends the wait.
         while (buffer := self._pool.take()) is None:
             self._check()
@@ -273,24 +287,53 @@ class Upload:
         self._parts += 1
         if self._multipart is not None:
             self._multipart.add(PendingPart(self._parts, views, buffers))
-            self._part = self._part_size(self._multipart)
+            before, self._part = self._part, self._part_size(self._multipart)
+            if self._part > before and self._grant is not None and self._pool is not None:
+                self._extend(self._pool, self._grant, memory_for(self._part))
 
     def _part_size(self, multipart: Multipart) -> int:
         """Return the size of the next part: a small one until the first answer tells how far the server is."""
         if self._total is None:
-            return part_size_at(self._parts + 1, self._settings)
+            return part_size_at(self._parts + 1, self._plan)
         far = multipart.far is not False and not self._equal_parts
-        return part_size_for(self._total, self._settings, far=far)
+        return part_size_for(self._total, self._plan, far=far)
 
     @property
     def _equal_parts(self) -> bool:
         """Whether parts have one size: some of the servers without full-object checksums take nothing else."""
         return self._store.profile.multipart_checksum == "parts"
 
-    def _new_multipart(self, pool: BufferPool | None) -> Multipart:
-        if pool is not None:
+    def _granted(self, pool: BufferPool | None) -> int:
+        """Ask for what many parts on their way take, as far as it is free, and return how many they may be."""
+        connections = most_senders(self._settings)
+        if pool is None:  # the parts are the caller's memory
+            self._grant = process_budget().grant(0, connections)
+        elif self._grant is None:  # the pool is another's, who was granted all of it
             pool.widen()
-        limits = sender_limits(self._total, self._settings, cores=os.cpu_count() or 1, equal=self._equal_parts)
+            return connections
+        else:
+            wanted = memory_wanted(self._total, self._settings)
+            self._grant.raise_to(wanted, connections, least=memory_needed(self._total, self._settings))
+            self._extend(pool, self._grant, 0)
+            # A stream keeps its plan, which says how long it may become: it asks again when its parts grow.
+            if self._total is not None and self._grant.memory < wanted:
+                self._plan = replace(self._settings, memory=self._grant.memory)
+        return self._grant.connections
+
+    def _extend(self, pool: BufferPool, grant: Grant, needed: int) -> None:
+        """Let the pool have what is granted, and at least so much."""
+        if needed > grant.memory:
+            grant.raise_to(needed, grant.connections, least=needed)
+        pool.extend(pool_size(grant.memory))
+        pool.widen()
+
+    def _give_back_grant(self) -> None:
+        if (grant := self._grant) is not None:  # looked at once: an abort comes from any thread
+            grant.release()
+
+    def _new_multipart(self, pool: BufferPool | None) -> Multipart:
+        most, cores = self._granted(pool), os.cpu_count() or 1
+        limits = sender_limits(self._total, self._plan, cores=cores, most=most, equal=self._equal_parts)
         multipart = Multipart(
             self._store,
             self._key,
@@ -320,21 +363,15 @@ class Upload:
 
     def _finish(self) -> Uploaded:
         self._check()
-        if self._buffers and not self._buffers[-1].size:
-            self._give_back([self._buffers.pop()])  # taken for bytes that did not come
+        if self._pool is not None and self._buffers and not self._buffers[-1].size:
+            self._pool.give_back([self._buffers.pop()])  # taken for bytes that did not come
         elif self._buffers:
             self._seal()
         if self._multipart is None:
-            uploaded = self._put([buffer.memory[: buffer.size] for buffer in self._buffers])
-            self._give_back(self._buffers)
-            return uploaded
+            return self._put([buffer.memory[: buffer.size] for buffer in self._buffers])
         if self._buffers:
             self._flush(len(self._buffers))
         return self._complete(self._multipart)
-
-    def _give_back(self, buffers: Sequence[Buffer]) -> None:
-        if self._pool is not None and buffers:  # they are all free, but for other uploads of the pool
-            self._pool.give_back(buffers)
 
     def _complete(self, multipart: Multipart) -> Uploaded:
         content, written = multipart.finish()
@@ -365,6 +402,13 @@ class Upload:
 
     def _done(self, content: Content, written: Written) -> Uploaded:
         self._committed = True
+        # All of it is sent: the buffers go back, and nobody who keeps the upload keeps them.
+        pool, buffers = self._pool, self._buffers
+        self._pool = self._multipart = None
+        self._buffers = []
+        if pool is not None:
+            pool.give_back(buffers)
+        self._give_back_grant()
         known = {name: value for name, value in content.checksum.items() if name in _IN_POINTERS}
         return Uploaded(
             size=content.size,
@@ -391,6 +435,8 @@ class Upload:
             self._begin(source.size)
             if source.size is not None:
                 part_size_for(source.size, self._settings)  # refuses now what is too large
+                if source.size < BLOCK_SIZE:  # a small file takes its own size, and one byte to see that it grows
+                    self._buffers = [Buffer(memoryview(bytearray(source.size + 1)))]
             # Before the commit: what changed while it was read never becomes visible.
             source.check(self._drain(source))
             return self._finish()

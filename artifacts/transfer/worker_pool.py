@@ -13,6 +13,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Generic, TypeVar, cast
 
+from stepout.artifacts.transfer.process_budget import process_budget
 from stepout.schemas.errors import ConfigurationError, OtherProcessError, StepoutError
 from stepout.schemas.runtime.process import Home
 
@@ -104,7 +105,8 @@ def work_through(  # noqa: PLR0913 - keyword-only, each with its own meaning
 
     Items are taken in the caller's thread, no more than four times as many as there are threads, and no further one
     while those that were taken weigh ``memory`` or more. Closing the iterator, or an exception in the caller, ends it:
-    what is under way is not waited for, nothing else is begun.
+    what is under way is not waited for, nothing else is begun. Until it ends, it holds what the process's budget has
+    granted of ``threads`` and ``memory``.
 
     Args:
         items: What to act on.
@@ -120,6 +122,8 @@ def work_through(  # noqa: PLR0913 - keyword-only, each with its own meaning
     Raises:
         BaseException: What ``act`` raised that is no ``Exception``, such as ``SystemExit``.
     """
+    grant = process_budget().grant(memory, threads)
+    threads, memory = grant.connections, grant.memory
     workers: _WorkerPool[Item, Result] = _WorkerPool(act, threads)
     source = iter(items)
     held: dict[int, int] = {}
@@ -141,6 +145,7 @@ def work_through(  # noqa: PLR0913 - keyword-only, each with its own meaning
                 yield done
     finally:
         workers.dismiss()
+        grant.release()
 
 
 def work_in_order(  # noqa: PLR0913 - keyword-only, each with its own meaning

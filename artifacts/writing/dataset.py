@@ -28,7 +28,8 @@ from stepout.artifacts.formats import column_statistics, partitions, tables
 from stepout.artifacts.keys import dataset_key
 from stepout.artifacts.media_types import DATASET, PARQUET
 from stepout.artifacts.transfer.buffer_pool import BufferPool
-from stepout.artifacts.transfer.plan import BLOCK_SIZE, MIN_PART_SIZE, pool_size
+from stepout.artifacts.transfer.plan import BLOCK_SIZE, MIN_PART_SIZE, most_senders, pool_size
+from stepout.artifacts.transfer.process_budget import process_budget
 from stepout.artifacts.transfer.progress import PartsAtOnce, for_artifact
 from stepout.schemas.errors import ConfigurationError
 from stepout.schemas.text.json_text import SIZE_LIMIT
@@ -54,6 +55,9 @@ _WAITING: Final = MIN_PART_SIZE + BLOCK_SIZE
 _MOST_OPEN: Final = 16
 _FILE_BYTES: Final = 32 << 30
 """A file ends here: 10,000 parts of the smallest size carry no more than 48 GiB."""
+
+_LEAST_OPEN: Final = 4
+"""Files that may be open where other transfers of the process have taken its memory: each is small, if they are few."""
 
 _COMMITTERS: Final = 2
 """Threads that commit files while the next rows are encoded."""
@@ -93,18 +97,24 @@ class DatasetSettings:
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise ConfigurationError(f"{name} is {value!r}: expected a whole number, 1 or more. Nothing was sent")
 
-    def open_files(self, pool: int) -> int:
-        """Return how many files may be open, with a pool of so many bytes.
+    def memory_needed(self, memory: int) -> int:
+        """Return how much of a transfer's memory the dataset cannot do without.
 
         Raises:
-            ConfigurationError: More are wanted than it carries.
+            ConfigurationError: More files are to be open than it carries.
         """
-        carried = (pool - _WAITING) // _WAITING  # one part more than waits must be on its way, or all would wait
-        if self.max_open_files is not None and self.max_open_files > carried:
-            need = (self.max_open_files + 1) * _WAITING + (4 << 20)
+        carried = _open_files(memory)
+        wanted = self.max_open_files or min(carried, _LEAST_OPEN)
+        need = (wanted + 1) * _WAITING + (memory - pool_size(memory))
+        if wanted > carried:
             msg = f"max_open_files is {self.max_open_files}: the memory of one transfer carries {carried}"
             raise ConfigurationError(f"{msg}; settings=TransferSettings(memory={need:_}) would do. Nothing was sent")
-        return self.max_open_files or min(carried, _MOST_OPEN)
+        return need
+
+
+def _open_files(memory: int) -> int:
+    """Return how many files so much memory carries."""
+    return (pool_size(memory) - _WAITING) // _WAITING  # one part more than waits must be on its way, or all would wait
 
 
 def put_dataset(  # noqa: PLR0913, PLR0917 - what a put needs
@@ -122,11 +132,20 @@ def put_dataset(  # noqa: PLR0913, PLR0917 - what a put needs
         ConfigurationError: See ``ArtifactManager.put_dataset``.
     """
     planned = _planned(planner, name, options)
-    pool = BufferPool(pool_size(writes.settings))
-    most_open = settings.open_files(pool_size(writes.settings))
+    transfer = writes.settings
+    least = settings.memory_needed(transfer.memory)
     report = for_artifact(writes.progress, name)
-    shared = replace(writes, pool=pool, progress=None, settings=replace(writes.settings, part_size=MIN_PART_SIZE))
-    with writes.upload(planned, _unreported) as upload, closing(tables.table_source(data)) as source:
+    with (
+        writes.upload(planned, _unreported) as upload,
+        closing(tables.table_source(data)) as source,
+        process_budget().grant(transfer.memory, most_senders(transfer), least=least) as grant,
+    ):
+        most_open = settings.max_open_files or min(_open_files(grant.memory), _MOST_OPEN)
+        pool = BufferPool(pool_size(grant.memory))
+        each = replace(transfer, part_size=MIN_PART_SIZE)
+        if grant.connections < most_senders(transfer):
+            each = replace(each, connections=grant.connections)
+        shared = replace(writes, pool=pool, progress=None, settings=each)
         compression = tables.checked_compression(settings.compression)
         partitioning = partitions.partitioning_of(source.schema, settings.partition_by)
         own = DatasetManifest(

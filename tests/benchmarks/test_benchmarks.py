@@ -11,6 +11,9 @@ from typing import Any
 
 import pytest
 
+import stepout
+from stepout.artifacts.reading.artifact import Artifact
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -117,3 +120,32 @@ print(json.dumps({"order": order, "ratio": [ratio.median, ratio.least, ratio.mos
     assert found["ratio"] == [0.5, 0.25, 0.5]
     assert "| absent | skipped: ModuleNotFoundError: No module named 'absent' |" in found["page"]
     assert "| **stepout** | 0.50 (0.25\u20130.50) |" in found["page"]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the sink serves from forked processes")
+@pytest.mark.skipif(not hasattr(Artifact, "file"), reason="there is no Artifact.file")
+def test_directories_are_put_and_got(tmp_path: Path) -> None:
+    """The same files by everybody, to the sink and from a real object store; and one file out of many by its index."""
+    only = [word for name in ("put_directory", "download", "file") for word in ("--only", f"stepout {name}")]
+    values = _bench(tmp_path, "directories", "--rounds", "1", "--quick", "--size", "1MiB", *only)
+    put, get, one = values["sections"]
+    assert "reason" not in {name for section in values["sections"] for row in section["rows"] for name in row}
+    saw = _rows(put)["stepout put_directory"]["serverSaw"]
+    assert saw["put"] == saw["header_checksum"]
+    assert 0 <= saw["put"] - 201 <= 1  # what is not AWS's is tried out with a small object
+    assert "unchecked" not in saw
+    assert set(_rows(get)) == {"stepout download", "s5cmd"}
+    assert set(_rows(one)) == {"stepout file", "boto3, whole listing"}
+    assert len(values["targets"]) == 3
+    assert _folder_is_clean(tmp_path)
+
+
+@pytest.mark.skipif(not hasattr(stepout, "gather"), reason="there is no stepout.gather")
+def test_children_are_gathered(tmp_path: Path) -> None:
+    """All of them, the first of them, and all of them by loading the whole file: each counts what it found."""
+    values = _bench(tmp_path, "fan-in", "--rounds", "1", "--quick", "--size", "1MiB")
+    for section in values["sections"]:
+        assert set(_rows(section)) == {"stepout gather", "stepout gather, first child", "json.load"}
+        assert all("reason" not in row and row["wallSeconds"] > 0 for row in section["rows"])
+    assert len(values["targets"]) == 4
+    assert _folder_is_clean(tmp_path)

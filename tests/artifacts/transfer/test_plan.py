@@ -64,7 +64,7 @@ def test_a_plan_that_learns_that_the_server_is_near_still_covers_the_size(
 @given(transfer=settings_)
 def test_the_pool_holds_a_part_and_a_block(transfer: TransferSettings) -> None:
     """Else nothing would ever leave; and it stays below the memory that may be used."""
-    assert part_size_at(MAX_PARTS, transfer) + BLOCK_SIZE <= pool_size(transfer) < transfer.memory
+    assert part_size_at(MAX_PARTS, transfer) + BLOCK_SIZE <= pool_size(transfer.memory) < transfer.memory
 
 
 @given(transfer=settings_, number=st.integers(1, MAX_PARTS - 1))

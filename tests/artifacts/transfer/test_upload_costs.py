@@ -24,6 +24,7 @@ from stepout.artifacts.s3.request_bodies import ViewBody
 from stepout.artifacts.s3.store import S3Store
 from stepout.artifacts.store import PartReceipt, StoreProfile, WriteOptions, Written
 from stepout.artifacts.transfer import multipart
+from stepout.artifacts.transfer.buffer_pool import BufferPool
 from stepout.artifacts.transfer.plan import BLOCK_SIZE, MIB, TransferSettings
 from stepout.artifacts.transfer.sources import FileSource
 from stepout.artifacts.transfer.upload import Upload
@@ -245,14 +246,22 @@ def test_a_buffer_is_sent_as_it_is() -> None:
     assert store.longest == BLOCK_SIZE
 
 
-def test_a_stream_is_copied_into_the_pool_alone() -> None:
-    """What is sent is the pool's own memory, in views of a block each."""
-    store = Sink()
+def test_a_stream_is_copied_into_the_pool_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is sent is the pool's own memory, in views of a block each; the upload lets go of it in the end."""
+    store, pools = Sink(), []
+
+    def noted(memory: int) -> BufferPool:
+        pools.append(BufferPool(memory))
+        return pools[-1]
+
+    monkeypatch.setattr("stepout.artifacts.transfer.upload.BufferPool", noted)
     one = Upload(store, "key", options=WriteOptions(), settings=SETTINGS)
     one.send_stream(io.BytesIO(LARGE))
-    assert one._pool is not None
-    assert store.owners == {id(one._pool._region)}
+    (pool,) = pools
+    assert len(pool._regions) == 2  # the second was granted once one part was not enough
+    assert store.owners <= {id(region) for region in pool._regions}
     assert store.longest == BLOCK_SIZE
+    assert one._pool is None
 
 
 @pytest.mark.parametrize("far", [False, True])
