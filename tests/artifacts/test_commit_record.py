@@ -196,3 +196,14 @@ def test_a_lost_answer_of_the_record_is_settled(seaweed: Seaweed, bucket: str, l
     assert RecordedTask.from_metadata(found) == recorded_task(
         record.key.removesuffix("/_output.json"), "runs", manager.run
     )
+
+
+def test_a_record_is_one_request(seaweed: Seaweed, bucket: str) -> None:
+    """Once the bucket is known from the artifacts, whatever the document's size."""
+    with Wire(seaweed.endpoint) as wire:
+        client = seaweed.client(endpoint=wire.endpoint)
+        manager = ArtifactManager(bucket, "runs", client=client, run=RUN, profile="compatible", commit_record=True)
+        manager.put_bytes("small", b"1")
+        before = len(wire.operations)
+        manager.put_record({"text": "x" * 250_000})
+        assert wire.operations[before:] == ["PutObject"]
