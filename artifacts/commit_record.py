@@ -5,13 +5,19 @@ success. Every object that it writes before says so in its metadata, from the fi
 failed run left behind (there is no record) from what a committed one needs (its record names it), and touches nothing
 else. All keys in metadata are percent-encoded: S3 takes ASCII there, 2 KB in all
 (https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingMetadata.html).
+
+The record itself says nothing of the kind, nor does any other document that no record names, such as the one of a task
+whose success could not be delivered: they are never garbage.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 from urllib.parse import quote, unquote
+
+from stepout.schemas.errors import ConfigurationError
+from stepout.schemas.spill import OUTPUT_STEM, RESULT_STEM
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,10 +29,53 @@ RECORD_STEM: Final = "_output"
 
 RECORD_NAME: Final = f"{RECORD_STEM}.json"
 
+CommitRecord = bool | Literal["parent"]
+"""Whether a record is kept; ``"parent"``: by another process, which is handed the document and names what it names."""
+
+NAMED_DOCUMENTS: Final = frozenset({RESULT_STEM, OUTPUT_STEM})
+"""The documents beside the artifacts that a record names: what was too large for it."""
+
+_SETTINGS: Final[dict[str, CommitRecord]] = {"on": True, "off": False, "parent": "parent"}
+
 _RECORD: Final = "stepout-record"
 _PREFIX: Final = "stepout-prefix"
 _EXECUTION: Final = "stepout-execution"
 _PARENT: Final = "stepout-parent-execution"
+
+
+def check_commit_record(setting: object) -> CommitRecord:
+    """Return whether a record is kept.
+
+    Raises:
+        ConfigurationError: The setting is invalid.
+    """
+    if isinstance(setting, bool):
+        return setting
+    if setting == "parent":
+        return "parent"
+    raise ConfigurationError(f"commit_record is {setting!r}: expected True, False or 'parent'; nothing was sent")
+
+
+def commit_record_of(environ: Mapping[str, str], given: bool | None = None) -> CommitRecord:
+    """Return whether a task keeps a record: it does, unless its caller or ``STEPOUT_COMMIT_RECORD`` says otherwise.
+
+    Args:
+        environ: ``os.environ``, or a mapping like it.
+        given: The caller's wish. One record is kept of a task: where the parent keeps it, ``True`` adds none.
+
+    Raises:
+        ConfigurationError: The variable is invalid.
+
+    >>> commit_record_of({}), commit_record_of({"STEPOUT_COMMIT_RECORD": "off"}), commit_record_of({}, given=False)
+    (True, False, False)
+    """
+    said = environ.get("STEPOUT_COMMIT_RECORD", "").strip() or "on"
+    if said not in _SETTINGS:
+        raise ConfigurationError(
+            "STEPOUT_COMMIT_RECORD must be on or off (or parent, as stepout run says it to its command)"
+        )
+    found = _SETTINGS[said]
+    return found if given is None or (given and found == "parent") else given
 
 
 def record_key(folder: str) -> str:

@@ -6,7 +6,6 @@ import os
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from stepout.artifacts.formats import tables
-from stepout.artifacts.keys import run_folder
 from stepout.artifacts.media_types import DEFAULT, JSON, TEXT
 from stepout.artifacts.run import resolve_run, utc_now
 from stepout.artifacts.transfer.progress import progress_from
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import NoReturn, Self, Unpack
 
+    from stepout.artifacts.commit_record import CommitRecord
     from stepout.artifacts.keys import Layout
     from stepout.artifacts.run import Clock, Random
     from stepout.artifacts.store import Encryption, Mode, Store, StoreProfile
@@ -80,6 +80,8 @@ class ArtifactManager:
         layout: ``"run"``: keys that no other process has. ``"fixed"``: the same without the nonce, so that keys can be
             computed beforehand; a second process of the same attempt (a redrive, a retry of Batch or EKS, a redelivered
             message, a loop in the state machine) then collides with the first and gets ``ArtifactExistsError``.
+        commit_record: Whether every object says in its metadata that it belongs to a task whose record names it, which
+            ``put_record`` writes at the end; ``"parent"``: another process does. No artifact is named ``_output`` then.
         profile: ``"aws"``, ``"compatible"``, ``"unconditional"``, ``"no-checksums"`` (the last two also together, with
             a space) or a ``StoreProfile``; ``None``: what ``STEPOUT_S3_PROFILE`` says.
         settings: Memory and connections of one transfer.
@@ -112,6 +114,7 @@ class ArtifactManager:
         object_lock: ObjectLock | None = None,
         request_payer: str | None = None,
         layout: Layout = "run",
+        commit_record: CommitRecord = False,
         profile: StoreProfile | str | None = None,
         settings: TransferSettings | None = None,
         progress: ProgressSetting = None,
@@ -137,7 +140,7 @@ class ArtifactManager:
             near=self._run.execution,
         )
         store, prefix = self._buckets.own(bucket, prefix)
-        self._planner = PutPlanner(store, run_folder(prefix, self._run, layout=layout), defaults)
+        self._planner = PutPlanner(store, prefix, self._run, defaults, layout, commit_record)
         self._place = ResumePlace(store.bucket, prefix, self._planner.folder, layout)
         self._writes = Writes(
             store=store,
@@ -215,12 +218,7 @@ class ArtifactManager:
         return pointer
 
     def put_bytes(self, name: str, data: bytes | bytearray | memoryview, **options: Unpack[PutOptions]) -> Pointer:
-        """Write bytes; ``application/octet-stream`` unless ``media_type=`` says otherwise.
-
-        Args:
-            name: The artifact's name.
-            data: Not to be changed before this returns.
-        """
+        """Write bytes, which must not change during the call; ``application/octet-stream`` without ``media_type=``."""
         planned = self._planner.plan(name, DEFAULT, "", options)
         return self._writes.put(planned, values.buffer_of(name, data))
 
@@ -456,13 +454,17 @@ class ArtifactManager:
         return adoption.adopt(self._planner, self._writes, self._buckets, name, url, verify, version_id, options)
 
     def put_document(self, stem: str, document: Mapping[str, Any]) -> Pointer:
-        """Write JSON beside the artifacts without naming it one.
-
-        Args:
-            stem: Words joined by hyphens, which no artifact name has.
-            document: JSON.
-        """
+        """Write JSON beside the artifacts without naming it one; ``stem`` has a hyphen, which no artifact name has."""
         return self._writes.put(self._planner.plan_document(stem), dump_json(dict(document)))
+
+    @property
+    def keeps_record(self) -> bool:
+        """Whether this manager is to keep the task's record."""
+        return self._planner.keeps_record
+
+    def put_record(self, document: Mapping[str, Any]) -> Pointer:
+        """Keep the output document, as it is reported, as ``_output.json``: a task does it before it succeeds."""
+        return self._writes.put(self._planner.plan_record(), dump_json(dict(document)))
 
     def keep_to_this_process(self) -> None:
         """Refuse to write in every process that is forked off this one; a task calls this, as only it reports."""
@@ -471,10 +473,7 @@ class ArtifactManager:
     # The end -----------------------------------------------------------------------------------------------------
 
     def abort(self) -> None:
-        """Refuse new writes and abort every open one, at once; from any thread, idempotent.
-
-        Writes of the parent process, if this process was forked, go on.
-        """
+        """Refuse new writes and abort every open one, at once, but no parent process's; from any thread, idempotent."""
         self._writes.registry.end("was aborted", aborted=True)
 
     def close(self) -> None:

@@ -66,8 +66,8 @@ def resolve_output(
         budget: What may be fetched because the document says so, before an artifact is read, and for each read of a
             directory: ``ReadBudget(requests=1_000, entries=100_000, bytes=10 << 30)`` unless told otherwise.
         contract: Checked once more on this side.
-        execution: The ARN that ``producer.execution`` must be; for pull mode, where the URL alone does not tell. A
-            failure of another execution at the URL does not count either.
+        execution: The ARN that ``producer.execution`` must be, or its ``parentExecution``; for pull mode, where the URL
+            alone does not tell. A failure of another execution at the URL does not count either.
         state: The name that ``producer.state`` must be.
 
     Returns:

@@ -40,8 +40,10 @@ class Settings:
 
     targets: tuple[Target, ...]
     heartbeat: float | None
+    max_concurrency: int | None
     stop_timeout: float | None
     budget: int | None
+    fan_in: int | None
     input: Any
     run: RunIdentity
 
@@ -88,8 +90,10 @@ def read_settings(
     return Settings(
         targets=() if targeted else _targets(environ, context),
         heartbeat=_number(environ, "STEPOUT_HEARTBEAT_SECONDS", float, least=1),
+        max_concurrency=_number(environ, "STEPOUT_MAX_CONCURRENCY", int, least=1),
         stop_timeout=_number(environ, "STEPOUT_STOP_TIMEOUT", float, least=1),
         budget=_number(environ, "STEPOUT_OUTPUT_BUDGET", int, least=1),
+        fan_in=_number(environ, "STEPOUT_FAN_IN", int, least=1),
         input=parse_input(environ.get("STEPOUT_INPUT")),
         run=run,
     )

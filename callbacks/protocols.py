@@ -60,8 +60,8 @@ class TokenBearer(Protocol):
 class Artifacts(Protocol):
     """The methods of an artifact manager that a task calls.
 
-    Abilities that only some managers have are separate protocols: ``KeptToProcess``, ``TracksUnfinished``,
-    ``ClosableArtifacts``.
+    Abilities that only some managers have are separate protocols: ``KeepsRecord``, ``KeptToProcess``,
+    ``TracksUnfinished``, ``ClosableArtifacts``.
     """
 
     @property
@@ -80,6 +80,20 @@ class Artifacts(Protocol):
 
     def abort(self) -> None:
         """Refuse new writes and abort every open upload, at once. Idempotent; callable from any thread."""
+        ...
+
+
+@runtime_checkable
+class KeepsRecord(Protocol):
+    """Artifacts that can keep a task's output document beside them: its commit record."""
+
+    @property
+    def keeps_record(self) -> bool:
+        """Whether this task is to keep one."""
+        ...
+
+    def put_record(self, document: Mapping[str, Any]) -> Pointer:
+        """Keep the document; raises a ``StoreError`` if it cannot be written."""
         ...
 
 

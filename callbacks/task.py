@@ -54,11 +54,13 @@ class Task:
             replaces the arguments down to ``input``.
         artifacts: The artifact manager, or a function that makes it when the block is entered.
         heartbeat: The state's ``HeartbeatSeconds``; ``None`` when unknown, which means a beat every 60 seconds.
+        max_concurrency: How many containers beat at the same time; beats are spread so that the API's quota holds.
         contract: What the output must hold beyond its schema.
         redact: Further secrets that must appear in no message, log or cause.
         spill: If the document is over its budget, ``"auto"`` moves parts of it into artifacts; ``"never"`` raises
             ``OutputTooLargeError``.
         budget: Bytes of UTF-8 for the output document.
+        fan_in: How many outputs of an inline Map come together; each then has a share of what a state holds.
         stop_timeout: Seconds from SIGTERM to SIGKILL, as in ECS's ``stopTimeout``.
         run: The run identity; by default, the artifact manager's.
         environment_run: The run identity from the environment, used until an artifact manager gives its own.
@@ -88,10 +90,12 @@ class Task:
         *,
         artifacts: Artifacts | Callable[[], Artifacts] | None = None,
         heartbeat: float | None = None,
+        max_concurrency: int | None = None,
         contract: Contract | None = None,
         redact: str | Iterable[str] = (),
         spill: Spill = "auto",
         budget: int | None = None,
+        fan_in: int | None = None,
         stop_timeout: float | None = None,
         run: RunIdentity | None = None,
         environment_run: RunIdentity | None = None,
@@ -107,10 +111,12 @@ class Task:
                 targets,
                 artifacts=artifacts,
                 heartbeat=heartbeat,
+                max_concurrency=max_concurrency,
                 contract=contract,
                 redact=redact,
                 spill=spill,
                 budget=budget,
+                fan_in=fan_in,
                 stop_timeout=stop_timeout,
                 run=run,
                 environment_run=environment_run,

@@ -33,7 +33,8 @@ class RunIdentity:
             job's child is the innermost.
         redrive: ``$$.Execution.RedriveCount``.
         version: The version of stepout that wrote the document.
-        nonce: Drawn once per process, since an attempt number does not name one process.
+        nonce: Drawn once per process, since an attempt number does not name one process; by ``open_task`` once per task
+            that keeps a record.
         run_id: A time-ordered name that stands in for ``execution`` where there is none.
         extra: Members that a later version wrote; kept and written back.
     """

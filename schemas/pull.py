@@ -83,12 +83,14 @@ class Failure:
         cause: JSON text, as ``SendTaskFailure`` takes it; text where it is no JSON.
         execution: Whose it is, as far as it says so.
         state: Which state's, as far as it says so.
+        parent_execution: The execution that started that one, as far as it says so.
     """
 
     error: str
     cause: str = ""
     execution: str | None = None
     state: str | None = None
+    parent_execution: str | None = None
 
     def __str__(self) -> str:
         """The error and the first line of its message, short enough for another message."""
@@ -107,7 +109,7 @@ class AskedRun:
     """The run whose outcome is asked for.
 
     Attributes:
-        execution: The ARN of its execution; ``None``: any.
+        execution: The ARN of its execution, or of the one that started that; ``None``: any.
         state: The name of its state; ``None``: any.
         since: When it began, in seconds since 1970: failures from before are an earlier attempt's; ``None``: not known.
     """
@@ -122,8 +124,9 @@ class AskedRun:
         >>> AskedRun(execution="arn:2").may_have(Failure("Demo.Error", execution="arn:1"))
         False
         """
-        pairs = ((failure.execution, self.execution), (failure.state, self.state))
-        return all(said is None or asked is None or said == asked for said, asked in pairs)
+        executions = (failure.execution, failure.parent_execution)
+        pairs = ((executions, self.execution), ((failure.state,), self.state))
+        return all(said[0] is None or asked is None or asked in said for said, asked in pairs)
 
 
 def failure_prefix(key: str) -> str:
@@ -204,7 +207,13 @@ def _failure(value: Any) -> Failure:
         raise invalid_document("the failure document", [Problem("$.error", "type", "must be text, and not empty")])
     text = cause if isinstance(cause, str) else dump_json(cause).decode()
     run = _run_in(cause)
-    return Failure(error.strip()[:256], text[:32_768], execution=run.get("execution"), state=run.get("state"))
+    return Failure(
+        error.strip()[:256],
+        text[:32_768],
+        execution=run.get("execution"),
+        state=run.get("state"),
+        parent_execution=run.get("parentExecution"),
+    )
 
 
 def _run_in(cause: Any) -> dict[str, str]:

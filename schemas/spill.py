@@ -14,10 +14,21 @@ from stepout.schemas.text.json_text import dump_json
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from stepout.schemas.identity import RunIdentity
+
 DEFAULT_BUDGET: Final = 64 * 1024
 """In bytes of UTF-8. Step Functions merges an output into its state, and 262,144 bytes are fatal there."""
 
 MAX_BUDGET: Final = 250 * 1024
+
+_STATE_BYTES: Final = 262_144
+"""The most that a state takes or returns (https://docs.aws.amazon.com/step-functions/latest/dg/service-quotas.html)."""
+
+_STATE_ROOM: Final = 32 * 1024
+"""Bytes of a Map's output that are left to what is not its children's: what it passes on of its input."""
+
+_MANIFEST_ROOM: Final = 1_024
+"""Bytes for what a spilled document has besides its producer: a pointer whose key has some 500."""
 
 RESULT_STEM: Final = "stepout-result"
 OUTPUT_STEM: Final = "stepout-output"
@@ -49,6 +60,34 @@ def check_budget(budget: int) -> int:
         )
         raise ConfigurationError(message)
     return budget
+
+
+def fan_in_budget(children: int, producer: RunIdentity | None = None) -> int:
+    """Return the budget of each output of an inline Map, where all of them come together in one state.
+
+    Args:
+        children: How many outputs come together, at most.
+        producer: Of such an output, as far as it is known.
+
+    Raises:
+        ConfigurationError: So many do not fit, even if each of them is spilled.
+
+    >>> fan_in_budget(5), fan_in_budget(40)
+    (45874, 5733)
+    """
+    if isinstance(children, bool) or not isinstance(children, int) or children < 1:
+        raise ConfigurationError("the fan-in (STEPOUT_FAN_IN) must be a whole number of at least 1")
+    # [a,b,c]: a comma for each but the last, and two brackets.
+    share = (_STATE_BYTES - _STATE_ROOM - 1 - children) // children
+    least = measure(TaskOutput(artifacts=None, producer=producer)) + _MANIFEST_ROOM
+    if share < least:
+        room = _STATE_BYTES - _STATE_ROOM
+        raise ConfigurationError(
+            f"STEPOUT_FAN_IN is {children:,}: each of so many outputs may have {max(share, 0):,} bytes of the {room:,} "
+            f"that one state holds, and a spilled one takes about {least:,}. Use a Distributed Map with a "
+            "ResultWriter, and read its outputs with stepout.gather"
+        )
+    return share
 
 
 def fit(
@@ -117,6 +156,7 @@ def _manifest(output: TaskOutput, write: Callable[[str, Mapping[str, Any]], Poin
 def _never_fits(size: int, budget: int) -> OutputTooLargeError:
     message = (
         f"the task output cannot be made to fit its budget of {budget:,} bytes: {size:,} bytes remain after spilling "
-        "what can be spilled. Shorten what its producer block holds, or raise the budget"
+        "what can be spilled. Shorten what its producer block holds, or raise the budget (where STEPOUT_FAN_IN makes "
+        "it: use a Distributed Map with a ResultWriter)"
     )
     return OutputTooLargeError(message)

@@ -147,13 +147,16 @@ class Output(Mapping[str, Artifact]):
         return file_system(self._document.artifacts or {}, self._access.told(verify, max_size), kind)
 
     def check_producer(self, execution: str | None, state: str | None) -> None:
-        """Raise ``InvalidDocumentError`` unless this execution and this state made the output (``None``: any)."""
+        """Raise ``InvalidDocumentError`` unless this execution and this state made the output (``None``: any).
+
+        The execution may also be the one that started the producer's: children of a Map belong to both.
+        """
         said = self.producer or RunIdentity()
-        pairs = {"execution": (said.execution, execution), "state": (said.state, state)}
+        pairs = {"execution": ((said.execution, said.parent_execution), execution), "state": ((said.state,), state)}
         problems = [
             Problem(member("$.producer", name), "value", "is not the one that was asked for")
             for name, (found, wanted) in pairs.items()
-            if wanted is not None and found != wanted
+            if wanted is not None and wanted not in found
         ]
         if problems:
             raise invalid_document("the task output", problems, "It is another run's, perhaps an earlier one's.")

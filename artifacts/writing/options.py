@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from stepout.artifacts.s3.clients import checked_payer, payer_from_env, profile_from_env
@@ -17,6 +17,8 @@ from stepout.schemas.runtime.environment import meant_for, warn_of_unknown
 
 if TYPE_CHECKING:
     from datetime import datetime
+
+    from stepout.artifacts.commit_record import RecordedTask
 
 # https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-tagging.html
 _TAGS, _TAG_NAME, _TAG_VALUE = 10, 128, 256
@@ -170,6 +172,28 @@ def _metadata(metadata: Mapping[str, str]) -> dict[str, str]:
     if size > _METADATA_BYTES:
         raise ConfigurationError(f"metadata: S3 takes {_METADATA_BYTES:,} bytes of names and values, got {size:,}")
     return dict(metadata)
+
+
+def with_record(options: WriteOptions, task: RecordedTask) -> WriteOptions:
+    """Return the options of objects that say which task they belong to.
+
+    Raises:
+        ConfigurationError: That and the caller's metadata are more than S3 takes, or use the same names.
+    """
+    said = task.to_metadata()
+    if clash := sorted(set(said) & {name.lower() for name in options.metadata}):
+        raise ConfigurationError(f"metadata: {', '.join(clash)} is what a task that keeps a record says itself")
+    metadata = {**options.metadata, **said}
+    size = sum(len(name) + len(value) for name, value in metadata.items())
+    if size > _METADATA_BYTES:
+        own = size - sum(len(name) + len(value) for name, value in said.items())
+        raise ConfigurationError(
+            f"metadata: S3 takes {_METADATA_BYTES:,} bytes of names and values, got {size:,}: {own:,} are yours, the "
+            "rest says which task's record the objects belong to. Use a shorter prefix (STEPOUT_PREFIX; each byte of a "
+            "character that is not ASCII takes three) or less metadata, or keep no record (STEPOUT_COMMIT_RECORD=off). "
+            "Nothing was sent"
+        )
+    return replace(options, metadata=metadata)
 
 
 def settings_from_env(environ: Mapping[str, str], overrides: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,11 +9,20 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypedDict, ca
 
 from stepout.artifacts.blocks import WantedBlocks
 from stepout.artifacts.checksums import best_crc
-from stepout.artifacts.keys import artifact_key, document_key
+from stepout.artifacts.commit_record import (
+    NAMED_DOCUMENTS,
+    RECORD_NAME,
+    RECORD_STEM,
+    check_commit_record,
+    record_key,
+    recorded_task,
+)
+from stepout.artifacts.keys import artifact_key, document_key, run_folder
 from stepout.artifacts.media_types import JSON, suffix_for
 from stepout.artifacts.run import rfc3339
 from stepout.artifacts.store import Mode, Regional, pins_for_pointer
-from stepout.schemas import Pointer, invalid_document, json_problems
+from stepout.artifacts.writing.options import with_record
+from stepout.schemas import Pointer, Problem, invalid_document, json_problems
 from stepout.schemas.errors import ConfigurationError
 from stepout.schemas.pointer import pointer_problems
 from stepout.schemas.rules import POINTER_TEXTS
@@ -21,8 +30,11 @@ from stepout.schemas.text.json_value import plain_copy
 from stepout.schemas.text.signed_urls import signed_url_problems
 
 if TYPE_CHECKING:
+    from stepout.artifacts.commit_record import CommitRecord
+    from stepout.artifacts.keys import Layout
     from stepout.artifacts.store import Store, WriteOptions
     from stepout.artifacts.transfer.conditional_write import Uploaded
+    from stepout.schemas import RunIdentity
 
 _KINDS: Final = 64
 """More kinds of puts than any job has: each is a media type with its options."""
@@ -104,13 +116,37 @@ class PutPlanner:
 
     Args:
         store: Where artifacts go.
-        folder: The run's folder of keys.
+        prefix: What every key begins with.
+        run: The run that writes, resolved.
         defaults: The options of every write.
+        layout: Whether keys say which process of the run has written.
+        commit_record: Whether every object says that it belongs to a task with a record.
+
+    Attributes:
+        folder: The run's folder of keys.
+        keeps_record: Whether this manager is to keep the record.
+
+    Raises:
+        ConfigurationError: The layout or ``commit_record`` is invalid, or the metadata is more than S3 takes.
     """
 
-    def __init__(self, store: Store, folder: str, defaults: WriteOptions) -> None:
-        self._store, self._defaults = store, defaults
-        self.folder = folder
+    def __init__(  # noqa: PLR0913, PLR0917 - what decides keys and options
+        self,
+        store: Store,
+        prefix: str,
+        run: RunIdentity,
+        defaults: WriteOptions,
+        layout: Layout = "run",
+        commit_record: CommitRecord = False,
+    ) -> None:
+        self._store, self._unnamed = store, defaults
+        self.folder = run_folder(prefix, run, layout=layout)
+        self.keeps_record = check_commit_record(commit_record) is True
+        self._recorded = commit_record is not False
+        # Of what a record names; without a record, of everything.
+        self._defaults = with_record(defaults, recorded_task(self.folder, prefix, run)) if commit_record else defaults
+        # The record of another process's run in the same folder is replaced with the artifacts that it names.
+        self._record_mode: Mode = "overwrite" if layout == "fixed" else defaults.mode
         # Checked plans by kind: ten thousand puts differ only in their keys.
         self._checked: dict[tuple[str, str], PlannedPut] = {}
 
@@ -132,6 +168,9 @@ class PutPlanner:
         """
         if options:
             options = _known(options)
+        if self._recorded and name == RECORD_STEM:
+            taken = Problem(f"$.artifacts.{name}", "name", "is the name of the task's record: choose another")
+            raise invalid_document(f"artifact {name!r}", [taken], "Nothing was read or sent.")
         key = artifact_key(self.folder, name, _suffix(options, suffix))
         annotations = options.get("annotations")
         if annotations is not None and not isinstance(annotations, Mapping):
@@ -150,7 +189,16 @@ class PutPlanner:
         Raises:
             ConfigurationError: The stem could be an artifact's name.
         """
-        return self._planned(None, stem, document_key(self.folder, stem), JSON, {})
+        planned = self._planned(None, stem, document_key(self.folder, stem), JSON, {})
+        return planned if stem in NAMED_DOCUMENTS else self._without_task(planned)
+
+    def plan_record(self) -> PlannedPut:
+        """Plan the task's record: one request, whatever its size."""
+        planned = self._planned(None, RECORD_NAME, record_key(self.folder), JSON, {"mode": self._record_mode})
+        return self._without_task(planned).without_blocks()
+
+    def _without_task(self, planned: PlannedPut) -> PlannedPut:
+        return planned._replace(options=replace(planned.options, metadata=self._unnamed.metadata))
 
     def plan_file(self, parent: PlannedPut, label: str, key: str, media_type: str) -> PlannedPut:
         """Plan an object that belongs to an artifact, such as a file of a directory."""

@@ -34,6 +34,12 @@ _ADVICE: Final = {
     Answer.UNSENT: "Is there a route to the service's endpoint in this region (NAT, or a VPC endpoint)?",
 }
 _CLOCK: Final = "This machine's clock is more than five minutes off: set it"
+
+
+class ThrottledError(TaskError):
+    """A report was refused, every time that it was tried, because there are too many."""
+
+
 _TOLD_APART: Final[dict[Answer, tuple[type[TaskError | InvalidDocumentError], str]]] = {
     Answer.CLOSED: (TaskClosedError, "Nothing was changed"),
     Answer.INVALID_TOKEN: (
@@ -158,4 +164,5 @@ class RetryLoop:
         # AWS denies a request whose signature is more than five minutes off its own clock; no permission helps.
         wrong_clock = "Signature expired" in name or "not yet current" in name
         advice = _CLOCK if wrong_clock else self._advice.get(answer, self._otherwise)
-        return TaskError(". ".join(filter(None, (f"{said} after {made} tries", advice))))
+        told = ThrottledError if answer is Answer.THROTTLED else TaskError
+        return told(". ".join(filter(None, (f"{said} after {made} tries", advice))))

@@ -15,7 +15,7 @@ import traceback
 from typing import TYPE_CHECKING, Any
 
 from stepout.callbacks.delivery.failure import cause_of, error_of
-from stepout.callbacks.lifecycle.document import keep, make_document
+from stepout.callbacks.lifecycle.document import keep, keep_record, make_document
 from stepout.callbacks.lifecycle.outcome import Outcome, nobody_waits, outcome_of
 from stepout.callbacks.lifecycle.task_state import Stop, TaskStateCell, TerminalReport
 from stepout.schemas.errors import (
@@ -160,6 +160,8 @@ class Completion:
         if outcome.stop is None and outcome.error is None:
             try:
                 document = make_document(result, artifacts=self.artifacts, run=self.run, session=self._session)
+                if self.state.now.stop is None:  # Asked as late as can be: no record of a task that was stopped.
+                    keep_record(document, self.artifacts)
             except Exception as error:  # noqa: BLE001 - returned, to be raised once it is reported
                 outcome, raised = Outcome(error=error), error
             else:

@@ -1,4 +1,4 @@
-"""Makes a task's output document: gathers, checks and spills it; keeps a document that could not be delivered."""
+"""Makes a task's output document: gathers, checks, spills and records it; keeps one that could not be delivered."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stepout.callbacks.lifecycle.result import RESULT
-from stepout.callbacks.protocols import TracksUnfinished
+from stepout.callbacks.protocols import KeepsRecord, TracksUnfinished
 from stepout.callbacks.targets.local import write_atomically
 from stepout.schemas import Pointer, Problem, RunIdentity, TaskOutput, invalid_document, json_problems
-from stepout.schemas.errors import ConfigurationError, OutputTooLargeError
+from stepout.schemas.errors import ConfigurationError, OutputTooLargeError, StoreError, StoreUnavailableError
 from stepout.schemas.spill import fit
 from stepout.schemas.text.foreign_text import logger
 
@@ -71,6 +71,24 @@ def make_document(
 
     fitting = fit(output, write=write, budget=session.budget, spill=session.spill, document=document)
     return document if fitting is output else fitting.to_dict()
+
+
+def keep_record(document: Mapping[str, Any], artifacts: Artifacts | None) -> None:
+    """Keep the document beside the artifacts that it names, where the task keeps a record.
+
+    Raises:
+        StoreUnavailableError: It cannot be written, whatever the reason: the state may try again, as another attempt
+            has a folder of its own.
+    """
+    if not (isinstance(artifacts, KeepsRecord) and artifacts.keeps_record):
+        return
+    try:
+        artifacts.put_record(document)
+    except StoreError as error:
+        raise StoreUnavailableError(
+            f"the work is done, but its commit record was not written, so no success was reported: {error}. Allow "
+            "s3:PutObject below the prefix of the artifacts, or keep no record (STEPOUT_COMMIT_RECORD=off)"
+        ) from error
 
 
 def _refuse(what: str, problems: list[Problem]) -> None:

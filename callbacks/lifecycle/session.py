@@ -21,10 +21,12 @@ class TaskOptions(TypedDict, total=False):
     """The keyword arguments of ``Task`` that every way of making a task takes."""
 
     heartbeat: float | None
+    max_concurrency: int | None
     contract: Contract | None
     redact: str | Iterable[str]
     spill: Spill
     budget: int | None
+    fan_in: int | None
     stop_timeout: float | None
     run: RunIdentity | None
     input: Any

@@ -14,7 +14,7 @@ from stepout.callbacks.targets.fan_out import FanOut
 from stepout.schemas import RunIdentity
 from stepout.schemas.errors import ConfigurationError
 from stepout.schemas.runtime.environment import warn_of_unknown
-from stepout.schemas.spill import DEFAULT_BUDGET, check_budget
+from stepout.schemas.spill import DEFAULT_BUDGET, check_budget, fan_in_budget
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -37,10 +37,12 @@ def make_session(  # noqa: PLR0913 - the documented options, by keyword
     owns_artifacts: bool = False,
     environment_run: RunIdentity | None = None,
     heartbeat: float | None = None,
+    max_concurrency: int | None = None,
     contract: Contract | None = None,
     redact: str | Iterable[str] = (),
     spill: Spill = "auto",
     budget: int | None = None,
+    fan_in: int | None = None,
     stop_timeout: float | None = None,
     run: RunIdentity | None = None,
     input: Any = None,  # noqa: A002 - the documented name
@@ -53,6 +55,8 @@ def make_session(  # noqa: PLR0913 - the documented options, by keyword
     fan_out = FanOut(targets)
     redactor = fan_out.redactor([redact] if isinstance(redact, str) else redact)
     budget = DEFAULT_BUDGET if budget is None else check_budget(budget)
+    if fan_in is not None:
+        budget = min(budget, fan_in_budget(fan_in, run or environment_run))
     if spill not in ("auto", "never"):
         raise ConfigurationError('spill must be "auto" or "never"')
     stop_timeout = _STOP_TIMEOUT if stop_timeout is None else stop_timeout
@@ -64,7 +68,7 @@ def make_session(  # noqa: PLR0913 - the documented options, by keyword
         contract=contract,
         budget=budget,
         spill=spill,
-        interval=interval_of(heartbeat),
+        interval=interval_of(heartbeat, max_concurrency),
         stop_timeout=stop_timeout,
         artifacts=artifacts,
         owns_artifacts=owns_artifacts,
@@ -115,7 +119,9 @@ def arguments_from_env(
         found: dict[str, Any] = {
             "environment_run": settings.run,
             "heartbeat": settings.heartbeat,
+            "max_concurrency": settings.max_concurrency,
             "budget": settings.budget,
+            "fan_in": settings.fan_in,
             "stop_timeout": settings.stop_timeout,
             "input": settings.input,
         }

@@ -20,6 +20,7 @@ from stepout.schemas.errors import ConfigurationError, InvalidDocumentError
 
 _INPUT = "STEPOUT_INPUT"
 _HEARTBEAT = "STEPOUT_HEARTBEAT_SECONDS"
+_OF_THE_MAP = ("STEPOUT_MAX_CONCURRENCY", "STEPOUT_FAN_IN")
 
 JOB_VARIABLES = (
     "STEPOUT_TASK_TOKEN",
@@ -30,6 +31,7 @@ JOB_VARIABLES = (
     "STEPOUT_MAP_INDEX",
     "STEPOUT_REDRIVE",
     _HEARTBEAT,
+    *_OF_THE_MAP,
     _INPUT,
     "STEPOUT_OUTPUT",
 )
@@ -76,10 +78,10 @@ class Job:
 
         Args:
             worker: The worker's own. What it says of a job of its own is left out, an array job's index included; its
-                ``STEPOUT_HEARTBEAT_SECONDS`` holds for messages that have none.
+                ``STEPOUT_HEARTBEAT_SECONDS``, ``_MAX_CONCURRENCY`` and ``_FAN_IN`` hold for messages that have none.
             stop_timeout: Seconds from SIGTERM to SIGKILL that the process has, instead of what the worker has.
         """
-        of_a_job = {*JOB_VARIABLES, "TASK_TOKEN", *INDEX_VARIABLES} - {_HEARTBEAT}
+        of_a_job = {*JOB_VARIABLES, "TASK_TOKEN", *INDEX_VARIABLES} - {_HEARTBEAT, *_OF_THE_MAP}
         own = {name: value for name, value in worker.items() if name not in of_a_job}
         grace = {} if stop_timeout is None else {"STEPOUT_STOP_TIMEOUT": f"{stop_timeout:g}"}
         return {**own, **self.variables, **grace}

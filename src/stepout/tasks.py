@@ -47,6 +47,7 @@ class OpenTaskOptions(TaskOptions, total=False):
     sfn_client: SFNClient | None
     targets: Target | Sequence[Target] | None
     token: str | None
+    commit_record: bool | None
     allow: Iterable[str | AnyBucket] | AnyBucket | Allowed | None
 
 
@@ -154,6 +155,8 @@ def open_task(**options: Unpack[OpenTaskOptions]) -> OpenTask:
             - ``bucket``, ``prefix``: where artifacts go, instead of STEPOUT_BUCKET and STEPOUT_PREFIX;
             - ``client``: a boto3 S3 client, or a ``MemoryStore``, for the artifacts;
             - ``artifacts``: an artifact manager of your own, instead of these three;
+            - ``commit_record``: whether the output document is kept beside the artifacts, as ``_output.json``, before
+              success is reported; instead of STEPOUT_COMMIT_RECORD, which is on. A manager of your own decides it;
             - ``targets``: where the outcome is reported, instead of STEPOUT_TARGETS: one target or a list;
             - ``token``: the task token, instead of STEPOUT_TASK_TOKEN;
             - ``sfn_client``: a boto3 Step Functions client for the outcome;
@@ -161,9 +164,11 @@ def open_task(**options: Unpack[OpenTaskOptions]) -> OpenTask:
             - ``allow``: which buckets the input may point into, instead of STEPOUT_ALLOW: ``["s3://bucket/prefix/"]``,
               needed where the input is a pointer or a task output;
             - ``heartbeat``: the state's ``HeartbeatSeconds``;
+            - ``max_concurrency``: how many containers beat at once, instead of STEPOUT_MAX_CONCURRENCY;
             - ``contract``: what the output must hold beyond its schema, a ``Contract``;
             - ``redact``: further secrets that must appear in no message, log or cause;
             - ``spill``, ``budget``: ``"never"`` raises over the budget (bytes of UTF-8) instead of using artifacts;
+            - ``fan_in``: how many outputs of an inline Map come together, instead of STEPOUT_FAN_IN;
             - ``stop_timeout``: seconds from SIGTERM to SIGKILL, as in ECS's ``stopTimeout``;
             - ``run``: a ``RunIdentity``, instead of STEPOUT_EXECUTION and its companions;
             - ``environ``: instead of ``os.environ``.
@@ -189,9 +194,10 @@ def open_task(**options: Unpack[OpenTaskOptions]) -> OpenTask:
     environ = os.environ if environ is None else environ
     place = {name: given.pop(name, None) for name in ("bucket", "prefix", "client")}
     ready, allow, run = given.pop("artifacts", None), given.pop("allow", None), given.get("run")
+    record = given.pop("commit_record", None)
 
     def artifacts() -> Artifacts:
-        return ready if ready is not None else _artifacts(environ, place, run)
+        return ready if ready is not None else _artifacts(environ, place, run, record)
 
     bucket, client = place["bucket"], place["client"]
     if client is None and not isinstance(bucket, str):
@@ -211,13 +217,19 @@ def _warn_never_entered() -> None:
     )
 
 
-def _artifacts(environ: Mapping[str, str], place: dict[str, Any], run: RunIdentity | None) -> Artifacts:
+def _artifacts(
+    environ: Mapping[str, str], place: dict[str, Any], run: RunIdentity | None, record: bool | None
+) -> Artifacts:
+    from stepout.artifacts.commit_record import commit_record_of
     from stepout.artifacts.manager import ArtifactManager
     from stepout.artifacts.run import resolve_run
 
     if place["bucket"] is None and not environ.get("STEPOUT_BUCKET"):
         return _NoArtifacts(resolve_run(run or RunIdentity.from_env(environ)), meant_for(environ, "STEPOUT_BUCKET"))
     settings = {name: value for name, value in {**place, "run": run}.items() if value is not None}
+    settings["commit_record"] = kept = commit_record_of(environ, record)
+    if kept is True:  # A second task of the same run in this process has a record, and so a folder, of its own.
+        settings["random"] = os.urandom
     return ArtifactManager.from_env(environ, **settings)
 
 
@@ -229,6 +241,7 @@ class _NoArtifacts:
         self._hint = hint
         self.pointers: Mapping[str, Pointer] = {}
         self.unfinished: Sequence[str] = ()
+        self.keeps_record = False
 
     def abort(self) -> None:
         """Do nothing: there is nothing to abort."""
@@ -246,6 +259,14 @@ class _NoArtifacts:
             ConfigurationError: Always.
         """
         raise _no_bucket(stem, self._hint)
+
+    def put_record(self, document: Mapping[str, Any]) -> Pointer:
+        """Refuse: there is no bucket.
+
+        Raises:
+            ConfigurationError: Always.
+        """
+        return self.put_document("_output", document)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):

@@ -134,6 +134,10 @@ def test_settings_are_read_and_arguments_come_first() -> None:
         ("STEPOUT_STOP_TIMEOUT", "nan"),
         ("STEPOUT_OUTPUT_BUDGET", "1e3"),
         ("STEPOUT_OUTPUT_BUDGET", "300000"),
+        ("STEPOUT_FAN_IN", "many"),
+        ("STEPOUT_FAN_IN", "0"),
+        ("STEPOUT_FAN_IN", "100000"),
+        ("STEPOUT_MAX_CONCURRENCY", "0"),
         ("STEPOUT_ATTEMPT", "-1"),
         ("STEPOUT_INPUT", "{"),
     ],
@@ -142,6 +146,18 @@ def test_settings_that_cannot_be_understood_are_refused(name: str, value: str) -
     """By name, before work starts."""
     with pytest.raises(ConfigurationError, match=name):
         Task.from_env({name: value})
+
+
+def test_the_map_around_a_task_bounds_its_budget_and_spreads_its_beats() -> None:
+    """The least budget counts, and arguments come before variables."""
+    environ = {"STEPOUT_FAN_IN": "40", "STEPOUT_MAX_CONCURRENCY": "5000", "STEPOUT_HEARTBEAT_SECONDS": "60"}
+    session = Task.from_env(environ).task_session
+    assert session.budget == 5_733
+    assert session.interval == pytest.approx(5_000 / 216)
+    assert Task.from_env({**environ, "STEPOUT_OUTPUT_BUDGET": "3000"}).task_session.budget == 3_000
+    assert Task.from_env({"STEPOUT_FAN_IN": "2"}).task_session.budget == 65_536
+    given = Task.from_env(environ, fan_in=5, max_concurrency=1).task_session
+    assert (given.budget, given.interval) == (45_874, 20)
 
 
 def test_the_interval_is_a_third_of_what_the_state_allows() -> None:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -102,6 +103,10 @@ def _check_end(
 
 def _check_objects(client: Any, bucket: str, prefix: str, stopped_by: signal.Signals | None) -> None:
     keys = [key for key in objects(client, bucket) if key.startswith(f"{prefix}/")]
+    for record in [key for key in keys if key.endswith("/_output.json")]:  # What it names is whole.
+        document = json.load(client.get_object(Bucket=bucket, Key=record)["Body"])
+        for artifact in stepout.resolve_output(document, allow=[f"s3://{bucket}/"], client=client).values():
+            artifact.verify()
     for key in keys:
         name = key.rpartition("/")[2].partition(".")[0]
         whole = _expected(name)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from support.containers import SKIPS_WAITS, environment_for, multipart_uploads, objects
+from support.containers import SKIPS_WAITS, environment_for, multipart_uploads, objects, record_beside
 from support.docs import blocks
 from support.seaweed import free_ports
 from support.wire import Wire, operation
@@ -73,7 +73,8 @@ def test_lost_response_of_s3(
         begun = [line for line in wire.lines if operation(line) == "CreateMultipartUpload"]
         assert len([line for line in begun if "/stepout-trial-" not in line]) == 1
     pointer = sfn_strict.success(token)["artifacts"]["mask"]
-    assert sorted(objects(seaweed_client, bucket)) == sorted([pointer["key"], pointer["blocks"]["key"]])
+    expected = [pointer["key"], pointer["blocks"]["key"], record_beside(pointer["key"])]
+    assert sorted(objects(seaweed_client, bucket)) == sorted(expected)
     stepout.resolve_artifact(pointer, allow=[f"s3://{bucket}/"], client=seaweed_client).verify()
     assert multipart_uploads(seaweed_client, bucket) == []
 
@@ -111,6 +112,21 @@ def test_throttled_by_s3(
         assert fault.hits == WRITES.tries
 
 
+def test_record_that_cannot_be_written(
+    sfn_strict: StrictStepFunctions, containers: Any, seaweed: Seaweed, seaweed_client: Any, bucket: str
+) -> None:
+    """The prefix takes no record: the state hears of a failure that trying again may help, and nothing else is kept."""
+    token = sfn_strict.issue()
+    with Wire(seaweed.endpoint) as wire:
+        wire.when("PutObject", "status", times=10_000, status=403, code="AccessDenied")
+        script = "import stepout\nwith stepout.open_task() as task:\n    task.result['rows'] = 3\n"
+        ended, printed = containers(script, token, endpoint=wire.endpoint).finish()
+    assert ended == 1, printed
+    assert "its commit record was not written" in printed
+    assert sfn_strict.failure(token)[0] == "Stepout.StoreUnavailable"
+    assert objects(seaweed_client, bucket) == []
+
+
 def _undelivered(sfn: StrictStepFunctions, containers: Any, token: str, script: str = WORK) -> tuple[int, str]:
     """Run a job that cannot reach Step Functions."""
     nowhere = f"http://127.0.0.1:{free_ports(1)[0]}"
@@ -128,7 +144,7 @@ def test_step_functions_unreachable(
     assert ended == 3, printed
     kept = re.search(r"the output document is kept at (s3://\S+\.json)", printed)
     assert kept is not None, printed
-    assert len(objects(seaweed_client, bucket)) == 2
+    assert len(objects(seaweed_client, bucket)) == 3  # the artifact, the record, the undelivered document
     (snippet,) = [block for block in blocks(PAGE) if block.language == "python"]
     delivers = f"deliver({kept[1]!r}, os.environ['TOKEN'])"
     script = f"{snippet.text}\nimport os\n{delivers}\nprint('DELIVERED')\n{delivers}\n"
@@ -190,7 +206,9 @@ def test_duplicate_delivery(sfn_strict: StrictStepFunctions, containers: Any, se
     ended = [container.finish() for container in both]
     assert sorted(code for code, _ in ended) == [0, 4], ended
     key = sfn_strict.success(token)["artifacts"]["mask"]["key"]
-    keys = objects(seaweed_client, bucket)
+    found = objects(seaweed_client, bucket)
+    keys = [each for each in found if not each.endswith("/_output.json")]
     assert len(keys) == 2
     assert key in keys
+    assert sorted(found) == sorted([*keys, *(record_beside(each) for each in keys)])  # each was about to succeed
     assert {seaweed_client.get_object(Bucket=bucket, Key=each)["Body"].read() for each in keys} == {b"m" * 1000}

@@ -289,6 +289,30 @@ def test_a_closed_token_starts_nothing(run: Any, sfn_strict: StrictStepFunctions
     assert not (tmp_path / "started").exists()
 
 
+def test_a_command_and_its_tasks_have_one_record(run: Any, place: dict[str, str], seaweed_client: Any) -> None:
+    """The one report is the one record: it names what the command's own task has written, whose objects say so."""
+    code = "import stepout\nwith stepout.open_task() as task: task.artifacts.put_bytes('inner', b'i')"
+    job = run("--output", "outer=a", "--", "sh", "-c", f'echo 1 > a; {sys.executable} -c "{code}"', **place)
+    assert job.finish()[0] == 0
+    found = seaweed_client.list_objects_v2(Bucket=place["STEPOUT_BUCKET"])["Contents"]
+    (record,) = [each["Key"] for each in found if each["Key"].endswith("/_output.json")]
+    document = json.load(seaweed_client.get_object(Bucket=place["STEPOUT_BUCKET"], Key=record)["Body"])
+    assert document == job.success
+    assert sorted(document["artifacts"]) == ["inner", "outer"]
+    for pointer in document["artifacts"].values():
+        head = seaweed_client.head_object(Bucket=pointer["bucket"], Key=pointer["key"])
+        assert head["Metadata"]["stepout-record"].endswith("/_output.json")
+
+
+def test_a_command_keeps_no_record_where_none_is_wanted(run: Any, place: dict[str, str], seaweed_client: Any) -> None:
+    """Nor do its tasks, and no object says so."""
+    code = "import stepout\nwith stepout.open_task() as task: task.artifacts.put_bytes('inner', b'i')"
+    job = run("--", sys.executable, "-c", code, STEPOUT_COMMIT_RECORD="off", **place)
+    assert job.finish()[0] == 0
+    (found,) = seaweed_client.list_objects_v2(Bucket=place["STEPOUT_BUCKET"])["Contents"]
+    assert seaweed_client.head_object(Bucket=place["STEPOUT_BUCKET"], Key=found["Key"])["Metadata"] == {}
+
+
 def test_an_outcome_that_cannot_be_delivered_is_kept(
     run: Any, sfn_strict: StrictStepFunctions, place: dict[str, str], seaweed_client: Any
 ) -> None:

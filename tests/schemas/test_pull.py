@@ -105,3 +105,11 @@ def test_the_newest_failure_of_the_run_is_the_one_that_counts(order: list[int], 
         assert newest_failure(map(fetch, beside), run) == (2, ours)
         assert fetched == [0, 1, 2]
     assert newest_failure(iter([None] * 50), run) is None
+
+
+def test_a_child_of_the_asked_execution_counts_as_its_own() -> None:
+    """A failure says which execution started its own; another run's child does not match."""
+    failure = read_failure('{"error": "E", "cause": {"run": {"execution": "arn:c", "parentExecution": "arn:p"}}}')
+    assert [AskedRun(execution=asked).may_have(failure) for asked in ("arn:c", "arn:p", "arn:q", None)] == [
+        *(True, True, False, True)
+    ]

@@ -14,7 +14,7 @@ from support.schema_cases import base
 
 from stepout.schemas import Pointer, RunIdentity, TaskOutput, fit, validate
 from stepout.schemas.errors import ConfigurationError, InvalidDocumentError, OutputTooLargeError
-from stepout.schemas.spill import DEFAULT_BUDGET, MAX_BUDGET, check_budget, measure
+from stepout.schemas.spill import DEFAULT_BUDGET, MAX_BUDGET, check_budget, fan_in_budget, measure
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -200,3 +200,52 @@ def test_any_output_fits_and_comes_back(names: list[str], result: dict[str, str]
     assert bool(store.written) == (wire_size(output) > budget)
     assert validate(spilled.to_dict()) == []
     assert resolved(spilled, store) == output
+
+
+STATE = 262_144
+"""Bytes that a state holds: https://docs.aws.amazon.com/step-functions/latest/dg/service-quotas.html"""
+
+
+@given(st.integers(1, 215))
+def test_outputs_of_an_inline_map_fit_one_state(children: int) -> None:
+    """Each as large as it may be, as one array, and an eighth of the state is left for what else it holds."""
+    budget = fan_in_budget(children)
+    one = len(b'{"x":""}')
+    whole = json.dumps([{"x": "y" * (budget - one)}] * children, separators=(",", ":"))
+    assert STATE * 7 // 8 - children <= len(whole) <= STATE * 7 // 8
+
+
+def test_more_outputs_than_a_state_holds_are_refused() -> None:
+    """Before any work, where even spilled documents would not fit; the message says what does."""
+    arn = "arn:aws:states:eu-west-1:123456789012:execution:Segment:" + "7" * 80
+    most = next(count for count in range(1, 1_000) if _refused(count + 1, None))
+    with_names = next(count for count in range(1, 1_000) if _refused(count + 1, RunIdentity(execution=arn)))
+    assert 100 < with_names < most < 300
+    with pytest.raises(ConfigurationError, match="Distributed Map with a ResultWriter"):
+        fan_in_budget(most + 1)
+    for wrong in (0, True, 2.5):
+        with pytest.raises(ConfigurationError, match="STEPOUT_FAN_IN"):
+            fan_in_budget(wrong)  # type: ignore[arg-type] # the mistake
+
+
+def _refused(children: int, producer: RunIdentity | None) -> bool:
+    try:
+        fan_in_budget(children, producer)
+    except ConfigurationError:
+        return True
+    return False
+
+
+@pytest.mark.parametrize("children", [2, 5, 40, 140])
+def test_a_spilled_document_fits_the_share_of_a_real_run(children: int) -> None:
+    """With the longest of the names that a state machine gives, and a long key."""
+    arn = "arn:aws:states:ap-southeast-2:123456789012:execution:"
+    run = RunIdentity(execution=arn + "m" * 80 + ":" + "e" * 36, state="s" * 20, attempt=0, map_index="139")
+    store, budget = Store(), fan_in_budget(children, run)
+    known = replace(run, nonce="0" * 12, version="0.1.0")
+    output = TaskOutput(artifacts={"a": POINTER}, result={"x": "y" * STATE}, producer=known)
+
+    def write(stem: str, document: Mapping[str, Any]) -> Pointer:
+        return replace(store.write(stem, document), key="k" * 450, version_id="v" * 32)
+
+    assert measure(fit(output, write=write, budget=budget)) <= budget

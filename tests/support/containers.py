@@ -106,3 +106,8 @@ def multipart_uploads(client: Any, bucket: str) -> list[str]:
 def objects(client: Any, bucket: str) -> list[str]:
     """The keys in a bucket."""
     return [each["Key"] for each in client.list_objects_v2(Bucket=bucket).get("Contents", [])]
+
+
+def record_beside(key: str) -> str:
+    """The key of the commit record of the task that has written an artifact."""
+    return f"{key.rpartition('/')[0]}/_output.json"

@@ -206,15 +206,30 @@ def in_jsonata(change: Callable[[Documents], object] = lambda _: None) -> Callab
 
 
 def in_map(**settings: Any) -> Callable[[Documents], object]:
-    """Put the states into a distributed Map with these settings."""
+    """Put the states into a distributed Map with these settings, or into an inline one (``inline``, ``listed``)."""
 
     def change(documents: Documents) -> None:
         inner = documents["machine"]["definition"]
         config = {"Mode": "DISTRIBUTED", "ExecutionType": settings.get("kind", "STANDARD")}
-        around = {"Type": "Map", "ItemProcessor": {"ProcessorConfig": config, **inner}, "End": True}
+        processor = inner if settings.get("inline") else {"ProcessorConfig": config, **inner}
+        around = {"Type": "Map", "ItemProcessor": processor, "End": True}
         if "most" in settings:
             around["MaxConcurrency"] = settings["most"]
+        if "listed" in settings:
+            around |= {"QueryLanguage": "JSONata", "Items": settings["listed"]}
         documents["machine"]["definition"] = {"StartAt": "Each", "States": {"Each": around}}
+
+    return change
+
+
+def passing(**variables: str) -> Callable[[Documents], object]:
+    """Pass further variables to the container."""
+
+    def change(documents: Documents) -> None:
+        place: Any = documents
+        for step in ENVIRONMENT:
+            place = place[step]
+        place.extend({"Name": name, "Value": value} for name, value in variables.items())
 
     return change
 
@@ -317,6 +332,41 @@ CASES = [
         "10,000 children",
         both(put(*TASK_STATE, "HeartbeatSeconds", 60), in_map()),
         fixed=both(put(*TASK_STATE, "HeartbeatSeconds", 60), in_map(most=100)),
+    ),
+    Case(
+        "SO111",
+        "7,000 children that do not spread their beats",
+        both(put(*TASK_STATE, "HeartbeatSeconds", 60), in_map(most=7_000)),
+        fixed=both(
+            put(*TASK_STATE, "HeartbeatSeconds", 60),
+            passing(STEPOUT_MAX_CONCURRENCY="7000"),
+            in_map(most=7_000),
+        ),
+    ),
+    Case(
+        "SO111",
+        "more than can be spread",
+        both(put(*TASK_STATE, "HeartbeatSeconds", 30), passing(STEPOUT_MAX_CONCURRENCY="10000"), in_map()),
+        fixed=both(put(*TASK_STATE, "HeartbeatSeconds", 78), passing(STEPOUT_MAX_CONCURRENCY="10000"), in_map()),
+    ),
+    Case("SO118", "an inline Map", in_map(inline=True), fixed=in_map(most=1)),
+    Case(
+        "SO118",
+        "fewer than run at once",
+        both(passing(STEPOUT_FAN_IN="5"), in_map(inline=True, most=10)),
+        fixed=both(passing(STEPOUT_FAN_IN="10"), in_map(inline=True, most=10)),
+    ),
+    Case(
+        "SO118",
+        "fewer than its items",
+        both(passing(STEPOUT_FAN_IN="2"), in_map(inline=True, listed=[1, 2, 3])),
+        fixed=both(passing(STEPOUT_FAN_IN="3"), in_map(inline=True, listed=[1, 2, 3])),
+    ),
+    Case(
+        "SO118",
+        "outputs that are kept",
+        both(in_map(inline=True)),
+        fixed=both(put(*TASK_STATE, "ResultPath", None), in_map(inline=True)),
     ),
     Case("SO201", "misspelt", retry({"ErrorEquals": ["Stepout.StoreUnavailabel", "Stepout.Retryable"]})),
     Case("SO201", "the class's name", catch(["ChecksumMismatchError"], ["States.ALL"])),

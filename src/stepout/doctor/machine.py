@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from stepout.callbacks.lifecycle.heartbeat import beats_a_second, fitting_heartbeat, interval_of
 from stepout.doctor.json_lookup import at, members, number, plain, shown, text
 from stepout.doctor.language import language_findings
-from stepout.doctor.overrides import overrides_findings
+from stepout.doctor.overrides import overrides_findings, told_number
 from stepout.doctor.retry import raised_names, retry_findings
 from stepout.doctor.rules import find
 from stepout.doctor.states import State, states_of
@@ -19,9 +20,8 @@ if TYPE_CHECKING:
     from stepout.doctor.findings import Finding, Severity
 
 _START_SECONDS = 120
-_DEFAULT_BEAT = 60.0
-_BEATS_IN_HEARTBEAT = 3
 _QUOTA_SMALL, _QUOTA_LARGE = 300, 500
+_FAN_IN, _CONCURRENCY = "STEPOUT_FAN_IN", "STEPOUT_MAX_CONCURRENCY"
 _IF_IT_BEATS = (
     "Set HeartbeatSeconds if a program of yours reports and beats. A person or a foreign service never beats: leave it "
     "out."
@@ -97,7 +97,7 @@ def machine_findings(document: object, tasks: list[dict[str, Any]]) -> Iterator[
     for state in states:
         yield from language_findings(state)
         yield from _waiting(state)
-        yield from _places(state)
+        yield from _places(state, tasks)
         yield from writers_findings(state, passed)
         yield from retry_findings(state, raised)
         yield from overrides_findings(state, tasks)
@@ -185,18 +185,43 @@ def _token(state: State) -> Iterator[Finding]:
         yield find("SO106", where, f"nothing here refers to {path}", example=example)
 
 
-def _places(state: State) -> Iterator[Finding]:
+def _places(state: State, tasks: list[dict[str, Any]]) -> Iterator[Finding]:
     """What becomes of the output, and how often all copies of the state beat."""
     if not state.waits or unsupported(state) or reporter_of(state) != "program":
         return
     if not state.jsonata and "ResultPath" in state.body and state.body["ResultPath"] is None:
         yield find("SO110", at(state.where, "ResultPath"), "ResultPath is null")
-    if state.copies == 1:
+    elif state.gathered:
+        yield from _fan_in(state, tasks)
+    if state.copies > 1:
+        yield from _beats(state, tasks)
+
+
+def _fan_in(state: State, tasks: list[dict[str, Any]]) -> Iterator[Finding]:
+    """Whether the outputs that an inline Map brings together are sure to fit one state."""
+    passed, told = told_number(state, tasks, _FAN_IN)
+    example = {"Name": _FAN_IN, "Value": f"{state.gathered}" if state.gathered > 1 else "<the most items of the Map>"}
+    if not passed:
+        what = f"{_FAN_IN} is not passed, and an inline Map brings the outputs together"
+        yield find("SO118", state.where, what, example=example)
+    elif told is not None and told < state.gathered:
+        what = f"{_FAN_IN} is {plain(told)}, and at least {state.gathered:,} outputs come together"
+        yield find("SO118", state.where, what, example=example)
+
+
+def _beats(state: State, tasks: list[dict[str, Any]]) -> Iterator[Finding]:
+    """How often all copies beat: a third of HeartbeatSeconds apart, or what they are told to spread them to."""
+    heartbeat = state.heartbeat if state.heartbeat is not None and state.heartbeat > 0 else None
+    passed, told = told_number(state, tasks, _CONCURRENCY)
+    number_told = state.copies if passed and told is None else int(told or 0) or None
+    every = interval_of(heartbeat, number_told)
+    rate = beats_a_second(state.copies, every)
+    if rate <= _QUOTA_SMALL:
         return
-    every = (state.heartbeat or _DEFAULT_BEAT * _BEATS_IN_HEARTBEAT) / _BEATS_IN_HEARTBEAT
-    rate = state.copies / max(every, 1.0)
-    if rate > _QUOTA_SMALL:
-        limit = _QUOTA_LARGE if rate > _QUOTA_LARGE else _QUOTA_SMALL
-        what = f"up to {state.copies:,} at once beat every {every:.0f} s: {rate:,.0f} a second, over {limit}"
-        fitting = {"HeartbeatSeconds": int(_BEATS_IN_HEARTBEAT * state.copies / _QUOTA_SMALL) + 1}
-        yield find("SO111", state.where, what, example=fitting)
+    limit = _QUOTA_LARGE if rate > _QUOTA_LARGE else _QUOTA_SMALL
+    what = f"up to {state.copies:,} at once beat every {every:.0f} s: {rate:,.0f} a second, over {limit}"
+    if beats_a_second(state.copies, interval_of(heartbeat, state.copies)) <= _QUOTA_SMALL:
+        spread = {"Name": _CONCURRENCY, "Value": f"{state.copies}"}
+        yield find("SO111", state.where, what, do=f"Pass {_CONCURRENCY}: the beats are spread then.", example=spread)
+        return
+    yield find("SO111", state.where, what, example={"HeartbeatSeconds": fitting_heartbeat(state.copies)})

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from stepout.asl.services import OVERRIDES_LIMIT, room_beside
-from stepout.doctor.json_lookup import at, inside, items, members, number, plain, shown, text, walk
+from stepout.doctor.json_lookup import at, inside, items, members, names_within, number, plain, shown, text, walk
 from stepout.doctor.lengths import OVERRIDES, overrides_length
 from stepout.doctor.rules import find
 from stepout.doctor.states import TOKEN_NAMES, Override, State, read_reference
@@ -66,6 +66,24 @@ def tasks_of(state: State, tasks: list[dict[str, Any]]) -> list[dict[str, Any]]:
         return tasks
     family = _VERSION.sub("", wanted.rpartition("/")[2])
     return [task for task in tasks if text(task.get("family")) in {family, ""}]
+
+
+def told_number(state: State, tasks: list[dict[str, Any]], name: str) -> tuple[bool, float | None]:
+    """Return whether a variable is passed to a state's job, and the number that it is, where that is known.
+
+    Args:
+        state: A state that runs a job.
+        tasks: The task definitions that are known.
+        name: The variable's.
+    """
+    passed = [each.reference for each in state.overrides if each.name == name]
+    if passed:
+        return True, None if passed[0].dynamic else _seconds(passed[0].value)
+    if name in {each.removesuffix(".$") for each in names_within(state.arguments[1])}:  # of a message or an input
+        return True, None
+    found = [environment_of(container) for container in all_containers(tasks_of(state, tasks))]
+    told = [variables[name] for variables in found if name in variables]
+    return bool(told), _seconds(told[0]) if told else None
 
 
 def _literals(variables: list[Override]) -> list[Override]:

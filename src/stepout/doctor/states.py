@@ -76,6 +76,8 @@ class State:
         express: Whether it runs in an Express workflow.
         bounded: Whether its state machine has a TimeoutSeconds.
         copies: How many of it may run at once, by the Maps around it.
+        gathered: How many outputs an inline Map around it brings together at least, as far as it says so; 0 where no
+            inline Map is around it.
         is_object: Whether it is a JSON object; else ``body`` is empty.
     """
 
@@ -87,6 +89,7 @@ class State:
     express: bool = False
     bounded: bool = False
     copies: int = 1
+    gathered: int = 0
     is_object: bool = True
 
     @property
@@ -246,7 +249,17 @@ def _machines(state: State) -> Iterator[State]:
                 body=inner,
                 express=settings.get("ExecutionType") == "EXPRESS" if distributed else state.express,
                 copies=state.copies * _at_once(state.body, distributed=distributed),
+                gathered=0 if distributed else _gathered(state),
             )
+
+
+def _gathered(state: State) -> int:
+    """Return how many outputs an inline Map brings together at least: its items if it lists them, else MaxConcurrency.
+
+    Those of a Map within another one end in the outer one's state, too.
+    """
+    listed, wanted = items(state.body.get("Items")), number(state.body.get("MaxConcurrency"))
+    return max(1, state.gathered) * max(1, len(listed) or int(wanted or 0))
 
 
 def _at_once(body: dict[str, Any], *, distributed: bool) -> int:

@@ -57,7 +57,7 @@ if TYPE_CHECKING:
 _log = logger("stepout.run")
 
 _TOKENS: Final = ("STEPOUT_TASK_TOKEN", "TASK_TOKEN")
-_NOT_THE_CHILDS: Final = frozenset({*_TOKENS, "STEPOUT_OUTPUT", "STEPOUT_TARGETS"})
+_NOT_THE_CHILDS: Final = frozenset({*_TOKENS, "STEPOUT_OUTPUT", "STEPOUT_TARGETS", "STEPOUT_FAN_IN"})
 _KEPT_BUDGET: Final = 2_048
 """Bytes for pointers in a failure's cause, half of what a cause holds."""
 
@@ -344,12 +344,14 @@ def _prints_outcome(environ: Mapping[str, str], tokens: Sequence[str]) -> bool:
 
 
 def _artifacts(environ: Mapping[str, str], bar: Progress | None) -> MergedArtifacts:
+    from stepout.artifacts.commit_record import commit_record_of
     from stepout.artifacts.manager import ArtifactManager
     from stepout.artifacts.run import resolve_run
 
-    run = resolve_run(RunIdentity.from_env(environ))
-    own = ArtifactManager.from_env(environ, run=run, progress=bar) if environ.get("STEPOUT_BUCKET") else None
-    return MergedArtifacts(own, run)
+    run, record = resolve_run(RunIdentity.from_env(environ)), commit_record_of(environ)
+    if not environ.get("STEPOUT_BUCKET"):
+        return MergedArtifacts(None, run)
+    return MergedArtifacts(ArtifactManager.from_env(environ, run=run, progress=bar, commit_record=record), run)
 
 
 @contextlib.contextmanager
@@ -395,8 +397,11 @@ def child_environ(
         for name, value in environ.items()
         if name not in _NOT_THE_CHILDS and not any(token in value for token in tokens)
     }
+    # Whatever the command's tasks write is named by the one record that is kept here; where none is, by nobody's.
+    record = {} if environ.get("STEPOUT_COMMIT_RECORD", "").strip() == "off" else {"STEPOUT_COMMIT_RECORD": "parent"}
     return {
         **kept,
+        **record,
         "STEPOUT_TARGETS": f"folder:{reports.as_uri().removeprefix('file:')}",
         "STEPOUT_RESULT": str(result),
         "STEPOUT_STOP_TIMEOUT": f"{max(1.0, seconds):g}",

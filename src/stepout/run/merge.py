@@ -101,6 +101,19 @@ class MergedArtifacts:
             )
         return self._own.put_document(stem, document)
 
+    @property
+    def keeps_record(self) -> bool:
+        """Whether one record is kept, of the command's artifacts and the task's own."""
+        return self._own is not None and self._own.keeps_record
+
+    def put_record(self, document: Mapping[str, Any]) -> Pointer:
+        """Keep the merged document.
+
+        Raises:
+            ConfigurationError: There is no bucket.
+        """
+        return self.writer.put_record(document)
+
     def abort(self) -> None:
         """Abort every open upload."""
         if self._own is not None:

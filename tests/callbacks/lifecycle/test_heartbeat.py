@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+import random
 import signal
 import threading
 import time
@@ -12,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from stepout.callbacks import RecordingTarget, StepFunctionsTarget, Task
+from stepout.callbacks.delivery.retry_loop import ThrottledError
+from stepout.callbacks.lifecycle.heartbeat import Beat, beats_a_second, fitting_heartbeat, interval_of, pause_after
 from stepout.schemas import Pointer, RunIdentity
 from stepout.schemas.errors import TaskClosedError, TaskInterrupted
 
@@ -156,3 +159,60 @@ def test_logs_of_botocore_do_not_show_the_token(
     assert "with [redacted]" in caplog.text
     assert "Making request" in caplog.text
     assert token[:30] not in caplog.text
+
+
+@pytest.mark.parametrize("heartbeat", [78, 120, 600])
+def test_beats_of_ten_thousand_containers_hold_the_quota(heartbeat: int) -> None:
+    """They start within the same second; for ten minutes after, the smaller quota of the regions never runs dry.
+
+    It is a bucket of 1,500 that takes 300 a second. One beat of each is lost, and still none is silent for
+    ``HeartbeatSeconds``.
+    """
+    draw, containers, end = random.Random(7).random, 10_000, 600.0
+    interval = interval_of(heartbeat, containers)
+    seconds, longest = [0] * (int(end) + 1), 0.0
+    for _ in range(containers):
+        now, last, heard, lost = draw(), Beat.FIRST, 0.0, draw() * end
+        heard = now
+        while (now := now + pause_after(last, interval, draw())) < end:
+            seconds[int(now)] += 1
+            last = Beat.DELIVERED
+            if now > lost:
+                lost, last = end, Beat.LOST
+                continue
+            longest, heard = max(longest, now - heard), now
+    assert max(seconds) <= 350
+    left = 1_500
+    for beats in seconds:
+        left = min(1_500, left + 300 - beats)
+        assert left > 1_200
+    assert longest < heartbeat
+
+
+def test_the_interval_grows_with_the_containers_and_never_too_far() -> None:
+    """A third of HeartbeatSeconds is enough for few; 60 % is the most; the doctor says what would be enough."""
+    assert interval_of(300, 1) == interval_of(300, 10_000) == interval_of(300) == 100
+    assert interval_of(60, 5_000) == pytest.approx(5_000 / 216)
+    assert interval_of(60, 10**6) == 36
+    assert interval_of(None, 10**6) == 108
+    for containers in (1_000, 7_000, 10_000):
+        enough = fitting_heartbeat(containers)
+        assert beats_a_second(containers, interval_of(enough, containers)) <= 240.001
+        assert beats_a_second(containers, interval_of(enough - 1, containers)) > 240
+
+
+def test_throttled_beats_come_later_and_spread() -> None:
+    """What was lost is sent again soon; what was throttled not at once, and no two at the same time."""
+    assert pause_after(Beat.LOST, 40.0, 0.0) == 10
+    assert [pause_after(Beat.THROTTLED, 40.0, draw) for draw in (0.0, 0.5, 1.0)] == [10, 15, 20]
+    assert [pause_after(Beat.FIRST, 40.0, draw) for draw in (0.0, 0.5, 0.999)] == [0, 18, pytest.approx(39.2, abs=0.1)]
+    assert [pause_after(Beat.DELIVERED, 40.0, draw) for draw in (0.0, 1.0)] == [40, 32]
+
+
+def test_a_throttled_beat_is_told_apart(sfn_strict: StrictStepFunctions) -> None:
+    """By its class, after as many tries as a beat has."""
+    target = StepFunctionsTarget(sfn_strict.issue(), sfn_strict.client(), sleep=lambda _: None)
+    sfn_strict.fault("SendTaskHeartbeat", *["throttle"] * 3)
+    with pytest.raises(ThrottledError, match="too many requests"):
+        target.heartbeat()
+    target.heartbeat()
