@@ -8,7 +8,7 @@ asked.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,7 +18,6 @@ from stepout.schemas.errors import ArtifactExistsError, ArtifactNotFoundError, S
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from datetime import timedelta
 
 _METHOD: Final = {
     "ListObjectVersions": "list_object_versions",
@@ -112,7 +111,7 @@ class Inventory:
                     version_id=found.get("VersionId") or NO_VERSION,
                     etag=found.get("ETag", ""),
                     size=found.get("Size", 0),
-                    age=now - found["LastModified"],
+                    age=_age(now, found["LastModified"]),
                     latest=bool(found.get("IsLatest", True)),
                 )
                 for found in answer.get("Versions", ())
@@ -132,7 +131,7 @@ class Inventory:
             answer = self._call("ListMultipartUploads", prefix, Prefix=prefix, **marks)
             now = self.now = self._time(answer, prefix)
             yield [
-                StoredUpload(key=found["Key"], upload_id=found["UploadId"], age=now - found["Initiated"])
+                StoredUpload(key=found["Key"], upload_id=found["UploadId"], age=_age(now, found["Initiated"]))
                 for found in answer.get("Uploads", ())
             ]
             if not answer.get("IsTruncated"):
@@ -151,7 +150,7 @@ class Inventory:
         answer = self._head(version)
         if answer is None:
             return None
-        age = self._time(answer, version.key) - answer["LastModified"]
+        age = _age(self._time(answer, version.key), answer["LastModified"])
         return replace(version, etag=answer["ETag"], size=answer["ContentLength"], age=age), answer.get(
             "Metadata"
         ) or {}
@@ -222,3 +221,8 @@ class Inventory:
                 "is; nothing was removed. A proxy between may have taken it out"
             )
         return parsedate_to_datetime(said)
+
+
+def _age(now: datetime, written: datetime) -> timedelta:
+    """Return the time between two that a server told; its ``Date`` has whole seconds, so it may be the earlier one."""
+    return max(now - written, timedelta(0))

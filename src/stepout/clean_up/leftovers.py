@@ -150,6 +150,7 @@ class CleanUp:
         executions: Who knows how executions stand; ``None``: clients are built from the environment.
         expected_bucket_owner: The account that must own the bucket.
         request_payer: ``"requester"`` where that pays; ``None``: what ``STEPOUT_REQUEST_PAYER`` says.
+        progress: Called with the counts after each page of a listing.
 
     Attributes:
         tally: Counts on the way.
@@ -169,6 +170,7 @@ class CleanUp:
         executions: Executions | None = None,
         expected_bucket_owner: str | None = None,
         request_payer: str | None = None,
+        progress: Callable[[Tally], None] = lambda _tally: None,
     ) -> None:
         try:
             bucket, prefix = split_s3_url(url)
@@ -187,6 +189,7 @@ class CleanUp:
         )
         payer = request_payer or payer_of(os.environ)
         self.tally = Tally()
+        self._progress = progress
         self._prefix = f"{prefix}/" if prefix else ""
         self._older_than, self._delete = older_than, delete
         self._inventory = Inventory(client, bucket, expected_bucket_owner=expected_bucket_owner, request_payer=payer)
@@ -216,6 +219,7 @@ class CleanUp:
                     yield found
                 else:
                     waiting.append(found)
+            self._progress(self.tally)
             if len(waiting) >= _TOGETHER:
                 yield from self._settled(waiting)
                 waiting = []
