@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypedDict, cast, get_args
 
 from stepout.artifacts.blocks import WantedBlocks
 from stepout.artifacts.checksums import best_crc
 from stepout.artifacts.keys import artifact_key, document_key
 from stepout.artifacts.media_types import JSON, suffix_for
-from stepout.artifacts.run import rfc3339
+from stepout.artifacts.retention import KEEP_TAG, keep_of
+from stepout.artifacts.run import rfc3339, utc_now
 from stepout.artifacts.store import Mode, Regional, pins_for_pointer
+from stepout.artifacts.writing.options import with_keep
 from stepout.schemas import Pointer, invalid_document, json_problems
 from stepout.schemas.errors import ConfigurationError
 from stepout.schemas.pointer import pointer_problems
@@ -21,6 +23,7 @@ from stepout.schemas.text.json_value import plain_copy
 from stepout.schemas.text.signed_urls import signed_url_problems
 
 if TYPE_CHECKING:
+    from stepout.artifacts.run import Clock
     from stepout.artifacts.store import Store, WriteOptions
     from stepout.artifacts.transfer.conditional_write import Uploaded
 
@@ -44,6 +47,8 @@ class PutOptions(TypedDict, total=False):
             damage, not forgery. ``"sha256"``: SHA-256 of 1 MiB each, which hashes all bytes a second time. ``"none"``.
             Up to 256 bytes of them are in the pointer; more are an object of their own, one request more, or in the
             footer of a table.
+        keep: How long the object is kept, such as ``"30d"``, in place of the manager's: the tag ``stepout-keep=30d``
+            for the rules of ``stepout lifecycle``, and the pointer's ``expiresAt``. Not together with ``expires_at``.
     """
 
     media_type: str
@@ -52,6 +57,7 @@ class PutOptions(TypedDict, total=False):
     expires_at: datetime | str
     suffix: str
     blocks: Literal["crc", "sha256", "none"]
+    keep: str | timedelta
 
 
 class PlannedPut(NamedTuple):
@@ -106,10 +112,21 @@ class PutPlanner:
         store: Where artifacts go.
         folder: The run's folder of keys.
         defaults: The options of every write.
+        keep: How long every object is kept; ``None``: nobody said.
+        clock: Where the time comes from that ``keep`` counts from.
     """
 
-    def __init__(self, store: Store, folder: str, defaults: WriteOptions) -> None:
+    def __init__(
+        self,
+        store: Store,
+        folder: str,
+        defaults: WriteOptions,
+        *,
+        keep: timedelta | None = None,
+        clock: Clock = utc_now,
+    ) -> None:
         self._store, self._defaults = store, defaults
+        self._keep, self._clock = keep, clock
         self.folder = folder
         # Checked plans by kind: ten thousand puts differ only in their keys.
         self._checked: dict[tuple[str, str], PlannedPut] = {}
@@ -133,6 +150,8 @@ class PutPlanner:
         if options:
             options = _known(options)
         key = artifact_key(self.folder, name, _suffix(options, suffix))
+        if "keep" in options and "expires_at" in options:
+            raise ConfigurationError(f"artifact {name!r} has both keep and expires_at: pass one. Nothing was sent")
         annotations = options.get("annotations")
         if annotations is not None and not isinstance(annotations, Mapping):
             msg = f"annotations of artifact {name!r} are of type {type(annotations).__name__}: expected a dict"
@@ -157,6 +176,8 @@ class PutPlanner:
         options: PutOptions = {"mode": parent.options.mode}
         if parent.draft.expires_at is not None:
             options["expires_at"] = parent.draft.expires_at
+        if KEEP_TAG in parent.options.tags:
+            options["keep"] = parent.options.tags[KEEP_TAG]
         return self._planned(None, label, key, media_type, options)._replace(blocks=parent.blocks)
 
     def _planned(self, name: str | None, label: str, key: str, media_type: str, options: PutOptions) -> PlannedPut:
@@ -165,7 +186,8 @@ class PutPlanner:
         kind = (media_type, repr(options) if options else "")
         known = self._checked.get(kind)
         if known is not None and POINTER_TEXTS["key"].accepts(key):
-            return PlannedPut(name, label, key, known.options, _with(known.draft, key=key), known.blocks)
+            draft = _with(known.draft, key=key, expires_at=self._expiry(options)[1])
+            return PlannedPut(name, label, key, known.options, draft, known.blocks)
         planned = self._check(name, label, key, media_type, options)
         if len(self._checked) < _KINDS:
             self._checked[kind] = planned
@@ -177,6 +199,7 @@ class PutPlanner:
             if wrong := json_problems(annotations, "$.annotations", convertible=True):
                 raise invalid_document(f"the pointer of artifact {label!r}", wrong, "Nothing was read or sent.")
             annotations = plain_copy(annotations)
+        keep, expires_at = self._expiry(options)
         draft = Pointer(
             bucket=self._store.bucket,
             key=key,
@@ -185,7 +208,7 @@ class PutPlanner:
             media_type=media_type,
             bucket_owner=self._defaults.expected_bucket_owner,
             region=self._store.region if isinstance(self._store, Regional) else None,
-            expires_at=_time(options.get("expires_at")),
+            expires_at=expires_at,
             annotations=annotations,
         )
         document = draft.to_dict()
@@ -196,7 +219,17 @@ class PutPlanner:
             raise invalid_document(f"the pointer of artifact {label!r}", problems, "Nothing was read or sent.")
         mode = check_mode(options.get("mode", self._defaults.mode))
         written = replace(self._defaults, media_type=media_type, mode=mode)
+        if keep is not None:
+            written = with_keep(written, keep)
         return PlannedPut(name, label, key, written, draft, self._wanted(options.get("blocks", "crc")))
+
+    def _expiry(self, options: PutOptions) -> tuple[timedelta | None, str | None]:
+        """Return how long an object is kept, and until when: from now on, since S3 counts an upload from its begin."""
+        expires_at, keep = _time(options.get("expires_at")), keep_of(options.get("keep"))
+        if expires_at is None:
+            keep = keep or self._keep
+            expires_at = None if keep is None else rfc3339(self._clock() + keep)
+        return keep, expires_at
 
     def _wanted(self, blocks: object) -> WantedBlocks | None:
         if blocks == "none":

@@ -186,6 +186,7 @@ class CleanUp:
             expected_bucket_owner=expected_bucket_owner,
             request_payer=request_payer,
             budget=_UNBOUNDED,
+            allow_expired=True,
         )
         payer = request_payer or payer_of(os.environ)
         self.tally = Tally()
