@@ -18,7 +18,7 @@ from stepout.artifacts.s3.clients import make_client, profile_from_env
 from stepout.artifacts.s3.inventory import NO_VERSION, Inventory, StoredUpload, StoredVersion
 from stepout.artifacts.transfer.worker_pool import CONNECTIONS, MEMORY, Done, work_through
 from stepout.clean_up.decisions import (
-    Verdict,
+    Decision,
     by_executions,
     execution_folder,
     is_old,
@@ -239,7 +239,7 @@ class CleanUp:
         tally.named += len(old) - len(unnamed)
         for done in sorted(_side_by_side(unnamed, self._inventory.look), key=lambda done: done.item.key):
             if isinstance(done.error, AccessDeniedError):
-                yield self._only_listed(done.item, None, Verdict("unknown", str(done.error), hindered=True))
+                yield self._only_listed(done.item, None, Decision("unknown", str(done.error), hindered=True))
                 continue
             if (found := _result(done)) is None:
                 continue
@@ -259,15 +259,15 @@ class CleanUp:
         if version in self._records.names:
             self.tally.named += 1
             return
-        verdict = by_executions(task, version.age, self._executions.status)
+        decision = by_executions(task, version.age, self._executions.status)
         if (fault := self._records.fault_below(prefix)) is not None:
-            verdict = Verdict("unknown", f"a record could not be read, and may name it: {fault}", hindered=True)
-        if verdict.kind == "kept":
+            decision = Decision("unknown", f"a record could not be read, and may name it: {fault}", hindered=True)
+        if decision.kind == "kept":
             self.tally.running += 1
-        elif verdict.kind == "unknown":
-            yield self._only_listed(version, task, verdict)
+        elif decision.kind == "unknown":
+            yield self._only_listed(version, task, decision)
         else:
-            yield replace(candidate, why=f"no record names it; {verdict.why}")
+            yield replace(candidate, why=f"no record names it; {decision.why}")
 
     def _settled(self, candidates: list[_Candidate]) -> Iterator[Leftover]:
         """Look once more, the executions before the records, and remove what is still left over."""
@@ -306,10 +306,10 @@ class CleanUp:
             _result(done)
         self._ended |= folders
 
-    def _only_listed(self, version: StoredVersion, task: RecordedTask | None, verdict: Verdict) -> Leftover:
+    def _only_listed(self, version: StoredVersion, task: RecordedTask | None, decision: Decision) -> Leftover:
         self.tally.unknown += 1
-        self.tally.hindered += verdict.hindered
-        return self._found(version, task, verdict.kind, verdict.why)
+        self.tally.hindered += decision.hindered
+        return self._found(version, task, decision.kind, decision.why)
 
     def _found(  # noqa: PLR0913 - what there is to say
         self,
@@ -349,16 +349,16 @@ class CleanUp:
 
     def _judged_upload(self, upload: StoredUpload, task: RecordedTask | None) -> Iterator[Leftover]:
         if task is None:
-            verdict = Verdict("unknown", "nothing beside it says whose it is")
+            decision = Decision("unknown", "nothing beside it says whose it is")
         else:
             self._executions.forget(_executions(task))
-            verdict = by_executions(task, upload.age, self._executions.status)
-        if verdict.kind == "kept":
+            decision = by_executions(task, upload.age, self._executions.status)
+        if decision.kind == "kept":
             return
         aborted, error = False, None
-        if verdict.kind == "unknown":
+        if decision.kind == "unknown":
             self.tally.unknown += 1
-            self.tally.hindered += verdict.hindered
+            self.tally.hindered += decision.hindered
         else:
             self.tally.uploads += 1
             if self._delete:
@@ -373,8 +373,8 @@ class CleanUp:
             upload_id=upload.upload_id,
             age=upload.age,
             execution=None if task is None else task.execution,
-            kind=verdict.kind,
-            why=f"the upload was never completed; {verdict.why}",
+            kind=decision.kind,
+            why=f"the upload was never completed; {decision.why}",
             removed=aborted,
             error=error,
         )

@@ -26,7 +26,7 @@ _ONE: Final = 1 << 20  # what a record that is being read may take, in bytes
 
 
 class Names:
-    """Which objects are named, as hashes: a million take 90 MB or less, and two that are the same only keep an object.
+    """Which objects are named, as hashes: a million take 110 MB or less, and two that are the same only keep an object.
 
     The bucket is left out: a bucket has several names (access points), and a copy of it names the original.
     """
