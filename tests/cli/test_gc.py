@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
 from support.left_behind import LeftBehind
+from support.terminal import pseudo_terminal
+
+from stepout.cli import main
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -98,3 +102,17 @@ def test_lifecycle_prints_rules_that_s3_takes(run: Run, local_aws: LocalAws, buc
     assert day["Filter"] == {"And": {"Prefix": "runs/", "Tags": [tag]}}
     assert json.loads(run("lifecycle", "--keep", "1d", "--json")[1])["Rules"][1]["Filter"] == {"Tag": tag}
     assert run("lifecycle", "--keep", "0d")[0] == 2
+
+
+def test_on_a_terminal_it_says_how_far_it_is(
+    failed: ArtifactManager, local_aws: LocalAws, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On one line of standard error, which is gone before anything else is printed."""
+    for name, value in local_aws.environ.items():
+        monkeypatch.setenv(name, value)
+    with pseudo_terminal() as terminal:
+        monkeypatch.setattr(sys, "stderr", terminal.stream)
+        assert main(["gc", f"s3://{bucket}/runs/", "--older-than", "14d"]) == 0
+    assert terminal.drawn[0] == "objects looked at: 1"
+    assert terminal.drawn[1].startswith("stepout: 0 left over (0 B), 0 removed; of 1: ")
+    assert failed.pointers

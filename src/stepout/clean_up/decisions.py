@@ -68,7 +68,7 @@ def status_of(answer: Mapping[str, object]) -> ExecutionStatus:
 # Objects -----------------------------------------------------------------------------------------------------------
 
 
-class Decision(NamedTuple):
+class Judgement(NamedTuple):
     """What becomes of an object or an upload, and why.
 
     Attributes:
@@ -135,7 +135,7 @@ def is_old(version: StoredVersion, older_than: timedelta) -> bool:
     return version.age >= older_than and not is_record(version.key)
 
 
-def by_executions(task: RecordedTask, age: timedelta, ask: Callable[[str], ExecutionStatus]) -> Decision:
+def by_executions(task: RecordedTask, age: timedelta, ask: Callable[[str], ExecutionStatus]) -> Judgement:
     """Decide by the executions that an object which no record names belongs to.
 
     Args:
@@ -144,17 +144,17 @@ def by_executions(task: RecordedTask, age: timedelta, ask: Callable[[str], Execu
         ask: Returns how an execution stands.
     """
     if task.execution is None:
-        return Decision("unknown", "it was written outside of Step Functions, so nobody can be asked")
+        return Judgement("unknown", "it was written outside of Step Functions, so nobody can be asked")
     own = ask(task.execution)
     outer = own if task.parent_execution in (None, task.execution) else ask(str(task.parent_execution))
     for status in (own, outer):
         if status.kind == "runs":
-            return Decision("kept", f"its execution is {status.told}")
+            return Judgement("kept", f"its execution is {status.told}")
     if _is_over(outer, age) and (_is_over(own, age) or (own is not outer and _is_of_map(task.execution))):
-        return Decision("leftover", f"its execution is over ({own.told})")
+        return Judgement("leftover", f"its execution is over ({own.told})")
     status = own if not _is_over(own, age) else outer
     hindered = status.kind == "unknown"
-    return Decision("unknown", f"whether its execution runs is not known ({status.told})", hindered)
+    return Judgement("unknown", f"whether its execution runs is not known ({status.told})", hindered)
 
 
 def _is_over(status: ExecutionStatus, age: timedelta) -> bool:

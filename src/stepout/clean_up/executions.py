@@ -63,17 +63,17 @@ class Executions:
             code = type(error).__name__
         if code != "ExecutionDoesNotExist":
             return ExecutionStatus("unknown", f"states:DescribeExecution was answered {code}")
-        if parts[_ACCOUNT] != self._own_account():
+        if parts[_ACCOUNT] != self._own_account(parts[_REGION]):
             return ExecutionStatus("unknown", f"Step Functions does not know it, and its account is {parts[_ACCOUNT]}")
         return ExecutionStatus("gone", "Step Functions does not know it any more")
 
-    def _own_account(self) -> str:
+    def _own_account(self, region: str) -> str:
         if self._account is None:
             import boto3
             from botocore.exceptions import BotoCoreError, ClientError
 
             try:
-                self._account = str(boto3.client("sts").get_caller_identity()["Account"])
+                self._account = str(boto3.client("sts", region_name=region).get_caller_identity()["Account"])
             except (BotoCoreError, ClientError):  # then no account is ours
                 self._account = ""
         return self._account

@@ -18,7 +18,7 @@ from stepout.artifacts.s3.clients import make_client, profile_from_env
 from stepout.artifacts.s3.inventory import NO_VERSION, Inventory, StoredUpload, StoredVersion
 from stepout.artifacts.transfer.worker_pool import CONNECTIONS, MEMORY, Done, work_through
 from stepout.clean_up.decisions import (
-    Decision,
+    Judgement,
     by_executions,
     execution_folder,
     is_old,
@@ -239,7 +239,7 @@ class CleanUp:
         tally.named += len(old) - len(unnamed)
         for done in sorted(_side_by_side(unnamed, self._inventory.look), key=lambda done: done.item.key):
             if isinstance(done.error, AccessDeniedError):
-                yield self._only_listed(done.item, None, Decision("unknown", str(done.error), hindered=True))
+                yield self._only_listed(done.item, None, Judgement("unknown", str(done.error), hindered=True))
                 continue
             if (found := _result(done)) is None:
                 continue
@@ -261,7 +261,7 @@ class CleanUp:
             return
         decision = by_executions(task, version.age, self._executions.status)
         if (fault := self._records.fault_below(prefix)) is not None:
-            decision = Decision("unknown", f"a record could not be read, and may name it: {fault}", hindered=True)
+            decision = Judgement("unknown", f"a record could not be read, and may name it: {fault}", hindered=True)
         if decision.kind == "kept":
             self.tally.running += 1
         elif decision.kind == "unknown":
@@ -306,7 +306,7 @@ class CleanUp:
             _result(done)
         self._ended |= folders
 
-    def _only_listed(self, version: StoredVersion, task: RecordedTask | None, decision: Decision) -> Leftover:
+    def _only_listed(self, version: StoredVersion, task: RecordedTask | None, decision: Judgement) -> Leftover:
         self.tally.unknown += 1
         self.tally.hindered += decision.hindered
         return self._found(version, task, decision.kind, decision.why)
@@ -349,7 +349,7 @@ class CleanUp:
 
     def _judged_upload(self, upload: StoredUpload, task: RecordedTask | None) -> Iterator[Leftover]:
         if task is None:
-            decision = Decision("unknown", "nothing beside it says whose it is")
+            decision = Judgement("unknown", "nothing beside it says whose it is")
         else:
             self._executions.forget(_executions(task))
             decision = by_executions(task, upload.age, self._executions.status)

@@ -96,7 +96,7 @@ class _ProgressLine:
 
     def draw(self, tally: Tally) -> None:
         if self._drawn:
-            sys.stderr.write(f"\r\x1b[K{tally.seen:,} objects looked at")
+            sys.stderr.write(f"\r\x1b[Kobjects looked at: {tally.seen:,}")
             sys.stderr.flush()
 
     def clear(self) -> None:
