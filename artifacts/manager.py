@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 from stepout.artifacts.formats import tables
 from stepout.artifacts.media_types import DEFAULT, JSON, TEXT
+from stepout.artifacts.retention import keep_of
 from stepout.artifacts.run import resolve_run, utc_now
 from stepout.artifacts.transfer.progress import progress_from
 from stepout.artifacts.writing import adopt as adoption
@@ -29,6 +30,7 @@ from stepout.schemas.runtime.process import not_picklable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+    from datetime import timedelta
     from types import TracebackType
     from typing import NoReturn, Self, Unpack
 
@@ -72,6 +74,7 @@ class ArtifactManager:
         mode: ``"create"`` writes once, ``"overwrite"`` replaces.
         encryption: ``Encryption(…)``, ``"AES256"``, ``"aws:kms"``, or the ARN or alias of a KMS key.
         tags: At most 10.
+        keep: How long objects are kept, such as ``"30d"``; see ``PutOptions``. ``None``: nobody says.
         metadata: At most 2,048 bytes of printable ASCII.
         expected_bucket_owner: An account id; S3 refuses the writes if the bucket belongs to another one.
         storage_class: For example ``"STANDARD_IA"``; not a class whose objects must be restored before reading.
@@ -108,6 +111,7 @@ class ArtifactManager:
         mode: Mode = "create",
         encryption: Encryption | str | None = None,
         tags: Mapping[str, str] | None = None,
+        keep: str | timedelta | None = None,
         metadata: Mapping[str, str] | None = None,
         expected_bucket_owner: str | None = None,
         storage_class: str | None = None,
@@ -140,7 +144,9 @@ class ArtifactManager:
             near=self._run.execution,
         )
         store, prefix = self._buckets.own(bucket, prefix)
-        self._planner = PutPlanner(store, prefix, self._run, defaults, layout, commit_record)
+        self._planner = PutPlanner(
+            store, prefix, self._run, defaults, layout, commit_record, keep=keep_of(keep), clock=clock
+        )
         self._place = ResumePlace(store.bucket, prefix, self._planner.folder, layout)
         self._writes = Writes(
             store=store,
@@ -223,13 +229,7 @@ class ArtifactManager:
         return self._writes.put(planned, values.buffer_of(name, data))
 
     def put_text(self, name: str, text: str, *, encoding: str = "utf-8", **options: Unpack[PutOptions]) -> Pointer:
-        """Write text as UTF-8, newlines as they are.
-
-        Args:
-            name: The artifact's name.
-            text: Without lone surrogates.
-            encoding: ``"utf-8"``, the one that every reader agrees on.
-        """
+        """Write text without lone surrogates as UTF-8, the one encoding that every reader agrees on; newlines stay."""
         planned = self._planner.plan(name, TEXT, ".txt", options)
         return self._writes.put(planned, values.encoded_text(name, text, encoding))
 

@@ -65,6 +65,7 @@ def resolve_output(
         request_payer: ``"requester"`` for buckets whose readers pay; ``None``: what ``STEPOUT_REQUEST_PAYER`` says.
         budget: What may be fetched because the document says so, before an artifact is read, and for each read of a
             directory: ``ReadBudget(requests=1_000, entries=100_000, bytes=10 << 30)`` unless told otherwise.
+        allow_expired: Also ask for what has expired by this machine's clock, as its pointer says: it may be there yet.
         contract: Checked once more on this side.
         execution: The ARN that ``producer.execution`` must be, or its ``parentExecution``; for pull mode, where the URL
             alone does not tell. A failure of another execution at the URL does not count either.

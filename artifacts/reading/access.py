@@ -52,6 +52,7 @@ class ReadOptions(TypedDict, total=False):
     expected_bucket_owner: str | None
     request_payer: str | None
     budget: ReadBudget | None
+    allow_expired: bool
 
 
 KEYWORDS: Final = (*ReadOptions.__annotations__, "verify", "contract", "execution", "state", "count")
@@ -69,6 +70,7 @@ class Access:
         max_size: The most that a read into memory may take, in bytes; ``None``: what ``granted`` says.
         granted: Returns where a read into memory stops, in bytes, where nobody said; looked up once, if it is asked.
         budget: What may be fetched on a document's word; ``None``: the usual.
+        allow_expired: Whether to ask for what has expired, as its pointer says.
         spending: Counts what the resolve that made this has spent of it.
         now: The clock, for ``expiresAt``.
         sleep: Waits between tries to take up a broken download.
@@ -81,6 +83,7 @@ class Access:
     max_size: int | None = None
     granted: Callable[[], int] = field(default_factory=lambda: cache(read_limit), compare=False)
     budget: ReadBudget | None = None
+    allow_expired: bool = False
     spending: Spending = field(default_factory=lambda: Spending(USUAL_BUDGET), compare=False)
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     sleep: Callable[[float], None] = time.sleep
@@ -88,12 +91,12 @@ class Access:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Travel as settings; what another process is granted, and has spent, is its own."""
-        return _travelled, (self.allowed, self.stores, self.verify, self.max_size, self.budget)
+        return _travelled, (self.allowed, self.stores, self.verify, self.max_size, self.budget, self.allow_expired)
 
     def reads_like(self, other: Access) -> bool:
         """Say whether both read the same servers, under the same rules."""
-        mine = self.allowed, self.verify, self.max_size, self.budget
-        rules = other.allowed, other.verify, other.max_size, other.budget
+        mine = self.allowed, self.verify, self.max_size, self.budget, self.allow_expired
+        rules = other.allowed, other.verify, other.max_size, other.budget, other.allow_expired
         return mine == rules and self.stores.reads_like(other.stores)
 
     @property
@@ -126,11 +129,23 @@ class Access:
         return replace(self, spending=Spending(self.budget or USUAL_BUDGET))
 
 
-def _travelled(
-    allowed: Allowed, stores: BucketStores, verify: Verify, max_size: int | None, budget: ReadBudget | None
+def _travelled(  # noqa: PLR0913, PLR0917 - what ``__reduce__`` lists
+    allowed: Allowed,
+    stores: BucketStores,
+    verify: Verify,
+    max_size: int | None,
+    budget: ReadBudget | None,
+    allow_expired: bool,
 ) -> Access:
-    spending = Spending(budget or USUAL_BUDGET)
-    return Access(allowed=allowed, stores=stores, verify=verify, max_size=max_size, budget=budget, spending=spending)
+    return Access(
+        allowed=allowed,
+        stores=stores,
+        verify=verify,
+        max_size=max_size,
+        budget=budget,
+        allow_expired=allow_expired,
+        spending=Spending(budget or USUAL_BUDGET),
+    )
 
 
 def access_from(  # noqa: PLR0913 - the keywords of ``ReadOptions``, each with its own meaning
@@ -142,6 +157,7 @@ def access_from(  # noqa: PLR0913 - the keywords of ``ReadOptions``, each with i
     expected_bucket_owner: str | None = None,
     request_payer: str | None = None,
     budget: ReadBudget | None = None,
+    allow_expired: bool = False,
     **unknown: object,
 ) -> Access:
     """Return what the keywords of a ``resolve…`` function mean; ``resolve_output`` describes them.
@@ -168,8 +184,20 @@ def access_from(  # noqa: PLR0913 - the keywords of ``ReadOptions``, each with i
             request_payer=payer_of(os.environ) if request_payer is None else checked_payer(request_payer),
         ),
         budget=budget,
+        allow_expired=checked_flag("allow_expired", allow_expired),
         spending=Spending(budget or USUAL_BUDGET),
     )
+
+
+def checked_flag(name: str, value: object) -> bool:
+    """Return ``value`` if it is ``True`` or ``False``.
+
+    Raises:
+        ConfigurationError: It is not.
+    """
+    if not isinstance(value, bool):
+        raise ConfigurationError(f"{name}={value!r}: expected True or False")
+    return value
 
 
 def _checked_client(client: Any) -> Any:

@@ -2,7 +2,7 @@
 
 The rules:
 
-- The allow-list and the size cap are asked before any request.
+- The allow-list and the size cap are asked before any request, and so is whether the object has expired by now.
 - The pin is ``versionId``, else ``If-Match`` with the pointer's ETag, else the first response's ETag.
 - The head of every response is compared with the pointer before a byte of the body is read.
 - A whole read ends with a comparison of checksums. botocore's own check is not relied on: it does not cover reads of an
@@ -191,6 +191,9 @@ class PinnedObject:
             SizeMismatchError: The object has another size than the pointer says; its body was not read.
         """
         pointer = self.pointer
+        if not self.access.allow_expired and self._expired():
+            msg = f"{pointer.url} expired at {pointer.expires_at}, as its pointer says; nothing was read. Run the task"
+            raise ArtifactExpiredError(f"{msg} again, or pass allow_expired=True to ask for it all the same")
         try:
             body = self._requested(start, stop, hashed=hashed)
         except (ArtifactNotFoundError, AccessDeniedError) as error:

@@ -37,6 +37,8 @@ IAM_ACTION = {
     "DeleteObject": "s3:DeleteObject",
     "HeadObject": "s3:GetObject",
     "ListObjectsV2": "s3:ListBucket",
+    "ListObjectVersions": "s3:ListBucketVersions",
+    "ListMultipartUploads": "s3:ListBucketMultipartUploads",
     "GetObject": "s3:GetObject",
 }
 _READS = frozenset({"HeadObject", "GetObject"})

@@ -42,11 +42,15 @@ def adopt(  # noqa: PLR0913, PLR0917 - what a put needs
 ) -> Pointer:
     """Record the pointer of an existing object; ``ArtifactManager.adopt`` says what it raises."""
     bucket, key = check_location(url, verify)
+    if options.get("keep") is not None:
+        raise ConfigurationError(f"{url}: keep= is for what is written here; an adopted object takes expires_at= alone")
     planned = planner.plan(name, DEFAULT, "", options)
+    # Whoever wrote it decides how long it stays, not this manager.
+    draft = planned.draft if options.get("expires_at") is not None else replace(planned.draft, expires_at=None)
     with writes.upload(planned) as upload:  # to reserve the name: no bytes are sent
         store = writes.store if bucket == writes.store.bucket else buckets.store(bucket)
         info, checksum = inspect(store, key, verify=verify, version_id=version_id)
-        pointer = of_object(planned.draft, key, bucket, info, checksum)
+        pointer = of_object(draft, key, bucket, info, checksum)
         writes.registry.commit(name, pointer, upload)
     return pointer
 

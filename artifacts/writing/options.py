@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from stepout.artifacts.retention import KEEP_TAG, keep_tag
 from stepout.artifacts.s3.clients import checked_payer, payer_from_env, profile_from_env
 from stepout.artifacts.store import ARCHIVES, Encryption, WriteOptions
 from stepout.artifacts.transfer.plan import TransferSettings
@@ -16,7 +17,7 @@ from stepout.schemas.problems import member
 from stepout.schemas.runtime.environment import meant_for, warn_of_unknown
 
 if TYPE_CHECKING:
-    from datetime import datetime
+    from datetime import datetime, timedelta
 
     from stepout.artifacts.commit_record import RecordedTask
 
@@ -145,12 +146,25 @@ def _tags(tags: Mapping[str, str]) -> dict[str, str]:
         raise ConfigurationError(f"tags are of type {type(tags).__name__}: expected a dict such as {{'team': 'maps'}}")
     if len(tags) > _TAGS:
         raise ConfigurationError(f"tags: S3 takes {_TAGS} an object, got {len(tags)}")
+    if KEEP_TAG in tags:
+        raise ConfigurationError(f"tags: {KEEP_TAG} is what keep= writes: pass keep='30d', say. Nothing was sent")
     for name, value in tags.items():
         if not (isinstance(name, str) and isinstance(value, str)):
             raise ConfigurationError(f"tags: names and values are text; {_not_text('tags', name, value)}")
         if not 1 <= len(name) <= _TAG_NAME or len(value) > _TAG_VALUE:
             raise ConfigurationError(f"tags: S3 takes names of 1 to {_TAG_NAME} characters, values of {_TAG_VALUE}")
     return dict(tags)
+
+
+def with_keep(options: WriteOptions, keep: timedelta) -> WriteOptions:
+    """Return the options of objects that lifecycle rules remove after so long.
+
+    Raises:
+        ConfigurationError: With the tag that says so, there are more than S3 takes.
+    """
+    if len(options.tags) >= _TAGS:
+        raise ConfigurationError(f"tags: S3 takes {_TAGS} an object; keep= needs one of them. Nothing was sent")
+    return replace(options, tags={**options.tags, **keep_tag(keep)})
 
 
 def _not_text(what: str, name: object, value: object) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypedDict, cast, get_args
 
 from stepout.artifacts.blocks import WantedBlocks
@@ -19,9 +19,10 @@ from stepout.artifacts.commit_record import (
 )
 from stepout.artifacts.keys import artifact_key, document_key, run_folder
 from stepout.artifacts.media_types import JSON, suffix_for
-from stepout.artifacts.run import rfc3339
+from stepout.artifacts.retention import KEEP_TAG, keep_of
+from stepout.artifacts.run import rfc3339, utc_now
 from stepout.artifacts.store import Mode, Regional, pins_for_pointer
-from stepout.artifacts.writing.options import with_record
+from stepout.artifacts.writing.options import with_keep, with_record
 from stepout.schemas import Pointer, Problem, invalid_document, json_problems
 from stepout.schemas.errors import ConfigurationError
 from stepout.schemas.pointer import pointer_problems
@@ -32,6 +33,7 @@ from stepout.schemas.text.signed_urls import signed_url_problems
 if TYPE_CHECKING:
     from stepout.artifacts.commit_record import CommitRecord
     from stepout.artifacts.keys import Layout
+    from stepout.artifacts.run import Clock
     from stepout.artifacts.store import Store, WriteOptions
     from stepout.artifacts.transfer.conditional_write import Uploaded
     from stepout.schemas import RunIdentity
@@ -56,6 +58,8 @@ class PutOptions(TypedDict, total=False):
             damage, not forgery. ``"sha256"``: SHA-256 of 1 MiB each, which hashes all bytes a second time. ``"none"``.
             Up to 256 bytes of them are in the pointer; more are an object of their own, one request more, or in the
             footer of a table.
+        keep: How long the object is kept, such as ``"30d"``, in place of the manager's: the tag ``stepout-keep=30d``
+            for the rules of ``stepout lifecycle``, and the pointer's ``expiresAt``. Not together with ``expires_at``.
     """
 
     media_type: str
@@ -64,6 +68,7 @@ class PutOptions(TypedDict, total=False):
     expires_at: datetime | str
     suffix: str
     blocks: Literal["crc", "sha256", "none"]
+    keep: str | timedelta
 
 
 class PlannedPut(NamedTuple):
@@ -121,6 +126,8 @@ class PutPlanner:
         defaults: The options of every write.
         layout: Whether keys say which process of the run has written.
         commit_record: Whether every object says that it belongs to a task with a record.
+        keep: How long every object is kept; ``None``: nobody said.
+        clock: Where the time comes from that ``keep`` counts from.
 
     Attributes:
         folder: The run's folder of keys.
@@ -138,8 +145,12 @@ class PutPlanner:
         defaults: WriteOptions,
         layout: Layout = "run",
         commit_record: CommitRecord = False,
+        *,
+        keep: timedelta | None = None,
+        clock: Clock = utc_now,
     ) -> None:
         self._store, self._unnamed = store, defaults
+        self._keep, self._clock = keep, clock
         self.folder = run_folder(prefix, run, layout=layout)
         self.keeps_record = check_commit_record(commit_record) is True
         self._recorded = commit_record is not False
@@ -172,6 +183,8 @@ class PutPlanner:
             taken = Problem(f"$.artifacts.{name}", "name", "is the name of the task's record: choose another")
             raise invalid_document(f"artifact {name!r}", [taken], "Nothing was read or sent.")
         key = artifact_key(self.folder, name, _suffix(options, suffix))
+        if "keep" in options and "expires_at" in options:
+            raise ConfigurationError(f"artifact {name!r} has both keep and expires_at: pass one. Nothing was sent")
         annotations = options.get("annotations")
         if annotations is not None and not isinstance(annotations, Mapping):
             msg = f"annotations of artifact {name!r} are of type {type(annotations).__name__}: expected a dict"
@@ -205,6 +218,8 @@ class PutPlanner:
         options: PutOptions = {"mode": parent.options.mode}
         if parent.draft.expires_at is not None:
             options["expires_at"] = parent.draft.expires_at
+        if KEEP_TAG in parent.options.tags:
+            options["keep"] = parent.options.tags[KEEP_TAG]
         return self._planned(None, label, key, media_type, options)._replace(blocks=parent.blocks)
 
     def _planned(self, name: str | None, label: str, key: str, media_type: str, options: PutOptions) -> PlannedPut:
@@ -213,7 +228,8 @@ class PutPlanner:
         kind = (media_type, repr(options) if options else "")
         known = self._checked.get(kind)
         if known is not None and POINTER_TEXTS["key"].accepts(key):
-            return PlannedPut(name, label, key, known.options, _with(known.draft, key=key), known.blocks)
+            draft = _with(known.draft, key=key, expires_at=self._expiry(options)[1])
+            return PlannedPut(name, label, key, known.options, draft, known.blocks)
         planned = self._check(name, label, key, media_type, options)
         if len(self._checked) < _KINDS:
             self._checked[kind] = planned
@@ -225,6 +241,7 @@ class PutPlanner:
             if wrong := json_problems(annotations, "$.annotations", convertible=True):
                 raise invalid_document(f"the pointer of artifact {label!r}", wrong, "Nothing was read or sent.")
             annotations = plain_copy(annotations)
+        keep, expires_at = self._expiry(options)
         draft = Pointer(
             bucket=self._store.bucket,
             key=key,
@@ -233,7 +250,7 @@ class PutPlanner:
             media_type=media_type,
             bucket_owner=self._defaults.expected_bucket_owner,
             region=self._store.region if isinstance(self._store, Regional) else None,
-            expires_at=_time(options.get("expires_at")),
+            expires_at=expires_at,
             annotations=annotations,
         )
         document = draft.to_dict()
@@ -244,7 +261,17 @@ class PutPlanner:
             raise invalid_document(f"the pointer of artifact {label!r}", problems, "Nothing was read or sent.")
         mode = check_mode(options.get("mode", self._defaults.mode))
         written = replace(self._defaults, media_type=media_type, mode=mode)
+        if keep is not None:
+            written = with_keep(written, keep)
         return PlannedPut(name, label, key, written, draft, self._wanted(options.get("blocks", "crc")))
+
+    def _expiry(self, options: PutOptions) -> tuple[timedelta | None, str | None]:
+        """Return how long an object is kept, and until when: from now on, since S3 counts an upload from its begin."""
+        expires_at, keep = _time(options.get("expires_at")), keep_of(options.get("keep"))
+        if expires_at is None:
+            keep = keep or self._keep
+            expires_at = None if keep is None else rfc3339(self._clock() + keep)
+        return keep, expires_at
 
     def _wanted(self, blocks: object) -> WantedBlocks | None:
         if blocks == "none":

@@ -241,6 +241,23 @@ def _consumer(scope: Scope) -> list[dict[str, Any]]:
     return [*found, *_key(scope, "DecryptArtifacts", "kms:Decrypt")]
 
 
+def _gc(scope: Scope) -> list[dict[str, Any]]:
+    """The rights of ``stepout gc``; without the last one it deletes nothing, and lists."""
+    if _is_directory(scope):
+        raise ConfigurationError("gc: a directory bucket keeps no versions and cannot be listed by them")
+    folder = _folder(scope)
+    below = {"StringLike": {"s3:prefix": f"{folder}/*"}} if folder else {}
+    objects = ("s3:GetObject", "s3:GetObjectVersion", "s3:DeleteObject", "s3:DeleteObjectVersion")
+    return [
+        _statement("ListVersions", ("s3:ListBucketVersions",), _bucket(scope), **below),
+        # Uploads know no condition on the prefix; a missing object is told from a forbidden one by s3:ListBucket.
+        _statement("ListUploads", ("s3:ListBucketMultipartUploads", "s3:ListBucket"), _bucket(scope)),
+        _statement("LookAndRemove", (*objects, "s3:AbortMultipartUpload"), _objects(scope)),
+        *_key(scope, "DecryptRecords", "kms:Decrypt"),
+        _statement("AskWhatRuns", ("states:DescribeExecution",), scope.arn("states", "execution:*")),
+    ]
+
+
 def _relay(scope: Scope) -> list[dict[str, Any]]:
     actions = ("sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes")
     return [_statement("TakeReports", actions, _queue(scope)), _statement("Report", _SEND_TASK, "*")]
@@ -372,6 +389,7 @@ ROLES: dict[str, tuple[str, Callable[[Scope], list[dict[str, Any]]]]] = {
     "relay": ("the Lambda stepout.callbacks.relay.handler", _relay),
     "watcher": ("the Lambda stepout.callbacks.ecs_watch.handler", _watcher),
     "worker": ("`stepout worker`, its commands included", _worker),
+    "gc": ("`stepout gc`, wherever it runs", _gc),
     "machine": ("the state machine's own role, for one --kind of state", _machine),
 }
 """Whom there are policies for."""

@@ -18,7 +18,10 @@ WITHOUT_RESOURCE = {
     "states:SendTaskHeartbeat",
     "batch:DescribeJobs",
 }
-NO_OPERATION = {"s3:GetObjectVersion", "s3:ListBucket", "lambda:InvokeFunction", "iam:PassRole"}
+NO_OPERATION = {
+    *("s3:GetObjectVersion", "s3:DeleteObjectVersion", "s3:ListBucket", "s3:ListBucketVersions"),
+    *("s3:ListBucketMultipartUploads", "lambda:InvokeFunction", "iam:PassRole"),
+}
 SERVICES = {"states": "stepfunctions"}
 WHERE = {"region": "eu-west-1", "account": "123456789012"}
 FULL: dict[str, Any] = {
@@ -81,6 +84,15 @@ def test_actions_exist_and_resources_are_narrow(role: str, more: dict[str, Any])
         for resource in resources:
             assert resource == "*" or resource.startswith("arn:aws:")
             assert "${" not in resource
+
+
+def test_clean_up_asks_and_removes_below_its_prefix_alone() -> None:
+    """Without the right to ask Step Functions it only lists, so that right stands in a statement of its own."""
+    found = {each["Sid"]: each for each in statements("gc", bucket="results-bucket", prefix="runs", **WHERE)}
+    assert found["ListVersions"]["Condition"] == {"StringLike": {"s3:prefix": "runs/*"}}
+    assert found["LookAndRemove"]["Resource"] == "arn:aws:s3:::results-bucket/runs/*"
+    assert found["AskWhatRuns"]["Action"] == ["states:DescribeExecution"]
+    assert not any("s3:Put" in action for each in found.values() for action in each["Action"])
 
 
 def test_producer_reports_the_way_it_is_asked_to() -> None:

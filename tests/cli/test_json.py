@@ -61,6 +61,8 @@ WITH_JSON = {
     "verify": ("verify", "OUTPUT"),
     "schema": ("schema", "pointer"),
     "schema --check": ("schema", "--check", "output.json", "missing.json"),
+    "gc": ("gc", "PLACE", "--older-than", "1d"),
+    "lifecycle": ("lifecycle", "--prefix", "runs", "--keep", "30d"),
     "doctor": ("doctor", "machine.json", "--fail-on", "never"),
     "doctor --rules": ("doctor", "--rules"),
 }
@@ -84,7 +86,8 @@ def test_json_is_one_object_on_one_line(
     (tmp_path / "output.json").write_text(json.dumps(output))
     (tmp_path / "missing.json").write_text(json.dumps({"stepout": "output/1"}))
     (tmp_path / "machine.json").write_text(json.dumps({"StartAt": "A", "States": {"A": {"Type": "Succeed"}}}))
-    words = [json.dumps(output) if word == "OUTPUT" else word for word in WITH_JSON[name]]
+    places = {"OUTPUT": json.dumps(output), "PLACE": f"s3://{output['artifacts']['notes']['bucket']}/runs/"}
+    words = [places.get(word, word) for word in WITH_JSON[name]]
     code, out, err = run(*words, "--json")
     assert (code, err, out.count("\n"), out[-1]) == (1 if name == "schema --check" else 0, "", 1, "\n")
     value = json.loads(out)

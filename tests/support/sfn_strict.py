@@ -64,6 +64,7 @@ class StrictStepFunctions:
         self._released = threading.Event()
         self._called = threading.Condition(self._lock)
         self.calls: list[Call] = []
+        self.executions: dict[str, str | dict[str, Any]] = {}  # what DescribeExecution says: a status, or an answer
         self._server = _Server(("127.0.0.1", 0), _Handler)
         self._server.strict = self
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
@@ -195,12 +196,22 @@ class StrictStepFunctions:
         token = str(parameters.get("taskToken", ""))
         if fault is not None and fault != "lost":
             raise _FAULTS[fault]
+        if action == "DescribeExecution":
+            return 200, self._described(str(parameters["executionArn"]))
         with self._lock:
             try:
                 self._take(action, token, parameters)
             except TokenRefusal as refusal:
                 raise _Refusal(refusal.code, f"{refusal}: {token}") from None
         return 200, {}
+
+    def _described(self, execution: str) -> dict[str, Any]:
+        found = self.executions.get(execution)
+        if found is None:
+            raise _Refusal("ExecutionDoesNotExist", f"Execution Does Not Exist: '{execution}'")
+        known = {"status": found} if isinstance(found, str) else found
+        machine = execution.rpartition(":")[0].replace(":execution:", ":stateMachine:")
+        return {"executionArn": execution, "stateMachineArn": machine, "startDate": 1.0, **known}
 
     def _take(self, action: str, token: str, parameters: dict[str, Any]) -> None:
         if action == "SendTaskHeartbeat":

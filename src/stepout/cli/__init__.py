@@ -61,6 +61,8 @@ COMMANDS = (
     Command("asl", "print a Task state for ECS, EKS, SQS, Lambda, activities, Batch or Glue"),
     Command("athena-ddl", "print an external table of Athena's over a dataset's files"),
     Command("iam", "print least-privilege policies for each role that takes part"),
+    Command("gc", "list or remove what tasks left behind that no record names"),
+    Command("lifecycle", "print S3 lifecycle rules for what tasks write"),
     Command("doctor", "find what will go wrong: state machine, task definition, bucket"),
     Command("local", "run a local AWS: Step Functions, ECS, Lambda, S3, SQS, SNS"),
     Command("demo", "show it all on a local AWS: container, state machine, Lambda"),

@@ -27,9 +27,9 @@ where IAM knows no resource: states:SendTask*, batch:DescribeJobs. Lambda functi
 
 # Which roles have a use for an option.
 _NAMES: dict[str, tuple[str, ...]] = {
-    "bucket": ("producer", "consumer", "worker"),
-    "prefix": ("producer", "consumer", "worker"),
-    "kms_key": ("producer", "consumer", "worker"),
+    "bucket": ("producer", "consumer", "worker", "gc"),
+    "prefix": ("producer", "consumer", "worker", "gc"),
+    "kms_key": ("producer", "consumer", "worker", "gc"),
     "queue": ("producer", "relay", "watcher", "worker", "machine"),
     "table": ("producer", "consumer", "worker"),
     "token_table": ("producer", "watcher", "worker"),

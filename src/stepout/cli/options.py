@@ -62,6 +62,7 @@ def add_reading(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--allow-any", action="store_true", help="trust the document: read wherever it points")
     group.add_argument("--expected-bucket-owner", metavar="ACCOUNT", help="refuse buckets of any other account")
+    group.add_argument("--allow-expired", action="store_true", help="also ask for what has expired by now")
     add_store(parser)
 
 
@@ -130,6 +131,7 @@ def reading_settings(arguments: argparse.Namespace) -> dict[str, Any]:
         "expected_bucket_owner": arguments.expected_bucket_owner,
         "request_payer": arguments.requester_pays,
         "budget": ReadBudget(bytes=_LARGEST_DIRECTORY),
+        "allow_expired": arguments.allow_expired,
     }
 
 

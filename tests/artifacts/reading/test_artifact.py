@@ -150,8 +150,9 @@ def test_a_store_that_ignores_the_pin_is_noticed(shelf: Shelf) -> None:
 
 def test_missing_and_expired_are_told_apart(shelf: Shelf) -> None:
     """What is gone was either to be gone by now, or not."""
-    artifact = shelf.artifact(b"x", expires_at="2020-01-01T00:00:00.123456789Z")
-    assert artifact.read_bytes() == b"x"  # not yet removed: still readable
+    expired = shelf.put(b"x", expires_at="2020-01-01T00:00:00.123456789Z")
+    artifact = resolve_artifact(expired, allow=ALLOW, client=shelf.store, allow_expired=True)
+    assert artifact.read_bytes() == b"x"  # not yet removed: still readable for whoever asks all the same
     future = shelf.artifact(b"x", "b.bin", expires_at="2999-01-01T00:00:00Z")
     plain = shelf.artifact(b"x", "c.bin")
     for key in list(shelf.store.objects):
@@ -175,9 +176,22 @@ def test_denied_says_that_it_may_have_expired(shelf: Shelf) -> None:
             raise AccessDeniedError(msg)
 
     pointer = shelf.put(b"x", expires_at="2020-01-01T00:00:00Z")
-    denied = resolve_artifact(pointer, allow=ALLOW, client=Denying(shelf.store, []))
+    denied = resolve_artifact(pointer, allow=ALLOW, client=Denying(shelf.store, []), allow_expired=True)
     with pytest.raises(AccessDeniedError, match=r"expired at 2020.*denied or missing"):
         denied.read_bytes()
+
+
+def test_what_has_expired_is_refused_before_any_request(shelf: Shelf, breaking: Callable[..., BreakingStore]) -> None:
+    """By this machine's clock, whether the object is there yet or not; every way to read says so."""
+    store = breaking()
+    pointer = shelf.put(b"x", expires_at="2020-01-01T00:00:00Z")
+    artifact = resolve_artifact(pointer, allow=ALLOW, client=store)
+    for read in (artifact.read_bytes, artifact.verify, lambda: artifact.open().read(1)):
+        with pytest.raises(ArtifactExpiredError, match="allow_expired=True"):
+            read()
+    assert store.requests == []
+    with pytest.raises(ConfigurationError, match="allow_expired='yes'"):
+        resolve_artifact(pointer, allow=ALLOW, client=store, allow_expired="yes")  # type: ignore[arg-type]
 
 
 def test_caps_hold_before_any_request(shelf: Shelf, breaking: Callable[..., BreakingStore]) -> None:
