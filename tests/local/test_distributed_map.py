@@ -69,6 +69,9 @@ def test_items_are_read_selected_and_written(local_aws: LocalAws, language: str)
     lines = "".join(f'{{"n":{n},"fail":{json.dumps(n == 2)}}}\n' for n in range(4))
     version = s3.put_object(Bucket=bucket, Key="items.jsonl", Body=lines.encode())["VersionId"]
     s3.put_object(Bucket=bucket, Key="items.jsonl", Body=b"{}\n")
+    selected: dict[str, Any]
+    given: dict[str, Any]
+    more: dict[str, Any]
     if language == "jsonata":
         place = {name: f"{{% $states.input.at.{name.lower()} %}}" for name in ("Bucket", "Key", "VersionId")}
         context = "$states.context.Map.Item"
