@@ -164,6 +164,17 @@ def _catcher(chosen: ServiceKind, options: StateOptions, names: tuple[str, ...],
     return {**catcher, "Output": f"{{% $merge([$states.input, {{{members}}}]) %}}", "Next": target}
 
 
+def map_results(options: StateOptions) -> dict[str, Any]:
+    """Return the members of a Map state that say where its results go, and where its failure leads.
+
+    Args:
+        options: As of a Task state; its query language, its result's place and its catchers count.
+    """
+    reported = KINDS["lambda"]  # a result that is the state's own, as a task reports it
+    caught = [_catcher(reported, options, names, target) for names, target in options.catch]
+    return {**_result(reported, options), **({"Catch": caught} if caught else {})}
+
+
 def state_machine(kind: str, options: StateOptions) -> dict[str, Any]:
     """Return a state machine: the Task state, a state for what follows, and one for each state that catches.
 
