@@ -139,6 +139,9 @@ class _Values:
         if reader is None:
             return self._engine.items_of(self._state, self._data, self._effective, self._ctx)
         place = self._filled(reader.get("Arguments") or reader.get("Parameters") or {}, self._ctx)
+        if missing := [name for name, value in place.items() if value is None]:
+            cause = f"The ItemReader's {', '.join(missing)} leads to nothing in the state's input"
+            raise self._engine.failure("States.Runtime", cause)
         token = _version.set(place.get("VersionId"))
         try:
             found = self._engine.read_items({**reader, "Arguments": place, "Parameters": None}, self._effective)
