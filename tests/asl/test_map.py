@@ -98,7 +98,7 @@ def test_every_map_is_amazon_states_language(
     AmazonStateLanguageParser.parse(json.dumps(machine))
 
 
-@pytest.mark.parametrize("shape", [shape for shape in SHAPES if shape != "inline"])
+@pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_the_doctor_finds_nothing_wrong(language: str, shape: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Notes apart, which say that nobody told how large an item is."""

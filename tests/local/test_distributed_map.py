@@ -172,8 +172,18 @@ def test_too_many_failures_fail_the_state_and_are_written_all_the_same(local_aws
             },
             "States.ItemReaderFailed",
         ),
+        (
+            {
+                "ItemReader": {
+                    "Resource": "arn:aws:states:::s3:getObject",
+                    "ReaderConfig": {"InputType": "JSONL"},
+                    "Parameters": {"Bucket": "b", "Key": "k", "VersionId.$": "$.nothing"},
+                }
+            },
+            "States.Runtime",
+        ),
     ],
-    ids=["writer", "reader"],
+    ids=["writer", "reader", "nothing"],
 )
 def test_what_cannot_be_read_or_written_fails_the_state(local_aws: LocalAws, more: Any, error: str) -> None:
     """By the names that Step Functions has for it."""

@@ -26,6 +26,9 @@ DISTRIBUTED_MOST: Final = 10_000
 INLINE_MOST: Final = 40
 """Children at once, by Step Functions' guide."""
 
+GATHER: Final = "Gather"
+"""The name of the state that gathers."""
+
 _LABEL_MOST: Final = 40
 _WHOLE: Final = 100
 _URL = re.compile(r"s3://(?P<bucket>[^/]+)(?:/(?P<prefix>.*))?")
@@ -80,7 +83,7 @@ class MapOptions:
             raise ConfigurationError(f"--max-concurrency: 1 to {most:,} for this kind of Map, not {self.at_once:,}")
         if not 0 <= self.tolerated <= _WHOLE:
             raise ConfigurationError(f"--tolerate {self.tolerated}: expected 0 to 100, a percentage")
-        if self.batch == 0:
+        if self.batch is not None and self.batch < 1:
             raise ConfigurationError("--batch must be at least 1")
         if self.label is not None and not (0 < len(self.label) <= _LABEL_MOST and self.label == _as_label(self.label)):
             raise ConfigurationError(
@@ -91,11 +94,6 @@ class MapOptions:
     def at_once(self) -> int:
         """How many children run at once, at most."""
         return (INLINE_MOST if self.inline else _WHOLE) if self.concurrency is None else self.concurrency
-
-    @property
-    def gather_name(self) -> str:
-        """The name of the state that gathers."""
-        return "Gather"
 
 
 def map_machine(
@@ -122,13 +120,13 @@ def map_machine(
     states.append((options.name, map_state(kind, child, options)))
     if options.gather is not None:
         gather = StateOptions(
-            name=options.gather_name,
+            name=GATHER,
             language=child.language,
             settings={"function": options.gather},
             next=options.next,
             catch=options.catch,
         )
-        states.append((options.gather_name, task_state("consumer", gather)))
+        states.append((GATHER, task_state("consumer", gather)))
     return assembled(states, last=options.next, language=child.language)
 
 
@@ -148,7 +146,7 @@ def map_state(kind: str, child: StateOptions, options: MapOptions) -> dict[str, 
     processor.pop("QueryLanguage", None)
     express = {"Mode": "DISTRIBUTED", "ExecutionType": "EXPRESS" if child.express else "STANDARD"}
     config = {"ProcessorConfig": {"Mode": "INLINE"} if options.inline else express}
-    following = options.gather_name if options.gather is not None else options.next
+    following = GATHER if options.gather is not None else options.next
     state: dict[str, Any] = {
         "Type": "Map",
         **({} if options.inline else {"Label": options.label or _as_label(options.name)}),

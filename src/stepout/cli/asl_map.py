@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any, Final
 
-from stepout.asl.map_state import MapOptions, results_place
+from stepout.asl.map_state import GATHER, MapOptions, results_place
 from stepout.asl.services import KINDS
 from stepout.asl.variables import own_place
 from stepout.cli.options import option_of
@@ -162,4 +162,4 @@ def map_notes(child: StateOptions, options: MapOptions) -> list[str]:
         return []
     places = dict.fromkeys([*own_place(child), results_place(child, options)])
     needed = [place for place in places if not any(place != other and place.startswith(other) for other in places)]
-    return [f'{options.gather_name}: set STEPOUT_ALLOW="{" ".join(needed)}" for the function: outputs and result files']
+    return [f'{GATHER}: set STEPOUT_ALLOW="{" ".join(needed)}" for the function: outputs and result files']
