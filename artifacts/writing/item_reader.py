@@ -115,6 +115,8 @@ def _line(name: str, location: str, value: Any) -> bytes:
 
 def _plain(value: Any, room: int = DEPTH_LIMIT) -> Any:
     """Return JSON, with documents in the place of what stands for them; too deep, the value as it is."""
+    if value is None or isinstance(value, str | int | float):
+        return value  # most of them, and a Protocol is slow to ask for
     if isinstance(value, Pointer | TaskOutput):
         return value.to_dict()
     if type(value) is dict and room:
