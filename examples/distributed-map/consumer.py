@@ -1,4 +1,4 @@
-"""The step after the map, a Lambda: the outputs of all children, wherever Step Functions has put them."""
+"""The step after the Map, a Lambda: the outputs of all children, and what became of those that failed."""
 
 from __future__ import annotations
 
@@ -8,13 +8,10 @@ import stepout
 
 
 def handler(event: dict[str, Any], context: object) -> dict[str, Any]:  # noqa: ARG001 - Lambda's signature
-    """Add up one column over all children.
-
-    With a ResultWriter the event holds where its manifest is, without one the outputs themselves: both are resolved
-    alike, and the allow-list (STEPOUT_ALLOW) must hold the manifest's prefix as well as the artifacts'.
-    """
+    """Add up what all children wrote; STEPOUT_ALLOW must hold the artifacts' prefix and the result files'."""
+    children = stepout.resolve_all(event)
     total = 0
-    outputs = stepout.resolve_all(event["children"])
-    for output in outputs.values():
-        total += sum(output["squares"].read_table(columns=["square"])["square"].to_pylist())
-    return {"children": len(outputs), "total": total}
+    for output in children.values():
+        total += sum(output["squares"].read_json())
+    failed = sorted(failure.error for failure in children.failures.values())
+    return {"children": len(children), "total": total, "failed": failed}

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     )
     from stepout.artifacts.store import Encryption, StoreProfile
     from stepout.artifacts.transfer.plan import TransferSettings
+    from stepout.artifacts.writing.item_reader import write_item_reader_manifest
     from stepout.artifacts.writing.options import ObjectLock
     from stepout.callbacks.protocols import Target
     from stepout.callbacks.task import Task
@@ -142,6 +143,7 @@ __all__ = [
     "resolve_artifact",
     "resolve_output",
     "task",
+    "write_item_reader_manifest",
 ]
 
 _HOMES = {
@@ -161,6 +163,7 @@ _HOMES = {
         "resolve_artifact",
         "resolve_output",
     ),
+    "stepout.artifacts.writing.item_reader": ("write_item_reader_manifest",),
     "stepout.artifacts.writing.options": ("ObjectLock",),
     "stepout.artifacts.store": ("Encryption", "StoreProfile"),
     "stepout.callbacks.protocols": ("Target",),

@@ -52,6 +52,7 @@ class Scope:
         activity: The activity's name or ARN.
         pass_roles: The roles that the state machine hands to ECS.
         kind: The kind of state that the state machine's role is for.
+        state_machine: Its own name, whose children a Distributed Map starts.
         pull: Whether the producer reports by pull mode, not by token.
         tags: Whether artifacts are tagged.
         object_lock: Whether artifacts are locked.
@@ -78,6 +79,7 @@ class Scope:
     activity: str | None = None
     pass_roles: tuple[str, ...] = ()
     kind: str | None = None
+    state_machine: str | None = None
     pull: bool = False
     tags: bool = False
     object_lock: bool = False
@@ -353,6 +355,26 @@ def _start(scope: Scope) -> list[dict[str, Any]]:
     return [_statement("RunJobs", actions, _resource(scope, "glue", "job/", scope.job, "Job"))]
 
 
+def _map(scope: Scope) -> list[dict[str, Any]]:
+    """What a Distributed Map needs itself; its children are executions of the state machine, named NAME/LABEL:ID.
+
+    https://docs.aws.amazon.com/step-functions/latest/dg/iam-policies-eg-dist-map.html
+    """
+    machine = _resource(scope, "states", "stateMachine:", scope.state_machine, "StateMachine")
+    executions = machine.replace(":stateMachine:", ":execution:", 1)
+    watching = ("states:DescribeExecution", "states:StopExecution", "states:RedriveExecution")
+    listed = {"StringLike": {"s3:prefix": f"{_folder(scope)}/*"}} if _folder(scope) else {}
+    writing = ("s3:PutObject", "s3:GetObject", "s3:ListMultipartUploadParts", "s3:AbortMultipartUpload")
+    return [
+        _statement("StartChildren", ("states:StartExecution",), machine),
+        _statement("WatchChildren", watching, f"{executions}:*", f"{executions}/*"),
+        _statement("ReadItems", ("s3:GetObject", "s3:GetObjectVersion"), _objects(scope)),
+        _statement("ListItems", ("s3:ListBucket",), _bucket(scope), **listed),
+        _statement("WriteResults", writing, _objects(scope)),
+        *_key(scope, "UseKey", "kms:GenerateDataKey", "kms:Decrypt"),
+    ]
+
+
 def _nothing(scope: Scope) -> list[dict[str, Any]]:
     how = (
         "the cluster itself decides: give the role an access entry, and Kubernetes rights to create, get, list, "
@@ -373,6 +395,7 @@ MACHINE_KINDS: dict[str, Callable[[Scope], list[dict[str, Any]]]] = {
     "activity": _nothing,
     "batch": _submit,
     "glue": _start,
+    "map": _map,
 }
 """What a state machine's own role needs for each kind of state."""
 

@@ -20,7 +20,7 @@ WITHOUT_RESOURCE = {
 }
 NO_OPERATION = {
     *("s3:GetObjectVersion", "s3:DeleteObjectVersion", "s3:ListBucket", "s3:ListBucketVersions"),
-    *("s3:ListBucketMultipartUploads", "lambda:InvokeFunction", "iam:PassRole"),
+    *("s3:ListBucketMultipartUploads", "s3:ListMultipartUploadParts", "lambda:InvokeFunction", "iam:PassRole"),
 }
 SERVICES = {"states": "stepfunctions"}
 WHERE = {"region": "eu-west-1", "account": "123456789012"}
@@ -38,6 +38,7 @@ FULL: dict[str, Any] = {
     "job_queue": "spot",
     "job_definition": "mask",
     "job": "nightly",
+    "state_machine": "scenes",
     "pass_roles": ("mask-task", "ecs-execution"),
     **WHERE,
 }
@@ -162,6 +163,17 @@ def test_an_arn_that_cloudformation_fills_in_stays() -> None:
     assert statements("relay", queue="${Reports.Arn}", **WHERE)[0]["Resource"] == "${Reports.Arn}"
 
 
+def test_a_distributed_map_may_start_children_of_its_own_machine_alone() -> None:
+    """Start them, look at them and end them; read items, write results, below the prefix."""
+    found = {each["Sid"]: each for each in statements("machine", kind="map", **FULL)}
+    states = "arn:aws:states:eu-west-1:123456789012"
+    assert found["StartChildren"]["Resource"] == f"{states}:stateMachine:scenes"
+    assert found["WatchChildren"]["Resource"] == [f"{states}:execution:scenes:*", f"{states}:execution:scenes/*"]
+    assert set(found["WatchChildren"]["Action"]) >= {"states:DescribeExecution", "states:StopExecution"}
+    assert found["WriteResults"]["Resource"] == "arn:aws:s3:::results-bucket/runs/*"
+    assert "s3:GetObjectVersion" in found["ReadItems"]["Action"]
+
+
 def test_watching_states_get_what_step_functions_documents() -> None:
     """.sync needs the rule through which Step Functions learns of the end, and the right to stop what it started."""
     found = {
@@ -203,6 +215,7 @@ def test_watching_states_get_what_step_functions_documents() -> None:
         (["machine", "--kind", "ecs", "--queue", "jobs"], "ecs has no use for --queue"),
         (["machine", "--kind", "sqs", "--pass-role", "mask-task"], "sqs has no use for --pass-role"),
         (["producer", "--bucket", "b--use1-az4--x-s3", "--tags"], "directory bucket"),
+        (["machine", "--kind", "ecs", "--bucket", "results-bucket"], "ecs has no use for --bucket"),
         (["producer", "--kind", "ecs"], "producer has no use for --kind"),
     ],
 )

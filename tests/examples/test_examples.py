@@ -41,7 +41,7 @@ class Deployment:
         self.names = {"Bucket": self.bucket, "Cluster": "default", "Subnet": "subnet-0a1b2c3d", "Image": "ignored:1"}
         self.names |= {"LogGroup": "/jobs", "Region": aws.region}
         self.names |= {"TaskRole": ROLE, "ExecutionRole": ROLE, "TaskDefinition": unique("example")}
-        self.names |= {"MaskTask": unique("mask"), "ScoreTask": unique("score")}
+        self.names |= {name: unique("task") for name in ("MaskTask", "ScoreTask", "PlanTask")}
         self.names["ConsumerFunction"] = self._function("consumer.handler")
 
     def document(self, name: str) -> Any:
@@ -149,24 +149,27 @@ def test_a_chain_is_ended_by_the_failure_of_one_of_its_tasks(deployment: Deploym
     assert (ended["status"], ended["error"]) == ("FAILED", "KeyError")
 
 
-def test_the_files_of_a_chain_are_what_its_page_says_they_are_made_by(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [
+        ("chain", {"chain.json", "task-definition-mask.json", "task-definition-score.json"}),
+        ("distributed-map", {"task-definition.json", "task-definition-plan.json"}),
+    ],
+)
+def test_the_files_of_an_example_are_what_its_page_says_they_are_made_by(
+    name: str, given: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Every command of the page runs, and what it prints is the file that is there."""
-    monkeypatch.chdir(shutil.copytree(EXAMPLES / "chain", tmp_path / "chain"))
+    monkeypatch.chdir(shutil.copytree(EXAMPLES / name, tmp_path / name))
     (block,) = blocks(Path("README.md"))
     commands = [line.partition(" > ") for line in block.text.splitlines()]
     assert len(commands) > 6
-    for command, redirected, name in commands:
+    for command, redirected, file in commands:
         assert main(shlex.split(command)[1:]) == 0
         if redirected:
-            assert json.loads(capsys.readouterr().out) == json.loads(Path(name).read_text("utf-8")), name
-    made = {name for _, _, name in commands if name}
-    assert {path.name for path in Path().glob("*.json")} - made == {
-        "chain.json",
-        "task-definition-mask.json",
-        "task-definition-score.json",
-    }
+            assert json.loads(capsys.readouterr().out) == json.loads(Path(file).read_text("utf-8")), file
+    made = {file for _, _, file in commands if file}
+    assert {path.name for path in Path().glob("*.json")} - made == given
 
 
 @example("any-language")
@@ -280,11 +283,18 @@ def test_a_kubernetes_job_leaves_its_outcome_at_the_url(deployment: Deployment) 
 
 @example("distributed-map")
 def test_every_child_of_a_distributed_map_hands_on_its_own_table(deployment: Deployment) -> None:
-    """Three children, three containers, three keys; the Lambda adds up what it read from all of them."""
+    """Twenty items, twenty containers, of which one fails; the Lambda adds up what it read from all others."""
+    s3 = deployment.aws.client("s3")
+    s3.put_bucket_versioning(Bucket=deployment.bucket, VersioningConfiguration={"Status": "Enabled"})
     deployment.register()
-    shards = [{"rows": rows} for rows in (2, 3, 4)]
-    total = sum(number * number for rows in (2, 3, 4) for number in range(rows))
-    assert output_of(deployment.run({"shards": shards})) == {"children": 3, "total": total}
+    shards = [{"lines": 3} if number == 7 else {"rows": number} for number in range(20)]
+    total = sum(square * square for number in range(20) if number != 7 for square in range(number))
+    assert output_of(deployment.run({"shards": shards})) == {"children": 19, "total": total, "failed": ["KeyError"]}
+    listed = s3.list_objects_v2(Bucket=deployment.bucket, Prefix="runs/")["Contents"]
+    keys = [each["Key"].split("/") for each in listed if each["Key"].endswith("/squares.json")]
+    # All in the folder of the parent's execution, each in that of its own index.
+    assert len({tuple(parts[:3]) for parts in keys}) == 1
+    assert {parts[5] for parts in keys} == {str(number) for number in range(20) if number != 7}
 
 
 @pytest.mark.parametrize("name", FOLDERS)

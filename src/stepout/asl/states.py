@@ -18,6 +18,8 @@ from stepout.schemas.errors import ConfigurationError, StepoutError, TaskInterru
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from stepout.asl.variables import QueryLanguage
+
 _LONGEST_SECONDS = 99_999_999  # Of TimeoutSeconds and HeartbeatSeconds (Amazon States Language)
 _MOST_SECONDS_BETWEEN = 300
 _TIMEOUTS = ("States.HeartbeatTimeout", "States.Timeout")
@@ -162,6 +164,17 @@ def _catcher(chosen: ServiceKind, options: StateOptions, names: tuple[str, ...],
     return {**catcher, "Output": f"{{% $merge([$states.input, {{{members}}}]) %}}", "Next": target}
 
 
+def map_results(options: StateOptions) -> dict[str, Any]:
+    """Return the members of a Map state that say where its results go, and where its failure leads.
+
+    Args:
+        options: As of a Task state; its query language, its result's place and its catchers count.
+    """
+    reported = KINDS["lambda"]  # a result that is the state's own, as a task reports it
+    caught = [_catcher(reported, options, names, target) for names, target in options.catch]
+    return {**_result(reported, options), **({"Catch": caught} if caught else {})}
+
+
 def state_machine(kind: str, options: StateOptions) -> dict[str, Any]:
     """Return a state machine: the Task state, a state for what follows, and one for each state that catches.
 
@@ -184,24 +197,38 @@ def machine_of(tasks: Sequence[tuple[str, StateOptions]]) -> dict[str, Any]:
     Raises:
         ConfigurationError: As for ``task_state``, or two states have one name.
     """
-    names = [options.name for _, options in tasks]
-    targets = dict.fromkeys(target for _, options in tasks for _, target in options.catch)
-    last = tasks[-1][1].next
-    every = [*names, *targets, *([last] if last else [])]
+    states = [(options.name, task_state(kind, options)) for kind, options in tasks]
+    return assembled(states, last=tasks[-1][1].next, language=tasks[0][1].language)
+
+
+def assembled(
+    states: Sequence[tuple[str, dict[str, Any]]], *, last: str | None, language: QueryLanguage
+) -> dict[str, Any]:
+    """Return a state machine of states, with a Succeed state at its end and a Fail state for each that catches.
+
+    Args:
+        states: Name and state, in order.
+        last: The name of the Succeed state; ``None`` for none.
+        language: Of all states.
+
+    Raises:
+        ConfigurationError: Two states have one name.
+    """
+    targets = dict.fromkeys(catcher["Next"] for _, state in states for catcher in state.get("Catch", ()))
+    every = [*(name for name, _ in states), *targets, *([last] if last else [])]
     if twice := [name for name in every if every.count(name) > 1]:
         raise ConfigurationError(f"--name, --next and --catch name one state twice: {twice[0]!r}")
-    jsonata = tasks[0][1].language == "jsonata"
+    jsonata = language == "jsonata"
     failing = {"ErrorPath": "$.error.Error", "CausePath": "$.error.Cause"}
     if jsonata:
         failing = {"Error": "{% $states.input.error.Error %}", "Cause": "{% $states.input.error.Cause %}"}
-    states = {options.name: task_state(kind, options) for kind, options in tasks}
-    for state in states.values():
+    for _, state in states:
         state.pop("QueryLanguage", None)
     return {
         **({"QueryLanguage": "JSONata"} if jsonata else {}),
-        "StartAt": names[0],
+        "StartAt": every[0],
         "States": {
-            **states,
+            **dict(states),
             **({last: {"Type": "Succeed"}} if last else {}),
             **{target: {"Type": "Fail", **failing} for target in targets},
         },

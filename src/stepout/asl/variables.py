@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 QueryLanguage = Literal["jsonpath", "jsonata"]
 
 # From the service model of Step Functions, 2016-11-23: Arn and Name.
-_ARN, _NAME, _STATE_NAME = 256, 80, 80
-_COUNT = 9
+ARN_MOST, _NAME, _STATE_NAME = 256, 80, 80
+COUNT_MOST = 9
 _URL = len("s3://") + 63 + len("/") + 1_024
 _TIME = len("2026-11-22T12:00:00.000Z")
 _TOKEN = 700
@@ -76,6 +76,7 @@ class StateOptions:
         retries: How often a failure that may pass is tried again; 0 for never.
         retry_interval: Seconds before the first retry.
         environment: Further variables of the container, literally.
+        variables: Further variables that are looked up when the state is entered.
         settings: What the kind's service needs, by the option's name.
         express: Whether it is meant for an Express workflow.
     """
@@ -100,6 +101,7 @@ class StateOptions:
     retries: int = 3
     retry_interval: int = 10
     environment: Mapping[str, str] = field(default_factory=dict)
+    variables: Mapping[str, Expression] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
     express: bool = False
 
@@ -164,7 +166,7 @@ def _check_catchers(catchers: list[tuple[str, ...]]) -> None:
 
 def _count(path: str) -> Expression:
     return Expression(
-        path=f"States.Format('{{}}', $$.{path})", query=f"$string($states.context.{path})", longest=_COUNT
+        path=f"States.Format('{{}}', $$.{path})", query=f"$string($states.context.{path})", longest=COUNT_MOST
     )
 
 
@@ -177,7 +179,7 @@ def run_variables(options: StateOptions) -> dict[str, Any]:
     """
     name = len(json.dumps(options.name, ensure_ascii=False)) - 2
     variables: dict[str, Any] = {
-        "STEPOUT_EXECUTION": Expression("$$.Execution.Id", "$states.context.Execution.Id", _ARN),
+        "STEPOUT_EXECUTION": Expression("$$.Execution.Id", "$states.context.Execution.Id", ARN_MOST),
         "STEPOUT_STATE": Expression("$$.State.Name", "$states.context.State.Name", name),
         "STEPOUT_ATTEMPT": _count("State.RetryCount"),
     }
@@ -185,7 +187,7 @@ def run_variables(options: StateOptions) -> dict[str, Any]:
         variables["STEPOUT_REDRIVE"] = _count("Execution.RedriveCount")
     if options.in_map:
         variables["STEPOUT_MAP_INDEX"] = _count("Map.Item.Index")
-    return variables
+    return {**variables, **options.variables}
 
 
 def task_variables(options: StateOptions, *, heartbeat: int | None, text: bool = True) -> dict[str, Any]:
@@ -232,14 +234,12 @@ def input_expression(options: StateOptions, *, text: bool = True) -> Any:
         return json.dumps(literal, ensure_ascii=False, separators=(",", ":")) if text else literal
     if options.input_path is None:
         return None
-    path, query = _path(options, "--input", options.input_path), _as_query(options.input_path)
-    if options.input_is_url:
-        return Expression(path, query, _URL)
     # Inside a JSON string every quote and backslash of JSON text takes two characters.
-    longest = 2 * (options.input_size or 0)
-    if text:
-        return Expression(f"States.JsonToString({path})", f"$string({query})", longest)
-    return Expression(path, query, longest)
+    longest = _URL if options.input_is_url else 2 * (options.input_size or 0)
+    found = looked_up(options.language, "--input", options.input_path, longest)
+    if text and not options.input_is_url:
+        return Expression(f"States.JsonToString({found.path})", f"$string({found.query})", longest)
+    return found
 
 
 def allowed_places(options: StateOptions) -> tuple[str, ...]:
@@ -288,10 +288,21 @@ def _literal(text: str) -> Any:
         raise ConfigurationError("--input-json is no JSON") from None
 
 
-def _path(options: StateOptions, option: str, path: str) -> str:
-    if options.language == "jsonpath" and not _PATH.fullmatch(path):
+def looked_up(language: QueryLanguage, option: str, path: str, longest: int = 0) -> Expression:
+    """Return what is at a path.
+
+    Args:
+        language: JSONPath; or JSONata, where the path may be an expression as well.
+        option: Which option says it, for messages.
+        path: The path.
+        longest: The characters that it may take inside a JSON string.
+
+    Raises:
+        ConfigurationError: It is no path.
+    """
+    if language == "jsonpath" and not _PATH.fullmatch(path):
         raise ConfigurationError(f"{option} {path!r} is no path: expected $, $.member or $$.member")
-    return path
+    return Expression(path, _as_query(path), longest)
 
 
 def _as_query(path: str) -> str:
@@ -317,7 +328,7 @@ def output_url(options: StateOptions) -> Expression:
         ConfigurationError: There is no bucket, or a name cannot be part of a URL.
     """
     if options.url is not None:
-        return Expression(_path(options, "--url", options.url), _as_query(options.url), _URL)
+        return looked_up(options.language, "--url", options.url, _URL)
     if options.bucket is None:
         raise ConfigurationError("pull mode needs a place for the output document: pass --bucket (and --prefix)")
     if not _INTO_BUCKET.fullmatch(options.bucket):
@@ -333,7 +344,7 @@ def output_url(options: StateOptions) -> Expression:
     parts = ["StateMachine.Name", "Execution.Name", "State.Name", "State.EnteredTime"]
     lengths = [_NAME, _NAME, len(options.name), _TIME]
     if options.in_map:
-        parts, lengths = [*parts, "Map.Item.Index"], [*lengths, _COUNT]
+        parts, lengths = [*parts, "Map.Item.Index"], [*lengths, COUNT_MOST]
     place = "/".join(filter(None, (f"s3://{options.bucket}", options.prefix, "outputs")))
     slots = "/".join("{}" for _ in parts)
     found = ", ".join(f"$$.{part}" for part in parts)

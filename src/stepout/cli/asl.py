@@ -4,13 +4,26 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from stepout.asl.chain import chain
+from stepout.asl.map_state import map_machine, told
 from stepout.asl.services import KINDS
 from stepout.asl.states import machine_of, state_machine, state_warnings, task_state, unfilled
 from stepout.asl.variables import StateOptions
 from stepout.cli.asl_chain import CHAIN, CHAIN_EPILOG, StateParser, chain_of
+from stepout.cli.asl_map import (
+    MAP,
+    MAP_EPILOG,
+    add_map,
+    before_map,
+    check_no_map,
+    child_kind,
+    child_of,
+    map_notes,
+    map_options,
+)
 from stepout.cli.options import option_of
 from stepout.cli.printing import print_json
 from stepout.schemas.errors import ConfigurationError
@@ -55,15 +68,29 @@ _SETTINGS: dict[str, tuple[str, ...]] = {
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare ``stepout asl``."""
-    parser.usage = "%(prog)s KIND [OPTION …]\n       %(prog)s chain FILE|--state NAME=KIND[:WHAT]… [OPTION …]"
+    parser.usage = (
+        "%(prog)s KIND [OPTION …]\n       %(prog)s chain FILE|--state NAME=KIND[:WHAT]… [OPTION …]\n"
+        "       %(prog)s map KIND [--state NAME=KIND[:WHAT]]… [OPTION …]"
+    )
     kinds = "\n".join(f"  {name:10} {kind.summary}" for name, kind in KINDS.items())
-    parser.epilog = f"kinds:\n{kinds}\n\n{_EXAMPLES}\n{CHAIN_EPILOG}"
-    parser.add_argument("kind", metavar="KIND", choices=(*KINDS, CHAIN), help="one of those listed below, or chain")
-    parser.add_argument("file", metavar="FILE", nargs="?", help="chain: it describes the states; - for standard input")
+    parser.epilog = f"kinds:\n{kinds}\n\n{_EXAMPLES}\n{CHAIN_EPILOG}\n{MAP_EPILOG}"
     parser.add_argument(
-        "--state", action="append", metavar="NAME=KIND[:WHAT]", help="chain: one state; repeat it in their order"
+        "kind", metavar="KIND", choices=(*KINDS, CHAIN, MAP), help="one of those listed below; or chain, or map"
+    )
+    parser.add_argument(
+        "file",
+        metavar="FILE",
+        nargs="?",
+        help="chain: it describes the states; - for standard input. map: KIND of a child",
+    )
+    parser.add_argument(
+        "--state",
+        action="append",
+        metavar="NAME=KIND[:WHAT]",
+        help="chain: one state; repeat it in their order. map: one before the Map",
     )
     _add_options(parser)
+    add_map(parser)
     parser.set_defaults(run=_asl)
 
 
@@ -176,9 +203,13 @@ def _positive(text: str) -> int:
 
 
 def _asl(arguments: argparse.Namespace) -> int:
+    if arguments.kind != MAP:
+        check_no_map(arguments)
     if arguments.kind == CHAIN:
         tasks = _chain(arguments)
         document, notes = machine_of(tasks), _chain_warnings(tasks)
+    elif arguments.kind == MAP:
+        document, notes = _map(arguments)
     elif arguments.file is not None or arguments.state:
         raise ConfigurationError("FILE and --state are for 'stepout asl chain'; leave them out")
     else:
@@ -204,6 +235,19 @@ def _chain(arguments: argparse.Namespace) -> list[tuple[str, StateOptions]]:
     if len({options.language for _, options in tasks}) > 1:
         raise ConfigurationError("chain: --query-language is one for all states: say it beside them")
     return chain(tasks)
+
+
+def _map(arguments: argparse.Namespace) -> tuple[dict[str, Any], list[str]]:
+    arguments.kind = child_kind(arguments)
+    options, child = map_options(arguments), _options(child_of(arguments))
+    options = replace(options, catch=child.catch)
+    before = _chain(before_map(arguments)) if arguments.state else []
+    if before:
+        kind, last = before[-1]
+        before[-1] = kind, replace(last, next=options.name)
+    child = replace(child, catch=())  # its failure is its result
+    notes = _chain_warnings([*before, (arguments.kind, told(child, options))])
+    return map_machine(arguments.kind, child, options, before), notes + map_notes(child, options)
 
 
 def _chain_warnings(tasks: Sequence[tuple[str, StateOptions]]) -> list[str]:

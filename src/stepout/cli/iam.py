@@ -20,6 +20,7 @@ examples:
   stepout iam producer --bucket results-bucket --prefix runs --queue reports      (reports through a relay)
   stepout iam consumer --bucket results-bucket --prefix runs
   stepout iam machine --kind ecs --cluster jobs --task-definition mask --pass-role mask-task --pass-role ecs-execution
+  stepout iam machine --kind map --state-machine scenes --bucket results-bucket --prefix runs
 
 Names become ARNs with --region and --account, or with CloudFormation's ${AWS::Region} and ${AWS::AccountId}. "*" stands
 where IAM knows no resource: states:SendTask*, batch:DescribeJobs. Lambda functions write logs besides.
@@ -27,9 +28,9 @@ where IAM knows no resource: states:SendTask*, batch:DescribeJobs. Lambda functi
 
 # Which roles have a use for an option.
 _NAMES: dict[str, tuple[str, ...]] = {
-    "bucket": ("producer", "consumer", "worker", "gc"),
-    "prefix": ("producer", "consumer", "worker", "gc"),
-    "kms_key": ("producer", "consumer", "worker", "gc"),
+    "bucket": ("producer", "consumer", "worker", "machine", "gc"),
+    "prefix": ("producer", "consumer", "worker", "machine", "gc"),
+    "kms_key": ("producer", "consumer", "worker", "machine", "gc"),
     "queue": ("producer", "relay", "watcher", "worker", "machine"),
     "table": ("producer", "consumer", "worker"),
     "token_table": ("producer", "watcher", "worker"),
@@ -42,9 +43,14 @@ _NAMES: dict[str, tuple[str, ...]] = {
     "job_queue": ("machine",),
     "job_definition": ("machine",),
     "job": ("machine",),
+    "state_machine": ("machine",),
 }
 # Which kinds of state have a use for an option of the machine's.
 _OF_KIND: dict[str, tuple[str, ...]] = {
+    "bucket": ("map",),
+    "prefix": ("map",),
+    "kms_key": ("map",),
+    "state_machine": ("map",),
     "queue": ("sqs",),
     "cluster": ("ecs", "ecs-sync"),
     "task_definition": ("ecs", "ecs-sync"),

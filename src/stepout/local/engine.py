@@ -7,15 +7,16 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
 
 class LocalEngine:
-    """Step Functions and ECS of ministack.
+    """Step Functions, ECS and S3 of ministack.
 
     Args:
         states: The module ``ministack.services.stepfunctions``.
         ecs: The module ``ministack.services.ecs``.
+        s3: The module ``ministack.services.s3``.
 
     Attributes:
         failure: The exception that fails a state: ``failure(error, cause)``.
@@ -24,8 +25,8 @@ class LocalEngine:
         offered: Their tasks that no worker has taken yet.
     """
 
-    def __init__(self, states: Any, ecs: Any) -> None:
-        self._states, self._ecs = vars(states), vars(ecs)
+    def __init__(self, states: Any, ecs: Any, s3: Any) -> None:
+        self._states, self._ecs, self._s3 = vars(states), vars(ecs), vars(s3)
         self.failure: Any = self._states["_ExecutionError"]
         self.waits: Any = self._states["_task_tokens"]
         self.activities: Any = self._states["_activities"]
@@ -80,3 +81,61 @@ class LocalEngine:
             effective = self._states["_apply_input_path"](state, data, ctx)
             return self._states["_resolve_path_or_ctx"](state[f"{name}Path"], effective, ctx)
         return value
+
+    # Distributed Maps -----------------------------------------------------------------------------------------------
+
+    def filled(self, template: Any, state: Mapping[str, Any], data: Any, effective: Any, ctx: Any) -> Any:
+        """Return a payload template of a state with its values, in the state's query language.
+
+        Args:
+            template: JSON.
+            state: The state.
+            data: Its input.
+            effective: The same after ``InputPath``, which is what paths look into.
+            ctx: The context object.
+        """
+        if self._is_jsonata(state, ctx):
+            return self._states["_apply_jsonata_template"](template, data, ctx)
+        return self._states["_resolve_params_obj"](template, effective, ctx)
+
+    def _is_jsonata(self, state: Mapping[str, Any], ctx: Any) -> bool:
+        return bool(self._states["_state_query_language"](state, ctx) == "JSONata")
+
+    def items_of(self, state: Mapping[str, Any], data: Any, effective: Any, ctx: Any) -> list[Any]:
+        """Return the items of a Map state without an ``ItemReader``."""
+        if self._is_jsonata(state, ctx) and "Items" in state:
+            found = self._states["_jsonata_state_field"](state, "Items", "array", data, ctx)
+        else:
+            found = self._states["_resolve_path_or_ctx"](state.get("ItemsPath", "$"), effective, ctx)
+        return found if isinstance(found, list) else [found]
+
+    def read_items(self, reader: Mapping[str, Any], effective: Any) -> Any:
+        """Return what an ``ItemReader`` reads whose parameters have their values."""
+        return self._states["_read_map_items"](reader, effective, {})
+
+    def map_run_of(self, children: Sequence[Mapping[str, Any]], execution: Mapping[str, Any]) -> str:
+        """Return the ARN of the Map Run of these children; without any, of the execution's newest."""
+        if children:
+            return str(children[0]["mapRunArn"])
+        runs = self._states["_map_runs"].values()
+        return str([run["mapRunArn"] for run in runs if run["executionArn"] == execution["executionArn"]][-1])
+
+    def output_of(self, state: Mapping[str, Any], data: Any, result: Any, ctx: Any) -> Any:
+        """Return what a state gives on, by ``Output``; or by ``ResultSelector``, ``ResultPath`` and ``OutputPath``."""
+        if self._is_jsonata(state, ctx):
+            output = self._states["_apply_jsonata_output"](state, data, ctx, result=result, default=result)
+            self._states["_apply_state_assign"](state, data, ctx, result=result)
+            return output
+        selected = self._states["_apply_result_selector"](state, result)
+        merged = self._states["_apply_result_path"](state, data, selected)
+        return self._states["_apply_output_path"](state, merged, ctx)
+
+    def object_version(self, bucket: str, key: str, version: str) -> str | None:
+        """Return the text of one version of an object; ``None`` if there is none."""
+        status, _, body = self._s3["_get_object"](bucket, key, {}, {"versionId": version})
+        return body.decode() if status == HTTPStatus.OK else None
+
+    def put_object(self, bucket: str, key: str, content: bytes) -> bool:
+        """Write an object; return whether there is such a bucket."""
+        status = self._s3["_put_object"](bucket, key, content, {"content-type": "application/json"})[0]
+        return bool(status == HTTPStatus.OK)

@@ -8,6 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from stepout.local.distributed_map import DistributedMaps
 from stepout.local.engine import LocalEngine
 from stepout.local.gate import EngineGate
 
@@ -20,8 +21,9 @@ def main() -> None:
     # This process has read them at its start; ministack hands its own environment on to the functions.
     for name in _NOT_FOR_FUNCTIONS:
         os.environ.pop(name, None)
-    states, ecs = (import_module(f"ministack.services.{name}") for name in ("stepfunctions", "ecs"))
-    EngineGate(LocalEngine(states, ecs)).install()
+    engine = LocalEngine(*(import_module(f"ministack.services.{name}") for name in ("stepfunctions", "ecs", "s3")))
+    EngineGate(engine).install()
+    DistributedMaps(engine).install()
     _give_python(vars(import_module("ministack.core.lambda_runtime")))
     import_module("ministack.app").main()
 
