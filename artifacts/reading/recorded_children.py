@@ -123,7 +123,7 @@ def _read(  # noqa: PLR0913 - what ``gather`` was told
 def _age(record: ListedObject) -> tuple[str, int, str]:
     """Return what puts records in order: S3's clock, one for all of them; within its second, the attempt's number."""
     attempt = _ATTEMPT.match(record.key.rpartition("/")[0].rpartition("/")[2])
-    return record.last_modified, int(attempt[1]) if attempt else -1, record.key
+    return record.last_modified or "", int(attempt[1]) if attempt else -1, record.key
 
 
 def _resumed(resume: str | None) -> bytes | None:

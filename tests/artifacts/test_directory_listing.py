@@ -104,7 +104,7 @@ def test_a_file_costs_about_150_bytes() -> None:
 
 def test_what_does_not_follow_from_the_path_is_said() -> None:
     """Another key, another media type, a version and an empty folder come back."""
-    files = [
+    files: list[Entry | EmptyFolder] = [
         entry("a.txt"),
         entry("b.txt", key="elsewhere/b", media_type="text/html"),
         EmptyFolder("logs"),

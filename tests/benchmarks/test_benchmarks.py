@@ -11,9 +11,6 @@ from typing import Any
 
 import pytest
 
-import stepout
-from stepout.artifacts.reading.artifact import Artifact
-
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -123,7 +120,6 @@ print(json.dumps({"order": order, "ratio": [ratio.median, ratio.least, ratio.mos
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the sink serves from forked processes")
-@pytest.mark.skipif(not hasattr(Artifact, "file"), reason="there is no Artifact.file")
 def test_directories_are_put_and_got(tmp_path: Path) -> None:
     """The same files by everybody, to the sink and from a real object store; and one file out of many by its index."""
     only = [word for name in ("put_directory", "download", "file") for word in ("--only", f"stepout {name}")]
@@ -140,7 +136,6 @@ def test_directories_are_put_and_got(tmp_path: Path) -> None:
     assert _folder_is_clean(tmp_path)
 
 
-@pytest.mark.skipif(not hasattr(stepout, "gather"), reason="there is no stepout.gather")
 def test_children_are_gathered(tmp_path: Path) -> None:
     """All of them, the first of them, and all of them by loading the whole file: each counts what it found."""
     values = _bench(tmp_path, "fan-in", "--rounds", "1", "--quick", "--size", "1MiB")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,7 +13,7 @@ from support.shelf import ALLOW, BreakingStore, Shelf
 
 import stepout
 from stepout.artifacts.reading.children import _EndedIndices
-from stepout.artifacts.store import ListedObject, Lists
+from stepout.artifacts.store import Lists
 from stepout.schemas.errors import (
     ArtifactNotFoundError,
     ConfigurationError,
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from support.seaweed import Seaweed
 
     from stepout.artifacts.reading.children import Child
-    from stepout.artifacts.store import Store
+    from stepout.artifacts.store import ListedObject, Store
 
 URL = "s3://results/runs/out/Mask.json"
 PREFIX = "s3://results/runs/Segment/"
@@ -146,7 +147,7 @@ def test_the_attempts_number_decides_within_a_second_of_the_clock(shelf: Shelf) 
     class Coarse(BreakingStore):
         def iter_objects(self, prefix: str) -> Iterator[ListedObject]:
             for each in shelf.store.iter_objects(prefix):
-                yield ListedObject(each.key, each.size, each.etag, "2026-01-01T00:00:00+00:00")
+                yield replace(each, last_modified="2026-01-01T00:00:00+00:00")
 
     _record(shelf, "7f3c/Mask/10-aaaa", 10)
     _record(shelf, "7f3c/Mask/9-bbbb", 9)

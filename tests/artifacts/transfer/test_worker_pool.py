@@ -91,7 +91,7 @@ def test_closing_the_iterator_begins_nothing_more() -> None:
     stream = work_through(iter(range(10_000)), acted.append, threads=2, weigh=lambda _number: 1, memory=1 << 20)
     next(stream)
     crew = set(threading.enumerate()) - before
-    stream.close()  # type: ignore[attr-defined]  # a generator
+    stream.close()
     for thread in crew:
         thread.join(60)
     assert not any(thread.is_alive() for thread in crew)
