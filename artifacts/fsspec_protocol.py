@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any, ClassVar, Final
 
 from stepout.artifacts.allow import AnyBucket
-from stepout.artifacts.reading.fsspec_files import CommittedFileSystem
+from stepout.artifacts.reading.files.fsspec_files import CommittedFileSystem
 from stepout.artifacts.resolve import resolve
 from stepout.artifacts.s3.clients import ReaderSettings
 from stepout.schemas.errors import ConfigurationError

@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from stepout.artifacts.reading.access import access_from
-from stepout.artifacts.reading.given_document import given_value, is_outcome_url
+from stepout.artifacts.reading.documents.given_document import given_value, is_outcome_url
 from stepout.schemas.array import checked_count
 from stepout.schemas.errors import ConfigurationError, invalid_document
 from stepout.schemas.problems import Problem
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from typing import Literal, Unpack
 
     from stepout.artifacts.reading.access import Access, ReadOptions, Verify
-    from stepout.artifacts.reading.children import Child, Order
-    from stepout.artifacts.reading.recorded_children import Prefer
+    from stepout.artifacts.reading.fan_in.children import Child, Order
+    from stepout.artifacts.reading.fan_in.recorded_children import Prefer
 
 
 def gather(  # noqa: PLR0913 - keyword-only, each with its own meaning
@@ -112,7 +112,7 @@ def gather_table(  # noqa: PLR0913 - keyword-only, each with its own meaning
         UndecodableError: The first file is no Parquet.
         StepoutError: As for ``gather``, and what ``on_error="raise"`` raises.
     """
-    from stepout.artifacts.reading.gathered_table import table_of
+    from stepout.artifacts.reading.fan_in.gathered_table import table_of
 
     _check_choice("on_error", on_error, ("raise", "skip"))
     access = access_from(verify=verify, **options)
@@ -162,9 +162,9 @@ def _children_at(  # noqa: PLR0913, PLR0917 - what ``gather`` was told
     prefer: Prefer | None,
     resume: str | None,
 ) -> Iterator[Child]:
-    from stepout.artifacts.reading.children import children_of_array, children_of_manifest
-    from stepout.artifacts.reading.foreign import ForeignReference
-    from stepout.artifacts.reading.recorded_children import children_of_records
+    from stepout.artifacts.reading.documents.foreign import ForeignReference
+    from stepout.artifacts.reading.fan_in.children import children_of_array, children_of_manifest
+    from stepout.artifacts.reading.fan_in.recorded_children import children_of_records
 
     if count is not None:
         return children_of_array(access, url, checked_count(count), execution, order, resume)
@@ -180,8 +180,8 @@ def _children_at(  # noqa: PLR0913, PLR0917 - what ``gather`` was told
 
 
 def _children_in(value: Any, access: Access, execution: str | None, resume: str | None) -> Iterator[Child]:
-    from stepout.artifacts.reading.children import children_of_items, children_of_manifest
-    from stepout.artifacts.reading.result_writer import the_manifest
+    from stepout.artifacts.reading.fan_in.children import children_of_items, children_of_manifest
+    from stepout.artifacts.reading.fan_in.result_writer import the_manifest
 
     if isinstance(value, list):
         return children_of_items(access, value, execution, resume)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from stepout.artifacts.reading.access import DOCUMENT_LIMIT, access_from
 from stepout.artifacts.reading.artifact import Artifact, make_artifact
-from stepout.artifacts.reading.foreign_artifact import make_foreign
-from stepout.artifacts.reading.given_document import given_value, is_outcome_url
+from stepout.artifacts.reading.documents.foreign_artifact import make_foreign
+from stepout.artifacts.reading.documents.given_document import given_value, is_outcome_url
 from stepout.artifacts.reading.output import Output, make_output
 from stepout.schemas.array import checked_count
 from stepout.schemas.errors import ConfigurationError, InvalidDocumentError, invalid_document
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from typing import Unpack
 
     from stepout.artifacts.reading.access import Access, ReadOptions, Verify
-    from stepout.artifacts.reading.foreign import ForeignReference
-    from stepout.artifacts.reading.resolved import Resolved
-    from stepout.artifacts.reading.result_writer import ChildResult
+    from stepout.artifacts.reading.documents.foreign import ForeignReference
+    from stepout.artifacts.reading.documents.resolved import Resolved
+    from stepout.artifacts.reading.fan_in.result_writer import ChildResult
     from stepout.schemas.contract import Contract
     from stepout.schemas.search.traversal import DocumentKind
 
@@ -201,7 +201,7 @@ def resolve_all(
         NotAllowedError: One of them points outside the allow-list.
         StoreError: As for ``resolve_output``.
     """
-    from stepout.artifacts.reading.resolved import resolve_every
+    from stepout.artifacts.reading.documents.resolved import resolve_every
 
     access = access_from(verify=verify, **options)
     if count is not None or execution is not None or state is not None:
@@ -235,7 +235,7 @@ def read_result_writer(
         IntegrityError: A result file has another size than the manifest says, or other bytes than S3 stored.
         StoreError: Missing, denied, changed, or unreachable.
     """
-    from stepout.artifacts.reading.result_writer import children_of, the_manifest
+    from stepout.artifacts.reading.fan_in.result_writer import children_of, the_manifest
 
     access = access_from(verify=True, **options)
     return children_of(access, the_manifest(given_value(document, access), "ResultWriterDetails"))
@@ -246,9 +246,9 @@ def read_result_writer(
 
 def _of_url(document: object, count: int | None, access: Access, execution: str | None, state: str | None) -> Resolved:
     """Resolve what lies at the URL of an outcome, or at those of all children of an array job."""
-    from stepout.artifacts.reading.array_job import incomplete, read_children
-    from stepout.artifacts.reading.outcome import OutcomeReader
-    from stepout.artifacts.reading.resolved import Resolved, resolve_every
+    from stepout.artifacts.reading.documents.outcome import OutcomeReader
+    from stepout.artifacts.reading.documents.resolved import Resolved, resolve_every
+    from stepout.artifacts.reading.fan_in.array_job import incomplete, read_children
     from stepout.schemas.pull import AskedRun
 
     if not is_outcome_url(document):
@@ -282,12 +282,12 @@ def _one(document: object, access: Access, *, follow: bool, **run: str | None) -
     value = given_value(document, access, **run)
     seen = survey(value)
     if seen.texts:
-        from stepout.artifacts.reading.foreign import opened_texts
+        from stepout.artifacts.reading.documents.foreign import opened_texts
 
         value = opened_texts(value)
         seen = survey(value)
     if not seen.found:
-        from stepout.artifacts.reading.foreign import find_references, load_foreign, opened_texts
+        from stepout.artifacts.reading.documents.foreign import find_references, load_foreign, opened_texts
 
         value = opened_texts(value)
         references = find_references(value)

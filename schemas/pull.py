@@ -3,9 +3,10 @@
 The state machine builds one URL and passes it to both sides. ``s3://bucket/key``: the output document is the object of
 that key, written once; failures lie beside it. ``dynamodb://table/key``: one item, which a success closes.
 
-Two read it: ``stepout.artifacts.reading.outcome`` for a consumer, and ``stepout.callbacks.targets.pull_reading`` for
-the Lambda that gives a failure its name. Each fetches in its own way, with its own client, retries and errors. What is
-looked at, in which order, and what it means is decided here, on values.
+Two read it: ``stepout.artifacts.reading.documents.outcome`` for a consumer, and
+``stepout.callbacks.targets.pull_reading`` for the Lambda that gives a failure its name. Each fetches in its own way,
+with its own client, retries and errors. What is looked at, in which order, and what it means is decided here, on
+values.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from stepout.artifacts.dataset_manifest import DatasetManifest
-    from stepout.artifacts.reading.filesystem import FileSystemKind
+    from stepout.artifacts.reading.files.filesystem import FileSystemKind
     from stepout.artifacts.transfer.progress import ProgressSetting
 
 _TINY: Final = 64 << 10  # within any grant: looking that up takes longer than a small read should
@@ -190,7 +190,7 @@ class Artifact:
 
         Without ``columns`` and ``filters`` (and always up to 1 MiB, or where the file has no page checksums) the
         whole file is read and verified. Else the footer's digest is compared, and then the blocks and the page
-        checksums of what is fetched; ``stepout.artifacts.reading.parquet`` says what is covered without blocks.
+        checksums of what is fetched; ``stepout.artifacts.reading.tables.parquet`` says what is covered without blocks.
 
         Args:
             columns: Names of the columns to read; ``None`` for all.
@@ -208,7 +208,7 @@ class Artifact:
             ConfigurationError: pyarrow is missing, or a column or filter does not fit the table.
             StoreError: As for ``read_bytes``.
         """
-        from stepout.artifacts.reading.parquet import ParquetRead, read_table
+        from stepout.artifacts.reading.tables.parquet import ParquetRead, read_table
 
         verify = self._access.verify if verify is None else checked_verify(verify)
         wanted = ParquetRead(columns=columns, filters=filters, verify=verify, max_size=self._limit(max_size))
@@ -230,7 +230,7 @@ class Artifact:
         Returns:
             A file; close it, or use it in a ``with`` block. Its reads raise what ``read_bytes`` raises.
         """
-        from stepout.artifacts.reading.reader import open_reader
+        from stepout.artifacts.reading.ranges.reader import open_reader
 
         return open_reader(self._pinned, self._access.verify if verify is None else checked_verify(verify))
 
@@ -255,7 +255,7 @@ class Artifact:
             OSError: The file could not be written: no such folder, full disk, …
             StoreError: As for ``read_bytes``.
         """
-        from stepout.artifacts.reading.download import download
+        from stepout.artifacts.reading.files.download import download
 
         return download(self._pinned, Path(path), self._count(progress))
 
@@ -274,7 +274,7 @@ class Artifact:
             ChecksumMismatchError: The bytes are not those that were written.
             StoreError: As for ``read_bytes``.
         """
-        from stepout.artifacts.reading.listed_files import compare_all
+        from stepout.artifacts.reading.files.listed_files import compare_all
 
         return compare_all(self._pinned, self._count(progress))
 
@@ -295,7 +295,7 @@ class Artifact:
             UndecodableError: The first file is no Parquet that pyarrow can read.
             StoreError: As for ``read_bytes``.
         """
-        from stepout.artifacts.reading.dataset import open_dataset
+        from stepout.artifacts.reading.tables.dataset import open_dataset
 
         return open_dataset(PinnedObject(self._access.told(verify, max_size), self.pointer), self.name).dataset
 
@@ -310,7 +310,7 @@ class Artifact:
         Raises:
             ConfigurationError: Dask is not installed, or a column or filter does not fit; others as for ``dataset``.
         """
-        from stepout.artifacts.reading import dataset, engines
+        from stepout.artifacts.reading.tables import dataset, engines
 
         return engines.dask_frame(dataset.in_pieces(self._pinned, self.name, filters), columns, **options)
 
@@ -325,7 +325,7 @@ class Artifact:
         Raises:
             ConfigurationError: Ray is not installed, or a column or filter does not fit; others as for ``dataset``.
         """
-        from stepout.artifacts.reading import dataset, engines
+        from stepout.artifacts.reading.tables import dataset, engines
 
         return engines.ray_dataset(dataset.in_pieces(self._pinned, self.name, filters), columns, **options)
 
@@ -335,7 +335,7 @@ class Artifact:
         Raises:
             ConfigurationError: polars is not installed; others as for ``dataset``.
         """
-        from stepout.artifacts.reading.engines import polars_frame
+        from stepout.artifacts.reading.tables.engines import polars_frame
 
         return polars_frame(self.dataset())
 
@@ -348,7 +348,7 @@ class Artifact:
         Raises:
             ConfigurationError: DuckDB is not installed; others as for ``dataset``.
         """
-        from stepout.artifacts.reading.engines import duckdb_relation
+        from stepout.artifacts.reading.tables.engines import duckdb_relation
 
         return duckdb_relation(self.dataset(), connection)
 
@@ -375,7 +375,7 @@ class Artifact:
         Raises:
             StoreError: As for ``files``, at once or while they come; so do the others.
         """
-        from stepout.artifacts.reading.listed_files import files_below
+        from stepout.artifacts.reading.files.listed_files import files_below
 
         found = files_below(self._pinned, prefix)
         return ((entry.path, Artifact(entry.pointer, self._access, entry.path)) for entry in found)
@@ -387,7 +387,7 @@ class Artifact:
             ArtifactNotFoundError: There is no such file; the message has names that are like it.
             StoreError: As for ``files``; so do the others.
         """
-        from stepout.artifacts.reading.listed_files import file_of
+        from stepout.artifacts.reading.files.listed_files import file_of
 
         return Artifact(file_of(self._pinned, path).pointer, self._access, path)
 
@@ -397,7 +397,7 @@ class Artifact:
         Raises:
             InvalidDocumentError: This is no dataset, or its manifest is invalid; others as for ``files``.
         """
-        from stepout.artifacts.reading.listed_files import read_manifest
+        from stepout.artifacts.reading.files.listed_files import read_manifest
 
         return read_manifest(self._pinned)
 
@@ -420,7 +420,7 @@ class Artifact:
         Raises:
             ConfigurationError: There is no such kind, its library is not installed, or another argument is invalid.
         """
-        from stepout.artifacts.reading.filesystem import file_system
+        from stepout.artifacts.reading.files.filesystem import file_system
 
         access = self._access.told(verify, max_size)
         return file_system({self.name or "": self.pointer}, access, kind)
@@ -439,7 +439,7 @@ class Artifact:
             ConfigurationError: s3fs is not installed.
             SizeMismatchError: The object has another size than the pointer says.
         """
-        from stepout.artifacts.reading.filesystem import fsspec_path
+        from stepout.artifacts.reading.files.filesystem import fsspec_path
 
         return fsspec_path(self.pointer, self._access.stores, **options)
 

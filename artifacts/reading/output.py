@@ -18,7 +18,7 @@ from stepout.schemas.search.traversal import called
 from stepout.schemas.text.json_text import dump_json
 
 if TYPE_CHECKING:
-    from stepout.artifacts.reading.filesystem import FileSystemKind
+    from stepout.artifacts.reading.files.filesystem import FileSystemKind
     from stepout.schemas.contract import Contract
 
 
@@ -142,7 +142,7 @@ class Output(Mapping[str, Artifact]):
         Raises:
             ConfigurationError: As for ``Artifact.filesystem``.
         """
-        from stepout.artifacts.reading.filesystem import file_system
+        from stepout.artifacts.reading.files.filesystem import file_system
 
         return file_system(self._document.artifacts or {}, self._access.told(verify, max_size), kind)
 
@@ -224,7 +224,7 @@ def _without_merged(value: Any) -> Any:
 
 
 def _is_found(value: object) -> bool:
-    from stepout.artifacts.reading.foreign import find_references
+    from stepout.artifacts.reading.documents.foreign import find_references
 
     if not isinstance(value, dict | list):
         return False

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from stepout.artifacts.manager import ArtifactManager
     from stepout.artifacts.reading.artifact import Artifact
     from stepout.artifacts.reading.budget import ReadBudget
-    from stepout.artifacts.reading.children import Child
+    from stepout.artifacts.reading.fan_in.children import Child
     from stepout.artifacts.reading.output import Output
     from stepout.artifacts.reading.read_many import read_many
     from stepout.artifacts.resolve import (
@@ -151,7 +151,7 @@ _HOMES = {
     "stepout.artifacts.gather": ("gather", "gather_table"),
     "stepout.artifacts.reading.artifact": ("Artifact",),
     "stepout.artifacts.reading.budget": ("ReadBudget",),
-    "stepout.artifacts.reading.children": ("Child",),
+    "stepout.artifacts.reading.fan_in.children": ("Child",),
     "stepout.artifacts.manager": ("ArtifactManager",),
     "stepout.artifacts.reading.read_many": ("read_many",),
     "stepout.artifacts.transfer.plan": ("TransferSettings",),

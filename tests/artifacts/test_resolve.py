@@ -309,7 +309,7 @@ def test_a_missing_pull_mode_output_says_what_that_means(shelf: Shelf) -> None:
 
 def test_a_huge_pull_mode_output_is_not_read(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its size is asked for first."""
-    from stepout.artifacts.reading import outcome as module
+    from stepout.artifacts.reading.documents import outcome as module
 
     monkeypatch.setattr(module, "DOCUMENT_LIMIT", 10)
     shelf.put(b"x" * 11, "output.json")

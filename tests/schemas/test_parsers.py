@@ -12,7 +12,7 @@ from support.hostile_json import ANY_BYTES, ANY_TEXT, MANY, POISON, POISON_BYTES
 
 from stepout import Contract, Pointer, RunIdentity, TaskOutput, resolve, resolve_all
 from stepout.artifacts.listing import parse_listing
-from stepout.artifacts.reading.foreign import find_references, load_foreign, opened_texts
+from stepout.artifacts.reading.documents.foreign import find_references, load_foreign, opened_texts
 from stepout.callbacks.environment import parse_input
 from stepout.callbacks.stopped_task import cause_document, judge, stopped_task
 from stepout.callbacks.targets.messages import parse_report

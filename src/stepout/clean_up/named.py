@@ -9,7 +9,7 @@ from stepout.artifacts.directory_listing import EmptyFolder, parse_index
 from stepout.artifacts.listing import names_files
 from stepout.artifacts.media_types import DIRECTORY, essence
 from stepout.artifacts.reading.access import DOCUMENT_LIMIT, Access
-from stepout.artifacts.reading.listed_files import read_entries
+from stepout.artifacts.reading.files.listed_files import read_entries
 from stepout.artifacts.reading.pinned_object import PinnedObject, check_cap, read_whole
 from stepout.artifacts.s3.inventory import NO_VERSION, Inventory, StoredVersion
 from stepout.artifacts.transfer.worker_pool import CONNECTIONS, MEMORY, work_through

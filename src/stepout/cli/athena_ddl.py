@@ -68,7 +68,7 @@ def _athena_ddl(arguments: argparse.Namespace) -> int:
     if not artifact.is_dataset:
         raise ConfigurationError(f"{name} is no dataset but {shown(artifact.media_type)}: put_dataset writes one")
     manifest = artifact.manifest()
-    from stepout.artifacts.reading.dataset import schema_of
+    from stepout.artifacts.reading.tables.dataset import schema_of
 
     made = athena_table(manifest, schema_of(manifest, artifact.url), arguments.table or name, arguments.symlink)
     if arguments.lists is not None:

@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from stepout.artifacts.listing import names_files
-from stepout.artifacts.reading.foreign import load_foreign, opened_texts
+from stepout.artifacts.reading.documents.foreign import load_foreign, opened_texts
 from stepout.cli.job_log import document_in
 from stepout.cli.options import document_text, reading_settings
 from stepout.cli.selection import entries_of, lone_name, pick, say_beside, say_failures, with_hint

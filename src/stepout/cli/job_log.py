@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from stepout.artifacts.reading.foreign import load_foreign, opened_texts
+from stepout.artifacts.reading.documents.foreign import load_foreign, opened_texts
 from stepout.schemas.errors import InvalidDocumentError, invalid_document
 from stepout.schemas.problems import Problem
 from stepout.schemas.search.locate import Found, find_documents

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from stepout.artifacts.listing import names_files
 from stepout.artifacts.reading.artifact import Artifact
-from stepout.artifacts.reading.foreign import find_references, opened_texts
+from stepout.artifacts.reading.documents.foreign import find_references, opened_texts
 from stepout.schemas.errors import ConfigurationError, InvalidDocumentError, invalid_document
 from stepout.schemas.output import TaskOutput
 from stepout.schemas.pointer import Pointer

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from stepout.artifacts.directory_listing import tree_of
 from stepout.artifacts.listing import count_of_files, size_of_files
-from stepout.artifacts.reading.foreign import find_references, load_foreign, opened_texts
+from stepout.artifacts.reading.documents.foreign import find_references, load_foreign, opened_texts
 from stepout.cli.documents import artifacts_of
 from stepout.cli.job_log import document_in
 from stepout.cli.options import add_document, add_json, add_reading, document_text, reading_settings
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Mapping
 
-    from stepout.artifacts.reading.resolved import Resolved
+    from stepout.artifacts.reading.documents.resolved import Resolved
     from stepout.schemas.identity import RunIdentity
     from stepout.schemas.search.locate import Found, TheDocument
 

@@ -24,7 +24,7 @@ from support.shelf import ALLOW, Shelf
 from stepout.artifacts import ArtifactManager, MemoryStore
 from stepout.artifacts.formats.parquet_pages import read_pages
 from stepout.artifacts.media_types import PARQUET
-from stepout.artifacts.reading import parquet
+from stepout.artifacts.reading.tables import parquet
 from stepout.artifacts.resolve import resolve_artifact
 from stepout.schemas.errors import (
     ArtifactTooLargeError,

@@ -21,8 +21,8 @@ from stepout.artifacts.formats.image_sizes import metadata_bytes, tag_bytes
 from stepout.artifacts.formats.images import decode_image
 from stepout.artifacts.read_limit import MOST, limit_of, read_limit
 from stepout.artifacts.reading import access
-from stepout.artifacts.reading import foreign as interop
-from stepout.artifacts.reading.foreign import load_foreign, opened_texts
+from stepout.artifacts.reading.documents import foreign as interop
+from stepout.artifacts.reading.documents.foreign import load_foreign, opened_texts
 from stepout.artifacts.reading.read_many import read_many
 from stepout.artifacts.resolve import resolve_artifact
 from stepout.schemas import find_documents, load_json

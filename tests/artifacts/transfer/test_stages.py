@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from support.shelf import ALLOW, BreakingStore, Shelf
 
-from stepout.artifacts.reading.preallocation import WORTHWHILE, preallocate
+from stepout.artifacts.reading.files.preallocation import WORTHWHILE, preallocate
 from stepout.artifacts.resolve import resolve_artifact
 from stepout.artifacts.s3 import internals
 from stepout.artifacts.s3 import response_body as s3_body
@@ -345,10 +345,12 @@ def test_a_disk_too_small_is_found_before_the_first_byte_is_written(
     shelf: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     """The system's own error comes through, named after the target."""
-    monkeypatch.setattr("stepout.artifacts.reading.preallocation.WORTHWHILE", 1)
-    monkeypatch.setattr("stepout.artifacts.reading.preallocation._fallocate", lambda _file, _size: number)
+    monkeypatch.setattr("stepout.artifacts.reading.files.preallocation.WORTHWHILE", 1)
+    monkeypatch.setattr("stepout.artifacts.reading.files.preallocation._fallocate", lambda _file, _size: number)
     written: list[int] = []
-    monkeypatch.setattr("stepout.artifacts.reading.download.os.write", lambda _file, view: written.append(len(view)))
+    monkeypatch.setattr(
+        "stepout.artifacts.reading.files.download.os.write", lambda _file, view: written.append(len(view))
+    )
     with pytest.raises(OSError, match=os.strerror(number)) as caught:
         shelf.artifact(BIG).download(tmp_path / "x")
     assert (caught.value.errno, written, list(tmp_path.iterdir())) == (number, [], [])

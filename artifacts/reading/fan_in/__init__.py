@@ -1,0 +1,1 @@
+"""What many tasks reported: result files, array jobs and commit records, one child after the other."""

@@ -1,0 +1,1 @@
+"""Any range of one object, verified block by block before a byte of it is given away."""
