@@ -304,7 +304,7 @@ class S3Store:
                     etag=each.get("ETag"),
                     last_modified=each["LastModified"].isoformat(),
                 )
-            following = answer.get("NextContinuationToken") if answer.get("IsTruncated") else None
+            following = answer.get("NextContinuationToken")
             if following is None or following == token:  # a server that gives one page again and again
                 return
             token = following

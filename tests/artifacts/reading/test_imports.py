@@ -68,7 +68,15 @@ def test_a_client_of_our_own_loads_botocore_and_nothing_else() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["allow", "reading.artifact", "reading.parquet", "resolve", "reading.result_writer", "reading.output"]
+    "module",
+    [
+        "allow",
+        "reading.artifact",
+        "reading.tables.parquet",
+        "resolve",
+        "reading.fan_in.result_writer",
+        "reading.output",
+    ],
 )
 def test_each_module_alone_loads_nothing_heavy(module: str) -> None:
     """Whatever is imported first."""

@@ -97,7 +97,7 @@ def test_a_disk_that_takes_no_more_is_an_error_of_the_system(tmp_path: Path) -> 
         "except OSError as error:\n"
         "    print(error.errno)\n"
     )
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
     done = subprocess.run(
         [sys.executable, "-c", script, str(tmp_path / "x")], check=True, capture_output=True, text=True, env=environment
     )
