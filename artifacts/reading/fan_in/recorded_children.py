@@ -10,7 +10,7 @@ import re
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
-from stepout.artifacts.commit_record import RECORD_NAME
+from stepout.artifacts.commit_record import RECORD_NAME, RecordedTask
 from stepout.artifacts.reading.access import DOCUMENT_LIMIT
 from stepout.artifacts.reading.documents.outcome import CONNECTIONS, opened, read_unpinned
 from stepout.artifacts.reading.fan_in.children import Child, failed_child, made_child
@@ -43,6 +43,10 @@ _MEMORY: Final = 64 << 20
 _ATTEMPT: Final = re.compile(r"([0-9]{1,9})(?:-|\Z)")
 """How the folder of an attempt begins; ``keys.run_folder`` makes it."""
 
+_IN_AN_ARTIFACT: Final = re.compile(r"(?:\A|/)[0-9]{1,3}(?:-[^/-]+)?/[A-Za-z_][A-Za-z0-9_]*/")
+"""A folder below what may be an attempt and, in it, an artifact that is a directory. Its files may have the record's
+name, too; but they say which record is their task's."""
+
 
 def children_of_records(  # noqa: PLR0913, PLR0917 - what ``gather`` was told
     access: Access, bucket: str, prefix: str, execution: str | None, prefer: Prefer | None, resume: str | None
@@ -73,10 +77,15 @@ def _listed(access: Access, bucket: str, prefix: str) -> Iterator[ListedObject]:
         if number % _PAGE == 0:
             access.spending.take(url, requests=1)
         folder, _, name = each.key.rpartition("/")
-        # A file of a directory artifact may be called so, too: its folder is the artifact's, and begins with a letter.
-        if name == RECORD_NAME and _ATTEMPT.match(folder.rpartition("/")[2]):
-            access.spending.take(url, entries=1)
-            yield each
+        if name != RECORD_NAME or not _ATTEMPT.match(folder.rpartition("/")[2]):
+            continue
+        if _IN_AN_ARTIFACT.search(folder):
+            access.spending.take(url, requests=1)
+            task = RecordedTask.from_metadata(store.head(each.key).metadata)
+            if task is not None and task.record != each.key:
+                continue
+        access.spending.take(url, entries=1)
+        yield each
 
 
 def _groups(records: Iterable[ListedObject]) -> Iterator[list[ListedObject]]:

@@ -14,6 +14,7 @@ from support.shelf import ALLOW, BreakingStore, Shelf
 import stepout
 from stepout.artifacts.reading.fan_in.children import _EndedIndices
 from stepout.artifacts.store import Lists
+from stepout.schemas import RunIdentity
 from stepout.schemas.errors import (
     ArtifactNotFoundError,
     ConfigurationError,
@@ -25,6 +26,7 @@ from stepout.schemas.errors import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from support.seaweed import Seaweed
 
@@ -155,6 +157,24 @@ def test_the_attempts_number_decides_within_a_second_of_the_clock(shelf: Shelf) 
     assert latest.output.result["rows"] == 10
 
 
+@pytest.mark.parametrize("own", [True, False], ids=["with its record", "before its record"])
+def test_a_file_of_a_directory_is_no_record_whatever_it_is_called(shelf: Shelf, tmp_path: Path, own: bool) -> None:
+    """It says which record is its task's; a state that is called like an artifact has records all the same."""
+    run = RunIdentity(execution="arn:aws:states:eu-west-1:123456789012:execution:Segment:7", state="Mask", nonce="ab")
+    artifacts = stepout.ArtifactManager("results", "runs", run=run, client=shelf.store, commit_record=True)
+    for folder in ("2024", "1-cd"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "_output.json").write_bytes(_document(task_output(shelf, 5)))
+    pointer = artifacts.put_directory("data", tmp_path)
+    if own:
+        artifacts.put_record({"stepout": "output/1", "artifacts": {"data": pointer.to_dict()}})
+    _record(shelf, "7/data/1-cd", 1)
+    children = _gathered(PREFIX, shelf, prefer="latest")
+    names = ["7/Mask/0-ab"] * own + ["7/data/1-cd"]
+    assert [child.file for child in children] == [f"{PREFIX}{name}/_output.json" for name in names]
+    assert [child.index for child in children] == list(range(len(names)))
+
+
 def test_a_record_that_is_none_is_its_own_error(shelf: Shelf) -> None:
     """What is no JSON, no output, or another run's."""
     for index, data in enumerate((b"{", b"[]", b'{"rows": 1}', b'{"stepout": "output/1", "artifacts": {}}')):
@@ -210,7 +230,8 @@ def test_pages_of_s3_follow_each_other() -> None:
                 "ETag": '"e"',
                 "LastModified": datetime(2026, 1, 1, tzinfo=UTC),
             }
-            return {"Contents": [found], **({"NextContinuationToken": str(number + 1)} if number < 2 else {})}
+            following = {"IsTruncated": True, "NextContinuationToken": str(number + 1)}
+            return {"Contents": [found], **(following if number < 2 else {"IsTruncated": False})}
 
     found = list(S3Store(Client(), "results").iter_objects("k"))
     assert [(each.key, each.size, each.last_modified) for each in found] == [
