@@ -214,7 +214,8 @@ class _ArrayRows:
             if bad.msg.startswith(_UNTERMINATED) or bad.pos >= len(self._text):
                 raise self._cut()
             line = self._line + self._text.count("\n", self._at, bad.pos)
-            raise self._fault(row, f"is not JSON at line {line}, column {bad.colno}")
+            byte = self._offset + len(self._text[self._at : bad.pos].encode())
+            raise self._fault(row, f"is not JSON at line {line}, at byte {byte:,} of the file")
 
     def _next(self) -> str:
         """Return the next character that is no white space, and stand before it; empty at the end."""

@@ -325,13 +325,17 @@ def _child(status: ChildStatus, row: Any) -> ChildResult:
     if not isinstance(row, dict) or "ExecutionArn" not in row or "Status" not in row:
         return ChildResult(status=status, output=row)
     output = row.get("Output")
+    told = {name: _text(row.get(member_name)) for name, member_name in _MEMBERS.items()}
+    if row["Status"] in _ENDED_OTHERWISE:  # they lie among the failed ones, and need not name an error
+        told["error"] = told["error"] or row["Status"]
     return ChildResult(
         status=status if row["Status"] == "SUCCEEDED" or status == "PENDING" else "FAILED",
         output=load_foreign(output, max_bytes=None) if isinstance(output, str) else output,
-        **{name: _text(row.get(member_name)) for name, member_name in _MEMBERS.items()},
+        **told,
     )
 
 
+_ENDED_OTHERWISE: Final = ("TIMED_OUT", "ABORTED")
 _MEMBERS: Final = {"execution": "ExecutionArn", "name": "Name", "error": "Error", "cause": "Cause"}
 
 

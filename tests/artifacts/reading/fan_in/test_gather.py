@@ -61,23 +61,23 @@ def _map(shelf: Shelf, count: int = 3, **settings: Any) -> MapResults:
 
 @pytest.mark.parametrize("lines", [False, True])
 @pytest.mark.parametrize("transformation", ["NONE", "COMPACT", "FLATTEN"])
-def test_a_thousand_children_come_from_whatever_the_writer_wrote(
+def test_hundreds_of_children_come_from_whatever_the_writer_wrote(
     shelf: Shelf, transformation: Any, lines: bool
 ) -> None:
     """Several files, failed and pending children last, each with its file, row and index."""
-    results = _map(shelf, 1_000, transformation=transformation, lines=lines, per_file=300)
-    results.failed(1_000)
-    results.pending(1_001)
+    results = _map(shelf, 200, transformation=transformation, lines=lines, per_file=60)
+    results.failed(200)
+    results.pending(201)
     event = results.write()
     children = _gathered(MANIFEST if lines else event, shelf)
-    assert [child.index for child in children] == list(range(1_002))
-    assert [child.status for child in children[999:]] == ["SUCCEEDED", "FAILED", "PENDING"]
-    assert [child.output.result["rows"] for child in children[:1_000]] == list(range(1_000))
-    assert (children[310].row, children[310].file) == (11, f"s3://results/runs/map/SUCCEEDED_1.json{'l' * lines}")
-    assert children[310].execution == (child_arn(310) if transformation == "NONE" else None)
-    failed, pending = children[1_000:]
+    assert [child.index for child in children] == list(range(202))
+    assert [child.status for child in children[199:]] == ["SUCCEEDED", "FAILED", "PENDING"]
+    assert [child.output.result["rows"] for child in children[:200]] == list(range(200))
+    assert (children[130].row, children[130].file) == (11, f"s3://results/runs/map/SUCCEEDED_2.json{'l' * lines}")
+    assert children[130].execution == (child_arn(130) if transformation == "NONE" else None)
+    failed, pending = children[200:]
     assert isinstance(failed.error, TaskFailedError)
-    assert (failed.error.error, failed.error.cause, failed.name) == ("Demo.Error", "dark", "00001000")
+    assert (failed.error.error, failed.error.cause, failed.name) == ("Demo.Error", "dark", "00000200")
     assert "failed: Demo.Error: dark" in _error(failed)
     assert "is pending" in _error(pending)
 
@@ -88,6 +88,19 @@ def test_a_child_that_raises_ends_it_where_that_is_asked_for(shelf: Shelf) -> No
     results.pending(3)
     with pytest.raises(TaskFailedError, match=r"child 3 .*PENDING_0\.json, row 1.*is pending"):
         _gathered(results.write(), shelf, on_error="raise")
+
+
+@pytest.mark.parametrize("status", ["TIMED_OUT", "ABORTED"])
+def test_a_child_that_was_ended_is_told_from_one_that_failed(shelf: Shelf, status: str) -> None:
+    """Such children lie among the failed ones, without an error of their own."""
+    results = _map(shelf, 1)
+    results.rows["FAILED"].append({"ExecutionArn": child_arn(1), "Name": "1", "Status": status})
+    event = results.write()
+    (child,) = _gathered(event, shelf)[1:]
+    assert isinstance(child.error, TaskFailedError)
+    assert (child.status, child.error.error) == ("FAILED", status)
+    resolved = stepout.resolve_all(event, allow=ALLOW, client=shelf.store)
+    assert [failure.error for failure in resolved.failures.values()] == [status]
 
 
 @pytest.mark.parametrize(

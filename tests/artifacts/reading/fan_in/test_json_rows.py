@@ -50,7 +50,8 @@ def test_any_rows_come_whole_from_any_blocks(
 @pytest.mark.parametrize(
     ("data", "told"),
     [
-        (b'[{"a": 1},\n{"a": }]', "row 2, line 2: is not JSON at line 2"),
+        (b'[{"a": 1},\n{"a": }]', "row 2, line 2: is not JSON at line 2, at byte 17 of the file"),
+        ('["\u20ac", 1, nil]'.encode(), "row 3, line 1: is not JSON at line 1, at byte 11 of the file"),
         (b'[{"a": 1}, {"a": 1}', "its array does not end behind row 2; is it cut off"),
         (b'[{"a": 1}, {"a": "long', "its array does not end behind row 1; is it cut off"),
         (b'[{"a": 1},\n', "its array does not end behind row 1"),
