@@ -17,17 +17,12 @@ from benchmarks.service_limits import EVENTS_OF_A_CHILD, LIMITS, PRICES, REPARTI
 from stepout.artifacts.listing import FILES_LIMIT
 from stepout.artifacts.transfer.plan import TransferSettings, part_size_for
 from stepout.artifacts.transfer.worker_pool import CONNECTIONS
+from stepout.callbacks.lifecycle.heartbeat import beats_a_second, interval_of
 
 __all__ = ["Directory", "DirectoryRun", "MapRun", "Scenario", "inline_limits", "simulate", "simulate_directory"]
 
 TRANSITIONS: Final = 2
 """Of a child execution with one Task state: into it and out of it. How AWS counts them was not verified."""
-
-BEATS_A_SECOND: Final = 240.0
-LONGEST_INTERVAL: Final = 0.6
-MEAN_OF_INTERVAL: Final = 0.9
-"""How stepout spreads heartbeats with STEPOUT_MAX_CONCURRENCY: as far apart as this rate needs, up to 60 % of
-HeartbeatSeconds, and each a little early by chance."""
 
 _STEPS: Final = 3_000
 _SAMPLES: Final = 400
@@ -157,13 +152,10 @@ def _least_seconds(scenario: Scenario) -> float:
     return scenario.work_seconds * 2 + scenario.children / min(limits)
 
 
-def interval_of(scenario: Scenario, most: float) -> float:
-    """Return the seconds between two beats of a container, where at most ``most`` run at once."""
-    usual = scenario.heartbeat_seconds / 3
-    if scenario.spread:
-        needed = most / MEAN_OF_INTERVAL / BEATS_A_SECOND
-        usual = min(max(usual, needed), scenario.heartbeat_seconds * LONGEST_INTERVAL)
-    return usual * MEAN_OF_INTERVAL
+def mean_interval(scenario: Scenario, most: float) -> float:
+    """Return the seconds between two beats of a container on the average, where at most ``most`` run at once."""
+    longest = interval_of(scenario.heartbeat_seconds, max(1, round(most)) if scenario.spread else None)
+    return 1 / beats_a_second(1, longest)
 
 
 def simulate(scenario: Scenario) -> MapRun:
@@ -203,7 +195,7 @@ class _Flow:
         self._launches = [(name, _bucket(name)) for name in launches]
         self._reports, self._beating = _bucket("SendTaskSuccess"), _bucket("SendTaskHeartbeat")
         most = min(scenario.children, LIMITS["Distributed Map, children at once"].value)
-        self._interval = interval_of(scenario, most)
+        self._interval = mean_interval(scenario, most)
 
     def begin(self) -> float:
         """Begin as many children as all limits let."""
