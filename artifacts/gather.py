@@ -166,6 +166,8 @@ def _children_at(  # noqa: PLR0913, PLR0917 - what ``gather`` was told
     from stepout.artifacts.reading.fan_in.children import children_of_array, children_of_manifest
     from stepout.artifacts.reading.fan_in.recorded_children import children_of_records
 
+    if prefer is not None and (count is not None or not url.endswith("/")):
+        raise ConfigurationError("prefer= is for a prefix of commit records, s3://bucket/prefix/. Nothing was read")
     if count is not None:
         return children_of_array(access, url, checked_count(count), execution, order, resume)
     bucket, key = "", ""
@@ -185,4 +187,4 @@ def _children_in(value: Any, access: Access, execution: str | None, resume: str 
 
     if isinstance(value, list):
         return children_of_items(access, value, execution, resume)
-    return children_of_manifest(access, the_manifest(value, "ResultWriterDetails, and is no list"), execution, resume)
+    return children_of_manifest(access, the_manifest(value, ", and is no list"), execution, resume)

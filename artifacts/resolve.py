@@ -238,7 +238,7 @@ def read_result_writer(
     from stepout.artifacts.reading.fan_in.result_writer import children_of, the_manifest
 
     access = access_from(verify=True, **options)
-    return children_of(access, the_manifest(given_value(document, access), "ResultWriterDetails"))
+    return children_of(access, the_manifest(given_value(document, access)))
 
 
 # Inside -----------------------------------------------------------------------------------------------------------

@@ -49,9 +49,9 @@ _FOLLOWED: Final = 64
 """Children that are held while the spilled ones among them are followed."""
 
 _WEIGHT: Final = 64 << 10  # bytes: an output document's usual budget
-_ROWS: Final = re.compile(r"rows ([0-9]+) ([0-9]+) ([0-9]+) ([0-9]+) ([0-9]+) ([AL-]) (\S+)")
-_ITEM: Final = re.compile(r"item ([0-9]+)")
-_RANGES: Final = re.compile(r"array ([0-9]+-[0-9]+(?:,[0-9]+-[0-9]+)*)")
+_ROWS: Final = re.compile(r"rows ([0-9]{1,18}) ([0-9]{1,18}) ([0-9]{1,18}) ([0-9]{1,18}) ([0-9]{1,18}) ([AL-]) (\S+)")
+_ITEM: Final = re.compile(r"item ([0-9]{1,18})")
+_RANGES: Final = re.compile(r"array ([0-9]{1,18}-[0-9]{1,18}(?:,[0-9]{1,18}-[0-9]{1,18})*)")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -173,7 +173,10 @@ def children_of_manifest(
 ) -> Iterator[Child]:
     """Yield the children of a Distributed Map; see ``gather``."""
     start, index = _resumed_rows(resume)
-    yield from _made(_of_rows(result_rows(access, result_files(access, reference), start), index), access, execution)
+    files = result_files(access, reference)
+    if start.file > len(files):
+        raise ConfigurationError(f"resume= is of another manifest: this one lists {len(files):,} files. Gather anew")
+    yield from _made(_of_rows(result_rows(access, files, start), index), access, execution)
 
 
 def _of_rows(rows: Iterator[ResultRow], index: int) -> Iterator[Child | _Returned]:

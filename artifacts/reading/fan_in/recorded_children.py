@@ -140,4 +140,4 @@ def _resumed(resume: str | None) -> bytes | None:
         return None
     if not resume.startswith("record "):
         raise ConfigurationError("resume= is no position of a child with a commit record. Nothing was read")
-    return resume.removeprefix("record ").encode()
+    return resume.removeprefix("record ").encode(errors="surrogatepass")

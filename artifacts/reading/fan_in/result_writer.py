@@ -133,12 +133,12 @@ class ResultRow(NamedTuple):
     end: ResultPlace
 
 
-def the_manifest(value: Any, what: str) -> ForeignReference:
+def the_manifest(value: Any, otherwise: str = "") -> ForeignReference:
     """Return the one reference to a ResultWriter's manifest in a document.
 
     Args:
         value: Parsed JSON.
-        what: What it lacks otherwise, for the message.
+        otherwise: What else it might have been, for the message.
 
     Raises:
         InvalidDocumentError: There is none, or there are several.
@@ -146,8 +146,9 @@ def the_manifest(value: Any, what: str) -> ForeignReference:
     found = [each for each in find_references(opened_texts(value)) if each.kind == "result-writer"]
     if len(found) == 1:
         return found[0]
-    problems = [Problem(each.location, "several", f"is one {what} of {len(found)}") for each in found]
-    raise invalid_document("the value", problems or [Problem("$", "missing", f"has no {what} in it")])
+    problems = [Problem(each.location, "several", f"is one of {len(found)} ResultWriterDetails") for each in found]
+    missing = Problem("$", "missing", f"has no ResultWriterDetails in it{otherwise}")
+    raise invalid_document("the value", problems or [missing])
 
 
 def children_of(
@@ -322,6 +323,9 @@ def _read(access: Access, reference: ForeignReference) -> bytes:
 
 
 def _child(status: ChildStatus, row: Any) -> ChildResult:
+    if isinstance(row, dict) and {"DestinationBucket", "ResultFiles"} <= row.keys():
+        message = "is a ResultWriter's manifest that another one lists, and no manifest is followed to the next"
+        raise invalid_document("the result", [Problem("$", "cycle", message)])
     if not isinstance(row, dict) or "ExecutionArn" not in row or "Status" not in row:
         return ChildResult(status=status, output=row)
     output = row.get("Output")

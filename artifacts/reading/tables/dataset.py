@@ -303,5 +303,5 @@ class DatasetFiles(ArtifactFiles):
         actual = {field.name: str(field) for field in found}
         odd = [name for name in {**expected, **actual} if expected.get(name) != actual.get(name)]
         told = f"{', '.join(map(repr, odd[:5]))} differ" if odd else "their order differs"
-        msg = f"{path} has other columns than the manifest of its dataset says: {told}. Nothing of it was returned"
-        raise InvalidDocumentError(f"{msg}; write the dataset anew")
+        msg = f"{path} has other columns than the manifest, or the first file, of its dataset says: {told}"
+        raise InvalidDocumentError(f"{msg}. Nothing of it was returned; write it anew")

@@ -261,7 +261,7 @@ def test_what_is_no_manifest_or_no_results_is_invalid(shelf: Shelf) -> None:
     with pytest.raises(InvalidDocumentError, match="array of results"):
         resolve_all(_written(shelf, {"SUCCEEDED": {"a.json": b'{\n"a": 1\n}'}}), allow=ALLOW, client=shelf.store)
     event = _written(shelf, {})
-    for wrong, told in (({}, "no ResultWriterDetails"), ([event, event], "one ResultWriterDetails of 2")):
+    for wrong, told in (({}, "no ResultWriterDetails"), ([event, event], "one of 2 ResultWriterDetails")):
         with pytest.raises(InvalidDocumentError, match=told):
             read_result_writer(wrong, allow=ALLOW, client=shelf.store)
     with pytest.raises(InvalidDocumentError, match="no task output"):

@@ -300,6 +300,15 @@ def test_a_manifest_that_is_none_is_raised_whatever_errors_do(shelf: Shelf) -> N
         _gathered(MANIFEST, shelf)
 
 
+def test_a_manifest_that_lists_a_manifest_leads_no_further(shelf: Shelf) -> None:
+    """As a result file it has one row, which is an error."""
+    _map(shelf, 1).write(folder="inner")
+    listed = {"SUCCEEDED": [{"Key": "runs/inner/manifest.json"}]}
+    shelf.put(json.dumps({"DestinationBucket": "results", "ResultFiles": listed}).encode(), "map/manifest.json")
+    (child,) = _gathered(MANIFEST, shelf)
+    assert "no manifest is followed to the next" in _error(child)
+
+
 def test_a_row_of_300_kib_and_rows_that_occur_twice_are_read(shelf: Shelf) -> None:
     """A row is no document that only one may be: each is a child."""
     results = _map(shelf, 1)
@@ -364,9 +373,11 @@ def test_a_changed_file_is_not_resumed(shelf: Shelf) -> None:
     shelf.put(shelf.store.read("runs/map/SUCCEEDED_0.json").replace(b"item", b"itfm", 1), "map/SUCCEEDED_0.json")
     (child,) = _gathered(event, shelf, resume=position)
     assert isinstance(child.error, ArtifactChangedError)
-    for source, wrong in ((event, "item 3"), ([1], position), (event, "")):
+    for source, wrong in ((event, "item 3"), ([1], position), (event, ""), (event, position.replace("0", "9" * 5_000))):
         with pytest.raises(ConfigurationError, match="resume= is no position"):
             _gathered(source, shelf, resume=wrong)
+    with pytest.raises(ConfigurationError, match="resume= is of another manifest: this one lists 1 files"):
+        _gathered(event, shelf, resume="rows 2 7 0 1 0 - -")
 
 
 @pytest.mark.parametrize(
@@ -376,6 +387,8 @@ def test_a_changed_file_is_not_resumed(shelf: Shelf) -> None:
         ([], {"order": "size"}, ConfigurationError),
         ([], {"prefer": "first"}, ConfigurationError),
         ([], {"count": 3}, ConfigurationError),
+        (MANIFEST, {"prefer": "latest"}, ConfigurationError),
+        ("s3://results/runs/", {"prefer": "latest", "count": 3}, ConfigurationError),
         ("s3://results/runs/x.json", {}, InvalidDocumentError),
         ({"rows": 3}, {}, InvalidDocumentError),
         ("{", {}, InvalidDocumentError),
