@@ -103,9 +103,7 @@ def test_columns_of_another_kind_are_refused(shelf: Shelf) -> None:
         _gathered(_files(shelf, 1) * 2, shelf)
     odd = _output(_manager(shelf, 4).put_table("features", _table(4, more=[1, 2, 3])))
     dataset = _gathered([*_files(shelf, 1), odd], shelf)
-    with pytest.raises(
-        InvalidDocumentError, match=r"child-1\.parquet .* the first file, .*'more' differ"
-    ):
+    with pytest.raises(InvalidDocumentError, match=r"child-1\.parquet .* the first file, .*'more' differ"):
         dataset.to_table()
 
 
