@@ -247,7 +247,7 @@ def _result(scenario: Scenario, flow: _Flow, seconds: float) -> MapRun:
     writes = scenario.children * scenario.writes
     artifacts = scenario.children * scenario.artifacts
     files = math.ceil(scenario.children / 100_000)  # of the ResultWriter; what it puts into one was seen, not promised
-    reads = artifacts + files + 1
+    reads = artifacts + 2 * (files + 1)  # HEAD and GET of each, and of the manifest
     transitions = scenario.children * TRANSITIONS + 2
     dollars = PRICES["S3 PUT"].of(writes) + PRICES["S3 GET"].of(reads) + PRICES["state transition"].of(transitions)
     worked = scenario.children * max(scenario.work_seconds, 60)  # Fargate bills a minute at least
