@@ -21,6 +21,7 @@ from stepout.schemas.errors import (
     ConfigurationError,
     ReadBudgetError,
     StepoutError,
+    StoreError,
     invalid_document,
 )
 from stepout.schemas.problems import Problem
@@ -44,8 +45,7 @@ _ATTEMPT: Final = re.compile(r"([0-9]{1,9})(?:-|\Z)")
 """How the folder of an attempt begins; ``keys.run_folder`` makes it."""
 
 _IN_AN_ARTIFACT: Final = re.compile(r"(?:\A|/)[0-9]{1,3}(?:-[^/-]+)?/[A-Za-z_][A-Za-z0-9_]*/")
-"""A folder below what may be an attempt and, in it, an artifact that is a directory. Its files may have the record's
-name, too; but they say which record is their task's."""
+"""What may be an attempt and, in it, an artifact that is a directory. Its files may have the record's name, too."""
 
 
 def children_of_records(  # noqa: PLR0913, PLR0917 - what ``gather`` was told
@@ -57,15 +57,30 @@ def children_of_records(  # noqa: PLR0913, PLR0917 - what ``gather`` was told
     groups = enumerate(_groups(_listed(access, bucket, prefix)))
     left = ((index, group) for index, group in groups if after is None or group[0].key.encode() > after)
 
-    def read(item: tuple[int, list[ListedObject]]) -> Child:
-        return _read(access.with_own_spending(), bucket, item[1], execution, prefer, index=item[0])
+    def read(item: tuple[int, list[ListedObject]]) -> list[Child]:
+        (index, group), own = item, access.with_own_spending()
+        records = [each for each in group if not _is_of_a_directory(own, bucket, each.key, prefix)]
+        position = f"record {group[0].key}"
+        return [_read(own, bucket, records, execution, prefer, index=index, position=position)] if records else []
 
     while stretch := list(islice(left, _TOGETHER)):
         found = work_through(stretch, read, threads=CONNECTIONS, weigh=lambda _item: _WEIGHT, memory=_MEMORY)
         for done in sorted(found, key=lambda each: each.item[0]):
             if done.result is None:
                 raise done.error or AssertionError
-            yield done.result
+            yield from done.result
+
+
+def _is_of_a_directory(access: Access, bucket: str, key: str, prefix: str) -> bool:
+    """Tell whether what is called as a record is a file of a directory artifact: it says which its task's record is."""
+    if not _IN_AN_ARTIFACT.search(key, len(prefix) - 1):
+        return False
+    try:
+        access.spending.take(f"s3://{bucket}/{key}", requests=1)
+        task = RecordedTask.from_metadata(access.stores.of(bucket).head(key).metadata)
+    except StoreError:
+        return False  # reading it says what is wrong
+    return task is not None and task.record != key
 
 
 def _listed(access: Access, bucket: str, prefix: str) -> Iterator[ListedObject]:
@@ -77,15 +92,9 @@ def _listed(access: Access, bucket: str, prefix: str) -> Iterator[ListedObject]:
         if number % _PAGE == 0:
             access.spending.take(url, requests=1)
         folder, _, name = each.key.rpartition("/")
-        if name != RECORD_NAME or not _ATTEMPT.match(folder.rpartition("/")[2]):
-            continue
-        if _IN_AN_ARTIFACT.search(folder):
-            access.spending.take(url, requests=1)
-            task = RecordedTask.from_metadata(store.head(each.key).metadata)
-            if task is not None and task.record != each.key:
-                continue
-        access.spending.take(url, entries=1)
-        yield each
+        if name == RECORD_NAME and _ATTEMPT.match(folder.rpartition("/")[2]):
+            access.spending.take(url, entries=1)
+            yield each
 
 
 def _groups(records: Iterable[ListedObject]) -> Iterator[list[ListedObject]]:
@@ -108,10 +117,10 @@ def _read(  # noqa: PLR0913 - what ``gather`` was told
     prefer: Prefer | None,
     *,
     index: int,
+    position: str,
 ) -> Child:
     record = records[0] if len(records) == 1 else max(records, key=_age)
-    told: dict[str, Any] = {"index": index, "file": f"s3://{bucket}/{record.key}"}
-    told["position"] = f"record {records[0].key}"
+    told: dict[str, Any] = {"index": index, "file": f"s3://{bucket}/{record.key}", "position": position}
     if len(records) > 1 and prefer is None:
         problems = [Problem("$", "several", f"is one record of {len(records)}: {each.key}") for each in records]
         advice = 'Several attempts succeeded. prefer="latest" takes the one that was written last.'

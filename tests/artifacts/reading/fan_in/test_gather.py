@@ -262,6 +262,41 @@ def test_a_flipped_byte_shows_when_the_file_ends(shelf: Shelf, lines: bool) -> N
             list(read(event, allow=ALLOW, client=store))
 
 
+@pytest.mark.parametrize("lines", [False, True])
+def test_a_flipped_bit_is_told_wherever_it_is(shelf: Shelf, monkeypatch: pytest.MonkeyPatch, lines: bool) -> None:
+    """In a key, a number, a quote, between two rows: each time the file as a whole is told, in a child of its own."""
+    monkeypatch.setattr(result_writer, "_BLOCK", 512)
+    event = _map(shelf, 4, lines=lines).write()
+    key = f"runs/map/SUCCEEDED_0.json{'l' * lines}"
+    stored = shelf.store.objects[key]
+    for place in range(0, len(stored.data), 61):
+        data = bytearray(stored.data)
+        data[place] ^= 1 << place % 8
+        told = ObjectInfo(size=len(data), checksum=stored.info.checksum)
+        shelf.store.replace(key, bytes(data))
+        store = BreakingStore(shelf.store, [])
+        monkeypatch.setattr(
+            store, "head", lambda name, told=told: told if name == key else shelf.store.head(name), False
+        )
+        children = _gathered(event, shelf, client=store)
+        assert [type(child.error) for child in children if child.index == -1] == [ChecksumMismatchError], place
+
+
+def test_an_array_is_told_to_be_cut_off_wherever_that_is(shelf: Shelf) -> None:
+    """Inside a text, a character, between two rows, before the last bracket; only rows that are whole come."""
+    results = _map(shelf, 3, transformation="COMPACT")
+    results.succeeded(3, {"text": "é" * 40})
+    whole = json.dumps(results.rows["SUCCEEDED"], ensure_ascii=False).encode()
+    ends = [
+        len(json.dumps(results.rows["SUCCEEDED"][:count], ensure_ascii=False).encode()) - 1 for count in range(1, 5)
+    ]
+    for size in [*range(1, len(whole) - 1, 41), len(whole) - 1]:
+        *rows, fault = _gathered(results.write(SUCCEEDED_0=whole[:size]), shelf)
+        assert (fault.index, type(fault.error)) == (-1, InvalidDocumentError), size
+        assert len(rows) <= sum(size >= end for end in ends)
+        assert [row.error for row in rows] == [None] * len(rows)
+
+
 def test_a_file_of_another_size_or_none_is_its_own_error(shelf: Shelf) -> None:
     """What the manifest says is compared before the file is read."""
     results = _map(shelf, 3, per_file=1)
