@@ -61,12 +61,17 @@ def check_commit_record(setting: object) -> CommitRecord:
     raise ConfigurationError(f"commit_record is {setting!r}: expected True, False or 'parent'; nothing was sent")
 
 
-def commit_record_of(environ: Mapping[str, str], given: bool | None = None) -> CommitRecord:
+def commit_record_of(
+    environ: Mapping[str, str], given: bool | None = None, *, bucket: object = None, prefix: str | None = None
+) -> CommitRecord:
     """Return whether a task keeps a record: it does, unless its caller or ``STEPOUT_COMMIT_RECORD`` says otherwise.
 
     Args:
         environ: ``os.environ``, or a mapping like it.
         given: The caller's wish. One record is kept of a task: where the parent keeps it, ``True`` adds none.
+        bucket: Where the task writes, instead of ``STEPOUT_BUCKET``.
+        prefix: The same, instead of ``STEPOUT_PREFIX``. Clean-up looks for records in one place: who writes elsewhere
+            than the parent keeps one there.
 
     Raises:
         ConfigurationError: The variable is invalid.
@@ -74,13 +79,29 @@ def commit_record_of(environ: Mapping[str, str], given: bool | None = None) -> C
     >>> commit_record_of({}), commit_record_of({"STEPOUT_COMMIT_RECORD": "off"}), commit_record_of({}, given=False)
     (True, False, False)
     """
-    said = environ.get("STEPOUT_COMMIT_RECORD", "").strip() or "on"
+    said, _, place = (environ.get("STEPOUT_COMMIT_RECORD", "").strip() or "on").partition(" ")
     if said not in _SETTINGS:
         raise ConfigurationError(
             "STEPOUT_COMMIT_RECORD must be on or off (or parent, as stepout run says it to its command)"
         )
     found = _SETTINGS[said]
+    if found == "parent" and place:
+        own = environ.get("STEPOUT_BUCKET", "") if bucket is None else bucket
+        below = environ.get("STEPOUT_PREFIX", "") if prefix is None else prefix
+        found = "parent" if place == f"{own} {below}".strip() else True
     return found if given is None or (given and found == "parent") else given
+
+
+def kept_by_parent(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the variable that tells a command's tasks who keeps their record: this one, if it has a place for it.
+
+    >>> kept_by_parent({"STEPOUT_BUCKET": "results", "STEPOUT_PREFIX": "runs"})
+    {'STEPOUT_COMMIT_RECORD': 'parent results runs'}
+    """
+    bucket = environ.get("STEPOUT_BUCKET")
+    if not bucket or environ.get("STEPOUT_COMMIT_RECORD", "").strip() == "off":
+        return {}
+    return {"STEPOUT_COMMIT_RECORD": f"parent {bucket} {environ.get('STEPOUT_PREFIX', '')}"}
 
 
 def record_key(folder: str) -> str:

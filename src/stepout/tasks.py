@@ -227,20 +227,11 @@ def _artifacts(
     if place["bucket"] is None and not environ.get("STEPOUT_BUCKET"):
         return _NoArtifacts(resolve_run(run or RunIdentity.from_env(environ)), meant_for(environ, "STEPOUT_BUCKET"))
     settings = {name: value for name, value in {**place, "run": run}.items() if value is not None}
-    kept = commit_record_of(environ, record)
-    if kept == "parent" and not _is_parents(place, environ):
-        kept = True
+    kept = commit_record_of(environ, record, bucket=place["bucket"], prefix=place["prefix"])
     settings["commit_record"] = kept
     if kept is True:  # A second task of the same run in this process has a record, and so a folder, of its own.
         settings["random"] = os.urandom
     return ArtifactManager.from_env(environ, **settings)
-
-
-def _is_parents(place: dict[str, Any], environ: Mapping[str, str]) -> bool:
-    """Tell whether a task writes where its parent does, so that clean-up finds the parent's record of it."""
-    bucket, prefix = place["bucket"], place["prefix"]
-    same_bucket = bucket is None or bucket == environ.get("STEPOUT_BUCKET")
-    return same_bucket and (prefix is None or prefix == environ.get("STEPOUT_PREFIX", ""))
 
 
 class _NoArtifacts:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from support.wire import Wire
 
 from stepout.artifacts import ArtifactManager
-from stepout.artifacts.commit_record import RecordedTask, commit_record_of, record_key, recorded_task
+from stepout.artifacts.commit_record import RecordedTask, commit_record_of, kept_by_parent, record_key, recorded_task
 from stepout.artifacts.memory import MemoryStore
 from stepout.schemas import RunIdentity
 from stepout.schemas.errors import ArtifactExistsError, ConfigurationError, InvalidDocumentError
@@ -194,6 +194,29 @@ def test_a_task_keeps_a_record_unless_somebody_says_otherwise(
     """The argument comes before the variable; of a task whose parent keeps one there is no second."""
     environ = {} if said is None else {"STEPOUT_COMMIT_RECORD": said}
     assert commit_record_of(environ, given_setting) == found
+
+
+@pytest.mark.parametrize(
+    ("ours", "given_place", "found"),
+    [
+        ({}, {}, "parent"),
+        ({}, {"bucket": "b", "prefix": "two words"}, "parent"),
+        ({}, {"bucket": "other"}, True),
+        ({}, {"prefix": ""}, True),
+        ({"STEPOUT_PREFIX": "other"}, {}, True),
+        ({"STEPOUT_PREFIX": "other"}, {"prefix": "two words"}, "parent"),
+    ],
+)
+def test_the_parent_keeps_the_record_of_what_is_written_beside_its_own(
+    ours: dict[str, str], given_place: dict[str, Any], found: bool | str
+) -> None:
+    """Clean-up would not find it elsewhere."""
+    place = {"STEPOUT_BUCKET": "b", "STEPOUT_PREFIX": "two words"}
+    environ = {**place, **kept_by_parent(place), **ours}
+    assert commit_record_of(environ, **given_place) == found
+    bare = {"STEPOUT_BUCKET": "b"}
+    assert commit_record_of({**bare, **kept_by_parent(bare)}) == "parent"
+    assert kept_by_parent({}) == kept_by_parent({**bare, "STEPOUT_COMMIT_RECORD": "off"}) == {}
 
 
 def test_settings_that_mean_nothing_are_refused() -> None:

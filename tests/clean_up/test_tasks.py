@@ -214,6 +214,23 @@ def test_an_upload_of_an_execution_that_was_started_is_not_its_parents(left: Lef
     assert len(left.client.list_multipart_uploads(Bucket=left.bucket).get("Uploads", [])) == 1
 
 
+def test_an_execution_that_ends_later_than_its_siblings_is_looked_through_then(
+    left: LeftBehind, clean_up: Make, sfn_strict: StrictStepFunctions
+) -> None:
+    """The folder that they share was read before, when it still ran: its later records count."""
+    one, two = execution("one", "Tile"), execution("two", "Tile")
+    sfn_strict.executions |= {one: "SUCCEEDED", two: "SUCCEEDED"}
+    lost = left.task(one, parent=DONE).put("lost", b"1")
+    removal = clean_up(delete=True)
+    assert [each.removed for each in removal.leftovers()] == [True]
+    first, second = left.task(two, parent=DONE), left.task(two, parent=DONE)
+    half = first.put("half", b"2")
+    left.commit(second, artifacts={"half": half})
+    assert list(removal.leftovers()) == []
+    assert half.key in left.stored()
+    assert lost.key not in left.stored()
+
+
 def test_what_a_task_of_another_prefix_adopted_stays_where_both_are_looked_at(left: LeftBehind, clean_up: Make) -> None:
     """Its record does not lie below the prefix of the task that wrote the object."""
     with pytest.raises(ZeroDivisionError), left.open_task(FAILED, "runs/one") as failed:  # noqa: PT012 - as above

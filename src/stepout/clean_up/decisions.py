@@ -105,6 +105,18 @@ def task_of(key: str, metadata: Mapping[str, str]) -> RecordedTask | None:
     return task if deep and key.startswith(folder) else None
 
 
+def execution_folder(task: RecordedTask) -> str:
+    """Return the folder of everything that the task's execution writes, with a slash at its end.
+
+    >>> of = "arn:aws:states:eu-west-1:123456789012:execution"
+    >>> record = "runs/Segment/7f3c/9/Mask/0-ab/_output.json"
+    >>> child = RecordedTask(record=record, prefix="runs", execution=f"{of}:T:9", parent_execution=f"{of}:Segment:7f3c")
+    >>> execution_folder(child), shared_folder(child)
+    ('runs/Segment/7f3c/9/', 'runs/Segment/7f3c/')
+    """
+    return _above(task, _levels(task))
+
+
 def is_of_execution(key: str, task: RecordedTask) -> bool:
     """Tell whether a key is one of the task's own execution, and of none that this started, which may outlive it.
 
@@ -115,7 +127,7 @@ def is_of_execution(key: str, task: RecordedTask) -> bool:
     >>> [is_of_execution(f"runs/M/e/{below}", task) for below in ("Mask/7/0-ab/a", "Next/0-ab/a", "child/Mask/0-ab/a")]
     [True, True, False]
     """
-    folder, own = (_above(task, _levels(task) + deeper) for deeper in (0, 1))
+    folder, own = execution_folder(task), _above(task, _levels(task) + 1)
     return key.startswith(own) or (key.startswith(folder) and _ATTEMPT.match(key, len(folder)) is not None)
 
 

@@ -20,6 +20,7 @@ from stepout.artifacts.transfer.worker_pool import CONNECTIONS, MEMORY, Done, wo
 from stepout.clean_up.decisions import (
     Judgement,
     by_executions,
+    execution_folder,
     is_of_execution,
     is_old,
     shared_folder,
@@ -303,9 +304,12 @@ class CleanUp:
         return left
 
     def _read_again(self, tasks: list[RecordedTask]) -> None:
-        """Read the records that were written since; what is over for good is looked through whole, once."""
-        folders = {shared_folder(task) for task in tasks} - self._ended
-        records = {task.record for task in tasks if shared_folder(task) not in folders}
+        """Read the records that were written since; what is over for good is looked through whole, once.
+
+        That is the execution, and the one that started it: others that this one started may run on.
+        """
+        folders = {folder for task in tasks for folder in (shared_folder(task), execution_folder(task))} - self._ended
+        records = {task.record for task in tasks if execution_folder(task) not in folders}
         for done in _side_by_side([*folders, *records], self._records.read):
             _result(done)
         self._ended |= folders

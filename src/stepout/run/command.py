@@ -401,12 +401,11 @@ def child_environ(
         for name, value in environ.items()
         if name not in _NOT_THE_CHILDS and not any(token in value for token in tokens)
     }
-    # Whatever the command's tasks write is named by the one record that is kept here; without a bucket, by their own.
-    kept_here = environ.get("STEPOUT_BUCKET") and environ.get("STEPOUT_COMMIT_RECORD", "").strip() != "off"
-    record = {"STEPOUT_COMMIT_RECORD": "parent"} if kept_here else {}
+    from stepout.artifacts.commit_record import kept_by_parent
+
     return {
         **kept,
-        **record,
+        **kept_by_parent(environ),
         "STEPOUT_TARGETS": f"folder:{reports.as_uri().removeprefix('file:')}",
         "STEPOUT_RESULT": str(result),
         "STEPOUT_STOP_TIMEOUT": f"{max(1.0, seconds):g}",
