@@ -15,6 +15,7 @@ from support.seaweed import ADMIN
 
 import stepout
 from stepout.artifacts import ArtifactManager
+from stepout.artifacts.s3.inventory import Inventory
 from stepout.schemas import RunIdentity
 from stepout.testing import RecordingTarget
 
@@ -212,6 +213,22 @@ def test_an_upload_of_an_execution_that_was_started_is_not_its_parents(left: Lef
     (found,) = clean_up(delete=True).leftovers()
     assert (found.kind, found.removed) == ("unknown", False)
     assert len(left.client.list_multipart_uploads(Bucket=left.bucket).get("Uploads", [])) == 1
+
+
+def test_a_record_that_the_server_leaves_out_of_a_page_is_found(
+    left: LeftBehind, clean_up: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SeaweedFS passes over the versions in a folder ``M-x`` where a page ends within ``M``."""
+    pages = Inventory.versions
+    monkeypatch.setattr(Inventory, "versions", lambda self, prefix, most=3: pages(self, prefix, most=most))
+    for _ in range(3):
+        half = left.task(DONE).put("half", b"1")
+        later = left.task(execution("done", "Segment-x"))
+        later.put("own", b"2")
+        left.commit(later, artifacts={**later.pointers, "half": half})
+    before = left.stored()
+    assert list(clean_up(delete=True).leftovers()) == []
+    assert left.stored() == before
 
 
 def test_an_execution_that_ends_later_than_its_siblings_is_looked_through_then(

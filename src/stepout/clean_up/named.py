@@ -101,7 +101,12 @@ class Records:
             for version in page:
                 identity = hash((version.key, version.version_id, version.etag))
                 if is_record(version.key) and identity not in self._read:
-                    self._read.add(identity)
+                    self._read |= {identity, hash(version.key)}
+                    yield version
+        for page in self._inventory.newest(prefix):
+            for version in page:
+                if is_record(version.key) and hash(version.key) not in self._read:
+                    self._read.add(hash(version.key))
                     yield version
 
     def _take(self, version: StoredVersion) -> None:
