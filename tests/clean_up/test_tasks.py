@@ -38,6 +38,38 @@ def _executions(sfn_strict: StrictStepFunctions) -> None:
     sfn_strict.executions |= {DONE: "SUCCEEDED", FAILED: "FAILED", RUNNING: "RUNNING"}
 
 
+@pytest.mark.parametrize(("prefix", "versioned"), [("", False), ("läufe/" + "本" * 80, True)])
+def test_nothing_goes_that_a_committed_task_wrote(
+    left: LeftBehind, clean_up: Make, tmp_path: Path, prefix: str, versioned: bool
+) -> None:
+    """All kinds of artifacts, spilled documents, datasets that were appended and merged later, a job's own document."""
+    import pyarrow as pa
+
+    status = "Enabled" if versioned else "Suspended"
+    left.client.put_bucket_versioning(Bucket=left.bucket, VersioningConfiguration={"Status": status})
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "größe").write_bytes(bytes(9 << 20))
+    first, table = RecordingTarget(), pa.table({"day": ["a", "b"], "n": [1, 2]})
+    with left.open_task(DONE, prefix, targets=first) as task:
+        task.artifacts.put_directory("folder", tmp_path)
+        task.artifacts.put_dataset("rows", table, partition_by=["day"])
+        task.artifacts.put_bytes("many", bytes(9 << 20), blocks="sha256")
+        task.artifacts.put_document("my-own", {"text": "x" * 300_000})
+        stepout.write_item_reader_manifest(task.artifacts, "items", [{"n": 1}])
+    read = stepout.resolve_output(first.successes[0], allow=[f"s3://{left.bucket}/"], client=left.client)
+    for budget in (60_000, 1_500, 900):
+        with left.open_task(DONE, prefix, budget=budget) as task:
+            task.artifacts.put_dataset("rows", table, partition_by=["day"], append_to=read["rows"])
+            task.artifacts.merge_datasets("merged", [read["rows"]])
+            task.result["text"] = "x" * 2_000
+    before = left.versions()
+    for below in (prefix, ""):
+        removal = clean_up(below, delete=True)
+        assert list(removal.leftovers()) == []
+        assert removal.tally.young + removal.tally.named + removal.tally.foreign == removal.tally.seen
+    assert left.versions() == before
+
+
 def _half_sent(left: LeftBehind, arn: str, root: Path, prefix: str = "runs") -> str:
     """A task that fails after it has sent the files of a directory; returns where they are."""
     with pytest.raises(ZeroDivisionError), left.open_task(arn, prefix) as task:  # noqa: PT012 - what happens in it
