@@ -148,9 +148,10 @@ class Inventory:
                 )
                 for found in answer.get("Contents", ())
             ]
-            if not answer.get("IsTruncated"):
+            following = answer.get("NextContinuationToken")
+            if following in {None, marks.get("ContinuationToken")}:  # a server that gives one page again and again
                 return
-            marks = {"ContinuationToken": answer["NextContinuationToken"]}
+            marks = {"ContinuationToken": following}
 
     def uploads(self, prefix: str) -> Iterator[list[StoredUpload]]:
         """Yield the open uploads of keys that begin with ``prefix``, a page at a time.
