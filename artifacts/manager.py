@@ -275,8 +275,8 @@ class ArtifactManager:
         Args:
             name: The artifact's name.
             path: The directory; at most 500,000 files and empty folders, in the memory of a few.
-            resume_from: ``url`` of a manager whose put of this directory did not end: files that are there with the
-                same content are named where they are. It must lie below this manager's prefix, and may be listed.
+            resume_from: ``url`` of a manager whose put of this directory did not end, below this prefix, to be listed.
+                What is there with the same content is named there, but for another execution's files with a record.
         """
         source, earlier = values.path_of(name, path), self._place.earlier(resume_from)
         return put_directory(self._planner, self._writes, name, source, earlier, options)

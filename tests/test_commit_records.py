@@ -66,7 +66,7 @@ def test_the_record_is_the_document_and_comes_before_success() -> None:
         pointer = task.artifacts.put_json("features", {"rows": 3})
         task.result["rows"] = 3
     assert seen == target.successes
-    said = RecordedTask.from_metadata(store.head(pointer.key).metadata)
+    said = RecordedTask.from_metadata(store.head(pointer.key).metadata, pointer.key)
     assert said is not None
     assert json.loads(store.read(said.record)) == target.successes[0]
 
@@ -91,7 +91,7 @@ def test_spilled_documents_are_named_by_the_record(budget: int) -> None:
     record = record_of(store)
     assert record == target.successes[0]
     spilled = record["manifest"] if budget == 600 else record["result"]
-    assert RecordedTask.from_metadata(store.head(spilled["key"]).metadata) is not None
+    assert RecordedTask.from_metadata(store.head(spilled["key"]).metadata, spilled["key"]) is not None
     output = stepout.resolve_output(record, allow=["s3://results/runs/"], client=store)
     assert (output.result["text"], output["mask"].read_bytes()) == ("x" * 2_000, b"m")
 

@@ -195,19 +195,24 @@ def with_record(options: WriteOptions, task: RecordedTask) -> WriteOptions:
         ConfigurationError: That and the caller's metadata are more than S3 takes, or use the same names.
     """
     said = task.to_metadata()
+    if _size(said) > _METADATA_BYTES:  # Of names that are not ASCII. Clean-up only lists what names no execution.
+        said = replace(task, execution=None, parent_execution=None).to_metadata()
     if clash := sorted(set(said) & {name.lower() for name in options.metadata}):
         raise ConfigurationError(f"metadata: {', '.join(clash)} is what a task that keeps a record says itself")
     metadata = {**options.metadata, **said}
-    size = sum(len(name) + len(value) for name, value in metadata.items())
+    size = _size(metadata)
     if size > _METADATA_BYTES:
-        own = size - sum(len(name) + len(value) for name, value in said.items())
+        own = size - _size(said)
         raise ConfigurationError(
             f"metadata: S3 takes {_METADATA_BYTES:,} bytes of names and values, got {size:,}: {own:,} are yours, the "
-            "rest says which task's record the objects belong to. Use a shorter prefix (STEPOUT_PREFIX; each byte of a "
-            "character that is not ASCII takes three) or less metadata, or keep no record (STEPOUT_COMMIT_RECORD=off). "
-            "Nothing was sent"
+            "rest says which task's record the objects belong to. Use less metadata, or keep no record "
+            "(STEPOUT_COMMIT_RECORD=off). Nothing was sent"
         )
     return replace(options, metadata=metadata)
+
+
+def _size(metadata: Mapping[str, str]) -> int:
+    return sum(len(name) + len(value) for name, value in metadata.items())
 
 
 def settings_from_env(environ: Mapping[str, str], overrides: Mapping[str, Any]) -> dict[str, Any]:

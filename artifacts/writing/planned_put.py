@@ -132,6 +132,7 @@ class PutPlanner:
     Attributes:
         folder: The run's folder of keys.
         keeps_record: Whether this manager is to keep the record.
+        recorded: The task that every object says it belongs to; ``None``: none keeps a record.
 
     Raises:
         ConfigurationError: The layout or ``commit_record`` is invalid, or the metadata is more than S3 takes.
@@ -153,13 +154,15 @@ class PutPlanner:
         self._keep, self._clock = keep, clock
         self.folder = run_folder(prefix, run, layout=layout)
         self.keeps_record = check_commit_record(commit_record) is True
-        self._recorded = commit_record is not False
+        self.recorded = recorded_task(self.folder, prefix, run) if commit_record else None
         # Of what a record names; without a record, of everything.
-        self._defaults = with_record(defaults, recorded_task(self.folder, prefix, run)) if commit_record else defaults
+        self._defaults = defaults if self.recorded is None else with_record(defaults, self.recorded)
         # The record of another process's run in the same folder is replaced with the artifacts that it names.
         self._record_mode: Mode = "overwrite" if layout == "fixed" else defaults.mode
         # Checked plans by kind: ten thousand puts differ only in their keys.
         self._checked: dict[tuple[str, str], PlannedPut] = {}
+        self._keeps: set[timedelta] = set()  # of all puts so far
+        self._ends: set[str] = set()  # of those that say themselves when they end
 
     def plan(
         self, name: str, media_type: str, suffix: str, options: PutOptions, own: tuple[str, ...] = ()
@@ -179,7 +182,7 @@ class PutPlanner:
         """
         if options:
             options = _known(options)
-        if self._recorded and name == RECORD_STEM:
+        if self.recorded is not None and name == RECORD_STEM:
             taken = Problem(f"$.artifacts.{name}", "name", "is the name of the task's record: choose another")
             raise invalid_document(f"artifact {name!r}", [taken], "Nothing was read or sent.")
         key = artifact_key(self.folder, name, _suffix(options, suffix))
@@ -202,13 +205,23 @@ class PutPlanner:
         Raises:
             ConfigurationError: The stem could be an artifact's name.
         """
-        planned = self._planned(None, stem, document_key(self.folder, stem), JSON, {})
+        planned = self._planned(None, stem, document_key(self.folder, stem), JSON, self._as_long_as_all())
         return planned if stem in NAMED_DOCUMENTS else self._without_task(planned)
 
     def plan_record(self) -> PlannedPut:
         """Plan the task's record: one request, whatever its size."""
-        planned = self._planned(None, RECORD_NAME, record_key(self.folder), JSON, {"mode": self._record_mode})
+        options: PutOptions = {"mode": self._record_mode, **self._as_long_as_all()}
+        planned = self._planned(None, RECORD_NAME, record_key(self.folder), JSON, options)
         return self._without_task(planned).without_blocks()
+
+    def _as_long_as_all(self) -> PutOptions:
+        """Return how long what names other objects is kept: clean-up takes what nothing names any more."""
+        if self._keep is None:
+            return {}
+        longest = max({self._keep, *self._keeps})
+        if not self._ends:
+            return {"keep": longest}
+        return {"expires_at": max(*self._ends, rfc3339(self._clock() + longest))}  # no tag: no rule takes it sooner
 
     def _without_task(self, planned: PlannedPut) -> PlannedPut:
         return planned._replace(options=replace(planned.options, metadata=self._unnamed.metadata))
@@ -263,6 +276,9 @@ class PutPlanner:
         written = replace(self._defaults, media_type=media_type, mode=mode)
         if keep is not None:
             written = with_keep(written, keep)
+            self._keeps.add(keep)
+        elif expires_at is not None:
+            self._ends.add(expires_at)
         return PlannedPut(name, label, key, written, draft, self._wanted(options.get("blocks", "crc")))
 
     def _expiry(self, options: PutOptions) -> tuple[timedelta | None, str | None]:

@@ -2,7 +2,8 @@
 
 The earlier folder is listed, and a file whose key is there with its size is looked at: the checksum that the server
 keeps is compared with the file's own. What is the same is named where it lies, in the version that was looked at; what
-differs, or has no checksum in common, is sent.
+differs, or has no checksum in common, is sent; and so is what clean-up may remove before a record names it: a file of
+a task of another execution that keeps a record.
 
 The keys of the listing are kept as digests of key and size, in the memory of a few bytes each. The order of a listing
 is of no use: that of SeaweedFS and of S3's directory buckets is not that of the keys.
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from stepout.artifacts.blocks import BlockDigests
 from stepout.artifacts.checksums import Digest, has_native_crc64nvme
+from stepout.artifacts.commit_record import RecordedTask, is_safe_to_name
 from stepout.artifacts.keys import file_key, files_folder
 from stepout.artifacts.listing import FILES_LIMIT
 from stepout.artifacts.retries import Retries
@@ -123,7 +125,9 @@ class EarlierFiles:
             return None
         with suppress(ArtifactNotFoundError, AccessDeniedError):
             info = self._store.head(key)
-            if info.archived is None and info.size == found.size:
+            theirs = RecordedTask.from_metadata(info.metadata, key)
+            safe = is_safe_to_name(theirs, self._planner.recorded)
+            if safe and info.archived is None and info.size == found.size:
                 planned = self._planner.plan_file(self._parent, f"{self._parent.label}/{found.path}", key, media_type)
                 content = self._compared(found, planned, info)
                 if content is not None:

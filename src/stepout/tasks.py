@@ -227,7 +227,8 @@ def _artifacts(
     if place["bucket"] is None and not environ.get("STEPOUT_BUCKET"):
         return _NoArtifacts(resolve_run(run or RunIdentity.from_env(environ)), meant_for(environ, "STEPOUT_BUCKET"))
     settings = {name: value for name, value in {**place, "run": run}.items() if value is not None}
-    settings["commit_record"] = kept = commit_record_of(environ, record)
+    kept = commit_record_of(environ, record, bucket=place["bucket"], prefix=place["prefix"])
+    settings["commit_record"] = kept
     if kept is True:  # A second task of the same run in this process has a record, and so a folder, of its own.
         settings["random"] = os.urandom
     return ArtifactManager.from_env(environ, **settings)

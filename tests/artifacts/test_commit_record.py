@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from support.wire import Wire
 
 from stepout.artifacts import ArtifactManager
-from stepout.artifacts.commit_record import RecordedTask, commit_record_of, record_key, recorded_task
+from stepout.artifacts.commit_record import RecordedTask, commit_record_of, kept_by_parent, record_key, recorded_task
 from stepout.artifacts.memory import MemoryStore
 from stepout.schemas import RunIdentity
 from stepout.schemas.errors import ArtifactExistsError, ConfigurationError, InvalidDocumentError
@@ -25,18 +25,24 @@ TEXT = st.text(st.characters(codec="utf-8"), max_size=40)
 
 
 @given(TEXT, TEXT, st.none() | TEXT)
-def test_metadata_gives_back_the_task(record: str, prefix: str, execution: str | None) -> None:
+def test_metadata_gives_back_the_task(below: str, prefix: str, execution: str | None) -> None:
     """Whatever the keys are, ASCII metadata holds them, in whatever case the server sends its names."""
-    task = RecordedTask(record=record, prefix=prefix, execution=execution)
+    folder = f"{prefix}/" if prefix else ""
+    task = RecordedTask(record=f"{folder}{below}/_output.json", prefix=prefix, execution=execution)
     metadata = task.to_metadata()
     assert all(value.isascii() and value.isprintable() for value in metadata.values())
-    assert RecordedTask.from_metadata({name.upper(): value for name, value in metadata.items()}) == task
+    key = f"{folder}{below}/features"
+    assert RecordedTask.from_metadata({name.upper(): value for name, value in metadata.items()}, key) == task
+    if prefix:
+        assert RecordedTask.from_metadata(metadata, f"x{key}"[: len(prefix)]) is None
 
 
-def test_other_metadata_is_no_task() -> None:
+@pytest.mark.parametrize("said", ["", "4", "runs", "-4-x", "99999-x", "\u0664-x", "4-1f64fff08d787e74"])
+def test_other_metadata_is_no_task(said: str) -> None:
     """An object of somebody else, or of a task without a record, says nothing."""
-    assert RecordedTask.from_metadata({}) is None
-    assert RecordedTask.from_metadata({"stepout-record": "a"}) is None
+    assert RecordedTask.from_metadata({}, "runs/a") is None
+    assert RecordedTask.from_metadata({"stepout-record": "a"}, "runs/a") is None
+    assert RecordedTask.from_metadata({"stepout-record": "a", "stepout-prefix": said}, "runs/a") is None
 
 
 def test_a_run_has_its_record_in_its_folder() -> None:
@@ -53,7 +59,8 @@ RUN = RunIdentity(execution="arn:child", parent_execution="arn:parent", state="M
 def tasks_of(store: MemoryStore) -> dict[str, RecordedTask | None]:
     """What each object of a store says of its task, by its key's end in the run's folder."""
     return {
-        key.partition("/0-ab/")[2]: RecordedTask.from_metadata(store.head(key).metadata) for key in sorted(store.keys())
+        key.partition("/0-ab/")[2]: RecordedTask.from_metadata(store.head(key).metadata, key)
+        for key in sorted(store.keys())
     }
 
 
@@ -134,16 +141,32 @@ def test_a_record_is_written_once_and_again_with_the_same_content() -> None:
         assert store.read(again.put_record({"a": 2}).key) == b'{"a":2}'
 
 
-@pytest.mark.parametrize(
-    ("prefix", "metadata", "yours"),
-    [("runs", {"a": "x" * 2_000}, "2,001"), ("p" * 700, {"a": "x" * 600}, "601"), ("ü" * 300, {}, "0 are yours")],
-)
-def test_metadata_that_s3_would_refuse_is_refused_before(prefix: str, metadata: dict[str, str], yours: str) -> None:
+def test_metadata_that_s3_would_refuse_is_refused_before() -> None:
     """The caller's and the task's own count together; the message says what is whose, and what to do."""
+    metadata = {"a": "x" * 2_000}
     with pytest.raises(ConfigurationError, match="STEPOUT_COMMIT_RECORD=off") as caught:
-        ArtifactManager(MemoryStore("results"), prefix, run=RUN, metadata=metadata, commit_record=True)
-    assert yours in str(caught.value)
-    ArtifactManager(MemoryStore("results"), prefix, run=RUN, metadata=metadata)
+        ArtifactManager(MemoryStore("results"), "runs", run=RUN, metadata=metadata, commit_record=True)
+    assert "2,001 are yours" in str(caught.value)
+    ArtifactManager(MemoryStore("results"), "runs", run=RUN, metadata=metadata)
+
+
+LONG = "arn:aws:states:eu-west-1:123456789012:execution:"
+
+
+@pytest.mark.parametrize("prefix", ["", "p" * 768, "ü" * 384, "本" * 256, "/".join(["本" * 20] * 12)])
+@pytest.mark.parametrize("names", ["M:e", f"{'m' * 80}:{'e' * 80}", f"{'本' * 80}:{'書' * 80}"])
+def test_every_prefix_leaves_room_in_the_metadata(prefix: str, names: str) -> None:
+    """No prefix and no execution stops a task; one whose name takes too much room is left out."""
+    run = RunIdentity(execution=f"{LONG}{names}", parent_execution=f"{LONG}{names}2", state="S" * 80, nonce="a" * 16)
+    store = MemoryStore("results")
+    manager = ArtifactManager(store, prefix, run=run, commit_record=True)
+    pointer = manager.put("features", {"a": 1})
+    metadata = store.head(pointer.key).metadata
+    assert sum(len(name) + len(value) for name, value in metadata.items()) <= 2_048
+    task = RecordedTask.from_metadata(metadata, pointer.key)
+    assert task is not None
+    assert task.record == manager.put_record({"a": 1}).key
+    assert task.execution == (run.execution if names.isascii() else None)
 
 
 def test_metadata_of_the_tasks_own_names_is_refused() -> None:
@@ -173,6 +196,29 @@ def test_a_task_keeps_a_record_unless_somebody_says_otherwise(
     assert commit_record_of(environ, given_setting) == found
 
 
+@pytest.mark.parametrize(
+    ("ours", "given_place", "found"),
+    [
+        ({}, {}, "parent"),
+        ({}, {"bucket": "b", "prefix": "two words"}, "parent"),
+        ({}, {"bucket": "other"}, True),
+        ({}, {"prefix": ""}, True),
+        ({"STEPOUT_PREFIX": "other"}, {}, True),
+        ({"STEPOUT_PREFIX": "other"}, {"prefix": "two words"}, "parent"),
+    ],
+)
+def test_the_parent_keeps_the_record_of_what_is_written_beside_its_own(
+    ours: dict[str, str], given_place: dict[str, Any], found: bool | str
+) -> None:
+    """Clean-up would not find it elsewhere."""
+    place = {"STEPOUT_BUCKET": "b", "STEPOUT_PREFIX": "two words"}
+    environ = {**place, **kept_by_parent(place), **ours}
+    assert commit_record_of(environ, **given_place) == found
+    bare = {"STEPOUT_BUCKET": "b"}
+    assert commit_record_of({**bare, **kept_by_parent(bare)}) == "parent"
+    assert kept_by_parent({}) == kept_by_parent({**bare, "STEPOUT_COMMIT_RECORD": "off"}) == {}
+
+
 def test_settings_that_mean_nothing_are_refused() -> None:
     """By name."""
     with pytest.raises(ConfigurationError, match="STEPOUT_COMMIT_RECORD"):
@@ -193,7 +239,7 @@ def test_a_lost_answer_of_the_record_is_settled(seaweed: Seaweed, bucket: str, l
         assert fault.hits == 1
         assert client.get_object(Bucket=bucket, Key=record.key)["Body"].read() == b'{"rows":3}'
         found = client.head_object(Bucket=bucket, Key=put.key)["Metadata"]
-    assert RecordedTask.from_metadata(found) == recorded_task(
+    assert RecordedTask.from_metadata(found, put.key) == recorded_task(
         record.key.removesuffix("/_output.json"), "runs", manager.run
     )
 

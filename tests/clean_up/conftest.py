@@ -30,9 +30,11 @@ def left(seaweed_client: Any, bucket: str) -> Iterator[LeftBehind]:
 def clean_up(left: LeftBehind, sfn_strict: StrictStepFunctions) -> Callable[..., CleanUp]:
     """A clean-up of everything below ``runs/``, whatever its age."""
 
-    def make(below: str = "runs/", *, age: timedelta = timedelta(0), **given: Any) -> CleanUp:
+    def make(
+        below: str = "runs/", *, bucket: str | None = None, age: timedelta = timedelta(0), **given: Any
+    ) -> CleanUp:
         executions = Executions(sfn_strict.client(), account=ACCOUNT)
         settings = {"client": left.client, "executions": executions, **given}
-        return CleanUp(f"s3://{left.bucket}/{below}", older_than=age, **settings)
+        return CleanUp(f"s3://{bucket or left.bucket}/{below}", older_than=age, **settings)
 
     return make

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from datetime import timedelta
 from email.utils import format_datetime, parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,8 @@ from support.left_behind import execution
 from support.seaweed import ADMIN
 
 from stepout import resolve_output
-from stepout.schemas import TaskOutput
+from stepout.artifacts.resolve import resolve_artifact
+from stepout.testing import RecordingTarget
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -103,7 +105,7 @@ def test_a_task_that_writes_meanwhile_loses_nothing(
     left: LeftBehind, clean_up: Callable[..., CleanUp], sfn_strict: StrictStepFunctions
 ) -> None:
     """A loop of tasks that write, commit and end, against clean-ups: every output reads as it was written."""
-    outputs: list[TaskOutput] = []
+    outputs: list[dict[str, Any]] = []
     ended = threading.Event()
     errors: list[BaseException] = []
 
@@ -112,14 +114,16 @@ def test_a_task_that_writes_meanwhile_loses_nothing(
             for number in range(12):
                 arn = execution(f"e{number}")
                 sfn_strict.executions[arn] = "RUNNING"
-                failed, task = left.task(arn), left.task(arn)
-                half = failed.put("half", f"half {number}".encode())
-                failed.put("lost", b"nobody names it")
-                task.put_json("summary", {"number": number})
-                artifacts = {**task.pointers, "half": half}  # the second attempt goes on with what the first one sent
-                left.commit(task, artifacts=artifacts)
+                with suppress(ZeroDivisionError), left.open_task(arn) as failed:
+                    half = failed.artifacts.put("half", f"half {number}".encode())
+                    failed.artifacts.put("lost", b"nobody names it")
+                    raise ZeroDivisionError  # noqa: TRY301 - the task's failure
+                target = RecordingTarget()
+                with left.open_task(arn, targets=target) as task:
+                    task.artifacts.put_json("summary", {"number": number})
+                    task.result["half"] = half.to_dict()  # it goes on with what the first attempt sent
                 sfn_strict.executions[arn] = "SUCCEEDED"
-                outputs.append(TaskOutput(artifacts=artifacts))
+                outputs.extend(target.successes)
         except BaseException as error:  # noqa: BLE001 - asserted below
             errors.append(error)
         finally:
@@ -135,8 +139,9 @@ def test_a_task_that_writes_meanwhile_loses_nothing(
     list(clean_up(age=timedelta(0), delete=True).leftovers())
     assert errors == []
     for number, output in enumerate(outputs):
-        read = resolve_output(output.to_dict(), allow=[f"s3://{left.bucket}/"], client=left.client)
-        assert read["half"].read_bytes() == f"half {number}".encode()
+        allowed: dict[str, Any] = {"allow": [f"s3://{left.bucket}/"], "client": left.client}
+        read = resolve_output(output, **allowed)
+        assert resolve_artifact(output["result"]["half"], **allowed).read_bytes() == f"half {number}".encode()
         assert read["summary"].read_json() == {"number": number}
     assert not any(key.endswith("/lost") for key in left.stored())
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import stepout
 from stepout.artifacts.commit_record import recorded_task
 from stepout.artifacts.keys import run_folder
 from stepout.artifacts.manager import ArtifactManager
 from stepout.schemas import Pointer, RunIdentity, TaskOutput
 from stepout.schemas.text.json_text import dump_json
+from stepout.testing import RecordingTarget
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -46,6 +48,16 @@ class LeftBehind:
         metadata = {**task.to_metadata(), **given.pop("metadata", {})}
         return ArtifactManager(
             self.bucket, self.prefix, client=self.client, run=run, layout=layout, metadata=metadata, **given
+        )
+
+    def open_task(self, arn: str, prefix: str | None = None, **more: Any) -> stepout.OpenTask:
+        """A task as jobs open it, which keeps its record by itself."""
+        environ = {"STEPOUT_EXECUTION": arn, "STEPOUT_STATE": "S", "STEPOUT_S3_PROFILE": "compatible"}
+        return stepout.open_task(
+            bucket=self.bucket,
+            prefix=self.prefix if prefix is None else prefix,
+            client=self.client,
+            **{"environ": environ, "targets": RecordingTarget(), **more},
         )
 
     def commit(self, manager: ArtifactManager, **more: Any) -> str:

@@ -11,11 +11,12 @@ An object is a leftover if all of this holds; whatever is not known keeps it:
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
-from stepout.artifacts.commit_record import RECORD_NAME, RecordedTask
+from stepout.artifacts.commit_record import KEPT_STEM, RECORD_NAME, RecordedTask
 from stepout.callbacks.lifecycle.document import UNDELIVERED_STEM
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ FORGOTTEN: Final = timedelta(days=90)
 (https://docs.aws.amazon.com/step-functions/latest/dg/service-quotas.html), and one year at most before it."""
 
 _ENDED: Final = frozenset({"SUCCEEDED", "FAILED", "TIMED_OUT", "ABORTED"})
+_ATTEMPT: Final = re.compile(r"[^/]+/[0-9]+-[0-9a-f]+/")
 _RUNS: Final = frozenset({"RUNNING", "PENDING_REDRIVE"})
 
 
@@ -83,18 +85,18 @@ class Judgement(NamedTuple):
 
 
 def is_record(key: str) -> bool:
-    """Tell whether a key is that of a document that names a task's objects: a record, or an undelivered output.
+    """Tell whether a key is that of a document that names a task's objects: a record, an undelivered or a kept output.
 
     >>> is_record("runs/M/e/S/0-ab/_output.json"), is_record("runs/M/e/S/0-ab/features.parquet")
     (True, False)
     """
     name = key.rpartition("/")[2]
-    return name == RECORD_NAME or name.startswith(UNDELIVERED_STEM)
+    return name == RECORD_NAME or name.startswith((UNDELIVERED_STEM, KEPT_STEM))
 
 
 def task_of(key: str, metadata: Mapping[str, str]) -> RecordedTask | None:
     """Return the task that wrote an object, if that says so and lies where that task writes."""
-    task = RecordedTask.from_metadata(metadata)
+    task = RecordedTask.from_metadata(metadata, key)
     if task is None or not task.record.endswith(f"/{RECORD_NAME}"):
         return None
     folder = task.record.removesuffix(RECORD_NAME)
@@ -113,6 +115,20 @@ def execution_folder(task: RecordedTask) -> str:
     ('runs/Segment/7f3c/9/', 'runs/Segment/7f3c/')
     """
     return _above(task, _levels(task))
+
+
+def is_of_execution(key: str, task: RecordedTask) -> bool:
+    """Tell whether a key is one of the task's own execution, and of none that this started, which may outlive it.
+
+    Their folders lie beside those of its states, so what has another depth than a state's attempts is not sure.
+
+    >>> of = "arn:aws:states:eu-west-1:123456789012:execution"
+    >>> task = RecordedTask(record="runs/M/e/Mask/0-ab/_output.json", prefix="runs", execution=f"{of}:M:e")
+    >>> [is_of_execution(f"runs/M/e/{below}", task) for below in ("Mask/7/0-ab/a", "Next/0-ab/a", "child/Mask/0-ab/a")]
+    [True, True, False]
+    """
+    folder, own = execution_folder(task), _above(task, _levels(task) + 1)
+    return key.startswith(own) or (key.startswith(folder) and _ATTEMPT.match(key, len(folder)) is not None)
 
 
 def shared_folder(task: RecordedTask) -> str:
@@ -144,7 +160,7 @@ def by_executions(task: RecordedTask, age: timedelta, ask: Callable[[str], Execu
         ask: Returns how an execution stands.
     """
     if task.execution is None:
-        return Judgement("unknown", "it was written outside of Step Functions, so nobody can be asked")
+        return Judgement("unknown", "it names no execution that could be asked whether it runs")
     own = ask(task.execution)
     outer = own if task.parent_execution in (None, task.execution) else ask(str(task.parent_execution))
     for status in (own, outer):

@@ -21,6 +21,7 @@ from stepout.clean_up.decisions import (
     Judgement,
     by_executions,
     execution_folder,
+    is_of_execution,
     is_old,
     shared_folder,
     task_of,
@@ -213,6 +214,7 @@ class CleanUp:
             StoreError: The bucket cannot be listed, or an object not be looked at.
         """
         yield from self._uploads()  # before their neighbours go, which say whose they are
+        self._read_whole(self._prefix)  # what lies here may be adopted or merged by tasks of another prefix
         waiting: list[_Candidate] = []
         for page in self._inventory.versions(self._prefix):
             for found in self._judged(page):
@@ -253,9 +255,7 @@ class CleanUp:
         """Yield the object if it may go, with the reason, or as one that can only be listed; nothing if it is kept."""
         version, task = candidate.version, candidate.task
         prefix = f"{task.prefix}/" if task.prefix else ""
-        if prefix not in self._whole:
-            self._whole.add(prefix)
-            self._records.read(prefix)
+        self._read_whole(prefix)
         if version in self._records.names:
             self.tally.named += 1
             return
@@ -268,6 +268,11 @@ class CleanUp:
             yield self._only_listed(version, task, decision)
         else:
             yield replace(candidate, why=f"no record names it; {decision.why}")
+
+    def _read_whole(self, prefix: str) -> None:
+        if not any(prefix.startswith(read) for read in self._whole):
+            self._whole.add(prefix)
+            self._records.read(prefix)
 
     def _settled(self, candidates: list[_Candidate]) -> Iterator[Leftover]:
         """Look once more, the executions before the records, and remove what is still left over."""
@@ -299,9 +304,12 @@ class CleanUp:
         return left
 
     def _read_again(self, tasks: list[RecordedTask]) -> None:
-        """Read the records that were written since; what is over for good is looked through whole, once."""
-        folders = {shared_folder(task) for task in tasks} - self._ended
-        records = {task.record for task in tasks if shared_folder(task) not in folders}
+        """Read the records that were written since; what is over for good is looked through whole, once.
+
+        That is the execution, and the one that started it: others that this one started may run on.
+        """
+        folders = {folder for task in tasks for folder in (shared_folder(task), execution_folder(task))} - self._ended
+        records = {task.record for task in tasks if execution_folder(task) not in folders}
         for done in _side_by_side([*folders, *records], self._records.read):
             _result(done)
         self._ended |= folders
@@ -387,7 +395,7 @@ class CleanUp:
                 found = self._inventory.look(version)
                 task = None if found is None else task_of(version.key, found[1])
                 if task is not None:  # what lies further up has this one in it, too
-                    return task if key.startswith(execution_folder(task)) else None
+                    return task if is_of_execution(key, task) else None
         return None
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from stepout.artifacts.directory_listing import EmptyFolder, parse_index
+from stepout.artifacts.directory_listing import EmptyFolder
 from stepout.artifacts.listing import names_files
 from stepout.artifacts.media_types import DIRECTORY, essence
 from stepout.artifacts.reading.access import DOCUMENT_LIMIT, Access
+from stepout.artifacts.reading.files.directory import open_listing
 from stepout.artifacts.reading.files.listed_files import read_entries
 from stepout.artifacts.reading.pinned_object import PinnedObject, check_cap, read_whole
 from stepout.artifacts.s3.inventory import NO_VERSION, Inventory, StoredVersion
@@ -28,16 +29,21 @@ _ONE: Final = 1 << 20  # what a record that is being read may take, in bytes
 class Names:
     """Which objects are named, as hashes: a million take 110 MB or less, and two that are the same only keep an object.
 
-    The bucket is left out: a bucket has several names (access points), and a copy of it names the original.
+    A bucket has several names (access points), and in a copy of it records name the original, whose versions it does
+    not have: a pointer into a bucket of another name stands for all versions.
+
+    Args:
+        bucket: The one that is looked at.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, bucket: str) -> None:
+        self._bucket = bucket
         self._keys: set[int] = set()
         self._versions: set[int] = set()
 
     def add(self, pointer: Pointer) -> None:
-        """Take what a pointer names: its object, in all versions if it names none; and its list of blocks."""
-        if pointer.version_id is None:
+        """Take what a pointer names: its object, in all versions if it names none here; and its list of blocks."""
+        if pointer.version_id is None or pointer.bucket != self._bucket:
             self._keys.add(hash(pointer.key))
         else:
             self._versions.add(hash((pointer.key, pointer.version_id)))
@@ -61,7 +67,7 @@ class Records:
     """
 
     def __init__(self, inventory: Inventory, access: Access) -> None:
-        self.names = Names()
+        self.names = Names(inventory.bucket)
         self._inventory = inventory
         self._access = replace(access, now=lambda: inventory.now)
         self._read: set[int] = set()
@@ -95,7 +101,12 @@ class Records:
             for version in page:
                 identity = hash((version.key, version.version_id, version.etag))
                 if is_record(version.key) and identity not in self._read:
-                    self._read.add(identity)
+                    self._read |= {identity, hash(version.key)}
+                    yield version
+        for page in self._inventory.newest(prefix):
+            for version in page:
+                if is_record(version.key) and hash(version.key) not in self._read:
+                    self._read.add(hash(version.key))
                     yield version
 
     def _take(self, version: StoredVersion) -> None:
@@ -165,8 +176,6 @@ def _files(listing: PinnedObject) -> Iterator[Pointer]:
         for file in read_entries(listing):
             yield file.pointer
         return
-    lines = read_whole(listing, True)
-    start = lines.rstrip(b"\n").rfind(b"\n") + 1
-    for entry in parse_index(lines[start:], start, listing.pointer.url).entries(lines[:start]):
+    for entry in open_listing(listing).entries():
         if not isinstance(entry, EmptyFolder):
             yield entry.pointer

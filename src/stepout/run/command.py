@@ -176,6 +176,8 @@ class CommandRun:
 
     def _kept(self, nested: TaskOutput | NestedTaskError | None) -> dict[str, Any] | None:
         """Keep the outputs that are there; return a document of their pointers. Errors here are only logged."""
+        from stepout.artifacts.commit_record import KEPT_STEM
+
         artifacts = self.artifacts
         if isinstance(nested, TaskOutput):
             artifacts.adopt(nested.artifacts or {})
@@ -186,6 +188,8 @@ class CommandRun:
                 _log.warning("the output %s of the failed command could not be kept: %s", each.name, error)
         try:
             output = TaskOutput(artifacts=dict(artifacts.pointers))
+            if output.artifacts and artifacts.keeps_record:
+                artifacts.put_document(KEPT_STEM, output.to_dict())  # No record will name them, so this does.
             return (
                 fit(output, write=artifacts.put_document, budget=_KEPT_BUDGET).to_dict() if output.artifacts else None
             )
@@ -397,11 +401,11 @@ def child_environ(
         for name, value in environ.items()
         if name not in _NOT_THE_CHILDS and not any(token in value for token in tokens)
     }
-    # Whatever the command's tasks write is named by the one record that is kept here; where none is, by nobody's.
-    record = {} if environ.get("STEPOUT_COMMIT_RECORD", "").strip() == "off" else {"STEPOUT_COMMIT_RECORD": "parent"}
+    from stepout.artifacts.commit_record import kept_by_parent
+
     return {
         **kept,
-        **record,
+        **kept_by_parent(environ),
         "STEPOUT_TARGETS": f"folder:{reports.as_uri().removeprefix('file:')}",
         "STEPOUT_RESULT": str(result),
         "STEPOUT_STOP_TIMEOUT": f"{max(1.0, seconds):g}",
