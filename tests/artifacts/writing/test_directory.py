@@ -120,16 +120,28 @@ def _backslash(root: Path) -> None:
     (root / "a\\b").write_text("x")
 
 
+def _long_path(root: Path) -> None:
+    (root / "/".join(["d" * 150] * 7)).mkdir(parents=True)
+
+
+def _circle(root: Path) -> None:
+    (root / "one").symlink_to(root / "two")
+    (root / "two").symlink_to(root / "one")
+
+
 def _no_unicode(root: Path) -> None:
     (root / os.fsdecode(b"a\xff")).write_text("x")
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows cannot make these")
-@pytest.mark.parametrize("make", [_link_out, _link_to_folder, _dangling, _pipe, _control, _backslash, _no_unicode])
+@pytest.mark.parametrize(
+    "make",
+    [_link_out, _link_to_folder, _dangling, _circle, _pipe, _control, _backslash, _no_unicode, _long_path],
+)
 def test_what_is_no_file_of_the_directory_is_refused(
     manager: ArtifactManager, store: MemoryStore, tmp_path: Path, make: Any
 ) -> None:
-    """Links out, links to folders, pipes, and names that no listing can hold: nothing is sent, the name is free."""
+    """Links out, in a circle or to folders, pipes, paths that no reader takes: nothing is sent, the name is free."""
     root = tmp_path / "root"
     root.mkdir()
     fill(root, "a.txt")
