@@ -28,7 +28,7 @@ from stepout.artifacts.writing.resume import EarlierFiles
 from stepout.schemas.errors import ConfigurationError, StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Sequence
     from pathlib import Path
 
     from stepout.artifacts.transfer.upload import Upload
@@ -47,7 +47,7 @@ _LINES: Final = 64 << 10
 
 
 def put_directory(  # noqa: PLR0913, PLR0917 - what a put needs
-    planner: PutPlanner, writes: Writes, name: str, root: Path, earlier: str | None, options: PutOptions
+    planner: PutPlanner, writes: Writes, name: str, root: Path, earlier: Sequence[str], options: PutOptions
 ) -> Pointer:
     """Write every file below ``root``, then the listing; ``ArtifactManager.put_directory`` says what it raises.
 
@@ -56,7 +56,7 @@ def put_directory(  # noqa: PLR0913, PLR0917 - what a put needs
         writes: The manager's.
         name: The artifact's name.
         root: The directory.
-        earlier: The folder of an earlier try; ``None``: there is none to look at.
+        earlier: The folders of earlier tries to look at.
         options: Of the put.
     """
     planned = planner.plan(name, DIRECTORY, ".jsonl", options, ("files", "bytes", "directory"))
@@ -66,7 +66,7 @@ def put_directory(  # noqa: PLR0913, PLR0917 - what a put needs
     # The listing's own bytes are not the caller's, so progress does not count them.
     with writes.upload(planned.without_blocks(), _unreported) as upload:
         total = size_of_tree(root, files_folder(planner.folder, name))
-        there = None if earlier is None else EarlierFiles(planner, writes.store, planned, earlier)
+        there = EarlierFiles(planner, writes.store, planned, earlier) if earlier else None
         files = _FilesUnderWay(planner, writes, planned, PartsAtOnce(report, total), there)
         lines = ListingLines(files.common(), files.folder)
         waiting = bytearray(lines.begin())
