@@ -170,8 +170,11 @@ class ListingLines:
         self.size += entry.pointer.size
         return self._line(entry.path, self._members(entry))
 
-    def end(self) -> bytes:
+    def end(self, expires_at: str | None = None) -> bytes:
         """Return what is left: the index.
+
+        Args:
+            expires_at: Until when all files are there, if that has turned out to be earlier than ``common`` has it.
 
         Raises:
             ConfigurationError: No reader would take so long a listing.
@@ -180,6 +183,7 @@ class ListingLines:
         index = dump_json(
             {
                 **self._common,
+                **({} if expires_at is None else {"expiresAt": expires_at}),
                 "folder": self._folder,
                 "mediaTypes": self._media_types,
                 "files": self.files,

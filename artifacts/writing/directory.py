@@ -76,7 +76,9 @@ def put_directory(  # noqa: PLR0913, PLR0917 - what a put needs
                 if len(waiting) >= _LINES:
                     upload.write(waiting)
                     waiting.clear()
-        upload.write(waiting + lines.end())
+        until = files.expires_at()
+        upload.write(waiting + lines.end(until))
+        planned = planned if until is None else planned.until(until)
         return writes.record(planned, upload, upload.commit(), lines.annotations())
 
 
@@ -102,10 +104,15 @@ class _FilesUnderWay:
         self._large = threading.Semaphore(1)
         self._open: dict[int, Upload] = {}
         self._ended = False
+        self._expiries: set[str] = set()
 
     def common(self) -> dict[str, object]:
         """Return the members that the pointers of all files have."""
         return self._parent.pointer(Uploaded(size=0, checksum={}), self._created_at).to_dict()
+
+    def expires_at(self) -> str | None:
+        """Return when the first of the files goes that an earlier try has left; ``None``: nobody said, or none."""
+        return min(self._expiries, default=None)
 
     def sent(self, root: Path) -> Generator[Entry | EmptyFolder, None, None]:
         """Send every file, and yield the entries in the order of their paths.
@@ -135,12 +142,15 @@ class _FilesUnderWay:
     def _pointer(self, found: FoundFile, media_type: str) -> Pointer:
         self._check()
         there = None if self._earlier is None else self._earlier.same(found, media_type)
-        if there is None:
+        # What may go at any moment is sent again.
+        if there is None or (there[0].draft.expires_at or self._created_at) < self._created_at:
             key, label = file_key(self.folder, found.path), f"{self._parent.label}/{found.path}"
             return self._put(self._planner.plan_file(self._parent, label, key, media_type), found)
         if (report := self._progress.another()) is not None:
             report(found.size, found.size)
         planned, uploaded = there
+        if planned.draft.expires_at is not None:
+            self._expiries.add(planned.draft.expires_at)
         return planned.pointer(uploaded, self._created_at)
 
     def _put(self, planned: PlannedPut, found: FoundFile) -> Pointer:

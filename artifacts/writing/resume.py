@@ -140,7 +140,7 @@ class EarlierFiles:
                 planned = self._planner.plan_file(self._parent, f"{self._parent.label}/{found.path}", key, media_type)
                 content = self._compared(found, planned, info)
                 if content is not None:
-                    return planned, content
+                    return planned.for_earlier(info.last_modified), content
         return None
 
     def _compared(self, found: FoundFile, planned: PlannedPut, info: ObjectInfo) -> Uploaded | None:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
@@ -129,6 +130,29 @@ def test_a_third_try_finds_what_both_earlier_ones_left(tmp_path: Path) -> None:
         **{name: name for name in names},
         "000": "700",
     }
+
+
+def test_a_resumed_directory_expires_with_the_first_of_its_files(tmp_path: Path) -> None:
+    """A rule counts from when an object was written, so what an earlier try left goes earlier than what is sent now."""
+    fill(tmp_path, "a")
+    store = Counting()
+    first = ArtifactManager(store, run=RunIdentity(nonce="one"), keep="1d")
+    before = first.put_directory("d", tmp_path).expires_at
+    fill(tmp_path, "b")
+    second = ArtifactManager(
+        store, run=RunIdentity(nonce="two"), keep="1d", clock=lambda: datetime.now(UTC) + timedelta(hours=10)
+    )
+    pointer = second.put_directory("d", tmp_path, resume_from=first.url)
+    assert before is not None
+    assert pointer.expires_at is not None
+    assert abs(datetime.fromisoformat(pointer.expires_at) - datetime.fromisoformat(before)) < timedelta(hours=1)
+    assert {file.pointer.expires_at for file in files_of(store, pointer).values()} == {pointer.expires_at}
+    later = ArtifactManager(store, keep="1d", clock=lambda: datetime.now(UTC) + timedelta(hours=30))
+    late = files_of(store, later.put_directory("d", tmp_path, resume_from=[first.url, second.url]))
+    assert all(file.pointer.url.startswith(later.url) for file in late.values())
+    alone = second.put_directory("alone", tmp_path).expires_at
+    assert alone is not None
+    assert alone > pointer.expires_at
 
 
 def test_a_fixed_layout_looks_at_its_own_folder_and_at_an_earlier_attempts(tmp_path: Path) -> None:
