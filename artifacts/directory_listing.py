@@ -28,7 +28,7 @@ from stepout.artifacts.listing import FILES_LIMIT, Entry, names_files
 from stepout.artifacts.media_types import DEFAULT
 from stepout.artifacts.paths import path_fault
 from stepout.schemas import rules
-from stepout.schemas.errors import InvalidDocumentError, NotAllowedError
+from stepout.schemas.errors import ConfigurationError, InvalidDocumentError, NotAllowedError
 from stepout.schemas.pointer import POINTER_VERSION, Pointer
 from stepout.schemas.problems import Problem, describe_problems
 from stepout.schemas.text.json_text import dump_json, load_json
@@ -41,11 +41,17 @@ LINES_VERSION: Final = "directory/2"
 STRETCH: Final = 64 << 10
 """A stretch ends with the line that reaches so many bytes."""
 
+LONG_STRETCH: Final = 8 * STRETCH
+"""The same where paths are so long that the index has reached half of its limit."""
+
 STRETCH_LIMIT: Final = 1 << 20
 """What a reader takes into memory as one stretch, in bytes."""
 
 INDEX_LIMIT: Final = 4 << 20
 """The same for the index: it has about 150 bytes for each stretch."""
+
+LISTING_LIMIT: Final = 1 << 30
+"""The largest listing that is read, in bytes: 500,000 files with long paths, keys and checksums."""
 
 _SUFFIXES: Final = 256  # extensions whose media type is said once; what else a name ends in is no kind of file
 _COMMON: Final = ("bucket", "bucketOwner", "region", "createdAt", "expiresAt")
@@ -145,6 +151,7 @@ class ListingLines:
         self._tree = TreeDigest()
         self._first: str | None = None
         self._start = self._position = 0
+        self._enough, self._rows = STRETCH, 0
         self._hashing = hashlib.sha256()
         self._index: tuple[int, str] = (0, "")
         self.files = self.folders = self.size = 0
@@ -163,12 +170,20 @@ class ListingLines:
         self.size += entry.pointer.size
         return self._line(entry.path, self._members(entry))
 
-    def end(self) -> bytes:
-        """Return what is left: the index."""
+    def end(self, expires_at: str | None = None) -> bytes:
+        """Return what is left: the index.
+
+        Args:
+            expires_at: Until when all files are there, if that has turned out to be earlier than ``common`` has it.
+
+        Raises:
+            ConfigurationError: No reader would take so long a listing.
+        """
         self._end_stretch()
         index = dump_json(
             {
                 **self._common,
+                **({} if expires_at is None else {"expiresAt": expires_at}),
                 "folder": self._folder,
                 "mediaTypes": self._media_types,
                 "files": self.files,
@@ -178,6 +193,12 @@ class ListingLines:
                 "stretches": [list(stretch) for stretch in self._stretches],
             }
         )
+        if len(index) >= INDEX_LIMIT or self._position + len(index) >= LISTING_LIMIT:
+            raise ConfigurationError(
+                f"the paths of the {self.files:,} files in {self._folder} are too long for one listing, which has "
+                f"{LISTING_LIMIT:,} bytes at most, and its index {INDEX_LIMIT:,}: put them as several directories, or "
+                "pack them into an archive. Nothing can be read of what was sent"
+            )
         self._index = self._position, hashlib.sha256(index + b"\n").hexdigest()
         return index + b"\n"
 
@@ -215,7 +236,7 @@ class ListingLines:
         if self._first is None:
             self._first = path
         line = self._took(dump_json(members) + b"\n")
-        if self._position - self._start >= STRETCH:
+        if self._position - self._start >= self._enough:
             self._end_stretch()
         return line
 
@@ -226,6 +247,9 @@ class ListingLines:
 
     def _end_stretch(self) -> None:
         if self._first is not None or not self._stretches:
+            self._rows += len(dump_json(self._first)) + 90
+            if self._rows > INDEX_LIMIT // 2:
+                self._enough = LONG_STRETCH
             self._stretches.append((self._first or "", self._start, self._hashing.hexdigest()))
         self._first, self._start, self._hashing = None, self._position, hashlib.sha256()
 

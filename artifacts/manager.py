@@ -21,7 +21,7 @@ from stepout.artifacts.writing.name_registry import NameRegistry
 from stepout.artifacts.writing.options import check_transfer, settings_from_env, write_options
 from stepout.artifacts.writing.planned_put import PutOptions, PutPlanner, check_mode
 from stepout.artifacts.writing.put_many import put_many
-from stepout.artifacts.writing.resume import ResumePlace
+from stepout.artifacts.writing.resume import ResumeFrom, ResumePlace
 from stepout.artifacts.writing.table import put_table
 from stepout.artifacts.writing.writer import open_writer
 from stepout.artifacts.writing.writes import Writes
@@ -265,7 +265,7 @@ class ArtifactManager:
         return put_file(self._planner, self._writes, name, path, options)
 
     def put_directory(
-        self, name: str, path: str | os.PathLike[str], *, resume_from: str | None = None, **options: Unpack[PutOptions]
+        self, name: str, path: str | os.PathLike[str], *, resume_from: ResumeFrom = None, **options: Unpack[PutOptions]
     ) -> Pointer:
         """Write every file below a directory, several at once, then a listing of them, which is the artifact.
 
@@ -275,8 +275,8 @@ class ArtifactManager:
         Args:
             name: The artifact's name.
             path: The directory; at most 500,000 files and empty folders, in the memory of a few.
-            resume_from: ``url`` of a manager whose put of this directory did not end, below this prefix, to be listed.
-                What is there with the same content is named there, but for another execution's files with a record.
+            resume_from: ``url`` of a manager below this prefix whose put of this directory did not end, or of several:
+                what is there with the same content is named there; not what another execution's recorded task wrote.
         """
         source, earlier = values.path_of(name, path), self._place.earlier(resume_from)
         return put_directory(self._planner, self._writes, name, source, earlier, options)

@@ -133,7 +133,6 @@ class Multipart:
         self._digest = hashlib.sha256()
         self._hashing = False
         self._hashed = 0
-        self._retries = Retries(self._wait)
 
     # For the caller ----------------------------------------------------------------------------------------------
 
@@ -253,7 +252,7 @@ class Multipart:
         with self._flight():
             checksum = self._part_checksum(part)
             send = partial(self._store.put_part, self._key, upload, part.number, part.views, checksum=checksum)
-            receipt = self._retries.run(send)
+            receipt = Retries(self._wait).run(send)
         with self._condition:
             self._receipts[part.number] = receipt
             self._condition.notify_all()
@@ -298,7 +297,7 @@ class Multipart:
                 if isinstance(self._store, TriesCompletion):
                     self._store.try_completion(self._key, options=self._options)
                 start = self._clock()
-                upload = self._retries.run(partial(self._store.start_upload, self._key, options=self._options))
+                upload = Retries(self._wait).run(partial(self._store.start_upload, self._key, options=self._options))
                 far = is_far(self._clock() - start)
                 with self._condition:
                     self._upload = upload  # before the check: an abort that came meanwhile has this to remove
@@ -380,7 +379,7 @@ class Multipart:
         found = look_first(self._store, self._key, content, self._options)
         if found is None:
             try:
-                written = self._retries.run(partial(self._complete, content, receipts))
+                written = Retries(self._wait).run(partial(self._complete, content, receipts))
             except StoreError as error:
                 found = settled(self._store, self._key, content, self._options, error)
             else:

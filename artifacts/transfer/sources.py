@@ -5,17 +5,22 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import stat
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from stepout.schemas.errors import ArtifactChangedError
 
 if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
+
+
+_MAPPED: Final = 1 << 20
+"""So many bytes get memory of their own: the allocator keeps what a thread gives back, and there are many threads."""
 
 
 class ByteSource(Protocol):
@@ -96,10 +101,15 @@ class FileSource:
         self._left -= count
         return count
 
-    def read(self) -> bytes:
+    def read(self) -> bytes | memoryview:
         """Return all bytes of a small file; of one that grows, one more than it announced, for ``check`` to see."""
         if self._left is None or self.size is None:
             return self._file.readall()
+        if self.size >= _MAPPED:
+            room, filled = memoryview(mmap.mmap(-1, self._left)), 0
+            while count := self.readinto(room[filled:]):
+                filled += count
+            return room[:filled]
         data = self._file.read(self._left)
         # A file system across a network may give less at once.
         return data if len(data) >= self.size else data + self._file.readall()

@@ -100,8 +100,12 @@ class Pipeline:
         self._stages[0].add(None)
         for stage in self._stages:
             stage.join()
+        # The last stage leads back here: in a circle the buffers would stay until the garbage collector comes by, which
+        # counts objects, not their bytes.
+        stages, self._stages = self._stages, []
         if kind is None:
-            self._check()
+            for stage in stages:
+                stage.check()
 
     def lend(self) -> memoryview:
         """Return the buffer for the next block; the same one again until something was added.

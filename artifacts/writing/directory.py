@@ -28,7 +28,7 @@ from stepout.artifacts.writing.resume import EarlierFiles
 from stepout.schemas.errors import ConfigurationError, StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Sequence
     from pathlib import Path
 
     from stepout.artifacts.transfer.upload import Upload
@@ -47,7 +47,7 @@ _LINES: Final = 64 << 10
 
 
 def put_directory(  # noqa: PLR0913, PLR0917 - what a put needs
-    planner: PutPlanner, writes: Writes, name: str, root: Path, earlier: str | None, options: PutOptions
+    planner: PutPlanner, writes: Writes, name: str, root: Path, earlier: Sequence[str], options: PutOptions
 ) -> Pointer:
     """Write every file below ``root``, then the listing; ``ArtifactManager.put_directory`` says what it raises.
 
@@ -56,7 +56,7 @@ def put_directory(  # noqa: PLR0913, PLR0917 - what a put needs
         writes: The manager's.
         name: The artifact's name.
         root: The directory.
-        earlier: The folder of an earlier try; ``None``: there is none to look at.
+        earlier: The folders of earlier tries to look at.
         options: Of the put.
     """
     planned = planner.plan(name, DIRECTORY, ".jsonl", options, ("files", "bytes", "directory"))
@@ -66,7 +66,7 @@ def put_directory(  # noqa: PLR0913, PLR0917 - what a put needs
     # The listing's own bytes are not the caller's, so progress does not count them.
     with writes.upload(planned.without_blocks(), _unreported) as upload:
         total = size_of_tree(root, files_folder(planner.folder, name))
-        there = None if earlier is None else EarlierFiles(planner, writes.store, planned, earlier)
+        there = EarlierFiles(planner, writes.store, planned, earlier) if earlier else None
         files = _FilesUnderWay(planner, writes, planned, PartsAtOnce(report, total), there)
         lines = ListingLines(files.common(), files.folder)
         waiting = bytearray(lines.begin())
@@ -76,7 +76,9 @@ def put_directory(  # noqa: PLR0913, PLR0917 - what a put needs
                 if len(waiting) >= _LINES:
                     upload.write(waiting)
                     waiting.clear()
-        upload.write(waiting + lines.end())
+        until = files.expires_at()
+        upload.write(waiting + lines.end(until))
+        planned = planned if until is None else planned.until(until)
         return writes.record(planned, upload, upload.commit(), lines.annotations())
 
 
@@ -102,10 +104,15 @@ class _FilesUnderWay:
         self._large = threading.Semaphore(1)
         self._open: dict[int, Upload] = {}
         self._ended = False
+        self._expiries: set[str] = set()
 
     def common(self) -> dict[str, object]:
         """Return the members that the pointers of all files have."""
         return self._parent.pointer(Uploaded(size=0, checksum={}), self._created_at).to_dict()
+
+    def expires_at(self) -> str | None:
+        """Return when the first of the files goes that an earlier try has left; ``None``: nobody said, or none."""
+        return min(self._expiries, default=None)
 
     def sent(self, root: Path) -> Generator[Entry | EmptyFolder, None, None]:
         """Send every file, and yield the entries in the order of their paths.
@@ -135,12 +142,15 @@ class _FilesUnderWay:
     def _pointer(self, found: FoundFile, media_type: str) -> Pointer:
         self._check()
         there = None if self._earlier is None else self._earlier.same(found, media_type)
-        if there is None:
+        # What may go at any moment is sent again.
+        if there is None or (there[0].draft.expires_at or self._created_at) < self._created_at:
             key, label = file_key(self.folder, found.path), f"{self._parent.label}/{found.path}"
             return self._put(self._planner.plan_file(self._parent, label, key, media_type), found)
         if (report := self._progress.another()) is not None:
             report(found.size, found.size)
         planned, uploaded = there
+        if planned.draft.expires_at is not None:
+            self._expiries.add(planned.draft.expires_at)
         return planned.pointer(uploaded, self._created_at)
 
     def _put(self, planned: PlannedPut, found: FoundFile) -> Pointer:

@@ -6,6 +6,7 @@ with a slash behind those of folders, which gives the order of the full paths: `
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import stat
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from stepout.artifacts.directory_listing import EmptyFolder
-from stepout.artifacts.keys import file_key
+from stepout.artifacts.keys import KEY_LIMIT, file_key
 from stepout.artifacts.listing import FILES_LIMIT
 from stepout.artifacts.paths import path_fault
 from stepout.schemas.errors import ConfigurationError
@@ -139,6 +140,8 @@ class _Refusal:
 
     def name(self, path: str, name: str) -> None:
         """Refuse a path whose last segment is ``name`` if no listing can hold it; those before were asked."""
+        if len(path) > KEY_LIMIT:
+            raise self.error(path, f"its path has more than {KEY_LIMIT:,} characters, which no reader takes")
         if os.name == "nt" or _PLAIN.fullmatch(name) is None:
             fault = path_fault(path)
             if fault is not None:
@@ -146,12 +149,14 @@ class _Refusal:
 
     def link(self, path: str, source: str) -> os.stat_result:
         """Return the state of what a link leads to, if that lies inside the directory."""
-        if not Path(source).resolve().is_relative_to(self._real):
-            raise self.error(path, "it is a symbolic link out of the directory")
         try:
-            return os.stat(source)  # noqa: PTH116 - as lstat
-        except FileNotFoundError:
+            if Path(source).resolve().is_relative_to(self._real):
+                return os.stat(source)  # noqa: PTH116 - as lstat
+        except (OSError, RuntimeError) as error:  # of links in a circle, pathlib says RuntimeError before Python 3.13
+            if isinstance(error, OSError) and error.errno not in {errno.ENOENT, errno.ELOOP}:
+                raise
             raise self.error(path, "it is a symbolic link to nothing") from None
+        raise self.error(path, "it is a symbolic link out of the directory")
 
     def error(self, path: str, fault: str) -> ConfigurationError:
         """Return the error for an entry."""

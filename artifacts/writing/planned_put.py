@@ -94,6 +94,22 @@ class PlannedPut(NamedTuple):
         """Return the same for an upload that takes no digests, because the bytes themselves hold them."""
         return self._replace(blocks=None)
 
+    def for_earlier(self, last_modified: str | None) -> PlannedPut:
+        """Return the same for an object that is there already: S3 counts ``keep`` from when that was written.
+
+        Args:
+            last_modified: As ``ObjectInfo`` has it.
+        """
+        keep = keep_of(self.options.tags.get(KEEP_TAG))
+        if keep is None or last_modified is None or self.draft.expires_at is None:
+            return self
+        until = rfc3339(datetime.fromisoformat(last_modified) + keep)
+        return self.until(min(until, self.draft.expires_at))
+
+    def until(self, expires_at: str) -> PlannedPut:
+        """Return the same with another time in the pointer."""
+        return self._replace(draft=_with(self.draft, expires_at=expires_at))
+
     def pointer(self, uploaded: Uploaded, created_at: str, annotations: Mapping[str, Any] | None = None) -> Pointer:
         """Return the pointer of what was written.
 

@@ -1,6 +1,6 @@
-"""What an earlier try of a directory has left in the bucket, so that a second one does not send it again.
+"""What earlier tries of a directory have left in the bucket, so that another one does not send it again.
 
-The earlier folder is listed, and a file whose key is there with its size is looked at: the checksum that the server
+Their folders are listed, and a file whose key is there with its size is looked at: the checksum that the server
 keeps is compared with the file's own. What is the same is named where it lies, in the version that was looked at; what
 differs, or has no checksum in common, is sent; and so is what clean-up may remove before a record names it: a file of
 a task of another execution that keeps a record.
@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import itertools
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from stepout.artifacts.blocks import BlockDigests
 from stepout.artifacts.checksums import Digest, has_native_crc64nvme
@@ -41,6 +42,9 @@ if TYPE_CHECKING:
     from stepout.artifacts.writing.directory_files import FoundFile
     from stepout.artifacts.writing.planned_put import PlannedPut, PutPlanner
 
+ResumeFrom: TypeAlias = str | Sequence[str] | None
+"""The folder of an earlier try as a URL, or those of several."""
+
 _READ = 1 << 20
 
 
@@ -60,22 +64,25 @@ class ResumePlace:
     folder: str
     layout: Layout
 
-    def earlier(self, resume_from: str | None) -> str | None:
-        """Return the folder of an earlier try, without a slash at its end; ``None`` where there is none to look at.
+    def earlier(self, resume_from: ResumeFrom) -> Sequence[str]:
+        """Return the folders of earlier tries, without a slash at their ends.
 
         Raises:
             ConfigurationError: ``resume_from`` is no folder in the bucket and below the prefix. Nothing was sent.
         """
-        if resume_from is None:
-            return self.folder if self.layout == "fixed" else None
+        urls = [resume_from] if isinstance(resume_from, str) or not isinstance(resume_from, Sequence) else resume_from
+        own = [self.folder] if self.layout == "fixed" else []
+        return list(dict.fromkeys(own + [self._folder_of(url) for url in urls if url is not None]))
+
+    def _folder_of(self, url: object) -> str:
         within = f"{self.prefix}/" if self.prefix else ""
         try:
-            bucket, key = split_s3_url(resume_from) if isinstance(resume_from, str) else ("", "")
+            bucket, key = split_s3_url(url) if isinstance(url, str) else ("", "")
         except ValueError:
             bucket, key = "", ""
         folder = key.removesuffix("/")
         if bucket != self.bucket or not folder or not folder.startswith(within):
-            msg = f"resume_from is {resume_from!r}: expected the url of an earlier try's manager, a folder below"
+            msg = f"resume_from has {url!r}: expected the url of an earlier try's manager, a folder below"
             raise ConfigurationError(
                 f"{msg} s3://{self.bucket}/{within}. Clean-up looks for records below the prefix only: it would remove "
                 "what lies elsewhere. Nothing was sent"
@@ -84,30 +91,34 @@ class ResumePlace:
 
 
 class EarlierFiles:
-    """The files of one directory that an earlier try has left.
+    """The files of one directory that earlier tries have left.
 
     Args:
         planner: The manager's.
         store: The manager's.
         parent: The directory.
-        folder: The earlier try's; see ``ResumePlace.earlier``.
+        folders: Of the earlier tries; see ``ResumePlace.earlier``.
 
     Raises:
-        AccessDeniedError: The folder is another one than this run's, and may not be listed.
+        AccessDeniedError: A folder is another one than this run's, and may not be listed.
         ConfigurationError: The same, and the store cannot list.
     """
 
-    def __init__(self, planner: PutPlanner, store: Store, parent: PlannedPut, folder: str) -> None:
+    def __init__(self, planner: PutPlanner, store: Store, parent: PlannedPut, folders: Sequence[str]) -> None:
         self._planner, self._store, self._parent = planner, store, parent
-        self._folder = files_folder(folder, parent.label)
+        self._folders = [files_folder(folder, parent.label) for folder in folders]
         self._found: set[int] = set()
-        asked = folder != planner.folder
-        if not isinstance(store, Lists):
+        for folder, files in zip(folders, self._folders, strict=True):
+            self._look(files, asked=folder != planner.folder)
+
+    def _look(self, files: str, *, asked: bool) -> None:
+        """Take note of what is there; ``asked``: the caller wants just this to be looked at."""
+        if not isinstance(self._store, Lists):
             if asked:
-                raise ConfigurationError(f"resume_from: a {type(store).__name__} cannot list. Nothing was sent")
+                raise ConfigurationError(f"resume_from: a {type(self._store).__name__} cannot list. Nothing was sent")
             return
         try:
-            for each in itertools.islice(store.iter_objects(f"{self._folder}/"), FILES_LIMIT):
+            for each in itertools.islice(self._store.iter_objects(f"{files}/"), FILES_LIMIT):
                 self._found.add(hash((each.key, each.size)))
         except AccessDeniedError:
             if asked:
@@ -120,9 +131,11 @@ class EarlierFiles:
             ArtifactChangedError: The file changed while it was read.
             OSError: It cannot be read.
         """
-        key = file_key(self._folder, found.path)
-        if hash((key, found.size)) not in self._found:
-            return None
+        keys = (file_key(folder, found.path) for folder in self._folders)
+        there = (self._same(found, key, media_type) for key in keys if hash((key, found.size)) in self._found)
+        return next(filter(None, there), None)
+
+    def _same(self, found: FoundFile, key: str, media_type: str) -> tuple[PlannedPut, Uploaded] | None:
         with suppress(ArtifactNotFoundError, AccessDeniedError):
             info = self._store.head(key)
             theirs = RecordedTask.from_metadata(info.metadata, key)
@@ -131,7 +144,7 @@ class EarlierFiles:
                 planned = self._planner.plan_file(self._parent, f"{self._parent.label}/{found.path}", key, media_type)
                 content = self._compared(found, planned, info)
                 if content is not None:
-                    return planned, content
+                    return planned.for_earlier(info.last_modified), content
         return None
 
     def _compared(self, found: FoundFile, planned: PlannedPut, info: ObjectInfo) -> Uploaded | None:

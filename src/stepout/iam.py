@@ -56,6 +56,7 @@ class Scope:
         pull: Whether the producer reports by pull mode, not by token.
         tags: Whether artifacts are tagged.
         object_lock: Whether artifacts are locked.
+        resume: Whether the producer looks for what an earlier try of a directory has left.
         listing: Whether a missing object may be told from a forbidden one.
         partition: For example ``aws-cn``.
         region: Of everything.
@@ -83,6 +84,7 @@ class Scope:
     pull: bool = False
     tags: bool = False
     object_lock: bool = False
+    resume: bool = False
     listing: bool = True
     partition: str = "aws"
     region: str = "${AWS::Region}"
@@ -194,9 +196,17 @@ def _writing(scope: Scope) -> dict[str, Any]:
     return _statement("WriteArtifacts", tuple(actions), _objects(scope))
 
 
+def _listing(scope: Scope, sid: str) -> dict[str, Any]:
+    """The right to list what is below the prefix."""
+    folder = _folder(scope)
+    only = {"StringLike": {"s3:prefix": f"{folder}/*"}} if folder else {}
+    return _statement(sid, ("s3:ListBucket",), _bucket(scope), **only)
+
+
 def _producer(scope: Scope) -> list[dict[str, Any]]:
     return [
         _writing(scope),
+        *([_listing(scope, "FindEarlierTries")] if scope.resume and not _is_directory(scope) else []),
         *_key(scope, "EncryptArtifacts", "kms:GenerateDataKey", "kms:Decrypt"),
         *_reporting(scope),
     ]
@@ -234,9 +244,7 @@ def _consumer(scope: Scope) -> list[dict[str, Any]]:
     else:
         found = [_statement("ReadArtifacts", ("s3:GetObject", "s3:GetObjectVersion"), _objects(scope))]
     if scope.listing and not _is_directory(scope):
-        folder = _folder(scope)
-        only = {"StringLike": {"s3:prefix": f"{folder}/*"}} if folder else {}
-        found.append(_statement("TellMissingFromForbidden", ("s3:ListBucket",), _bucket(scope), **only))
+        found.append(_listing(scope, "TellMissingFromForbidden"))
     if scope.table is not None:
         table = _resource(scope, "dynamodb", "table/", scope.table, "Table")
         found.append(_statement("ReadOutcome", ("dynamodb:GetItem",), table))
@@ -363,13 +371,12 @@ def _map(scope: Scope) -> list[dict[str, Any]]:
     machine = _resource(scope, "states", "stateMachine:", scope.state_machine, "StateMachine")
     executions = machine.replace(":stateMachine:", ":execution:", 1)
     watching = ("states:DescribeExecution", "states:StopExecution", "states:RedriveExecution")
-    listed = {"StringLike": {"s3:prefix": f"{_folder(scope)}/*"}} if _folder(scope) else {}
     writing = ("s3:PutObject", "s3:GetObject", "s3:ListMultipartUploadParts", "s3:AbortMultipartUpload")
     return [
         _statement("StartChildren", ("states:StartExecution",), machine),
         _statement("WatchChildren", watching, f"{executions}:*", f"{executions}/*"),
         _statement("ReadItems", ("s3:GetObject", "s3:GetObjectVersion"), _objects(scope)),
-        _statement("ListItems", ("s3:ListBucket",), _bucket(scope), **listed),
+        _listing(scope, "ListItems"),
         _statement("WriteResults", writing, _objects(scope)),
         *_key(scope, "UseKey", "kms:GenerateDataKey", "kms:Decrypt"),
     ]

@@ -10,8 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stepout.artifacts import directory_listing
 from stepout.artifacts.directory_listing import (
     STRETCH,
+    STRETCH_LIMIT,
     EmptyFolder,
     ListingIndex,
     ListingLines,
@@ -20,7 +22,7 @@ from stepout.artifacts.directory_listing import (
     parse_index,
 )
 from stepout.artifacts.listing import Entry
-from stepout.schemas.errors import InvalidDocumentError, NotAllowedError
+from stepout.schemas.errors import ConfigurationError, InvalidDocumentError, NotAllowedError
 from stepout.schemas.pointer import Pointer
 
 if TYPE_CHECKING:
@@ -94,6 +96,20 @@ def test_one_file_of_many_is_in_one_stretch() -> None:
     below = [each for stretch in index.below("07/") for each in index.entries(data[stretch.start : stretch.stop])]
     assert {each.path for each in files if each.path.startswith("07/")} <= {each.path for each in below}
     assert len(below) < 2000
+
+
+def test_a_listing_with_long_paths_stays_within_its_readers_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stretches get longer before the index is more than a reader takes; where that is not enough, none is written."""
+    files = [entry(f"{'d' * 250}/{'e' * 250}/{number:04}") for number in range(1000)]
+    usual = written(files)[1]
+    monkeypatch.setattr(directory_listing, "INDEX_LIMIT", 5_000)
+    data, index = written(files)
+    assert 1 < len(index.stretches) < len(usual.stretches)
+    assert max(stretch.stop - stretch.start for stretch in index.stretches) <= STRETCH_LIMIT
+    assert read_back(data, index) == files
+    monkeypatch.setattr(directory_listing, "INDEX_LIMIT", 1_000)
+    with pytest.raises(ConfigurationError, match="too long for one listing"):
+        written(files)
 
 
 def test_a_file_costs_about_150_bytes() -> None:

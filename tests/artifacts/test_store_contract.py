@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from stepout.artifacts.checksums import combine_all, crc_of, sha256_of
-from stepout.artifacts.store import PartReceipt, UploadGoneError, WriteOptions, Written
+from stepout.artifacts.store import Lists, PartReceipt, UploadGoneError, WriteOptions, Written
 from stepout.schemas.errors import (
     ArtifactChangedError,
     ArtifactExistsError,
@@ -91,6 +91,20 @@ def test_create_refuses_a_taken_key_and_overwrite_replaces(store: Store) -> None
     assert get(store, "key") == b"first"
     put(store, "key", b"third", OVERWRITE)
     assert get(store, "key") == b"third"
+
+
+def test_what_lies_below_a_prefix_is_listed(store: Store) -> None:
+    """Keys, sizes and ETags of whole objects, whatever the prefix ends in; open uploads are none."""
+    assert isinstance(store, Lists)
+    written = {key: put(store, key, b"x" * size) for size, key in enumerate(("a/1", "a/b/2", "a/größe 3", "ab", "b"))}
+    send_parts(store, "a/open", [b"x" * PART])
+    below = list(store.iter_objects("a/"))
+    assert {each.key: (each.size, each.etag) for each in below} == {
+        key: (size, written[key].etag) for size, key in enumerate(("a/1", "a/b/2", "a/größe 3"))
+    }
+    assert all(each.last_modified for each in below)
+    assert {each.key for each in store.iter_objects("a")} == {"a/1", "a/b/2", "a/größe 3", "ab"}
+    assert list(store.iter_objects("nothing/")) == []
 
 
 def test_of_five_racing_writers_one_wins(store: Store) -> None:

@@ -50,7 +50,7 @@ ALL = [
         if role != "machine"
         for more in ({"queue": "reports"}, {"queue": "jobs", "activity": "mask"})
     ),
-    ("producer", {"tags": True, "object_lock": True}),
+    ("producer", {"tags": True, "object_lock": True, "resume": True}),
     *(("machine", {"kind": kind, "queue": "jobs"}) for kind in NEEDED),
 ]
 
@@ -107,6 +107,18 @@ def test_producer_reports_the_way_it_is_asked_to() -> None:
     assert actions("producer", pull=True, table="t") == store | {"dynamodb:PutItem"}
     locked = {"s3:PutObjectTagging", "s3:PutObjectRetention", "s3:PutObjectLegalHold"}
     assert actions("producer", pull=True, tags=True, object_lock=True) == store | locked
+
+
+def test_who_resumes_directories_may_list_below_the_prefix() -> None:
+    """A worker's commands too; a directory bucket's session covers it."""
+    for role in ("producer", "worker"):
+        found = {each["Sid"]: each for each in statements(role, bucket="results-bucket", prefix="runs", resume=True)}
+        assert found["FindEarlierTries"]["Action"] == ["s3:ListBucket"]
+        assert found["FindEarlierTries"]["Resource"] == "arn:aws:s3:::results-bucket"
+        assert found["FindEarlierTries"]["Condition"] == {"StringLike": {"s3:prefix": "runs/*"}}
+    assert actions("producer", bucket="b--use1-az4--x-s3", resume=True) == actions(
+        "producer", bucket="b--use1-az4--x-s3"
+    )
 
 
 def test_objects_are_those_under_the_prefix() -> None:

@@ -13,7 +13,7 @@ from support.listings import put_tree
 from support.ministack import unique
 from support.other_s3 import other_s3
 
-from stepout import ArtifactManager
+from stepout import ArtifactManager, resolve_artifact
 from stepout.artifacts.s3.clients import profile_named
 from stepout.artifacts.s3.store import S3Store
 
@@ -79,6 +79,25 @@ def test_folder_goes_and_comes_back(run: Callable[..., tuple[int, str, str]], bu
     assert (tmp_path / "out" / "deep" / "a.txt").read_text() == "a"
     code, _, err = run("cat", out)
     assert (code, "stepout get" in err) == (2, True)
+
+
+def test_a_folder_is_resumed_from_earlier_tries(
+    run: Callable[..., tuple[int, str, str]], bucket: str, local_aws: LocalAws, tmp_path: Path
+) -> None:
+    """``--resume-from`` names an earlier try's folder, once for each; files that are the same there stay there."""
+    (tmp_path / "in").mkdir()
+    earlier: list[str] = []
+    for name in ("a", "b", "c"):
+        (tmp_path / "in" / name).write_text(name)
+        code, out, _ = run("put", "tree", "in", "--bucket", bucket, "--prefix", "runs", *earlier)
+        assert code == 0
+        pointer = json.loads(out)
+        earlier += ["--resume-from", f"s3://{bucket}/{pointer['key'].removesuffix('tree.jsonl')}"]
+    artifact = resolve_artifact(pointer, allow=[f"s3://{bucket}/runs/"], client=local_aws.client("s3"))
+    urls = {path: each.pointer.url for path, each in artifact.files().items()}
+    assert [urls[name].removesuffix(f"tree/{name}") for name in "ab"] == earlier[1:4:2]
+    code, _, err = run("put", "tree", "in/a", "--bucket", bucket, *earlier)
+    assert (code, "is no folder. Nothing was sent" in err) == (2, True)
 
 
 def test_a_dataset_is_shown_verified_and_brought(

@@ -77,7 +77,7 @@ def _is_of_a_directory(access: Access, bucket: str, key: str, prefix: str) -> bo
         return False
     try:
         access.spending.take(f"s3://{bucket}/{key}", requests=1)
-        task = RecordedTask.from_metadata(access.stores.of(bucket).head(key).metadata)
+        task = RecordedTask.from_metadata(access.stores.of(bucket).head(key).metadata, key)
     except StoreError:
         return False  # reading it says what is wrong
     return task is not None and task.record != key

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 from stepout.artifacts.directory_listing import (
     INDEX_LIMIT,
     LINES_VERSION,
+    LISTING_LIMIT,
     EmptyFolder,
     ListingIndex,
     PathOrder,
@@ -45,9 +46,6 @@ _SMALL: Final = 128 << 10
 
 _TOGETHER: Final = 1 << 20
 """Stretches that follow one another are fetched in one request, up to so many bytes; the first ones are fewer."""
-
-_MOST: Final = 1 << 30
-"""The largest listing that is read: 500,000 files with the longest keys and checksums that there are, in bytes."""
 
 
 class Listing:
@@ -271,7 +269,7 @@ def open_listing(pinned: PinnedObject) -> Listing:
     if essence(pointer.media_type) != DIRECTORY:
         raise invalid_listing(pointer.url, [Problem("$.mediaType", "value", f"must be {DIRECTORY}")])
     place = index_place(pointer)
-    check_cap(pointer, DOCUMENT_LIMIT if place is None else _MOST, instead="a listing of this size is not read")
+    check_cap(pointer, DOCUMENT_LIMIT if place is None else LISTING_LIMIT, instead="a listing of this size is not read")
     if place is None:
         data = read_whole(pinned, pinned.access.verify)
         start = data.rfind(b"\n", 0, max(len(data) - 1, 0)) + 1

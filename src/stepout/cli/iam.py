@@ -64,6 +64,7 @@ _SWITCHES: dict[str, tuple[tuple[str, ...], str]] = {
     "pull": (("producer", "worker"), "reports by pull mode: no right to call Step Functions"),
     "tags": (("producer", "worker"), "artifacts are tagged"),
     "object_lock": (("producer", "worker"), "artifacts are locked"),
+    "resume": (("producer", "worker"), "directories are resumed (resume_from=, layout='fixed'): the right to list"),
     "no_list": (("consumer",), "without s3:ListBucket: a missing object then looks like a forbidden one"),
 }
 

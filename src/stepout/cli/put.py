@@ -55,8 +55,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--resume-from",
+        action="append",
         metavar="URL",
-        help="where an earlier try of the folder wrote to, s3://bucket/…/0-abcd/: what is the same there is not sent",
+        help="where an earlier try of the folder wrote to, s3://bucket/…/0-abcd/: what is the same there is not sent; "
+        "repeatable",
     )
     add_json(parser)
     add_quiet(parser)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import io
 import logging
@@ -9,6 +10,8 @@ import os
 import subprocess
 import sys
 import threading
+import time
+import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -437,6 +440,28 @@ def test_a_small_upload_starts_no_thread_and_maps_no_memory() -> None:
     one.send_buffer(b"x" * 10_000)
     assert set(threading.enumerate()) <= before
     assert one._pool is None
+
+
+def test_the_pool_goes_with_its_upload(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or its buffers would stay until the garbage collector comes by, which does not know how large they are."""
+    pools: list[weakref.ref[BufferPool]] = []
+
+    class Noted(BufferPool):
+        def __init__(self, memory: int) -> None:
+            super().__init__(memory)
+            pools.append(weakref.ref(self))
+
+    monkeypatch.setattr("stepout.artifacts.transfer.upload.BufferPool", Noted)
+    (tmp_path / "large").write_bytes(LARGE)
+    gc.disable()
+    try:
+        upload(MemoryStore("results")).send_file(tmp_path / "large")
+        deadline = time.monotonic() + 60
+        while any(pool() for pool in pools) and time.monotonic() < deadline:
+            time.sleep(0.01)  # until the upload's threads have ended
+        assert [pool() for pool in pools] == [None]
+    finally:
+        gc.enable()
 
 
 def test_the_pool_reuses_its_buffers() -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
+import gc
 import hashlib
 import http.client
 import os
 import sys
 import threading
+import weakref
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -56,6 +58,20 @@ def test_a_buffer_that_was_not_used_is_lent_again() -> None:
     """A download that broke and is taken up again does not use the ring up."""
     with Pipeline(bytes, slots=1) as pipeline:
         assert {id(pipeline.lend().obj) for _ in range(5)} == {id(pipeline.lend().obj)}
+
+
+def test_the_buffers_go_with_the_pipeline() -> None:
+    """Eight MiB a file would add up until the garbage collector comes by, which does not know how large they are."""
+    gc.disable()
+    try:
+        pipeline = Pipeline(bytes, bytes)
+        gone = weakref.ref(pipeline)
+        with pipeline:
+            pipeline.add(memoryview(BIG))
+        del pipeline
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("broken", [0, 1])

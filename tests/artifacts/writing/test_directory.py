@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 from typing import TYPE_CHECKING
 
@@ -120,16 +122,28 @@ def _backslash(root: Path) -> None:
     (root / "a\\b").write_text("x")
 
 
+def _long_path(root: Path) -> None:
+    (root / "/".join(["d" * 150] * 7)).mkdir(parents=True)
+
+
+def _circle(root: Path) -> None:
+    (root / "one").symlink_to(root / "two")
+    (root / "two").symlink_to(root / "one")
+
+
 def _no_unicode(root: Path) -> None:
     (root / os.fsdecode(b"a\xff")).write_text("x")
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows cannot make these")
-@pytest.mark.parametrize("make", [_link_out, _link_to_folder, _dangling, _pipe, _control, _backslash, _no_unicode])
+@pytest.mark.parametrize(
+    "make",
+    [_link_out, _link_to_folder, _dangling, _circle, _pipe, _control, _backslash, _no_unicode, _long_path],
+)
 def test_what_is_no_file_of_the_directory_is_refused(
     manager: ArtifactManager, store: MemoryStore, tmp_path: Path, make: Any
 ) -> None:
-    """Links out, links to folders, pipes, and names that no listing can hold: nothing is sent, the name is free."""
+    """Links out, in a circle or to folders, pipes, paths that no reader takes: nothing is sent, the name is free."""
     root = tmp_path / "root"
     root.mkdir()
     fill(root, "a.txt")
@@ -244,7 +258,7 @@ def test_a_file_that_changes_fails_the_directory(
     fill(tmp_path, "a.txt")
     file, read = tmp_path / "a.txt", FileSource.read
 
-    def late(source: Any) -> bytes:
+    def late(source: Any) -> bytes | memoryview:
         data = read(source)
         file.write_text("longer than before") if change == "grow" else file.unlink()
         return data
@@ -280,6 +294,36 @@ def test_a_slow_file_holds_up_no_other(tmp_path: Path, monkeypatch: pytest.Monke
     pointer = ArtifactManager(slow).put_directory("d", tmp_path)
     assert window <= slow.seen < window + 20
     assert len(entries_of(slow, pointer)) == 200
+
+
+_PEAK = """
+import sys, time
+from stepout.artifacts import ArtifactManager, MemoryStore
+from stepout.artifacts.store import Written
+
+class Sink(MemoryStore):
+    def put(self, key, body, *, checksum, options):
+        time.sleep(0.01)
+        return Written(etag='"x"')
+
+def peak():
+    text = open("/proc/self/status").read()
+    return int(text.split("VmHWM:")[1].split()[0]) >> 10
+
+manager, before = ArtifactManager(Sink("results")), peak()
+manager.put_directory("d", sys.argv[1])
+print(peak() - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_memory_is_that_of_what_is_under_way(tmp_path: Path) -> None:
+    """64 MiB of files are held at once; what a thread has sent goes back to the system, however many threads."""
+    for number in range(48):
+        with (tmp_path / f"{number}").open("wb") as file:
+            file.truncate(8 << 20)
+    done = subprocess.run([sys.executable, "-c", _PEAK, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 110
 
 
 def test_progress_counts_the_whole(store: MemoryStore, tmp_path: Path) -> None:

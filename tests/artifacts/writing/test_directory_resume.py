@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
@@ -110,6 +111,68 @@ def test_what_differs_is_sent_under_the_new_key(root: Path) -> None:
     ]
 
 
+def test_a_third_try_finds_what_both_earlier_ones_left(tmp_path: Path) -> None:
+    """The second try sends only what the first had not; so the third is told of both, in any order."""
+    names = [f"{number:03}" for number in range(20)]
+    fill(tmp_path, *names[:10])
+    store = Counting()
+    tries = [ArtifactManager(store, "runs", run=RunIdentity(nonce=nonce)) for nonce in ("one", "two", "three")]
+    tries[0].put_directory("d", tmp_path)
+    fill(tmp_path, *names[10:19])
+    tries[1].put_directory("d", tmp_path, resume_from=tries[0].url)
+    fill(tmp_path, *names)
+    (tmp_path / "000").write_text("700")
+    store.sent.clear()
+    pointer = tries[2].put_directory("d", tmp_path, resume_from=[tries[1].url, tries[0].url, tries[1].url])
+    assert [key.rpartition("/")[2] for key in store.sent] == ["000", "019", "d.jsonl"]
+    files = files_of(store, pointer)
+    assert {path: store.read(file.pointer.key).decode() for path, file in files.items()} == {
+        **{name: name for name in names},
+        "000": "700",
+    }
+
+
+def test_a_resumed_directory_expires_with_the_first_of_its_files(tmp_path: Path) -> None:
+    """A rule counts from when an object was written, so what an earlier try left goes earlier than what is sent now."""
+    fill(tmp_path, "a")
+    store = Counting()
+    first = ArtifactManager(store, run=RunIdentity(nonce="one"), keep="1d")
+    before = first.put_directory("d", tmp_path).expires_at
+    fill(tmp_path, "b")
+    second = ArtifactManager(
+        store, run=RunIdentity(nonce="two"), keep="1d", clock=lambda: datetime.now(UTC) + timedelta(hours=10)
+    )
+    pointer = second.put_directory("d", tmp_path, resume_from=first.url)
+    assert before is not None
+    assert pointer.expires_at is not None
+    assert abs(datetime.fromisoformat(pointer.expires_at) - datetime.fromisoformat(before)) < timedelta(hours=1)
+    assert {file.pointer.expires_at for file in files_of(store, pointer).values()} == {pointer.expires_at}
+    later = ArtifactManager(store, keep="1d", clock=lambda: datetime.now(UTC) + timedelta(hours=30))
+    late = files_of(store, later.put_directory("d", tmp_path, resume_from=[first.url, second.url]))
+    assert all(file.pointer.url.startswith(later.url) for file in late.values())
+    alone = second.put_directory("alone", tmp_path).expires_at
+    assert alone is not None
+    assert alone > pointer.expires_at
+
+
+def test_a_fixed_layout_looks_at_its_own_folder_and_at_an_earlier_attempts(tmp_path: Path) -> None:
+    """A retry has another folder; what the attempt before left is found, and what this one left before a kill."""
+    fill(tmp_path, "a", "b", "zz.txt")
+    store = Counting()
+    first = ArtifactManager(store, run=RunIdentity(execution="e", state="s", attempt=0), layout="fixed")
+    first.put_directory("d", tmp_path)
+    fill(tmp_path, "c", "d")
+    store.failing = ("/zz2.txt", 6)
+    (tmp_path / "zz2.txt").touch()
+    second = RunIdentity(execution="e", state="s", attempt=1)
+    with pytest.raises(StoreError, match="no"):
+        ArtifactManager(store, run=second, layout="fixed").put_directory("d", tmp_path, resume_from=first.url)
+    store.failing = None
+    store.sent.clear()
+    ArtifactManager(store, run=second, layout="fixed").put_directory("d", tmp_path, resume_from=first.url)
+    assert [key.rpartition("/")[2] for key in store.sent] == ["zz2.txt", "d.jsonl"]
+
+
 def test_a_fixed_layout_resumes_by_itself(tmp_path: Path) -> None:
     """A second process of the attempt finds the first one's files; other content at a key is an error, as ever."""
     fill(tmp_path, *(f"{number:03}" for number in range(50)), "zz.txt")
@@ -166,7 +229,8 @@ def test_what_the_server_keeps_is_compared(tmp_path: Path, kept: dict[str, bool]
 
 
 @pytest.mark.parametrize(
-    "url", ["s3://other/runs/x/", "s3://results/", "s3://results/elsewhere/x/", "s3://results/runs2/", "runs/x", "", 7]
+    "url",
+    ["s3://other/runs/x/", "s3://results/", "s3://results/elsewhere/x/", "s3://results/runs2/", "runs/x", [""], 7],
 )
 def test_an_earlier_folder_lies_below_the_prefix(tmp_path: Path, url: Any) -> None:
     """Another bucket, another prefix and what is no URL are refused before anything is sent; the message says why."""

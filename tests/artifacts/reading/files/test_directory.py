@@ -15,7 +15,7 @@ import pytest
 from support.listings import FOLDER, listed, named, put_bytes, put_tree
 from support.shelf import ALLOW, BreakingStore
 
-from stepout.artifacts.directory_listing import EmptyFolder, ListingLines, TreeDigest, tree_of
+from stepout.artifacts.directory_listing import LISTING_LIMIT, EmptyFolder, ListingLines, TreeDigest, tree_of
 from stepout.artifacts.media_types import DIRECTORY, DIRECTORY_1
 from stepout.artifacts.memory import MemoryStore
 from stepout.artifacts.reading.budget import ReadBudget
@@ -476,7 +476,7 @@ def test_what_is_no_listing_is_not_opened(store: MemoryStore) -> None:
         said = {"directory": {"index": {"start": start, "sha256": "0" * 64}}}
         with pytest.raises(InvalidDocumentError, match="index"):
             artifact_of(replace(pointer, annotations=said), store).files()
-    large = replace(pointer, size=directory._MOST + 1)
+    large = replace(pointer, size=LISTING_LIMIT + 1)
     with pytest.raises(StepoutError, match="a listing of this size is not read"):
         artifact_of(large, store).files()
 
