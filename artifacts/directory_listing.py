@@ -50,6 +50,9 @@ STRETCH_LIMIT: Final = 1 << 20
 INDEX_LIMIT: Final = 4 << 20
 """The same for the index: it has about 150 bytes for each stretch."""
 
+PATH_LIMIT: Final = 4096
+"""Characters of a path, at most: Linux takes no more bytes. A key that would be longer than S3 takes is shortened."""
+
 LISTING_LIMIT: Final = 1 << 30
 """The largest listing that is read, in bytes: 500,000 files with long paths, keys and checksums."""
 

@@ -13,8 +13,8 @@ import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from stepout.artifacts.directory_listing import EmptyFolder
-from stepout.artifacts.keys import KEY_LIMIT, file_key
+from stepout.artifacts.directory_listing import PATH_LIMIT, EmptyFolder
+from stepout.artifacts.keys import file_key
 from stepout.artifacts.listing import FILES_LIMIT
 from stepout.artifacts.paths import path_fault
 from stepout.schemas.errors import ConfigurationError
@@ -140,8 +140,8 @@ class _Refusal:
 
     def name(self, path: str, name: str) -> None:
         """Refuse a path whose last segment is ``name`` if no listing can hold it; those before were asked."""
-        if len(path) > KEY_LIMIT:
-            raise self.error(path, f"its path has more than {KEY_LIMIT:,} characters, which no reader takes")
+        if len(path) > PATH_LIMIT:
+            raise self.error(path, f"its path has more than {PATH_LIMIT:,} characters, which no reader takes")
         if os.name == "nt" or _PLAIN.fullmatch(name) is None:
             fault = path_fault(path)
             if fault is not None:

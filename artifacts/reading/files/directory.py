@@ -16,6 +16,7 @@ from stepout.artifacts.directory_listing import (
     INDEX_LIMIT,
     LINES_VERSION,
     LISTING_LIMIT,
+    PATH_LIMIT,
     EmptyFolder,
     ListingIndex,
     PathOrder,
@@ -26,7 +27,6 @@ from stepout.artifacts.directory_listing import (
     parse_index,
     tree_of,
 )
-from stepout.artifacts.keys import KEY_LIMIT
 from stepout.artifacts.media_types import DIRECTORY, essence
 from stepout.artifacts.reading.access import DOCUMENT_LIMIT
 from stepout.artifacts.reading.pinned_object import PinnedObject, check_cap, read_whole
@@ -156,8 +156,8 @@ class Listing:
                 raise invalid_listing(self.index.url, [problem])
         first = None
         for entry in self.index.entries(lines):
-            if len(entry.path) > KEY_LIMIT:
-                problem = Problem("$.path", "length", f"is longer than {KEY_LIMIT:,} characters, which no key is")
+            if len(entry.path) > PATH_LIMIT:
+                problem = Problem("$.path", "length", f"is longer than {PATH_LIMIT:,} characters")
                 raise invalid_listing(self.index.url, [problem])
             if first is None:
                 first = _spelled(entry)

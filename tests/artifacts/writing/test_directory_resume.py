@@ -305,7 +305,8 @@ def test_a_killed_process_is_resumed(bucket: str, seaweed: Seaweed, tmp_path: Pa
         puts = [each for each in wire.operations if each.startswith("PutObject")]
     assert second.returncode == 0
     assert '"files":300' in text
-    # The first write to a server that is not AWS is sent twice, to see whether it keeps its condition.
-    assert 301 - before <= len(puts) <= 301 - before + 2
+    # The first write to a server that is not AWS is sent twice, to see whether it keeps its condition. What was under
+    # way at the kill, sixteen at most, may have arrived after the count.
+    assert 301 - before - 16 <= len(puts) <= 301 - before + 2
     page = client.list_objects_v2(Bucket=bucket)["Contents"]
     client.delete_objects(Bucket=bucket, Delete={"Objects": [{"Key": each["Key"]} for each in page]})

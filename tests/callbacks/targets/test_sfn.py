@@ -10,6 +10,7 @@ import pytest
 
 from stepout.callbacks import StepFunctionsTarget
 from stepout.callbacks.delivery.clients import build_client
+from stepout.callbacks.delivery.retry_loop import ThrottledError
 from stepout.callbacks.targets.sfn import check_token
 from stepout.schemas.errors import (
     InvalidDocumentError,
@@ -193,7 +194,7 @@ def test_retries_end_when_patience_does(sfn_strict: StrictStepFunctions) -> None
     target, time = target_of(sfn_strict, sfn_strict.issue(), patience=60)
     with pytest.raises(TaskError, match="ThrottlingException") as caught:
         target.success(DOCUMENT)
-    assert type(caught.value) is TaskError
+    assert type(caught.value) is ThrottledError
     assert 40 < sum(time.slept) <= 60
     assert time.slept == sorted(time.slept)
 
