@@ -70,6 +70,19 @@ def test_nothing_goes_that_a_committed_task_wrote(
     assert left.versions() == before
 
 
+def test_a_file_of_a_directory_that_is_called_as_a_record_is_none(
+    left: LeftBehind, clean_up: Make, tmp_path: Path
+) -> None:
+    """It is no record that cannot be read, which would keep everything beside it."""
+    (tmp_path / "_output.json").write_text("[1, 2")
+    with left.open_task(DONE) as task:
+        task.artifacts.put_directory("folder", tmp_path)
+    before, failed = left.versions(), left.task(FAILED)
+    failed.put("lost", "x")
+    list(clean_up(delete=True).leftovers())
+    assert left.versions() == before
+
+
 def _half_sent(left: LeftBehind, arn: str, root: Path, prefix: str = "runs") -> str:
     """A task that fails after it has sent the files of a directory; returns where they are."""
     with pytest.raises(ZeroDivisionError), left.open_task(arn, prefix) as task:  # noqa: PT012 - what happens in it

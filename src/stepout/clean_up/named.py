@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,9 +15,9 @@ from stepout.artifacts.reading.files.listed_files import read_entries
 from stepout.artifacts.reading.pinned_object import PinnedObject, check_cap, read_whole
 from stepout.artifacts.s3.inventory import NO_VERSION, Inventory, StoredVersion
 from stepout.artifacts.transfer.worker_pool import CONNECTIONS, MEMORY, work_through
-from stepout.clean_up.decisions import is_record
+from stepout.clean_up.decisions import is_record, task_of
 from stepout.schemas import Pointer, TaskOutput
-from stepout.schemas.errors import ArtifactExpiredError, ArtifactNotFoundError, StepoutError
+from stepout.schemas.errors import ArtifactExpiredError, ArtifactNotFoundError, StepoutError, StoreError
 from stepout.schemas.output import is_pointer
 from stepout.schemas.text.json_text import load_json
 
@@ -90,7 +91,8 @@ class Records:
             if done.error is not None:
                 if not isinstance(done.error, StepoutError):
                     raise done.error
-                self._unreadable[done.item.key] = str(done.error)
+                if not self._is_of_an_artifact(done.item):
+                    self._unreadable[done.item.key] = str(done.error)
 
     def fault_below(self, prefix: str) -> str | None:
         """Return why not all is known that records below a prefix name; ``None`` if it is."""
@@ -108,6 +110,13 @@ class Records:
                 if is_record(version.key) and hash(version.key) not in self._read:
                     self._read.add(hash(version.key))
                     yield version
+
+    def _is_of_an_artifact(self, version: StoredVersion) -> bool:
+        """Tell whether a task says that it wrote this as a file of a directory: a record itself says nothing."""
+        with suppress(StoreError):
+            looked = self._inventory.look(version)
+            return looked is not None and task_of(version.key, looked[1]) is not None
+        return False
 
     def _take(self, version: StoredVersion) -> None:
         named = version.version_id != NO_VERSION or not version.latest
