@@ -246,20 +246,25 @@ class _WorkerPool(Generic[Item, Result]):
             self._jobs.put(None)
 
     def _work(self) -> None:
-        while (job := self._jobs.get()) is not None and not self._dismissed:
-            number, item = job
-            start = time.perf_counter()
-            done: Done[Item, Result]
-            try:
-                done = Done(item, self._act(item), None)
-            except Exception as error:  # noqa: BLE001 - reported with all others
-                done = Done(item, None, error)
-            except BaseException as error:  # noqa: BLE001 - raised in the caller's thread
-                self._fatal = error
-                self._short.put(None)
-                return
-            found_slow = not self._slow and time.perf_counter() - start > _SLOW_SECONDS
-            self._slow = self._slow or found_slow
-            self._done.append((number, done))
-            if found_slow or self._jobs.qsize() <= self._threads:
-                self._short.put(None)
+        while (job := self._jobs.get()) is not None and not self._dismissed and self._did(*job):
+            # A thread that waits must hold nothing: an error leads to the frames of whoever raised it, hence to the
+            # iterator, which would never end.
+            job = None
+
+    def _did(self, number: int, item: Item) -> bool:
+        start = time.perf_counter()
+        done: Done[Item, Result]
+        try:
+            done = Done(item, self._act(item), None)
+        except Exception as error:  # noqa: BLE001 - reported with all others
+            done = Done(item, None, error)
+        except BaseException as error:  # noqa: BLE001 - raised in the caller's thread
+            self._fatal = error
+            self._short.put(None)
+            return False
+        found_slow = not self._slow and time.perf_counter() - start > _SLOW_SECONDS
+        self._slow = self._slow or found_slow
+        self._done.append((number, done))
+        if found_slow or self._jobs.qsize() <= self._threads:
+            self._short.put(None)
+        return True

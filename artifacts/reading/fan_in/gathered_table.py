@@ -6,6 +6,7 @@ are compared before anything is returned; a file says it in its footer, and is c
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -60,21 +61,23 @@ def table_of(children: Iterable[Child], name: str, access: Access, *, skip: bool
     """
     require_pyarrow()
     tables, left_out = [], 0
-    found = work_through(
-        children,
-        lambda child: _table(child, name),
-        threads=CONNECTIONS,
-        weigh=lambda _child: _WEIGHT,
-        memory=MEMORY,
-    )
-    for done in found:
-        if done.result is not None:
-            tables.append(done.result)
-        elif skip and done.item.index >= 0 and isinstance(done.error, StepoutError):  # a file's fault is all its rows'
-            left_out += 1
-            _log.info("gather_table: left out: %s", done.error)
-        else:
-            raise done.error or AssertionError
+    with closing(
+        work_through(
+            children,
+            lambda child: _table(child, name),
+            threads=CONNECTIONS,
+            weigh=lambda _child: _WEIGHT,
+            memory=MEMORY,
+        )
+    ) as found:
+        for done in found:
+            if done.result is not None:
+                tables.append(done.result)
+            elif skip and done.item.index >= 0 and isinstance(done.error, StepoutError):  # a file's is all its rows'
+                left_out += 1
+                _log.info("gather_table: left out: %s", done.error)
+            else:
+                raise done.error or AssertionError
     if left_out:
         _log.warning("gather_table: %d of %d children are left out", left_out, left_out + len(tables))
     tables.sort(key=lambda table: table.index)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -167,9 +168,10 @@ def work_on(files: Iterable[Item], act: Callable[[Item], object], size_of: Calla
     def weigh(file: Item) -> int:
         return min(size_of(file), BLOCK)
 
-    for done in work_through(files, act_on, threads=CONNECTIONS, weigh=weigh, memory=MEMORY):
-        if done.error is not None:
-            raise done.error
+    with closing(work_through(files, act_on, threads=CONNECTIONS, weigh=weigh, memory=MEMORY)) as found:
+        for done in found:
+            if done.error is not None:
+                raise done.error
 
 
 def compare_all(pinned: PinnedObject, counter: Counter | None = None) -> Mapping[str, str]:

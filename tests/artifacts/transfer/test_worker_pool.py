@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 from typing import TYPE_CHECKING
 
 import pytest
 
+from stepout.artifacts.transfer.process_budget import process_budget
 from stepout.artifacts.transfer.worker_pool import work_through
 
 if TYPE_CHECKING:
@@ -140,3 +142,21 @@ def test_what_is_no_exception_is_raised_by_the_caller(raised: BaseException) -> 
 
     with pytest.raises(type(raised)):
         list(work_through(range(20), act, threads=3, weigh=lambda _number: 1, memory=100))
+
+
+def test_a_caller_that_raises_what_failed_gives_back_what_was_granted() -> None:
+    """The threads hold no error, whose traceback would hold the iterator, and that the grant, for ever."""
+
+    def fail(number: int) -> None:
+        raise ValueError(number)
+
+    def first() -> None:
+        for done in work_through(range(100), fail, threads=4, weigh=lambda _number: 1, memory=1 << 20):
+            if done.error is not None:
+                raise done.error
+
+    before = len(process_budget()._taken)
+    with pytest.raises(ValueError, match=r"[0-9]"):
+        first()
+    gc.collect()
+    assert len(process_budget()._taken) == before
