@@ -84,13 +84,13 @@ class Listing:
             StoreError: The listing could not be read.
         """
         index, access = self.index, self._pinned.access
-        spending, order, tally = access.spending_of_directory(), PathOrder(index.url), _Tally(index)
+        spending, order, totals = access.spending_of_directory(), PathOrder(index.url), _ListingTotals(index)
         if not prefix:
             spending.take(index.url, entries=index.files + index.folders, size=index.size if whole else 0)
         for stretch, lines in self._fetched(index.below(prefix)):
             for entry in self._entries(stretch, lines):
                 order.take(entry)
-                tally.take(entry)
+                totals.take(entry)
                 path = _spelled(entry)
                 if not path.startswith(prefix):
                     continue
@@ -100,7 +100,7 @@ class Listing:
                     access.allowed.check(entry.pointer.bucket, entry.pointer.key)
                 yield entry
         if not prefix:
-            tally.compare(tree_of(self._pinned.pointer))
+            totals.compare(tree_of(self._pinned.pointer))
 
     def entry(self, path: str) -> Entry:
         """Return a file: the index leads to the one stretch that has it.
@@ -213,7 +213,7 @@ class Listing:
         return bytes(lines)
 
 
-class _Tally:
+class _ListingTotals:
     """What a pass over a listing has seen, held to what its index says; a number beyond it is an error at once."""
 
     def __init__(self, index: ListingIndex) -> None:
