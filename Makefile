@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c const
 # Tests start hundreds of Python processes, and none of them should compile what another has compiled.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test check lint bench format constraints clean
+.PHONY: demo test check lint docs bench format constraints clean
 
 demo: $(VENV)/.demo  ## One run of the whole thing on a local AWS: container, state machine, Lambda
 	@$(BIN)/stepout demo
@@ -36,6 +36,11 @@ lint: $(VENV)/.dev  ## Style, types, import rules
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+docs: $(VENV)/.dev  ## The documentation's site, in build/site: open build/site/index.html
+	$(BIN)/python docs/generators
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "the site is in build/site: open build/site/index.html"
 
 bench: $(VENV)/.dev  ## Speed and memory, as ratios against peers in the same run
 	$(BIN)/python -m benchmarks

@@ -43,7 +43,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
         "--minutes", type=float, help="no round begins that would end later (default 60; 3 with --quick)"
     )
     parser.add_argument(
-        "--output", type=Path, help="where the report goes (default docs/; build/benchmarks/ with --quick)"
+        "--output", type=Path, help="where the report goes (default docs/explanation/; build/benchmarks/ with --quick)"
     )
     parser.add_argument(
         "--keep",
@@ -67,7 +67,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     options.size = options.size or (64 * MIB if quick else 1 << 30)
     options.rounds = options.rounds or (2 if quick else 5)
     options.minutes = options.minutes or (3 if quick else 60)
-    options.output = options.output or ROOT / ("build/benchmarks" if quick else "docs")
+    options.output = options.output or ROOT / ("build/benchmarks" if quick else "docs/explanation")
     return options
 
 

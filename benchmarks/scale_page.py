@@ -1,4 +1,4 @@
-"""Writes the tables and the curves of docs/scale.md from the simulation: ``python -m benchmarks.scale_page``."""
+"""Writes docs/explanation/scale.md's tables and curves from the simulation: ``python -m benchmarks.scale_page``."""
 
 from __future__ import annotations
 
@@ -175,7 +175,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Write the page's tables and its picture."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scale_page", description=__doc__, allow_abbrev=False)
     parser.add_argument("--print", action="store_true", help="print the tables, and write nothing")
-    parser.add_argument("--page", type=Path, default=ROOT / "docs" / "scale.md", help="the page")
+    parser.add_argument("--page", type=Path, default=ROOT / "docs" / "explanation" / "scale.md", help="the page")
     options = parser.parse_args(arguments)
     found = tables()
     if options.print:

@@ -37,7 +37,7 @@ def profile_named(name: str) -> StoreProfile:
     ``aws``: full-object checksums of multipart uploads (CRC64NVME with awscrt, else CRC32) and conditional writes.
     ``compatible``: a checksum per part only; conditional writes as well, which MinIO, Ceph, SeaweedFS and ministack
     honour. ``unconditional``: the same for servers that ignore conditions: a look, then a write. ``no-checksums``: for
-    servers that refuse checksum headers. The last two can stand together; ``docs/s3-servers.md`` has the whole story.
+    servers that refuse checksum headers. The last two can stand together: see ``docs/how-to/s3-servers.md``.
 
     Raises:
         ConfigurationError: There is no such profile.

@@ -2,7 +2,7 @@
 
 A state that waits for a task token never watches its ECS task: a container that dies without a word leaves it waiting
 until its heartbeat or its timeout. This handler reports the failure that the container could not
-(docs/silent-deaths.md).
+(docs/how-to/silent-deaths.md).
 
 A failure must never overtake a success that is still on its way, so it waits first:
 

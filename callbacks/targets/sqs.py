@@ -1,7 +1,7 @@
 """The SQS target: reports go into a queue, and a relay with a route and the right to do so calls Step Functions.
 
 For containers without a route or a permission to Step Functions. A queue gives no answer from Step Functions: a report
-counts as delivered once SQS has it, and a heartbeat cannot learn that the task is closed (``docs/relay.md``).
+counts as delivered once SQS has it, and a heartbeat cannot learn that the task is closed (``docs/how-to/relay.md``).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """How S3 is spoken to: the words of ``STEPOUT_S3_PROFILE``, who pays, and which endpoints are AWS's own. Pure.
 
-``docs/s3-servers.md`` says what each word is for.
+``docs/how-to/s3-servers.md`` says what each word is for.
 """
 
 from __future__ import annotations

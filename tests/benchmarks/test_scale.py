@@ -68,13 +68,13 @@ def test_spread_heartbeats_keep_to_the_quota(runs: dict[str, Any]) -> None:
 
 
 def test_the_page_shows_what_the_simulation_prints() -> None:
-    """Every table of docs/scale.md is in its place, as the command would write it; the curves are there."""
+    """Every table of docs/explanation/scale.md is in its place, as the command would write it; the curves are there."""
     script = """
 import sys
 from pathlib import Path
 from benchmarks.scale_page import page_with, tables
-page = Path("docs/scale.md").read_text(encoding="utf-8")
+page = Path("docs/explanation/scale.md").read_text(encoding="utf-8")
 sys.stdout.write(page_with(page, tables()))
 """
-    assert _script(script) == (ROOT / "docs" / "scale.md").read_text(encoding="utf-8")
-    assert (ROOT / "docs" / "scale.svg").stat().st_size < 100_000
+    assert _script(script) == (ROOT / "docs" / "explanation" / "scale.md").read_text(encoding="utf-8")
+    assert (ROOT / "docs" / "explanation" / "scale.svg").stat().st_size < 100_000

@@ -14,7 +14,7 @@ from stepout.doctor.examination import recognise
 from stepout.doctor.findings import Document, Expectations
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def documents() -> list[Document]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 FOLDER = Path(__file__).resolve().parent
-PAGE = FOLDER.parents[1] / "docs" / "failure-semantics.md"
+PAGE = FOLDER.parents[1] / "docs" / "explanation" / "failure-semantics.md"
 DEMANDED = (
     "Killed before start",
     "Killed midway",

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from support.seaweed import Seaweed
     from support.sfn_strict import StrictStepFunctions
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "failure-semantics.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "explanation" / "failure-semantics.md"
 
 WORK = """
 import stepout

@@ -8,7 +8,7 @@ import pytest
 from support.docs import blocks
 from support.tree import FOLDERS, ROOT, SOURCES
 
-PAGE = ROOT / "docs" / "architecture.md"
+PAGE = ROOT / "docs" / "explanation" / "architecture.md"
 TEXT = PAGE.read_text(encoding="utf-8")
 PACKAGES = {file.parent.relative_to(ROOT).as_posix() for file in SOURCES if file.name == "__init__.py"}
 

@@ -26,7 +26,7 @@ examples:
 
 Only objects that say that a task with a record wrote them are looked at, and of those only what no record below their
 manager's prefix names, of executions that have ended for good. 'unknown' is listed and never removed: nobody could say
-whether it is needed. docs/clean-up.md has all rules.
+whether it is needed. docs/how-to/clean-up.md has all rules.
 
 --json prints one object: {"found": [{"url": …, "size": …, "execution": …, "kind": "leftover"|"unknown", "why": …,
 "removed": …}], "tally": {…}, "unreadable": {…}}, sizes in bytes.

@@ -62,12 +62,3 @@ def find(  # noqa: PLR0913 - a finding has as many members; three of them are al
         do=do or known.do,
         example=known.example if example is None else example,
     )
-
-
-def rules_markdown() -> str:
-    """Return the rules as the table that ``docs/doctor.md`` shows."""
-    lines = ["| rule | severity | what | why it matters | what to do |", "| --- | --- | --- | --- | --- |"]
-    for rule in RULES.values():
-        cells = (rule.id, rule.severity, rule.title, rule.why, rule.do)
-        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
-    return "\n".join(lines)

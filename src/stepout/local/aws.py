@@ -2,7 +2,7 @@
 
 The services come from ministack (extra ``local``), which answers on a loopback port; the commands of ECS tasks are run
 as processes by ``stepout.local.ecs``. The limits and clocks that decide whether a state succeeds are enforced before
-ministack's engine (``stepout.local.gate``). It is no AWS: ``docs/local-aws.md`` says what it does not play.
+ministack's engine (``stepout.local.gate``). It is no AWS: ``docs/reference/local-aws.md`` says what it does not play.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 It runs in ministack's own process (``stepout.local.server``), because most of them lie between two states, where no
 request passes that a proxy could see. It stands before the engine's own functions and calls them; what it refuses has
-the name that AWS gives it. ``docs/local-aws.md`` lists what it plays and what it does not, and
+the name that AWS gives it. ``docs/reference/local-aws.md`` lists what it plays and what it does not, and
 ``docs/adr/0011-a-gate-inside-the-local-engine.md`` says why it stands there.
 """
 

@@ -67,7 +67,7 @@ KNOWN = (200, json.dumps({"Cluster": "default", "TaskARN": TASK, "Family": "job"
 
 @pytest.fixture
 def table(watched: WatchedAws) -> str:
-    """A new table, as docs/silent-deaths.md makes it."""
+    """A new table, as docs/how-to/silent-deaths.md makes it."""
     name = unique("tokens")
     client = watched.aws.client("dynamodb")
     client.create_table(
