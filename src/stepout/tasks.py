@@ -146,7 +146,7 @@ class OpenTask(Task):
 def open_task(**options: Unpack[OpenTaskOptions]) -> OpenTask:
     """Open the task that this process was started for; use it in a ``with`` statement.
 
-    The environment says where artifacts go and who waits for the outcome (see "Environment" in the README); arguments
+    The environment says where artifacts go and who waits for the outcome (docs/reference/environment.md); arguments
     come before it. The task token is taken out of the environment.
 
     Args:

@@ -1,7 +1,7 @@
 """For the tests of programs that use stepout: a store and a target in memory.
 
 Both are programs, not mocks: ``MemoryStore`` keeps bytes and verifies checksums, ``RecordingTarget`` closes after one
-report. See "Test your task" in the README.
+report. See docs/how-to/test-with-pytest.md.
 """
 
 from __future__ import annotations

@@ -48,7 +48,7 @@ def test_there_is_one_list_of_variables() -> None:
     examples = {"STEPOUT_BUKET", "STEPOUT_HOME"}  # of this module's documentation, and of what is no variable
     assert names_in("README.md", "docs") - examples == set(VARIABLES)
     assert names_in("artifacts", "callbacks", "schemas", "src") - examples <= set(VARIABLES)
-    table = (ROOT / "README.md").read_text("utf-8").partition("\n## Environment\n")[2].partition("\n## ")[0]
+    table = (ROOT / "docs" / "reference" / "environment.md").read_text("utf-8")
     listed = set(re.findall(r"`(STEPOUT_[A-Z0-9_]+)`", "".join(re.findall(r"^\| (.*?) \|", table, re.MULTILINE))))
     assert listed == {name for name in VARIABLES if not name.startswith("STEPOUT_WATCH_")}
 
