@@ -212,10 +212,7 @@ def _ray_source() -> Any:
             per_task_row_limit: int | None = None,
             data_context: Any = None,  # noqa: ARG002 - Ray passes it
         ) -> list[Any]:
-            predicate = self.get_current_predicate()
-            condition = self._cut.condition
-            if predicate is not None:
-                condition = predicate.to_pyarrow() if condition is None else condition & predicate.to_pyarrow()
+            condition = _narrowed(self._cut.condition, self.get_current_predicate())
             projection = self.get_projection_map()
             columns = None if projection is None else list(projection)
             schema = selected(self._cut.schema, columns)
@@ -229,6 +226,13 @@ def _ray_source() -> Any:
             return [task(group) for group in _in_groups(self._cut.pieces, parallelism)]
 
     return StepoutDatasource
+
+
+def _narrowed(condition: Any, predicate: Any) -> Any:
+    """Return a pyarrow condition with Ray's predicate on top of it; either may be ``None``."""
+    if predicate is None:
+        return condition
+    return predicate.to_pyarrow() if condition is None else condition & predicate.to_pyarrow()
 
 
 def _rows_of(pieces: Sequence[Piece]) -> int | None:

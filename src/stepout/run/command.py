@@ -307,10 +307,8 @@ def _run(
             reports, result = folder / "reports", plan.result or folder / "result.json"
             reports.mkdir()
             _made_empty(result)
-            child = _child_of(
-                plan, child_environ(environ, tokens=tokens, reports=reports, result=result, seconds=patience)
-            )
-            children.append(child)
+            of_child = child_environ(environ, tokens=tokens, reports=reports, result=result, seconds=patience)
+            children.append(child := _child_of(plan, of_child))
             run = CommandRun(
                 plan=plan,
                 task=task,
@@ -321,12 +319,17 @@ def _run(
                 result=result,
                 before=marks_of(plan.outputs),
             )
-            try:
-                run.supervise()
-            finally:
-                if child.stdout.unfinished and _prints_outcome(ours, tokens):
-                    sys.stdout.write("\n")
-            run.settle()
+            _see_through(run, ends_line=_prints_outcome(ours, tokens))
+
+
+def _see_through(run: CommandRun, *, ends_line: bool) -> None:
+    """Supervise the command and settle its task; where the document is printed too, it begins a line of its own."""
+    try:
+        run.supervise()
+    finally:
+        if run.child.stdout.unfinished and ends_line:
+            sys.stdout.write("\n")
+    run.settle()
 
 
 def _child_of(plan: RunPlan, environ: Mapping[str, str]) -> ChildProcess:
