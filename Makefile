@@ -31,11 +31,12 @@ endif
 check: lint  ## Within a minute: style, types, import rules, and the tests of the rooms that differ from the main branch
 	$(BIN)/python -m pytest -n 3 --dist worksteal -q $$($(BIN)/python tests/support/changed.py)
 
-lint: $(VENV)/.dev  ## Style, types, import rules
+lint: $(VENV)/.dev  ## Style, types, import rules, spelling
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/codespell *.md docs examples artifacts callbacks schemas src/stepout benchmarks
 
 docs: $(VENV)/.dev  ## The documentation's site, in build/site: open build/site/index.html
 	$(BIN)/python docs/generators

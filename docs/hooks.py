@@ -41,9 +41,6 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for source, page in ADOPTED.items():
         text = (ROOT / source).read_text(encoding="utf-8")
         files.append(File.generated(config, page, content=text + _listings(source)))
-    for picture in sorted((ROOT / "docs" / "pictures").glob("*.svg")):
-        # The README's <img src> is no Markdown link: it names the picture from the root.
-        files.append(File.generated(config, f"docs/pictures/{picture.name}", abs_src_path=str(picture)))
     return files
 
 

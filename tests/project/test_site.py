@@ -1,4 +1,4 @@
-"""The documentation's site: its generated pages are those of the code, and it builds without a fault or a network."""
+"""The documentation's site: its generated pages are those of the code, and it builds without a fault."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_a_generated_page_is_what_the_code_says_now(path: str) -> None:
 
 
 def test_the_site_builds_strictly_and_loads_nothing_from_elsewhere(site: Path) -> None:
-    """Links and anchors lead somewhere, and a reader without a network sees all of it."""
+    """Links and anchors lead somewhere, and no page's source names a script, style or picture of another host."""
     pages = sorted(site.rglob("*.html"))
     assert len(pages) > 50
     loaded = {a or b for page in pages for a, b in LOADED.findall(page.read_text(encoding="utf-8"))}

@@ -278,13 +278,11 @@ def _run(
     asked: Sequence[int],
     bar: Progress | None,
 ) -> None:
-    tokens = [environ[name] for name in _TOKENS if environ.get(name)]
-    if tokens:
-        harden()
     # Only the command reads the input and checks it.
     ours = {name: value for name, value in environ.items() if name != "STEPOUT_INPUT"}
-    for name in _TOKENS:
-        environ.pop(name, None)
+    tokens = [token for name in _TOKENS if (token := environ.pop(name, None))]
+    if tokens:
+        harden()
     with session_from_env(ours, artifacts=lambda: _artifacts(ours, bar), stop_timeout=stop_timeout) as session:
         task = OpenTask(session)
     patience = kill_after(grace_of(session.stop_timeout))
