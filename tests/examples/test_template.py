@@ -59,7 +59,7 @@ def the_machine(template: dict[str, Any]) -> Any:
 
 
 def test_the_linter_finds_nothing() -> None:
-    """Not even a note: types, references, policies, the state machine."""
+    """No error and no warning: types, references, policies, the state machine."""
     assert lint(EXAMPLE / "template.json") == ""
 
 
