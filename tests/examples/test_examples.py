@@ -304,7 +304,7 @@ def test_the_doctor_finds_nothing_wrong_with_an_example(
     """State machine and task definition together, with a tag for the image; notes are no reason to change anything."""
     files = []
     for path in sorted((EXAMPLES / name).glob("*.json")):
-        if not path.name.startswith("iam-") and path.name != "chain.json":  # what the state machine is made from
+        if not path.name.startswith("iam-") and path.name not in {"chain.json", "template.json"}:
             files.append(tmp_path / path.name)
             files[-1].write_text(path.read_text("utf-8").replace("${Image}", "mask:1.0.0"), "utf-8")
     assert main(["doctor", *map(str, files)]) == 0, capsys.readouterr().out

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from support.cloudformation import create_stack, lint
 from support.docs import Block, blocks
 
 import stepout
@@ -100,10 +101,16 @@ def _state_machine(state: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("block", _of("json"), ids=_id)
-def test_json_is_what_it_claims_to_be(block: Block, local_aws: LocalAws) -> None:
-    """Documents validate; states and task definitions are taken by the local AWS; policies have statements."""
+def test_json_is_what_it_claims_to_be(block: Block, local_aws: LocalAws, tmp_path: Path) -> None:
+    """Documents validate; the local AWS takes states, task definitions and templates; policies have statements."""
     value = json.loads(block.text)
-    if "stepout" in value:
+    if "Resources" in value:
+        template = tmp_path / "template.json"
+        template.write_text(block.text, encoding="utf-8")
+        assert lint(template) == ""
+        local_aws.client("logs").create_log_group(logGroupName="example")  # where a metric filter looks
+        create_stack(local_aws, value, dict.fromkeys(value.get("Parameters", {}), "example"))
+    elif "stepout" in value:
         assert validate(value) == []
     elif "Type" in value or "StartAt" in value:
         definition = value if "StartAt" in value else _state_machine(value)
@@ -117,3 +124,30 @@ def test_json_is_what_it_claims_to_be(block: Block, local_aws: LocalAws) -> None
         assert answer["taskDefinition"]["family"] == value["family"]
     else:
         assert all({"Effect", "Action", "Resource"} <= set(statement) for statement in value["Statement"])
+
+
+def test_every_policy_names_actions_and_conditions_that_there_are(tmp_path: Path) -> None:
+    """One template holds all of them: of identities, of buckets and of keys, each checked as its kind."""
+    values = [(block, json.loads(block.text)) for block in _of("json")]
+    found = {
+        f"Policy{number}": _policy_resource(value)
+        for number, (_, value) in enumerate(values)
+        if "Statement" in value and "Resources" not in value
+    }
+    assert len(found) > 5
+    template = tmp_path / "policies.json"
+    template.write_text(json.dumps({"AWSTemplateFormatVersion": "2010-09-09", "Resources": found}), encoding="utf-8")
+    wrong = lint(template)
+    places = {f"Policy{number}": f"{block.file.name}:{block.line}" for number, (block, _) in enumerate(values)}
+    assert wrong == "", (wrong, {name: places[name] for name in found})
+
+
+def _policy_resource(policy: dict[str, Any]) -> dict[str, Any]:
+    """A policy without principals is an identity's; one of a bucket names it; a key's policy names no resource."""
+    document = {"Version": "2012-10-17", **policy}
+    statements = policy["Statement"]
+    if not any("Principal" in statement for statement in statements):
+        return {"Type": "AWS::IAM::ManagedPolicy", "Properties": {"PolicyDocument": document}}
+    if all(statement["Resource"] == "*" for statement in statements):
+        return {"Type": "AWS::KMS::Key", "Properties": {"KeyPolicy": document}}
+    return {"Type": "AWS::S3::BucketPolicy", "Properties": {"Bucket": "results-bucket", "PolicyDocument": document}}
