@@ -51,8 +51,9 @@ finds them.
 ## JSON for machines
 
 With `--json` a command prints one JSON object on one line. `put`, `get`, `show` and `verify` describe artifacts alike:
-`{"artifacts": [{"name": …, "url": …, "size": …, "mediaType": …, "pointer": {…}}]}`. The size is in bytes; for a directory it
-is that of all its files. `get` adds `path`. `get` and `verify` add `ok`, and `error` and `message` where it is false.
+`{"artifacts": [{"name": …, "url": …, "size": …, "mediaType": …, "pointer": {…}}]}`. The size is in bytes; for a
+directory it is that of all its files. `get` adds `path`. `get` and `verify` add `ok`, and `error` and `message` where
+it is false.
 """
 
 _OF_ARGPARSE: Final = {"positional arguments": "argument", "options": "option"}
@@ -99,7 +100,8 @@ def _shown(action: argparse.Action, *, every: bool = False) -> str:
     names = action.option_strings if every else action.option_strings[-1:]
     if action.nargs == 0:
         return ", ".join(names)
-    value = str(action.metavar or (f"{{{','.join(map(str, action.choices))}}}" if action.choices else action.dest.upper()))
+    choices = f"{{{','.join(map(str, action.choices))}}}" if action.choices else ""
+    value = str(action.metavar or choices or action.dest.upper())
     more = " …" if action.nargs in {"+", "*"} else ""
     return f"{', '.join(names)} {value}{more}"
 

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import griffe
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 _DOCTEST: Final = re.compile(r"(?:^Examples?:\n)?^([ ]*)>>> .*\n?(?:^\1\S.*\n?|^\1[ ]+\S.*\n?)*", re.MULTILINE)
 
@@ -23,16 +20,10 @@ class Doctests(griffe.Extension):
 
 
 def with_sections(text: str) -> str:
-    """Return a docstring with its doctests in sections.
+    """Return a docstring with its doctests in sections."""
+    return _DOCTEST.sub(_section, text).rstrip()
 
-    >>> print(with_sections("Add.\\n\\n>>> 1 + 1\\n2"))
-    Add.
-    <BLANKLINE>
-    Examples:
-        >>> 1 + 1
-        2
-    """
-    section: Callable[[re.Match[str]], str] = lambda match: "Examples:\n" + "".join(  # noqa: E731
-        f"    {line.removeprefix(match[1])}\n" for line in match[0].splitlines() if not line.startswith("Example")
-    )
-    return _DOCTEST.sub(section, text).rstrip()
+
+def _section(match: re.Match[str]) -> str:
+    lines = (line.removeprefix(match[1]) for line in match[0].splitlines() if not line.startswith("Example"))
+    return "Examples:\n" + "".join(f"    {line}\n" for line in lines)

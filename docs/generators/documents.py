@@ -48,8 +48,8 @@ _OUTPUT = """\
 
 ## Task output
 
-What a task returns: named pointers and a small result. An artifact's name has letters, digits and `_`, and does not begin
-with a digit, so that `$.artifacts.features.bucket` works in JSONPath and in JSONata.
+What a task returns: named pointers and a small result. An artifact's name has letters, digits and `_`, and does not
+begin with a digit, so that `$.artifacts.features.bucket` works in JSONPath and in JSONata.
 
 """
 
@@ -75,16 +75,16 @@ What the pointer of a directory artifact names: JSON Lines, media type `applicat
 {{"bucket":"results-bucket","folder":"runs/…/d","mediaTypes":{{".txt":"text/plain; charset=utf-8"}},"files":1,…}}
 ```
 
-| line | members |
-| --- | --- |
-| the first | `stepout` |
-| one for each file, sorted by path | `path`, `size`, `sha256`; `versionId` or `etag`; `executable`, if it is a program; `key` and `mediaType`, if they do not follow from the path |
-| one for each empty folder | `path`, with a slash at its end |
-| the last: the index | `bucket`, `folder` (a file's key is `folder/path`), `mediaTypes` by extension, what all files share, `files`, `folders`, `bytes`, `tree`, `stretches` |
+- The first line has `stepout`.
+- One line for each file, sorted by path: `path`, `size`, `sha256`, and `versionId` or `etag`. A program has
+  `"executable": true`. `key` and `mediaType` are there if they do not follow from the path.
+- One line for each empty folder: `path`, with a slash at its end.
+- The last line is the index: `bucket`, `folder` (a file's key is `folder/path`), `mediaTypes` by extension, what all
+  files share, `files`, `folders`, `bytes`, `tree`, `stretches`.
 
 `tree` is a digest of the content: two directories with the same files have the same, wherever they are. `stretches` has
-the first path, the first byte and the SHA-256 of each stretch of lines. So one file of many costs two small requests, and
-both are verified. The annotations of the pointer say where the index begins and which SHA-256 it has.
+the first path, the first byte and the SHA-256 of each stretch of lines. So one file of many costs two small requests,
+and both are verified. The annotations of the pointer say where the index begins and which SHA-256 it has.
 
 ## Dataset manifest
 
@@ -95,8 +95,12 @@ What the pointer of a dataset names: JSON, media type `{DATASET}`. It is written
 | `stepout` | `{MANIFEST_VERSION}` |
 | `schema` | the Arrow schema as an IPC message, in base64; the partition columns come last |
 | `partitioning` | `{{"flavor": "hive", "columns": ["day"]}}` |
-| `rows` | of all files together |
-| `files` | for each: `path`, `rows`, `partition` (the value of each partition column, as text or null), `pointer`, and perhaps `statistics` (the least and the greatest value of columns; a hint) |
+| `rows` | how many rows all files have together |
+| `files[].path` | `day=2026-01-01/part-00000.parquet`: a folder for each partition column, and a file in it |
+| `files[].rows` | how many rows the file has |
+| `files[].partition` | the value of each partition column, as text or null |
+| `files[].pointer` | the file's pointer |
+| `files[].statistics` | optional: the least and the greatest value of columns; a hint, no rows are skipped by it |
 
 ## Commit record
 
@@ -186,8 +190,8 @@ def _block(value: Any) -> str:
 def _limits() -> str:
     budget = ReadBudget()
     rows = {
-        "task output, before it spills": f"{DEFAULT_BUDGET:,} bytes of UTF-8 by default (`STEPOUT_OUTPUT_BUDGET`), at most "
-        f"{MAX_BUDGET:,}",
+        "task output, before it spills": f"{DEFAULT_BUDGET:,} bytes of UTF-8 by default, {MAX_BUDGET:,} with "
+        "`STEPOUT_OUTPUT_BUDGET`",
         "input or output of a state (Step Functions)": "262,144 bytes",
         "key": f"{MAX_KEY_BYTES:,} bytes; longer ones are shortened by a hash",
         "whole number": f"{INTEGER_LIMIT:,}, which every JSON reader keeps exactly",

@@ -18,7 +18,8 @@ Each error has a name that never changes: `Stepout.` and what went wrong. Step F
 reported under the name of its class, or under its own `error_name`.
 [How to handle failures](../how-to/handle-failures.md). [The classes](python/errors.md).
 
-- *Try again: yes* means that the same work can succeed later without a change. `stepout asl` writes a `Retry` for these.
+- *Try again: yes* means that the same work can succeed later without a change. `stepout asl` writes a `Retry`
+  for these.
 - *No* means that something has to be changed first: code, a setting, a permission.
 - A message says what failed, for which object, and what to do. It never holds a task token or a value of a document.
 - In a Lambda function an exception that nobody catches is reported by the name of its class, such as
@@ -54,14 +55,12 @@ _AGAIN: Final = {
 _SILENT: Final = {
     "Stepout.ContainerDied": (
         "The container ended by itself, was killed, or was lost with its host, and had reported nothing.",
-        "Look at the cause: it has the exit code, and what ECS says. A code below 128 is the program's own, others mean "
-        "that something killed it.",
+        "Look at the cause: it has the exit code, and what ECS says. From 128 on, something killed the program.",
         "yes, if something killed it; the cause's `retryable` says so",
     ),
     "Stepout.NothingReported": (
         "The container, or the command of a worker, ended with exit code 0 and had not used its task token.",
-        "Open a task in the program (`stepout.open_task`), or start it with `stepout run`. In pull mode: check that "
-        "producer and consumer were given the same URL.",
+        "Open a task in the program, or start it with `stepout run`. In pull mode, give both sides the same URL.",
         "no",
     ),
     "Stepout.OutOfMemory": (
@@ -78,6 +77,14 @@ _SILENT: Final = {
 """What is reported of programs that said nothing themselves; no exception has these names."""
 
 
+_SILENCE: Final = """
+## Programs that said nothing
+
+The [watcher](../how-to/silent-deaths.md), a [worker](../how-to/workers.md) and `named_failure` in
+[pull mode](../how-to/pull-mode.md) report these names. No exception has them.
+"""
+
+
 def errors_page() -> str:
     """Return the page's Markdown."""
     kinds = _in_order()
@@ -89,9 +96,7 @@ def errors_page() -> str:
         if kind.__name__ in starts:
             page.append(f"\n## {starts[kind.__name__]}\n")
         page.append(_entry(kind))
-    page.append("\n## Programs that said nothing\n\nThe [watcher](../how-to/silent-deaths.md), a ")
-    page.append("[worker](../how-to/workers.md) and `named_failure` in [pull mode](../how-to/pull-mode.md) report these ")
-    page.append("names. No exception has them.\n")
+    page.append(_SILENCE)
     for name in OTHER_NAMES:
         summary, remedy, again = _SILENT[name]
         page.append(f"\n### `{name}`\n\n{summary}\n\n- **What to do:** {remedy}\n- **Try again:** {again}.\n")
@@ -102,9 +107,9 @@ def _in_order() -> list[Any]:
     """Every public error, as ``stepout.schemas.errors`` orders them; the one of another module behind S3's."""
     source = inspect.getsource(errors)
     kinds = [getattr(errors, name) for name in sorted(errors.__all__, key=lambda name: source.index(f"class {name}("))]
-    others = [getattr(stepout, name) for name in stepout.__all__ if name.endswith("Error") and name not in errors.__all__]
+    more = [name for name in stepout.__all__ if name.endswith("Error") and name not in errors.__all__]
     behind = kinds.index(errors.StoreUnavailableError) + 1
-    return [*kinds[:behind], *others, *kinds[behind:]]
+    return [*kinds[:behind], *(getattr(stepout, name) for name in more), *kinds[behind:]]
 
 
 def _entry(kind: Any) -> str:
