@@ -130,7 +130,7 @@ def test_every_policy_names_actions_and_conditions_that_there_are(tmp_path: Path
     """One template holds all of them: of identities, of buckets and of keys, each checked as its kind."""
     values = [(block, json.loads(block.text)) for block in _of("json")]
     found = {
-        f"Policy{number}": _policy_resource(value)
+        f"Policy{number}": _policy_resource(value, f"bucket-{number}")
         for number, (_, value) in enumerate(values)
         if "Statement" in value and "Resources" not in value
     }
@@ -142,12 +142,12 @@ def test_every_policy_names_actions_and_conditions_that_there_are(tmp_path: Path
     assert wrong == "", (wrong, {name: places[name] for name in found})
 
 
-def _policy_resource(policy: dict[str, Any]) -> dict[str, Any]:
-    """A policy without principals is an identity's; one of a bucket names it; a key's policy names no resource."""
+def _policy_resource(policy: dict[str, Any], bucket: str) -> dict[str, Any]:
+    """A policy without principals is an identity's; a key's names no resource; any other is a bucket's."""
     document = {"Version": "2012-10-17", **policy}
     statements = policy["Statement"]
     if not any("Principal" in statement for statement in statements):
         return {"Type": "AWS::IAM::ManagedPolicy", "Properties": {"PolicyDocument": document}}
     if all(statement["Resource"] == "*" for statement in statements):
         return {"Type": "AWS::KMS::Key", "Properties": {"KeyPolicy": document}}
-    return {"Type": "AWS::S3::BucketPolicy", "Properties": {"Bucket": "results-bucket", "PolicyDocument": document}}
+    return {"Type": "AWS::S3::BucketPolicy", "Properties": {"Bucket": bucket, "PolicyDocument": document}}
