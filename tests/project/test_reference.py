@@ -78,8 +78,7 @@ def _undocumented(path: str) -> Iterator[str]:
         if (
             name.startswith("_")
             or name in told
-            or member.is_alias
-            and not member.final_target.path.startswith("stepout")
+            or (member.is_alias and not member.final_target.path.startswith("stepout"))
         ):
             continue
         if member.docstring is None and not _told_by_a_base(found, name):
