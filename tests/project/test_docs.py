@@ -56,6 +56,9 @@ def documented(local_aws: LocalAws, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     client = local_aws.client("s3")
     if "results-bucket" not in {bucket["Name"] for bucket in client.list_buckets()["Buckets"]}:
         client.create_bucket(Bucket="results-bucket")
+    for listed in client.get_paginator("list_objects_v2").paginate(Bucket="results-bucket"):  # what other pages left
+        for each in listed.get("Contents", []):
+            client.delete_object(Bucket="results-bucket", Key=each["Key"])
     table = pa.table({"id": range(1000), "score": np.linspace(0, 1, 1000), "note": ["a"] * 1000})
     image = Image.fromarray(np.zeros((48, 64, 3), dtype=np.uint8))
     (tmp_path / "report.pdf").write_bytes(b"%PDF-1.7 a report")
@@ -73,7 +76,7 @@ def _event(captured: str) -> dict[str, Any] | None:
     return dict(json.loads(lines[-1])) if lines else None
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_python_and_shell_run(page: Path, documented: dict[str, Any], capfd: pytest.CaptureFixture[str]) -> None:
     """A page's Python blocks run in one namespace and its shell blocks in one folder, in order."""
     told = False
