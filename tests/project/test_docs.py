@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from support.cloudformation import create_stack, lint
 from support.docs import Block, blocks
+from support.tree import SOURCES
 
 import stepout
 from stepout.schemas import validate
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCKS = [block for page in PAGES for block in blocks(page)]
+_LOGGER_MADE = re.compile(r'\blogger\("(stepout[\w.]*)"\)')
+_LOGGER_CELL = re.compile(r"`(stepout\.[\w.]+)`")
 SET_UP = ("make ", "pip ")  # what every run of these tests has done already
 
 
@@ -37,6 +41,14 @@ def _id(block: object) -> str:
 def test_every_block_is_of_a_language_that_is_run() -> None:
     """A block in a language that no test here runs would be a promise that nothing holds."""
     assert {block.language for block in BLOCKS} <= {"python", "sh", "json", "text"}
+
+
+def test_every_logger_is_on_the_page_for_operators() -> None:
+    """Whoever sets levels or filters finds all names there, and none that is no logger's."""
+    page = (ROOT / "docs" / "how-to" / "monitor.md").read_text("utf-8")
+    told = {name for line in page.splitlines() if line.startswith("| `stepout") for name in _LOGGER_CELL.findall(line)}
+    named = {name for file in SOURCES for name in _LOGGER_MADE.findall(file.read_text("utf-8"))}
+    assert told == {name for name in named if name.count(".")}
 
 
 @pytest.fixture
