@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -36,6 +37,13 @@ def _id(block: object) -> str:
 def test_every_block_is_of_a_language_that_is_run() -> None:
     """A block in a language that no test here runs would be a promise that nothing holds."""
     assert {block.language for block in BLOCKS} <= {"python", "sh", "json", "text", "mermaid"}
+
+
+def test_the_map_of_how_tos_leads_to_each_of_them() -> None:
+    """A page that nothing leads to is read by nobody."""
+    folder = ROOT / "docs" / "how-to"
+    led_to = set(re.findall(r"\]\(([\w-]+\.md)\)", (folder / "index.md").read_text(encoding="utf-8")))
+    assert led_to == {page.name for page in folder.glob("*.md")} - {"index.md"}
 
 
 @pytest.fixture
