@@ -51,6 +51,13 @@ def test_every_logger_is_on_the_page_for_operators() -> None:
     assert told == {name for name in named if name.count(".")}
 
 
+def test_the_map_of_how_tos_leads_to_each_of_them() -> None:
+    """A page that nothing leads to is read by nobody."""
+    folder = ROOT / "docs" / "how-to"
+    led_to = set(re.findall(r"\]\(([\w-]+\.md)\)", (folder / "index.md").read_text(encoding="utf-8")))
+    assert led_to == {page.name for page in folder.glob("*.md")} - {"index.md"}
+
+
 @pytest.fixture
 def documented(local_aws: LocalAws, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """The environment that the pages speak of: a bucket, a table, an image, a task's output, a folder to work in."""
