@@ -51,6 +51,13 @@ def test_every_logger_is_on_the_page_for_operators() -> None:
     assert told == {name for name in named if name.count(".")}
 
 
+def test_the_readme_is_short_and_begins_with_what_to_try() -> None:
+    """150 lines, and the two commands to try on its first screen."""
+    lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+    assert len(lines) <= 150
+    assert [line.split("  ")[0] for line in lines[:20] if line.startswith("make ")] == ["make demo", "make test"]
+
+
 def test_the_map_of_how_tos_leads_to_each_of_them() -> None:
     """A page that nothing leads to is read by nobody."""
     folder = ROOT / "docs" / "how-to"
