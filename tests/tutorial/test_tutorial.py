@@ -90,7 +90,8 @@ def terminal(tmp_path: Path) -> Iterator[Terminal]:
     """A shell in the folder of a clone."""
     scripts = tmp_path / "clone" / ".venv" / "bin"
     scripts.mkdir(parents=True)
-    (scripts / "activate").write_text(f'export PATH="{Path(sys.executable).parent}:$PATH"\n', encoding="utf-8")
+    activate = f'export VIRTUAL_ENV="{scripts.parent}" PATH="{Path(sys.executable).parent}:$PATH"\n'
+    (scripts / "activate").write_text(activate, encoding="utf-8")
     opened = Terminal(tmp_path / "clone")
     yield opened
     opened.close()
