@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from stepout.local import LocalAws
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", *(page for page in sorted(DOCS.rglob("*.md")) if page.parent != DOCS / "tutorial")]
+# The tutorial goes on in one folder and one shell from page to page: tests/tutorial does it.
 BLOCKS = [block for page in PAGES for block in blocks(page)]
 _LOGGER_MADE = re.compile(r'\blogger\("(stepout[\w.]*)"\)')
 _LOGGER_CELL = re.compile(r"`(stepout\.[\w.]+)`")
