@@ -38,9 +38,9 @@ exit codes: 0 done; 1 a record could not be read, an execution not be asked, or 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare ``stepout gc``."""
     parser.epilog = _EPILOG
-    parser.add_argument("url", metavar="s3://BUCKET/PREFIX/", help="what to look at")
+    parser.add_argument("url", metavar="s3://BUCKET/PREFIX/", help="where to look for leftovers")
     parser.add_argument(
-        "--older-than", required=True, metavar="AGE", help="what is younger stays, by S3's clock: 14d, 36h, 8w"
+        "--older-than", required=True, metavar="AGE", help="leave alone what is younger, by S3's clock: 14d, 36h, 8w"
     )
     parser.add_argument("--delete", action="store_true", help="remove leftovers; without it they are listed")
     parser.add_argument(
@@ -48,7 +48,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="s3://BUCKET/PREFIX/",
-        help="also read listings and manifests there that records name; repeatable; the bucket itself always is",
+        help="another place where listings and manifests may be read that records name; repeatable; the bucket itself "
+        "is always allowed",
     )
     parser.add_argument("--expected-bucket-owner", metavar="ACCOUNT", help="refuse a bucket of any other account")
     add_quiet(parser)

@@ -49,31 +49,53 @@ def configure(parser: argparse.ArgumentParser) -> None:
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--queue", metavar="URL", help="take tasks from this SQS queue")
     source.add_argument("--activity", metavar="ARN", help="take tasks from this Step Functions activity")
-    parser.add_argument("--concurrency", type=int, default=1, metavar="N", help="tasks at a time (1)")
-    parser.add_argument("--direct", action="store_true", help="the command reports by itself: do not wrap it")
+    parser.add_argument(
+        "--concurrency", type=int, default=1, metavar="N", help="how many tasks run at a time; default: 1"
+    )
+    parser.add_argument(
+        "--direct",
+        action="store_true",
+        help="do not wrap the command in stepout run: it opens a task and reports by itself",
+    )
     parser.add_argument(
         "--fresh-folder", action="store_true", help="run each task in an empty folder of its own, removed afterwards"
     )
     label = parser.add_mutually_exclusive_group()
-    label.add_argument("--label", action="store_true", default=None, help="begin each line of a task with its name")
     label.add_argument(
-        "--no-label", dest="label", action="store_false", default=None, help="leave the tasks' output untouched"
+        "--label",
+        action="store_true",
+        default=None,
+        help="begin each line that a task prints with the task's name; default: if several run at a time",
+    )
+    label.add_argument(
+        "--no-label", dest="label", action="store_false", default=None, help="print what tasks print, unchanged"
     )
     parser.add_argument("--once", action="store_true", help="end after one task")
-    parser.add_argument("--idle-exit", type=float, metavar="SECONDS", help="end when nothing came for so long")
+    parser.add_argument("--idle-exit", type=float, metavar="SECONDS", help="end after this time without a task")
     queue = parser.add_argument_group("the queue")
     queue.add_argument(
         "--visibility",
         type=int,
         default=120,
         metavar="SECONDS",
-        help="the message of a worker that was killed comes back after so long; extended while a task runs (120)",
+        help="if the worker is killed, others see its message again after this time; extended while a task runs; "
+        "default: 120",
     )
-    queue.add_argument("--poll", type=int, default=20, metavar="SECONDS", help="of one long poll, 20 at most (20)")
+    queue.add_argument(
+        "--poll",
+        type=int,
+        default=20,
+        metavar="SECONDS",
+        help="how long one poll waits for a message; default, and at most: 20",
+    )
     activity = parser.add_argument_group("the activity")
-    activity.add_argument("--worker-name", metavar="NAME", help="for the execution history; default: host and process")
+    activity.add_argument(
+        "--worker-name", metavar="NAME", help="shown in the execution history; default: host and process"
+    )
     add_run_options(parser)
-    parser.add_argument("command", nargs="+", metavar="-- COMMAND", help="what does a task, and its arguments")
+    parser.add_argument(
+        "command", nargs="+", metavar="-- COMMAND", help="the program that does one task, and its arguments"
+    )
     parser.set_defaults(run=_worker)
 
 
