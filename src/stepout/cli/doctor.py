@@ -47,10 +47,16 @@ What a file is, its content says:
 Files are held against each other: containers that a state names, heartbeats, timeouts, prefixes. Other JSON is skipped.
 Outcomes that could not be delivered and are kept in this machine's temporary folder are listed.
 
-error: it fails, hangs or loses data. warning: it will hurt some day. note: know it. Values of environment variables are
-never shown.
+severities:
+  error    it fails, hangs or loses data
+  warning  it will hurt some day
+  note     you should know it
+Values of environment variables are never shown.
 
-exit codes: 0 nothing of --fail-on or worse, 1 something was found or could not be read, or all was skipped, 2 usage
+exit codes:
+  0  no finding of the severity --fail-on, or worse
+  1  there is one; or a file could not be read, or every file was skipped
+  2  wrong arguments
 """
 
 _NO_KIND = "skipped, it is neither a state machine, a task definition, a bucket's configuration nor a network"

@@ -24,14 +24,16 @@ examples:
   stepout gc s3://results-bucket/runs/ --older-than 14d               (lists, removes nothing)
   stepout gc s3://results-bucket/runs/ --older-than 14d --delete
 
-Only objects that say that a task with a record wrote them are looked at, and of those only what no record below their
-manager's prefix names, of executions that have ended for good. 'unknown' is listed and never removed: nobody could say
+An object is a leftover if its metadata says that a task with a commit record wrote it, if no record below its manager's
+prefix names it, and if its execution has ended for good. 'unknown' is listed and never removed: nobody could say
 whether it is needed. docs/how-to/clean-up.md has all rules.
 
 --json prints one object: {"found": [{"url": …, "size": …, "execution": …, "kind": "leftover"|"unknown", "why": …,
 "removed": …}], "tally": {…}, "unreadable": {…}}, sizes in bytes.
 
-exit codes: 0 done; 1 a record could not be read, an execution not be asked, or a deletion failed
+exit codes:
+  0  done
+  1  a record could not be read, an execution could not be looked up, or a deletion failed
 """
 
 

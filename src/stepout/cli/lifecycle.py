@@ -21,9 +21,9 @@ examples:
   stepout lifecycle --prefix runs --keep 30d --keep 1d > rules.json
   aws s3api put-bucket-lifecycle-configuration --bucket results-bucket --lifecycle-configuration file://rules.json
 
-That command replaces all rules that the bucket has: merge them first. --keep has one rule for each keep= that tasks use
-(ArtifactManager(keep="30d"), put(..., keep="30d")): it removes objects with the tag stepout-keep=30d. A version that is
-not the newest any more goes after --noncurrent, though a pointer may name it.
+The aws command replaces all rules that the bucket has: merge them first. Give one --keep for each keep= that tasks use
+(ArtifactManager(keep="30d"), put(..., keep="30d")): its rule removes objects with the tag stepout-keep=30d. A version
+that is no longer the newest goes after --noncurrent, even if a pointer names it.
 """
 
 

@@ -30,16 +30,20 @@ STEPOUT_MAP_INDEX, STEPOUT_REDRIVE, STEPOUT_HEARTBEAT_SECONDS, STEPOUT_INPUT and
 command's environment, and nothing else does. Without STEPOUT_INPUT, the other members are the input.
 
 Each task is a process of its own. The command is wrapped in 'stepout run', which sends heartbeats, reports the outcome
-and keeps the token from it; --direct leaves that to the command. Its message is invisible to other workers while it
-runs, and deleted once the outcome is reported. Of a process that dies without a word, the worker reports the failure.
-What no worker can read is never deleted: give the queue a dead-letter queue.
+and keeps the token from the command. With --direct the command does that itself. While it runs, other workers do not
+see its message; once the outcome is reported, the message is deleted. If a process dies and has reported nothing, the
+worker reports the failure. A message that no worker can read is never deleted: give the queue a dead-letter queue.
 
-SIGTERM or SIGINT: nothing more is taken, running commands get SIGTERM, and what has not reported by the stop timeout
-is visible to other workers again. A second signal hurries. A poll of an activity takes up to 60 seconds: give its
-worker, and its container, a stop timeout of 70 or more, else a task handed over meanwhile is lost until its heartbeat.
+stopping: on SIGTERM or SIGINT no further task is taken, and running commands get SIGTERM. A task that has not reported
+by the stop timeout is visible to other workers again. A second signal ends the worker sooner. A poll of an activity
+takes up to 60 seconds. Give its worker, and the worker's container, a stop timeout of 70 seconds or more. Otherwise a
+task that is handed over meanwhile is lost until its heartbeat runs out.
 
-exit codes: 0 ended by --once or --idle-exit, 1 failed, 2 usage, or the queue cannot be used, 130 and 143 stopped by
-SIGINT and SIGTERM
+exit codes:
+  0        ended by --once or --idle-exit
+  1        failed
+  2        wrong arguments, or the queue cannot be used
+  130, 143 stopped by SIGINT, SIGTERM
 """
 
 
