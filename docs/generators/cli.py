@@ -58,7 +58,7 @@ it is false.
 
 # Options, variables, URLs, paths in JSON, and what has a sign that Markdown knows; with the punctuation around them.
 _TYPED: Final = re.compile(
-    r"(?P<before>[('\"]*)(?P<typed>--[a-z][a-z-]*|\$\S+?|\S*[_*=]\S*?|\S+://\S*?|stepout\.[\w.]+(?:\(\))?)(?P<after>['\").,;:]*)"
+    r"(?P<before>[('\"]*)(?P<typed>--[a-z][a-z-]*|stepout\.[\w.]+(?:\(\))?|\$\S+?|\S*[_*=]\S*?|\S+://\S*?)(?P<after>['\").,;:]*)"
 )
 _SUBJECT: Final = 4  # words, at most
 _OF_ARGPARSE: Final = {"positional arguments": "argument", "options": "option"}

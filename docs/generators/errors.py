@@ -108,8 +108,8 @@ The [watcher](../how-to/watcher.md), a [worker](../how-to/workers.md) and `named
 def errors_page() -> str:
     """Return the page's Markdown."""
     kinds = _in_order()
-    rows = [f"| `{kind.error_name}` | {_again(kind)} |\n" for kind in kinds]
-    rows += [f"| `{name}` | {_SILENT[name][2]} |\n" for name in OTHER_NAMES]
+    again = {kind.error_name: _again(kind) for kind in kinds} | {name: _SILENT[name][2] for name in OTHER_NAMES}
+    rows = [f"| [`{name}`](#{name.replace('.', '').lower()}) | {said} |\n" for name, said in again.items()]
     page = [_BEGINNING, "\n| name | try again |\n| --- | --- |\n", *rows]
     starts = {first: title for title, first in _GROUPS.items()}
     for kind in kinds:
