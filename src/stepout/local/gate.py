@@ -294,9 +294,11 @@ class EngineGate:
     # Sizes ----------------------------------------------------------------------------------------------------------
 
     def _sized_output(self, execute: Callable[..., Any]) -> Callable[..., Any]:
-        """What a state gives on, after its result was merged into its input."""
+        """What a state gives on, after its result was merged into its input; its context has all that AWS's has."""
 
         def gated(state: Any, data: Any, *rest: Any) -> Any:
+            if rest and "Execution" in (rest[-1] or {}):  # AWS has it from the start; nothing is redriven here
+                rest[-1]["Execution"].setdefault("RedriveCount", 0)
             output, following = execute(state, data, *rest)
             self._check_size(output, rest[-1] if rest else None)
             return output, following
