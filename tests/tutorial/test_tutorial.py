@@ -73,7 +73,7 @@ class Terminal:
         mark = secrets.token_hex(8)
         self._process.stdin.write(f"{text.rstrip()}\necho {mark} $?\n")
         self._process.stdin.flush()
-        lines = []
+        lines: list[str] = []
         for line in self._process.stdout:
             if line.startswith(mark):
                 return int(line.split()[1]), "".join(lines)
