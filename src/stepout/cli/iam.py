@@ -22,8 +22,13 @@ examples:
   stepout iam machine --kind ecs --cluster jobs --task-definition mask --pass-role mask-task --pass-role ecs-execution
   stepout iam machine --kind map --state-machine scenes --bucket results-bucket --prefix runs
 
-Names become ARNs with --region and --account, or with CloudFormation's ${AWS::Region} and ${AWS::AccountId}. "*" stands
-where IAM knows no resource: states:SendTask*, batch:DescribeJobs. Lambda functions write logs besides.
+One role may need several policies. A container that reads the output before it and writes its own: producer and
+consumer. A state machine: one machine policy for each kind of its states, and --kind map for a Distributed Map. A
+function: also the right to write its logs.
+
+Names become ARNs with --region and --account; without them, with CloudFormation's ${AWS::Region} and
+${AWS::AccountId}. What you leave out becomes a placeholder, which standard error lists. "*" stands where IAM knows no
+resource: states:SendTask*, batch:DescribeJobs.
 """
 
 # Which roles have a use for an option.
@@ -44,6 +49,24 @@ _NAMES: dict[str, tuple[str, ...]] = {
     "job_definition": ("machine",),
     "job": ("machine",),
     "state_machine": ("machine",),
+}
+_WHAT: dict[str, str] = {
+    "bucket": "of the artifacts",
+    "prefix": "the folder in the bucket",
+    "kms_key": "the ARN of the key that encrypts the bucket",
+    "queue": "of the jobs (worker, machine) or of the reports (producer, relay, watcher); also a URL",
+    "table": "the DynamoDB table of outcomes",
+    "token_table": "the DynamoDB table of task tokens",
+    "topic": "the SNS topic that is notified",
+    "bus": "the EventBridge bus that is notified",
+    "activity": "the activity, instead of a queue",
+    "cluster": "of ECS",
+    "task_definition": "its family",
+    "function": "the Lambda function that a state calls",
+    "job_queue": "of Batch",
+    "job_definition": "of Batch",
+    "job": "of Glue",
+    "state_machine": "its own name, whose children a Distributed Map starts",
 }
 # Which kinds of state have a use for an option of the machine's.
 _OF_KIND: dict[str, tuple[str, ...]] = {
@@ -75,12 +98,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
     roles = "\n".join(f"  {name:10} {summary}" for name, (summary, _) in ROLES.items())
     parser.epilog = f"roles:\n{roles}\n\n{_EXAMPLES}"
     parser.add_argument("role", metavar="ROLE", choices=ROLES, help="one of those listed below")
-    parser.add_argument("--kind", choices=MACHINE_KINDS, help="machine: the kind of state, as in 'stepout asl'")
+    parser.add_argument(
+        "--kind",
+        choices=MACHINE_KINDS,
+        help="machine: the kind of its states, as in 'stepout asl'; one policy for each kind",
+    )
     group = parser.add_argument_group("what it is narrowed to (names or ARNs)")
     for name, roles_of in _NAMES.items():
-        group.add_argument(option_of(name), metavar="TEXT", help=", ".join(roles_of))
+        group.add_argument(option_of(name), metavar="TEXT", help=f"{', '.join(roles_of)}: {_WHAT[name]}")
     group.add_argument(
-        "--pass-role", action="append", metavar="ROLE", help="machine: task and execution role; repeatable"
+        "--pass-role",
+        action="append",
+        metavar="ROLE",
+        help="machine: a role that ECS is handed, task role and execution role; repeatable",
     )
     for name, (roles_of, text) in _SWITCHES.items():
         group.add_argument(option_of(name), action="store_true", help=f"{', '.join(roles_of)}: {text}")
