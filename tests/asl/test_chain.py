@@ -208,9 +208,11 @@ def test_a_budget_of_ones_own_stays(capsys: pytest.CaptureFixture[str], tmp_path
     assert "Score: the overrides may take" in said
 
 
-def test_help_teaches_it(capsys: pytest.CaptureFixture[str]) -> None:
-    """``stepout asl --help`` shows the command and the file."""
-    assert main(["asl", "--help"]) == 0
+@pytest.mark.parametrize("words", [["asl", "--help"], ["asl", "chain", "--help"]])
+def test_help_teaches_it(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """``stepout asl --help`` shows the command and the file; that of a chain shows these alone, on one screen."""
+    assert main(words) == 0
     out = capsys.readouterr().out
     assert "stepout asl chain --state Mask=ecs:mask" in out
     assert '"states": [' in out
+    assert ("write_item_reader_manifest" in out) == ("chain" not in words)

@@ -230,9 +230,11 @@ def test_options_of_a_map_are_of_no_use_without_one(capsys: pytest.CaptureFixtur
 
 def test_help_teaches_it(capsys: pytest.CaptureFixture[str]) -> None:
     """Who writes the items, what a child is told, where results lie and which rights it takes."""
-    assert main(["asl", "--help"]) == 0
+    assert main(["asl", "map", "--help"]) == 0
     text = capsys.readouterr().out
+    assert "--queue-url" not in text  # the options of a state are in the help of asl itself
     for word in (
+        "--pointer PATH",
         "stepout asl map ecs",
         "write_item_reader_manifest",
         "STEPOUT_PARENT_EXECUTION",

@@ -58,7 +58,7 @@ COMMANDS = (
     Command("show", "list what a document names: sizes, checksums, places"),
     Command("verify", "read every artifact of a document and check its bytes"),
     Command("schema", "print a JSON Schema, or check documents against it"),
-    Command("asl", "print a Task state for ECS, EKS, SQS, Lambda, activities, Batch or Glue"),
+    Command("asl", "print a state, a chain or a Map: ECS, EKS, SQS, Lambda, activities, Batch, Glue"),
     Command("athena-ddl", "print an external table of Athena's over a dataset's files"),
     Command("iam", "print least-privilege policies for each role that takes part"),
     Command("gc", "list or remove what tasks left behind that no record names"),

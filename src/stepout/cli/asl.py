@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from stepout.asl.chain import chain
@@ -31,6 +32,8 @@ from stepout.schemas.errors import ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from stepout.cli.parser import CommandParser
+
 _EXAMPLES = """\
 examples:
   stepout asl ecs --cluster jobs --task-definition mask --subnets subnet-0a1b2c3d --bucket results-bucket
@@ -42,6 +45,17 @@ examples:
 What is not said becomes a placeholder such as ${Cluster}, for CloudFormation's DefinitionSubstitutions or Terraform's
 templatefile; standard error lists them. The task token appears in no state: only the expression that stands for it.
 """
+
+_OPTIONS = """
+The options of a state, such as --bucket, --cluster and --heartbeat, are those of 'stepout asl --help'.
+"""
+_SHORT = {
+    CHAIN: (
+        "%(prog)s --state NAME=KIND[:WHAT] [--state …] [OPTION …]\n       %(prog)s FILE [OPTION …]",
+        f"{CHAIN_EPILOG}{_OPTIONS}",
+    ),
+    MAP: ("%(prog)s KIND [--state NAME=KIND[:WHAT]]… [OPTION …]", f"{MAP_EPILOG}{_OPTIONS}"),
+}
 
 # Which kinds have a use for an option.
 _SETTINGS: dict[str, tuple[str, ...]] = {
@@ -65,31 +79,48 @@ _SETTINGS: dict[str, tuple[str, ...]] = {
     "job": ("glue",),
 }
 
-_TOLD: dict[str, str] = {
-    "cluster": "the cluster, by name or ARN",
-    "task_definition": "the task definition: family, family:revision or ARN",
-    "container": "the name of the container that does the task; default: job",
-    "launch_type": "where the task runs",
-    "subnets": "the subnets of the task",
-    "security_groups": "the security groups of the task",
-    "public_ip": "give the task a public address",
+
+_WHAT: dict[str, str] = {
+    "cluster": "the cluster's name",
+    "task_definition": "the task definition's family, with or without a revision",
+    "container": "the container's name in the task definition, or in the job; default: job",
+    "launch_type": "where the task runs; default: FARGATE",
+    "subnets": "where the task gets its address; needed on Fargate",
+    "security_groups": "the security groups of that address",
+    "public_ip": "give the task a public address: needed in a subnet without NAT",
     "image": "the container's image",
-    "namespace": "the Kubernetes namespace",
-    "service_account": "the Kubernetes service account",
-    "certificate_authority": "the cluster's certificate authority, base64",
-    "endpoint": "the URL of the cluster's API",
-    "queue_url": "the queue's URL",
-    "function": "the Lambda function, by name or ARN",
-    "activity": "the activity, by name or ARN",
-    "job_queue": "the job queue, by name or ARN",
-    "job_definition": "the job definition, by name or ARN",
-    "job": "the Glue job's name",
+    "namespace": "the namespace in Kubernetes; default: default",
+    "service_account": "the service account in Kubernetes, whose role the job has; default: default",
+    "certificate_authority": "the cluster's, as DescribeCluster gives it",
+    "endpoint": "the cluster's, as DescribeCluster gives it",
+    "queue_url": "the queue of the workers",
+    "function": "the function's name or ARN",
+    "activity": "the activity's ARN",
+    "job_queue": "the job queue's name",
+    "job_definition": "the job definition's name, with or without a revision",
+    "job": "the job's name",
 }
-"""What each of them is, for ``--help``."""
 
 
-def configure(parser: argparse.ArgumentParser) -> None:
+def help_of(kind: str) -> argparse.ArgumentParser:
+    """Return a parser that shows what a chain or a Map has; the options of a state are shown elsewhere.
+
+    Args:
+        kind: ``chain`` or ``map``.
+    """
+    usage, epilog = _SHORT[kind]
+    shown = argparse.ArgumentParser(
+        prog=f"stepout asl {kind}", usage=usage, epilog=epilog, add_help=False, allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    if kind == MAP:
+        add_map(shown)
+    return shown
+
+
+def configure(parser: CommandParser) -> None:
     """Declare ``stepout asl``."""
+    parser.helps = {kind: partial(help_of, kind) for kind in _SHORT}
     parser.usage = (
         "%(prog)s KIND [OPTION …]\n       %(prog)s chain FILE|--state NAME=KIND[:WHAT]… [OPTION …]\n"
         "       %(prog)s map KIND [--state NAME=KIND[:WHAT]]… [OPTION …]"
@@ -100,19 +131,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "kind",
         metavar="KIND",
         choices=(*KINDS, CHAIN, MAP),
-        help="what runs the task: one of the kinds below; or chain, or map",
+        help="which kind of state: one of those listed below; or chain, or map",
     )
     parser.add_argument(
         "file",
         metavar="FILE",
         nargs="?",
-        help="after chain: a file that describes the states; - for standard input. After map: the KIND of each child",
+        help="chain: a file that describes the states; - for standard input. map: the KIND of a child",
     )
     parser.add_argument(
         "--state",
         action="append",
         metavar="NAME=KIND[:WHAT]",
-        help="with chain: one state; repeat it, in order. With map: a state before the Map",
+        help="chain: one state; repeat it for each, in their order. map: a state before the Map",
     )
     _add_options(parser)
     add_map(parser)
@@ -121,14 +152,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
     """Declare what a state may have, on the command line and in a chain's file."""
-    parser.add_argument("--machine", action="store_true", help="print a whole state machine, not only the state")
+    parser.add_argument("--machine", action="store_true", help="print a whole state machine, not the state alone")
     parser.add_argument(
         "--query-language",
         choices=("jsonpath", "jsonata"),
         default="jsonpath",
         help="the query language of the state; default: jsonpath",
     )
-    parser.add_argument("--express", action="store_true", help="refuse what an Express workflow cannot do")
+    parser.add_argument(
+        "--express",
+        action="store_true",
+        help="the state is for an Express workflow: refuse a kind that cannot be in one",
+    )
     _add_state(parser)
     _add_input(parser)
     _add_settings(parser)
@@ -143,13 +178,14 @@ def _add_state(parser: argparse.ArgumentParser) -> None:
         metavar="PATH",
         help="where the result goes: $ (the default) replaces the input, $.member adds it to the input, null drops it",
     )
-    group.add_argument("--next", metavar="STATE", help="the next state; default: the execution ends")
+    group.add_argument("--next", metavar="STATE", help="the state that follows; default: none, the execution ends")
     group.add_argument(
         "--catch",
         action="append",
         type=_catch,
         metavar="[ERROR[,ERROR]=]STATE",
-        help="the state after a failure; repeatable, the first match counts; default: Failed, for every error",
+        help="which state a failure leads to; repeatable, the first match counts; default: Failed, for every error. "
+        "With --machine, chain and map it is a Fail state with the error and its cause: put yours in its place",
     )
     group.add_argument("--no-catch", action="store_true", help="no Catch: a failure fails the execution")
     group.add_argument(
@@ -157,45 +193,42 @@ def _add_state(parser: argparse.ArgumentParser) -> None:
         type=_whole,
         default=3,
         metavar="N",
-        help="how often errors that may pass are tried again; default: 3; 0: never",
+        help="how often to try again after a failure that may pass; default: 3",
     )
     group.add_argument(
-        "--retry-interval",
-        type=_positive,
-        default=10,
-        metavar="SECONDS",
-        help="seconds before the first retry; default: 10",
+        "--retry-interval", type=_positive, default=10, metavar="SECONDS", help="before the first of them; default: 10"
     )
     group.add_argument(
         "--heartbeat",
         type=_positive,
         metavar="SECONDS",
-        help="HeartbeatSeconds, which must cover the wait for capacity and the image pull; default: by the kind",
+        help="without a heartbeat for so long the state fails; must cover image pull and the wait for capacity; "
+        "default: by the kind, 600 for ecs",
     )
     group.add_argument(
         "--timeout",
         type=_positive,
         metavar="SECONDS",
-        help="TimeoutSeconds of the whole task, longer than --heartbeat; default: by the kind",
+        help="the whole task ends by then; longer than --heartbeat; default: by the kind, 6 hours for ecs",
     )
-    group.add_argument("--map", action="store_true", help="the state is inside a Map: pass the index of its item")
+    group.add_argument(
+        "--map", action="store_true", help="the state is inside a Map that you write: pass the item's index"
+    )
 
 
 def _add_input(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("what the task is told")
     which = group.add_mutually_exclusive_group()
     which.add_argument(
-        "--input",
-        metavar="PATH",
-        help="the part of the state's input that becomes STEPOUT_INPUT; default: $, all of it",
+        "--input", metavar="PATH", help="which part of the state's input becomes STEPOUT_INPUT; default: $, all of it"
     )
-    which.add_argument("--input-json", metavar="JSON", help="a fixed STEPOUT_INPUT, for example a pointer")
-    which.add_argument("--no-input", action="store_true", help="set no STEPOUT_INPUT")
+    which.add_argument("--input-json", metavar="JSON", help="STEPOUT_INPUT itself, for example a pointer")
+    which.add_argument("--no-input", action="store_true", help="no STEPOUT_INPUT")
     group.add_argument(
         "--input-size",
         type=_whole,
         metavar="N",
-        help="the most characters that the input has as JSON, so that the size of the overrides can be checked",
+        help="how many characters STEPOUT_INPUT has at most: a warning says if they may not fit",
     )
     group.add_argument(
         "--allow",
@@ -204,8 +237,8 @@ def _add_input(parser: argparse.ArgumentParser) -> None:
         help="STEPOUT_ALLOW: where an input that is a pointer or an output may point to; repeatable; default: what "
         "--bucket and --prefix say",
     )
-    group.add_argument("--bucket", help="STEPOUT_BUCKET; in pull mode the output document goes there too")
-    group.add_argument("--prefix", help="STEPOUT_PREFIX: what every key begins with")
+    group.add_argument("--bucket", help="STEPOUT_BUCKET: where artifacts go; in pull mode the output document, too")
+    group.add_argument("--prefix", help="STEPOUT_PREFIX: the folder in the bucket")
     group.add_argument(
         "--url", metavar="PATH", help="pull mode: the path at which a state before this one left the URL for the output"
     )
@@ -220,17 +253,30 @@ def _add_input(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=VALUE",
         help="a further variable of the container; repeatable",
     )
+    group.add_argument(
+        "--no-redrive",
+        action="store_true",
+        help="no STEPOUT_REDRIVE, for a stand-in of Step Functions that does not know its count",
+    )
+    group.add_argument(
+        "--env",
+        action="append",
+        default=[],
+        type=_variable,
+        metavar="NAME=VALUE",
+        help="one more variable of the container; repeatable",
+    )
 
 
 def _add_settings(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("the service")
     for name, kinds in _SETTINGS.items():
         option = option_of(name)
-        text = f"{_TOLD[name]} ({', '.join(kinds)})"
+        text = f"{', '.join(kinds)}: {_WHAT[name]}"
         if name == "public_ip":
             group.add_argument(option, action="store_true", default=None, help=text)
         elif name == "launch_type":
-            group.add_argument(option, choices=("FARGATE", "EC2"), help=f"{text}; default: FARGATE")
+            group.add_argument(option, choices=("FARGATE", "EC2"), help=text)
         elif name in ("subnets", "security_groups"):
             group.add_argument(option, nargs="+", metavar="ID", help=text)
         else:

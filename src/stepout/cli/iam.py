@@ -22,8 +22,13 @@ examples:
   stepout iam machine --kind ecs --cluster jobs --task-definition mask --pass-role mask-task --pass-role ecs-execution
   stepout iam machine --kind map --state-machine scenes --bucket results-bucket --prefix runs
 
-Names become ARNs with --region and --account, or with CloudFormation's ${AWS::Region} and ${AWS::AccountId}. "*" stands
-where IAM knows no resource: states:SendTask*, batch:DescribeJobs. Lambda functions write logs besides.
+One role may need several policies. A container that reads the output before it and writes its own: producer and
+consumer. A state machine: one machine policy for each kind of its states, and --kind map for a Distributed Map. A
+function: also the right to write its logs.
+
+Names become ARNs with --region and --account; without them, with CloudFormation's ${AWS::Region} and
+${AWS::AccountId}. What you leave out becomes a placeholder, which standard error lists. "*" stands where IAM knows no
+resource: states:SendTask*, batch:DescribeJobs.
 """
 
 # Which roles have a use for an option.
@@ -44,6 +49,24 @@ _NAMES: dict[str, tuple[str, ...]] = {
     "job_definition": ("machine",),
     "job": ("machine",),
     "state_machine": ("machine",),
+}
+_WHAT: dict[str, str] = {
+    "bucket": "of the artifacts",
+    "prefix": "the folder in the bucket",
+    "kms_key": "the ARN of the key that encrypts the bucket",
+    "queue": "of the jobs (worker, machine) or of the reports (producer, relay, watcher); also a URL",
+    "table": "the DynamoDB table of outcomes",
+    "token_table": "the DynamoDB table of task tokens",
+    "topic": "the SNS topic that is notified",
+    "bus": "the EventBridge bus that is notified",
+    "activity": "the activity, instead of a queue",
+    "cluster": "of ECS",
+    "task_definition": "its family",
+    "function": "the Lambda function that a state calls",
+    "job_queue": "of Batch",
+    "job_definition": "of Batch",
+    "job": "of Glue",
+    "state_machine": "its own name, whose children a Distributed Map starts",
 }
 # Which kinds of state have a use for an option of the machine's.
 _OF_KIND: dict[str, tuple[str, ...]] = {
@@ -68,44 +91,26 @@ _SWITCHES: dict[str, tuple[tuple[str, ...], str]] = {
     "no_list": (("consumer",), "leave out s3:ListBucket: a missing object then looks like a forbidden one"),
 }
 
-_TOLD: dict[str, str] = {
-    "bucket": "the bucket of the artifacts",
-    "prefix": "what the keys of artifacts begin with",
-    "kms_key": "the KMS key that encrypts artifacts",
-    "queue": "the queue of a relay, or of a worker",
-    "table": "the table of outcomes (dynamodb://table)",
-    "token_table": "the table of task tokens (STEPOUT_TOKEN_TABLE)",
-    "topic": "the SNS topic that is notified",
-    "bus": "the event bus that is notified",
-    "activity": "the activity that is polled",
-    "cluster": "the ECS cluster",
-    "task_definition": "the task definition that is run",
-    "function": "the function that is called",
-    "job_queue": "the job queue",
-    "job_definition": "the job definition",
-    "job": "the Glue job",
-    "state_machine": "the state machine itself, which starts the children of its Map",
-}
-"""What each of them is, for ``--help``."""
-
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare ``stepout iam``."""
     parser.usage = "%(prog)s ROLE [OPTION …]"
     roles = "\n".join(f"  {name:10} {summary}" for name, (summary, _) in ROLES.items())
     parser.epilog = f"roles:\n{roles}\n\n{_EXAMPLES}"
-    parser.add_argument("role", metavar="ROLE", choices=ROLES, help="whose policy: one of the roles below")
+    parser.add_argument("role", metavar="ROLE", choices=ROLES, help="one of those listed below")
     parser.add_argument(
-        "--kind", choices=MACHINE_KINDS, help="with machine: the kind of its state, as in 'stepout asl'"
+        "--kind",
+        choices=MACHINE_KINDS,
+        help="machine: the kind of its states, as in 'stepout asl'; one policy for each kind",
     )
-    group = parser.add_argument_group("what the policy is limited to (names or ARNs)")
+    group = parser.add_argument_group("what it is narrowed to (names or ARNs)")
     for name, roles_of in _NAMES.items():
-        group.add_argument(option_of(name), metavar="TEXT", help=f"{_TOLD[name]} ({', '.join(roles_of)})")
+        group.add_argument(option_of(name), metavar="TEXT", help=f"{', '.join(roles_of)}: {_WHAT[name]}")
     group.add_argument(
         "--pass-role",
         action="append",
         metavar="ROLE",
-        help="the task's and the execution role, which ECS is given (machine); repeatable",
+        help="machine: a role that ECS is handed, task role and execution role; repeatable",
     )
     for name, (roles_of, text) in _SWITCHES.items():
         group.add_argument(option_of(name), action="store_true", help=f"{text} ({', '.join(roles_of)})")
