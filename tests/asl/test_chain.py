@@ -53,7 +53,8 @@ def test_one_command_or_a_file_make_the_same_machine(capsys: pytest.CaptureFixtu
     assert [states[name]["Parameters"]["TaskDefinition"] for name in ("Mask", "Score")] == ["mask", "score"]
     assert {variables_of(states[name])["STEPOUT_ALLOW"] for name in ("Mask", "Score")} == {"s3://results-bucket/runs/"}
     assert states["Tell"]["Parameters"] == {"FunctionName": "tell", "Payload.$": "$"}
-    assert 'Tell: consumer passes neither --bucket nor --prefix: set STEPOUT_ALLOW="s3://results-bucket/runs/"' in said
+    allowed = 'give the function STEPOUT_ALLOW="s3://results-bucket/runs/"'
+    assert f"Tell: a state cannot set a function's variables: {allowed}" in said
 
 
 def test_a_file_says_what_one_state_has_of_its_own(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

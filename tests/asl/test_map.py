@@ -172,6 +172,22 @@ def test_children_of_an_inline_map_know_how_many_outputs_come_together(capsys: p
     assert not {"ItemReader", "ResultWriter", "Label", "ToleratedFailurePercentage"} & set(state)
 
 
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_the_function_that_gathers_is_given_the_results_wherever_they_are(
+    language: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is given them alone; beside a list of outputs JSONPath could put no error, so there nothing is caught."""
+    words = ["ecs", *SETTINGS["ecs"], *PLACE, *SHAPES["inline"], "--query-language", language]
+    machine, said = printed(capsys, *words)
+    assert ("Catch" in machine["States"]["Gather"]) == ("Gather has no Catch" not in said) == (language == "jsonata")
+    assert 'STEPOUT_ALLOW="s3://results-bucket/runs/" for the function: outputs\n' in said
+    machine, said = printed(capsys, *words, "--result-path", "$.results")
+    payload = machine["States"]["Gather"][WHERE[language]]
+    assert payload.get("Payload.$", payload.get("Payload")) in ("$.results", "{% $states.input.results %}")
+    assert "Catch" in machine["States"]["Gather"]
+    assert "has no Catch" not in said
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -191,6 +207,7 @@ def test_children_of_an_inline_map_know_how_many_outputs_come_together(capsys: p
         (["ecs", "--list", "runs/"], "--list 'runs/'"),
         (["ecs", "--pointer", "items"], "--pointer 'items' is no path"),
         (["ecs", "--gather", "f", "--no-gather"], "contradict"),
+        (["ecs", "--result-path", "null"], "--result-path null drops the results"),
         (["ecs", "--env", "STEPOUT_MAP_INDEX=3"], "the Map passes it"),
         (["ecs", "--express"], "Express"),
         (["ecs", "--map-name", "Gather"], "name one state twice"),

@@ -35,7 +35,6 @@ def run(aws: LocalAws, capsys: pytest.CaptureFixture[str], document: object, *wo
         "--task-definition",
         family,
         "--no-gather",
-        "--no-redrive",
         "--prefix",
         "runs",
     ]

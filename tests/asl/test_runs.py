@@ -98,17 +98,12 @@ def answering(event, context):
 )
 
 
-def local(definition: dict[str, Any]) -> dict[str, Any]:
-    """Return a definition with a count that the stand-in knows in place of the one that it lacks (RedriveCount)."""
-    return dict(json.loads(json.dumps(definition).replace("Execution.RedriveCount", "State.RetryCount")))
-
-
 def machine(kind: str, language: Any, **more: Any) -> dict[str, Any]:
     """Return a generated machine; what catches ``BadFrame`` succeeds, so that its input shows."""
     chosen = {"catch": CATCH, "retry_interval": 1, "timeout": 100, "heartbeat": 60, **more}
     if KINDS[kind].reports != "token":
         del chosen["heartbeat"]
-    definition = local(state_machine(kind, StateOptions(language=language, **chosen)))
+    definition = state_machine(kind, StateOptions(language=language, **chosen))
     definition["States"]["Retake"] = {"Type": "Succeed"}
     return definition
 
@@ -212,7 +207,7 @@ def test_a_chain_passes_outputs_of_any_size(local_aws: LocalAws, language: Any, 
         where = place if name == "First" else "$"
         tasks.append(("ecs", StateOptions(name=name, settings=settings, result_path=where, **common)))
         common["input_size"] = None
-    _, ended = run(local_aws, local(machine_of(chain(tasks))), document)
+    _, ended = run(local_aws, machine_of(chain(tasks)), document)
     assert ended["status"] == "SUCCEEDED", (ended.get("error"), ended.get("cause"))
     assert json.loads(ended["output"])["result"] == {"sum": sum(range(12)), "quotes": 20_000}
     arns = [task.arn for task in local_aws.tasks if f"/{family}:" in task.definition]
@@ -332,7 +327,7 @@ def test_what_the_local_aws_cannot_run_is_evaluated_by_its_engine(
     created = client.create_state_machine(name=unique("created"), definition=definition, roleArn=ROLE)
     client.delete_state_machine(stateMachineArn=created["stateMachineArn"])
 
-    state = local(task_state(kind, options))
+    state = task_state(kind, options)
     execution = start_execution(local_aws, {"Make": as_pass(state, language)}, start_at="Make", document=INPUT)
     ended = wait_execution(local_aws, execution)
     assert ended["status"] == "SUCCEEDED", (ended.get("error"), ended.get("cause"))

@@ -344,3 +344,15 @@ def test_a_state_without_a_token_ends_with_its_heartbeats_clock(local_aws: Local
     for task in local_aws.tasks:
         if task.status == "RUNNING":
             local_aws.client("ecs").stop_task(cluster="default", task=task.arn)
+
+
+@pytest.mark.parametrize("language", ["JSONPath", "JSONata"])
+def test_an_execution_was_redriven_no_time(local_aws: LocalAws, language: str) -> None:
+    """Printed states pass the count on; AWS has it in the context of every execution, from 0 on."""
+    count = {"Parameters": {"count.$": "$$.Execution.RedriveCount"}}
+    if language == "JSONata":
+        count = {"Output": {"count": "{% $states.context.Execution.RedriveCount %}"}}
+    state = {"Type": "Pass", "QueryLanguage": language, **count, "End": True}
+    branch = {"Type": "Parallel", "Branches": [{"StartAt": "Count", "States": {"Count": state}}], "End": True}
+    execution = start_execution(local_aws, {"Both": branch}, start_at="Both")
+    assert json.loads(wait_execution(local_aws, execution)["output"]) == [{"count": 0}]

@@ -53,7 +53,7 @@ class MapOptions:
         transformation: What the result files hold of each child.
         output_type: How.
         gather: The function that is given the results; ``None`` for none.
-        result_path: As in ``StateOptions``; of the results.
+        result_path: As in ``StateOptions``; of the results, which the function that gathers is given from there.
         next: The state that follows all.
         catch: As in ``StateOptions``; of the Map and of what gathers.
     """
@@ -119,15 +119,31 @@ def map_machine(
     states = [(each.name, task_state(of, each)) for of, each in before]
     states.append((options.name, map_state(kind, child, options)))
     if options.gather is not None:
+        if options.result_path == "null":
+            raise ConfigurationError(
+                "--result-path null drops the results, so the function that gathers would be given none: leave it "
+                "out, or say --no-gather"
+            )
         gather = StateOptions(
             name=GATHER,
             language=child.language,
+            input=options.result_path,
             settings={"function": options.gather},
             next=options.next,
-            catch=options.catch,
+            catch=() if gathers_a_list(child, options) else options.catch,
         )
         states.append((GATHER, task_state("consumer", gather)))
     return assembled(states, last=options.next, language=child.language)
+
+
+def gathers_a_list(child: StateOptions, options: MapOptions) -> bool:
+    """Tell whether the state that gathers has a list as its input, beside which JSONPath can put no error.
+
+    Args:
+        child: The child's options.
+        options: The Map's.
+    """
+    return options.inline and options.result_path == "$" and child.language == "jsonpath"
 
 
 def map_state(kind: str, child: StateOptions, options: MapOptions) -> dict[str, Any]:

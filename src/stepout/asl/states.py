@@ -260,9 +260,9 @@ def state_warnings(kind: str, options: StateOptions) -> list[str]:
     named = options.bucket or options.environment.get("STEPOUT_BUCKET")
     if alone and (options.bucket or options.prefix):
         allowed = " ".join(own_place(options))
-        what = "STEPOUT_BUCKET and STEPOUT_PREFIX for the program, and STEPOUT_ALLOW if its input is a document"
-        what = f'STEPOUT_ALLOW="{allowed}" for the function' if kind == "consumer" else what
-        found.append(f"{kind} passes neither --bucket nor --prefix: set {what}")
+        what = "worker", "STEPOUT_BUCKET and STEPOUT_PREFIX, and STEPOUT_ALLOW if its input is a document"
+        whose, names = ("function", f'STEPOUT_ALLOW="{allowed}"') if kind == "consumer" else what
+        found.append(f"a state cannot set a {whose}'s variables: give the {whose} {names}")
     if not alone and not named:
         found.append("no --bucket: STEPOUT_BUCKET must be set where the job is defined, or a task with artifacts fails")
     if not alone and _is_unbounded(options):
@@ -295,5 +295,7 @@ def _size_warnings(kind: str, options: StateOptions) -> list[str]:
         return [f"{what}{todo}{which}), or leave it out with --no-input"]
     if known:
         return []
-    what = f"besides STEPOUT_INPUT, the overrides take up to {size:,} of ECS's {OVERRIDES_LIMIT:,} characters: "
-    return [f"{what}{room_beside(size):,} characters of JSON are sure to fit. Say --input-size, or pass a pointer"]
+    room, rest = f"{room_beside(size):,}", f"{size:,}"
+    what = f"STEPOUT_INPUT may have {room} characters of JSON: ECS allows {OVERRIDES_LIMIT:,} characters of overrides, "
+    todo = f"and the rest takes up to {rest}. Say --input-size N if the input is never larger, or pass a pointer"
+    return [what + todo]

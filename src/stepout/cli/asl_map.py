@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any, Final
 
-from stepout.asl.map_state import GATHER, MapOptions, results_place
+from stepout.asl.map_state import GATHER, MapOptions, gathers_a_list, results_place
 from stepout.asl.services import KINDS
 from stepout.asl.variables import own_place
 from stepout.cli.options import option_of
@@ -158,8 +158,15 @@ def before_map(arguments: argparse.Namespace) -> argparse.Namespace:
 
 def map_notes(child: StateOptions, options: MapOptions) -> list[str]:
     """Return what is to be known of a Map that is valid."""
-    if options.inline or options.gather is None:
+    if options.gather is None:
         return []
-    places = dict.fromkeys([*own_place(child), results_place(child, options)])
+    places = dict.fromkeys([*own_place(child), *([] if options.inline else [results_place(child, options)])])
     needed = [place for place in places if not any(place != other and place.startswith(other) for other in places)]
-    return [f'{GATHER}: set STEPOUT_ALLOW="{" ".join(needed)}" for the function: outputs and result files']
+    what = "outputs" if options.inline else "outputs and result files"
+    notes = [f'{GATHER}: set STEPOUT_ALLOW="{" ".join(needed)}" for the function: {what}'] if needed else []
+    if gathers_a_list(child, options) and options.catch:
+        notes.append(
+            f"{GATHER} has no Catch: its input is the list of outputs, and JSONPath can put no error beside a list. "
+            "Its failure fails the execution. To catch it, put the list beside the input: --result-path '$.results'"
+        )
+    return notes

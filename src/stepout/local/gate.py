@@ -296,10 +296,12 @@ class EngineGate:
     # Sizes ----------------------------------------------------------------------------------------------------------
 
     def _sized_output(self, execute: Callable[..., Any]) -> Callable[..., Any]:
-        """What a state gives on, after its result was merged into its input."""
+        """What a state gives on, after its result was merged into its input; its context has all that AWS's has."""
 
         def gated(state: Any, data: Any, *rest: Any) -> Any:
             ctx = rest[-1] if rest else None
+            if ctx is not None and "Execution" in ctx:  # AWS has it from the start; nothing is redriven here
+                ctx["Execution"].setdefault("RedriveCount", 0)
             with _during(_context, ctx):
                 output, following = execute(state, data, *rest)
             self._check_size(output, ctx)
