@@ -65,6 +65,28 @@ _SETTINGS: dict[str, tuple[str, ...]] = {
     "job": ("glue",),
 }
 
+_TOLD: dict[str, str] = {
+    "cluster": "the cluster, by name or ARN",
+    "task_definition": "the task definition: family, family:revision or ARN",
+    "container": "the name of the container that does the task; default: job",
+    "launch_type": "where the task runs",
+    "subnets": "the subnets of the task",
+    "security_groups": "the security groups of the task",
+    "public_ip": "give the task a public address",
+    "image": "the container's image",
+    "namespace": "the Kubernetes namespace",
+    "service_account": "the Kubernetes service account",
+    "certificate_authority": "the cluster's certificate authority, base64",
+    "endpoint": "the URL of the cluster's API",
+    "queue_url": "the queue's URL",
+    "function": "the Lambda function, by name or ARN",
+    "activity": "the activity, by name or ARN",
+    "job_queue": "the job queue, by name or ARN",
+    "job_definition": "the job definition, by name or ARN",
+    "job": "the Glue job's name",
+}
+"""What each of them is, for ``--help``."""
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare ``stepout asl``."""
@@ -75,19 +97,22 @@ def configure(parser: argparse.ArgumentParser) -> None:
     kinds = "\n".join(f"  {name:10} {kind.summary}" for name, kind in KINDS.items())
     parser.epilog = f"kinds:\n{kinds}\n\n{_EXAMPLES}\n{CHAIN_EPILOG}\n{MAP_EPILOG}"
     parser.add_argument(
-        "kind", metavar="KIND", choices=(*KINDS, CHAIN, MAP), help="one of those listed below; or chain, or map"
+        "kind",
+        metavar="KIND",
+        choices=(*KINDS, CHAIN, MAP),
+        help="what runs the task: one of the kinds below; or chain, or map",
     )
     parser.add_argument(
         "file",
         metavar="FILE",
         nargs="?",
-        help="chain: it describes the states; - for standard input. map: KIND of a child",
+        help="after chain: a file that describes the states; - for standard input. After map: the KIND of each child",
     )
     parser.add_argument(
         "--state",
         action="append",
         metavar="NAME=KIND[:WHAT]",
-        help="chain: one state; repeat it in their order. map: one before the Map",
+        help="with chain: one state; repeat it, in order. With map: a state before the Map",
     )
     _add_options(parser)
     add_map(parser)
@@ -96,11 +121,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
     """Declare what a state may have, on the command line and in a chain's file."""
-    parser.add_argument("--machine", action="store_true", help="a whole state machine, not the state alone")
+    parser.add_argument("--machine", action="store_true", help="print a whole state machine, not only the state")
     parser.add_argument(
-        "--query-language", choices=("jsonpath", "jsonata"), default="jsonpath", help="default: jsonpath"
+        "--query-language",
+        choices=("jsonpath", "jsonata"),
+        default="jsonpath",
+        help="the query language of the state; default: jsonpath",
     )
-    parser.add_argument("--express", action="store_true", help="it is for an Express workflow: say whether that can be")
+    parser.add_argument("--express", action="store_true", help="refuse what an Express workflow cannot do")
     _add_state(parser)
     _add_input(parser)
     _add_settings(parser)
@@ -108,63 +136,97 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 
 def _add_state(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("the state")
-    group.add_argument("--name", help="default: Work")
+    group.add_argument("--name", help="the state's name; default: Work")
     group.add_argument(
         "--result-path",
         default="$",
         metavar="PATH",
-        help="where the result goes: $ (the default) takes the input's place, $.member stands beside it, null drops it",
+        help="where the result goes: $ (the default) replaces the input, $.member adds it to the input, null drops it",
     )
-    group.add_argument("--next", metavar="STATE", help="what follows; default: the end")
+    group.add_argument("--next", metavar="STATE", help="the next state; default: the execution ends")
     group.add_argument(
         "--catch",
         action="append",
         type=_catch,
         metavar="[ERROR[,ERROR]=]STATE",
-        help="where a failure leads; repeatable, the first match counts; default: Failed, for every error",
+        help="the state after a failure; repeatable, the first match counts; default: Failed, for every error",
     )
-    group.add_argument("--no-catch", action="store_true", help="let a failure fail the execution")
+    group.add_argument("--no-catch", action="store_true", help="no Catch: a failure fails the execution")
     group.add_argument(
-        "--retries", type=_whole, default=3, metavar="N", help="of what may pass; default: 3; 0 for none"
+        "--retries",
+        type=_whole,
+        default=3,
+        metavar="N",
+        help="how often errors that may pass are tried again; default: 3; 0: never",
     )
-    group.add_argument("--retry-interval", type=_positive, default=10, metavar="SECONDS", help="default: 10")
     group.add_argument(
-        "--heartbeat", type=_positive, metavar="SECONDS", help="must cover image pull and the wait for capacity"
+        "--retry-interval",
+        type=_positive,
+        default=10,
+        metavar="SECONDS",
+        help="seconds before the first retry; default: 10",
     )
     group.add_argument(
-        "--timeout", type=_positive, metavar="SECONDS", help="of the whole task, longer than --heartbeat"
+        "--heartbeat",
+        type=_positive,
+        metavar="SECONDS",
+        help="HeartbeatSeconds, which must cover the wait for capacity and the image pull; default: by the kind",
     )
-    group.add_argument("--map", action="store_true", help="the state is inside a Map: pass the item's index")
+    group.add_argument(
+        "--timeout",
+        type=_positive,
+        metavar="SECONDS",
+        help="TimeoutSeconds of the whole task, longer than --heartbeat; default: by the kind",
+    )
+    group.add_argument("--map", action="store_true", help="the state is inside a Map: pass the index of its item")
 
 
 def _add_input(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("what the task is told")
     which = group.add_mutually_exclusive_group()
-    which.add_argument("--input", metavar="PATH", help="what becomes STEPOUT_INPUT; default: $, all of it")
-    which.add_argument("--input-json", metavar="JSON", help="a literal instead, for example a pointer")
-    which.add_argument("--no-input", action="store_true", help="no STEPOUT_INPUT")
-    group.add_argument("--input-size", type=_whole, metavar="N", help="characters of JSON that it has at most")
+    which.add_argument(
+        "--input",
+        metavar="PATH",
+        help="the part of the state's input that becomes STEPOUT_INPUT; default: $, all of it",
+    )
+    which.add_argument("--input-json", metavar="JSON", help="a fixed STEPOUT_INPUT, for example a pointer")
+    which.add_argument("--no-input", action="store_true", help="set no STEPOUT_INPUT")
+    group.add_argument(
+        "--input-size",
+        type=_whole,
+        metavar="N",
+        help="the most characters that the input has as JSON, so that the size of the overrides can be checked",
+    )
     group.add_argument(
         "--allow",
         action="append",
         metavar="s3://BUCKET/PREFIX/",
-        help="STEPOUT_ALLOW: what an input that is a pointer or an output may point to; repeatable; default: the place "
-        "of --bucket and --prefix",
+        help="STEPOUT_ALLOW: where an input that is a pointer or an output may point to; repeatable; default: what "
+        "--bucket and --prefix say",
     )
-    group.add_argument("--bucket", help="STEPOUT_BUCKET; needed for pull mode, whose output document goes there")
-    group.add_argument("--prefix", help="STEPOUT_PREFIX")
+    group.add_argument("--bucket", help="STEPOUT_BUCKET; in pull mode the output document goes there too")
+    group.add_argument("--prefix", help="STEPOUT_PREFIX: what every key begins with")
     group.add_argument(
-        "--url", metavar="PATH", help="pull mode: where a state before this one has put the output's URL"
+        "--url", metavar="PATH", help="pull mode: the path at which a state before this one left the URL for the output"
     )
-    group.add_argument("--no-redrive", action="store_true", help="no STEPOUT_REDRIVE, which stand-ins may not know")
-    group.add_argument("--env", action="append", default=[], type=_variable, metavar="NAME=VALUE", help="repeatable")
+    group.add_argument(
+        "--no-redrive", action="store_true", help="set no STEPOUT_REDRIVE, which some local stand-ins do not know"
+    )
+    group.add_argument(
+        "--env",
+        action="append",
+        default=[],
+        type=_variable,
+        metavar="NAME=VALUE",
+        help="a further variable of the container; repeatable",
+    )
 
 
 def _add_settings(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("the service")
     for name, kinds in _SETTINGS.items():
         option = option_of(name)
-        text = ", ".join(kinds)
+        text = f"{_TOLD[name]} ({', '.join(kinds)})"
         if name == "public_ip":
             group.add_argument(option, action="store_true", default=None, help=text)
         elif name == "launch_type":

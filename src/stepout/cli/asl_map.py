@@ -39,24 +39,38 @@ map: a Distributed Map with its reader, its writer and its children wired, and a
 """
 
 _OPTIONS: Final[dict[str, dict[str, Any]]] = {
-    "items": {"metavar": "PATH", "help": "an array in the input, instead of a reader; with --inline: $.items"},
-    "pointer": {"metavar": "PATH", "help": "where the items' pointer is; default: $.artifacts.items"},
-    "list": {"metavar": "s3://BUCKET/PREFIX/", "help": "each object there is an item"},
+    "items": {
+        "metavar": "PATH",
+        "help": "the path of an array in the input, instead of a reader; default with --inline: $.items",
+    },
+    "pointer": {"metavar": "PATH", "help": "the path of the pointer to the items; default: $.artifacts.items"},
+    "list": {"metavar": "s3://BUCKET/PREFIX/", "help": "every object below this prefix is an item"},
     "no_version": {"action": "store_true", "help": "the bucket keeps no versions, so the pointer has none"},
-    "batch": {"type": int, "metavar": "N", "help": "so many items a child, at most; default: one, not in a list"},
-    "max_concurrency": {"type": int, "metavar": "N", "help": "children at once; default: 100, and 40 with --inline"},
-    "tolerate": {"type": int, "metavar": "PERCENT", "help": "of the children may fail; default: 5"},
-    "label": {"metavar": "TEXT", "help": "in the children's ARNs; default: the Map's name"},
-    "results": {"metavar": "s3://BUCKET/PREFIX/", "help": "default: results/ below --bucket and --prefix"},
+    "batch": {
+        "type": int,
+        "metavar": "N",
+        "help": "give each child a list of at most N items; default: one item, in no list",
+    },
+    "max_concurrency": {
+        "type": int,
+        "metavar": "N",
+        "help": "how many children run at once; default: 100, with --inline 40",
+    },
+    "tolerate": {"type": int, "metavar": "PERCENT", "help": "the percentage of children that may fail; default: 5"},
+    "label": {"metavar": "TEXT", "help": "the label in the ARNs of children; default: the name of the Map"},
+    "results": {
+        "metavar": "s3://BUCKET/PREFIX/",
+        "help": "where the results are written; default: results/ below --bucket and --prefix",
+    },
     "transformation": {
         "choices": ("NONE", "COMPACT", "FLATTEN"),
-        "help": "default: NONE, executions",
+        "help": "what the result files hold: executions (NONE) or outputs alone; default: NONE",
     },
-    "output_type": {"choices": ("JSON", "JSONL"), "help": "default: JSONL"},
+    "output_type": {"choices": ("JSON", "JSONL"), "help": "one JSON value a file, or one a line; default: JSONL"},
     "gather": {"metavar": "FUNCTION", "help": "the function that is given the results; default: a placeholder"},
-    "no_gather": {"action": "store_true", "help": "no state that gathers"},
-    "inline": {"action": "store_true", "help": "children within the execution, whose outputs come together (256 KiB)"},
-    "map_name": {"metavar": "NAME", "help": "the Map's; default: Each"},
+    "no_gather": {"action": "store_true", "help": "add no state that gathers"},
+    "inline": {"action": "store_true", "help": "an inline Map: its outputs come together in one state, 256 KiB in all"},
+    "map_name": {"metavar": "NAME", "help": "the name of the Map; default: Each"},
 }
 _FIELDS: Final = {
     "items": "items",

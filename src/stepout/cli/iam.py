@@ -61,12 +61,32 @@ _OF_KIND: dict[str, tuple[str, ...]] = {
     "job": ("glue",),
 }
 _SWITCHES: dict[str, tuple[tuple[str, ...], str]] = {
-    "pull": (("producer", "worker"), "reports by pull mode: no right to call Step Functions"),
-    "tags": (("producer", "worker"), "artifacts are tagged"),
-    "object_lock": (("producer", "worker"), "artifacts are locked"),
-    "resume": (("producer", "worker"), "directories are resumed (resume_from=, layout='fixed'): the right to list"),
-    "no_list": (("consumer",), "without s3:ListBucket: a missing object then looks like a forbidden one"),
+    "pull": (("producer", "worker"), "it reports by pull mode, and may not call Step Functions"),
+    "tags": (("producer", "worker"), "it tags artifacts"),
+    "object_lock": (("producer", "worker"), "it locks artifacts (Object Lock)"),
+    "resume": (("producer", "worker"), "it resumes directories (resume_from=, layout='fixed'), and may list"),
+    "no_list": (("consumer",), "leave out s3:ListBucket: a missing object then looks like a forbidden one"),
 }
+
+_TOLD: dict[str, str] = {
+    "bucket": "the bucket of the artifacts",
+    "prefix": "what the keys of artifacts begin with",
+    "kms_key": "the KMS key that encrypts artifacts",
+    "queue": "the queue of a relay, or of a worker",
+    "table": "the table of outcomes (dynamodb://table)",
+    "token_table": "the table of task tokens (STEPOUT_TOKEN_TABLE)",
+    "topic": "the SNS topic that is notified",
+    "bus": "the event bus that is notified",
+    "activity": "the activity that is polled",
+    "cluster": "the ECS cluster",
+    "task_definition": "the task definition that is run",
+    "function": "the function that is called",
+    "job_queue": "the job queue",
+    "job_definition": "the job definition",
+    "job": "the Glue job",
+    "state_machine": "the state machine itself, which starts the children of its Map",
+}
+"""What each of them is, for ``--help``."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -74,20 +94,25 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.usage = "%(prog)s ROLE [OPTION …]"
     roles = "\n".join(f"  {name:10} {summary}" for name, (summary, _) in ROLES.items())
     parser.epilog = f"roles:\n{roles}\n\n{_EXAMPLES}"
-    parser.add_argument("role", metavar="ROLE", choices=ROLES, help="one of those listed below")
-    parser.add_argument("--kind", choices=MACHINE_KINDS, help="machine: the kind of state, as in 'stepout asl'")
-    group = parser.add_argument_group("what it is narrowed to (names or ARNs)")
+    parser.add_argument("role", metavar="ROLE", choices=ROLES, help="whose policy: one of the roles below")
+    parser.add_argument(
+        "--kind", choices=MACHINE_KINDS, help="with machine: the kind of its state, as in 'stepout asl'"
+    )
+    group = parser.add_argument_group("what the policy is limited to (names or ARNs)")
     for name, roles_of in _NAMES.items():
-        group.add_argument(option_of(name), metavar="TEXT", help=", ".join(roles_of))
+        group.add_argument(option_of(name), metavar="TEXT", help=f"{_TOLD[name]} ({', '.join(roles_of)})")
     group.add_argument(
-        "--pass-role", action="append", metavar="ROLE", help="machine: task and execution role; repeatable"
+        "--pass-role",
+        action="append",
+        metavar="ROLE",
+        help="the task's and the execution role, which ECS is given (machine); repeatable",
     )
     for name, (roles_of, text) in _SWITCHES.items():
-        group.add_argument(option_of(name), action="store_true", help=f"{', '.join(roles_of)}: {text}")
+        group.add_argument(option_of(name), action="store_true", help=f"{text} ({', '.join(roles_of)})")
     where = parser.add_argument_group("where")
-    where.add_argument("--partition", default="aws", help="default: aws")
-    where.add_argument("--region", default="${AWS::Region}", help="default: ${AWS::Region}")
-    where.add_argument("--account", default="${AWS::AccountId}", help="default: ${AWS::AccountId}")
+    where.add_argument("--partition", default="aws", help="the partition in ARNs; default: aws")
+    where.add_argument("--region", default="${AWS::Region}", help="the region in ARNs; default: ${AWS::Region}")
+    where.add_argument("--account", default="${AWS::AccountId}", help="the account in ARNs; default: ${AWS::AccountId}")
     parser.set_defaults(run=_iam)
 
 

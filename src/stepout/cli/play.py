@@ -35,7 +35,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.epilog = _EPILOG
     parser.add_argument("machine", type=Path, metavar="MACHINE", help="the file of the state machine's definition")
     parser.add_argument(
-        "--input", default="{}", metavar="JSON", help="of the execution: JSON, a file, or - for standard input; {}"
+        "--input",
+        default="{}",
+        metavar="JSON",
+        help="the input of the execution: JSON, a file, or - for standard input; default: {}",
     )
     parser.set_defaults(run=_play)
 

@@ -300,7 +300,7 @@ class EngineGate:
 
         def gated(state: Any, data: Any, *rest: Any) -> Any:
             ctx = rest[-1] if rest else None
-            if ctx is not None and "Execution" in ctx:  # AWS has it from the start; nothing is redriven here
+            if ctx and "Execution" in ctx:  # AWS has it from the start; nothing is redriven here
                 ctx["Execution"].setdefault("RedriveCount", 0)
             with _during(_context, ctx):
                 output, following = execute(state, data, *rest)
