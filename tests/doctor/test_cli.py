@@ -55,6 +55,21 @@ def test_sound_files_are_0(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert lines[-1] == "nothing found"
 
 
+@pytest.mark.parametrize(("prefix", "code"), [("runs", 0), ("other", 1)])
+def test_printed_rules_suit_printed_states(
+    prefix: str, code: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The folder that the lifecycle rule must cover is the one that the states pass on."""
+    assert main(["asl", "ecs", "--machine", "--bucket", "results-bucket", "--prefix", "runs"]) == 0
+    machine_file, rules_file = tmp_path / "machine.json", tmp_path / "rules.json"
+    machine_file.write_text(capsys.readouterr().out)
+    assert main(["lifecycle", "--prefix", prefix]) == 0
+    rules_file.write_text(capsys.readouterr().out)
+    assert main(["doctor", str(machine_file), str(rules_file), "--json"]) == code
+    found = {each["rule"] for each in _json(capsys)["findings"] if each["severity"] != "note"}
+    assert found == ({"SO501"} if code else set())
+
+
 def test_a_finding_is_explained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """People read the severity, the rule, the place, what it is, why it matters and what to write."""
     bad = machine()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
     from stepout.local import LocalAws
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", *(page for page in sorted(DOCS.rglob("*.md")) if page.parent != DOCS / "tutorial")]
+# The tutorial goes on in one folder and one shell from page to page: tests/tutorial does it.
 BLOCKS = [block for page in PAGES for block in blocks(page)]
 _LOGGER_MADE = re.compile(r'\blogger\("(stepout[\w.]*)"\)')
 _LOGGER_CELL = re.compile(r"`(stepout\.[\w.]+)`")
@@ -49,6 +52,13 @@ def test_every_logger_is_on_the_page_for_operators() -> None:
     told = {name for line in page.splitlines() if line.startswith("| `stepout") for name in _LOGGER_CELL.findall(line)}
     named = {name for file in SOURCES for name in _LOGGER_MADE.findall(file.read_text("utf-8"))}
     assert told == {name for name in named if name.count(".")}
+
+
+def test_the_map_of_how_tos_leads_to_each_of_them() -> None:
+    """A page that nothing leads to is read by nobody."""
+    folder = ROOT / "docs" / "how-to"
+    led_to = set(re.findall(r"\]\(([\w-]+\.md)\)", (folder / "index.md").read_text(encoding="utf-8")))
+    assert led_to == {page.name for page in folder.glob("*.md")} - {"index.md"}
 
 
 @pytest.fixture
@@ -123,7 +133,9 @@ def test_json_is_what_it_claims_to_be(block: Block, local_aws: LocalAws, tmp_pat
         template = tmp_path / "template.json"
         template.write_text(block.text, encoding="utf-8")
         assert lint(template) == ""
-        local_aws.client("logs").create_log_group(logGroupName="example")  # where a metric filter looks
+        logs = local_aws.client("logs")
+        with contextlib.suppress(logs.exceptions.ResourceAlreadyExistsException):
+            logs.create_log_group(logGroupName="example")  # where a metric filter looks
         create_stack(local_aws, value, dict.fromkeys(value.get("Parameters", {}), "example"))
     elif "stepout" in value:
         assert validate(value) == []

@@ -148,6 +148,10 @@ def _completed(expected: Expectations, states: list[State], tasks: list[dict[str
     """Fill in what was not said from what is seen."""
     variables = [environment_of(container) for container in all_containers(tasks)]
     prefixes = {text(found["STEPOUT_PREFIX"]) for found in variables if "STEPOUT_PREFIX" in found}
+    passed = [each for state in states for each in state.overrides if each.name == "STEPOUT_PREFIX"]
+    if any(each.reference.dynamic for each in passed):
+        passed, prefixes = [], set()  # known when the state runs, so it may be any
+    prefixes |= {text(each.reference.value) for each in passed}
     prefix = expected.prefix if expected.prefix is not None or len(prefixes) != 1 else prefixes.pop()
     longest = expected.longest_job if expected.longest_job is not None else longest_wait(states)
     return replace(expected, prefix=prefix, longest_job=longest)
