@@ -118,8 +118,8 @@ def errors_page() -> str:
         page.append(_entry(kind))
     page.append(_SILENCE)
     for name in OTHER_NAMES:
-        summary, remedy, again = _SILENT[name]
-        page.append(f"\n### `{name}`\n\n{summary}\n\n- **What to do:** {remedy}\n- **Try again:** {again}.\n")
+        summary, remedy, whether = _SILENT[name]
+        page.append(f"\n### `{name}`\n\n{summary}\n\n- **What to do:** {remedy}\n- **Try again:** {whether}.\n")
     return "".join(page)
 
 

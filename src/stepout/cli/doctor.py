@@ -51,6 +51,7 @@ severities:
   error    it fails, hangs or loses data
   warning  it will hurt some day
   note     you should know it
+
 Values of environment variables are never shown.
 
 exit codes:

@@ -43,7 +43,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--port", type=int, help="the loopback port, the same for every run, such as 4566; default: any free one"
     )
-    parser.add_argument("--region", default="us-east-1", help="the region that everything is in (us-east-1)")
+    parser.add_argument("--region", default="us-east-1", help="the region that everything is in; default: us-east-1")
     parser.add_argument("--bucket", action="append", default=[], help="create this bucket; repeatable")
     parser.add_argument(
         "--layer",
