@@ -154,10 +154,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     """Declare what a state may have, on the command line and in a chain's file."""
     parser.add_argument("--machine", action="store_true", help="print a whole state machine, not the state alone")
     parser.add_argument(
-        "--query-language",
-        choices=("jsonpath", "jsonata"),
-        default="jsonpath",
-        help="the query language of the state; default: jsonpath",
+        "--query-language", choices=("jsonpath", "jsonata"), default="jsonpath", help="default: jsonpath"
     )
     parser.add_argument(
         "--express",
@@ -176,7 +173,7 @@ def _add_state(parser: argparse.ArgumentParser) -> None:
         "--result-path",
         default="$",
         metavar="PATH",
-        help="where the result goes: $ (the default) replaces the input, $.member adds it to the input, null drops it",
+        help="where the result goes: $ (the default) takes the input's place, $.member stands beside it, null drops it",
     )
     group.add_argument("--next", metavar="STATE", help="the state that follows; default: none, the execution ends")
     group.add_argument(
@@ -187,7 +184,7 @@ def _add_state(parser: argparse.ArgumentParser) -> None:
         help="which state a failure leads to; repeatable, the first match counts; default: Failed, for every error. "
         "With --machine, chain and map it is a Fail state with the error and its cause: put yours in its place",
     )
-    group.add_argument("--no-catch", action="store_true", help="no Catch: a failure fails the execution")
+    group.add_argument("--no-catch", action="store_true", help="let a failure fail the execution")
     group.add_argument(
         "--retries",
         type=_whole,
@@ -234,24 +231,13 @@ def _add_input(parser: argparse.ArgumentParser) -> None:
         "--allow",
         action="append",
         metavar="s3://BUCKET/PREFIX/",
-        help="STEPOUT_ALLOW: where an input that is a pointer or an output may point to; repeatable; default: what "
-        "--bucket and --prefix say",
+        help="STEPOUT_ALLOW: what an input that is a pointer or an output may point to; repeatable; default: the place "
+        "of --bucket and --prefix",
     )
     group.add_argument("--bucket", help="STEPOUT_BUCKET: where artifacts go; in pull mode the output document, too")
     group.add_argument("--prefix", help="STEPOUT_PREFIX: the folder in the bucket")
     group.add_argument(
-        "--url", metavar="PATH", help="pull mode: the path at which a state before this one left the URL for the output"
-    )
-    group.add_argument(
-        "--no-redrive", action="store_true", help="set no STEPOUT_REDRIVE, which some local stand-ins do not know"
-    )
-    group.add_argument(
-        "--env",
-        action="append",
-        default=[],
-        type=_variable,
-        metavar="NAME=VALUE",
-        help="a further variable of the container; repeatable",
+        "--url", metavar="PATH", help="pull mode: where a state before this one has put the output's URL"
     )
     group.add_argument(
         "--no-redrive",
