@@ -70,7 +70,7 @@ class ArtifactManager:
         bucket: A bucket's name, an access point's ARN, ``s3://bucket/prefix``, or a ``Store`` such as ``MemoryStore``.
         prefix: What every key begins with.
         client: A boto3 S3 client, used as it is; ``None``: one is built from the environment.
-        run: The run that writes; ``resolve_run`` completes it.
+        run: The run that writes. What it leaves out is made up: a nonce, and a run id where it has no execution.
         mode: ``"create"`` writes once, ``"overwrite"`` replaces.
         encryption: ``Encryption(…)``, ``"AES256"``, ``"aws:kms"``, or the ARN or alias of a KMS key.
         tags: At most 10.
@@ -95,7 +95,7 @@ class ArtifactManager:
     Raises:
         ConfigurationError: A setting is missing, outside its limits, or contradicts another. Nothing was sent.
 
-    >>> from stepout.artifacts.memory import MemoryStore
+    >>> from stepout.testing import MemoryStore
     >>> pointer = ArtifactManager(MemoryStore("results")).put("answer", {"value": 42})
     >>> pointer.media_type, pointer.size
     ('application/json', 12)
@@ -162,8 +162,8 @@ class ArtifactManager:
 
         Args:
             environ: ``None``: ``os.environ``. Read are ``STEPOUT_BUCKET`` (a name or ``s3://bucket/prefix``),
-                ``STEPOUT_PREFIX``, ``STEPOUT_EXECUTION``, ``_STATE``, ``_ATTEMPT``, ``_MAP_INDEX``, ``_REDRIVE``,
-                ``STEPOUT_S3_PROFILE`` and ``STEPOUT_REQUEST_PAYER``; an empty variable counts as absent.
+                ``STEPOUT_PREFIX``, ``STEPOUT_S3_PROFILE``, ``STEPOUT_REQUEST_PAYER``, and what ``RunIdentity.from_env``
+                reads; an empty variable counts as absent.
             overrides: Arguments of ``ArtifactManager`` that win over the environment.
 
         Raises:
@@ -292,7 +292,9 @@ class ArtifactManager:
 
         Args:
             name: The artifact's name.
-            image: A PIL image or a numpy array; see ``encode_image``.
+            image: A PIL image, of one with several frames all of them (WebP with their durations, TIFF as pages); or a
+                numpy array: ``bool`` of HxW, ``uint8`` of HxW, HxWx1, HxWx3 (RGB) or HxWx4 (RGBA), ``uint16`` of HxW
+                (PNG and TIFF).
             format: ``"png"``, ``"jpeg"``, ``"webp"`` or ``"tiff"``; the key's extension follows it.
             options: See ``PutOptions``; and options of Pillow's writer, for example ``quality=90``.
         """

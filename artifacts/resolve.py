@@ -64,7 +64,7 @@ def resolve_output(
         expected_bucket_owner: The account, 12 digits, that must own every bucket.
         request_payer: ``"requester"`` for buckets whose readers pay; ``None``: what ``STEPOUT_REQUEST_PAYER`` says.
         budget: What may be fetched because the document says so, before an artifact is read, and for each read of a
-            directory: ``ReadBudget(requests=1_000, entries=100_000, bytes=10 << 30)`` unless told otherwise.
+            directory: ``ReadBudget(requests=1_000, entries=500_000, bytes=10 << 30)`` unless told otherwise.
         allow_expired: Also ask for what has expired by this machine's clock, as its pointer says: it may be there yet.
         contract: Checked once more on this side.
         execution: The ARN that ``producer.execution`` must be, or its ``parentExecution``; for pull mode, where the URL
@@ -173,10 +173,10 @@ def resolve_all(
     """Resolve every task output, pointer and foreign reference in a document, such as the results of a Map state.
 
     What a state machine merged into another document (``ResultPath: "$.score"``) is found too, and so is what a task
-    put into its own result; ``stepout.schemas.search.traversal`` has the rule. A ``ResultWriter``'s manifest is
-    followed: the outputs of its children that succeeded are found as if they stood in its place, at
-    ``$.ResultWriterDetails.SUCCEEDED[0]`` and so on. A manifest never leads to another: what a child names in its
-    turn is refused, and resolved by itself.
+    put into its own result; text inside the JSON is not looked into. A ``ResultWriter``'s manifest is followed: the
+    outputs of its children that succeeded are found as if they stood in its place, at
+    ``$.ResultWriterDetails.SUCCEEDED[0]`` and so on. A manifest never leads to another: what a child names in its turn
+    is refused, and resolved by itself.
 
     Args:
         document: JSON (a value, text or bytes), what ``resolve`` returned, or the URL of a task's outcome; with

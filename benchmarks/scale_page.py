@@ -60,7 +60,7 @@ def _of(scenario: Scenario, children: int) -> Scenario:
 def _maps() -> str:
     parts = []
     head = [
-        "children", "S3 writes", "S3 reads of all", "heartbeats", "over quota", "S3, Step Functions $", "containers $",
+        "children", "S3 writes", "S3 reads", "heartbeats", "throttled beats", "S3, Step Functions $", "containers $",
         "time", "first limit", "longest limit",
     ]  # fmt: skip
     for title, scenario in CASES.items():
@@ -101,10 +101,10 @@ def _limits() -> str:
 def _prices() -> str:
     rows = [
         [price.name, f"{price.dollars:g} for {price.count:,.0f} {price.unit}", price.source, price.read,
-         "yes" if price.verified else "**no**: quoted by others"]
+         "yes" if price.verified else "no: quoted by others"]
         for price in PRICES.values()
     ]  # fmt: skip
-    return _table(["price", "$, us-east-1", "source", "of", "read at the provider's"], rows)
+    return _table(["price", "$, us-east-1", "source", "date", "from AWS itself"], rows)
 
 
 def tables() -> dict[str, str]:

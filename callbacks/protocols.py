@@ -22,7 +22,8 @@ class Target(Protocol):
     ``InvalidDocumentError`` or ``OutputTooLargeError``: the target refused the document, and the task is still open.
     The task then reports a failure.
 
-    Abilities that only some targets have are separate protocols: ``BoundedTarget``, ``TokenBearer``.
+    A target may have two members more. ``limit(seconds)`` makes every report give up so many seconds from now.
+    ``redactor`` hides the target's secrets in messages.
     """
 
     def success(self, document: Mapping[str, Any]) -> None:
@@ -60,8 +61,7 @@ class TokenBearer(Protocol):
 class Artifacts(Protocol):
     """The methods of an artifact manager that a task calls.
 
-    Abilities that only some managers have are separate protocols: ``KeepsRecord``, ``KeptToProcess``,
-    ``TracksUnfinished``, ``ClosableArtifacts``.
+    ``ArtifactManager`` has them all, and more. A manager of your own needs no more than these.
     """
 
     @property

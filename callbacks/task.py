@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from stepout.schemas.contract import Contract
     from stepout.schemas.spill import Spill
 
-_P = ParamSpec("_P")
-_R = TypeVar("_R")
+P = ParamSpec("P")
+R = TypeVar("R")
 
 _log = logger("stepout.callbacks.task")
 
@@ -200,10 +200,14 @@ class Task:
 
     @property
     def result(self) -> dict[str, Any]:
-        """Small inline JSON, reported with the pointers; a mapping may be assigned. See ``TaskResult``.
+        """Small inline JSON, reported with the pointers; a mapping may be assigned.
+
+        It is a ``dict`` that takes only what JSON can hold, checked when it is set. Tuples become lists, and numpy's
+        scalars numbers.
 
         Raises:
             ConfigurationError: The task has not begun: the result would never be reported.
+            InvalidDocumentError: A member is set that is not JSON. Nothing was set.
             OtherProcessError: This process was forked off the task's process, which would not see the change.
         """
         self._check_begun("result")
@@ -252,7 +256,7 @@ class Task:
         """
         self._completion.check()
 
-    def __call__(self, function: Callable[_P, _R]) -> Callable[_P, _R]:
+    def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
         """Decorate a function: its call is the block, and a mapping that it returns is merged into ``result``.
 
         Args:

@@ -19,6 +19,10 @@ _ONE = 700
 class ManyFailedError(StoreError):
     """Some of many artifacts could not be written or read.
 
+    - Raised by: ``put_many`` and ``read_many``, at their end.
+    - What to do: Look at ``failures``, which has an error for each name. ``retryable`` says whether trying again may
+      help against all.
+
     Attributes:
         failures: What happened to each that failed, by name.
         pointers: Those that were written, by name; empty where artifacts were read.

@@ -38,7 +38,7 @@ class Pointer:
         region: Helps a reader; never trusted.
         created_at: RFC 3339, UTC, ``Z``.
         expires_at: RFC 3339, UTC, ``Z``.
-        blocks: The digests of the object's blocks, or where they are; ``stepout.artifacts.blocks`` says what it holds.
+        blocks: The digests of the object's blocks, or where they are; docs/reference/documents.md has its members.
         annotations: Small JSON about the artifact, such as ``{"rows": 1000000}``.
         extra: Members that a later version wrote; kept and written back.
     """

@@ -65,7 +65,7 @@ def batches_of(table: object) -> Batches:
     try:
         import pyarrow as pa
     except ImportError as error:
-        msg = "tables need pyarrow, which is not installed: pip install 'stepout[parquet]'"
+        msg = 'tables need pyarrow, which is not installed: install stepout with its extra "parquet"'
         raise ConfigurationError(msg) from error
 
     if is_frame(table):

@@ -263,7 +263,7 @@ def _pillow() -> Any:
     try:
         from PIL import Image
     except ImportError as error:
-        msg = "images need Pillow, which is not installed: pip install 'stepout[image]'"
+        msg = 'images need Pillow, which is not installed: install stepout with its extra "image"'
         raise ConfigurationError(msg) from error
     return Image
 

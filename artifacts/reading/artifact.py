@@ -45,7 +45,7 @@ class Artifact:
 
     Args:
         pointer: What to read.
-        access: How to read it.
+        access: How to read it; ``resolve_artifact`` and ``Output`` make artifacts, and know it.
         name: Its name in the output; ``None`` outside one.
 
     Raises:
@@ -190,7 +190,7 @@ class Artifact:
 
         Without ``columns`` and ``filters`` (and always up to 1 MiB, or where the file has no page checksums) the
         whole file is read and verified. Else the footer's digest is compared, and then the blocks and the page
-        checksums of what is fetched; ``stepout.artifacts.reading.tables.parquet`` says what is covered without blocks.
+        checksums of what is fetched; docs/explanation/what-is-checked.md says what is covered without blocks.
 
         Args:
             columns: Names of the columns to read; ``None`` for all.

@@ -44,7 +44,7 @@ class TransferSettings:
         memory: Bytes that one transfer may use for an artifact of any size: nearly all of them hold parts on
             their way (4 MiB less, for connections and threads). It bounds the size of a part (half of it), and so the
             size of an artifact: 64 MiB carry streams of 233 GiB and files of 312 GiB. Beside other transfers of the
-            process it may get less (``process_budget``), but always enough for an artifact of that size.
+            process it may get less, but always enough for an artifact of that size.
         connections: Requests in flight at once; ``None`` chooses from cores and memory.
         part_size: Bytes in each part; ``None`` adapts to the size. At most half of ``memory``; rounded down
             to whole MiB.

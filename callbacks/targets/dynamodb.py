@@ -59,7 +59,7 @@ class DynamoDbTarget:
         client: A boto3 DynamoDB client, used as it is; one with short timeouts and without hidden retries is built
             otherwise.
         key_name: The name of the partition key, a string; the table has no sort key.
-        environ: As for ``build_client``.
+        environ: The task's environment: it gives the region where boto3 knows none; ``None`` for ``os.environ``.
         now: The time of a report.
         delivery: Retries a report while time is left.
 

@@ -174,7 +174,7 @@ class EventBridgeTarget(_Notifier):
         bus: The name of an event bus, or its ARN.
         client: A boto3 EventBridge client (``events``), used as it is; one is built when it is needed.
         run: Identifies the run that reports.
-        environ: As for ``build_client``.
+        environ: The task's environment: it gives the region where boto3 knows none; ``None`` for ``os.environ``.
         delivery: Retries a request that failed; by default for 20 seconds.
 
     Raises:

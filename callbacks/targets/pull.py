@@ -85,7 +85,7 @@ class PullTarget:
         profile: The words of ``STEPOUT_S3_PROFILE``; with any but ``aws``, a client that is built here addresses
             buckets by path.
         request_payer: ``"requester"`` for buckets whose readers pay.
-        environ: As for ``build_client``.
+        environ: The task's environment: it gives the region where boto3 knows none; ``None`` for ``os.environ``.
         nonce: Part of a failure's key; by default the run's own, or a random one.
         delivery: Retries a report while time is left.
 

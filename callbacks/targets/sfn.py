@@ -87,7 +87,7 @@ class StepFunctionsTarget:
     Args:
         token: The task token; kept out of ``repr``, logs and messages.
         client: A boto3 Step Functions client, used as it is; one without hidden retries is built when it is needed.
-        environ: As for ``build_client``.
+        environ: The task's environment: it gives the region where boto3 knows none; ``None`` for ``os.environ``.
         patience: Seconds for which a report is tried again while the service throttles, fails or cannot be reached.
         clock: Seconds, monotonic.
         sleep: Waits so many seconds.

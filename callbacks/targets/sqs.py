@@ -126,11 +126,11 @@ class SqsTarget:
     A first-in-first-out queue (``….fifo``) keeps the order of one token's reports; a standard one does not need it.
 
     Args:
-        queue_url: The queue's URL; see ``queue_place``.
+        queue_url: The queue's URL as SQS gives it, ``https://…``, or the same with ``sqs://`` in place of ``https://``.
         token: The task token; kept out of ``repr``, logs and messages.
         client: A boto3 SQS client, used as it is; one is built when it is needed.
         run: Identifies the run that reports, for people who look at the queue.
-        environ: As for ``build_client``.
+        environ: The task's environment: it gives the region where boto3 knows none; ``None`` for ``os.environ``.
         patience: Seconds for which a report is tried again while the service throttles, fails or cannot be reached.
         clock: Seconds, monotonic.
         sleep: Waits so many seconds.

@@ -112,9 +112,8 @@ class ActivityWorker(Worker):
         command: The program and its arguments.
         worker_name: For the execution history; the host's name and the process's id unless given.
         client: A boto3 Step Functions client for polling, used as it is; its read timeout must be 65 seconds or more.
-        options: By keyword, all optional: ``concurrency``, ``stop_timeout``, ``idle_exit``, ``limit``, ``label``,
-            ``environ``, ``sfn_client``, ``clock``; see ``WorkerOptions``. ``idle_exit`` is checked between two polls,
-            each of which may take 60 seconds.
+        options: By keyword, all optional; see ``WorkerOptions``. ``idle_exit`` is checked between two polls, each of
+            which may take 60 seconds.
 
     Raises:
         ConfigurationError: An argument is invalid, or the program does not exist.

@@ -79,12 +79,18 @@ class TaskSource(Protocol):
 class WorkerOptions(TypedDict, total=False):
     """The keyword arguments of every worker.
 
-    ``concurrency``: tasks at a time, each in a process of its own (1). ``stop_timeout``: seconds from SIGTERM to
-    SIGKILL (``STEPOUT_STOP_TIMEOUT``, else 30). ``idle_exit``: seconds without a task after which ``run`` returns.
-    ``limit``: tasks after which ``run`` returns. ``label``: whether each line that a task prints begins with the
-    task's name (where there are several at a time). ``fresh_folder``: run each task in an empty folder of its own,
-    removed afterwards (no). ``environ``: instead of ``os.environ``. ``sfn_client``: for the worker's own reports.
-    ``clock``: seconds, monotonic. ``jitter``: a number from 0 up to 1.
+    Attributes:
+        concurrency: Tasks at a time, each in a process of its own; 1 by default.
+        stop_timeout: Seconds from SIGTERM to SIGKILL; ``None``: ``STEPOUT_STOP_TIMEOUT``, else 30.
+        idle_exit: Seconds without a task after which ``run`` returns; ``None``: never.
+        limit: Tasks after which ``run`` returns; ``None``: any number.
+        label: Whether each line that a task prints begins with the task's name; ``None``: if there are several at a
+            time.
+        fresh_folder: Whether each task runs in an empty folder of its own, which is removed afterwards; no by default.
+        environ: Instead of ``os.environ``.
+        sfn_client: A boto3 Step Functions client for the worker's own reports.
+        clock: Returns seconds, monotonic.
+        jitter: Returns a number from 0 up to 1.
     """
 
     concurrency: int

@@ -280,8 +280,7 @@ class SqsWorker(Worker):
         visibility: Seconds after which a message comes back if its worker was killed; extended while a task runs.
         poll: Seconds of one long poll, 20 at most; an idle worker takes so long to stop.
         client: A boto3 SQS client, used as it is; its read timeout must be longer than ``poll``.
-        options: By keyword, all optional: ``concurrency``, ``stop_timeout``, ``idle_exit``, ``limit``, ``label``,
-            ``environ``, ``sfn_client``, ``clock``; see ``WorkerOptions``.
+        options: By keyword, all optional; see ``WorkerOptions``.
 
     Raises:
         ConfigurationError: An argument is invalid, or the program does not exist.
@@ -298,7 +297,7 @@ class SqsWorker(Worker):
         command: Sequence[str],
         *,
         visibility: int = 120,
-        poll: int = _LONGEST_POLL,
+        poll: int = 20,
         client: Any = None,
         **options: Unpack[WorkerOptions],
     ) -> None:

@@ -1,16 +1,46 @@
 """Outputs for containers that AWS Step Functions runs: verified S3 artifacts, reported as pointers.
 
-A producer writes artifacts and reports them; a consumer resolves the pointers::
+A container writes artifacts to S3 and reports the task output: a small JSON document with a pointer to each artifact.
+The next step resolves the pointers. It gets the very bytes that were written, or a clear error.
+
+Produce. Token, bucket and prefix come from the environment::
+
+    import stepout
 
     with stepout.open_task() as task:
-        task.artifacts.put_table("features", table)
-        task.result["rows"] = table.num_rows
+        task.artifacts.put_table("features", table)  # pyarrow, pandas, polars, duckdb; as Parquet
+        task.artifacts.put_image("preview", image)  # PIL, numpy
+        task.artifacts.put("settings", {"level": 3})  # bytes, text, JSON, files, folders: by the type
+        task.result["rows"] = table.num_rows  # small JSON
+    # The block ended: SendTaskSuccess with the output. An exception left it: SendTaskFailure with its name and cause.
+
+Consume. ``allow`` says where the document may point to::
 
     output = stepout.resolve_output(event, allow=["s3://results-bucket/runs/"])
-    table = output["features"].read_table()
+    table = output["features"].read_table(columns=["id", "score"])
+    image = output["preview"].read_image()
+    settings = output["settings"].read_json()
+    rows = output.result["rows"]
 
-Every public name is listed in ``__all__``. A name is imported when it is first used, so that a consumer does not pay
-for the producer's code.
+After a Map or an array job there are many outputs::
+
+    for child in stepout.gather(event, allow=["s3://results-bucket/runs/"]):
+        if child.error is None:
+            total += child.output.result["rows"]
+
+On the command line, for any language (``stepout --help``)::
+
+    stepout run --output features=out.parquet -- ./job.sh
+    stepout show output.json
+    stepout asl ecs > state.json
+    stepout doctor machine.json task-definition.json
+    stepout demo
+
+Where to look next, with ``help``: ``open_task`` and ``task``; ``ArtifactManager`` for every put; ``resolve_output``,
+``Output`` and ``Artifact`` for every read; ``StepoutError`` for the errors, each of which says what to do;
+``stepout.testing`` for a store and a target in memory; ``stepout.local`` for an AWS on this machine.
+
+The documentation is in docs/ of the repository: a tutorial, how-tos, a reference and explanations.
 """
 
 from __future__ import annotations
@@ -146,6 +176,7 @@ __all__ = [
     "write_item_reader_manifest",
 ]
 
+# A name is imported when it is first used, so that a consumer does not pay for the producer's code.
 _HOMES = {
     "stepout.artifacts.allow": ("ANY_BUCKET",),
     "stepout.artifacts.gather": ("gather", "gather_table"),
@@ -192,4 +223,6 @@ if not TYPE_CHECKING:  # a visible __getattr__ would hide misspelt names from ty
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    described = ("__all__", "__doc__", "__file__", "__name__", "__package__", "__path__", "__spec__", "__version__")
+    rooms = ("artifacts", "callbacks", "local", "schemas", "testing")  # with names of their own, once they are imported
+    return sorted({*__all__, *described, *(room for room in rooms if room in globals())})

@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     from stepout.callbacks.protocols import Artifacts, Target
     from stepout.schemas import Pointer
 
-_P = ParamSpec("_P")
-_R = TypeVar("_R")
-_R_co = TypeVar("_R_co", covariant=True)
+P = ParamSpec("P")
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
 
 
 class OpenTaskOptions(TaskOptions, total=False):
@@ -53,6 +53,8 @@ class OpenTaskOptions(TaskOptions, total=False):
 
 class OpenTask(Task):
     """A task whose artifacts are an ``ArtifactManager``'s, and whose uncaught traceback shows no secret.
+
+    ``open_task`` and the decorator ``task`` make it.
 
     Args:
         targets: As for ``Task``.
@@ -280,14 +282,14 @@ def _no_bucket(what: str, hint: str) -> ConfigurationError:
     return ConfigurationError(f"artifacts ({what}) need a bucket, and this task has none: {wanted}{hint}")
 
 
-class TaskFunction(Protocol[_P, _R_co]):
+class TaskFunction(Protocol[P, R_co]):
     """What ``@stepout.task`` makes of a function: each call is a task."""
 
-    def __call__(self, *args: _P.args, **kwargs: _P.kwargs) -> _R_co:
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
         """Run the function as a task, and report its outcome."""
         ...
 
-    def with_options(self, **options: Unpack[OpenTaskOptions]) -> TaskFunction[_P, _R_co]:
+    def with_options(self, **options: Unpack[OpenTaskOptions]) -> TaskFunction[P, R_co]:
         """Return the same function with other options; they come before the decorator's. For tests, for example.
 
         Args:
@@ -297,11 +299,11 @@ class TaskFunction(Protocol[_P, _R_co]):
 
 
 @overload
-def task(function: Callable[Concatenate[OpenTask, _P], _R], /) -> TaskFunction[_P, _R]: ...
+def task(function: Callable[Concatenate[OpenTask, P], R], /) -> TaskFunction[P, R]: ...
 @overload
 def task(
     **options: Unpack[OpenTaskOptions],
-) -> Callable[[Callable[Concatenate[OpenTask, _P], _R]], TaskFunction[_P, _R]]: ...
+) -> Callable[[Callable[Concatenate[OpenTask, P], R]], TaskFunction[P, R]]: ...
 def task(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     """Decorate a function that is a whole task: ``@stepout.task``, or ``@stepout.task(bucket="…", …)``.
 

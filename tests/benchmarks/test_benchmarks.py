@@ -144,3 +144,10 @@ def test_children_are_gathered(tmp_path: Path) -> None:
         assert all("reason" not in row and row["wallSeconds"] > 0 for row in section["rows"])
     assert len(values["targets"]) == 4
     assert _folder_is_clean(tmp_path)
+
+
+def test_the_committed_page_explains_itself_in_the_words_of_the_code() -> None:
+    """What stands above the tables of docs/explanation/benchmarks.md is what the code would write."""
+    script = "import sys; from benchmarks.report import METHOD; sys.stdout.write(METHOD)"
+    run = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert run.stdout in (ROOT / "docs" / "explanation" / "benchmarks.md").read_text(encoding="utf-8")

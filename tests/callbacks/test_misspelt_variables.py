@@ -45,12 +45,14 @@ def fresh() -> None:
 
 def test_there_is_one_list_of_variables() -> None:
     """What the documents name and what is known are the same; the code names no other."""
-    examples = {"STEPOUT_BUKET", "STEPOUT_HOME"}  # of this module's documentation, and of what is no variable
+    examples = {"STEPOUT_BUKET", "STEPOUT_HOME", "STEPOUT_WHEEL"}  # misspelt, no variable, and of Dockerfiles
     assert names_in("README.md", "docs") - examples == set(VARIABLES)
     assert names_in("artifacts", "callbacks", "schemas", "src") - examples <= set(VARIABLES)
     table = (ROOT / "docs" / "reference" / "environment.md").read_text("utf-8")
     listed = set(re.findall(r"`(STEPOUT_[A-Z0-9_]+)`", "".join(re.findall(r"^\| (.*?) \|", table, re.MULTILINE))))
-    assert listed == {name for name in VARIABLES if not name.startswith("STEPOUT_WATCH_")}
+    assert listed == set(VARIABLES)
+    rows = [line.split(" | ") for line in table.splitlines() if line.startswith("| `STEPOUT_")]
+    assert all(len(row) == 4 and all(cell.strip(" |") for cell in row) for row in rows), "who sets it, default, meaning"
 
 
 def _task(environ: Mapping[str, str]) -> None:

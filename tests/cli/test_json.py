@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from stepout import ArtifactManager
-from stepout.cli import COMMANDS, _parser, main
+from stepout.cli import COMMANDS, command_parser, main
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -71,7 +71,7 @@ ARTIFACT = {"name", "url", "size", "mediaType", "pointer"}
 
 def test_every_command_with_json_is_tested_here() -> None:
     """A new one has to say what its object holds; ``local`` runs on and has a process of its own."""
-    parsers = _parser([command.name for command in COMMANDS])._commands()
+    parsers = command_parser([command.name for command in COMMANDS])._commands()
     assert {name for name, each in parsers.items() if "--json" in each._option_string_actions} == {
         *(words[0] for words in WITH_JSON.values()),
         "local",

@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stepout.cli import COMMANDS, _parser, main
+from stepout.cli import COMMANDS, command_parser, main
 from stepout.cli.parser import CommandParser, MisuseError
 from stepout.schemas.text.spelling import did_you_mean
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("artifacts", "callbacks", "schemas", "src", "examples", "benchmarks", "tests")
-ALL = _parser([command.name for command in COMMANDS])
+ALL = command_parser([command.name for command in COMMANDS])
 OPTIONS = [
     (command, option)
     for command, parser in ALL._commands().items()

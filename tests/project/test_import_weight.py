@@ -40,12 +40,24 @@ def test_a_consumer_does_not_load_the_producer() -> None:
 
 
 def test_public_names_are_found_and_listed() -> None:
-    """Every name of ``__all__`` is there, ``dir`` lists it, and another name is an AttributeError."""
+    """Every name of ``__all__`` is there, ``dir`` lists it and no other, and another name is an AttributeError."""
     script = (
         "import stepout\n"
-        "assert set(stepout.__all__) <= set(dir(stepout))\n"
+        "assert {name for name in dir(stepout) if name[0] != '_'} == set(stepout.__all__)\n"
+        "import stepout.testing, stepout.tasks\n"
+        "assert 'testing' in dir(stepout) and 'tasks' not in dir(stepout)\n"
         "try: stepout.nonsense\n"
         "except AttributeError as e: assert 'nonsense' in str(e)\n"
         "else: raise SystemExit(1)\n"
     )
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_help_begins_with_what_to_do() -> None:
+    """``help(stepout)`` teaches before it lists modules, on two screens at most."""
+    script = "import pydoc, stepout; print(pydoc.render_doc(stepout, renderer=pydoc.plaintext))"
+    text = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout
+    taught, _, _ = text.partition("PACKAGE CONTENTS")
+    assert len(taught.splitlines()) <= 60
+    for word in ("open_task", "resolve_output", "gather", "stepout run", "stepout.testing", "docs/"):
+        assert word in taught

@@ -83,3 +83,45 @@ def test_a_class_name_occurs_once() -> None:
     ]
     count = Counter(name for name, _ in names)
     assert sorted(pair for pair in names if count[pair[0]] > 1) == []
+
+
+BY_NAME = re.compile(
+    # an installer's line that ends in, or has, the bare name: not the path of a clone or of a wheel
+    r"\b(?:pip3?|pipx|uv|poetry|pdm|conda)\b[^\n`|&;]*?\b(?:install|add|download|wheel)\b[^\n`|&;]*?(?<![\w./-])stepout(?![\w./:-])"
+    r"|(?<![\w./-])stepout\[[a-z0-9, ]+\]"  # a requirement with extras
+    r"|(?<![\w./-])stepout ?(?:==|>=|~=) ?\d"  # or with a version
+)
+NAME = "stepout"  # apart from the texts below, so that this file may be read by the test, too
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        (f"pip install {NAME}", True),
+        (f'RUN pip install --no-cache-dir "{NAME}[fast]"', True),
+        (f"pip install --target relay --no-deps {NAME} && zip -qr relay.zip .", True),
+        (f"uv add {NAME}", True),
+        (f"{NAME}>=0.1", True),
+        ('pip install ".[all]"', False),
+        (f'pip install "dist/{NAME}-0.1.0-py3-none-any.whl[parquet]"', False),
+        (f'RUN pip install "/wheels/${{STEPOUT_WHEEL}}[fast]" && {NAME} --version', False),
+        (f"`pip install fsspec` is needed for `{NAME}://NAME/PATH`", False),
+        (f'install {NAME} with its extra "fast"', False),
+    ],
+)
+def test_what_counts_as_installing_by_name(text: str, found: bool) -> None:
+    """A command or a requirement that an index would answer, and none that names a path."""
+    assert (BY_NAME.search(text) is not None) is found
+
+
+def test_nothing_tells_people_to_install_stepout_from_an_index() -> None:
+    """It is on none: who follows such a line gets an error, or somebody else's package."""
+    names = subprocess.run(["git", "ls-files", "-z"], check=True, capture_output=True, text=True, cwd=ROOT).stdout
+    found = []
+    for name in names.rstrip("\0").split("\0"):
+        file = ROOT / name
+        if name == "pyproject.toml" or file.is_symlink() or not file.is_file():  # its extras name each other
+            continue
+        text = file.read_bytes().decode("utf-8", errors="replace")
+        found += [f"{name}:{text.count(chr(10), 0, match.start()) + 1}: {match[0]}" for match in BY_NAME.finditer(text)]
+    assert found == []

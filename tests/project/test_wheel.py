@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import subprocess
@@ -90,3 +91,21 @@ def test_wheel_imports_without_the_sources(wheel: Path, tmp_path: Path) -> None:
         "assert stepout.schemas.schema('pointer')['$id'] == 'urn:stepout:schema:pointer:1'\n"
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "site")], check=True, cwd=tmp_path)
+
+
+def test_the_lambda_zip_of_an_install_has_each_file_once(wheel: Path, tmp_path: Path) -> None:
+    """In an install the packages lie in the folder of stepout, in a checkout beside it: the zip is the same."""
+    from stepout.local import lambda_zip
+
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path / "site")
+    code = "import sys; sys.path.insert(0, sys.argv[1])\nfrom stepout.local import lambda_zip\n"
+    code += "open(sys.argv[2], 'wb').write(lambda_zip())\n"
+    made = tmp_path / "installed.zip"
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "site"), str(made)], check=True, cwd=tmp_path)
+    with zipfile.ZipFile(made) as archive:
+        installed = archive.namelist()
+    with zipfile.ZipFile(io.BytesIO(lambda_zip())) as archive:
+        checkout = archive.namelist()
+    assert len(installed) == len(set(installed))
+    assert set(installed) == set(checkout) == _expected()

@@ -51,7 +51,7 @@ def file_system(pointers: Mapping[str, Pointer], access: Access, kind: FileSyste
 
             return CommittedFileSystem(files)
     except ImportError as error:
-        how = "pip install 'stepout[parquet]'" if kind == "pyarrow" else "pip install fsspec"
+        how = 'install stepout with its extra "parquet"' if kind == "pyarrow" else "pip install fsspec"
         raise ConfigurationError(f"filesystem({kind!r}) needs {kind}, which is not installed: {how}") from error
     raise ConfigurationError(f'filesystem({kind!r}): expected "pyarrow" or "fsspec"')
 
@@ -196,7 +196,7 @@ def _file_system(pointer: Pointer, options: Any) -> S3FileSystem:
     try:
         from s3fs import S3FileSystem
     except ImportError as error:
-        message = "fsspec paths need s3fs, which is not installed: pip install 'stepout[s3fs]'"
+        message = 'fsspec paths need s3fs, which is not installed: install stepout with its extra "s3fs"'
         raise ConfigurationError(message) from error
     given = dict(options)
     given["client_kwargs"] = {"region_name": given.pop("region"), **given.get("client_kwargs", {})}

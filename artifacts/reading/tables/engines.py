@@ -167,6 +167,9 @@ def _to_pandas(table: pa.Table) -> Any:
 
 # Ray ---------------------------------------------------------------------------------------------------------------
 
+_RAY_STUB = "__bsp_stub"
+"""What Ray calls the column of a table of which only the rows count (``ray.data._internal.arrow_block``)."""
+
 
 def ray_dataset(cut: Pieces, columns: Sequence[str] | None, **options: Any) -> Any:
     """Return a ``ray.data.Dataset``.
@@ -221,7 +224,8 @@ def _ray_source() -> Any:
                 rows = _rows_of(group) if condition is None else None
                 said = BlockMetadata(rows, sum(piece.size for piece in group), None, None)
                 read = partial(_read_blocks, [piece.dataset for piece in group], schema, condition)
-                return ReadTask(read, said, schema=schema, per_task_row_limit=per_task_row_limit)
+                returned = countable(schema.empty_table()).schema
+                return ReadTask(read, said, schema=returned, per_task_row_limit=per_task_row_limit)
 
             return [task(group) for group in _in_groups(self._cut.pieces, parallelism)]
 
@@ -244,9 +248,20 @@ def _rows_of(pieces: Sequence[Piece]) -> int | None:
 def _read_blocks(datasets: Iterable[ds.Dataset], schema: pa.Schema, condition: Any) -> Iterator[pa.Table]:
     """Yield a table for each file."""
     for dataset in datasets:
-        yield dataset.to_table(columns=schema.names, filter=condition)
+        yield countable(dataset.to_table(columns=schema.names, filter=condition))
     if not datasets:
-        yield schema.empty_table()
+        yield countable(schema.empty_table())
+
+
+def countable(table: pa.Table) -> pa.Table:
+    """Return a table whose rows Ray can count: where no column is asked for, the column that Ray itself puts there.
+
+    Ray's ``count()`` asks for no column. It joins the tables that it gets, and tables without columns join to one
+    without rows. Its own readers add a column of nulls, which Ray shows to nobody.
+    """
+    import pyarrow as pa
+
+    return table if table.num_columns else table.append_column(_RAY_STUB, pa.nulls(table.num_rows))
 
 
 def selected(schema: pa.Schema, columns: Sequence[str] | None) -> pa.Schema:

@@ -401,7 +401,7 @@ def require_pyarrow() -> None:
     try:
         import pyarrow.parquet  # noqa: F401 - tried here, used by the functions that need it
     except ImportError as error:
-        msg = "tables need pyarrow, which is not installed: pip install 'stepout[parquet]'"
+        msg = 'tables need pyarrow, which is not installed: install stepout with its extra "parquet"'
         raise ConfigurationError(msg) from error
 
 

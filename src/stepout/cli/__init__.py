@@ -29,7 +29,7 @@ from stepout.schemas.text.foreign_text import shown
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-__all__ = ["COMMANDS", "DONE", "FAILED", "USAGE", "Command", "main"]
+__all__ = ["COMMANDS", "DONE", "FAILED", "USAGE", "Command", "command_parser", "main"]
 
 DONE, FAILED, USAGE = 0, 1, 2
 _SIGNALLED = 128
@@ -65,6 +65,7 @@ COMMANDS = (
     Command("lifecycle", "print S3 lifecycle rules for what tasks write"),
     Command("doctor", "find what will go wrong: state machine, task definition, bucket"),
     Command("local", "run a local AWS: Step Functions, ECS, Lambda, S3, SQS, SNS"),
+    Command("play", "play a state machine on the local AWS, with the programs beside it"),
     Command("demo", "show it all on a local AWS: container, state machine, Lambda"),
 )
 
@@ -137,7 +138,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parsed(words: Sequence[str]) -> argparse.Namespace | int:
     """The arguments, or the exit code where they ask for help or are wrong."""
     try:
-        return _parser(words).parse_args(words)
+        return command_parser(words).parse_args(words)
     except MisuseError as misuse:
         if next((word for word in words if not word.startswith("-")), "") == "run":
             from stepout.cli.run import report_misuse
@@ -176,7 +177,12 @@ def _print_whatever() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def _parser(words: Sequence[str]) -> CommandParser:
+def command_parser(words: Sequence[str]) -> CommandParser:
+    """Return the parser of all commands.
+
+    Args:
+        words: What is to be parsed: of a command that is not among them, only the name is declared.
+    """
     from stepout import __version__
 
     parser = CommandParser(

@@ -13,7 +13,7 @@ examples:
   stepout demo
   stepout demo --keep results/             (leaves photograph, picture, table and document there)
 
-Needs the extras: pip install "stepout[all,local]"
+Needs stepout's extras "all" and "local".
 """
 
 

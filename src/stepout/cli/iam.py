@@ -84,11 +84,11 @@ _OF_KIND: dict[str, tuple[str, ...]] = {
     "job": ("glue",),
 }
 _SWITCHES: dict[str, tuple[tuple[str, ...], str]] = {
-    "pull": (("producer", "worker"), "reports by pull mode: no right to call Step Functions"),
-    "tags": (("producer", "worker"), "artifacts are tagged"),
-    "object_lock": (("producer", "worker"), "artifacts are locked"),
-    "resume": (("producer", "worker"), "directories are resumed (resume_from=, layout='fixed'): the right to list"),
-    "no_list": (("consumer",), "without s3:ListBucket: a missing object then looks like a forbidden one"),
+    "pull": (("producer", "worker"), "it reports by pull mode, and may not call Step Functions"),
+    "tags": (("producer", "worker"), "it tags artifacts"),
+    "object_lock": (("producer", "worker"), "it locks artifacts (Object Lock)"),
+    "resume": (("producer", "worker"), "it resumes directories (resume_from=, layout='fixed'), and may list"),
+    "no_list": (("consumer",), "leave out s3:ListBucket: a missing object then looks like a forbidden one"),
 }
 
 
@@ -113,11 +113,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="machine: a role that ECS is handed, task role and execution role; repeatable",
     )
     for name, (roles_of, text) in _SWITCHES.items():
-        group.add_argument(option_of(name), action="store_true", help=f"{', '.join(roles_of)}: {text}")
+        group.add_argument(option_of(name), action="store_true", help=f"{text} ({', '.join(roles_of)})")
     where = parser.add_argument_group("where")
-    where.add_argument("--partition", default="aws", help="default: aws")
-    where.add_argument("--region", default="${AWS::Region}", help="default: ${AWS::Region}")
-    where.add_argument("--account", default="${AWS::AccountId}", help="default: ${AWS::AccountId}")
+    where.add_argument("--partition", default="aws", help="the partition in ARNs; default: aws")
+    where.add_argument("--region", default="${AWS::Region}", help="the region in ARNs; default: ${AWS::Region}")
+    where.add_argument("--account", default="${AWS::AccountId}", help="the account in ARNs; default: ${AWS::AccountId}")
     parser.set_defaults(run=_iam)
 
 

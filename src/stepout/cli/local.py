@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -25,6 +26,7 @@ examples:
   stepout local --port 4566 --json         (the same port every time, so that what was exported stays right)
   stepout local -- pytest tests/           (runs the command with the environment set, exits with its code)
   stepout local -- aws s3 ls
+  stepout local --bucket weather --layer pyarrow -- $SHELL   (a shell with it all; exit ends both)
 
 Tasks that a state machine (or RunTask) starts are run as processes of this machine: the container definition's command
 with its environment, images ignored. Their output goes to standard error.
@@ -41,7 +43,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--port", type=int, help="the loopback port, the same for every run, such as 4566; default: any free one"
     )
-    parser.add_argument("--region", default="us-east-1", help="the region that everything is in (us-east-1)")
+    parser.add_argument("--region", default="us-east-1", help="the region that everything is in; default: us-east-1")
+    parser.add_argument("--bucket", action="append", default=[], help="create this bucket; repeatable")
+    parser.add_argument(
+        "--layer",
+        action="append",
+        default=[],
+        metavar="PACKAGE",
+        help="an installed package, such as pyarrow, as a layer for the functions of stepout play; repeatable",
+    )
     add_json(parser)
     parser.add_argument("command", nargs=argparse.REMAINDER, metavar="-- COMMAND", help="run this, then end")
     parser.set_defaults(run=_local)
@@ -55,6 +65,10 @@ def _local(arguments: argparse.Namespace) -> int:
         logged("stepout.local", "stepout: %(message)s"),
         LocalAws(port=arguments.port, region=arguments.region, on_output=_to_stderr) as aws,
     ):
+        for bucket in arguments.bucket:
+            aws.client("s3").create_bucket(Bucket=bucket)
+        for package in arguments.layer:
+            aws.publish_layer(re.sub(r"\W", "-", package), package)
         if command:
             return _run(aws, command)
         _announce(aws, as_json=arguments.json)

@@ -152,7 +152,7 @@ def _flights_file() -> Path:
 def _package_file(module: str, package: str, *path: str) -> Path:
     spec = find_spec(module)
     if spec is None or not spec.submodule_search_locations:
-        raise stepout.ConfigurationError(f'the demo needs {package}: pip install "stepout[all,local]"')
+        raise stepout.ConfigurationError(f'the demo needs {package}: install stepout with its extras "all" and "local"')
     return Path(spec.submodule_search_locations[0], *path)
 
 

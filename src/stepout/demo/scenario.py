@@ -156,7 +156,9 @@ def _keep_the_rest(document: dict[str, Any], folder: Path, story: _Story) -> Non
 def _require() -> None:
     missing = [package for module, package in _NEEDED.items() if find_spec(module) is None]
     if missing:
-        raise ConfigurationError(f'the demo needs {", ".join(missing)}: pip install "stepout[all,local]"')
+        raise ConfigurationError(
+            f'the demo needs {", ".join(missing)}: install stepout with its extras "all" and "local"'
+        )
 
 
 def _to_stdout(text: str) -> None:

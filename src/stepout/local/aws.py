@@ -200,7 +200,7 @@ class LocalAws:
     def __enter__(self) -> Self:
         if find_spec("ministack") is None:
             raise ConfigurationError(
-                'the local AWS needs ministack, which is not installed: pip install "stepout[local]"'
+                'the local AWS needs ministack, which is not installed: install stepout with its extra "local"'
             )
         if self._wanted_port:
             _check_free(self._wanted_port)

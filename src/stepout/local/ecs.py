@@ -116,13 +116,13 @@ class EcsAgent(threading.Thread):
             on_end=lambda ended, tokens: self._ended(ended, tokens, cluster),
         )
         self._runs[arn] = run
-        _logger.info("task %s starts: %s", record.id, definition["family"])
+        _logger.info("task %s starts: %s", record.id[:8], definition["family"])
         self._on_change(replace(record), task)
         run.start()
 
     def _ended(self, task: LocalTask, tokens: set[str], cluster: str) -> None:
         """Tell ECS, and say so if nobody was told of the task's outcome."""
-        _logger.info("task %s ended: %s", task.id, task.reason)
+        _logger.info("task %s ended: %s", task.id[:8], task.reason)
         try:
             if tokens:
                 task.reported = not any(self._waiting(token) for token in tokens)
@@ -136,7 +136,7 @@ class EcsAgent(threading.Thread):
             _logger.error(
                 "task %s ended with exit code %s and reported nothing: its state waits on, until its HeartbeatSeconds "
                 "or TimeoutSeconds, or until a rule for its stopping has it failed (docs/how-to/silent-deaths.md)",
-                task.id,
+                task.id[:8],
                 task.exit_code,
             )
 

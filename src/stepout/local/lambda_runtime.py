@@ -114,17 +114,23 @@ def layer_zip(folder: Path) -> bytes:
 
 
 def lambda_zip() -> bytes:
-    """Return a zip of this very stepout, and nothing else: a layer brings pyarrow and Pillow, as on AWS."""
+    """Return a zip of this very stepout, and nothing else: a layer brings pyarrow and Pillow, as on AWS.
+
+    Each file is in it once. In a checkout the folder of ``stepout`` has links to those of its packages, which are not
+    followed; of an install it has the packages themselves.
+    """
     import stepout.artifacts
     import stepout.callbacks
     import stepout.schemas
 
-    packages = (stepout, stepout.artifacts, stepout.callbacks, stepout.schemas)
+    files: dict[str, Path] = {}
+    for package in (stepout, stepout.artifacts, stepout.callbacks, stepout.schemas):
+        folder = Path(package.__path__[0])
+        for path in folder.rglob("*"):
+            if path.suffix in {".py", ".json", ".toml", ".typed"}:
+                files[f"{package.__name__.replace('.', '/')}/{path.relative_to(folder).as_posix()}"] = path
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for package in packages:
-            folder = Path(package.__path__[0])
-            for path in sorted(folder.rglob("*")):  # it follows no link: a checkout's lead to the other packages
-                if path.suffix in {".py", ".json", ".toml", ".typed"}:
-                    archive.write(path, f"{package.__name__.replace('.', '/')}/{path.relative_to(folder).as_posix()}")
+        for name in sorted(files):
+            archive.write(files[name], name)
     return buffer.getvalue()

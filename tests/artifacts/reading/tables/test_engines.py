@@ -24,6 +24,7 @@ from support.seaweed import ADMIN
 
 import stepout
 from stepout.artifacts.media_types import DATASET
+from stepout.artifacts.reading.tables.engines import countable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -253,6 +254,29 @@ def test_ray_reads_the_same_on_two_processes(written: Written) -> None:
         assert "ChecksumMismatchError" in engine_queries.told(raised.value) or isinstance(
             raised.value, stepout.ChecksumMismatchError
         )
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.usefixtures("ray_workers")
+def test_ray_counts_rows_behind_a_filter(written: Written) -> None:
+    """Of a count Ray reads no column at all, and still gets every row; with a filter of ours and with one of Ray's."""
+    from ray.data.expressions import col
+
+    days = written.output["days"]
+    assert days.to_ray().count() == ROWS
+    expected = sum(score is not None and score > 0.5 for score in written.expected["whole"]["score"].to_pylist())
+    assert days.to_ray().filter(expr=col("score") > 0.5).count() == expected
+    assert days.to_ray(filters=[("score", ">", 0.5)]).count() == expected
+    assert days.to_ray(filters=[("score", ">", 2.0)]).count() == 0
+
+
+def test_tables_without_columns_keep_their_rows_when_ray_joins_them() -> None:
+    """What ``to_ray`` gives Ray for a count survives the way that Ray puts blocks together."""
+    bare = _table().select([])
+    assert pa.concat_tables([bare, bare]).num_rows == 0  # what made Ray count nothing
+    assert pa.concat_tables([countable(bare), countable(bare)]).num_rows == 2 * ROWS
+    assert countable(_table()).schema == SCHEMA
 
 
 def test_the_documents_that_travel_hold_no_credentials(written: Written) -> None:
