@@ -51,22 +51,22 @@ _NAMES: dict[str, tuple[str, ...]] = {
     "state_machine": ("machine",),
 }
 _WHAT: dict[str, str] = {
-    "bucket": "of the artifacts",
+    "bucket": "the bucket of the artifacts",
     "prefix": "the folder in the bucket",
     "kms_key": "the ARN of the key that encrypts the bucket",
-    "queue": "of the jobs (worker, machine) or of the reports (producer, relay, watcher); also a URL",
+    "queue": "the queue of the jobs (worker, machine) or of the reports (producer, relay, watcher); also a URL",
     "table": "the DynamoDB table of outcomes",
     "token_table": "the DynamoDB table of task tokens",
     "topic": "the SNS topic that is notified",
     "bus": "the EventBridge bus that is notified",
     "activity": "the activity, instead of a queue",
-    "cluster": "of ECS",
-    "task_definition": "its family",
+    "cluster": "the cluster of ECS",
+    "task_definition": "the task definition's family",
     "function": "the Lambda function that a state calls",
-    "job_queue": "of Batch",
-    "job_definition": "of Batch",
-    "job": "of Glue",
-    "state_machine": "its own name, whose children a Distributed Map starts",
+    "job_queue": "the job queue of Batch",
+    "job_definition": "the job definition of Batch",
+    "job": "the job of Glue",
+    "state_machine": "the state machine's own name: a Distributed Map starts children of it",
 }
 # Which kinds of state have a use for an option of the machine's.
 _OF_KIND: dict[str, tuple[str, ...]] = {

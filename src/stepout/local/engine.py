@@ -54,6 +54,11 @@ class LocalEngine:
         original = self._ecs["_run_task"]  # states call it by its name, the API through the table
         self._ecs["_run_task"] = self._ecs["_ACTION_MAP"]["RunTask"] = wraps(original)(make(original))
 
+    def containers_of(self, definition: str) -> set[str] | None:
+        """Return the names of a task definition's containers; ``None`` for one that does not exist."""
+        found = self._ecs["_task_defs"].get(self._ecs["_resolve_td_key"](definition))
+        return None if found is None else {str(each["name"]) for each in found["containerDefinitions"]}
+
     def refusal(self, code: str, message: str) -> Any:
         """Return the answer of an API to a call that it refuses."""
         return self._states["error_response_json"](code, message, HTTPStatus.BAD_REQUEST.value)
