@@ -47,7 +47,7 @@ def machine(folder: Path, capsys: pytest.CaptureFixture[str]) -> str:
     """The file of the state machine, as stepout prints it."""
     states = ["--state", "Fill=ecs:fill", "--state", "Total=consumer:total"]
     places = ["--bucket", "executed", "--prefix", "runs", "--cluster", "default", "--subnets", "subnet-1"]
-    assert main(["asl", "chain", *states, *places, "--no-redrive"]) == 0
+    assert main(["asl", "chain", *states, *places]) == 0
     file = folder / "rows.asl.json"
     file.write_text(capsys.readouterr().out, encoding="utf-8")
     return str(file)
