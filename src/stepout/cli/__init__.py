@@ -65,7 +65,7 @@ COMMANDS = (
     Command("lifecycle", "print S3 lifecycle rules for what tasks write"),
     Command("doctor", "find what will go wrong: state machine, task definition, bucket"),
     Command("local", "run a local AWS: Step Functions, ECS, Lambda, S3, SQS, SNS"),
-    Command("play", "play a state machine on the local AWS, with the programs beside it"),
+    Command("execute", "execute a state machine on the local AWS, with the programs beside it"),
     Command("demo", "show it all on a local AWS: container, state machine, Lambda"),
 )
 

@@ -50,7 +50,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="PACKAGE",
-        help="an installed package, such as pyarrow, as a layer for the functions of stepout play; repeatable",
+        help="an installed package, such as pyarrow, as a layer for the functions of stepout execute; repeatable",
     )
     add_json(parser)
     parser.add_argument("command", nargs=argparse.REMAINDER, metavar="-- COMMAND", help="run this, then end")
