@@ -191,7 +191,7 @@ def test_the_function_that_gathers_is_given_the_results_wherever_they_are(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ([], "the kind of a child is None"),
+        ([], "of which kind is a child's state?"),
         (["esc"], "did you mean"),
         (["ecs", "--map"], "--map"),
         (["ecs", "--machine"], "--machine"),
@@ -210,7 +210,7 @@ def test_the_function_that_gathers_is_given_the_results_wherever_they_are(
         (["ecs", "--result-path", "null"], "--result-path null drops the results"),
         (["ecs", "--env", "STEPOUT_MAP_INDEX=3"], "the Map passes it"),
         (["ecs", "--express"], "Express"),
-        (["ecs", "--map-name", "Gather"], "name one state twice"),
+        (["ecs", "--map-name", "Gather"], "two states are called 'Gather'"),
         (["ecs", "--state", "Plan=ecs-sync:plan", "--bucket", "b-1"], "pull mode"),
     ],
 )

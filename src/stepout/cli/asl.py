@@ -305,7 +305,11 @@ def _asl(arguments: argparse.Namespace) -> int:
     elif arguments.kind == MAP:
         document, notes = _map(arguments)
     elif arguments.file is not None or arguments.state:
-        raise ConfigurationError("FILE and --state are for 'stepout asl chain'; leave them out")
+        strange = "--state" if arguments.file is None else repr(arguments.file)
+        raise ConfigurationError(
+            f"{strange}: leave it out; 'stepout asl {arguments.kind}' prints one state and takes options alone, "
+            "such as --task-definition. Several states: 'stepout asl chain'"
+        )
     else:
         options = _options(arguments)
         document = (state_machine if arguments.machine else task_state)(arguments.kind, options)

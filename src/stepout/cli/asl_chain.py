@@ -96,6 +96,8 @@ def chain_of(
         above, states = states
         _read_into(shared, {"kind": "ecs", **above}, parser, f"{arguments.file}: ")
     given = [name for name, none in _OF_ONE_STATE.items() if getattr(shared, name) != none]
+    if given == ["next"]:
+        raise ConfigurationError("leave out --next: the order of the states says what follows")
     if given:
         raise ConfigurationError(f"{option_of(given[0])} is of one state: say it in the file, within that state")
     for index, members in enumerate(states):

@@ -127,7 +127,12 @@ def child_kind(arguments: argparse.Namespace) -> str:
     """
     kind = arguments.file
     if kind not in KINDS:
-        hint = did_you_mean(kind, KINDS) if kind else ""
+        if kind is None:
+            raise ConfigurationError(
+                "map: of which kind is a child's state? Say it behind map, as in 'stepout asl map ecs': "
+                f"{', '.join(KINDS)}"
+            )
+        hint = did_you_mean(kind, KINDS)
         raise ConfigurationError(
             f"map: the kind of a child is {kind!r}{hint or ':'} expected one of {', '.join(KINDS)}"
         )

@@ -358,7 +358,7 @@ class EngineGate:
             overrides = json.dumps(data.get("overrides") or {}, ensure_ascii=False, separators=(",", ":"))
             if len(overrides) > OVERRIDES_LIMIT:
                 answer = self._engine.refusal("InvalidParameterException", _OVERRIDES_TOO_LONG)
-            elif (strange := self._strange_container(data)) is not None:
+            elif (strange := self._engine.strange_container(data)) is not None:
                 message = f"Override for container named {strange} is not a container in the TaskDefinition."
                 answer = self._engine.refusal("InvalidParameterException", message)
             else:
@@ -369,13 +369,6 @@ class EngineGate:
             return answer
 
         return gated
-
-    def _strange_container(self, data: Mapping[str, Any]) -> str | None:
-        """Return the container of an override that the task definition does not have; it would get no token."""
-        known = self._engine.containers_of(data.get("taskDefinition", ""))
-        overrides = (data.get("overrides") or {}).get("containerOverrides") or []
-        names = [str(each.get("name")) for each in overrides]
-        return None if known is None else next((name for name in names if name not in known), None)
 
     def _run_task_state(self, invoke: Callable[..., Any]) -> Callable[..., Any]:
         """A refusal of ECS has the name that ECS gave it, after "ECS."."""
