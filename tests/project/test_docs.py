@@ -16,9 +16,7 @@ from support.cloudformation import create_stack, lint
 from support.docs import Block, blocks
 from support.tree import SOURCES
 
-import stepout
 from stepout.schemas import validate
-from stepout.testing import RecordingTarget
 
 if TYPE_CHECKING:
     from stepout.local import LocalAws
@@ -69,60 +67,35 @@ def test_the_map_of_how_tos_leads_to_each_of_them() -> None:
 
 
 @pytest.fixture
-def documented(local_aws: LocalAws, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """The environment that the pages speak of: a bucket, a table, an image, a task's output, a folder to work in."""
-    import numpy as np
-    import pyarrow as pa
-    from PIL import Image
-
-    for name, value in local_aws.environ.items():
+def place(local_aws: LocalAws, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The place that docs/how-to/try.md makes, and nothing else: a local AWS, an empty bucket, three variables, a folder."""
+    page = (DOCS / "how-to" / "try.md").read_text(encoding="utf-8")
+    (bucket,) = set(re.findall(r"^stepout local --bucket (\S+) -- \$SHELL$", page, re.MULTILINE))
+    (variables,) = re.findall(r"^export (.*)$", page, re.MULTILINE)
+    for name, value in [*local_aws.environ.items(), *(each.split("=") for each in variables.split())]:
         monkeypatch.setenv(name, value)
-    monkeypatch.setenv("STEPOUT_BUCKET", "results-bucket")
-    monkeypatch.setenv("STEPOUT_PREFIX", "runs")
-    monkeypatch.setenv("STEPOUT_ALLOW", "s3://results-bucket/runs/")
     monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
     monkeypatch.chdir(tmp_path)
     client = local_aws.client("s3")
-    if "results-bucket" not in {bucket["Name"] for bucket in client.list_buckets()["Buckets"]}:
-        client.create_bucket(Bucket="results-bucket")
-    for listed in client.get_paginator("list_objects_v2").paginate(Bucket="results-bucket"):  # what other pages left
+    if bucket not in {each["Name"] for each in client.list_buckets()["Buckets"]}:
+        client.create_bucket(Bucket=bucket)
+    for listed in client.get_paginator("list_objects_v2").paginate(Bucket=bucket):  # what other pages left
         for each in listed.get("Contents", []):
-            client.delete_object(Bucket="results-bucket", Key=each["Key"])
-    table = pa.table({"id": range(1000), "score": np.linspace(0, 1, 1000), "note": ["a"] * 1000})
-    image = Image.fromarray(np.zeros((48, 64, 3), dtype=np.uint8))
-    (tmp_path / "report.pdf").write_bytes(b"%PDF-1.7 a report")
-    with stepout.open_task(targets=(target := RecordingTarget())) as task:
-        task.artifacts.put_table("features", table)
-        task.artifacts.put_image("preview", image)
-        task.result["rows"] = table.num_rows
-    Path("output.json").write_text(json.dumps(target.successes[0]), encoding="utf-8")
-    return {"table": table, "image": image, "client": client, "event": target.successes[0], "__name__": "documented"}
-
-
-def _event(captured: str) -> dict[str, Any] | None:
-    """The last output document among the lines that a block printed."""
-    lines = [line for line in captured.splitlines() if line.startswith('{"stepout"')]
-    return dict(json.loads(lines[-1])) if lines else None
+            client.delete_object(Bucket=bucket, Key=each["Key"])
+    return tmp_path
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_python_and_shell_run(page: Path, documented: dict[str, Any], capfd: pytest.CaptureFixture[str]) -> None:
-    """A page's Python blocks run in one namespace and its shell blocks in one folder, in order."""
-    told = False
+def test_python_and_shell_run(page: Path, place: Path) -> None:
+    """A page's Python blocks run in one namespace and its shell blocks in one folder, in order, as its reader runs them."""
+    names: dict[str, Any] = {"__name__": "__main__"}
     for block in blocks(page):
         if block.language == "python":
             code = "\n" * block.line + block.text
-            exec(compile(code, str(page), "exec"), documented)
-            event = _event(capfd.readouterr().out)
-            if event is not None and not told:  # the page speaks of its first task's output
-                told = True
-                documented["event"] = event
-                Path("output.json").write_text(json.dumps(event), encoding="utf-8")
-            if handler := documented.pop("handler", None):
-                assert handler(documented["event"], None)
+            exec(compile(code, str(page), "exec"), names)
         elif block.language == "sh":
             lines = [line for line in block.text.splitlines() if not line.startswith(SET_UP)]
-            subprocess.run(["sh", "-ec", "\n".join(lines)], check=True, timeout=300)
+            subprocess.run(["sh", "-ec", "\n".join(lines)], cwd=place, check=True, timeout=300)
 
 
 def _state_machine(state: dict[str, Any]) -> dict[str, Any]:
@@ -134,7 +107,7 @@ def _state_machine(state: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("block", _of("json"), ids=_id)
 def test_json_is_what_it_claims_to_be(block: Block, local_aws: LocalAws, tmp_path: Path) -> None:
-    """Documents validate; the local AWS takes states, task definitions and templates; policies have statements."""
+    """Documents validate; the local AWS takes states, templates and patterns; policies have statements."""
     value = json.loads(block.text)
     if "Resources" in value:
         template = tmp_path / "template.json"
@@ -146,6 +119,11 @@ def test_json_is_what_it_claims_to_be(block: Block, local_aws: LocalAws, tmp_pat
         create_stack(local_aws, value, dict.fromkeys(value.get("Parameters", {}), "example"))
     elif "stepout" in value:
         assert validate(value) == []
+    elif "detail-type" in value:
+        events = local_aws.client("events")  # which refuses what is no pattern
+        events.put_rule(Name=f"documented-{block.line}", EventPattern=block.text)
+        events.delete_rule(Name=f"documented-{block.line}")
+        assert set(value["source"]) <= {"stepout", "aws.ecs", "aws.states"}
     elif "Type" in value or "StartAt" in value:
         definition = value if "StartAt" in value else _state_machine(value)
         states = local_aws.client("stepfunctions")
