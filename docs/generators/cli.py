@@ -52,13 +52,13 @@ finds them.
 
 With `--json` a command prints one JSON object on one line. `put`, `get`, `show` and `verify` describe artifacts alike:
 `{"artifacts": [{"name": …, "url": …, "size": …, "mediaType": …, "pointer": {…}}]}`. The size is in bytes; for a
-directory it is that of all its files. `get` adds `path`. `get` and `verify` add `ok`, and `error` and `message` where
-it is false.
+directory it is that of all its files. `get` adds `path`. `verify` adds `ok`, and `error` and `message` where it is
+false.
 """
 
 # Options, variables, URLs, paths in JSON, and what has a sign that Markdown knows; with the punctuation around them.
 _TYPED: Final = re.compile(
-    r"(?P<before>[('\"]*)(?P<typed>--[a-z][a-z-]*|stepout\.[\w.]+(?:\(\))?|\$\S+?|\S*[_*=]\S*?|\S+://\S*?)(?P<after>['\").,;:]*)"
+    r"(?P<before>[('\"]*)(?P<typed>--[a-z][a-z-]*|stepout\.[\w.]+(?:\(\))?|\$\S*?|\S*[_*=]\S*?|\S+://\S*?)(?P<after>['\").,;:]*)"
 )
 _SUBJECT: Final = 4  # words, at most
 _OF_ARGPARSE: Final = {"positional arguments": "argument", "options": "option"}

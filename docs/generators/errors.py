@@ -18,8 +18,8 @@ Each error has a name that never changes: `Stepout.` and what went wrong. Step F
 reported under the name of its class, or under its own `error_name`.
 [How to handle failures](../how-to/handle-failures.md). [The classes](python/errors.md).
 
-- *Try again: yes* means that the same work can succeed later without a change. `stepout asl` writes a `Retry`
-  for these.
+- *Try again: yes* means that the same work can succeed later without a change. The `Retry` that `stepout asl` prints
+  names those that reach its state ([which ones](../how-to/asl-and-iam.md#what-is-tried-again-and-what-is-caught)).
 - *No* means that something has to be changed first: code, a setting, a permission.
 - A message says what failed, for which object, and what to do. It never holds a task token or a value of a document.
 - In a Lambda function an exception that nobody catches is reported by the name of its class, such as

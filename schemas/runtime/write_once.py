@@ -105,7 +105,7 @@ class WriteOnce:
             f"{self._ignored} {subject}: the server at {self._endpoint} ignores If-None-Match: a second writer would "
             f"replace the first, and both would be told that they won.{more} Set STEPOUT_S3_PROFILE=unconditional "
             "(together with what it says now): stepout then looks before it writes, and two writers at the same "
-            "moment are not told apart; or write with mode='overwrite'. See docs/how-to/s3-servers.md"
+            "moment are not told apart; or write with mode='overwrite'"
         )
 
 

@@ -38,7 +38,8 @@ On the command line, for any language (``stepout --help``)::
 
 Where to look next, with ``help``: ``open_task`` and ``task``; ``ArtifactManager`` for every put; ``resolve_output``,
 ``Output`` and ``Artifact`` for every read; ``StepoutError`` for the errors, each of which says what to do;
-``stepout.testing`` for a store and a target in memory; ``stepout.local`` for an AWS on this machine.
+``help("stepout.testing")``, in quotes, for a store and a target in memory; ``help("stepout.local")`` for an AWS on this
+machine.
 
 The documentation is in docs/ of the repository: a tutorial, how-tos, a reference and explanations.
 """

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import json
 import os
 import re
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,14 +21,18 @@ from support.tree import SOURCES
 from stepout.schemas import validate
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from stepout.local import LocalAws
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
-PAGES = [ROOT / "README.md", *(page for page in sorted(DOCS.rglob("*.md")) if page.parent != DOCS / "tutorial")]
+ROOT_PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")]
+PAGES = [*ROOT_PAGES, *(page for page in sorted(DOCS.rglob("*.md")) if page.parent != DOCS / "tutorial")]
 # The tutorial goes on in one folder and one shell from page to page: tests/tutorial does it.
 BLOCKS = [block for page in PAGES for block in blocks(page)]
 _LOGGER_MADE = re.compile(r'\blogger\("(stepout[\w.]*)"\)')
+_MODULE_CELL = re.compile(r"`(stepout(?:\.\w+)*)`")
 _LOGGER_CELL = re.compile(r"`(stepout\.[\w.]+)`")
 SET_UP = ("make ", "pip ")  # what every run of these tests has done already
 
@@ -42,6 +48,24 @@ def _id(block: object) -> str:
 def test_every_block_is_of_a_language_that_is_run() -> None:
     """A block in a language that no test here runs would be a promise that nothing holds."""
     assert {block.language for block in BLOCKS} <= {"python", "sh", "json", "text"}
+
+
+def test_pages_import_public_names_alone() -> None:
+    """What a page teaches is under the compatibility promise, which lists the modules."""
+    promise = (ROOT / "SECURITY.md").read_text("utf-8").partition("## Compatibility promise")[2]
+    modules = set(_MODULE_CELL.findall(promise))
+    imported = {found for block in _of("python") for found in _imports(block.text)}
+    assert {module for module, _ in imported} <= modules
+    assert [each for each in sorted(imported) if each[1] not in import_module(each[0]).__all__] == []
+
+
+def _imports(code: str) -> Iterator[tuple[str, str]]:
+    """Module and name of each import from stepout; a module of its own counts by its handlers."""
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "stepout":
+            for each in node.names:
+                whole = f"{node.module}.{each.name}"
+                yield (whole, "handler") if whole == "stepout.callbacks.named_failure" else (node.module or "", each.name)
 
 
 def test_every_logger_is_on_the_page_for_operators() -> None:

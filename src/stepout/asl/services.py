@@ -37,6 +37,7 @@ class ServiceKind:
         timeout: Seconds by default.
         parameters: Makes the parameters from options and ``HeartbeatSeconds``.
         transient: What the service answers when trying again may help.
+        lost: What the watcher or a worker reports of a container that ended without a report.
     """
 
     summary: str
@@ -46,6 +47,7 @@ class ServiceKind:
     parameters: Callable[[StateOptions, int | None], dict[str, Any]]
     transient: tuple[str, ...]
     heartbeat: int | None = None
+    lost: tuple[str, ...] = ()
 
     @property
     def has_variables(self) -> bool:
@@ -193,6 +195,7 @@ _LAMBDA_ERRORS = (
     "Lambda.ClientExecutionTimeoutException",
     "Lambda.TooManyRequestsException",
 )
+_DIED = ("Stepout.ContainerDied",)
 # AmazonECS.Unknown: RunTask answered with failures, for example for want of capacity.
 _ECS_ERRORS = (
     "AmazonECS.Unknown",
@@ -210,7 +213,8 @@ KINDS: dict[str, ServiceKind] = {
         heartbeat=600,
         timeout=21_600,
         parameters=_ecs,
-        transient=_ECS_ERRORS,
+        transient=("Stepout.TaskFailedToStart", *_ECS_ERRORS),
+        lost=_DIED,
     ),
     "ecs-sync": ServiceKind(
         summary="a container on ECS that the state watches; pull mode, no token",
@@ -236,6 +240,7 @@ KINDS: dict[str, ServiceKind] = {
         timeout=21_600,
         parameters=_sqs,
         transient=("SQS.AmazonSQSException", "SQS.SdkClientException"),
+        lost=_DIED,
     ),
     "lambda": ServiceKind(
         summary="a Lambda function that reports with a task token, or hands it on",
@@ -262,6 +267,7 @@ KINDS: dict[str, ServiceKind] = {
         timeout=21_600,
         parameters=_activity,
         transient=(),
+        lost=_DIED,
     ),
     "batch": ServiceKind(
         summary="an AWS Batch job that the state watches; pull mode, no token",

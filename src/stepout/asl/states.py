@@ -150,7 +150,7 @@ def _retry(chosen: ServiceKind, options: StateOptions) -> list[dict[str, Any]]:
         "JitterStrategy": "FULL",
     }
     timeouts = _TIMEOUTS if chosen.reports == "token" else _TIMEOUTS[1:]
-    once = {"ErrorEquals": list(timeouts), "IntervalSeconds": interval, "MaxAttempts": 1}
+    once = {"ErrorEquals": [*timeouts, *chosen.lost], "IntervalSeconds": interval, "MaxAttempts": 1}
     return [often, once] if names else [once]
 
 

@@ -22,7 +22,7 @@ map: a Distributed Map with its reader, its writer and its children wired, and a
   stepout asl map ecs --cluster jobs --task-definition mask --subnets subnet-0a1b2c3d --bucket results-bucket \\
     --prefix runs --max-concurrency 500 --gather gather > machine.asl.json
   stepout asl map ecs --state Plan=ecs:plan --pointer '$.artifacts.scenes' …   (a state before it writes the items)
-  stepout asl map ecs --inline --items '$.shards' …                            (up to 40 children, in one execution)
+  stepout asl map ecs --inline --items '$.shards' …                            (40 children at once, in one execution)
 
   KIND: the kind of each child's state; its options are those of 'stepout asl KIND'. --next, --catch and --result-path
   are the Map's. A child's failure is its own result, and lies beside the others'.

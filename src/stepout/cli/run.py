@@ -117,7 +117,8 @@ def _add_end(group: argparse._ArgumentGroup) -> None:
         "--tail",
         dest="run_tail",
         metavar="LINES[/BYTES]",
-        help="how much of standard error and output a failure's cause holds at most; default: 50/16384",
+        help="how much of the end of standard error and output a failure's cause shows; the whole cause has at most "
+        "4,096 bytes; default: 50/16384",
     )
     group.add_argument(
         "--result",

@@ -26,8 +26,9 @@ examples:
 
 A message is a JSON object: what a state of arn:aws:states:::sqs:sendMessage.waitForTaskToken sends as its MessageBody
 ('stepout asl sqs' prints such a state). Its STEPOUT_TASK_TOKEN, STEPOUT_EXECUTION, STEPOUT_STATE, STEPOUT_ATTEMPT,
-STEPOUT_MAP_INDEX, STEPOUT_REDRIVE, STEPOUT_HEARTBEAT_SECONDS, STEPOUT_INPUT and STEPOUT_OUTPUT become variables of the
-command's environment, and nothing else does. Without STEPOUT_INPUT, the other members are the input.
+STEPOUT_PARENT_EXECUTION, STEPOUT_MAP_INDEX, STEPOUT_REDRIVE, STEPOUT_HEARTBEAT_SECONDS, STEPOUT_MAX_CONCURRENCY,
+STEPOUT_FAN_IN, STEPOUT_INPUT and STEPOUT_OUTPUT become variables of the command's environment, and nothing else does.
+Without STEPOUT_INPUT, the other members are the input.
 
 Each task is a process of its own. The command is wrapped in 'stepout run', which sends heartbeats, reports the outcome
 and keeps the token from the command. With --direct the command does that itself. While it runs, other workers do not

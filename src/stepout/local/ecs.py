@@ -135,7 +135,7 @@ class EcsAgent(threading.Thread):
         if task.reported is False:
             _logger.error(
                 "task %s ended with exit code %s and reported nothing: its state waits on, until its HeartbeatSeconds "
-                "or TimeoutSeconds, or until a rule for its stopping has it failed (docs/how-to/silent-deaths.md)",
+                "or TimeoutSeconds, or until a rule on stopped tasks calls stepout.callbacks.ecs_watch.handler",
                 task.id[:8],
                 task.exit_code,
             )
