@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import sys
+import time
 import zipfile
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,9 @@ import pytest
 from support.ministack import ROLE, start_execution, unique, wait_execution, wait_until
 
 from stepout.local import LocalAws, lambda_zip
+from stepout.local.function_log import FunctionLog
 from stepout.local.lambda_runtime import link_distributions
+from stepout.local.token_rules import TaskTokens
 from stepout.schemas.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -36,11 +39,11 @@ NAMES = ["boto3", "botocore", "dateutil", "jmespath", "s3transfer", "urllib3"]
 FOREIGN = ["pyarrow", "numpy", "PIL", "ministack", "pytest", "stepout", "pip"]
 
 
-def create(aws: LocalAws, name: str, code: bytes, *layers: str) -> Any:
+def create(aws: LocalAws, name: str, code: bytes, *layers: str, handler: str = HANDLER) -> Any:
     """Create a function of the handler, and return a client once it can be called."""
     buffer = io.BytesIO(code)
     with zipfile.ZipFile(buffer, "a") as archive:
-        archive.writestr("job.py", HANDLER)
+        archive.writestr("job.py", handler)
     client = aws.client("lambda")
     client.create_function(
         FunctionName=name,
@@ -116,6 +119,45 @@ def test_function_that_raises_in_a_child_leaves_the_parents_token_alone(local_aw
     assert wait_execution(local_aws, execution)["output"] == "3"
 
 
+def test_what_a_function_prints_and_raises_is_told(local_aws: LocalAws, caplog: pytest.LogCaptureFixture) -> None:
+    """As the lines of a container are; a task token is not shown, and a failed import is."""
+    caplog.set_level("INFO", logger="stepout.local")
+    name, token = unique("tells"), TaskTokens().issue()
+    handler = "def handler(event, context):\n    print('got', event['token'])\n    return event['order']\n"
+    client = create(local_aws, name, b"", handler=handler)
+    failed = client.invoke(FunctionName=name, Payload=json.dumps({"token": token}).encode())
+    assert failed["FunctionError"]
+    wait_until(lambda: f"[function {name}] KeyError: 'order'" in caplog.messages, what="the traceback")
+    assert f"[function {name}] got [task token]" in caplog.messages
+    assert f"[function {name}]     return event['order']" in caplog.messages
+    broken = unique("broken")
+    create(local_aws, broken, b"", handler="import nothing_like_it").invoke(FunctionName=broken)
+    said = f"[function {broken}] Worker init failed: No module named 'nothing_like_it'"
+    wait_until(lambda: said in caplog.messages, what="the failed import")
+
+
+def test_a_line_that_cannot_be_shown_keeps_none_back(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A callback that fails is its owner's fault; lines come whole, however they were written."""
+    seen: list[str] = []
+
+    def on_line(who: str, line: str) -> None:
+        seen.append(f"{who}: {line}")
+        raise ValueError
+
+    log = FunctionLog(tmp_path / "log", on_line)
+    log.close()  # before its start: nothing happens
+    log = FunctionLog(tmp_path / "log", on_line)
+    log.start()
+    with (tmp_path / "log").open("w", encoding="utf-8") as file:
+        for piece in ('["f", "one"]\n["f", "t', 'wo"]\n'):
+            file.write(piece)
+            file.flush()
+            time.sleep(0.4)
+    log.close()
+    assert seen == ["function f: one", "function f: two"]
+    assert "on_output failed" in caplog.text
+
+
 def test_paths_of_the_caller_do_not_lead_a_function_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """PYTHONPATH of the process that started the local AWS is not a function's."""
     (tmp_path / "from_outside.py").touch()
@@ -126,6 +168,8 @@ def test_paths_of_the_caller_do_not_lead_a_function_back(tmp_path: Path, monkeyp
 
 def test_layer_of_what_is_not_installed_is_refused(tmp_path: Path) -> None:
     """The error names the distribution."""
+    with pytest.raises(ConfigurationError, match=r"pil is the name of a module; .* its package, as pip has it: pillow"):
+        link_distributions(tmp_path, "PIL")
     with pytest.raises(ConfigurationError, match="no-such-distribution is not installed here"):
         link_distributions(tmp_path, "No_Such.Distribution")
 

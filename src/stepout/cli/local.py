@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stepout.callbacks.process.exit_codes import code_of
@@ -32,6 +33,7 @@ Tasks that a state machine (or RunTask) starts are run as processes of this mach
 with its environment, images ignored. Their output goes to standard error.
 """
 
+_SHELLS = ("bash", "dash", "fish", "ksh", "sh", "zsh")
 _POLL_SECONDS = 0.1
 _CHILD_GRACE_SECONDS = 10.0
 _NOT_FOUND = 127
@@ -70,6 +72,8 @@ def _local(arguments: argparse.Namespace) -> int:
         for package in arguments.layer:
             aws.publish_layer(re.sub(r"\W", "-", package), package)
         if command:
+            if Path(command[0]).name in _SHELLS and not command[1:]:
+                _greet(aws, arguments.bucket)
             return _run(aws, command)
         _announce(aws, as_json=arguments.json)
         while aws.alive:
@@ -80,6 +84,13 @@ def _local(arguments: argparse.Namespace) -> int:
 
 def _to_stderr(container: str, line: str) -> None:
     sys.stderr.write(f"[{container}] {line}\n")
+    sys.stderr.flush()
+
+
+def _greet(aws: LocalAws, buckets: list[str]) -> None:
+    """Say that there is a shell within the shell: its prompt may look the same."""
+    what = f", with the bucket{'s' if buckets[1:] else ''} {', '.join(buckets)}" if buckets else ""
+    sys.stderr.write(f"stepout: a local AWS at {aws.endpoint}{what}; exit ends both\n")
     sys.stderr.flush()
 
 

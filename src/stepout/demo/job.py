@@ -62,7 +62,7 @@ def photograph(name: str) -> Pixels:
     """Return a photograph's pixels: rows by columns by red, green, blue.
 
     Args:
-        name: ``china.jpg``, ``flower.jpg``, or ``lens-cap`` for one that was taken with the cap on.
+        name: ``china.jpg``, ``flower.jpg``, or ``all-black`` for one that shows nothing.
 
     Raises:
         NothingToSeeError: It is of one colour.
@@ -70,7 +70,7 @@ def photograph(name: str) -> Pixels:
     import numpy as np
 
     pixels: Pixels
-    if name == "lens-cap":
+    if name == "all-black":
         pixels = np.full((427, 640, 3), 4, dtype=np.uint8)
     else:
         from sklearn.datasets import load_sample_image

@@ -54,6 +54,11 @@ _STATES = {
 }
 
 
+_PARTS = """\
+It starts an AWS on this machine and runs a state machine there twice, in about 20 seconds:
+1. a run that succeeds, 2. a second look at its files, 3. a run that fails, as it should."""
+
+
 class DemoError(StepoutError):
     """Something in the demo was not as it should be."""
 
@@ -122,6 +127,7 @@ def run_demo(*, keep: Path | None = None, write: Callable[[str], object] | None 
     _require()
     story = _Story(write or _to_stdout)
     story.title("stepout demo: a container's results, through Step Functions, to a Lambda")
+    story.block(_PARTS)
     with LocalAws(on_output=story.container) as aws, _folder(keep) as folder:
         story.say(f"a local AWS answers at {aws.endpoint} (ministack {version('ministack')}, no Docker)")
         deployment = deploy(aws)
@@ -137,6 +143,7 @@ def run_demo(*, keep: Path | None = None, write: Callable[[str], object] | None 
         story.say("stopping the local AWS")
     _check("processes that are left", aws.processes, [])
     story.say(f"everything was as it should be; nothing is left running. {story.seconds:.1f} s in all")
+    story.say("next: the tutorial, docs/tutorial/index.md in the clone")
     if keep is None:
         story.next("to have the photograph, the picture, the table and the document", "demo", "--keep", _KEPT)
     else:
@@ -223,7 +230,7 @@ def _tell_figures(figures: dict[str, Any], document: dict[str, Any], story: _Sto
     _check(f"whether there are {LEAST_ROWS:,} rows or more", rows >= LEAST_ROWS, expected=True)
     _check("size of the picture", figures["image"], _PHOTOGRAPH_SIZE)
     _check("where the Lambda's stepout is", figures["library"], "$LAMBDA_TASK_ROOT/stepout/__init__.py")
-    story.say("its stepout came from its own zip, and both files had the checksums that the pointers name")
+    story.say("both files had the checksums that the pointers name")
 
 
 def _pretty(value: object) -> str:
@@ -266,8 +273,9 @@ def _look_at_files(aws: LocalAws, document: dict[str, Any], folder: Path, story:
 
 def _second_run(aws: LocalAws, deployment: Deployment, story: _Story) -> None:
     """Run the state machine with a photograph that shows nothing; it must catch the error by its name."""
-    story.title("3. The same with the lens cap on: the container raises, the state machine catches it by name")
-    ended = _execute(aws, deployment, {"photograph": "lens-cap"}, story)
+    story.title("3. The same with an all-black photograph: the container fails, the state machine catches it by name")
+    story.say("this failure is intended; the traceback is what the container prints")
+    ended = _execute(aws, deployment, {"photograph": "all-black"}, story)
     _check("status of the second execution", ended["status"], "SUCCEEDED")
     caught = json.loads(ended["output"])
     _check("error that was caught", caught["error"], "Demo.NothingToSee")

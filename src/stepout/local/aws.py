@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from stepout.local.ecs import EcsAgent
+    from stepout.local.function_log import FunctionLog
     from stepout.local.task import LocalTask
 
 _logger = logger("stepout.local")
@@ -69,8 +70,9 @@ class LocalAws:
     Args:
         port: The loopback port; a free one by default.
         region: The region that everything is in.
-        on_output: Called with a container's name and each line that it prints; by default the lines are logged to
-            ``stepout.local``. Called from several threads.
+        on_output: Called with a container's name and each line that it prints; for a Lambda function, with
+            ``function NAME`` and each line that a call has printed or raised, once the call has ended. By default the
+            lines are logged to ``stepout.local``. Called from several threads.
         on_task_state_change: Called with each "ECS Task State Change" event, when a task runs and when it has stopped,
             in a thread of its own. The event goes to the rules of the default event bus as well, with Lambda functions
             and SQS queues as their targets.
@@ -106,6 +108,7 @@ class LocalAws:
         self._server: subprocess.Popen[bytes] | None = None
         self._janitor: subprocess.Popen[bytes] | None = None
         self._agent: EcsAgent | None = None
+        self._functions: FunctionLog | None = None
 
     def __repr__(self) -> str:
         return f"LocalAws({f'http://127.0.0.1:{self._port}' if self._port else 'stopped'})"
@@ -217,6 +220,8 @@ class LocalAws:
             stack.callback(self._end_janitor)
             stack.callback(self._remove_folder)
             stack.callback(end_marked, self._mark)
+            if self._functions is not None:
+                stack.callback(self._functions.close)
             if self._server is not None:
                 stack.callback(end_group, self._server, grace=0)  # its state goes with it; there is nothing to save
             stack.callback(self._events.close, grace=self._stop_grace)
@@ -307,6 +312,7 @@ class LocalAws:
 
     def _watch(self) -> None:
         from stepout.local.ecs import EcsAgent
+        from stepout.local.function_log import FILE, FunctionLog
 
         assert self._folder is not None  # noqa: S101 - set before the agent starts
         path = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)))
@@ -321,6 +327,8 @@ class LocalAws:
             on_change=self._changed,
         )
         self._agent.start()
+        self._functions = FunctionLog(self._folder / "server" / FILE, self._on_output)
+        self._functions.start()
 
     def _changed(self, task: LocalTask, described: Mapping[str, Any]) -> None:
         self._events.deliver(task_state_change(task, described, account=_ACCOUNT, region=self.region))

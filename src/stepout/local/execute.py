@@ -1,7 +1,8 @@
 """A state machine is executed on a local AWS: what it names is taken from one folder, then it runs once to its end.
 
-A task definition ``measure`` is the program ``measure.py`` in the folder, a function ``tell`` is ``tell.py`` with its
-``handler``. So nothing has to be deployed by hand to try a state machine that ``stepout asl`` has printed.
+A task definition ``measure`` is the program ``measure.py`` in the folder, or ``measure.sh``, or the executable
+``measure``; a function ``tell`` is ``tell.py`` with its ``handler``. So nothing has to be deployed by hand to try a
+state machine that ``stepout asl`` has printed.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from stepout.local.lambda_runtime import lambda_zip
+from stepout.local.silent_tasks import SilentTasks
 from stepout.schemas.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -29,7 +31,9 @@ _ROLE = "arn:aws:iam::000000000000:role/execute"
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,80}")
 _FUNCTION_SECONDS = 60
 _POLL_SECONDS = 0.2
+_MEND = "look at what its container printed, mend the program, execute again"
 _ENDED_WITHIN_SECONDS = 5.0
+_ENDINGS = {"TaskDefinition": (".py", ".sh", ""), "FunctionName": (".py",)}
 _HOSTS = ("127.0.0.1", "localhost", "::1")
 
 
@@ -38,7 +42,8 @@ class EndedExecution:
     """How an execution ended.
 
     Attributes:
-        status: ``"SUCCEEDED"``, ``"FAILED"``, ``"TIMED_OUT"`` or ``"ABORTED"``.
+        status: ``"SUCCEEDED"``, ``"FAILED"``, ``"TIMED_OUT"`` or ``"ABORTED"``: that too where it was stopped here,
+            because it waited for a container that had ended.
         output: JSON; ``None`` where it did not succeed.
         error: The error's name, if it failed.
         cause: The error's cause, if it failed.
@@ -50,13 +55,20 @@ class EndedExecution:
     cause: str = ""
 
 
-def execute(machine: Path, document: str, *, say: Callable[[str], object]) -> EndedExecution:
+def execute(
+    machine: Path,
+    document: str,
+    *,
+    say: Callable[[str], object],
+    keep: Callable[[str, str], object] = lambda _state, _output: None,
+) -> EndedExecution:
     """Deploy a state machine with the programs beside it to the local AWS of this environment, and run it once.
 
     Args:
         machine: The file of its definition. Programs are looked for in its folder.
         document: The execution's input, JSON.
         say: Called with a line for each state that is entered and each failure.
+        keep: Called with the name and the output of each state that has ended, JSON.
 
     Returns:
         How the execution ended.
@@ -73,7 +85,7 @@ def execute(machine: Path, document: str, *, say: Callable[[str], object]) -> En
         raise ConfigurationError(f"{machine} is no state machine: {error}") from None
     found = list(_objects(definition))
     places = _places(found)
-    programs = {kind: _programs(found, machine.parent, kind) for kind in ("TaskDefinition", "FunctionName")}
+    programs = {kind: _programs(found, machine, kind) for kind in ("TaskDefinition", "FunctionName")}
     _create_buckets(client("s3"), places)
     for name, program in programs["TaskDefinition"].items():
         _register_task(client("ecs"), name, program, found)
@@ -81,11 +93,12 @@ def execute(machine: Path, document: str, *, say: Callable[[str], object]) -> En
         _create_function(client("lambda"), name, program, places)
     states, tasks = client("stepfunctions"), client("ecs")
     before = _running(tasks)
+    silent = SilentTasks(client, {name: state for each in found for name, state in _states(each)})
     execution = states.start_execution(
         stateMachineArn=_create_machine(states, machine.name.partition(".")[0], text), input=document
     )["executionArn"]
     try:
-        ended = _follow(states, execution, say)
+        ended = _follow(states, execution, _Followed(say, keep, silent))
     except BaseException:
         with contextlib.suppress(Exception):
             states.stop_execution(executionArn=execution)
@@ -124,6 +137,14 @@ def _objects(value: object) -> Iterator[dict[str, Any]]:
         yield from _objects(member)
 
 
+def _states(value: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The states of a state machine, or of a branch or an iterator of one."""
+    states = value.get("States")
+    for name, state in states.items() if isinstance(states, dict) else ():
+        if isinstance(state, dict):
+            yield name, state
+
+
 def _variables(container: dict[str, Any]) -> dict[str, str]:
     """The variables of a container's overrides whose values are said as they are."""
     pairs = container.get("Environment")
@@ -141,16 +162,28 @@ def _places(found: list[dict[str, Any]]) -> dict[str, str]:
     return places
 
 
-def _programs(found: list[dict[str, Any]], folder: Path, kind: str) -> dict[str, Path]:
+def _programs(found: list[dict[str, Any]], machine: Path, kind: str) -> dict[str, Path]:
     """The program of each task definition, or function, that a state names."""
     programs = {}
     for name in sorted({each[kind] for each in found if isinstance(each.get(kind), str)}):
-        program = folder / f"{name}.py"
-        if not _NAME.fullmatch(name) or not program.is_file():
+        files = [machine.with_name(f"{name}{ending}") for ending in _ENDINGS[kind]] if _NAME.fullmatch(name) else []
+        there = [file for file in files if file.is_file() and (file.suffix or os.access(file, os.X_OK))]
+        if not there:
             what = "task definition" if kind == "TaskDefinition" else "function"
-            raise ConfigurationError(f"the state machine names the {what} {name!r}: there is no program {program}")
-        programs[name] = program
+            looked = f"{name}.py, {name}.sh or {name} (executable)" if kind == "TaskDefinition" else f"{name}.py"
+            raise ConfigurationError(
+                f"the state machine names the {what} {name!r}: there is no program {looked} beside {machine}"
+            )
+        programs[name] = there[0]
     return programs
+
+
+def _command(program: Path) -> list[str]:
+    """What starts a program: Python for ``.py``; for a script that is not executable, the shell."""
+    path = str(program.resolve())
+    if program.suffix == ".py":
+        return [sys.executable, path]
+    return [path] if os.access(program, os.X_OK) else ["sh", path]
 
 
 def _create_buckets(client: Any, places: dict[str, str]) -> None:
@@ -163,7 +196,7 @@ def _register_task(client: Any, name: str, program: Path, found: list[dict[str, 
     """Register a task definition with the containers that its states give variables to."""
     overrides = [each.get("Overrides") for each in found if each.get("TaskDefinition") == name]
     names = {str(each["Name"]) for each in _objects(overrides) if "Name" in each and "Environment" in each}
-    command = [sys.executable, str(program.resolve())]
+    command = _command(program)
     containers = [{"name": each, "image": "none", "command": command} for each in sorted(names) or ["job"]]
     client.register_task_definition(family=name, containerDefinitions=containers)
 
@@ -197,20 +230,37 @@ def _create_machine(client: Any, name: str, definition: str) -> str:
     return str(client.create_state_machine(name=name, roleArn=_ROLE, definition=definition)["stateMachineArn"])
 
 
-def _follow(client: Any, execution: str, say: Callable[[str], object]) -> EndedExecution:
+@dataclass(frozen=True)
+class _Followed:
+    """Who is told of what while an execution is followed."""
+
+    say: Callable[[str], object]
+    keep: Callable[[str, str], object]
+    silent: SilentTasks
+
+
+def _follow(client: Any, execution: str, followed: _Followed) -> EndedExecution:
     """Tell of each state and of each failure, to the execution's end."""
     told = 0
     history = client.get_paginator("get_execution_history")
     while True:
         ended = client.describe_execution(executionArn=execution)
         events = [event for page in history.paginate(executionArn=execution) for event in page["events"]]
-        for line in filter(None, map(_line, events[told:])):
-            say(line)
+        for event in events[told:]:
+            if line := _line(event):
+                followed.say(line)
+            if exited := event.get("stateExitedEventDetails"):
+                followed.keep(exited["name"], exited.get("output", "null"))
         told = len(events)
         if ended["status"] != "RUNNING":
             output = json.loads(ended["output"]) if ended["status"] == "SUCCEEDED" else None
             error, cause = str(ended.get("error") or ""), message(str(ended.get("cause") or ""))
             return EndedExecution(status=ended["status"], output=output, error=error, cause=cause)
+        for task in followed.silent.look(execution):
+            followed.say(task.told)
+            if task.hopeless:
+                client.stop_execution(executionArn=execution)
+                return EndedExecution(status="ABORTED", error=task.state, cause=_MEND)
         time.sleep(_POLL_SECONDS)
 
 

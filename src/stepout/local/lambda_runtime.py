@@ -81,13 +81,21 @@ def _closure(names: tuple[str, ...]) -> list[metadata.Distribution]:
             found[name] = distribution = metadata.distribution(name)
         except metadata.PackageNotFoundError:
             if name in {re.sub(r"[-_.]+", "-", each).lower() for each in names}:
-                raise ConfigurationError(f"{name} is not installed here, so no local Lambda can be given it") from None
+                raise ConfigurationError(_missing(name)) from None
             continue  # required under a marker that does not hold here
         for requirement in distribution.requires or ():
             match = _NAME.match(requirement)
             if match is not None and "extra ==" not in requirement:
                 waiting.append(match[0])
     return list(found.values())
+
+
+def _missing(name: str) -> str:
+    """What to tell of a package that is not installed; a module's name in place of its package's is named."""
+    packages = {module.lower(): found for module, found in metadata.packages_distributions().items()}
+    if found := packages.get(name.replace("-", "_")):
+        return f"{name} is the name of a module; write the name of its package, as pip has it: {found[0].lower()}"
+    return f"{name} is not installed here, so no local Lambda can be given it"
 
 
 def _link(source: Path, place: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from stepout.local.distributed_map import DistributedMaps
 from stepout.local.engine import LocalEngine
+from stepout.local.function_log import FILE, write_down
 from stepout.local.gate import EngineGate
 
 _NOT_FOR_FUNCTIONS = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__")
@@ -25,6 +26,7 @@ def main() -> None:
     EngineGate(engine).install()
     DistributedMaps(engine).install()
     _give_python(vars(import_module("ministack.core.lambda_runtime")))
+    write_down(vars(import_module("ministack.services.lambda_svc")), Path(os.environ["STATE_DIR"]) / FILE)
     import_module("ministack.app").main()
 
 
