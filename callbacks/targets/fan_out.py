@@ -11,6 +11,7 @@ from stepout.callbacks.delivery.logs import redacted_logs
 from stepout.callbacks.delivery.redaction import Redactor
 from stepout.callbacks.protocols import BoundedTarget, Target, TokenBearer
 from stepout.schemas.errors import ConfigurationError
+from stepout.schemas.runtime.events import carried
 from stepout.schemas.text.foreign_text import logger
 
 if TYPE_CHECKING:
@@ -125,7 +126,7 @@ def _checked(targets: Sequence[Target]) -> list[Target]:
 
 
 def _start(tell: Callable[[Target], None], target: Target) -> threading.Thread:
-    thread = threading.Thread(target=_tell, args=(tell, target), name="stepout-tell", daemon=True)
+    thread = threading.Thread(target=carried(_tell), args=(tell, target), name="stepout-tell", daemon=True)
     try:
         thread.start()
     except RuntimeError:  # The interpreter shuts down, or the process has as many threads as it may.
