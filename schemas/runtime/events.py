@@ -120,7 +120,7 @@ class Operation:
         self._bytes: int | None = None
         self._retries = 0
         self._began, self._start = time.time(), time.perf_counter()
-        self._endings: list[Callable[[Event], object]] = []
+        self._begun: dict[int, tuple[EventListener, Callable[[Event], object]]] = {}
         self._before: Any = None
         self._ended = False
 
@@ -148,7 +148,7 @@ class Operation:
         return Event(kind=self.kind, began=self._began, retries=self._retries, **members)
 
     def __enter__(self) -> Self:
-        self._endings = [_begun(each, self.event()) for each in self.events.listeners]
+        self._begun = {id(each): (each, _begun(each, self.event())) for each in self.events.listeners}
         self._before = _current.set(self)
         return self
 
@@ -170,8 +170,11 @@ class Operation:
             self._members.setdefault("error", error_of_event(error))
         self._members["seconds"] = time.perf_counter() - self._start
         told = self.event()
-        for tell in self._endings or self.events.listeners:
+        for _, tell in self._begun.values():
             _tell(tell, told)
+        for listener in self.events.listeners:  # also those that were added meanwhile
+            if id(listener) not in self._begun:
+                _tell(listener, told)
 
 
 _current: Final[ContextVar[Operation | None]] = ContextVar("stepout_operation", default=None)

@@ -23,6 +23,15 @@ def span_listener() -> EventListener | None:
     return SPANS
 
 
+def current_traceparent() -> str | None:
+    """Return the trace that this thread is in, as W3C's Trace Context writes it; ``None`` outside one."""
+    if TRACING not in sys.modules:
+        return None
+    from stepout.schemas.runtime.spans import traceparent_here
+
+    return traceparent_here()
+
+
 def new_events() -> Events:
     """Return events that nobody listens to yet, but a tracer that the program has."""
     return Events(late=span_listener)

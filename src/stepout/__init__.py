@@ -109,6 +109,7 @@ if TYPE_CHECKING:
     from stepout.schemas.output import TaskOutput
     from stepout.schemas.pointer import Pointer
     from stepout.schemas.problems import Problem
+    from stepout.schemas.runtime.events import Event, EventListener, Events
     from stepout.tasks import OpenTask, open_task, task
 
 __version__ = "0.1.0"
@@ -130,6 +131,9 @@ __all__ = [
     "ConfigurationError",
     "Contract",
     "Encryption",
+    "Event",
+    "EventListener",
+    "Events",
     "IntegrityError",
     "InvalidDocumentError",
     "InvalidTokenError",
@@ -205,6 +209,7 @@ _HOMES = {
     "stepout.schemas.output": ("TaskOutput",),
     "stepout.schemas.pointer": ("Pointer",),
     "stepout.schemas.problems": ("Problem",),
+    "stepout.schemas.runtime.events": ("Event", "EventListener", "Events"),
     "stepout.tasks": ("OpenTask", "open_task", "task"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
