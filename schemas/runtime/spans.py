@@ -78,7 +78,8 @@ class SpanListener:
         api, there = _api(), _context_of(event.traceparent)
         try:
             # A resolve within a span learns only now what it resolves.
-            if token is not None and event.kind == "resolve" and there is not None and hasattr(span, "add_link"):
+            late = token is not None and event.kind == "resolve" and there is not None and hasattr(span, "add_link")
+            if late and there.trace_id != span.get_span_context().trace_id:
                 span.add_link(there)
             span.set_attributes(_attributes_of(event))
             if event.outcome not in ("ok", "success"):

@@ -18,6 +18,7 @@ from stepout.observe.switches import observe
 from stepout.schemas import RunIdentity
 from stepout.schemas.errors import ConfigurationError
 from stepout.schemas.runtime.environment import meant_for
+from stepout.schemas.runtime.events import Events
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -250,6 +251,7 @@ class _NoArtifacts:
         self.pointers: Mapping[str, Pointer] = {}
         self.unfinished: Sequence[str] = ()
         self.keeps_record = False
+        self.events = Events()
 
     def abort(self) -> None:
         """Do nothing: there is nothing to abort."""

@@ -114,7 +114,8 @@ def log_event(event: Event) -> None:
 
 
 def _sentence(event: Event) -> str:
-    what = event.kind if event.operation == event.kind else f"{event.kind} {event.operation}"
+    plain = event.operation.startswith(event.kind) or event.operation in ("range", "verify", "download")
+    what = event.operation if plain else f"{event.kind} {event.operation}"
     words = [what, *filter(None, [event.artifact])]
     if event.bytes is not None:
         words.append(f"{event.bytes:,} bytes")
