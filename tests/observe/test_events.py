@@ -200,7 +200,7 @@ def test_retries_are_told_and_counted() -> None:
     """Of S3 and of a report, in whichever thread they are; the text of a service is not."""
     heard: list[Event] = []
     events = Events([heard.append])
-    answers = iter([stepout.StoreUnavailableError("secret"), stepout.StoreUnavailableError("secret"), None])
+    answers: Any = iter([stepout.StoreUnavailableError("secret"), stepout.StoreUnavailableError("secret"), None])
 
     def send() -> None:
         if (error := next(answers)) is not None:
