@@ -32,7 +32,8 @@ _SWITCHES: Final = """
 import sys
 from stepout.observe.switches import observe
 events = {'events': stepout.Events()}
-observe(events['events'], {'STEPOUT_LOG': 'json', 'STEPOUT_METRICS': 'emf'}, stepout.RunIdentity(), prints_document=True)
+on = {'STEPOUT_LOG': 'json', 'STEPOUT_METRICS': 'emf'}
+observe(events['events'], on, stepout.RunIdentity(), prints_document=True)
 """
 _CHILD: Final = """
 import json, os, sys, time

@@ -11,12 +11,10 @@ With no listener an operation is never made: a caller asks ``listening`` first, 
 from __future__ import annotations
 
 import contextlib
-import threading
 import time
 from contextvars import ContextVar, copy_context
-from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, Self, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from stepout.schemas.errors import ConfigurationError, StepoutError
 from stepout.schemas.text.foreign_text import logger
@@ -27,80 +25,11 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from stepout.schemas.identity import RunIdentity
+    from stepout.schemas.runtime.event import Event, EventKind, EventListener
 
 _log = logger("stepout.events")
 
-EventKind = Literal["task", "put", "resolve", "read", "report", "heartbeat", "retry"]
-
 Call = TypeVar("Call", bound="Callable[..., Any]")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Event:
-    """One thing that was done, or has just begun. It never holds a task token, or a value of a payload.
-
-    Attributes:
-        kind: ``"task"``, ``"put"``, ``"resolve"``, ``"read"``, ``"report"``, ``"heartbeat"`` or ``"retry"``.
-        operation: What exactly: of a put ``"put"``, ``"adopt"``, ``"nested"`` (what the command of ``stepout run``
-            wrote) or ``"document"`` (a record, or what was spilled); of a read the method, such as ``"read_table"``, or
-            ``"range"`` for one request of a lazy reader; of a report ``"success"`` or ``"failure"``; of a retry the
-            kind of what is tried again.
-        artifact: The artifact's name; ``None`` where there is none.
-        bucket: The bucket.
-        key: The object's key.
-        bytes: Bytes that were written, or asked for; of a directory or a dataset those of all files; ``None`` if
-            nothing was moved.
-        artifacts: Of a resolve: how many artifacts the output has.
-        began: When it began, in seconds since 1970.
-        seconds: How long it took; ``None``: it has just begun.
-        outcome: ``"ok"`` or ``"failed"``; of a task ``"success"``, ``"failure"``, ``"interrupted"``, ``"cancelled"``
-            (nobody waits), ``"undelivered"`` or ``"unreported"``; ``None``: it has just begun.
-        error: The error's stable name, such as ``"Stepout.ArtifactNotFound"``, or its class; ``None`` without one.
-        retries: How many requests were sent again meanwhile.
-        run: Which run of which state does it, as far as is known.
-        traceparent: Of a read and a resolve: the trace that the document says it was made in, as W3C's Trace Context
-            writes it.
-    """
-
-    kind: EventKind
-    operation: str
-    artifact: str | None = None
-    bucket: str | None = None
-    key: str | None = None
-    bytes: int | None = None
-    artifacts: int | None = None
-    began: float = 0.0
-    seconds: float | None = None
-    outcome: str | None = None
-    error: str | None = None
-    retries: int = 0
-    run: RunIdentity | None = None
-    traceparent: str | None = None
-
-
-class EventListener(Protocol):
-    """Is told of each thing that has ended; any function of one argument will do.
-
-    It is called in the thread that did it, before that goes on, and from several threads at once. An exception of it is
-    logged, by the name of its class, and changes nothing.
-    """
-
-    def __call__(self, event: Event, /) -> object:
-        """Take an event that has ended."""
-        ...
-
-
-@runtime_checkable
-class BeginningListener(Protocol):
-    """A listener that also wants to know when something begins, as one that makes spans does."""
-
-    def begin(self, event: Event, /) -> Callable[[Event], object] | None:
-        """Take an event that has just begun, in the thread that will end it.
-
-        Returns:
-            What to call with the event when it has ended, in place of the listener itself; ``None``: the listener.
-        """
-        ...
 
 
 class Operation:
@@ -116,23 +45,21 @@ class Operation:
     def __init__(self, events: Events, kind: EventKind, operation: str, **known: Any) -> None:
         self.events, self.kind = events, kind
         self._members: dict[str, Any] = {"operation": operation, **known}
-        self._lock = threading.Lock()  # parts are sent, and counted, by several threads
-        self._bytes: int | None = None
-        self._retries = 0
+        # Added to by several threads, without a lock: a forked process could find it held by a thread that it lacks.
+        self._moved: list[int] = []
+        self._retried: list[str] = []
+        self._open = [True]
         self._began, self._start = time.time(), time.perf_counter()
         self._begun: dict[int, tuple[EventListener, Callable[[Event], object]]] = {}
         self._before: Any = None
-        self._ended = False
 
     def add_bytes(self, count: int) -> None:
         """Count bytes that were written or asked for; from any thread."""
-        with self._lock:
-            self._bytes = count + (self._bytes or 0)
+        self._moved.append(count)
 
-    def add_retry(self) -> None:
+    def add_retry(self, error: str) -> None:
         """Count a request that is sent again; from any thread."""
-        with self._lock:
-            self._retries += 1
+        self._retried.append(error)
 
     def describe(self, **known: Any) -> None:
         """Set attributes of the event that were not known when it began."""
@@ -144,8 +71,11 @@ class Operation:
 
     def event(self) -> Event:
         """Return what is known now."""
-        members = {"run": self.events.run, "bytes": self._bytes, **self._members}
-        return Event(kind=self.kind, began=self._began, retries=self._retries, **members)
+        from stepout.schemas.runtime.event import Event
+
+        moved = sum(self._moved) if self._moved else None
+        members = {"run": self.events.run, "bytes": moved, **self._members}
+        return Event(kind=self.kind, began=self._began, retries=len(self._retried), **members)
 
     def __enter__(self) -> Self:
         self._begun = {id(each): (each, _begun(each, self.event())) for each in self.events.listeners}
@@ -161,10 +91,10 @@ class Operation:
 
     def end(self, error: BaseException | None = None) -> None:
         """Tell the listeners that it has ended. Only the first call does; one without a ``with`` block needs it."""
-        with self._lock:
-            if self._ended:
-                return
-            self._ended = True
+        try:
+            self._open.pop()
+        except IndexError:
+            return
         self._members.setdefault("outcome", "ok" if error is None else "failed")
         if error is not None:
             self._members.setdefault("error", error_of_event(error))
@@ -288,7 +218,7 @@ def tell_retry(error: str) -> None:
     """
     current = _current.get()
     if current is not None:
-        current.add_retry()
+        current.add_retry(error)
         known = {name: value for name in ("artifact", "bucket", "key") if (value := current.known(name)) is not None}
         current.events.tell("retry", current.kind, error=error, outcome="failed", **known)
 
@@ -306,6 +236,8 @@ def error_of_event(error: BaseException) -> str:
 
 
 def _begun(listener: EventListener, event: Event) -> Callable[[Event], object]:
+    from stepout.schemas.runtime.event import BeginningListener
+
     if isinstance(listener, BeginningListener):
         try:
             return listener.begin(event) or listener

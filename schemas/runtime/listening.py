@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from stepout.schemas.runtime.events import Events, current_operation
 
 if TYPE_CHECKING:
-    from stepout.schemas.runtime.events import EventListener
+    from stepout.schemas.runtime.event import EventListener
 
 TRACING: Final = "opentelemetry.trace"
 """The module of the API that a program imports when it wants traces."""

@@ -17,7 +17,7 @@ from stepout.schemas import rules
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from stepout.schemas.runtime.events import Event
+    from stepout.schemas.runtime.event import Event
 
 _SPANNED: Final = frozenset({"task", "put", "resolve", "read", "report"})
 _MOMENTARY: Final = frozenset({"range", "nested"})  # one request of a lazy reader; what another process wrote

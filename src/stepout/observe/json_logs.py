@@ -19,7 +19,7 @@ from stepout.schemas.text.foreign_text import logger, shown_json
 
 if TYPE_CHECKING:
     from stepout.schemas import RunIdentity
-    from stepout.schemas.runtime.events import Event
+    from stepout.schemas.runtime.event import Event
 
 _log = logger("stepout.events")
 _uncaught = logger("stepout.uncaught")

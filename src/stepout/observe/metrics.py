@@ -12,12 +12,14 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any, Final
 
+from stepout.schemas.runtime.process import renew_after_fork
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import TextIO
 
     from stepout.schemas import RunIdentity
-    from stepout.schemas.runtime.events import Event
+    from stepout.schemas.runtime.event import Event
 
 NAMESPACE: Final = "Stepout"
 
@@ -46,6 +48,11 @@ class TaskMetrics:
         self._stream = stream
         self._lock = threading.Lock()
         self._counts = dict.fromkeys(_UNITS, 0.0)
+        renew_after_fork(self)
+
+    def renew(self) -> None:
+        """In a forked child, make a new lock: a parent's thread may hold the old one."""
+        self._lock = threading.Lock()
 
     def __call__(self, event: Event) -> None:
         """Take an event."""
