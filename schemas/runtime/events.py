@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from stepout.schemas.identity import RunIdentity
     from stepout.schemas.runtime.event import Event, EventKind, EventListener
 
-_log = logger("stepout.events")
+_log = logger("stepout.observe")
 
 Call = TypeVar("Call", bound="Callable[..., Any]")
 
@@ -130,6 +130,7 @@ class Events:
         self._own: tuple[EventListener, ...] = ()
         self._late = late
         self.run: RunIdentity | None = None
+        """Which run of which state does it all, as far as is known."""
         for listener in listeners:
             self.add(listener)
 

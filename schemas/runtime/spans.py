@@ -26,17 +26,10 @@ _ATTRIBUTES: Final = {
     "bucket": "aws.s3.bucket",
     "key": "aws.s3.key",
     "error": "error.type",
-    "artifact": "stepout.artifact",
-    "artifacts": "stepout.artifacts",
-    "bytes": "stepout.bytes",
-    "outcome": "stepout.outcome",
 }
-_OF_THE_RUN: Final = {
-    "execution": "stepout.execution",
-    "state": "stepout.state",
-    "attempt": "stepout.attempt",
-    "map_index": "stepout.map_index",
-}
+_OURS: Final = "stepout."
+_NAMED: Final = ("artifact", "artifacts", "bytes", "outcome")
+_OF_THE_RUN: Final = ("execution", "state", "attempt", "map_index")
 _BILLION: Final = 1_000_000_000
 
 
@@ -58,7 +51,7 @@ class SpanListener:
     def __call__(self, event: Event, /) -> None:
         """Make a whole span of what has ended, and an event of the current span of a retry."""
         if event.kind == "retry":
-            told = {"error.type": event.error or "unknown", "stepout.operation": event.operation}
+            told = {"error.type": event.error or "unknown", f"{_OURS}operation": event.operation}
             _api().get_current_span().add_event("retry", told)
         elif _is_span(event):
             self._end(self._started(event, _context_here()), None, event)
@@ -133,8 +126,9 @@ def _name_of(event: Event) -> str:
 
 def _attributes_of(event: Event) -> dict[str, Any]:
     told = {called: getattr(event, name) for name, called in _ATTRIBUTES.items()}
-    told["stepout.retries"] = event.retries or None
+    told.update((f"{_OURS}{name}", getattr(event, name)) for name in _NAMED)
+    told[f"{_OURS}retries"] = event.retries or None
     if event.run is not None:
-        told.update((called, getattr(event.run, name)) for name, called in _OF_THE_RUN.items())
+        told.update((f"{_OURS}{name}", getattr(event.run, name)) for name in _OF_THE_RUN)
         told["aws.step_functions.state_machine.arn"] = event.run.state_machine
     return {name: value for name, value in told.items() if value is not None}

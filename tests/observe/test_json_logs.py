@@ -62,7 +62,7 @@ def test_a_task_logs_its_events_as_objects() -> None:
     lines = lines_of(printed)
     put, caught = lines[0], next(line for line in lines if line["logger"] == "job")
     assert set(put) == {"time", "level", "logger", "message", "execution", "state", "attempt", "event"}
-    assert (put["logger"], put["level"], put["message"]) == ("stepout.events", "INFO", "put mask 3 bytes: ok")
+    assert (put["logger"], put["level"], put["message"]) == ("stepout.observe", "INFO", "put mask 3 bytes: ok")
     assert (put["state"], put["attempt"], put["time"][-1]) == ("Mask", 2, "Z")
     assert {**put["event"], "key": "", "seconds": 0} == {
         "kind": "put",
@@ -120,7 +120,7 @@ def test_a_value_that_is_not_known_is_refused() -> None:
 
 def test_failures_are_warnings_and_heartbeats_are_detail(caplog: pytest.LogCaptureFixture) -> None:
     """So that a filter by level finds what matters."""
-    caplog.set_level(logging.DEBUG, "stepout.events")
+    caplog.set_level(logging.DEBUG, "stepout.observe")
     for outcome, kind in (("ok", "heartbeat"), ("failed", "put"), ("undelivered", "task"), ("failed", "retry")):
         json_logs.log_event(stepout.Event(kind=kind, operation=kind, outcome=outcome))  # type: ignore[arg-type]
     assert [record.levelname for record in caplog.records] == ["DEBUG", "WARNING", "WARNING", "INFO"]
@@ -152,7 +152,7 @@ def test_no_secret_and_no_payload_is_in_any_line(sfn_strict: StrictStepFunctions
     assert token[:24] not in run.stdout + run.stderr
     assert "PAYLOAD" not in run.stdout + run.stderr
     assert [line["message"] for line in lines if line["logger"] == "job"] == ["the token is [redacted]"]
-    assert lines[-1]["logger"] == "stepout.uncaught"
+    assert lines[-1]["logger"] == "stepout.observe"
     assert "RuntimeError: [redacted]" in lines[-1]["exception"]["traceback"]
     (metrics,) = lines_of(run.stdout)
     assert (metrics["outcome"], metrics["error"], metrics["Failed"]) == ("failure", "RuntimeError", 1)

@@ -1,4 +1,4 @@
-"""``stepout run`` with logs and metrics switched on: one metrics line for all, and nothing but JSON on standard error."""
+"""``stepout run`` with logs and metrics switched on: one metrics line for all, and standard error is JSON alone."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Structured logs, by ``STEPOUT_LOG=json``: one JSON object a line, on standard error.
 
 They are switched on where the program has not set up logging itself: while the root logger has no handler. A program
-that has set it up decides what its lines look like, and gets the lines of events from the logger ``stepout.events``.
+that has set it up decides what its lines look like, and gets the lines of events from the logger ``stepout.observe``.
 """
 
 from __future__ import annotations
@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     from stepout.schemas import RunIdentity
     from stepout.schemas.runtime.event import Event
 
-_log = logger("stepout.events")
-_uncaught = logger("stepout.uncaught")
+_log = logger("stepout.observe")
 
 _EVENT: Final = "stepout_event"  # the attributes of a record that ours alone have
 _TRACE: Final = "stepout_traceback"
@@ -129,5 +128,5 @@ def say_uncaught(heading: str, text: str) -> None:
         heading: What happened, in words; empty: it ends the program.
         text: The traceback, without secrets.
     """
-    _uncaught.critical("%s", heading or "the program ends by an exception that nothing caught", extra={_TRACE: text})
+    _log.critical("%s", heading or "the program ends by an exception that nothing caught", extra={_TRACE: text})
     sys.stderr.flush()
