@@ -26,6 +26,7 @@ from stepout.artifacts.writing.table import put_table
 from stepout.artifacts.writing.writer import open_writer
 from stepout.artifacts.writing.writes import Writes
 from stepout.schemas import dump_json
+from stepout.schemas.runtime.listening import events_here
 from stepout.schemas.runtime.process import not_picklable
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from stepout.artifacts.writing.options import ObjectLock
     from stepout.artifacts.writing.writer import ArtifactTextWriter, ArtifactWriter
     from stepout.schemas import Pointer, RunIdentity
+    from stepout.schemas.runtime.events import Events
 
 
 class ArtifactManager:
@@ -89,6 +91,7 @@ class ArtifactManager:
             a space) or a ``StoreProfile``; ``None``: what ``STEPOUT_S3_PROFILE`` says.
         settings: Memory and connections of one transfer.
         progress: A callable ``(name, done, total)``; ``"auto"`` or ``True`` for a bar on a terminal.
+        events: Who is told of each put; ``None``: the task that it is made in, or nobody yet.
         clock: Returns the time, with its zone.
         random: Returns so many random bytes.
 
@@ -122,6 +125,7 @@ class ArtifactManager:
         profile: StoreProfile | str | None = None,
         settings: TransferSettings | None = None,
         progress: ProgressSetting = None,
+        events: Events | None = None,
         clock: Clock = utc_now,
         random: Random | None = None,
     ) -> None:
@@ -154,6 +158,7 @@ class ArtifactManager:
             registry=NameRegistry(),
             clock=clock,
             progress=progress_from(progress),
+            events=events_here() if events is None else events,
         )
 
     @classmethod
@@ -192,6 +197,11 @@ class ArtifactManager:
     def url(self) -> str:
         """The folder of everything that this manager writes, ``s3://bucket/prefix/…/``."""
         return f"s3://{self.bucket}/{self._planner.folder}/"
+
+    @property
+    def events(self) -> Events:
+        """Who is told of each put: ``events.add(listener)``."""
+        return self._writes.events
 
     @property
     def pointers(self) -> Mapping[str, Pointer]:
@@ -377,8 +387,6 @@ class ArtifactManager:
         """
         return merge_datasets(self._planner, self._writes, name, parts, options)
 
-    # Many artifacts at once --------------------------------------------------------------------------------------
-
     def put_many(
         self,
         items: Mapping[str, Any] | Iterable[tuple[str, Any]],
@@ -408,8 +416,6 @@ class ArtifactManager:
         """
         return put_many(self._writes, self.put, items, connections, options)
 
-    # One artifact from a stream of writes ------------------------------------------------------------------------
-
     @overload
     def open(self, name: str, kind: Literal["wb"] = "wb", /, **options: Unpack[PutOptions]) -> ArtifactWriter: ...
     @overload
@@ -429,8 +435,6 @@ class ArtifactManager:
             forward only: for a writer that seeks (Pillow's for TIFF and PDF does), write to memory or to a file first.
         """
         return open_writer(self._planner, self._writes, name, kind, options)
-
-    # What is there already, and what is no artifact --------------------------------------------------------------
 
     def adopt(
         self,
@@ -471,8 +475,6 @@ class ArtifactManager:
     def keep_to_this_process(self) -> None:
         """Refuse to write in every process that is forked off this one; a task calls this, as only it reports."""
         self._writes.home.claim()
-
-    # The end -----------------------------------------------------------------------------------------------------
 
     def abort(self) -> None:
         """Refuse new writes and abort every open one, at once, but no parent process's; from any thread, idempotent."""

@@ -6,7 +6,7 @@ without, and a Lambda pays for every module when it starts.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from stepout.artifacts.reading.access import DOCUMENT_LIMIT, access_from
 from stepout.artifacts.reading.artifact import Artifact, make_artifact
@@ -28,8 +28,11 @@ if TYPE_CHECKING:
     from stepout.artifacts.reading.documents.resolved import Resolved
     from stepout.artifacts.reading.fan_in.result_writer import ChildResult
     from stepout.schemas.contract import Contract
+    from stepout.schemas.runtime.events import Operation
     from stepout.schemas.search.traversal import DocumentKind
 
+
+F = TypeVar("F", Output, Artifact)
 
 _log = logger("stepout.artifacts.resolve")
 
@@ -66,6 +69,7 @@ def resolve_output(
         budget: What may be fetched because the document says so, before an artifact is read, and for each read of a
             directory: ``ReadBudget(requests=1_000, entries=500_000, bytes=10 << 30)`` unless told otherwise.
         allow_expired: Also ask for what has expired by this machine's clock, as its pointer says: it may be there yet.
+        events: Who is told of this and of each read; ``None``: the task that it is in, or nobody.
         contract: Checked once more on this side.
         execution: The ARN that ``producer.execution`` must be, or its ``parentExecution``; for pull mode, where the URL
             alone does not tell. A failure of another execution at the URL does not count either.
@@ -86,14 +90,15 @@ def resolve_output(
         IntegrityError: A spilled document is not what was written.
     """
     access = access_from(verify=verify, **options)
-    value, kind, location = _one(document, access, follow=True, execution=execution, state=state)
-    if kind != "output":
-        raise _wrong_kind(kind, location)
-    output = make_output(value, access, location)
-    output.check_producer(execution, state)
-    if contract is not None:
-        output.check_contract(contract)
-    return output
+    with access.events.operation("resolve", "resolve_output") as told:
+        value, kind, location = _one(document, access, follow=True, execution=execution, state=state)
+        if kind != "output":
+            raise _wrong_kind(kind, location)
+        output = make_output(value, access, location)
+        output.check_producer(execution, state)
+        if contract is not None:
+            output.check_contract(contract)
+        return _seen(told, output)
 
 
 def resolve_artifact(
@@ -117,12 +122,13 @@ def resolve_artifact(
         NotAllowedError: It points outside the allow-list.
     """
     access = access_from(verify=verify, **options)
-    value, kind, location = _one(document, access, follow=False)
-    if not isinstance(value, dict):
-        return make_foreign(value, access)
-    if kind != "pointer":
-        raise _wrong_kind(kind, location)
-    return make_artifact(value, access, location)
+    with access.events.operation("resolve", "resolve_artifact") as told:
+        value, kind, location = _one(document, access, follow=False)
+        if not isinstance(value, dict):
+            return _seen(told, make_foreign(value, access))
+        if kind != "pointer":
+            raise _wrong_kind(kind, location)
+        return _seen(told, make_artifact(value, access, location))
 
 
 def resolve(
@@ -149,16 +155,18 @@ def resolve(
         StoreError: As for ``resolve_output``.
     """
     access = access_from(verify=verify, **options)
-    value, kind, location = _one(document, access, follow=False, execution=execution, state=state)
-    if kind != "output" and (execution is not None or state is not None):
-        raise _wrong_kind(kind, location, "a pointer, which does not say whose it is: leave out execution= and state=")
-    if not isinstance(value, dict):
-        return make_foreign(value, access)
-    if kind == "pointer":
-        return make_artifact(value, access, location)
-    output = make_output(value, access, location)
-    output.check_producer(execution, state)
-    return output
+    with access.events.operation("resolve", "resolve") as told:
+        value, kind, location = _one(document, access, follow=False, execution=execution, state=state)
+        if kind != "output" and (execution is not None or state is not None):
+            advice = "a pointer, which does not say whose it is: leave out execution= and state="
+            raise _wrong_kind(kind, location, advice)
+        if not isinstance(value, dict):
+            return _seen(told, make_foreign(value, access))
+        if kind == "pointer":
+            return _seen(told, make_artifact(value, access, location))
+        output = make_output(value, access, location)
+        output.check_producer(execution, state)
+        return _seen(told, output)
 
 
 def resolve_all(
@@ -204,10 +212,14 @@ def resolve_all(
     from stepout.artifacts.reading.documents.resolved import resolve_every
 
     access = access_from(verify=verify, **options)
-    if count is not None or execution is not None or state is not None:
-        resolved = _of_url(document, count, access, execution, state)
-    else:
-        resolved = resolve_every(given_value(document, access), access)
+    with access.events.operation("resolve", "resolve_all") as told:
+        if count is not None or execution is not None or state is not None:
+            resolved = _of_url(document, count, access, execution, state)
+        else:
+            resolved = resolve_every(given_value(document, access), access)
+        if told is not None:
+            outputs = [each for each in resolved.values() if isinstance(each, Output)]
+            told.describe(artifacts=len(resolved) - len(outputs) + sum(map(len, outputs)))
     if resolved.failures:
         _log.warning("resolve_all: %d tasks of the document failed; .failures has them", len(resolved.failures))
     return resolved
@@ -242,6 +254,15 @@ def read_result_writer(
 
 
 # Inside -----------------------------------------------------------------------------------------------------------
+
+
+def _seen(told: Operation | None, found: F) -> F:
+    """Tell listeners what was resolved."""
+    if told is not None and isinstance(found, Output):
+        told.describe(artifacts=len(found), traceparent=found.document.traceparent)
+    elif told is not None and isinstance(found, Artifact):
+        told.describe(artifacts=1, bucket=found.pointer.bucket, key=found.pointer.key)
+    return found
 
 
 def _of_url(document: object, count: int | None, access: Access, execution: str | None, state: str | None) -> Resolved:

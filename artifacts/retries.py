@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from stepout.artifacts.store import ConflictError
 from stepout.schemas.errors import ChecksumMismatchError, StepoutError, StoreUnavailableError
+from stepout.schemas.runtime.events import tell_retry
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -126,6 +127,7 @@ class Retries:
         """
         if not self._policy.again(error, attempt, self.clock() - began, conflicts=self._conflicts):
             raise error
+        tell_retry(error.error_name)
         self._wait(self._policy.pause_before(attempt + 1, self._chance()))
         return attempt + 1
 

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from stepout.schemas import Pointer, RunIdentity
+    from stepout.schemas.runtime.events import Events
 
 
 @runtime_checkable
@@ -113,6 +114,16 @@ class TracksUnfinished(Protocol):
     @property
     def unfinished(self) -> Sequence[str]:
         """The names of the artifacts that are still being written."""
+        ...
+
+
+@runtime_checkable
+class TellsEvents(Protocol):
+    """Artifacts that tell listeners of each put."""
+
+    @property
+    def events(self) -> Events:
+        """Who is told."""
         ...
 
 

@@ -18,9 +18,11 @@ from stepout.callbacks.lifecycle.result import TaskResult
 from stepout.callbacks.lifecycle.session import TaskSession
 from stepout.callbacks.lifecycle.signals import STOPS, SignalGuard
 from stepout.callbacks.lifecycle.startup import arguments_from_env, make_session
-from stepout.callbacks.protocols import ClosableArtifacts, KeptToProcess
+from stepout.callbacks.protocols import ClosableArtifacts, KeptToProcess, TellsEvents
 from stepout.schemas.errors import ConfigurationError, InvalidDocumentError, StoreError, TaskError
+from stepout.schemas.runtime.events import Operation
 from stepout.schemas.runtime.process import Home, not_picklable
+from stepout.schemas.search.trace import trace_of
 from stepout.schemas.text.foreign_text import logger
 
 if TYPE_CHECKING:
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from stepout.callbacks.protocols import Artifacts, Target
     from stepout.schemas import RunIdentity
     from stepout.schemas.contract import Contract
+    from stepout.schemas.runtime.events import Events
     from stepout.schemas.spill import Spill
 
 P = ParamSpec("P")
@@ -131,7 +134,10 @@ class Task:
         self._completion = Completion(session, end_process=end_process)
         if not callable(session.artifacts):
             self._completion.artifacts = session.artifacts
-        self._heartbeat = Heartbeat(session.targets, self._completion, session.interval, jitter=jitter)
+        self._heartbeat = Heartbeat(
+            session.targets, self._completion, session.interval, jitter=jitter, events=session.events
+        )
+        self._operation: Operation | None = None
         self._guard = SignalGuard(
             self._completion, own=_code_of(type(self)), stop_timeout=session.stop_timeout, clock=clock
         )
@@ -243,6 +249,20 @@ class Task:
         return self.task_session.input
 
     @property
+    def events(self) -> Events:
+        """Who is told of what the task does, and of what is read in its block: ``task.events.add(listener)``."""
+        return self.task_session.events
+
+    @property
+    def traceparent(self) -> str | None:
+        """The trace that the output names if this process is in none, as W3C's Trace Context writes it; may be set."""
+        return self._completion.traceparent
+
+    @traceparent.setter
+    def traceparent(self, value: str | None) -> None:
+        self._completion.traceparent = value
+
+    @property
     def run(self) -> RunIdentity:
         """The run identity: which attempt of which state of which execution this is."""
         return self._completion.run
@@ -279,6 +299,7 @@ class Task:
         self._entered = True
         self._home.claim()
         self._logs.__enter__()
+        self._begin_telling()
         failed: BaseException | None = None
         try:
             # The guard before the first beat: from that beat on, a signal must lead to a report.
@@ -293,7 +314,7 @@ class Task:
             with held_signals():
                 self._guard.settle(failed)
                 raised = self._completion.conclude(failed, self._result, ran=False) or failed
-            self._tear_down()
+            self._tear_down(raised)
             if raised is not None:
                 raise raised
         return self
@@ -313,12 +334,12 @@ class Task:
             return  # A forked child: its parent reports the outcome.
         # Signals wait for the report, also those that the job handles itself. After ``settle`` the state has every
         # earlier signal; a later signal asks for an exit, and never changes a report that has begun.
-        held = HeldSignals()
+        held, raised = HeldSignals(), exception
         try:
             self._guard.settle(exception)
             raised = self._completion.conclude(exception, self._result)
         finally:
-            self._tear_down()
+            self._tear_down(raised or exception)
             held.restore()
         late = self._completion.state.now.signum or held.stop or self._guard.noted
         if raised is None and exception is None and late is not None:
@@ -337,9 +358,27 @@ class Task:
         artifacts = given() if callable(given) else given
         if artifacts is not None and isinstance(artifacts, KeptToProcess):
             artifacts.keep_to_this_process()
+        if isinstance(artifacts, TellsEvents) and artifacts.events is not self.events:
+            artifacts.events.add(self.events)  # a manager that was made before the task
         return artifacts
 
-    def _tear_down(self) -> None:
+    def _begin_telling(self) -> None:
+        events = self.task_session.events
+        events.run = self._completion.run
+        trace = trace_of(self.task_session.input) if events.listening else None
+        # Also if nobody listens yet: what is made in the block finds the task's events by it.
+        self._operation = Operation(events, "task", "task", traceparent=trace)
+        self._operation.__enter__()
+
+    def _end_telling(self, raised: BaseException | None) -> None:
+        operation, self._operation, artifacts = self._operation, None, self._completion.artifacts
+        if operation is not None:
+            operation.describe(run=self._completion.run, **self._completion.told(raised))
+            operation.__exit__(None, None, None)
+        if isinstance(artifacts, TellsEvents):
+            artifacts.events.remove(self.events)
+
+    def _tear_down(self, raised: BaseException | None) -> None:
         # First no beat may follow the report; then the old handlers return; the logs come last, as the others may log.
         self._heartbeat.stop()
         self._guard.remove()
@@ -347,6 +386,7 @@ class Task:
         if self.task_session.owns_artifacts and isinstance(artifacts, ClosableArtifacts):
             with contextlib.suppress(StoreError):  # The manager was aborted: the task has reported why.
                 artifacts.close()
+        self._end_telling(raised)
         self._logs.__exit__(None, None, None)
 
 

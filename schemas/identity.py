@@ -15,6 +15,9 @@ from stepout.schemas.text.json_value import DEPTH_LIMIT, NotPlainError, copy_jso
 
 _COUNT: Final = re.compile(r"[0-9]{1,9}")
 
+# Of a child of a Distributed Map, the label of the Map follows the state machine's name.
+_EXECUTION: Final = re.compile(r"(arn:[^:]*:states:[^:]*:[^:]*):(?:execution|express):([^:/]+)(?:/[^:]*)?:.+")
+
 MAP_INDEX: Final = re.compile(r"[0-9]{1,9}(?:-[0-9]{1,9})*")
 """The index of a Map's item, or a path of them from the outside in."""
 
@@ -60,6 +63,16 @@ class RunIdentity:
         document = {name: plain_copy(value) for name, value in members.items() if value is not None}
         document.update((name, plain_copy(value)) for name, value in self.extra.items() if name not in _ATTRIBUTES)
         return document
+
+    @property
+    def state_machine(self) -> str | None:
+        """The ARN of the state machine that the execution is of; ``None`` where ``execution`` is no such ARN.
+
+        >>> RunIdentity(execution="arn:aws:states:eu-west-1:123456789012:execution:nightly/Rows:7f3c").state_machine
+        'arn:aws:states:eu-west-1:123456789012:stateMachine:nightly'
+        """
+        found = _EXECUTION.fullmatch(self.execution or "")
+        return None if found is None else f"{found[1]}:stateMachine:{found[2]}"
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> RunIdentity:

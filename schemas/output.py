@@ -26,6 +26,7 @@ class TaskOutput:
         result: Inline JSON (always an object), or the pointer to it where it was spilled; ``None`` when absent.
         manifest: The pointer to the whole document where it was spilled.
         producer: Who wrote it.
+        traceparent: The trace that it was made in, as W3C's Trace Context writes it; ``None`` outside one.
         extra: Members that a later version wrote; kept and written back.
     """
 
@@ -33,6 +34,7 @@ class TaskOutput:
     result: Mapping[str, Any] | Pointer | None = None
     manifest: Pointer | None = None
     producer: RunIdentity | None = None
+    traceparent: str | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
@@ -53,6 +55,8 @@ class TaskOutput:
             document["manifest"] = self.manifest.to_dict()
         if self.producer is not None:
             document["producer"] = self.producer.to_dict()
+        if self.traceparent is not None:
+            document["traceparent"] = self.traceparent
         document.update((name, plain_copy(value)) for name, value in self.extra.items() if name not in OUTPUT_MEMBERS)
         return document
 
@@ -91,7 +95,7 @@ class TaskOutput:
         return output
 
 
-OUTPUT_MEMBERS: Final = frozenset(("stepout", "artifacts", "result", "manifest", "producer"))
+OUTPUT_MEMBERS: Final = frozenset(("stepout", "artifacts", "result", "manifest", "producer", "traceparent"))
 
 
 def is_pointer(value: object) -> bool:
@@ -114,6 +118,7 @@ def _read_output(document: Any) -> TaskOutput:
         result=_read_result(document["result"], room) if "result" in document else None,
         manifest=manifest,
         producer=read_producer(document["producer"], room) if "producer" in document else None,
+        traceparent=_read_traceparent(document["traceparent"]) if "traceparent" in document else None,
         extra=copy_json({name: value for name, value in document.items() if name not in OUTPUT_MEMBERS}),
     )
 
@@ -126,6 +131,12 @@ def _read_artifacts(value: Any, room: int) -> dict[str, Pointer]:
         if type(name) is not str or not matches(name):
             raise NotPlainError
     return {name: read_pointer(pointer, room - 1) for name, pointer in value.items()}
+
+
+def _read_traceparent(value: Any) -> str:
+    if type(value) is not str or not rules.TRACEPARENT.matches(value):
+        raise NotPlainError
+    return value
 
 
 def _read_result(value: Any, room: int) -> Mapping[str, Any] | Pointer:
@@ -165,6 +176,8 @@ def output_problems(document: object, location: str = "$") -> Iterator[Problem]:
         yield from _result_problems(document["result"], member(location, "result"))
     if "producer" in document:
         yield from producer_problems(document["producer"], member(location, "producer"))
+    if "traceparent" in document:
+        yield from rules.TRACEPARENT.problems(document["traceparent"], member(location, "traceparent"))
 
 
 def _artifacts_problems(value: object, location: str) -> Iterator[Problem]:

@@ -119,6 +119,10 @@ PRODUCER_TEXTS: Final = {
     "nonce": Text(_LINE, _FREE, 1, 1024),
     "runId": Text(_LINE, _FREE, 1, 1024),
 }
+TRACEPARENT: Final = Text(
+    "[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}",
+    "a traceparent as W3C's Trace Context has it: version, trace id, parent id and flags, in lower-case hexadecimal",
+)
 NAME: Final = Text("[A-Za-z_][A-Za-z0-9_]*", "a name of letters, digits and _ that does not begin with a digit")
 
 

@@ -141,7 +141,8 @@ def _without_result(output: TaskOutput, write: Callable[[str, Mapping[str, Any]]
 
 
 def _manifest(output: TaskOutput, write: Callable[[str, Mapping[str, Any]], Pointer], budget: int) -> TaskOutput:
-    manifest = TaskOutput(manifest=write(OUTPUT_STEM, output.to_dict()), artifacts=None, producer=output.producer)
+    whole = write(OUTPUT_STEM, output.to_dict())
+    manifest = TaskOutput(manifest=whole, artifacts=None, producer=output.producer, traceparent=output.traceparent)
     size = measure(manifest)
     if size > budget:
         raise _never_fits(size, budget)

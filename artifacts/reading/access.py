@@ -18,6 +18,8 @@ from stepout.artifacts.reading.budget import USUAL_BUDGET, ReadBudget, Spending
 from stepout.artifacts.s3.clients import ReaderSettings, checked_payer
 from stepout.artifacts.store import is_store
 from stepout.schemas.errors import ConfigurationError
+from stepout.schemas.runtime.events import Events
+from stepout.schemas.runtime.listening import events_here, new_events
 from stepout.schemas.runtime.s3_profile import payer_of
 
 if TYPE_CHECKING:
@@ -53,6 +55,7 @@ class ReadOptions(TypedDict, total=False):
     request_payer: str | None
     budget: ReadBudget | None
     allow_expired: bool
+    events: Events | None
 
 
 KEYWORDS: Final = (*ReadOptions.__annotations__, "verify", "contract", "execution", "state", "count")
@@ -72,6 +75,8 @@ class Access:
         budget: What may be fetched on a document's word; ``None``: the usual.
         allow_expired: Whether to ask for what has expired, as its pointer says.
         spending: Counts what the resolve that made this has spent of it.
+        events: Who is told of each read; another process has its own.
+        traceparent: The trace that the document was made in, as it says.
         now: The clock, for ``expiresAt``.
         sleep: Waits between tries to take up a broken download.
         jitter: A random number between 0 and 1 for those waits.
@@ -85,13 +90,16 @@ class Access:
     budget: ReadBudget | None = None
     allow_expired: bool = False
     spending: Spending = field(default_factory=lambda: Spending(USUAL_BUDGET), compare=False)
+    events: Events = field(default_factory=new_events, compare=False)
+    traceparent: str | None = field(default=None, compare=False)
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     sleep: Callable[[float], None] = time.sleep
     jitter: Callable[[], float] = _random
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Travel as settings; what another process is granted, and has spent, is its own."""
-        return _travelled, (self.allowed, self.stores, self.verify, self.max_size, self.budget, self.allow_expired)
+        rules = self.allowed, self.stores, self.verify, self.max_size, self.budget, self.allow_expired
+        return _travelled, (*rules, self.traceparent)
 
     def reads_like(self, other: Access) -> bool:
         """Say whether both read the same servers, under the same rules."""
@@ -124,6 +132,10 @@ class Access:
             return Spending(USUAL_BUDGET)
         return Spending(replace(USUAL_BUDGET, bytes=max(1, min(self.max_size, USUAL_BUDGET.bytes))))
 
+    def of_document(self, traceparent: str | None) -> Access:
+        """Return the same access for what a document leads to, which was made in that trace."""
+        return self if traceparent is None else replace(self, traceparent=traceparent)
+
     def with_own_spending(self) -> Access:
         """Return the same access for another document, which has a budget of its own."""
         return replace(self, spending=Spending(self.budget or USUAL_BUDGET))
@@ -136,6 +148,7 @@ def _travelled(  # noqa: PLR0913, PLR0917 - what ``__reduce__`` lists
     max_size: int | None,
     budget: ReadBudget | None,
     allow_expired: bool,
+    traceparent: str | None,
 ) -> Access:
     return Access(
         allowed=allowed,
@@ -145,6 +158,7 @@ def _travelled(  # noqa: PLR0913, PLR0917 - what ``__reduce__`` lists
         budget=budget,
         allow_expired=allow_expired,
         spending=Spending(budget or USUAL_BUDGET),
+        traceparent=traceparent,
     )
 
 
@@ -158,6 +172,7 @@ def access_from(  # noqa: PLR0913 - the keywords of ``ReadOptions``, each with i
     request_payer: str | None = None,
     budget: ReadBudget | None = None,
     allow_expired: bool = False,
+    events: Events | None = None,
     **unknown: object,
 ) -> Access:
     """Return what the keywords of a ``resolve…`` function mean; ``resolve_output`` describes them.
@@ -172,6 +187,8 @@ def access_from(  # noqa: PLR0913 - the keywords of ``ReadOptions``, each with i
         )
     if not isinstance(budget, ReadBudget | None):
         raise ConfigurationError(f"budget= is a {type(budget).__name__}: expected a ReadBudget, or None")
+    if not isinstance(events, Events | None):
+        raise ConfigurationError(f"events= is a {type(events).__name__}: expected task.events, Events([listener])")
     allowed = allow_from_env() if allow is None else allowed_from(allow)
     client, verify = _checked_client(client), checked_verify(verify)
     return Access(
@@ -186,6 +203,7 @@ def access_from(  # noqa: PLR0913 - the keywords of ``ReadOptions``, each with i
         budget=budget,
         allow_expired=checked_flag("allow_expired", allow_expired),
         spending=Spending(budget or USUAL_BUDGET),
+        events=events_here() if events is None else events,
     )
 
 

@@ -53,7 +53,7 @@ class Artifact:
     """
 
     def __init__(self, pointer: Pointer, access: Access, name: str | None = None) -> None:
-        self._pinned = PinnedObject(access, pointer)
+        self._pinned = PinnedObject(access, pointer, name)
         self._access = access
         self.pointer = pointer
         self.name = name

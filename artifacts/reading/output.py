@@ -34,6 +34,7 @@ class Output(Mapping[str, Artifact]):
     """
 
     def __init__(self, document: TaskOutput, access: Access) -> None:
+        access = access.of_document(document.traceparent)
         self._document = document
         self._access = access
         self._artifacts = {
@@ -196,9 +197,14 @@ def make_output(value: object, access: Access, location: str = "$") -> Output:
         problems = [each.below(location) for each in error.problems]
         raise invalid_document("the task output", problems) from None
     if document.manifest is not None:
-        whole = _whole(document.manifest, access, location)
+        whole = _whole(document.manifest, access.of_document(document.traceparent), location)
         # What others merged beside a manifest is kept, as it is beside artifacts.
-        document = replace(whole, producer=whole.producer or document.producer, extra={**whole.extra, **document.extra})
+        document = replace(
+            whole,
+            producer=whole.producer or document.producer,
+            traceparent=whole.traceparent or document.traceparent,
+            extra={**whole.extra, **document.extra},
+        )
     return Output(document, access)
 
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final
 
 from stepout.artifacts.checksums import crc_function
 from stepout.artifacts.reading.access import RECONNECTS, Access, Verify
+from stepout.artifacts.reading.read_events import count_request, is_read
 from stepout.artifacts.transfer.parallel_get import views
 from stepout.artifacts.transfer.stages import BLOCK, Pipeline, Stage
 from stepout.schemas.errors import (
@@ -156,15 +157,17 @@ class PinnedObject:
     Args:
         access: How to read.
         pointer: What to read.
+        name: The artifact's name, for listeners.
 
     Raises:
         NotAllowedError: The allow-list does not hold the object.
     """
 
-    def __init__(self, access: Access, pointer: Pointer) -> None:
+    def __init__(self, access: Access, pointer: Pointer, name: str | None = None) -> None:
         access.allowed.check(pointer.bucket, pointer.key)
         self.access = access
         self.pointer = pointer
+        self.name = name
         self._etag = pointer.etag if pointer.version_id is None else None
 
     @property
@@ -207,6 +210,8 @@ class PinnedObject:
         except BaseException:
             body.__exit__(None, None, None)
             raise
+        if self.access.events.listening:
+            count_request(self.access, pointer, start, stop)
         if self._etag is None and pointer.version_id is None:
             # The pointer has no pin. What this answer was of is what every later one has to be of.
             self._etag = body.info.etag
@@ -343,6 +348,7 @@ def _time(text: str | None) -> datetime | None:
 # Whole reads ------------------------------------------------------------------------------------------------------
 
 
+@is_read("read_bytes")
 def read_whole(pinned: PinnedObject, verify: Verify) -> bytes:
     """Read all of an object into memory, allocated once, and verify it.
 

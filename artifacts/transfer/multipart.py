@@ -33,6 +33,7 @@ from stepout.artifacts.transfer.block_lists import list_of, put_list
 from stepout.artifacts.transfer.conditional_write import Content, confirmed, look_first, settled
 from stepout.artifacts.transfer.plan import NEAR_SECONDS, is_far
 from stepout.schemas.errors import StepoutError, StoreError
+from stepout.schemas.runtime.events import carried
 from stepout.schemas.text.foreign_text import logger
 
 if TYPE_CHECKING:
@@ -187,7 +188,8 @@ class Multipart:
             self._check()
             self._in_flight += 1  # before the thread starts: an abort in between has to wait for its answer
         self._unhashed.put(None)
-        threading.Thread(target=self._run_commit, args=(content, receipts), name="stepout-commit", daemon=True).start()
+        commit = carried(self._run_commit)
+        threading.Thread(target=commit, args=(content, receipts), name="stepout-commit", daemon=True).start()
         self._await(lambda: self._written is not None)
         if self._written is None:  # pragma: no cover - _await has just seen it
             raise aborted_error(self._url)
@@ -221,7 +223,7 @@ class Multipart:
         wanted = min(most, self._limit - self._senders, len(self._waiting) - self._idle)
         for _ in range(wanted):
             self._senders += 1
-            threading.Thread(target=self._run_sender, name="stepout-send", daemon=True).start()
+            threading.Thread(target=carried(self._run_sender), name="stepout-send", daemon=True).start()
 
     def _run_sender(self) -> None:
         while (part := self._next()) is not None:
@@ -342,7 +344,7 @@ class Multipart:
         member, stored = list_of(wanted, digests, self._size)
         if stored is not None:
             self._listing = True
-            threading.Thread(target=self._run_list, args=(stored,), name="stepout-list", daemon=True).start()
+            threading.Thread(target=carried(self._run_list), args=(stored,), name="stepout-list", daemon=True).start()
         return member
 
     def _run_list(self, stored: ListObject) -> None:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from stepout.artifacts.transfer.process_budget import process_budget
 from stepout.artifacts.transfer.stages import BLOCK
 from stepout.schemas.errors import StepoutError, StoreUnavailableError
+from stepout.schemas.runtime.events import carried
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -203,7 +204,7 @@ class _ParallelGet:
         self._threads = connections
         self._begin()
         for _ in range(connections):
-            threading.Thread(target=self._work, name="stepout-read", daemon=True).start()
+            threading.Thread(target=carried(self._work), name="stepout-read", daemon=True).start()
 
     def works(self) -> bool:
         """Wait for the first range; if it fails for any reason, the first connection still works."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, Generic, TypeVar, cast
 
 from stepout.artifacts.transfer.process_budget import process_budget
 from stepout.schemas.errors import ConfigurationError, OtherProcessError, StepoutError
+from stepout.schemas.runtime.events import carried
 from stepout.schemas.runtime.process import Home
 
 if TYPE_CHECKING:
@@ -216,7 +217,7 @@ class _WorkerPool(Generic[Item, Result]):
 
     def _start(self) -> None:
         self._started += 1
-        threading.Thread(target=self._work, name=f"stepout-many-{self._started}", daemon=True).start()
+        threading.Thread(target=carried(self._work), name=f"stepout-many-{self._started}", daemon=True).start()
 
     def ended(self) -> Iterator[tuple[int, Done[Item, Result]]]:
         """Wait until work runs short, then yield everything that has ended."""

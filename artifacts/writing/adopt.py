@@ -47,11 +47,11 @@ def adopt(  # noqa: PLR0913, PLR0917 - what a put needs
     planned = planner.plan(name, DEFAULT, "", options)
     # Whoever wrote it decides how long it stays, not this manager.
     draft = planned.draft if options.get("expires_at") is not None else replace(planned.draft, expires_at=None)
-    with writes.upload(planned) as upload:  # to reserve the name: no bytes are sent
+    with writes.upload(planned, operation="adopt") as upload:  # to reserve the name: no bytes are sent
         store = writes.store if bucket == writes.store.bucket else buckets.store(bucket)
         info, checksum = inspect(store, key, verify=verify, version_id=version_id)
         pointer = of_object(draft, key, bucket, info, checksum)
-        writes.registry.commit(name, pointer, upload)
+        writes.commit(name, pointer, upload, 0)
     return pointer
 
 

@@ -32,6 +32,7 @@ from stepout.artifacts.transfer.plan import BLOCK_SIZE, MIN_PART_SIZE, most_send
 from stepout.artifacts.transfer.process_budget import process_budget
 from stepout.artifacts.transfer.progress import PartsAtOnce, for_artifact
 from stepout.schemas.errors import ConfigurationError
+from stepout.schemas.runtime.events import carried
 from stepout.schemas.text.json_text import SIZE_LIMIT
 
 if TYPE_CHECKING:
@@ -417,4 +418,4 @@ class _Files:
         for _, earlier in self._committing[-_MOST_OPEN:]:
             if earlier.done():
                 earlier.result()  # raises what it failed with, before more is sent
-        self._committing.append((file, self._committers.submit(commit)))
+        self._committing.append((file, self._committers.submit(carried(commit))))

@@ -162,7 +162,7 @@ class _FilesUnderWay:
             finally:
                 self._open.pop(id(upload))
             pointer = planned.pointer(uploaded, self._created_at)
-            self._writes.registry.commit(None, pointer, upload)
+            self._writes.commit(None, pointer, upload, uploaded.size)
         return pointer
 
     def _check(self) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, BinaryIO, Literal
 
 from stepout.artifacts.media_types import DEFAULT, TEXT, media_type_of
 from stepout.schemas.errors import ConfigurationError
+from stepout.schemas.runtime.events import Operation
 from stepout.schemas.runtime.process import Home, not_picklable
 from stepout.schemas.text.foreign_text import logger
 
@@ -53,6 +54,7 @@ class ArtifactWriter(_BinaryFile):
         self._entered = False
         self._seen = sys.exc_info()[1]
         self._ended = True  # until the upload is open: ``start`` may raise
+        self._told = writes.told(planned)  # ends with the writer, not with a block
         self._upload = writes.start(planned)
         self._ended = False
 
@@ -199,7 +201,8 @@ class ArtifactWriter(_BinaryFile):
     def _commit(self) -> None:
         try:
             self._check_process()
-            pointer = self._writes.record(self._planned, self._upload, self._upload.commit())
+            with self._told:
+                pointer = self._writes.record(self._planned, self._upload, self._upload.commit())
         except BaseException:
             self._lose("its commit failed")
             raise
@@ -219,6 +222,9 @@ class ArtifactWriter(_BinaryFile):
             self._ended = True
             self._upload.abort()
             self._writes.registry.fail(self._planned.name, self._upload)
+            if isinstance(self._told, Operation):
+                self._told.describe(outcome="failed")
+                self._told.end()
         self._seen = None
         self._mark_closed()
 

@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Any
 from stepout.artifacts.run import rfc3339
 from stepout.artifacts.transfer.progress import for_artifact
 from stepout.artifacts.transfer.upload import Upload
+from stepout.schemas.runtime.events import Events, current_operation
 from stepout.schemas.runtime.process import Home
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from contextlib import AbstractContextManager
 
     from stepout.artifacts.formats.tables import EncodedTable
     from stepout.artifacts.run import Clock
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from stepout.artifacts.writing.name_registry import NameRegistry
     from stepout.artifacts.writing.planned_put import PlannedPut
     from stepout.schemas import Pointer
+    from stepout.schemas.runtime.events import Operation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +46,7 @@ class Writes:
         progress: Called as bytes go out.
         pool: Buffers that all uploads share; ``None``: each has its own.
         home: The process that a task reports from; any process if there is no task.
+        events: Who is told of each put.
     """
 
     store: Store
@@ -52,6 +56,7 @@ class Writes:
     progress: Progress | None = None
     pool: BufferPool | None = None
     home: Home = field(default_factory=lambda: Home(claimed=False), repr=False, compare=False)
+    events: Events = field(default_factory=Events, repr=False, compare=False)
 
     def put(self, planned: PlannedPut, data: bytes | memoryview) -> Pointer:
         """Write bytes, which must not change during the call.
@@ -65,15 +70,26 @@ class Writes:
             return self.record(planned, upload, upload.send_buffer(data))
 
     @contextmanager
-    def upload(self, planned: PlannedPut, report: ProgressReport | None = None) -> Iterator[Upload]:
+    def upload(
+        self, planned: PlannedPut, report: ProgressReport | None = None, *, operation: str | None = None
+    ) -> Iterator[Upload]:
         """Hold the put's name and an open upload; an exception aborts the upload, and gives the name back."""
-        upload = self.start(planned, report)
-        try:
-            yield upload
-        except BaseException:
-            upload.abort()
-            self.registry.fail(planned.name, upload)
-            raise
+        with self.told(planned, operation):
+            upload = self.start(planned, report)
+            try:
+                yield upload
+            except BaseException:
+                upload.abort()
+                self.registry.fail(planned.name, upload)
+                raise
+
+    def told(self, planned: PlannedPut, operation: str | None = None) -> AbstractContextManager[Operation | None, None]:
+        """Return the operation of a put, which listeners are told of."""
+        if not self.events.listening:
+            return self.events.nothing
+        name, draft = planned.name, planned.draft
+        what = operation or ("document" if name is None else "put")
+        return self.events.operation("put", what, artifact=name, bucket=draft.bucket, key=draft.key)
 
     def start(self, planned: PlannedPut, report: ProgressReport | None = None) -> Upload:
         """Take the put's name and open its upload; nothing is sent before its first part is full.
@@ -117,8 +133,15 @@ class Writes:
             annotations: The put's own annotations.
         """
         pointer = planned.pointer(uploaded, rfc3339(self.clock()), annotations)
-        self.registry.commit(planned.name, pointer, upload)
+        self.commit(planned.name, pointer, upload, uploaded.size)
         return pointer
+
+    def commit(self, name: str | None, pointer: Pointer, upload: Upload, size: int) -> None:
+        """Record a pointer, and count the bytes that were sent for it."""
+        self.registry.commit(name, pointer, upload)
+        if (operation := current_operation("put")) is not None:
+            operation.add_bytes(size)
+            operation.describe(bucket=pointer.bucket, key=pointer.key)
 
     def record_table(self, planned: PlannedPut, upload: Upload, encoded: EncodedTable) -> Pointer:
         """Commit a table whose last byte was written, and record its pointer."""

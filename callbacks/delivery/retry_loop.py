@@ -16,6 +16,7 @@ from stepout.schemas.errors import (
     TaskClosedError,
     TaskError,
 )
+from stepout.schemas.runtime.events import tell_retry
 from stepout.schemas.text.foreign_text import logger
 
 if TYPE_CHECKING:
@@ -135,6 +136,7 @@ class RetryLoop:
                 call, bare = bare, None
             elif decision is Decision.RETRY:
                 self._log.info("%s: %s (%s); try %d follows in %.1f s", what, answer.value, name, made + 1, wait)
+                tell_retry(answer.name.capitalize())
                 self._sleep(wait)
             else:
                 raise self._error(what, answer, name, made) from cause

@@ -25,6 +25,8 @@ from stepout.schemas.errors import (
     TaskClosedError,
     TaskInterrupted,
 )
+from stepout.schemas.runtime.events import error_of_event
+from stepout.schemas.runtime.listening import current_traceparent
 from stepout.schemas.runtime.process import not_picklable
 from stepout.schemas.text.foreign_text import logger
 
@@ -63,12 +65,14 @@ class Completion:
         state: The task's state, which decides the reports that are still allowed.
         stopped: Set once the task should stop.
         artifacts: The artifact manager; ``None`` until it is made.
+        traceparent: The trace that the document names where this process is in none, as W3C's Trace Context writes it.
     """
 
     def __init__(self, session: TaskSession, *, end_process: Callable[[int], object]) -> None:
         self.state = TaskStateCell()
         self.stopped = Flag()
         self.artifacts: Artifacts | None = None
+        self.traceparent: str | None = None
         self._session = session
         self._end_process = end_process
         self._aborting = threading.Lock()
@@ -159,7 +163,13 @@ class Completion:
         outcome, raised = outcome_of(exception, self.state.now, ran=ran), None
         if outcome.stop is None and outcome.error is None:
             try:
-                document = make_document(result, artifacts=self.artifacts, run=self.run, session=self._session)
+                document = make_document(
+                    result,
+                    artifacts=self.artifacts,
+                    run=self.run,
+                    session=self._session,
+                    traceparent=current_traceparent() or self.traceparent,
+                )
                 if self.state.now.stop is None:  # Asked as late as can be: no record of a task that was stopped.
                     keep_record(document, self.artifacts)
             except Exception as error:  # noqa: BLE001 - returned, to be raised once it is reported
@@ -191,11 +201,30 @@ class Completion:
             self._watcher_done.wait()  # The watcher is reporting, and ends the process.
         return SystemExit(128 + (self.state.now.signum or 15))
 
+    def told(self, raised: BaseException | None) -> dict[str, str | None]:
+        """Return how the task ended, as listeners are told it.
+
+        Args:
+            raised: What leaves the block; ``None``: nothing.
+        """
+        state = self.state.now
+        if isinstance(raised, OutcomeUndeliveredError):
+            outcome = "undelivered"
+        elif state.stop is Stop.CANCELLED or isinstance(raised, TaskClosedError):
+            outcome = "cancelled"
+        elif state.stop is Stop.INTERRUPTED and state.report is not TerminalReport.SUCCESS:
+            outcome = "interrupted"
+        else:
+            outcome = "unreported" if state.report is None else state.report.value
+        said = None if raised is None or outcome == "success" else error_of_event(raised)
+        return {"outcome": outcome, "error": said}
+
     # The report -----------------------------------------------------------------------------------------------------
 
     def _report_success(self, document: dict[str, Any]) -> BaseException | None:
         try:
-            self._session.targets.success(document)
+            with self._session.events.operation("report", "success"):
+                self._session.targets.success(document)
         except TaskClosedError as closed:
             return closed
         except (InvalidDocumentError, OutputTooLargeError) as refused:
@@ -213,7 +242,8 @@ class Completion:
         error = redactor.text(error_of(exception))
         cause = cause_of(exception, run=self.run.to_dict(), redactor=redactor)
         try:
-            self._session.targets.failure(error, cause)
+            with self._session.events.operation("report", "failure"):
+                self._session.targets.failure(error, cause)
         except TaskClosedError as closed:
             _log.warning("the failure %s was not reported: %s", error, closed)
         except Exception as unreported:  # noqa: BLE001 - the job's own exception is what must be seen

@@ -26,7 +26,12 @@ _log = logger("stepout.callbacks.task")
 
 
 def make_document(
-    result: Mapping[str, Any], *, artifacts: Artifacts | None, run: RunIdentity, session: TaskSession
+    result: Mapping[str, Any],
+    *,
+    artifacts: Artifacts | None,
+    run: RunIdentity,
+    session: TaskSession,
+    traceparent: str | None = None,
 ) -> dict[str, Any]:
     """Return the document to report; parts of it are moved into artifacts if it is over its budget.
 
@@ -35,6 +40,7 @@ def make_document(
         artifacts: Has the pointers, and takes the parts that are spilled.
         run: The producer.
         session: Has the contract, the budget and the secrets to check against.
+        traceparent: The trace that the task runs in, if any.
 
     Returns:
         The wire form.
@@ -54,6 +60,7 @@ def make_document(
         artifacts=dict(artifacts.pointers) if artifacts is not None else {},
         result=dict(result),
         producer=run if run != RunIdentity() else None,
+        traceparent=traceparent,
     )
     document = output.to_dict()
     _refuse("the task's output", validate(document, "output"))

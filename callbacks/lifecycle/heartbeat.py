@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from stepout.callbacks.delivery.retry_loop import ThrottledError
 from stepout.schemas.errors import ConfigurationError, InvalidTokenError, TaskClosedError
+from stepout.schemas.runtime.events import Events
 from stepout.schemas.text.foreign_text import logger
 
 if TYPE_CHECKING:
@@ -115,6 +116,7 @@ class Heartbeat:
         interval: Seconds between two beats, at most. Each beat comes up to a fifth earlier, at random, and the second
             one at any time within the interval, so that thousands of containers do not beat together.
         jitter: Returns a number from 0 up to 1.
+        events: Who is told of each beat.
     """
 
     def __init__(
@@ -124,7 +126,9 @@ class Heartbeat:
         interval: float,
         *,
         jitter: Callable[[], float] = random.random,
+        events: Events | None = None,
     ) -> None:
+        self._events = Events() if events is None else events
         self._targets = targets
         self._completion = completion
         self._interval = interval
@@ -141,7 +145,7 @@ class Heartbeat:
             ConfigurationError: A setting is wrong. The outcome could not be reported either, after hours of work.
         """
         try:
-            self._targets.heartbeat()
+            self._beat()
         except (TaskClosedError, InvalidTokenError):
             self._completion.state.cancel()
             raise
@@ -158,10 +162,14 @@ class Heartbeat:
         """Let no further beat begin; do not wait for a beat that is under way, which may hang in the network."""
         self._stopped.set()
 
+    def _beat(self) -> None:
+        with self._events.operation("heartbeat", "heartbeat"):
+            self._targets.heartbeat()
+
     def _run(self) -> None:
         while not self._stopped.wait(pause_after(self._last, self._interval, self._jitter())):
             try:
-                self._targets.heartbeat()
+                self._beat()
             except TaskClosedError as closed:
                 # If the outcome was reported while this beat was under way, the right answer is "closed", too.
                 if not self._stopped.is_set():

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from stepout.schemas import RunIdentity
+from stepout.schemas.runtime.listening import new_events
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from stepout.callbacks.protocols import Artifacts
     from stepout.callbacks.targets.fan_out import FanOut
     from stepout.schemas.contract import Contract
+    from stepout.schemas.runtime.events import Events
     from stepout.schemas.spill import Spill
 
 
@@ -50,6 +52,7 @@ class TaskSession:
         run: The run identity, if the caller gave one; else the artifact manager knows it.
         environment_run: The run identity from the environment, used until an artifact manager gives its own.
         input: The task's input.
+        events: Who is told of what the task does.
     """
 
     targets: FanOut
@@ -64,3 +67,4 @@ class TaskSession:
     run: RunIdentity | None = None
     environment_run: RunIdentity = field(default_factory=RunIdentity)
     input: Any = field(default=None, repr=False)
+    events: Events = field(default_factory=new_events, repr=False)

@@ -14,6 +14,9 @@ from stepout.callbacks.delivery.redaction import Redactor
 from stepout.schemas.errors import OutcomeUndeliveredError, TaskClosedError
 from stepout.schemas.text.foreign_text import shown
 
+Show = Callable[[str, str], object]
+"""Takes what happened, in words, and a traceback without secrets."""
+
 _Hook = Callable[[type[BaseException], BaseException, TracebackType | None], object]
 
 _CODES: Final = ((OutcomeUndeliveredError, 3), (TaskClosedError, 4))
@@ -44,6 +47,7 @@ class UncaughtHook:
     """
 
     def __init__(self, before: _Hook) -> None:
+        self.show: Show = _printed
         self._before = before
         self._before_in_thread = threading.excepthook
         self._before_unraisable = sys.unraisablehook
@@ -58,7 +62,7 @@ class UncaughtHook:
         """
         if self._before is sys.__excepthook__ or self._leaks(exception):
             text = "".join(traceback.format_exception(kind, exception, trace))
-            print(self._shown(text), end="", file=sys.stderr, flush=True)  # noqa: T201 - the interpreter's part
+            self.show("", self._shown(text))
         else:
             self._before(kind, exception, trace)
         if (code := exit_code_of(exception)) != 1:
@@ -102,8 +106,7 @@ class UncaughtHook:
         """Print an exception that holds a secret; return whether it does."""
         if exception is None or not self._leaks(exception):
             return False
-        text = self._shown("".join(traceback.format_exception(exception)))
-        print(f"{heading}\n{text}", end="", file=sys.stderr, flush=True)  # noqa: T201 - the interpreter's part
+        self.show(heading, self._shown("".join(traceback.format_exception(exception))))
         return True
 
     def _shown(self, text: str) -> str:
@@ -114,11 +117,17 @@ class UncaughtHook:
         return self._redactor.text(text) != text
 
 
-def watch_uncaught(redactor: Redactor) -> UncaughtHook:
+def _printed(heading: str, text: str) -> None:
+    begin = f"{heading}\n" if heading else ""
+    print(f"{begin}{text}", end="", file=sys.stderr, flush=True)  # noqa: T201 - the interpreter's part
+
+
+def watch_uncaught(redactor: Redactor, show: Show | None = None) -> UncaughtHook:
     """Install the hook, or add to the one that is there.
 
     Args:
         redactor: Knows the task's secrets.
+        show: Where tracebacks go; ``None``: to standard error.
 
     Returns:
         The hook; call its ``closed`` when the task is left.
@@ -127,5 +136,7 @@ def watch_uncaught(redactor: Redactor) -> UncaughtHook:
     hook = current if isinstance(current, UncaughtHook) else UncaughtHook(current)
     if hook is not current:
         hook.install()
+    if show is not None:
+        hook.show = show
     hook.opened(redactor)
     return hook

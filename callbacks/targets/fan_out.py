@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 from stepout.callbacks.delivery.logs import redacted_logs
 from stepout.callbacks.delivery.redaction import Redactor
 from stepout.callbacks.protocols import BoundedTarget, Target, TokenBearer
+from stepout.callbacks.targets.local import StdoutTarget
 from stepout.schemas.errors import ConfigurationError
+from stepout.schemas.runtime.events import carried
 from stepout.schemas.text.foreign_text import logger
 
 if TYPE_CHECKING:
@@ -56,6 +58,11 @@ class FanOut:
 
     def __repr__(self) -> str:
         return f"FanOut({len(self._others) + 1} targets)"
+
+    @property
+    def prints(self) -> bool:
+        """Whether an outcome goes to standard output."""
+        return any(isinstance(target, StdoutTarget) for target in (self._primary, *self._others))
 
     def redactor(self, secrets: Iterable[str] = ()) -> Redactor:
         """Return a redactor that knows every token of the targets, and these secrets."""
@@ -125,7 +132,7 @@ def _checked(targets: Sequence[Target]) -> list[Target]:
 
 
 def _start(tell: Callable[[Target], None], target: Target) -> threading.Thread:
-    thread = threading.Thread(target=_tell, args=(tell, target), name="stepout-tell", daemon=True)
+    thread = threading.Thread(target=carried(_tell), args=(tell, target), name="stepout-tell", daemon=True)
     try:
         thread.start()
     except RuntimeError:  # The interpreter shuts down, or the process has as many threads as it may.

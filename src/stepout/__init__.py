@@ -110,6 +110,8 @@ if TYPE_CHECKING:
     from stepout.schemas.output import TaskOutput
     from stepout.schemas.pointer import Pointer
     from stepout.schemas.problems import Problem
+    from stepout.schemas.runtime.event import Event, EventListener
+    from stepout.schemas.runtime.events import Events
     from stepout.tasks import OpenTask, open_task, task
 
 __version__ = "0.1.0"
@@ -131,6 +133,9 @@ __all__ = [
     "ConfigurationError",
     "Contract",
     "Encryption",
+    "Event",
+    "EventListener",
+    "Events",
     "IntegrityError",
     "InvalidDocumentError",
     "InvalidTokenError",
@@ -206,6 +211,8 @@ _HOMES = {
     "stepout.schemas.output": ("TaskOutput",),
     "stepout.schemas.pointer": ("Pointer",),
     "stepout.schemas.problems": ("Problem",),
+    "stepout.schemas.runtime.event": ("Event", "EventListener"),
+    "stepout.schemas.runtime.events": ("Events",),
     "stepout.tasks": ("OpenTask", "open_task", "task"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

@@ -14,9 +14,11 @@ from stepout.callbacks.lifecycle.uncaught import UncaughtHook, watch_uncaught
 from stepout.callbacks.process.exit_codes import passed_on
 from stepout.callbacks.task import Task
 from stepout.inputs import TaskInput
+from stepout.observe.switches import observe
 from stepout.schemas import RunIdentity
 from stepout.schemas.errors import ConfigurationError
 from stepout.schemas.runtime.environment import meant_for
+from stepout.schemas.runtime.events import Events
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from stepout.artifacts.allow import Allowed, AnyBucket
     from stepout.artifacts.manager import ArtifactManager
     from stepout.artifacts.store import Store
+    from stepout.callbacks.lifecycle.uncaught import Show
     from stepout.callbacks.protocols import Artifacts, Target
     from stepout.schemas import Pointer
 
@@ -61,6 +64,7 @@ class OpenTask(Task):
         read_input: What ``input`` reads from, or a function that makes it from the input as it came; unless given, the
             input as it came, with STEPOUT_ALLOW of the process.
         warns: Whether to warn if it is never entered.
+        environ: Says what is logged and measured (STEPOUT_LOG, STEPOUT_METRICS); ``None``: nothing is.
         options: As for ``Task``.
     """
 
@@ -73,9 +77,13 @@ class OpenTask(Task):
         *,
         read_input: TaskInput | Callable[[Any], TaskInput] | None = None,
         warns: bool = False,
+        environ: Mapping[str, str] | None = None,
         **options: Any,
     ) -> None:
         super().__init__(targets, **options)
+        self._show: Show | None = None
+        if environ is not None:
+            self._show = observe(self.events, environ, self.run, prints_document=self.task_session.targets.prints)
         given = self.task_session.input
         self._read_input = (
             read_input(given) if callable(read_input) else read_input or TaskInput(given, environ=os.environ)
@@ -118,7 +126,7 @@ class OpenTask(Task):
     def __enter__(self) -> Self:
         """Send the first heartbeat, then start the others."""
         self._awaits_entry = False
-        self._uncaught = watch_uncaught(self.task_session.redactor)
+        self._uncaught = watch_uncaught(self.task_session.redactor, self._show)
         try:
             return super().__enter__()
         except BaseException:
@@ -208,7 +216,7 @@ def open_task(**options: Unpack[OpenTaskOptions]) -> OpenTask:
         environ, client=given.pop("sfn_client", None), artifacts=artifacts, owns_artifacts=ready is None, **given
     ) as session:
         read_input = TaskInput(session.input, allow=allow, client=client, environ=environ)
-        return OpenTask(session, read_input=read_input, warns=True)
+        return OpenTask(session, read_input=read_input, warns=True, environ=environ)
 
 
 def _warn_never_entered() -> None:
@@ -245,6 +253,7 @@ class _NoArtifacts:
         self.pointers: Mapping[str, Pointer] = {}
         self.unfinished: Sequence[str] = ()
         self.keeps_record = False
+        self.events = Events()
 
     def abort(self) -> None:
         """Do nothing: there is nothing to abort."""

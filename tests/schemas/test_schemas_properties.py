@@ -92,7 +92,20 @@ plain = st.recursive(
     max_leaves=8,
 )
 NAMES = ["stepout", "bucket", "key", "size", "checksum", "sha256", "crc64nvme", "mediaType", "createdAt", "artifacts"]
-NAMES += ["result", "manifest", "producer", "attempt", "mapIndex", "annotations", "a-b", "a\n", "1a", "later", ""]
+NAMES += [
+    "result",
+    "manifest",
+    "producer",
+    "traceparent",
+    "attempt",
+    "mapIndex",
+    "annotations",
+    "a-b",
+    "a\n",
+    "1a",
+    "later",
+    "",
+]
 NAMES += ["blocks", "algorithm", "place", "digests"]
 
 
@@ -205,7 +218,8 @@ def outputs(draw: st.DrawFn) -> dict[str, Any]:
         document["manifest"] = draw(pointers())
     members = {name: rule_texts(rule) for name, rule in rules.PRODUCER_TEXTS.items()}
     producer = st.fixed_dictionaries({}, optional={**members, "attempt": whole, "redrive": whole})
-    document.update(draw(st.fixed_dictionaries({}, optional={"producer": producer})))
+    known = {"producer": producer, "traceparent": rule_texts(rules.TRACEPARENT)}
+    document.update(draw(st.fixed_dictionaries({}, optional=known)))
     return {**document, **draw(extras)}
 
 

@@ -21,6 +21,7 @@ from stepout.artifacts.paths import path_fault
 from stepout.artifacts.reading.files.listed_files import files_to_read, work_on
 from stepout.artifacts.reading.files.preallocation import preallocate
 from stepout.artifacts.reading.pinned_object import PinnedObject, drain, verifier_for
+from stepout.artifacts.reading.read_events import is_read
 from stepout.schemas.errors import NotAllowedError, StepoutError
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ def target_of(path: Path, key: str) -> Path:
     return path / file_name(key) if path.is_dir() else path
 
 
+@is_read("download")
 def download(pinned: PinnedObject, path: Path, counter: Counter | None = None) -> Path:
     """Download an object to a file; of a listing or a manifest, its files to a folder.
 

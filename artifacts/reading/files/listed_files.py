@@ -14,6 +14,7 @@ from stepout.artifacts.media_types import DIRECTORY, essence
 from stepout.artifacts.reading.access import DOCUMENT_LIMIT
 from stepout.artifacts.reading.files.directory import Listing, open_listing
 from stepout.artifacts.reading.pinned_object import PinnedObject, check_cap, compare_whole, read_whole
+from stepout.artifacts.reading.read_events import is_read
 from stepout.artifacts.transfer.stages import BLOCK
 from stepout.artifacts.transfer.worker_pool import CONNECTIONS, MEMORY, work_through
 from stepout.schemas.errors import ArtifactNotFoundError, InvalidDocumentError
@@ -174,6 +175,7 @@ def work_on(files: Iterable[Item], act: Callable[[Item], object], size_of: Calla
                 raise done.error
 
 
+@is_read("verify")
 def compare_all(pinned: PinnedObject, counter: Counter | None = None) -> Mapping[str, str]:
     """Read an object whole and compare it; of a listing or a manifest, every file as well, several at once.
 

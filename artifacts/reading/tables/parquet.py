@@ -25,6 +25,7 @@ from stepout.artifacts.media_types import PARQUET
 from stepout.artifacts.reading.pinned_object import PinnedObject, check_cap, drain, read_whole, verifier_for
 from stepout.artifacts.reading.ranges.blocks import blocks_for
 from stepout.artifacts.reading.ranges.parquet_footer import TAIL, footer_of, read_tail
+from stepout.artifacts.reading.read_events import is_read
 from stepout.artifacts.reading.tables.column_chunks import FetchedRanges
 from stepout.schemas.errors import (
     ArtifactTooLargeError,
@@ -98,6 +99,7 @@ def _in_ranges(pointer: Pointer) -> bool:
 # Reading ----------------------------------------------------------------------------------------------------------
 
 
+@is_read("read_table")
 def read_table(pinned: PinnedObject, read: ParquetRead) -> Any:
     """Read a table, or some of its columns and rows; see the module.
 

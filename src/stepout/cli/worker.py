@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
+import os
 import sys
 from typing import TYPE_CHECKING
 
 from stepout.cli.printing import logged
 from stepout.cli.run import add_run_options, run_arguments
+from stepout.observe.json_logs import install
+from stepout.observe.switches import logs_json
+from stepout.schemas import RunIdentity
 from stepout.schemas.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -106,7 +111,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def _worker(arguments: argparse.Namespace) -> int:
     worker = _make(arguments)
-    with logged("stepout", "%(asctime)s stepout worker[%(process)d]: %(message)s"):
+    as_json = logs_json(os.environ) and install(RunIdentity())
+    form = "%(asctime)s stepout worker[%(process)d]: %(message)s"
+    with contextlib.nullcontext() if as_json else logged("stepout", form):
         tally = worker.run()
         _tell(tally)
     return 0 if tally.signum is None else _SIGNALLED + tally.signum

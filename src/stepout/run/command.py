@@ -24,6 +24,8 @@ from stepout.callbacks.process.hardening import harden
 from stepout.callbacks.process.output import write_all
 from stepout.callbacks.process.owned_folder import owned_folder
 from stepout.callbacks.process.tail import DEFAULT_SIZE, TailSize
+from stepout.observe.json_logs import install
+from stepout.observe.switches import logs_json
 from stepout.run.merge import MergedArtifacts, NestedTaskError, merged_result, read_reports
 from stepout.run.outputs import (
     Declared,
@@ -57,7 +59,7 @@ if TYPE_CHECKING:
 _log = logger("stepout.run")
 
 _TOKENS: Final = ("STEPOUT_TASK_TOKEN", "TASK_TOKEN")
-_NOT_THE_CHILDS: Final = frozenset({*_TOKENS, "STEPOUT_OUTPUT", "STEPOUT_TARGETS", "STEPOUT_FAN_IN"})
+_NOT_THE_CHILDS: Final = frozenset({*_TOKENS, "STEPOUT_OUTPUT", "STEPOUT_TARGETS", "STEPOUT_FAN_IN", "STEPOUT_METRICS"})
 _KEPT_BUDGET: Final = 2_048
 """Bytes for pointers in a failure's cause, half of what a cause holds."""
 
@@ -156,6 +158,11 @@ class CommandRun:
             raise
         self.task.result = merged_result(nested, read_result(self.result))
         self.artifacts.adopt(pointers)
+        for name, pointer in pointers.items():
+            place = {"artifact": name, "bucket": pointer.bucket, "key": pointer.key}
+            self.task.events.tell("put", "nested", bytes=pointer.size, **place)
+        if nested is not None:
+            self.task.traceparent = nested.traceparent
         if found:
             send_outputs(found, self.artifacts.writer)
 
@@ -231,15 +238,27 @@ def run_command(
                 "standard output is closed, where the outcome would go: redirect it; nothing was done"
             )
         sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 - until the process ends
-    with _spoken_logs():
+    as_json = _logs_json(environ)
+    with contextlib.nullcontext() if as_json else _spoken_logs():
         try:
             with transfer_bar(quiet=not isinstance(plan, RunPlan) or plan.quiet) as bar:
                 _run(plan, environ, stop_timeout, asked, bar)
         except (CommandFailedError, TaskClosedError, OutcomeUndeliveredError) as error:
+            said = " ".join(_said_of(error).split())
             with contextlib.suppress(OSError):  # The exit code matters more than this text.
-                sys.stderr.write(f"stepout: {shown(' '.join(_said_of(error).split()))}\n")
+                if as_json:
+                    _log.error("%s", said)
+                else:
+                    sys.stderr.write(f"stepout: {shown(said)}\n")
             return passed_on(error.code) if isinstance(error, CommandFailedError) else exit_code_of(error)
     return 0
+
+
+def _logs_json(environ: Mapping[str, str]) -> bool:
+    try:
+        return logs_json(environ) and install(RunIdentity.from_env(environ))
+    except ConfigurationError:  # Raised again, and reported, once there is a task.
+        return False
 
 
 def _said_of(error: StepoutError) -> str:
@@ -284,7 +303,7 @@ def _run(
     if tokens:
         harden()
     with session_from_env(ours, artifacts=lambda: _artifacts(ours, bar), stop_timeout=stop_timeout) as session:
-        task = OpenTask(session)
+        task = OpenTask(session, environ=ours)
     patience = kill_after(grace_of(session.stop_timeout))
     children: list[ChildProcess] = []
 
@@ -317,11 +336,11 @@ def _run(
                 result=result,
                 before=marks_of(plan.outputs),
             )
-            _see_through(run, ends_line=_prints_outcome(ours, tokens))
+            _see_through(run, ends_line=_prints_outcome(ours, tokens) or bool(ours.get("STEPOUT_METRICS")))
 
 
 def _see_through(run: CommandRun, *, ends_line: bool) -> None:
-    """Supervise the command and settle its task; where the document is printed too, it begins a line of its own."""
+    """Supervise the command and settle its task; where more is printed then, it begins a line of its own."""
     try:
         run.supervise()
     finally:

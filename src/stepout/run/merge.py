@@ -166,7 +166,11 @@ def _joined(one: TaskOutput, other: TaskOutput) -> TaskOutput:
     if places:
         problems = [Problem(place, "clash", "is reported by two tasks that the command opened") for place in places]
         raise invalid_document("the command's report", problems, "Give each a name of its own.")
-    return TaskOutput(artifacts={**artifacts, **more}, result={**result, **further})
+    return TaskOutput(
+        artifacts={**artifacts, **more},
+        result={**result, **further},
+        traceparent=one.traceparent or other.traceparent,
+    )
 
 
 def _inline(result: Mapping[str, Any] | Pointer | None) -> Mapping[str, Any]:
@@ -182,7 +186,12 @@ def _unspilled(output: TaskOutput) -> TaskOutput:
     # The command has the credentials that this reads with: an allow-list would protect nothing from it.
     resolved = resolve_output(output.to_dict(), allow=ANY_BUCKET)
     whole = resolved.document
-    return TaskOutput(artifacts=dict(whole.artifacts or {}), result=dict(resolved.result), producer=whole.producer)
+    return TaskOutput(
+        artifacts=dict(whole.artifacts or {}),
+        result=dict(resolved.result),
+        producer=whole.producer,
+        traceparent=whole.traceparent,
+    )
 
 
 def merged_result(nested: TaskOutput | None, own: Mapping[str, Any]) -> dict[str, Any]:

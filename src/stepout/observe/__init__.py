@@ -1,0 +1,1 @@
+"""What operators switch on: structured logs and metrics of a task, by environment variables."""
