@@ -3,6 +3,7 @@
 An item has the partition key (text, called ``id`` unless the URL says otherwise) and ``status`` (``SUCCEEDED`` or
 ``FAILED``), ``reportedAt``, ``execution``, ``state``, ``mapIndex`` and ``attempt`` as far as they are known; a success
 has ``document`` (the output document as JSON text) and ``sha256`` (of that text), a failure ``error`` and ``cause``.
+``progress`` says how far a task is that has not succeeded; an item with nothing else is no outcome.
 The document is text, so an ASL state can open it with ``States.StringToJson`` or ``$parse``, and every reader sees the
 same JSON.
 """
@@ -18,7 +19,8 @@ from stepout.callbacks.delivery.retry_loop import RetryLoop
 from stepout.callbacks.targets.pull import check_run
 from stepout.schemas.array import own_url
 from stepout.schemas.errors import ConfigurationError, TaskClosedError
-from stepout.schemas.pull import ITEM_NAMES, SUCCEEDED, Failure, failure_item, place_key, success_item
+from stepout.schemas.progress import PROGRESS_ATTRIBUTE
+from stepout.schemas.pull import ITEM_NAMES, SUCCEEDED, Failure, failure_item, item_key, place_key, success_item
 from stepout.schemas.runtime.process import PerProcess
 from stepout.schemas.text.locations import TablePlace, table_place
 
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
     from stepout.callbacks.targets.context import TargetContext
     from stepout.schemas import RunIdentity
+    from stepout.schemas.progress import TaskProgress
 
 _OPEN: Final = "attribute_not_exists(#key) OR #status <> :succeeded"
 
@@ -96,6 +99,9 @@ class DynamoDbTarget:
         self._delivery = delivery or RetryLoop(
             f"Allow dynamodb:PutItem on the table {table} to the task's role; AWS_DEFAULT_REGION must be its region."
         )
+        self._progress_delivery = RetryLoop(
+            f"Allow dynamodb:UpdateItem on the table {table} to the task's role: task.progress needs it."
+        )
 
     def __repr__(self) -> str:
         return f"DynamoDbTarget({self.url!r})"
@@ -129,6 +135,35 @@ class DynamoDbTarget:
             TaskError: The report could not be delivered.
         """
         self._put(failure_item(self._place, Failure(error, cause), run=self._run, time=self._time()), _OPEN, {}, {})
+
+    def report_progress(self, progress: TaskProgress) -> None:
+        """Set the attribute ``progress`` of the item, in one request; an item without an outcome is none for readers.
+
+        Raises:
+            TaskClosedError: The task has succeeded; the item stays as it is.
+            TaskError: It was not written.
+        """
+
+        def update() -> None:
+            self.connect().update_item(
+                TableName=self._place.table,
+                Key=item_key(self._place),
+                UpdateExpression="SET #progress = :progress",
+                ConditionExpression=_OPEN,
+                ExpressionAttributeNames={
+                    "#key": self._place.attribute,
+                    "#status": "status",
+                    "#progress": PROGRESS_ATTRIBUTE,
+                },
+                ExpressionAttributeValues={":succeeded": {"S": SUCCEEDED}, ":progress": {"S": progress.to_text()}},
+            )
+
+        try:
+            self._progress_delivery.run(f"UpdateItem {self.url}", update, final=condition_failed, tries=1)
+        except Exception as error:
+            if not condition_failed(error):
+                raise
+            raise TaskClosedError(f"{self.url} holds a success: no progress follows it") from error
 
     def heartbeat(self) -> None:
         """Send nothing, because the service that started the task watches it; but build the client for the report.

@@ -30,6 +30,7 @@ from stepout.schemas.pull import (
     children_below,
     failure_prefix,
     failures_beside,
+    holds_no_outcome,
     item_key,
     newest_failure,
     read_item,
@@ -181,8 +182,8 @@ def _from_table(url: str, access: Access, run: AskedRun, client: Callable[[], An
         raise invalid_document("the URL", [Problem("$", "missing", "has no key: expected dynamodb://table/key")])
     access.allowed.check_item(place)
     item = _get_item(place, client)
-    if item is None:
-        if _has_child(place, access, client):
+    if item is None or holds_no_outcome(item):
+        if item is None and _has_child(place, access, client):
             raise ConfigurationError(unfilled(url, seen=1))
         raise ArtifactNotFoundError(
             f"there is no item {url}: the task has not reported yet, or died, or the URL is another one than the task "
