@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from stepout.artifacts.reading.access import DOCUMENT_LIMIT
 from stepout.artifacts.reading.pinned_object import PinnedObject, check_cap, read_whole
 from stepout.artifacts.s3.clients import make_dynamodb_client
+from stepout.artifacts.store import PlaceMissingError
 from stepout.schemas.array import child_url, is_of_array, unfilled
 from stepout.schemas.errors import (
     AccessDeniedError,
@@ -24,6 +25,7 @@ from stepout.schemas.errors import (
     invalid_document,
 )
 from stepout.schemas.problems import Problem
+from stepout.schemas.progress import PROGRESS_LIMIT, progress_in, progress_key, read_progress_text
 from stepout.schemas.pull import (
     FAILURE_LIMIT,
     Failure,
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from stepout.artifacts.reading.access import Access
+    from stepout.schemas.progress import TaskProgress
     from stepout.schemas.pull import AskedRun
     from stepout.schemas.text.locations import TablePlace
 
@@ -88,6 +91,31 @@ class OutcomeReader:
             return _from_table(url, access, self._run, self._table_client)
         return _from_s3(url, access, self._run)
 
+    def progress(self, url: str, access: Access) -> TaskProgress | None:
+        """Read how far a task says it is, whosever progress it is; ``None``: it has said nothing.
+
+        Args:
+            url: As for ``read``.
+            access: How to read.
+
+        Raises:
+            NotAllowedError: The URL lies outside the allow-list.
+            InvalidDocumentError: It is no such URL, or what is there is no progress.
+            StoreError: The bucket or the table is missing, or it is denied, or unreachable.
+        """
+        url = url.strip()
+        if url.startswith("dynamodb://"):
+            place = _item_place(url)
+            access.allowed.check_item(place)
+            return progress_in(_get_item(place, self._table_client) or {})
+        bucket, key = _object_place(url)
+        try:
+            return read_progress_text(_newest(access, bucket, progress_key(key)))
+        except PlaceMissingError:
+            raise
+        except ArtifactNotFoundError:
+            return None
+
     def _table_client(self) -> Any:
         with self._making:
             if not self._tables:
@@ -99,10 +127,7 @@ class OutcomeReader:
 
 
 def _from_s3(url: str, access: Access, run: AskedRun) -> Any:
-    try:
-        bucket, key = split_s3_url(url)
-    except ValueError as error:
-        raise invalid_document("the URL", [Problem("$", "pattern", "must be s3://bucket/key")]) from error
+    bucket, key = _object_place(url)
     try:
         # The success first: it is written last and once, so failures beside it are of attempts before it.
         return opened(read_unpinned(access, bucket, key, DOCUMENT_LIMIT), url)
@@ -111,6 +136,24 @@ def _from_s3(url: str, access: Access, run: AskedRun) -> Any:
     except AccessDeniedError as error:
         hint = "without s3:ListBucket on the bucket, a task that has not succeeded yet looks like this"
         raise AccessDeniedError(f"{error}. {hint}") from error
+
+
+def _object_place(url: str) -> tuple[str, str]:
+    try:
+        return split_s3_url(url)
+    except ValueError as error:
+        raise invalid_document("the URL", [Problem("$", "pattern", "must be s3://bucket/key")]) from error
+
+
+def _newest(access: Access, bucket: str, key: str) -> bytes:
+    """Read a small object in one request, whichever version is there: it is replaced all the time."""
+    access.allowed.check(bucket, key)
+    access.spending.take(f"s3://{bucket}/{key}", requests=1)
+    with access.stores.of(bucket).get(key) as download:
+        if download.info.size > PROGRESS_LIMIT:
+            problem = Problem("$", "size", f"has over {PROGRESS_LIMIT:,} bytes")
+            raise invalid_document(f"what lies at s3://{bucket}/{key}", [problem])
+        return b"".join(bytes(block) for block in download.blocks())
 
 
 def opened(text: bytes, url: str) -> Any:
@@ -173,13 +216,18 @@ def _failed(url: str, failure: Failure, count: int) -> TaskFailedError:
 # DynamoDB ---------------------------------------------------------------------------------------------------------
 
 
-def _from_table(url: str, access: Access, run: AskedRun, client: Callable[[], Any]) -> Any:
+def _item_place(url: str) -> TablePlace:
     try:
         place = table_place(url)
     except ValueError as error:
         raise invalid_document("the URL", [Problem("$", "pattern", f"is wrong: {error}")]) from error
     if place.key is None:
         raise invalid_document("the URL", [Problem("$", "missing", "has no key: expected dynamodb://table/key")])
+    return place
+
+
+def _from_table(url: str, access: Access, run: AskedRun, client: Callable[[], Any]) -> Any:
+    place = _item_place(url)
     access.allowed.check_item(place)
     item = _get_item(place, client)
     if item is None or holds_no_outcome(item):
