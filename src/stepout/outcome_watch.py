@@ -7,7 +7,6 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from stepout.artifacts.allow import ANY_BUCKET
 from stepout.artifacts.reading.access import access_from
 from stepout.artifacts.reading.documents.outcome import OutcomeReader
 from stepout.artifacts.store import PlaceMissingError
@@ -22,6 +21,7 @@ from stepout.schemas.errors import (
 )
 from stepout.schemas.pull import AskedRun
 from stepout.schemas.text.json_text import load_json
+from stepout.schemas.text.locations import split_s3_url, table_place
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -102,9 +102,12 @@ class OutcomeWatch:
         self._url, self._every, self._timeout = url, every, timeout
         self._asked = AskedRun(execution=execution)
         self._reader = OutcomeReader(self._asked)
-        # The caller names the URL, and no document leads anywhere from there: the whole is what is allowed.
+        # The caller names the URL, and no document leads anywhere from there.
         self._access = access_from(
-            allow=ANY_BUCKET, client=client, expected_bucket_owner=expected_bucket_owner, request_payer=request_payer
+            allow=[_around(url)],
+            client=client,
+            expected_bucket_owner=expected_bucket_owner,
+            request_payer=request_payer,
         )
         self._clock, self._sleep = clock, sleep
         self._seen: TaskProgress | None = None
@@ -186,6 +189,21 @@ class OutcomeWatch:
         asked = self._asked.execution
         known = None if run is None else run.execution
         return asked is None or run is None or known is None or asked in {known, run.parent_execution}
+
+
+def _around(url: str) -> str:
+    """Return the bucket or the table of a URL, as an allow-list names it.
+
+    Raises:
+        ConfigurationError: It is no such URL.
+    """
+    try:
+        if not url.startswith("dynamodb://"):
+            return f"s3://{split_s3_url(url)[0]}/"
+        place = table_place(url)
+    except ValueError as error:
+        raise ConfigurationError(f"the URL is wrong: {error}") from None
+    return f"dynamodb://{place.table}:{place.attribute}/"
 
 
 def same_news(one: Sight, other: Sight | None) -> bool:
