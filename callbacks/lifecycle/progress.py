@@ -162,8 +162,8 @@ class ProgressReporter:
                 began = self._clock()
                 try:
                     self._tell(channels, last=last)
-                except Exception as error:  # noqa: BLE001 - a number or a text of the job's may raise anything
-                    _log.warning("the progress was not reported; the task goes on: %s", type(error).__name__)
+                except Exception as error:  # noqa: BLE001 - a text of the job's may raise anything
+                    self._pass_over(type(error).__name__)
                 self._ended.wait(max(0.0, began + self._interval - self._clock()))
 
     def _tell(self, channels: list[Channel], *, last: bool) -> None:
@@ -173,12 +173,15 @@ class ProgressReporter:
         # Secrets go first: what is cut or escaped is recognised no longer.
         progress = progress_of(done, total, self._session.redactor.text("" if message is None else str(message)))
         if progress is None:
-            if not self._misunderstood:
-                _log.warning("task.progress was not given numbers from 0 on: it is passed over")
-            self._misunderstood = True
+            self._pass_over("done and total must be numbers from 0 on")
             return
         at = self._now().astimezone(UTC).replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
         progress = replace(progress, reported_at=at, run=self._run())
         _log.info("progress: %s", progress)
         for channel in channels:
             channel.tell(progress, self._clock(), last=last)
+
+    def _pass_over(self, why: str) -> None:
+        if not self._misunderstood:
+            _log.warning("what task.progress was given cannot be reported, and is passed over: %s", why)
+        self._misunderstood = True

@@ -11,6 +11,7 @@ from stepout.artifacts.reading.access import access_from
 from stepout.artifacts.reading.documents.outcome import OutcomeReader
 from stepout.artifacts.store import PlaceMissingError
 from stepout.schemas import TaskOutput
+from stepout.schemas.array import child_url, is_of_array
 from stepout.schemas.errors import (
     AccessDeniedError,
     ArtifactNotFoundError,
@@ -99,6 +100,10 @@ class OutcomeWatch:
             raise ConfigurationError(f"every={every:g}: expected 1 to {_LONGEST_PAUSE:.0f} seconds between two looks")
         if timeout is not None and not 0 <= timeout < float("inf"):
             raise ConfigurationError(f"timeout={timeout:g}: expected a number of seconds from 0 on")
+        if is_of_array(url):
+            raise ConfigurationError(
+                f"{url} is the place of an array job: watch one child's, {child_url(url, 0)} and so on"
+            )
         self._url, self._every, self._timeout = url, every, timeout
         self._asked = AskedRun(execution=execution)
         self._reader = OutcomeReader(self._asked)
