@@ -196,6 +196,25 @@ def test_a_side_channel_that_s3_refuses_costs_a_warning(
     assert says in warnings[0]
 
 
+def test_a_table_that_may_not_be_updated_costs_a_warning_that_names_the_right(
+    aws: LocalAws, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The right to put an item is not the right to update one: an older policy lacks it, and the outcome is written."""
+    table, client = unique("progress"), aws.client("dynamodb")
+    make_table(client, table, "id")
+
+    def deny(**_: Any) -> None:
+        raise ClientError({"Error": {"Code": "AccessDeniedException", "Message": "not authorized"}}, "UpdateItem")
+
+    client.meta.events.register("before-call.dynamodb.UpdateItem", deny)
+    url = f"dynamodb://{table}/Mask"
+    with Task(target_at(url, client=client)) as task:
+        task.progress(1, 2)
+    assert stepout.resolve_output(url, allow=[place_of(url)]).result == {}
+    (warning,) = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    assert "Allow dynamodb:UpdateItem" in warning
+
+
 def test_a_side_channel_that_s3_does_not_answer_holds_nothing_up(aws: LocalAws) -> None:
     """The outcome is there while the request for the progress still hangs."""
     bucket = unique("progress")
