@@ -53,7 +53,7 @@ finds them.
 With `--json` a command prints one JSON object on one line. `put`, `get`, `show` and `verify` describe artifacts alike:
 `{"artifacts": [{"name": …, "url": …, "size": …, "mediaType": …, "pointer": {…}}]}`. The size is in bytes; for a
 directory it is that of all its files. `get` adds `path`. `get` and `verify` add `ok`, and `error` and `message` where
-it is false.
+it is false. `watch` prints such a line for each thing that is new.
 """
 
 _OF_ARGPARSE: Final = {"positional arguments": "argument", "options": "option"}

@@ -88,7 +88,8 @@ allowed: --allow s3://bucket/prefix/ (repeat it for more), the variable STEPOUT_
 
 --json (put, get, show, verify, schema, doctor, local) prints one JSON object on one line. Artifacts stand in it as
 {"artifacts": [{"name": …, "url": …, "size": …, "mediaType": …, "pointer": {…}}]}, size in bytes, of a directory that of
-its files together; get adds path, verify ok and, where that is false, error and message.
+its files together; get adds path, verify ok and, where that is false, error and message. watch prints such a line for
+each thing that is new.
 
 exit codes: 0 done, 1 failed, 2 usage, 3 work done but its outcome undelivered, 4 nobody waits any more, 130 and 143 for
 SIGINT and SIGTERM; run passes its command's own code on
