@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from stepout.artifacts.reading.access import access_from
-from stepout.artifacts.reading.documents.outcome import OutcomeReader
+from stepout.artifacts.reading.documents.outcome import FailureUnseenError, OutcomeReader
 from stepout.artifacts.store import PlaceMissingError
 from stepout.schemas import TaskOutput
 from stepout.schemas.array import child_url, is_of_array
@@ -151,7 +151,8 @@ class OutcomeWatch:
             except PlaceMissingError:
                 raise
             except ArtifactNotFoundError as missing:
-                return self._running(hidden or _why(missing))
+                unseen = isinstance(missing, FailureUnseenError)
+                return self._running("; ".join(filter(None, (hidden, str(missing) if unseen else ""))))
             except AccessDeniedError as denied:
                 # Without the right to list, S3 says the same of an outcome that is not there yet.
                 if self._seen is None:
@@ -236,9 +237,3 @@ def _place_in_time_of(cause: str) -> tuple[int, int] | None:
             redrive = run.get("redrive")
             return (redrive if isinstance(redrive, int) else 0, run["attempt"])
     return None
-
-
-def _why(missing: ArtifactNotFoundError) -> str:
-    """Return the part of a long message that is news: failures that could not be looked for."""
-    said = str(missing)
-    return said if "could not be seen" in said or "another run's failure" in said else ""

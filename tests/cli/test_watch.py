@@ -328,6 +328,19 @@ def test_denied_listing_goes_on_while_progress_is_seen(scene: Scene, monkeypatch
     assert "denied or missing" in sights[0].note
 
 
+def test_that_a_failure_could_not_be_seen_is_noted(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where objects may be read and not listed, a failure would never show: what to grant is said."""
+
+    def denied(*_: Any, **__: Any) -> Any:
+        raise AccessDeniedError("no listing")
+
+    monkeypatch.setattr(scene.shelf.store, "listing", denied)
+    (sight,) = scene.watch(timeout=0)
+    assert sight.status == "nothing"
+    assert "whether it failed could not be seen (no listing" in sight.note
+    assert "grant s3:ListBucket" in sight.note
+
+
 def test_only_what_lies_in_the_bucket_of_the_url_may_be_read() -> None:
     """A URL of no known kind is refused before any request."""
     with pytest.raises(ConfigurationError, match="the URL is wrong"):

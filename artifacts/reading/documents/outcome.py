@@ -54,6 +54,10 @@ CONNECTIONS: Final = 16
 _CHILDREN_TRIED: Final = 2  # the first one may be the very child that is missing
 
 
+class FailureUnseenError(ArtifactNotFoundError):
+    """There is no output, and whether the task failed could not be seen."""
+
+
 class OutcomeReader:
     """Reads what tasks in pull mode reported; safe to share between threads.
 
@@ -181,6 +185,7 @@ def read_unpinned(access: Access, bucket: str, key: str, limit: int) -> bytes:
 def _no_success(access: Access, bucket: str, key: str, run: AskedRun, missing: ArtifactNotFoundError) -> Exception:
     """Say why there is no output: the newest failure of this run beside it, or that nothing was reported."""
     url, store = f"s3://{bucket}/{key}", access.stores.of(bucket)
+    kind = ArtifactNotFoundError
     try:
         failures = failures_beside(key, store.listing(failure_prefix(key)))
         for name in failures:
@@ -196,11 +201,12 @@ def _no_success(access: Access, bucket: str, key: str, run: AskedRun, missing: A
         beside = f"there is no failure{of} beside it ({key}.*.failure.json) either: the task has not reported yet, or "
         beside += "died"
     except (NotAllowedError, StoreError, InvalidDocumentError) as error:
+        kind = FailureUnseenError
         beside = (
             f"whether it failed could not be seen ({error}): failures are kept beside it, as {key}.*.failure.json; "
             "grant s3:ListBucket and s3:GetObject on them, and allow them"
         )
-    return ArtifactNotFoundError(
+    return kind(
         f"there is no task output at {url}: the task has not succeeded yet, and {beside}; or the URL is another one "
         f"than the task was given, or an array job's, which wants count= ({missing})"
     )
