@@ -40,7 +40,7 @@ lint: $(VENV)/.dev  ## Style, types, import rules, spelling
 
 docs: $(VENV)/.dev  ## The documentation's site, in build/site: open build/site/index.html
 	$(BIN)/python docs/generators
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	@echo "the site is in build/site: open build/site/index.html"
 
 bench: $(VENV)/.dev  ## Speed and memory, as ratios against peers in the same run

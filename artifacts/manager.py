@@ -95,7 +95,7 @@ class ArtifactManager:
     Raises:
         ConfigurationError: A setting is missing, outside its limits, or contradicts another. Nothing was sent.
 
-    >>> from stepout.artifacts.memory import MemoryStore
+    >>> from stepout.testing import MemoryStore
     >>> pointer = ArtifactManager(MemoryStore("results")).put("answer", {"value": 42})
     >>> pointer.media_type, pointer.size
     ('application/json', 12)
@@ -162,8 +162,8 @@ class ArtifactManager:
 
         Args:
             environ: ``None``: ``os.environ``. Read are ``STEPOUT_BUCKET`` (a name or ``s3://bucket/prefix``),
-                ``STEPOUT_PREFIX``, ``STEPOUT_EXECUTION``, ``_STATE``, ``_ATTEMPT``, ``_MAP_INDEX``, ``_REDRIVE``,
-                ``STEPOUT_S3_PROFILE`` and ``STEPOUT_REQUEST_PAYER``; an empty variable counts as absent.
+                ``STEPOUT_PREFIX``, ``STEPOUT_S3_PROFILE``, ``STEPOUT_REQUEST_PAYER``, and what ``RunIdentity.from_env``
+                reads; an empty variable counts as absent.
             overrides: Arguments of ``ArtifactManager`` that win over the environment.
 
         Raises:

@@ -82,7 +82,8 @@ def _listings(source: str) -> str:
     if folder.parent.name != "examples":
         return ""
     listings = []
-    for file in sorted(each for each in folder.iterdir() if each.is_file() and each.name != "README.md"):
+    files = (each for each in folder.iterdir() if each.suffix in _LANGUAGES and each.is_file())  # no wheel built there
+    for file in sorted(files):
         text = file.read_text(encoding="utf-8").rstrip()
         listings.append(f"\n## `{file.name}`\n\n```{_LANGUAGES[file.suffix]}\n{text}\n```\n")
     return "".join(listings)

@@ -63,7 +63,10 @@ class RunIdentity:
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> RunIdentity:
-        """Read ``STEPOUT_EXECUTION``, ``_PARENT_EXECUTION``, ``_STATE``, ``_ATTEMPT``, ``_MAP_INDEX`` and ``_REDRIVE``.
+        """Read what the environment says of the run.
+
+        The variables are ``STEPOUT_EXECUTION``, ``STEPOUT_PARENT_EXECUTION``, ``STEPOUT_STATE``, ``STEPOUT_ATTEMPT``,
+        ``STEPOUT_MAP_INDEX`` and ``STEPOUT_REDRIVE``.
 
         In a child of an array job, ``AWS_BATCH_JOB_ARRAY_INDEX`` or ``JOB_COMPLETION_INDEX`` follows the Map's index:
         all children of one item are given the same ``STEPOUT_MAP_INDEX``, so neither of both could stand alone. A

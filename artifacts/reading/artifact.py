@@ -45,7 +45,7 @@ class Artifact:
 
     Args:
         pointer: What to read.
-        access: How to read it.
+        access: How to read it; ``resolve_artifact`` and ``Output`` make artifacts, and know it.
         name: Its name in the output; ``None`` outside one.
 
     Raises:

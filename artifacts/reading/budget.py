@@ -12,10 +12,6 @@ from typing import Final
 
 from stepout.schemas.errors import ConfigurationError, ReadBudgetError
 
-_REQUESTS: Final = 1_000
-_ENTRIES: Final = 500_000
-_BYTES: Final = 10 << 30  # what fits the largest disk of a Lambda
-
 
 @dataclass(frozen=True, kw_only=True)
 class ReadBudget:
@@ -25,18 +21,19 @@ class ReadBudget:
     others. Each ``download``, ``verify``, ``files`` and ``dataset`` of a directory artifact has one of its own.
 
     Attributes:
-        requests: Requests that a resolve may send.
-        entries: Children of a ResultWriter, or files and empty folders of a directory (its writer allows 500,000).
-        bytes: What may be fetched, by the sizes that pointers and manifests name. Where no budget was passed, a
-            directory may have no more than the ``max_size`` that was.
+        requests: Requests that a resolve may send; 1,000 by default.
+        entries: Children of a ResultWriter, or files and empty folders of a directory; 500,000 by default, which is
+            also what a writer of directories allows.
+        bytes: What may be fetched, by the sizes that pointers and manifests name; 10 GiB by default. Without
+            a budget, a directory may have no more than the ``max_size`` that was passed.
 
     Raises:
         ConfigurationError: One of them is no whole number from 1 on.
     """
 
-    requests: int = _REQUESTS
-    entries: int = _ENTRIES
-    bytes: int = _BYTES
+    requests: int = 1_000
+    entries: int = 500_000
+    bytes: int = 10 << 30  # what fits the largest disk of a Lambda
 
     def __post_init__(self) -> None:
         for name, value in (("requests", self.requests), ("entries", self.entries), ("bytes", self.bytes)):

@@ -27,7 +27,7 @@ class Output(Mapping[str, Artifact]):
 
     Args:
         document: The output, with its artifacts: a manifest has been followed.
-        access: How its artifacts are read.
+        access: How its artifacts are read; ``resolve_output`` makes outputs, and knows it.
 
     Raises:
         NotAllowedError: One of its pointers lies outside the allow-list.
@@ -182,7 +182,7 @@ def make_output(value: object, access: Access, location: str = "$") -> Output:
 
     Args:
         value: Parsed JSON.
-        access: How its artifacts are read.
+        access: How its artifacts are read; ``resolve_output`` makes outputs, and knows it.
         location: Where it was found, for messages.
 
     Raises:

@@ -35,7 +35,7 @@ else:
 
 
 class ArtifactWriter(_BinaryFile):
-    """Streams bytes into one artifact.
+    """Streams bytes into one artifact; ``ArtifactManager.open`` makes it.
 
     The artifact exists once its ``with`` block ends, or once ``close()`` is called while no exception is handled.
     Leaving the block with an exception, ``close()`` in an ``except`` or ``finally`` clause that an exception led to (it

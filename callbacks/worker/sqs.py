@@ -297,7 +297,7 @@ class SqsWorker(Worker):
         command: Sequence[str],
         *,
         visibility: int = 120,
-        poll: int = _LONGEST_POLL,
+        poll: int = 20,
         client: Any = None,
         **options: Unpack[WorkerOptions],
     ) -> None:

@@ -56,6 +56,11 @@ directory it is that of all its files. `get` adds `path`. `get` and `verify` add
 it is false. `watch` prints such a line for each thing that is new.
 """
 
+# Options, variables, URLs, paths in JSON, and what has a sign that Markdown knows; with the punctuation around them.
+_TYPED: Final = re.compile(
+    r"(?P<before>[('\"]*)(?P<typed>--[a-z][a-z-]*|stepout\.[\w.]+(?:\(\))?|\$\S+?|\S*[_*=]\S*?|\S+://\S*?)(?P<after>['\").,;:]*)"
+)
+_SUBJECT: Final = 4  # words, at most
 _OF_ARGPARSE: Final = {"positional arguments": "argument", "options": "option"}
 
 
@@ -127,9 +132,9 @@ def _epilog(text: str) -> Iterator[str]:
     for part in text.strip().split("\n\n"):
         first, *rest = part.splitlines()
         if not rest or not any(line.startswith(" ") for line in rest):
-            yield f"\n{_prose(' '.join(part.split()))}\n"
+            yield f"\n{_paragraph(' '.join(part.split()))}\n"
         elif first.endswith(":") and not first.startswith(" "):
-            yield f"\n{_prose(first)}\n\n```text\n{_dedented(rest)}\n```\n"
+            yield f"\n**{_prose(first[0].upper() + first[1:])}**\n\n```text\n{_dedented(rest)}\n```\n"
         else:
             yield f"\n```text\n{_dedented(part.splitlines())}\n```\n"
 
@@ -140,6 +145,20 @@ def _dedented(lines: Sequence[str]) -> str:
 
 
 def _prose(text: str) -> str:
-    """Text as Markdown shows it, unchanged but for an emphasis on the words that begin a paragraph's subject."""
-    shown = re.sub(r"([*_<`\[\]])", r"\\\1", text)
-    return re.sub(r"^(examples|exit codes|stopping|outputs|roles|kinds)\b", lambda m: m[0].capitalize(), shown)
+    """Text as Markdown: what is typed is code, and what else would be markup is escaped."""
+    return " ".join(map(_word, text.split(" ")))
+
+
+def _word(word: str) -> str:
+    found = _TYPED.fullmatch(word)
+    if found is None:
+        return re.sub(r"([*_<`\[\]])", r"\\\1", word)
+    return f"{found['before']}`{found['typed']}`{found['after']}"
+
+
+def _paragraph(text: str) -> str:
+    """A paragraph of the end of a command's help; what it is about, before a colon, is set bold."""
+    subject, colon, rest = text.partition(": ")
+    if colon and len(subject.split()) <= _SUBJECT and subject[0].islower():
+        return f"**{_prose(subject[0].upper() + subject[1:])}:** {_prose(rest)}"
+    return _prose(text)

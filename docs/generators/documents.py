@@ -156,6 +156,8 @@ def _rows(part: dict[str, Any], above: str) -> Iterator[tuple[str, str, str, str
         yield f"`{above}{name}`", _kind(rule), needed, _meaning(rule)
         if "properties" in rule:
             yield from _rows(rule, f"{above}{name}.")
+        if isinstance(other := rule.get("additionalProperties"), dict):
+            yield f"`{above}{name}.NAME`", _kind(other), "no", _meaning(other) or "One artifact, by its name."
 
 
 def _always(part: dict[str, Any], name: str) -> bool:

@@ -52,6 +52,26 @@ _AGAIN: Final = {
 }
 """Where ``retryable`` alone does not say it."""
 
+_MORE: Final = {
+    "OtherProcessError": "[many processes](../how-to/many-processes.md)",
+    "NotAllowedError": "[read artifacts](../how-to/read-artifacts.md)",
+    "AccessDeniedError": "[policies](../how-to/asl-and-iam.md)",
+    "ArtifactExpiredError": "[clean up](../how-to/clean-up.md)",
+    "ArtifactTooLargeError": "[limits](../explanation/limits.md)",
+    "ReadBudgetError": "[limits](../explanation/limits.md)",
+    "ChecksumMismatchError": "[what is checked](../explanation/what-is-checked.md)",
+    "InvalidTokenError": "[deploy](../how-to/deploy.md)",
+    "TaskClosedError": "[what happens when something fails](../explanation/failure-semantics.md)",
+    "OutcomeUndeliveredError": "[what happens when something fails](../explanation/failure-semantics.md)",
+    "OutputTooLargeError": "[documents](documents.md)",
+    "CommandFailedError": "[any language](../how-to/any-language.md)",
+    "OutputMissingError": "[any language](../how-to/any-language.md)",
+    "TaskFailedError": "[failures in pull mode](../how-to/pull-mode-failures.md)",
+    "ArrayIncompleteError": "[array jobs](../how-to/array-jobs.md)",
+    "TaskInterrupted": "[signals](../how-to/signals.md)",
+}
+"""The page that says more of an error."""
+
 _SILENT: Final = {
     "Stepout.ContainerDied": (
         "The container ended by itself, was killed, or was lost with its host, and had reported nothing.",
@@ -80,7 +100,7 @@ _SILENT: Final = {
 _SILENCE: Final = """
 ## Programs that said nothing
 
-The [watcher](../how-to/silent-deaths.md), a [worker](../how-to/workers.md) and `named_failure` in
+The [watcher](../how-to/watcher.md), a [worker](../how-to/workers.md) and `named_failure` in
 [pull mode](../how-to/pull-mode.md) report these names. No exception has them.
 """
 
@@ -88,8 +108,8 @@ The [watcher](../how-to/silent-deaths.md), a [worker](../how-to/workers.md) and 
 def errors_page() -> str:
     """Return the page's Markdown."""
     kinds = _in_order()
-    rows = [f"| `{kind.error_name}` | {_again(kind)} |\n" for kind in kinds]
-    rows += [f"| `{name}` | {_SILENT[name][2]} |\n" for name in OTHER_NAMES]
+    again = {kind.error_name: _again(kind) for kind in kinds} | {name: _SILENT[name][2] for name in OTHER_NAMES}
+    rows = [f"| [`{name}`](#{name.replace('.', '').lower()}) | {said} |\n" for name, said in again.items()]
     page = [_BEGINNING, "\n| name | try again |\n| --- | --- |\n", *rows]
     starts = {first: title for title, first in _GROUPS.items()}
     for kind in kinds:
@@ -98,8 +118,8 @@ def errors_page() -> str:
         page.append(_entry(kind))
     page.append(_SILENCE)
     for name in OTHER_NAMES:
-        summary, remedy, again = _SILENT[name]
-        page.append(f"\n### `{name}`\n\n{summary}\n\n- **What to do:** {remedy}\n- **Try again:** {again}.\n")
+        summary, remedy, whether = _SILENT[name]
+        page.append(f"\n### `{name}`\n\n{summary}\n\n- **What to do:** {remedy}\n- **Try again:** {whether}.\n")
     return "".join(page)
 
 
@@ -116,7 +136,8 @@ def _entry(kind: Any) -> str:
     summary, raised, remedy = told(kind)
     bases = " and ".join(f"`{base.__name__}`" for base in kind.__bases__)
     text = f"\n### `{kind.error_name}`\n\n{summary}\n\n- **Class:** `stepout.{kind.__name__}`, a subclass of {bases}\n"
-    return f"{text}- **Raised by:** {raised}\n- **What to do:** {remedy}\n- **Try again:** {_again(kind)}.\n"
+    text += f"- **Raised by:** {raised}\n- **What to do:** {remedy}\n- **Try again:** {_again(kind)}.\n"
+    return text + (f"- **More:** {_MORE[kind.__name__]}\n" if kind.__name__ in _MORE else "")
 
 
 def told(kind: Any) -> tuple[str, str, str]:

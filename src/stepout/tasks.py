@@ -54,6 +54,8 @@ class OpenTaskOptions(TaskOptions, total=False):
 class OpenTask(Task):
     """A task whose artifacts are an ``ArtifactManager``'s, and whose uncaught traceback shows no secret.
 
+    ``open_task`` and the decorator ``task`` make it.
+
     Args:
         targets: As for ``Task``.
         read_input: What ``input`` reads from, or a function that makes it from the input as it came; unless given, the

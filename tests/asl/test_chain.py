@@ -93,11 +93,11 @@ def variables_of(state: dict[str, Any]) -> dict[str, Any]:
         (["--state", "A=esc:a"], "did you mean eks or ecs?"),
         (["--state", "ecs:a"], "NAME=KIND"),
         (["--state", "A=ecs:"], "NAME=KIND"),
-        (["--state", "A=ecs:a", "--state", "A=ecs:b"], "one state twice: 'A'"),
-        (["--state", "Failed=ecs:a"], "one state twice"),
+        (["--state", "A=ecs:a", "--state", "A=ecs:b"], "two states are called 'A'"),
+        (["--state", "Failed=ecs:a"], "two states are called 'Failed'"),
         (["--state", "A=ecs:a", "--result-path", "$.a"], "is of one state"),
         (["--state", "A=ecs:a", "--name", "B"], "is of one state"),
-        (["--state", "A=ecs:a", "--next", "B"], "is of one state"),
+        (["--state", "A=ecs:a", "--next", "B"], "the order of the states says what follows"),
         (["--state", "A=ecs:a", "--express"], "Express"),
         (["--state", "A=sqs:jobs"], "no queue's URL"),
     ],
@@ -208,9 +208,11 @@ def test_a_budget_of_ones_own_stays(capsys: pytest.CaptureFixture[str], tmp_path
     assert "Score: the overrides may take" in said
 
 
-def test_help_teaches_it(capsys: pytest.CaptureFixture[str]) -> None:
-    """``stepout asl --help`` shows the command and the file."""
-    assert main(["asl", "--help"]) == 0
+@pytest.mark.parametrize("words", [["asl", "--help"], ["asl", "chain", "--help"]])
+def test_help_teaches_it(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """``stepout asl --help`` shows the command and the file; that of a chain shows these alone, on one screen."""
+    assert main(words) == 0
     out = capsys.readouterr().out
     assert "stepout asl chain --state Mask=ecs:mask" in out
     assert '"states": [' in out
+    assert ("write_item_reader_manifest" in out) == ("chain" not in words)

@@ -191,7 +191,7 @@ def test_the_function_that_gathers_is_given_the_results_wherever_they_are(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ([], "the kind of a child is None"),
+        ([], "of which kind is a child's state?"),
         (["esc"], "did you mean"),
         (["ecs", "--map"], "--map"),
         (["ecs", "--machine"], "--machine"),
@@ -210,7 +210,7 @@ def test_the_function_that_gathers_is_given_the_results_wherever_they_are(
         (["ecs", "--result-path", "null"], "--result-path null drops the results"),
         (["ecs", "--env", "STEPOUT_MAP_INDEX=3"], "the Map passes it"),
         (["ecs", "--express"], "Express"),
-        (["ecs", "--map-name", "Gather"], "name one state twice"),
+        (["ecs", "--map-name", "Gather"], "two states are called 'Gather'"),
         (["ecs", "--state", "Plan=ecs-sync:plan", "--bucket", "b-1"], "pull mode"),
     ],
 )
@@ -230,9 +230,11 @@ def test_options_of_a_map_are_of_no_use_without_one(capsys: pytest.CaptureFixtur
 
 def test_help_teaches_it(capsys: pytest.CaptureFixture[str]) -> None:
     """Who writes the items, what a child is told, where results lie and which rights it takes."""
-    assert main(["asl", "--help"]) == 0
+    assert main(["asl", "map", "--help"]) == 0
     text = capsys.readouterr().out
+    assert "--queue-url" not in text  # the options of a state are in the help of asl itself
     for word in (
+        "--pointer PATH",
         "stepout asl map ecs",
         "write_item_reader_manifest",
         "STEPOUT_PARENT_EXECUTION",

@@ -215,12 +215,9 @@ def test_a_chain_passes_outputs_of_any_size(local_aws: LocalAws, language: Any, 
     assert [len(json.dumps(task["overrides"])) <= OVERRIDES_LIMIT for task in described] == [True]
 
 
-@pytest.mark.parametrize(("language", "url"), [("jsonpath", "$.url"), ("jsonata", None)])
+@pytest.mark.parametrize(("language", "url"), [("jsonpath", "$.url"), ("jsonpath", None), ("jsonata", None)])
 def test_ecs_sync_state_says_where_the_output_is(local_aws: LocalAws, language: str, url: str | None) -> None:
-    """In pull mode the next state gets the URL at which the container has written its output.
-
-    The stand-in knows no context object in a ResultSelector, so in JSONPath the URL comes from the input here.
-    """
+    """In pull mode the next state gets the URL at which the container has written its output."""
     bucket = unique("pull")
     s3 = local_aws.client("s3")
     s3.create_bucket(Bucket=bucket)

@@ -119,6 +119,17 @@ def test_run_task_takes_8192_characters_of_overrides(local_aws: LocalAws) -> Non
     assert len([task for task in local_aws.tasks if f"/{family}:" in task.definition]) == 1
 
 
+def test_an_override_of_a_container_that_is_not_there_is_refused(local_aws: LocalAws) -> None:
+    """Its token would reach nobody, so the state fails at once, and nothing is started."""
+    family = register_job(local_aws, {"command": ["true"]})
+    state = callback_state(family)
+    state["Parameters"]["Overrides"]["ContainerOverrides"][0]["Name"] = "jobs"
+    ended = wait_execution(local_aws, start_execution(local_aws, {"Work": state}, start_at="Work"))
+    assert ended["error"] == "ECS.InvalidParameterException", ended
+    assert "container named jobs is not a container in the TaskDefinition" in ended["cause"]
+    assert not [task for task in local_aws.tasks if f"/{family}:" in task.definition]
+
+
 @pytest.mark.parametrize(("family", "error"), [(None, "InvalidParameterException"), ("no-such-job", "ClientException")])
 def test_a_refusal_of_ecs_fails_the_state_by_its_name(local_aws: LocalAws, family: str | None, error: str) -> None:
     """Overrides that are too long, and a task definition that does not exist, are caught as ECS named them."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from support.changed import ALWAYS, PAGES, select_tests
+from support.changed import ALWAYS, PAGES, TUTORIAL, select_tests
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,6 +21,7 @@ TREE = [
     "tests/support/seaweed.py",
     ALWAYS,
     PAGES,
+    TUTORIAL,
 ]
 
 
@@ -44,6 +45,7 @@ def tree(tmp_path: Path) -> Path:
         ("tests/artifacts/reading/conftest.py", [TEST]),
         ("tests/support/seaweed.py", ["tests/artifacts/test_front.py"]),
         ("docs/reading.md", [PAGES]),
+        ("docs/tutorial/1-a-job.md", [TUTORIAL]),
         ("CHANGELOG.md", []),
         ("tests/conftest.py", []),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -51,6 +52,13 @@ def test_every_logger_is_on_the_page_for_operators() -> None:
     told = {name for line in page.splitlines() if line.startswith("| `stepout") for name in _LOGGER_CELL.findall(line)}
     named = {name for file in SOURCES for name in _LOGGER_MADE.findall(file.read_text("utf-8"))}
     assert told == {name for name in named if name.count(".")}
+
+
+def test_the_readme_is_short_and_begins_with_what_to_try() -> None:
+    """150 lines, and the two commands to try on its first screen."""
+    lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+    assert len(lines) <= 150
+    assert [line.split("  ")[0] for line in lines[:20] if line.startswith("make ")] == ["make demo", "make test"]
 
 
 def test_the_map_of_how_tos_leads_to_each_of_them() -> None:
@@ -132,7 +140,9 @@ def test_json_is_what_it_claims_to_be(block: Block, local_aws: LocalAws, tmp_pat
         template = tmp_path / "template.json"
         template.write_text(block.text, encoding="utf-8")
         assert lint(template) == ""
-        local_aws.client("logs").create_log_group(logGroupName="example")  # where a metric filter looks
+        logs = local_aws.client("logs")
+        with contextlib.suppress(logs.exceptions.ResourceAlreadyExistsException):
+            logs.create_log_group(logGroupName="example")  # where a metric filter looks
         create_stack(local_aws, value, dict.fromkeys(value.get("Parameters", {}), "example"))
     elif "stepout" in value:
         assert validate(value) == []

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[2]
 ALWAYS = "tests/project/test_repository.py"
 PAGES = "tests/project/test_docs.py"
+TUTORIAL = "tests/tutorial/test_tutorial.py"
 
 
 def _git(*words: str) -> list[str]:
@@ -62,7 +63,9 @@ def select_tests(changed: Iterable[str], root: Path = ROOT) -> list[str]:
     chosen = {ALWAYS}
     for name in changed:
         path = PurePosixPath(name)
-        if path.suffix == ".md":
+        if path.parts[:2] == ("docs", "tutorial"):
+            chosen.add(TUTORIAL)
+        elif path.suffix == ".md":
             chosen.update([PAGES] if name == "README.md" or path.parts[0] == "docs" else [])
         elif path.parts[:2] == ("tests", "support"):
             chosen.update(_users(path.stem, root))

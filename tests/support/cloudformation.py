@@ -19,8 +19,7 @@ if TYPE_CHECKING:
 
 def lint(template: Path) -> str:
     """Return the errors and warnings of cfn-lint; empty if it finds none."""
-    program = Path(sys.executable).with_name("cfn-lint")
-    command = [program, "--template", template]
+    command = [str(Path(sys.executable).with_name("cfn-lint")), "--template", str(template)]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     return done.stdout + done.stderr
 

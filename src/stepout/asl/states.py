@@ -217,7 +217,9 @@ def assembled(
     targets = dict.fromkeys(catcher["Next"] for _, state in states for catcher in state.get("Catch", ()))
     every = [*(name for name, _ in states), *targets, *([last] if last else [])]
     if twice := [name for name in every if every.count(name) > 1]:
-        raise ConfigurationError(f"--name, --next and --catch name one state twice: {twice[0]!r}")
+        raise ConfigurationError(
+            f"two states are called {twice[0]!r}: give one of them another name (--state, --name, --next, --catch)"
+        )
     jsonata = language == "jsonata"
     failing = {"ErrorPath": "$.error.Error", "CausePath": "$.error.Cause"}
     if jsonata:

@@ -59,14 +59,14 @@ COMMANDS = (
     Command("verify", "read every artifact of a document and check its bytes"),
     Command("watch", "show how far a task in pull mode is, until its outcome is there"),
     Command("schema", "print a JSON Schema, or check documents against it"),
-    Command("asl", "print a Task state for ECS, EKS, SQS, Lambda, activities, Batch or Glue"),
+    Command("asl", "print a state, a chain or a Map: ECS, EKS, SQS, Lambda, activities, Batch, Glue"),
     Command("athena-ddl", "print an external table of Athena's over a dataset's files"),
     Command("iam", "print least-privilege policies for each role that takes part"),
     Command("gc", "list or remove what tasks left behind that no record names"),
     Command("lifecycle", "print S3 lifecycle rules for what tasks write"),
     Command("doctor", "find what will go wrong: state machine, task definition, bucket"),
     Command("local", "run a local AWS: Step Functions, ECS, Lambda, S3, SQS, SNS"),
-    Command("play", "play a state machine on the local AWS, with the programs beside it"),
+    Command("execute", "execute a state machine on the local AWS, with the programs beside it"),
     Command("demo", "show it all on a local AWS: container, state machine, Lambda"),
 )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from stepout.asl.chain import chain
@@ -31,6 +32,8 @@ from stepout.schemas.errors import ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from stepout.cli.parser import CommandParser
+
 _EXAMPLES = """\
 examples:
   stepout asl ecs --cluster jobs --task-definition mask --subnets subnet-0a1b2c3d --bucket results-bucket
@@ -42,6 +45,17 @@ examples:
 What is not said becomes a placeholder such as ${Cluster}, for CloudFormation's DefinitionSubstitutions or Terraform's
 templatefile; standard error lists them. The task token appears in no state: only the expression that stands for it.
 """
+
+_OPTIONS = """
+The options of a state, such as --bucket, --cluster and --heartbeat, are those of 'stepout asl --help'.
+"""
+_SHORT = {
+    CHAIN: (
+        "%(prog)s --state NAME=KIND[:WHAT] [--state …] [OPTION …]\n       %(prog)s FILE [OPTION …]",
+        f"{CHAIN_EPILOG}{_OPTIONS}",
+    ),
+    MAP: ("%(prog)s KIND [--state NAME=KIND[:WHAT]]… [OPTION …]", f"{MAP_EPILOG}{_OPTIONS}"),
+}
 
 # Which kinds have a use for an option.
 _SETTINGS: dict[str, tuple[str, ...]] = {
@@ -66,8 +80,47 @@ _SETTINGS: dict[str, tuple[str, ...]] = {
 }
 
 
-def configure(parser: argparse.ArgumentParser) -> None:
+_WHAT: dict[str, str] = {
+    "cluster": "the cluster's name",
+    "task_definition": "the task definition's family, with or without a revision",
+    "container": "the container's name in the task definition, or in the job; default: job",
+    "launch_type": "where the task runs; default: FARGATE",
+    "subnets": "where the task gets its address; needed on Fargate",
+    "security_groups": "the security groups of that address",
+    "public_ip": "give the task a public address: needed in a subnet without NAT",
+    "image": "the container's image",
+    "namespace": "the namespace in Kubernetes; default: default",
+    "service_account": "the service account in Kubernetes, whose role the job has; default: default",
+    "certificate_authority": "the cluster's, as DescribeCluster gives it",
+    "endpoint": "the cluster's, as DescribeCluster gives it",
+    "queue_url": "the queue of the workers",
+    "function": "the function's name or ARN",
+    "activity": "the activity's ARN",
+    "job_queue": "the job queue's name",
+    "job_definition": "the job definition's name, with or without a revision",
+    "job": "the job's name",
+}
+
+
+def help_of(kind: str) -> argparse.ArgumentParser:
+    """Return a parser that shows what a chain or a Map has; the options of a state are shown elsewhere.
+
+    Args:
+        kind: ``chain`` or ``map``.
+    """
+    usage, epilog = _SHORT[kind]
+    shown = argparse.ArgumentParser(
+        prog=f"stepout asl {kind}", usage=usage, epilog=epilog, add_help=False, allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    if kind == MAP:
+        add_map(shown)
+    return shown
+
+
+def configure(parser: CommandParser) -> None:
     """Declare ``stepout asl``."""
+    parser.helps = {kind: partial(help_of, kind) for kind in _SHORT}
     parser.usage = (
         "%(prog)s KIND [OPTION …]\n       %(prog)s chain FILE|--state NAME=KIND[:WHAT]… [OPTION …]\n"
         "       %(prog)s map KIND [--state NAME=KIND[:WHAT]]… [OPTION …]"
@@ -75,19 +128,22 @@ def configure(parser: argparse.ArgumentParser) -> None:
     kinds = "\n".join(f"  {name:10} {kind.summary}" for name, kind in KINDS.items())
     parser.epilog = f"kinds:\n{kinds}\n\n{_EXAMPLES}\n{CHAIN_EPILOG}\n{MAP_EPILOG}"
     parser.add_argument(
-        "kind", metavar="KIND", choices=(*KINDS, CHAIN, MAP), help="one of those listed below; or chain, or map"
+        "kind",
+        metavar="KIND",
+        choices=(*KINDS, CHAIN, MAP),
+        help="which kind of state: one of those listed below; or chain, or map",
     )
     parser.add_argument(
         "file",
         metavar="FILE",
         nargs="?",
-        help="chain: it describes the states; - for standard input. map: KIND of a child",
+        help="chain: a file that describes the states; - for standard input. map: the KIND of a child",
     )
     parser.add_argument(
         "--state",
         action="append",
         metavar="NAME=KIND[:WHAT]",
-        help="chain: one state; repeat it in their order. map: one before the Map",
+        help="chain: one state; repeat it for each, in their order. map: a state before the Map",
     )
     _add_options(parser)
     add_map(parser)
@@ -96,11 +152,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
     """Declare what a state may have, on the command line and in a chain's file."""
-    parser.add_argument("--machine", action="store_true", help="a whole state machine, not the state alone")
+    parser.add_argument("--machine", action="store_true", help="print a whole state machine, not the state alone")
     parser.add_argument(
         "--query-language", choices=("jsonpath", "jsonata"), default="jsonpath", help="default: jsonpath"
     )
-    parser.add_argument("--express", action="store_true", help="it is for an Express workflow: say whether that can be")
+    parser.add_argument(
+        "--express",
+        action="store_true",
+        help="the state is for an Express workflow: refuse a kind that cannot be in one",
+    )
     _add_state(parser)
     _add_input(parser)
     _add_settings(parser)
@@ -108,42 +168,65 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 
 def _add_state(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("the state")
-    group.add_argument("--name", help="default: Work")
+    group.add_argument("--name", help="the state's name; default: Work")
     group.add_argument(
         "--result-path",
         default="$",
         metavar="PATH",
         help="where the result goes: $ (the default) takes the input's place, $.member stands beside it, null drops it",
     )
-    group.add_argument("--next", metavar="STATE", help="what follows; default: the end")
+    group.add_argument("--next", metavar="STATE", help="the state that follows; default: none, the execution ends")
     group.add_argument(
         "--catch",
         action="append",
         type=_catch,
         metavar="[ERROR[,ERROR]=]STATE",
-        help="where a failure leads; repeatable, the first match counts; default: Failed, for every error",
+        help="which state a failure leads to; repeatable, the first match counts; default: Failed, for every error. "
+        "With --machine, chain and map it is a Fail state with the error and its cause: put yours in its place",
     )
     group.add_argument("--no-catch", action="store_true", help="let a failure fail the execution")
     group.add_argument(
-        "--retries", type=_whole, default=3, metavar="N", help="of what may pass; default: 3; 0 for none"
+        "--retries",
+        type=_whole,
+        default=3,
+        metavar="N",
+        help="how often to try again after a failure that may pass; default: 3",
     )
-    group.add_argument("--retry-interval", type=_positive, default=10, metavar="SECONDS", help="default: 10")
     group.add_argument(
-        "--heartbeat", type=_positive, metavar="SECONDS", help="must cover image pull and the wait for capacity"
+        "--retry-interval", type=_positive, default=10, metavar="SECONDS", help="before the first of them; default: 10"
     )
     group.add_argument(
-        "--timeout", type=_positive, metavar="SECONDS", help="of the whole task, longer than --heartbeat"
+        "--heartbeat",
+        type=_positive,
+        metavar="SECONDS",
+        help="without a heartbeat for so long the state fails; must cover image pull and the wait for capacity; "
+        "default: by the kind, 600 for ecs",
     )
-    group.add_argument("--map", action="store_true", help="the state is inside a Map: pass the item's index")
+    group.add_argument(
+        "--timeout",
+        type=_positive,
+        metavar="SECONDS",
+        help="the whole task ends by then; longer than --heartbeat; default: by the kind, 6 hours for ecs",
+    )
+    group.add_argument(
+        "--map", action="store_true", help="the state is inside a Map that you write: pass the item's index"
+    )
 
 
 def _add_input(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("what the task is told")
     which = group.add_mutually_exclusive_group()
-    which.add_argument("--input", metavar="PATH", help="what becomes STEPOUT_INPUT; default: $, all of it")
-    which.add_argument("--input-json", metavar="JSON", help="a literal instead, for example a pointer")
+    which.add_argument(
+        "--input", metavar="PATH", help="which part of the state's input becomes STEPOUT_INPUT; default: $, all of it"
+    )
+    which.add_argument("--input-json", metavar="JSON", help="STEPOUT_INPUT itself, for example a pointer")
     which.add_argument("--no-input", action="store_true", help="no STEPOUT_INPUT")
-    group.add_argument("--input-size", type=_whole, metavar="N", help="characters of JSON that it has at most")
+    group.add_argument(
+        "--input-size",
+        type=_whole,
+        metavar="N",
+        help="how many characters STEPOUT_INPUT has at most: a warning says if they may not fit",
+    )
     group.add_argument(
         "--allow",
         action="append",
@@ -151,24 +234,35 @@ def _add_input(parser: argparse.ArgumentParser) -> None:
         help="STEPOUT_ALLOW: what an input that is a pointer or an output may point to; repeatable; default: the place "
         "of --bucket and --prefix",
     )
-    group.add_argument("--bucket", help="STEPOUT_BUCKET; needed for pull mode, whose output document goes there")
-    group.add_argument("--prefix", help="STEPOUT_PREFIX")
+    group.add_argument("--bucket", help="STEPOUT_BUCKET: where artifacts go; in pull mode the output document, too")
+    group.add_argument("--prefix", help="STEPOUT_PREFIX: the folder in the bucket")
     group.add_argument(
         "--url", metavar="PATH", help="pull mode: where a state before this one has put the output's URL"
     )
-    group.add_argument("--no-redrive", action="store_true", help="no STEPOUT_REDRIVE, which stand-ins may not know")
-    group.add_argument("--env", action="append", default=[], type=_variable, metavar="NAME=VALUE", help="repeatable")
+    group.add_argument(
+        "--no-redrive",
+        action="store_true",
+        help="no STEPOUT_REDRIVE, for a stand-in of Step Functions that does not know its count",
+    )
+    group.add_argument(
+        "--env",
+        action="append",
+        default=[],
+        type=_variable,
+        metavar="NAME=VALUE",
+        help="one more variable of the container; repeatable",
+    )
 
 
 def _add_settings(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("the service")
     for name, kinds in _SETTINGS.items():
         option = option_of(name)
-        text = ", ".join(kinds)
+        text = f"{', '.join(kinds)}: {_WHAT[name]}"
         if name == "public_ip":
             group.add_argument(option, action="store_true", default=None, help=text)
         elif name == "launch_type":
-            group.add_argument(option, choices=("FARGATE", "EC2"), help=f"{text}; default: FARGATE")
+            group.add_argument(option, choices=("FARGATE", "EC2"), help=text)
         elif name in ("subnets", "security_groups"):
             group.add_argument(option, nargs="+", metavar="ID", help=text)
         else:
@@ -211,7 +305,11 @@ def _asl(arguments: argparse.Namespace) -> int:
     elif arguments.kind == MAP:
         document, notes = _map(arguments)
     elif arguments.file is not None or arguments.state:
-        raise ConfigurationError("FILE and --state are for 'stepout asl chain'; leave them out")
+        strange = "--state" if arguments.file is None else repr(arguments.file)
+        raise ConfigurationError(
+            f"{strange}: leave it out; 'stepout asl {arguments.kind}' prints one state and takes options alone, "
+            "such as --task-definition. Several states: 'stepout asl chain'"
+        )
     else:
         options = _options(arguments)
         document = (state_machine if arguments.machine else task_state)(arguments.kind, options)

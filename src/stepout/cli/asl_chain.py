@@ -24,18 +24,23 @@ chain: a state machine of several states in a row, each given what the one befor
     --cluster jobs --subnets subnet-0a1b2c3d --bucket results-bucket --prefix runs > machine.asl.json
   stepout asl chain chain.json > machine.asl.json
 
-  --state is NAME=KIND or NAME=KIND:WHAT; WHAT is the task definition (ecs, ecs-sync), the function (lambda, consumer),
-  the image (eks), the queue's URL (sqs), the activity (activity), the job definition (batch), the job (glue).
-  In FILE the members are the options, without their dashes; what stands beside "states" holds for all that have a use
-  for it, and so does what the command line says:
+  --state NAME=KIND:WHAT  WHAT is the task definition (ecs, ecs-sync), the function (lambda, consumer), the image (eks),
+                          the queue's URL (sqs), the activity (activity), the job definition (batch) or the job (glue).
+                          Without :WHAT there is a placeholder.
+  other options           hold for every state that has a use for them; --input, --input-json, --input-size and
+                          --no-input are those of the first state.
+  FILE                    JSON, for states with options of their own. Members are options without their dashes. What
+                          stands beside "states" holds for all that have a use for it:
     { "bucket": "results-bucket", "prefix": "runs", "cluster": "jobs", "subnets": ["subnet-0a1b2c3d"],
       "states": [
         { "name": "Mask", "kind": "ecs", "task-definition": "mask", "env": { "LEVEL": "3" } },
         { "name": "Score", "kind": "ecs", "task-definition": "score", "result-path": "$.score" },
         { "name": "Tell", "kind": "consumer", "function": "tell" } ] }
-  --input, --input-json, --input-size and --no-input beside the states are those of the first one.
-  ECS allows 8,192 characters of overrides. So an output that a later container on ECS is given is bounded
-  (STEPOUT_OUTPUT_BUDGET): what is larger goes to S3 by itself, a pointer is passed on, and task.input follows it.
+
+  Reading: a container has the output of the state before as task.input; a function calls resolve_output(event).
+  Failing: every state leads to Failed, which fails the execution with the error and the cause of the task.
+  Sizes: ECS allows 8,192 characters of overrides. So an output that a later container on ECS is given has a budget
+  (STEPOUT_OUTPUT_BUDGET). What is larger goes to S3 by itself, a pointer is passed on, and task.input follows it.
 """
 
 _WHAT = {
@@ -91,6 +96,8 @@ def chain_of(
         above, states = states
         _read_into(shared, {"kind": "ecs", **above}, parser, f"{arguments.file}: ")
     given = [name for name, none in _OF_ONE_STATE.items() if getattr(shared, name) != none]
+    if given == ["next"]:
+        raise ConfigurationError("leave out --next: the order of the states says what follows")
     if given:
         raise ConfigurationError(f"{option_of(given[0])} is of one state: say it in the file, within that state")
     for index, members in enumerate(states):

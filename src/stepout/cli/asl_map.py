@@ -24,39 +24,57 @@ map: a Distributed Map with its reader, its writer and its children wired, and a
   stepout asl map ecs --state Plan=ecs:plan --pointer '$.artifacts.scenes' …   (a state before it writes the items)
   stepout asl map ecs --inline --items '$.shards' …                            (up to 40 children, in one execution)
 
-  KIND and its options are those of 'stepout asl KIND': the state of each child. --next, --catch and --result-path are
-  the Map's. A child's failure is its own result, and lies beside the others'.
-  Items: a task before the Map writes them: stepout.write_item_reader_manifest(task.artifacts, "items", items). Its
-  pointer has bucket, key and version, which the reader takes from the input, at --pointer. Or every object of --list;
-  or the array at --items, which must fit into the state's input (256 KiB).
-  Children: each is given its item as STEPOUT_INPUT; with --batch N, a list of {"index": …, "item": …}. Besides, it is
-  told its index, its parent's execution (STEPOUT_PARENT_EXECUTION: all children's keys are in the parent's folder) and
-  how many run at once (STEPOUT_MAX_CONCURRENCY: their heartbeats are spread).
-  Results: files below --results, with each child's execution, input, output or error (NONE), one a line (JSONL): a
-  reader takes one line at a time, and knows which child it is. COMPACT has the outputs alone, without index.
-  A token needs a Standard workflow, so the children are Standard; they cost a state transition each, and more.
-  The role of the state machine: 'stepout iam machine --kind map', besides the one for the child's kind.
+  KIND: the kind of each child's state; its options are those of 'stepout asl KIND'. --next, --catch and --result-path
+  are the Map's. A child's failure is its own result, and lies beside the others'.
+  Items: a task before the Map writes them: stepout.write_item_reader_manifest(task.artifacts, "items", items). The
+  reader finds bucket, key and version in that task's output, at --pointer. Or the items are all objects of --list; or
+  the array at --items, which must fit into the state's input (256 KiB).
+  Children: each is given its item as STEPOUT_INPUT; with --batch N, a list of {"index": …, "item": …}. It is also told
+  its index, its parent's execution (STEPOUT_PARENT_EXECUTION: the artifacts of all children are in the parent's folder)
+  and how many run at once (STEPOUT_MAX_CONCURRENCY: their heartbeats are spread).
+  Results: files below --results. NONE has each child's execution, input, output or error; COMPACT has the outputs
+  alone, so it is not known which child one is. JSONL has one child a line, so a reader takes one line at a time.
+  Gathering: the function is given the results, and reads them with stepout.gather(event).
+  Children are Standard workflows, as a token needs one; each costs its state transitions.
+  The state machine's role: 'stepout iam machine --kind map', and the one for the child's kind.
 """
 
 _OPTIONS: Final[dict[str, dict[str, Any]]] = {
     "items": {"metavar": "PATH", "help": "an array in the input, instead of a reader; with --inline: $.items"},
     "pointer": {"metavar": "PATH", "help": "where the items' pointer is; default: $.artifacts.items"},
-    "list": {"metavar": "s3://BUCKET/PREFIX/", "help": "each object there is an item"},
+    "list": {"metavar": "s3://BUCKET/PREFIX/", "help": "each object there is an item, instead of a pointer"},
     "no_version": {"action": "store_true", "help": "the bucket keeps no versions, so the pointer has none"},
-    "batch": {"type": int, "metavar": "N", "help": "so many items a child, at most; default: one, not in a list"},
-    "max_concurrency": {"type": int, "metavar": "N", "help": "children at once; default: 100, and 40 with --inline"},
-    "tolerate": {"type": int, "metavar": "PERCENT", "help": "of the children may fail; default: 5"},
-    "label": {"metavar": "TEXT", "help": "in the children's ARNs; default: the Map's name"},
-    "results": {"metavar": "s3://BUCKET/PREFIX/", "help": "default: results/ below --bucket and --prefix"},
+    "batch": {
+        "type": int,
+        "metavar": "N",
+        "help": "a child is given a list of N items, at most; default: one item, no list",
+    },
+    "max_concurrency": {
+        "type": int,
+        "metavar": "N",
+        "help": "how many children run at once; default: 100, and 40 with --inline",
+    },
+    "tolerate": {"type": int, "metavar": "PERCENT", "help": "so many of the children may fail; default: 5"},
+    "label": {"metavar": "TEXT", "help": "what the children's ARNs contain; default: the Map's name"},
+    "results": {
+        "metavar": "s3://BUCKET/PREFIX/",
+        "help": "where the result files go; default: results/ below --bucket and --prefix",
+    },
     "transformation": {
         "choices": ("NONE", "COMPACT", "FLATTEN"),
-        "help": "default: NONE, executions",
+        "help": "what the result files hold: each child's ARN, input and output (NONE), or outputs; default: NONE",
     },
-    "output_type": {"choices": ("JSON", "JSONL"), "help": "default: JSONL"},
+    "output_type": {
+        "choices": ("JSON", "JSONL"),
+        "help": "a result file is an array, or has one child a line; default: JSONL",
+    },
     "gather": {"metavar": "FUNCTION", "help": "the function that is given the results; default: a placeholder"},
-    "no_gather": {"action": "store_true", "help": "no state that gathers"},
-    "inline": {"action": "store_true", "help": "children within the execution, whose outputs come together (256 KiB)"},
-    "map_name": {"metavar": "NAME", "help": "the Map's; default: Each"},
+    "no_gather": {"action": "store_true", "help": "print no state that gathers"},
+    "inline": {
+        "action": "store_true",
+        "help": "an inline Map: the children run within the execution, and their outputs come together (256 KiB)",
+    },
+    "map_name": {"metavar": "NAME", "help": "the Map's name; default: Each"},
 }
 _FIELDS: Final = {
     "items": "items",
@@ -109,7 +127,12 @@ def child_kind(arguments: argparse.Namespace) -> str:
     """
     kind = arguments.file
     if kind not in KINDS:
-        hint = did_you_mean(kind, KINDS) if kind else ""
+        if kind is None:
+            raise ConfigurationError(
+                "map: of which kind is a child's state? Say it behind map, as in 'stepout asl map ecs': "
+                f"{', '.join(KINDS)}"
+            )
+        hint = did_you_mean(kind, KINDS)
         raise ConfigurationError(
             f"map: the kind of a child is {kind!r}{hint or ':'} expected one of {', '.join(KINDS)}"
         )

@@ -41,14 +41,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Declare ``stepout athena-ddl``."""
     parser.epilog = _EPILOG
     add_document(parser)
-    parser.add_argument("name", nargs="?", metavar="NAME", help="which artifact, if there are several")
+    parser.add_argument("name", nargs="?", metavar="NAME", help="which artifact, if the output has several")
     add_paths(parser, every=False)
-    parser.add_argument("--table", metavar="[DATABASE.]TABLE", help="default: the artifact's name")
+    parser.add_argument("--table", metavar="[DATABASE.]TABLE", help="the table's name; default: the artifact's name")
     parser.add_argument(
-        "--symlink", metavar="URL", help="s3://bucket/prefix/ for lists of files that the table reads by"
+        "--symlink", metavar="URL", help="s3://bucket/prefix/ of the lists of files that the table reads"
     )
     parser.add_argument(
-        "--lists", metavar="FOLDER", help="with --symlink: where to write the lists, to be synced to URL"
+        "--lists", metavar="FOLDER", help="with --symlink: the local folder for these lists, which you then copy to URL"
     )
     add_reading(parser)
     parser.set_defaults(run=_athena_ddl)

@@ -47,10 +47,17 @@ What a file is, its content says:
 Files are held against each other: containers that a state names, heartbeats, timeouts, prefixes. Other JSON is skipped.
 Outcomes that could not be delivered and are kept in this machine's temporary folder are listed.
 
-error: it fails, hangs or loses data. warning: it will hurt some day. note: know it. Values of environment variables are
-never shown.
+severities:
+  error    it fails, hangs or loses data
+  warning  it will hurt some day
+  note     you should know it
 
-exit codes: 0 nothing of --fail-on or worse, 1 something was found or could not be read, or all was skipped, 2 usage
+Values of environment variables are never shown.
+
+exit codes:
+  0  no finding of the severity --fail-on, or worse
+  1  there is one; or a file could not be read, or every file was skipped
+  2  wrong arguments
 """
 
 _NO_KIND = "skipped, it is neither a state machine, a task definition, a bucket's configuration nor a network"
@@ -73,31 +80,50 @@ _FROM_YAML = "python -c 'import json, sys, yaml; json.dump(yaml.safe_load(sys.st
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare ``stepout doctor``."""
     parser.epilog = _EPILOG
-    parser.add_argument("files", nargs="*", metavar="FILE", help="JSON to look at; - for standard input")
+    parser.add_argument("files", nargs="*", metavar="FILE", help="a JSON file to look at; - for standard input")
     live = parser.add_argument_group("look in the account (boto3's credentials and region)")
-    live.add_argument("--state-machine", action="append", default=[], metavar="ARN", help="repeatable")
-    live.add_argument("--task-definition", action="append", default=[], metavar="ARN", help="or family:revision")
-    live.add_argument("--bucket", action="append", default=[], metavar="NAME", help="repeatable")
-    live.add_argument("--vpc", metavar="ID", help="all subnets of this VPC")
-    live.add_argument("--subnets", nargs="+", default=[], metavar="ID", help="these subnets")
+    live.add_argument(
+        "--state-machine", action="append", default=[], metavar="ARN", help="look at this state machine; repeatable"
+    )
+    live.add_argument(
+        "--task-definition",
+        action="append",
+        default=[],
+        metavar="ARN",
+        help="look at this task definition, or family:revision; repeatable",
+    )
+    live.add_argument(
+        "--bucket", action="append", default=[], metavar="NAME", help="look at this bucket's settings; repeatable"
+    )
+    live.add_argument("--vpc", metavar="ID", help="look at all subnets of this VPC")
+    live.add_argument("--subnets", nargs="+", default=[], metavar="ID", help="look at these subnets")
     live.add_argument(
         "--probe",
         action="append",
         default=[],
         metavar="s3://BUCKET/PREFIX",
-        help="try out what the server does: writes a few small objects there, stepout-trial-…, and removes them",
+        help="try what the S3 server can do: write a few small objects there, stepout-trial-…, and remove them",
     )
     told = parser.add_argument_group("what documents do not say")
     told.add_argument(
-        "--stop-budget", type=_duration, metavar="DURATION", help="what uploads need after SIGTERM: 90, 90s, 2m"
+        "--stop-budget", type=_duration, metavar="DURATION", help="how long uploads need after SIGTERM: 90, 90s, 2m"
     )
     told.add_argument(
-        "--longest-job", type=_duration, metavar="DURATION", help="36h, 2d; default: the longest TimeoutSeconds seen"
+        "--longest-job",
+        type=_duration,
+        metavar="DURATION",
+        help="how long the longest job runs: 36h, 2d; default: the longest TimeoutSeconds in the files",
     )
     told.add_argument("--keep", type=_duration, metavar="DURATION", help="how long consumers need artifacts: 30d")
-    told.add_argument("--prefix", help="where artifacts go in the bucket; default: the STEPOUT_PREFIX seen, else all")
+    told.add_argument(
+        "--prefix",
+        help="the prefix of artifacts in the bucket; default: STEPOUT_PREFIX in the files, else the whole bucket",
+    )
     parser.add_argument(
-        "--fail-on", choices=_FAIL_ON, default="warning", help="exit 1 from this severity on (default: warning)"
+        "--fail-on",
+        choices=_FAIL_ON,
+        default="warning",
+        help="end with exit code 1 if there is a finding of this severity or worse; default: warning",
     )
     parser.add_argument("--rules", action="store_true", help="print every rule and end")
     add_json(parser)

@@ -24,23 +24,25 @@ examples:
   stepout gc s3://results-bucket/runs/ --older-than 14d               (lists, removes nothing)
   stepout gc s3://results-bucket/runs/ --older-than 14d --delete
 
-Only objects that say that a task with a record wrote them are looked at, and of those only what no record below their
-manager's prefix names, of executions that have ended for good. 'unknown' is listed and never removed: nobody could say
+An object is a leftover if its metadata says that a task with a commit record wrote it, if no record below its manager's
+prefix names it, and if its execution has ended for good. 'unknown' is listed and never removed: nobody could say
 whether it is needed. docs/how-to/clean-up.md has all rules.
 
 --json prints one object: {"found": [{"url": …, "size": …, "execution": …, "kind": "leftover"|"unknown", "why": …,
 "removed": …}], "tally": {…}, "unreadable": {…}}, sizes in bytes.
 
-exit codes: 0 done; 1 a record could not be read, an execution not be asked, or a deletion failed
+exit codes:
+  0  done
+  1  a record could not be read, an execution could not be looked up, or a deletion failed
 """
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare ``stepout gc``."""
     parser.epilog = _EPILOG
-    parser.add_argument("url", metavar="s3://BUCKET/PREFIX/", help="what to look at")
+    parser.add_argument("url", metavar="s3://BUCKET/PREFIX/", help="where to look for leftovers")
     parser.add_argument(
-        "--older-than", required=True, metavar="AGE", help="what is younger stays, by S3's clock: 14d, 36h, 8w"
+        "--older-than", required=True, metavar="AGE", help="leave alone what is younger, by S3's clock: 14d, 36h, 8w"
     )
     parser.add_argument("--delete", action="store_true", help="remove leftovers; without it they are listed")
     parser.add_argument(
@@ -48,7 +50,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="s3://BUCKET/PREFIX/",
-        help="also read listings and manifests there that records name; repeatable; the bucket itself always is",
+        help="another place where listings and manifests may be read that records name; repeatable; the bucket itself "
+        "is always allowed",
     )
     parser.add_argument("--expected-bucket-owner", metavar="ACCOUNT", help="refuse a bucket of any other account")
     add_quiet(parser)

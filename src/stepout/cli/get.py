@@ -41,7 +41,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--name", help="which artifact of a task output; default: all of them")
     add_file(parser)
     parser.add_argument(
-        "-o", "--output", metavar="PATH", help="a file, a folder (default: here), or - for standard output, as cat does"
+        "-o",
+        "--output",
+        metavar="PATH",
+        help="where to write: a file, a folder, or - for standard output; default: this folder",
     )
     add_json(parser)
     add_quiet(parser)

@@ -22,8 +22,13 @@ examples:
   stepout iam machine --kind ecs --cluster jobs --task-definition mask --pass-role mask-task --pass-role ecs-execution
   stepout iam machine --kind map --state-machine scenes --bucket results-bucket --prefix runs
 
-Names become ARNs with --region and --account, or with CloudFormation's ${AWS::Region} and ${AWS::AccountId}. "*" stands
-where IAM knows no resource: states:SendTask*, batch:DescribeJobs. Lambda functions write logs besides.
+One role may need several policies. A container that reads the output before it and writes its own: producer and
+consumer. A state machine: one machine policy for each kind of its states, and --kind map for a Distributed Map. A
+function: also the right to write its logs.
+
+Names become ARNs with --region and --account; without them, with CloudFormation's ${AWS::Region} and
+${AWS::AccountId}. What you leave out becomes a placeholder, which standard error lists. "*" stands where IAM knows no
+resource: states:SendTask*, batch:DescribeJobs.
 """
 
 # Which roles have a use for an option.
@@ -45,6 +50,24 @@ _NAMES: dict[str, tuple[str, ...]] = {
     "job": ("machine",),
     "state_machine": ("machine",),
 }
+_WHAT: dict[str, str] = {
+    "bucket": "the bucket of the artifacts",
+    "prefix": "the folder in the bucket",
+    "kms_key": "the ARN of the key that encrypts the bucket",
+    "queue": "the queue of the jobs (worker, machine) or of the reports (producer, relay, watcher); also a URL",
+    "table": "the DynamoDB table of outcomes",
+    "token_table": "the DynamoDB table of task tokens",
+    "topic": "the SNS topic that is notified",
+    "bus": "the EventBridge bus that is notified",
+    "activity": "the activity, instead of a queue",
+    "cluster": "the cluster of ECS",
+    "task_definition": "the task definition's family",
+    "function": "the Lambda function that a state calls",
+    "job_queue": "the job queue of Batch",
+    "job_definition": "the job definition of Batch",
+    "job": "the job of Glue",
+    "state_machine": "the state machine's own name: a Distributed Map starts children of it",
+}
 # Which kinds of state have a use for an option of the machine's.
 _OF_KIND: dict[str, tuple[str, ...]] = {
     "bucket": ("map",),
@@ -61,11 +84,11 @@ _OF_KIND: dict[str, tuple[str, ...]] = {
     "job": ("glue",),
 }
 _SWITCHES: dict[str, tuple[tuple[str, ...], str]] = {
-    "pull": (("producer", "worker"), "reports by pull mode: no right to call Step Functions"),
-    "tags": (("producer", "worker"), "artifacts are tagged"),
-    "object_lock": (("producer", "worker"), "artifacts are locked"),
-    "resume": (("producer", "worker"), "directories are resumed (resume_from=, layout='fixed'): the right to list"),
-    "no_list": (("consumer",), "without s3:ListBucket: a missing object then looks like a forbidden one"),
+    "pull": (("producer", "worker"), "it reports by pull mode, and may not call Step Functions"),
+    "tags": (("producer", "worker"), "it tags artifacts"),
+    "object_lock": (("producer", "worker"), "it locks artifacts (Object Lock)"),
+    "resume": (("producer", "worker"), "it resumes directories (resume_from=, layout='fixed'), and may list"),
+    "no_list": (("consumer",), "leave out s3:ListBucket: a missing object then looks like a forbidden one"),
 }
 
 
@@ -75,19 +98,26 @@ def configure(parser: argparse.ArgumentParser) -> None:
     roles = "\n".join(f"  {name:10} {summary}" for name, (summary, _) in ROLES.items())
     parser.epilog = f"roles:\n{roles}\n\n{_EXAMPLES}"
     parser.add_argument("role", metavar="ROLE", choices=ROLES, help="one of those listed below")
-    parser.add_argument("--kind", choices=MACHINE_KINDS, help="machine: the kind of state, as in 'stepout asl'")
+    parser.add_argument(
+        "--kind",
+        choices=MACHINE_KINDS,
+        help="machine: the kind of its states, as in 'stepout asl'; one policy for each kind",
+    )
     group = parser.add_argument_group("what it is narrowed to (names or ARNs)")
     for name, roles_of in _NAMES.items():
-        group.add_argument(option_of(name), metavar="TEXT", help=", ".join(roles_of))
+        group.add_argument(option_of(name), metavar="TEXT", help=f"{', '.join(roles_of)}: {_WHAT[name]}")
     group.add_argument(
-        "--pass-role", action="append", metavar="ROLE", help="machine: task and execution role; repeatable"
+        "--pass-role",
+        action="append",
+        metavar="ROLE",
+        help="machine: a role that ECS is handed, task role and execution role; repeatable",
     )
     for name, (roles_of, text) in _SWITCHES.items():
-        group.add_argument(option_of(name), action="store_true", help=f"{', '.join(roles_of)}: {text}")
+        group.add_argument(option_of(name), action="store_true", help=f"{text} ({', '.join(roles_of)})")
     where = parser.add_argument_group("where")
-    where.add_argument("--partition", default="aws", help="default: aws")
-    where.add_argument("--region", default="${AWS::Region}", help="default: ${AWS::Region}")
-    where.add_argument("--account", default="${AWS::AccountId}", help="default: ${AWS::AccountId}")
+    where.add_argument("--partition", default="aws", help="the partition in ARNs; default: aws")
+    where.add_argument("--region", default="${AWS::Region}", help="the region in ARNs; default: ${AWS::Region}")
+    where.add_argument("--account", default="${AWS::AccountId}", help="the account in ARNs; default: ${AWS::AccountId}")
     parser.set_defaults(run=_iam)
 
 

@@ -21,9 +21,9 @@ examples:
   stepout lifecycle --prefix runs --keep 30d --keep 1d > rules.json
   aws s3api put-bucket-lifecycle-configuration --bucket results-bucket --lifecycle-configuration file://rules.json
 
-That command replaces all rules that the bucket has: merge them first. --keep has one rule for each keep= that tasks use
-(ArtifactManager(keep="30d"), put(..., keep="30d")): it removes objects with the tag stepout-keep=30d. A version that is
-not the newest any more goes after --noncurrent, though a pointer may name it.
+The aws command replaces all rules that the bucket has: merge them first. Give one --keep for each keep= that tasks use
+(ArtifactManager(keep="30d"), put(..., keep="30d")): its rule removes objects with the tag stepout-keep=30d. A version
+that is no longer the newest goes after --noncurrent, even if a pointer names it.
 """
 
 
@@ -31,14 +31,26 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Declare ``stepout lifecycle``."""
     parser.epilog = _EPILOG
     parser.add_argument(
-        "--prefix", default="", help="the folder that tasks write into, as STEPOUT_PREFIX; default: all"
-    )
-    parser.add_argument("--keep", action="append", default=[], metavar="TIME", help="30d, 12h, 8w; repeatable")
-    parser.add_argument(
-        "--uploads", default="7d", metavar="TIME", help="end uploads after this; longer than any task (default: 7d)"
+        "--prefix", default="", help="the prefix that tasks write below, as STEPOUT_PREFIX; default: the whole bucket"
     )
     parser.add_argument(
-        "--noncurrent", default="30d", metavar="TIME", help="remove replaced and deleted versions after this (30d)"
+        "--keep",
+        action="append",
+        default=[],
+        metavar="TIME",
+        help="remove objects that were kept for this long: 30d, 8w; repeatable",
+    )
+    parser.add_argument(
+        "--uploads",
+        default="7d",
+        metavar="TIME",
+        help="end unfinished uploads after this time, which is longer than any task; default: 7d",
+    )
+    parser.add_argument(
+        "--noncurrent",
+        default="30d",
+        metavar="TIME",
+        help="remove replaced and deleted versions after this time; default: 30d",
     )
     parser.add_argument("--json", action="store_true", help=f"print {JSON_SHAPE}")
     parser.set_defaults(run=_lifecycle)

@@ -43,14 +43,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--port", type=int, help="the loopback port, the same for every run, such as 4566; default: any free one"
     )
-    parser.add_argument("--region", default="us-east-1", help="the region that everything is in (us-east-1)")
+    parser.add_argument("--region", default="us-east-1", help="the region that everything is in; default: us-east-1")
     parser.add_argument("--bucket", action="append", default=[], help="create this bucket; repeatable")
     parser.add_argument(
         "--layer",
         action="append",
         default=[],
         metavar="PACKAGE",
-        help="an installed package, such as pyarrow, as a layer for the functions of stepout play; repeatable",
+        help="an installed package, such as pyarrow, as a layer for the functions of stepout execute; repeatable",
     )
     add_json(parser)
     parser.add_argument("command", nargs=argparse.REMAINDER, metavar="-- COMMAND", help="run this, then end")

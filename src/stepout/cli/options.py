@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 _LARGEST_DIRECTORY = 1 << 40  # a person asked for it; requests and entries keep their bounds
 DOCUMENT_HELP = (
-    "a file, - for standard input, JSON itself, s3://bucket/key or dynamodb://table/key of an outcome; what a job "
-    "printed will do if one of its lines is the document"
+    "a file, - for standard input, JSON itself, or the URL of an outcome in pull mode (s3://bucket/key, "
+    "dynamodb://table/key); what a job printed is taken too, if one of its lines is the document"
 )
 
 
@@ -37,17 +37,19 @@ def add_json(parser: argparse.ArgumentParser) -> None:
 def add_store(parser: argparse.ArgumentParser) -> None:
     """Declare how S3 is reached."""
     group = parser.add_argument_group("S3")
-    group.add_argument("--endpoint-url", metavar="URL", help="another server than AWS (or AWS_ENDPOINT_URL_S3)")
+    group.add_argument(
+        "--endpoint-url", metavar="URL", help="the S3 server, if it is not AWS; default: AWS_ENDPOINT_URL_S3"
+    )
     group.add_argument(
         "--profile",
-        help="what the server can do: aws, or those that it needs of compatible, unconditional, no-checksums, with a "
-        "comma between (or STEPOUT_S3_PROFILE; stepout doctor --probe finds out)",
+        help="what the server can do: aws, or one or more of compatible, unconditional, no-checksums, with commas "
+        "between; stepout doctor --probe finds out; default: STEPOUT_S3_PROFILE, or aws",
     )
     group.add_argument(
         "--requester-pays",
         action="store_const",
         const="requester",
-        help="pay for requests to buckets whose owner does not (or STEPOUT_REQUEST_PAYER=requester)",
+        help="pay for the requests, if the bucket's owner does not; default: STEPOUT_REQUEST_PAYER",
     )
 
 
@@ -58,11 +60,15 @@ def add_reading(parser: argparse.ArgumentParser) -> None:
         "--allow",
         action="append",
         metavar="s3://BUCKET/PREFIX/",
-        help="read nothing but what lies under this prefix; repeatable; default: STEPOUT_ALLOW",
+        help="read only what lies below this prefix; repeatable; default: STEPOUT_ALLOW",
     )
     group.add_argument("--allow-any", action="store_true", help="trust the document: read wherever it points")
     group.add_argument("--expected-bucket-owner", metavar="ACCOUNT", help="refuse buckets of any other account")
-    group.add_argument("--allow-expired", action="store_true", help="also ask for what has expired by now")
+    group.add_argument(
+        "--allow-expired",
+        action="store_true",
+        help="also try to read artifacts whose pointers say that they have expired",
+    )
     add_store(parser)
 
 

@@ -10,7 +10,7 @@ from stepout.schemas.text.foreign_text import shown
 from stepout.schemas.text.spelling import did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 _LONGEST: Final = 4_000
 _NUMBER: Final = re.compile(r"-\d+(?:\.\d*)?|-\.\d+")
@@ -29,11 +29,23 @@ class CommandParser(argparse.ArgumentParser):
 
     What is wrong is printed with the command's usage, and raised: ``stepout run`` then tells the state that waits for
     the outcome, before the process ends.
+
+    Attributes:
+        helps: Makes the parser whose help is shown where the first argument is this word; else it is this one's.
     """
 
     def __init__(self, *names: Any, **options: Any) -> None:
         super().__init__(*names, **{"allow_abbrev": False, **options})
         self._words: Sequence[str] = ()
+        self.helps: Mapping[str, Callable[[], argparse.ArgumentParser]] = {}
+
+    def print_help(self, file: Any = None) -> None:
+        """Print the help of what the first argument names, where it has one of its own."""
+        make = self.helps.get(next(iter(self._words), ""))
+        if make is None:
+            super().print_help(file)
+        else:
+            make().print_help(file)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Read the arguments, and refuse those that are left over here, where they are known to belong."""

@@ -36,29 +36,31 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.epilog = _EPILOG
     parser.add_argument("name", metavar="NAME", help="the artifact's name: letters, digits, underscores")
     parser.add_argument("file", metavar="FILE", help="a file or a folder, or - for standard input")
-    parser.add_argument("--bucket", help="default: STEPOUT_BUCKET")
-    parser.add_argument("--prefix", help="default: STEPOUT_PREFIX, or none")
-    parser.add_argument("--media-type", metavar="TYPE", help="default: by the file's extension")
+    parser.add_argument("--bucket", help="the bucket, or s3://bucket/prefix; default: STEPOUT_BUCKET")
+    parser.add_argument("--prefix", help="what the key begins with; default: STEPOUT_PREFIX, or nothing")
+    parser.add_argument(
+        "--media-type", metavar="TYPE", help="what the bytes are, such as text/csv; default: by the file's extension"
+    )
     parser.add_argument(
         "--annotate",
         action="append",
         default=[],
         type=_annotation,
         metavar="KEY=VALUE",
-        help="JSON or text; repeatable",
+        help="small facts for the pointer, JSON or text; repeatable",
     )
     parser.add_argument(
         "--mode",
         choices=("create", "overwrite"),
         default="create",
-        help="create (default): never replace other content",
+        help="create: never replace other content; overwrite: replace it; default: create",
     )
     parser.add_argument(
         "--resume-from",
         action="append",
         metavar="URL",
-        help="where an earlier try of the folder wrote to, s3://bucket/…/0-abcd/: what is the same there is not sent; "
-        "repeatable",
+        help="the folder in S3 that an earlier try of the same folder wrote to, s3://bucket/…/0-abcd/: files that are "
+        "the same there are not sent again; repeatable",
     )
     add_json(parser)
     add_quiet(parser)

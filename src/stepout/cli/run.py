@@ -30,21 +30,27 @@ examples:
 In a Dockerfile:  ENTRYPOINT ["stepout", "run", "--output", "table=/out/table.csv", "--"]
                   CMD ["./job.sh"]
 
-outputs: NAME=PATH is one file or folder; a glob must match one file, unless the name has a *, as in
-part_*=out/part-*.csv: then each match becomes an artifact, named by what the wild card stands for. An output that is
-missing fails the task.
+outputs: NAME=PATH is one file or folder. A glob must match exactly one file. If the name has a * too, as in
+part_*=out/part-*.csv, each match becomes an artifact, named by what the wild card stands for. An output that is missing
+fails the task.
 
 the command's environment: STEPOUT_RESULT names a file for one small JSON object, the task's result; STEPOUT_PROGRESS
 one for lines like {"done": 3, "total": 10, "message": "tile 3"}, which stepout watch shows. The task token is not in
 it. STEPOUT_INPUT, STEPOUT_BUCKET and the others are. A Python command may use stepout.open_task() as usual: its
 artifacts, its result and its failure go into the one report.
 
-stopping: SIGTERM is passed on, each time; shortly before the stop timeout what is left is killed, and
+stopping: each SIGTERM is passed on. Shortly before the stop timeout, what still runs is killed, and
 Stepout.Interrupted is reported.
 
-exit codes: the command's own, if it failed (128+n if signal n killed it; 127 not found, 126 not executable; 1 for its
-own 3 and 4, which the cause holds); 0 when the outcome is delivered, 1 the outputs or the result were at fault, 2
-usage, 3 work done but outcome undelivered, 4 nobody waits any more, 143 and 130 after SIGTERM and SIGINT.
+exit codes:
+  0        the outcome is delivered
+  1        the outputs or the result were at fault; also if the command ended with 3 or 4, which the cause then holds
+  2        wrong arguments or settings
+  3        the work is done, but its outcome could not be delivered
+  4        nobody waits for the task any more
+  126, 127 the command is not executable, or was not found
+  130, 143 stopped by SIGINT, SIGTERM
+  others   the command's own, if it failed; 128+n if signal n killed it
 """
 
 _REPEATED = {"--output": "run_output", "--dir": "run_dir"}

@@ -48,15 +48,19 @@ class AtPath(NamedTuple, Generic[T]):
 
 def add_paths(parser: argparse.ArgumentParser, *, every: bool = True) -> None:
     """Declare which of several documents; ``every``: whether all of them may be meant."""
-    group = parser.add_argument_group("which of several (a Map's results, merged outputs, a ResultWriter's manifest)")
+    group = parser.add_argument_group(
+        "which one, if the document has several (a Map's results, merged outputs, a ResultWriter's manifest)"
+    )
     which = group.add_mutually_exclusive_group()
     which.add_argument(
         "--at",
         metavar="PATH",
-        help="the output or pointer at this place, such as '$[3]' or '$.score'; a wrong PATH lists all",
+        help="only the output or pointer at this place, such as '$[3]' or '$.score'; a wrong PATH lists all places",
     )
     if every:
-        which.add_argument("--all", action="store_true", help="each of them, named by its path")
+        which.add_argument(
+            "--all", action="store_true", help="every output and pointer; names then begin with the path"
+        )
     else:
         parser.set_defaults(all=False)
 

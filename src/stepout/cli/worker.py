@@ -30,16 +30,20 @@ STEPOUT_MAP_INDEX, STEPOUT_REDRIVE, STEPOUT_HEARTBEAT_SECONDS, STEPOUT_INPUT and
 command's environment, and nothing else does. Without STEPOUT_INPUT, the other members are the input.
 
 Each task is a process of its own. The command is wrapped in 'stepout run', which sends heartbeats, reports the outcome
-and keeps the token from it; --direct leaves that to the command. Its message is invisible to other workers while it
-runs, and deleted once the outcome is reported. Of a process that dies without a word, the worker reports the failure.
-What no worker can read is never deleted: give the queue a dead-letter queue.
+and keeps the token from the command. With --direct the command does that itself. While it runs, other workers do not
+see its message; once the outcome is reported, the message is deleted. If a process dies and has reported nothing, the
+worker reports the failure. A message that no worker can read is never deleted: give the queue a dead-letter queue.
 
-SIGTERM or SIGINT: nothing more is taken, running commands get SIGTERM, and what has not reported by the stop timeout
-is visible to other workers again. A second signal hurries. A poll of an activity takes up to 60 seconds: give its
-worker, and its container, a stop timeout of 70 or more, else a task handed over meanwhile is lost until its heartbeat.
+stopping: on SIGTERM or SIGINT no further task is taken, and running commands get SIGTERM. A task that has not reported
+by the stop timeout is visible to other workers again. A second signal ends the worker sooner. A poll of an activity
+takes up to 60 seconds. Give its worker, and the worker's container, a stop timeout of 70 seconds or more. Otherwise a
+task that is handed over meanwhile is lost until its heartbeat runs out.
 
-exit codes: 0 ended by --once or --idle-exit, 1 failed, 2 usage, or the queue cannot be used, 130 and 143 stopped by
-SIGINT and SIGTERM
+exit codes:
+  0        ended by --once or --idle-exit
+  1        failed
+  2        wrong arguments, or the queue cannot be used
+  130, 143 stopped by SIGINT, SIGTERM
 """
 
 
@@ -49,31 +53,53 @@ def configure(parser: argparse.ArgumentParser) -> None:
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--queue", metavar="URL", help="take tasks from this SQS queue")
     source.add_argument("--activity", metavar="ARN", help="take tasks from this Step Functions activity")
-    parser.add_argument("--concurrency", type=int, default=1, metavar="N", help="tasks at a time (1)")
-    parser.add_argument("--direct", action="store_true", help="the command reports by itself: do not wrap it")
+    parser.add_argument(
+        "--concurrency", type=int, default=1, metavar="N", help="how many tasks run at a time; default: 1"
+    )
+    parser.add_argument(
+        "--direct",
+        action="store_true",
+        help="do not wrap the command in stepout run: it opens a task and reports by itself",
+    )
     parser.add_argument(
         "--fresh-folder", action="store_true", help="run each task in an empty folder of its own, removed afterwards"
     )
     label = parser.add_mutually_exclusive_group()
-    label.add_argument("--label", action="store_true", default=None, help="begin each line of a task with its name")
     label.add_argument(
-        "--no-label", dest="label", action="store_false", default=None, help="leave the tasks' output untouched"
+        "--label",
+        action="store_true",
+        default=None,
+        help="begin each line that a task prints with the task's name; default: if several run at a time",
+    )
+    label.add_argument(
+        "--no-label", dest="label", action="store_false", default=None, help="print what tasks print, unchanged"
     )
     parser.add_argument("--once", action="store_true", help="end after one task")
-    parser.add_argument("--idle-exit", type=float, metavar="SECONDS", help="end when nothing came for so long")
+    parser.add_argument("--idle-exit", type=float, metavar="SECONDS", help="end after this time without a task")
     queue = parser.add_argument_group("the queue")
     queue.add_argument(
         "--visibility",
         type=int,
         default=120,
         metavar="SECONDS",
-        help="the message of a worker that was killed comes back after so long; extended while a task runs (120)",
+        help="if the worker is killed, others see its message again after this time; extended while a task runs; "
+        "default: 120",
     )
-    queue.add_argument("--poll", type=int, default=20, metavar="SECONDS", help="of one long poll, 20 at most (20)")
+    queue.add_argument(
+        "--poll",
+        type=int,
+        default=20,
+        metavar="SECONDS",
+        help="how long one poll waits for a message; default, and at most: 20",
+    )
     activity = parser.add_argument_group("the activity")
-    activity.add_argument("--worker-name", metavar="NAME", help="for the execution history; default: host and process")
+    activity.add_argument(
+        "--worker-name", metavar="NAME", help="shown in the execution history; default: host and process"
+    )
     add_run_options(parser)
-    parser.add_argument("command", nargs="+", metavar="-- COMMAND", help="what does a task, and its arguments")
+    parser.add_argument(
+        "command", nargs="+", metavar="-- COMMAND", help="the program that does one task, and its arguments"
+    )
     parser.set_defaults(run=_worker)
 
 

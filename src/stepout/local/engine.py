@@ -54,6 +54,15 @@ class LocalEngine:
         original = self._ecs["_run_task"]  # states call it by its name, the API through the table
         self._ecs["_run_task"] = self._ecs["_ACTION_MAP"]["RunTask"] = wraps(original)(make(original))
 
+    def strange_container(self, call: Mapping[str, Any]) -> str | None:
+        """Return a container in RunTask's overrides that the task definition does not have: it would get no token."""
+        found = self._ecs["_task_defs"].get(self._ecs["_resolve_td_key"](call.get("taskDefinition", "")))
+        if found is None:
+            return None
+        known = {each["name"] for each in found["containerDefinitions"]}
+        overrides = (call.get("overrides") or {}).get("containerOverrides") or []
+        return next((str(each.get("name")) for each in overrides if each.get("name") not in known), None)
+
     def refusal(self, code: str, message: str) -> Any:
         """Return the answer of an API to a call that it refuses."""
         return self._states["error_response_json"](code, message, HTTPStatus.BAD_REQUEST.value)

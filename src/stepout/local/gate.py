@@ -58,6 +58,7 @@ class _Attempt:
 _attempt: contextvars.ContextVar[_Attempt | None] = contextvars.ContextVar("attempt", default=None)
 _waiting: contextvars.ContextVar[str | None] = contextvars.ContextVar("waiting", default=None)
 _refused: contextvars.ContextVar[dict[str, Any] | None] = contextvars.ContextVar("refused", default=None)
+_context: contextvars.ContextVar[Mapping[str, Any] | None] = contextvars.ContextVar("context", default=None)
 
 
 @contextlib.contextmanager
@@ -106,6 +107,7 @@ class EngineGate:
             "_execute_parallel": self._sized_output,
             "_execute_map": self._sized_output,
             "_execute_task": self._task,
+            "_apply_result_selector": self._selected,
             "_run_sub_machine": self._sub_machine,
             "_error_matches": _matches,
             "_start_execution": self._sized_input,
@@ -297,11 +299,24 @@ class EngineGate:
         """What a state gives on, after its result was merged into its input; its context has all that AWS's has."""
 
         def gated(state: Any, data: Any, *rest: Any) -> Any:
-            if rest and "Execution" in (rest[-1] or {}):  # AWS has it from the start; nothing is redriven here
-                rest[-1]["Execution"].setdefault("RedriveCount", 0)
-            output, following = execute(state, data, *rest)
-            self._check_size(output, rest[-1] if rest else None)
+            ctx = rest[-1] if rest else None
+            if ctx and "Execution" in ctx:  # AWS has it from the start; nothing is redriven here
+                ctx["Execution"].setdefault("RedriveCount", 0)
+            with _during(_context, ctx):
+                output, following = execute(state, data, *rest)
+            self._check_size(output, ctx)
             return output, following
+
+        return gated
+
+    def _selected(self, select: Callable[..., Any]) -> Callable[..., Any]:
+        """Paths of a ``ResultSelector`` lead into the context object, too; the engine gives it none."""
+
+        def gated(state: Mapping[str, Any], result: Any) -> Any:
+            ctx = _context.get()
+            if ctx is None or "ResultSelector" not in state:
+                return select(state, result)
+            return self._engine.filled(state["ResultSelector"], state, result, result, ctx)
 
         return gated
 
@@ -343,6 +358,9 @@ class EngineGate:
             overrides = json.dumps(data.get("overrides") or {}, ensure_ascii=False, separators=(",", ":"))
             if len(overrides) > OVERRIDES_LIMIT:
                 answer = self._engine.refusal("InvalidParameterException", _OVERRIDES_TOO_LONG)
+            elif (strange := self._engine.strange_container(data)) is not None:
+                message = f"Override for container named {strange} is not a container in the TaskDefinition."
+                answer = self._engine.refusal("InvalidParameterException", message)
             else:
                 answer = run(data)
             refused = _refused.get()  # of the state that calls, if one does: the engine drops the code of the answer

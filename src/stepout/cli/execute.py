@@ -1,4 +1,4 @@
-"""``stepout play``: a state machine on the local AWS, with the programs that lie beside it."""
+"""``stepout execute``: a state machine on the local AWS, with the programs that lie beside it."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _LONGEST = 4_000
 _EPILOG = """\
 examples:
   stepout local -- $SHELL                  (first: a shell with a local AWS; exit ends both)
-  stepout play weather.asl.json --input '{"station": "JFK"}' > output.json
+  stepout execute weather.asl.json --input '{"station": "JFK"}' > output.json
 
 A task definition NAME of the state machine is the program NAME.py in its folder; a function NAME is NAME.py with its
 handler. A function is given stepout, boto3, each --layer of stepout local, and STEPOUT_ALLOW for the place that the
-containers write to. Buckets that the states name are created. Play it again after a change: all of it is taken anew.
+containers write to. Buckets that the states name are created. Execute it again after a change: all of it is taken anew.
 
 States and failures are told on standard error; the output of the execution is printed on standard output. It runs on a
 server of this machine only, never in an account.
@@ -31,28 +31,31 @@ server of this machine only, never in an account.
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Declare ``stepout play``."""
+    """Declare ``stepout execute``."""
     parser.epilog = _EPILOG
     parser.add_argument("machine", type=Path, metavar="MACHINE", help="the file of the state machine's definition")
     parser.add_argument(
-        "--input", default="{}", metavar="JSON", help="of the execution: JSON, a file, or - for standard input; {}"
+        "--input",
+        default="{}",
+        metavar="JSON",
+        help="the input of the execution: JSON, a file, or - for standard input; default: {}",
     )
     parser.set_defaults(run=_play)
 
 
 def _play(arguments: argparse.Namespace) -> int:
-    from stepout.local.play import play
+    from stepout.local.execute import execute
 
     text = document_text(arguments.input)
     try:
         document = json.dumps(json.loads(text))
     except ValueError as error:
         raise ConfigurationError(f"--input is neither JSON nor a file of it: {error}") from None
-    played = play(arguments.machine, document, say=_say)
-    if played.status == "SUCCEEDED":
-        print_json(played.output, one_line=False)
+    ended = execute(arguments.machine, document, say=_say)
+    if ended.status == "SUCCEEDED":
+        print_json(ended.output, one_line=False)
         return 0
-    _say(f"{played.status}: {played.error}: {played.cause}".rstrip(": "))
+    _say(f"{ended.status}: {ended.error}: {ended.cause}".rstrip(": "))
     return 1
 
 

@@ -1,4 +1,4 @@
-"""A state machine is played on a local AWS: what it names is taken from one folder, then it runs once to its end.
+"""A state machine is executed on a local AWS: what it names is taken from one folder, then it runs once to its end.
 
 A task definition ``measure`` is the program ``measure.py`` in the folder, a function ``tell`` is ``tell.py`` with its
 ``handler``. So nothing has to be deployed by hand to try a state machine that ``stepout asl`` has printed.
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-_ROLE = "arn:aws:iam::000000000000:role/play"
+_ROLE = "arn:aws:iam::000000000000:role/execute"
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,80}")
 _FUNCTION_SECONDS = 60
 _POLL_SECONDS = 0.2
@@ -34,7 +34,7 @@ _HOSTS = ("127.0.0.1", "localhost", "::1")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Played:
+class EndedExecution:
     """How an execution ended.
 
     Attributes:
@@ -50,7 +50,7 @@ class Played:
     cause: str = ""
 
 
-def play(machine: Path, document: str, *, say: Callable[[str], object]) -> Played:
+def execute(machine: Path, document: str, *, say: Callable[[str], object]) -> EndedExecution:
     """Deploy a state machine with the programs beside it to the local AWS of this environment, and run it once.
 
     Args:
@@ -85,7 +85,7 @@ def play(machine: Path, document: str, *, say: Callable[[str], object]) -> Playe
         stateMachineArn=_create_machine(states, machine.name.partition(".")[0], text), input=document
     )["executionArn"]
     try:
-        played = _follow(states, execution, say)
+        ended = _follow(states, execution, say)
     except BaseException:
         with contextlib.suppress(Exception):
             states.stop_execution(executionArn=execution)
@@ -93,7 +93,7 @@ def play(machine: Path, document: str, *, say: Callable[[str], object]) -> Playe
     deadline = time.monotonic() + _ENDED_WITHIN_SECONDS
     while _running(tasks) - before and time.monotonic() < deadline:  # a container ends after it has reported
         time.sleep(_POLL_SECONDS)
-    return played
+    return ended
 
 
 def _running(client: Any) -> set[str]:
@@ -102,7 +102,7 @@ def _running(client: Any) -> set[str]:
 
 
 def _local_clients() -> Callable[[str], Any]:
-    """Return what makes a client; whatever may be a real account is refused: only this machine is played on."""
+    """Return what makes a client; whatever may be a real account is refused: only this machine is used."""
     endpoint = os.environ.get("AWS_ENDPOINT_URL", "")
     if urlsplit(endpoint).hostname not in _HOSTS:
         raise ConfigurationError(
@@ -197,19 +197,20 @@ def _create_machine(client: Any, name: str, definition: str) -> str:
     return str(client.create_state_machine(name=name, roleArn=_ROLE, definition=definition)["stateMachineArn"])
 
 
-def _follow(client: Any, execution: str, say: Callable[[str], object]) -> Played:
+def _follow(client: Any, execution: str, say: Callable[[str], object]) -> EndedExecution:
     """Tell of each state and of each failure, to the execution's end."""
     told = 0
+    history = client.get_paginator("get_execution_history")
     while True:
         ended = client.describe_execution(executionArn=execution)
-        events = client.get_execution_history(executionArn=execution)["events"]
+        events = [event for page in history.paginate(executionArn=execution) for event in page["events"]]
         for line in filter(None, map(_line, events[told:])):
             say(line)
         told = len(events)
         if ended["status"] != "RUNNING":
             output = json.loads(ended["output"]) if ended["status"] == "SUCCEEDED" else None
             error, cause = str(ended.get("error") or ""), message(str(ended.get("cause") or ""))
-            return Played(status=ended["status"], output=output, error=error, cause=cause)
+            return EndedExecution(status=ended["status"], output=output, error=error, cause=cause)
         time.sleep(_POLL_SECONDS)
 
 

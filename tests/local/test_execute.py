@@ -1,4 +1,4 @@
-"""``stepout play``: a state machine and the programs beside it, on a local AWS that somebody else has started."""
+"""``stepout execute``: a state machine and the programs beside it, on a local AWS that somebody else has started."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from stepout.cli import main
-from stepout.local.play import message, play
+from stepout.local.execute import execute, message
 from stepout.schemas.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -46,8 +46,8 @@ def folder(local_aws: LocalAws, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 def machine(folder: Path, capsys: pytest.CaptureFixture[str]) -> str:
     """The file of the state machine, as stepout prints it."""
     states = ["--state", "Fill=ecs:fill", "--state", "Total=consumer:total"]
-    places = ["--bucket", "played", "--prefix", "runs", "--cluster", "default", "--subnets", "subnet-1"]
-    assert main(["asl", "chain", *states, *places, "--no-redrive"]) == 0
+    places = ["--bucket", "executed", "--prefix", "runs", "--cluster", "default", "--subnets", "subnet-1"]
+    assert main(["asl", "chain", *states, *places]) == 0
     file = folder / "rows.asl.json"
     file.write_text(capsys.readouterr().out, encoding="utf-8")
     return str(file)
@@ -55,19 +55,19 @@ def machine(folder: Path, capsys: pytest.CaptureFixture[str]) -> str:
 
 def test_a_chain_is_played_and_played_again_after_a_change(machine: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Nothing is deployed by hand; what was changed since the last time is taken."""
-    assert main(["play", machine, "--input", '{"rows": 4}']) == 0
+    assert main(["execute", machine, "--input", '{"rows": 4}']) == 0
     captured = capsys.readouterr()
     assert json.loads(captured.out) == {"sum": 6}
     assert captured.err.splitlines() == ["stepout: state Fill", "stepout: state Total"]
     Path("total.py").write_text(FUNCTION.replace("sum(", "max("), encoding="utf-8")
     Path("input.json").write_text('{"rows": 4}', encoding="utf-8")
-    assert main(["play", machine, "--input", "input.json"]) == 0
+    assert main(["execute", machine, "--input", "input.json"]) == 0
     assert json.loads(capsys.readouterr().out) == {"sum": 3}
 
 
 def test_a_failure_is_told_by_its_name_and_message(machine: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Standard output stays empty, so a file that it is sent to is no document of a failure."""
-    assert main(["play", machine, "--input", '{"rows": -1}']) == 1
+    assert main(["execute", machine, "--input", '{"rows": -1}']) == 1
     captured = capsys.readouterr()
     why = "Stepout.Permanent: there are no such rows"
     assert captured.out == ""
@@ -82,7 +82,7 @@ def test_a_failure_is_told_by_its_name_and_message(machine: str, capsys: pytest.
 def test_a_missing_program_is_named(machine: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Before anything is created."""
     Path("total.py").unlink()
-    assert main(["play", machine]) == 2
+    assert main(["execute", machine]) == 2
     assert "names the function 'total': there is no program" in capsys.readouterr().err
 
 
@@ -90,8 +90,8 @@ def test_a_missing_program_is_named(machine: str, capsys: pytest.CaptureFixture[
 def test_what_is_no_machine_or_no_input_is_refused(folder: Path, machine: str, text: str) -> None:
     """The file is read before anything is created."""
     (folder / "nonsense").write_text("nonsense", encoding="utf-8")
-    assert main(["play", machine, "--input", text]) == 2
-    assert main(["play", "nonsense"]) == 2
+    assert main(["execute", machine, "--input", text]) == 2
+    assert main(["execute", "nonsense"]) == 2
 
 
 @pytest.mark.parametrize("endpoint", [None, "https://states.eu-west-1.amazonaws.com", "http://localhost.example.com"])
@@ -103,7 +103,7 @@ def test_nothing_but_this_machine_is_played_on(
     if endpoint is not None:
         monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
     with pytest.raises(ConfigurationError, match=r"stepout local -- \$SHELL"):
-        play(Path(machine), "{}", say=pytest.fail)
+        execute(Path(machine), "{}", say=pytest.fail)
 
 
 def test_a_cause_that_is_no_object_is_told_as_it_is() -> None:
