@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from stepout.schemas import RunIdentity
     from stepout.schemas.progress import TaskProgress
 
-_OPEN: Final = "attribute_not_exists(#key) OR #status <> :succeeded"
+# An item may have progress and no status yet; what a comparison with a missing attribute says is documented nowhere.
+_OPEN: Final = "attribute_not_exists(#status) OR #status <> :succeeded"
 
 
 def target_from_url(url: str, context: TargetContext) -> DynamoDbTarget:
@@ -150,11 +151,7 @@ class DynamoDbTarget:
                 Key=item_key(self._place),
                 UpdateExpression="SET #progress = :progress",
                 ConditionExpression=_OPEN,
-                ExpressionAttributeNames={
-                    "#key": self._place.attribute,
-                    "#status": "status",
-                    "#progress": PROGRESS_ATTRIBUTE,
-                },
+                ExpressionAttributeNames={"#status": "status", "#progress": PROGRESS_ATTRIBUTE},
                 ExpressionAttributeValues={":succeeded": {"S": SUCCEEDED}, ":progress": {"S": progress.to_text()}},
             )
 
@@ -190,7 +187,7 @@ class DynamoDbTarget:
                 TableName=self._place.table,
                 Item=item,
                 ConditionExpression=condition,
-                ExpressionAttributeNames={"#key": self._place.attribute, "#status": "status", **names},
+                ExpressionAttributeNames={"#status": "status", **names},
                 ExpressionAttributeValues={":succeeded": {"S": SUCCEEDED}, **values},
             )
 
