@@ -15,7 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeGuard, cast, runtime_checkable
 
-from stepout.schemas.errors import StoreError, StoreUnavailableError
+from stepout.schemas.errors import ArtifactNotFoundError, StoreError, StoreUnavailableError
 from stepout.schemas.rules import POINTER_TEXTS
 
 if TYPE_CHECKING:
@@ -31,6 +31,10 @@ https://docs.aws.amazon.com/AmazonS3/latest/userguide/storage-class-intro.html""
 
 class ConflictError(StoreUnavailableError):
     """A concurrent write to the same key (HTTP 409): nothing was stored, send the bytes anew."""
+
+
+class PlaceMissingError(ArtifactNotFoundError):
+    """The bucket or the table itself does not exist: nothing will appear in it."""
 
 
 class UploadGoneError(StoreError):

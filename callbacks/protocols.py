@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from stepout.schemas import Pointer, RunIdentity
+    from stepout.schemas.progress import TaskProgress
     from stepout.schemas.runtime.events import Events
 
 
@@ -23,8 +24,8 @@ class Target(Protocol):
     ``InvalidDocumentError`` or ``OutputTooLargeError``: the target refused the document, and the task is still open.
     The task then reports a failure.
 
-    A target may have two members more. ``limit(seconds)`` makes every report give up so many seconds from now.
-    ``redactor`` hides the target's secrets in messages.
+    A target may have members more. ``limit(seconds)`` makes every report give up so many seconds from now.
+    ``redactor`` hides the target's secrets in messages. ``report_progress(progress)`` shows others how far the task is.
     """
 
     def success(self, document: Mapping[str, Any]) -> None:
@@ -56,6 +57,22 @@ class TokenBearer(Protocol):
     @property
     def redactor(self) -> object:
         """A ``Redactor`` that knows the target's secrets."""
+        ...
+
+
+@runtime_checkable
+class ShowsProgress(Protocol):
+    """A target with a place where others can see how far a task is."""
+
+    def report_progress(self, progress: TaskProgress) -> None:
+        """Keep the newest progress, in one request and without tries of its own: the next one comes soon.
+
+        It is called from a thread of its own, by one thread at a time, at most once in some seconds.
+
+        Raises:
+            TaskClosedError: Nobody will look any more; it is not called again.
+            Exception: It was not kept; it is called again later, after a longer pause.
+        """
         ...
 
 

@@ -14,6 +14,7 @@ from stepout.callbacks.delivery.logs import redacted_logs
 from stepout.callbacks.lifecycle.completion import Completion, Flag
 from stepout.callbacks.lifecycle.heartbeat import Heartbeat
 from stepout.callbacks.lifecycle.held_signals import HeldSignals, held_signals
+from stepout.callbacks.lifecycle.progress import LAST_PATIENCE, ProgressReporter
 from stepout.callbacks.lifecycle.result import TaskResult
 from stepout.callbacks.lifecycle.session import TaskSession
 from stepout.callbacks.lifecycle.signals import STOPS, SignalGuard
@@ -138,6 +139,7 @@ class Task:
             session.targets, self._completion, session.interval, jitter=jitter, events=session.events
         )
         self._operation: Operation | None = None
+        self._progress = ProgressReporter(session, lambda: self._completion.run)
         self._guard = SignalGuard(
             self._completion, own=_code_of(type(self)), stop_timeout=session.stop_timeout, clock=clock
         )
@@ -267,6 +269,34 @@ class Task:
         """The run identity: which attempt of which state of which execution this is."""
         return self._completion.run
 
+    def progress(self, done: float, total: float | None = None, message: str = "") -> None:
+        """Say how far the work is: to the log, and to whoever watches, where the target has a place for it.
+
+        In pull mode that place is ``{url}.progress.json`` beside the outcome in S3, or the attribute ``progress`` of
+        the DynamoDB item; ``stepout watch URL`` shows it. With other targets there is the log alone (INFO).
+
+        It leaves the values behind and returns at once: a thread reports the newest of them, at most once in five
+        seconds, and the last ones always. Nothing that goes wrong there fails the task, and the outcome does not wait.
+        Call it as often as you like, from any thread of the task's process. Outside the block, and in a process that
+        was forked off, it does nothing.
+
+        Args:
+            done: How much is done, in any unit; a number from 0 on.
+            total: How much there is, in the same unit, if that is known.
+            message: What is being done, for people; 300 characters at most are kept. Others can read it.
+
+        Example:
+            >>> from stepout.callbacks import RecordingTarget
+            >>> target = RecordingTarget()
+            >>> with Task(target) as task:
+            ...     for number in range(1, 4):
+            ...         task.progress(number, 3, f"tile {number}")
+            >>> str(target.progress[-1])
+            '3 of 3 (100%): tile 3'
+        """
+        if self._entered and self._home.here:
+            self._progress.update(done, total, message)
+
     def check(self) -> None:
         """Raise if the task should stop; for work outside the main thread, where no signal arrives.
 
@@ -335,6 +365,7 @@ class Task:
         # Signals wait for the report, also those that the job handles itself. After ``settle`` the state has every
         # earlier signal; a later signal asks for an exit, and never changes a report that has begun.
         held, raised = HeldSignals(), exception
+        self._progress.end()
         try:
             self._guard.settle(exception)
             raised = self._completion.conclude(exception, self._result)
@@ -386,6 +417,7 @@ class Task:
         if self.task_session.owns_artifacts and isinstance(artifacts, ClosableArtifacts):
             with contextlib.suppress(StoreError):  # The manager was aborted: the task has reported why.
                 artifacts.close()
+        self._progress.wait(LAST_PATIENCE if self._completion.state.now.stop is None else 0)
         self._end_telling(raised)
         self._logs.__exit__(None, None, None)
 

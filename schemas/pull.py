@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from stepout.schemas.array import child_in
 from stepout.schemas.errors import ConfigurationError, InvalidDocumentError, OutputTooLargeError, invalid_document
 from stepout.schemas.problems import Problem
+from stepout.schemas.progress import PROGRESS_ATTRIBUTE
 from stepout.schemas.text.foreign_text import shown
 from stepout.schemas.text.json_text import dump_json, load_json
 from stepout.schemas.text.locations import PARTITION_KEY_BYTES
@@ -38,6 +39,7 @@ FAILED: Final = "FAILED"
 
 ITEM_NAMES: Final = frozenset(
     {"status", "reportedAt", "execution", "state", "mapIndex", "attempt", "document", "sha256", "error", "cause"}
+    | {PROGRESS_ATTRIBUTE}
 )
 """The attributes of an item beside its partition key."""
 
@@ -273,14 +275,25 @@ def _common(place: TablePlace, status: str, run: RunIdentity, time: str) -> dict
     return item if run.attempt is None else {**item, "attempt": {"N": str(run.attempt)}}
 
 
+def holds_no_outcome(item: Mapping[str, Any]) -> bool:
+    """Tell whether an item tells only how far a task is, which has reported nothing yet.
+
+    >>> holds_no_outcome({"id": {"S": "7f3c"}, "progress": {"S": "{}"}}), holds_no_outcome({"id": {"S": "7f3c"}})
+    (True, False)
+    """
+    return PROGRESS_ATTRIBUTE in item and not {"status", "document", "error"} & set(item)
+
+
 def read_item(item: Mapping[str, Any]) -> Any:
-    """Return what an item holds: the output document as JSON, or a ``Failure``.
+    """Return what an item holds: the output document as JSON, or a ``Failure``; ``None``: only a task's progress.
 
     Raises:
         InvalidDocumentError: It is no item of ours, or its text is not the one that was written.
     """
     if not isinstance(item, dict):
         raise invalid_document("the item", [Problem("$", "type", "must be an object")])
+    if holds_no_outcome(item):
+        return None
     status, text = _text(item, "status"), _text(item, "document")
     if status == FAILED:
         failure = _failure({"error": _text(item, "error"), "cause": _text(item, "cause") or ""})

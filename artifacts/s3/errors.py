@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from stepout.artifacts.s3.job_signals import from_handler
-from stepout.artifacts.store import ConflictError, UploadGoneError
+from stepout.artifacts.store import ConflictError, PlaceMissingError, UploadGoneError
 from stepout.schemas.errors import (
     AccessDeniedError,
     ArtifactChangedError,
@@ -193,7 +193,7 @@ def _wrong_region(answer: S3Answer) -> StepoutError | None:
 
 def _absent(answer: S3Answer) -> StepoutError | None:
     if answer.code == "NoSuchBucket":
-        return ArtifactNotFoundError(_say(answer, "the bucket does not exist", "Check its name and the endpoint"))
+        return PlaceMissingError(_say(answer, "the bucket does not exist", "Check its name and the endpoint"))
     if answer.code == "NoSuchUpload":
         return UploadGoneError(_say(answer, "the multipart upload does not exist: aborted, expired or completed"))
     if answer.code == "NoSuchVersion":
@@ -322,7 +322,7 @@ def translate_item(error: Exception, *, url: str, table: str) -> StepoutError:
 
     code = error.response.get("Error", {}).get("Code") if isinstance(error, ClientError) else None
     if code == "ResourceNotFoundException":
-        return ArtifactNotFoundError(f"there is no DynamoDB table {table} in this account and region")
+        return PlaceMissingError(f"there is no DynamoDB table {table} in this account and region")
     if code == "AccessDeniedException":
         return AccessDeniedError(f"GetItem: access to the DynamoDB table {table} denied. Grant dynamodb:GetItem on it")
     if isinstance(error, NoRegionError):

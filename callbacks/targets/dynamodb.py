@@ -3,6 +3,7 @@
 An item has the partition key (text, called ``id`` unless the URL says otherwise) and ``status`` (``SUCCEEDED`` or
 ``FAILED``), ``reportedAt``, ``execution``, ``state``, ``mapIndex`` and ``attempt`` as far as they are known; a success
 has ``document`` (the output document as JSON text) and ``sha256`` (of that text), a failure ``error`` and ``cause``.
+``progress`` says how far a task is that has not succeeded; an item with nothing else is no outcome.
 The document is text, so an ASL state can open it with ``States.StringToJson`` or ``$parse``, and every reader sees the
 same JSON.
 """
@@ -18,7 +19,8 @@ from stepout.callbacks.delivery.retry_loop import RetryLoop
 from stepout.callbacks.targets.pull import check_run
 from stepout.schemas.array import own_url
 from stepout.schemas.errors import ConfigurationError, TaskClosedError
-from stepout.schemas.pull import ITEM_NAMES, SUCCEEDED, Failure, failure_item, place_key, success_item
+from stepout.schemas.progress import PROGRESS_ATTRIBUTE
+from stepout.schemas.pull import ITEM_NAMES, SUCCEEDED, Failure, failure_item, item_key, place_key, success_item
 from stepout.schemas.runtime.process import PerProcess
 from stepout.schemas.text.locations import TablePlace, table_place
 
@@ -27,8 +29,10 @@ if TYPE_CHECKING:
 
     from stepout.callbacks.targets.context import TargetContext
     from stepout.schemas import RunIdentity
+    from stepout.schemas.progress import TaskProgress
 
-_OPEN: Final = "attribute_not_exists(#key) OR #status <> :succeeded"
+# An item may have progress and no status yet; what a comparison with a missing attribute says is documented nowhere.
+_OPEN: Final = "attribute_not_exists(#status) OR #status <> :succeeded"
 
 
 def target_from_url(url: str, context: TargetContext) -> DynamoDbTarget:
@@ -96,6 +100,9 @@ class DynamoDbTarget:
         self._delivery = delivery or RetryLoop(
             f"Allow dynamodb:PutItem on the table {table} to the task's role; AWS_DEFAULT_REGION must be its region."
         )
+        self._progress_delivery = RetryLoop(
+            f"Allow dynamodb:UpdateItem on the table {table} to the task's role: task.progress needs it."
+        )
 
     def __repr__(self) -> str:
         return f"DynamoDbTarget({self.url!r})"
@@ -130,6 +137,31 @@ class DynamoDbTarget:
         """
         self._put(failure_item(self._place, Failure(error, cause), run=self._run, time=self._time()), _OPEN, {}, {})
 
+    def report_progress(self, progress: TaskProgress) -> None:
+        """Set the attribute ``progress`` of the item, in one request; an item without an outcome is none for readers.
+
+        Raises:
+            TaskClosedError: The task has succeeded; the item stays as it is.
+            TaskError: It was not written.
+        """
+
+        def update() -> None:
+            self.connect().update_item(
+                TableName=self._place.table,
+                Key=item_key(self._place),
+                UpdateExpression="SET #progress = :progress",
+                ConditionExpression=_OPEN,
+                ExpressionAttributeNames={"#status": "status", "#progress": PROGRESS_ATTRIBUTE},
+                ExpressionAttributeValues={":succeeded": {"S": SUCCEEDED}, ":progress": {"S": progress.to_text()}},
+            )
+
+        try:
+            self._progress_delivery.run(f"UpdateItem {self.url}", update, final=condition_failed, tries=1)
+        except Exception as error:
+            if not condition_failed(error):
+                raise
+            raise TaskClosedError(f"{self.url} holds a success: no progress follows it") from error
+
     def heartbeat(self) -> None:
         """Send nothing, because the service that started the task watches it; but build the client for the report.
 
@@ -155,7 +187,7 @@ class DynamoDbTarget:
                 TableName=self._place.table,
                 Item=item,
                 ConditionExpression=condition,
-                ExpressionAttributeNames={"#key": self._place.attribute, "#status": "status", **names},
+                ExpressionAttributeNames={"#status": "status", **names},
                 ExpressionAttributeValues={":succeeded": {"S": SUCCEEDED}, **values},
             )
 

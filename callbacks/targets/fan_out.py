@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from stepout.callbacks.delivery.logs import redacted_logs
 from stepout.callbacks.delivery.redaction import Redactor
-from stepout.callbacks.protocols import BoundedTarget, Target, TokenBearer
+from stepout.callbacks.protocols import BoundedTarget, ShowsProgress, Target, TokenBearer
 from stepout.callbacks.targets.local import StdoutTarget
 from stepout.schemas.errors import ConfigurationError
 from stepout.schemas.runtime.events import carried
@@ -105,6 +105,11 @@ class FanOut:
             with contextlib.suppress(Exception):  # The signal watcher calls this, and must go on.
                 if isinstance(target, BoundedTarget):
                     target.limit(seconds)
+
+    @property
+    def progress_channels(self) -> tuple[ShowsProgress, ...]:
+        """The targets that can show others how far the task is, the primary one first."""
+        return tuple(target for target in (self._primary, *self._others) if isinstance(target, ShowsProgress))
 
     def _tell_others(self, tell: Callable[[Target], None]) -> None:
         threads = [_start(tell, target) for target in self._others]

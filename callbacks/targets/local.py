@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from stepout.callbacks.targets.context import TargetContext
+    from stepout.schemas.progress import TaskProgress
 
 
 def failure_document(error: str, cause: str) -> dict[str, Any]:
@@ -61,13 +62,13 @@ def file_from_url(url: str, context: TargetContext) -> FileTarget:
     return FileTarget(path)
 
 
-def folder_from_url(url: str, _context: TargetContext) -> FolderTarget:
-    """Make the target that ``folder:///path`` means.
+def folder_from_url(url: str, context: TargetContext) -> FolderTarget:
+    """Make the target that ``folder:///path`` means; progress goes into the file that ``STEPOUT_PROGRESS`` names.
 
     Raises:
         ConfigurationError: The URL names no folder that the task may write to.
     """
-    return FolderTarget(url2pathname(urlsplit(url).path))
+    return FolderTarget(url2pathname(urlsplit(url).path), progress=context.environ.get("STEPOUT_PROGRESS") or None)
 
 
 class StdoutTarget:
@@ -145,14 +146,22 @@ class FolderTarget:
 
     Args:
         path: The folder.
+        progress: The file that tells that run how far the task is; ``None``: nothing does.
         clock: Nanoseconds.
 
     Raises:
         ConfigurationError: The path is not a folder, or the task may not write to it.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, clock: Callable[[], int] = time.time_ns) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        progress: str | os.PathLike[str] | None = None,
+        clock: Callable[[], int] = time.time_ns,
+    ) -> None:
         self._path = Path(path).absolute()
+        self._progress = None if progress is None else Path(progress).absolute()
         self._clock = clock
         if not _may_write_in(self._path):
             raise ConfigurationError(f"the outcome cannot be written to {self._path}: it is no folder to write to")
@@ -170,6 +179,15 @@ class FolderTarget:
 
     def heartbeat(self) -> None:
         """Do nothing: this target does not pass on heartbeats."""
+
+    def report_progress(self, progress: TaskProgress) -> None:
+        """Write how far the task is, for the run to pass on.
+
+        Raises:
+            OSError: The file could not be written.
+        """
+        if self._progress is not None:
+            write_atomically(self._progress, progress.to_dict())
 
     def _new_file(self) -> Path:
         return self._path / f"{self._clock():020d}-{os.getpid()}.json"

@@ -22,6 +22,7 @@ from stepout.callbacks.targets.local import failure_document
 from stepout.callbacks.targets.pull_reading import body_of
 from stepout.schemas.array import own_url
 from stepout.schemas.errors import ConfigurationError, InvalidDocumentError, TaskClosedError
+from stepout.schemas.progress import progress_key
 from stepout.schemas.pull import failure_key
 from stepout.schemas.runtime.process import PerProcess
 from stepout.schemas.runtime.s3_profile import is_aws_endpoint, payer_of, profile_words_from
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
     from stepout.callbacks.targets.context import TargetContext
     from stepout.schemas import RunIdentity
+    from stepout.schemas.progress import TaskProgress
 
 _log = logger("stepout.callbacks.pull")
 
@@ -165,6 +167,16 @@ class PullTarget:
         """
         body = dump_json(failure_document(error, cause))
         self._delivery.run(f"PutObject {self.failure_url}", lambda: self._put(self._failure_key, body))
+
+    def report_progress(self, progress: TaskProgress) -> None:
+        """Write ``{url}.progress.json``, in one request; it replaces what is there, and nobody takes it for an outcome.
+
+        Raises:
+            TaskError: It was not written.
+        """
+        key = progress_key(self._key)
+        what = f"PutObject s3://{self._bucket}/{key}"
+        self._delivery.run(what, lambda: self._put(key, progress.to_text().encode()), tries=1)
 
     def heartbeat(self) -> None:
         """Send nothing, because the service that started the task watches it; but build the client for the report.

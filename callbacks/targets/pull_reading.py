@@ -17,6 +17,7 @@ from stepout.schemas.pull import (
     children_below,
     failure_prefix,
     failures_beside,
+    holds_no_outcome,
     item_key,
     newest_failure,
     read_item,
@@ -203,7 +204,7 @@ class _TableOutcomes:
     def read(self, url: str) -> Any:
         """Return the document or the failure at a URL; ``None`` if there is nothing."""
         item = self._get(url)
-        if item is None:
+        if item is None or holds_no_outcome(item):
             return None
         if len(item.get("document", {}).get("S", "").encode()) > _DOCUMENT_LIMIT:
             raise _too_large(url, _DOCUMENT_LIMIT)

@@ -12,6 +12,8 @@ from stepout.schemas.errors import TaskClosedError, TaskError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from stepout.schemas.progress import TaskProgress
+
 
 class RecordingTarget:
     """Records every report, and takes one terminal report as Step Functions does: a later one finds it closed.
@@ -24,6 +26,8 @@ class RecordingTarget:
         successes: The output documents that were accepted.
         failures: The failures that were accepted: ``{"error": …, "cause": {…}}``.
         heartbeats: How many heartbeats were accepted.
+        progress: What ``task.progress`` was told, as far as it was passed on: the first, the last, and one in five
+            seconds between them.
         unreachable: See above.
 
     Example:
@@ -39,6 +43,7 @@ class RecordingTarget:
         self.successes: list[dict[str, Any]] = []
         self.failures: list[dict[str, Any]] = []
         self.heartbeats = 0
+        self.progress: list[TaskProgress] = []
         self.unreachable = unreachable
         self._closed = closed
         self._lock = threading.Lock()
@@ -71,6 +76,11 @@ class RecordingTarget:
         with self._lock:
             self._answer()
             self.heartbeats += 1
+
+    def report_progress(self, progress: TaskProgress) -> None:
+        """Record how far the task is, also when it has reported: the last progress may come beside the outcome."""
+        with self._lock:
+            self.progress.append(progress)
 
     def _answer(self) -> None:
         if self.unreachable:

@@ -53,7 +53,7 @@ finds them.
 With `--json` a command prints one JSON object on one line. `put`, `get`, `show` and `verify` describe artifacts alike:
 `{"artifacts": [{"name": …, "url": …, "size": …, "mediaType": …, "pointer": {…}}]}`. The size is in bytes; for a
 directory it is that of all its files. `get` adds `path`. `verify` adds `ok`, and `error` and `message` where it is
-false.
+false. `watch` prints such a line for each thing that is new.
 """
 
 # Options, variables, URLs, paths in JSON, and what has a sign that Markdown knows; with the punctuation around them.

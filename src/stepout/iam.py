@@ -226,7 +226,8 @@ def _records(scope: Scope) -> list[dict[str, Any]]:
     found = []
     if scope.table is not None:
         table = _resource(scope, "dynamodb", "table/", scope.table, "Table")
-        found.append(_statement("WriteOutcome", ("dynamodb:PutItem",), table))
+        # UpdateItem: task.progress, which sets one attribute.
+        found.append(_statement("WriteOutcome", ("dynamodb:PutItem", "dynamodb:UpdateItem"), table))
     if scope.token_table is not None:
         table = _resource(scope, "dynamodb", "table/", scope.token_table, "TokenTable")
         found.append(_statement("KeepToken", ("dynamodb:PutItem", "dynamodb:UpdateItem"), table))

@@ -1,9 +1,10 @@
-"""How far long transfers of the command line are, on a terminal; nothing anywhere else."""
+"""How far something long is that the command line does or watches, on a terminal; nothing anywhere else."""
 
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, Final
+import os
+from typing import TYPE_CHECKING, Final, TextIO
 
 if TYPE_CHECKING:
     import argparse
@@ -39,6 +40,19 @@ def transfer_bar(*, quiet: bool) -> Iterator[Progress | None]:
         if isinstance(bar, TerminalBar):
             with contextlib.suppress(OSError, ValueError):  # the terminal may have gone
                 bar.close()
+
+
+def is_terminal(stream: TextIO) -> bool:
+    """Tell whether a line on a stream can be drawn over; a dumb terminal cannot take one back."""
+    return stream.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def terminal_width(stream: TextIO) -> int:
+    """Return how many characters a line of a terminal holds; 80 where it does not say."""
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or 80
+    except (OSError, ValueError):
+        return 80
 
 
 def counting(name: str, sizes: dict[str, int], bar: Progress | None) -> Progress:

@@ -103,8 +103,8 @@ def test_producer_reports_the_way_it_is_asked_to() -> None:
     assert actions("producer") == store | send
     assert actions("producer", queue="q") == store | {"sqs:SendMessage"}
     assert actions("producer", pull=True) == store
-    assert actions("producer", table="t") == actions("producer") | {"dynamodb:PutItem"}
-    assert actions("producer", pull=True, table="t") == store | {"dynamodb:PutItem"}
+    assert actions("producer", table="t") == actions("producer") | {"dynamodb:PutItem", "dynamodb:UpdateItem"}
+    assert actions("producer", pull=True, table="t") == store | {"dynamodb:PutItem", "dynamodb:UpdateItem"}
     locked = {"s3:PutObjectTagging", "s3:PutObjectRetention", "s3:PutObjectLegalHold"}
     assert actions("producer", pull=True, tags=True, object_lock=True) == store | locked
 

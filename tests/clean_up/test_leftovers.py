@@ -13,6 +13,7 @@ from stepout.artifacts.directory_listing import ListingLines
 from stepout.artifacts.listing import Entry
 from stepout.artifacts.media_types import DIRECTORY
 from stepout.schemas.errors import ConfigurationError
+from stepout.schemas.progress import TaskProgress, progress_key
 from stepout.schemas.text.json_text import dump_json
 
 if TYPE_CHECKING:
@@ -422,3 +423,19 @@ def test_the_json_of_a_leftover_leaves_out_what_is_not_known(left: LeftBehind, c
         "why": "no record names it; its execution is over (FAILED)",
         "removed": False,
     }
+
+
+def test_progress_is_neither_a_record_nor_a_leftover(left: LeftBehind, clean_up: Make) -> None:
+    """It lies beside an outcome, also where that is called as a record is; it names nothing, and stays."""
+    failed = left.task(FAILED)
+    failed.put("half", b"12345")
+    names = ("runs/outputs/Mask.json", "runs/_output.json")
+    named = TaskProgress(done=1, message=str(next(iter(failed.pointers.values())).to_dict()))
+    for name in names:
+        left.client.put_object(Bucket=left.bucket, Key=progress_key(name), Body=named.to_text().encode())
+    removal = clean_up(delete=True)
+    found = list(removal.leftovers())
+    assert _kinds(found, left) == dict.fromkeys(keys_of(failed.pointers), "leftover")
+    assert removal.unreadable == {}
+    assert removal.tally.foreign == len(names)
+    assert {progress_key(name) for name in names} <= left.stored()

@@ -70,11 +70,12 @@ ARTIFACT = {"name", "url", "size", "mediaType", "pointer"}
 
 
 def test_every_command_with_json_is_tested_here() -> None:
-    """A new one has to say what its object holds; ``local`` runs on and has a process of its own."""
+    """A new one has to say what its object holds; ``local`` and ``watch`` run on, and are tested as processes."""
     parsers = command_parser([command.name for command in COMMANDS])._commands()
     assert {name for name, each in parsers.items() if "--json" in each._option_string_actions} == {
         *(words[0] for words in WITH_JSON.values()),
         "local",
+        "watch",
     }
 
 

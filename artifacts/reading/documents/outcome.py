@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from stepout.artifacts.reading.access import DOCUMENT_LIMIT
 from stepout.artifacts.reading.pinned_object import PinnedObject, check_cap, read_whole
 from stepout.artifacts.s3.clients import make_dynamodb_client
+from stepout.artifacts.store import PlaceMissingError
 from stepout.schemas.array import child_url, is_of_array, unfilled
 from stepout.schemas.errors import (
     AccessDeniedError,
@@ -24,12 +25,14 @@ from stepout.schemas.errors import (
     invalid_document,
 )
 from stepout.schemas.problems import Problem
+from stepout.schemas.progress import PROGRESS_LIMIT, progress_in, progress_key, read_progress_text
 from stepout.schemas.pull import (
     FAILURE_LIMIT,
     Failure,
     children_below,
     failure_prefix,
     failures_beside,
+    holds_no_outcome,
     item_key,
     newest_failure,
     read_item,
@@ -41,6 +44,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from stepout.artifacts.reading.access import Access
+    from stepout.schemas.progress import TaskProgress
     from stepout.schemas.pull import AskedRun
     from stepout.schemas.text.locations import TablePlace
 
@@ -48,6 +52,10 @@ CONNECTIONS: Final = 16
 """Children of an array job that are read at once."""
 
 _CHILDREN_TRIED: Final = 2  # the first one may be the very child that is missing
+
+
+class FailureUnseenError(ArtifactNotFoundError):
+    """There is no output, and whether the task failed could not be seen."""
 
 
 class OutcomeReader:
@@ -87,6 +95,31 @@ class OutcomeReader:
             return _from_table(url, access, self._run, self._table_client)
         return _from_s3(url, access, self._run)
 
+    def progress(self, url: str, access: Access) -> TaskProgress | None:
+        """Read how far a task says it is, whosever progress it is; ``None``: it has said nothing.
+
+        Args:
+            url: As for ``read``.
+            access: How to read.
+
+        Raises:
+            NotAllowedError: The URL lies outside the allow-list.
+            InvalidDocumentError: It is no such URL, or what is there is no progress.
+            StoreError: The bucket or the table is missing, or it is denied, or unreachable.
+        """
+        url = url.strip()
+        if url.startswith("dynamodb://"):
+            place = _item_place(url)
+            access.allowed.check_item(place)
+            return progress_in(_get_item(place, self._table_client) or {})
+        bucket, key = _object_place(url)
+        try:
+            return read_progress_text(_newest(access, bucket, progress_key(key)))
+        except PlaceMissingError:
+            raise
+        except ArtifactNotFoundError:
+            return None
+
     def _table_client(self) -> Any:
         with self._making:
             if not self._tables:
@@ -98,10 +131,7 @@ class OutcomeReader:
 
 
 def _from_s3(url: str, access: Access, run: AskedRun) -> Any:
-    try:
-        bucket, key = split_s3_url(url)
-    except ValueError as error:
-        raise invalid_document("the URL", [Problem("$", "pattern", "must be s3://bucket/key")]) from error
+    bucket, key = _object_place(url)
     try:
         # The success first: it is written last and once, so failures beside it are of attempts before it.
         return opened(read_unpinned(access, bucket, key, DOCUMENT_LIMIT), url)
@@ -110,6 +140,24 @@ def _from_s3(url: str, access: Access, run: AskedRun) -> Any:
     except AccessDeniedError as error:
         hint = "without s3:ListBucket on the bucket, a task that has not succeeded yet looks like this"
         raise AccessDeniedError(f"{error}. {hint}") from error
+
+
+def _object_place(url: str) -> tuple[str, str]:
+    try:
+        return split_s3_url(url)
+    except ValueError as error:
+        raise invalid_document("the URL", [Problem("$", "pattern", "must be s3://bucket/key")]) from error
+
+
+def _newest(access: Access, bucket: str, key: str) -> bytes:
+    """Read a small object in one request, whichever version is there: it is replaced all the time."""
+    access.allowed.check(bucket, key)
+    access.spending.take(f"s3://{bucket}/{key}", requests=1)
+    with access.stores.of(bucket).get(key) as download:
+        if download.info.size > PROGRESS_LIMIT:
+            problem = Problem("$", "size", f"has over {PROGRESS_LIMIT:,} bytes")
+            raise invalid_document(f"what lies at s3://{bucket}/{key}", [problem])
+        return b"".join(bytes(block) for block in download.blocks())
 
 
 def opened(text: bytes, url: str) -> Any:
@@ -137,6 +185,7 @@ def read_unpinned(access: Access, bucket: str, key: str, limit: int) -> bytes:
 def _no_success(access: Access, bucket: str, key: str, run: AskedRun, missing: ArtifactNotFoundError) -> Exception:
     """Say why there is no output: the newest failure of this run beside it, or that nothing was reported."""
     url, store = f"s3://{bucket}/{key}", access.stores.of(bucket)
+    kind = ArtifactNotFoundError
     try:
         failures = failures_beside(key, store.listing(failure_prefix(key)))
         for name in failures:
@@ -152,11 +201,12 @@ def _no_success(access: Access, bucket: str, key: str, run: AskedRun, missing: A
         beside = f"there is no failure{of} beside it ({key}.*.failure.json) either: the task has not reported yet, or "
         beside += "died"
     except (NotAllowedError, StoreError, InvalidDocumentError) as error:
+        kind = FailureUnseenError
         beside = (
             f"whether it failed could not be seen ({error}): failures are kept beside it, as {key}.*.failure.json; "
             "grant s3:ListBucket and s3:GetObject on them, and allow them"
         )
-    return ArtifactNotFoundError(
+    return kind(
         f"there is no task output at {url}: the task has not succeeded yet, and {beside}; or the URL is another one "
         f"than the task was given, or an array job's, which wants count= ({missing})"
     )
@@ -172,17 +222,22 @@ def _failed(url: str, failure: Failure, count: int) -> TaskFailedError:
 # DynamoDB ---------------------------------------------------------------------------------------------------------
 
 
-def _from_table(url: str, access: Access, run: AskedRun, client: Callable[[], Any]) -> Any:
+def _item_place(url: str) -> TablePlace:
     try:
         place = table_place(url)
     except ValueError as error:
         raise invalid_document("the URL", [Problem("$", "pattern", f"is wrong: {error}")]) from error
     if place.key is None:
         raise invalid_document("the URL", [Problem("$", "missing", "has no key: expected dynamodb://table/key")])
+    return place
+
+
+def _from_table(url: str, access: Access, run: AskedRun, client: Callable[[], Any]) -> Any:
+    place = _item_place(url)
     access.allowed.check_item(place)
     item = _get_item(place, client)
-    if item is None:
-        if _has_child(place, access, client):
+    if item is None or holds_no_outcome(item):
+        if item is None and _has_child(place, access, client):
             raise ConfigurationError(unfilled(url, seen=1))
         raise ArtifactNotFoundError(
             f"there is no item {url}: the task has not reported yet, or died, or the URL is another one than the task "

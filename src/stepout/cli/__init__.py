@@ -57,6 +57,7 @@ COMMANDS = (
     Command("cat", "write an artifact's bytes to standard output, verified"),
     Command("show", "list what a document names: sizes, checksums, places"),
     Command("verify", "read every artifact of a document and check its bytes"),
+    Command("watch", "show how far a task in pull mode is, until its outcome is there"),
     Command("schema", "print a JSON Schema, or check documents against it"),
     Command("asl", "print a state, a chain or a Map: ECS, EKS, SQS, Lambda, activities, Batch, Glue"),
     Command("athena-ddl", "print an external table of Athena's over a dataset's files"),
@@ -78,6 +79,7 @@ examples:
   stepout put features features.parquet --bucket results-bucket --prefix runs > pointer.json
   stepout show pointer.json
   stepout verify pointer.json --allow s3://results-bucket/runs/
+  stepout watch s3://results-bucket/outcomes/7f3c/Mask.json
   stepout get output.json --name features -o features.parquet --allow s3://results-bucket/runs/
   stepout local -- pytest tests/
 
@@ -86,7 +88,8 @@ allowed: --allow s3://bucket/prefix/ (repeat it for more), the variable STEPOUT_
 
 --json (put, get, show, verify, schema, doctor, local) prints one JSON object on one line. Artifacts stand in it as
 {"artifacts": [{"name": …, "url": …, "size": …, "mediaType": …, "pointer": {…}}]}, size in bytes, of a directory that of
-its files together; get adds path, verify ok and, where that is false, error and message.
+its files together; get adds path, verify ok and, where that is false, error and message. watch prints such a line for
+each thing that is new.
 
 exit codes: 0 done, 1 failed, 2 usage, 3 work done but its outcome undelivered, 4 nobody waits any more, 130 and 143 for
 SIGINT and SIGTERM; run passes its command's own code on

@@ -34,8 +34,9 @@ outputs: NAME=PATH is one file or folder. A glob must match exactly one file. If
 part_*=out/part-*.csv, each match becomes an artifact, named by what the wild card stands for. An output that is missing
 fails the task.
 
-the command's environment: STEPOUT_RESULT names a file for one small JSON object, the task's result. The task token is
-not in it. STEPOUT_INPUT, STEPOUT_BUCKET and the others are. A Python command may use stepout.open_task() as usual: its
+the command's environment: STEPOUT_RESULT names a file for one small JSON object, the task's result; STEPOUT_PROGRESS
+one for lines like {"done": 3, "total": 10, "message": "tile 3"}, which stepout watch shows. The task token is not in
+it. STEPOUT_INPUT, STEPOUT_BUCKET and the others are. A Python command may use stepout.open_task() as usual: its
 artifacts, its result and its failure go into the one report.
 
 stopping: each SIGTERM is passed on. Shortly before the stop timeout, what still runs is killed, and

@@ -36,6 +36,7 @@ from stepout.run.outputs import (
     read_result,
     send_outputs,
 )
+from stepout.run.told_progress import ToldProgress
 from stepout.schemas import RunIdentity, TaskOutput
 from stepout.schemas.errors import (
     CommandFailedError,
@@ -109,6 +110,7 @@ class CommandRun:
         patience: Seconds from a signal to SIGKILL for the command.
         reports: The folder in which tasks that the command opens report.
         result: Where it leaves its result.
+        progress: What it says of its progress.
         before: The files that were at the places of its outputs before it ran.
     """
 
@@ -119,6 +121,7 @@ class CommandRun:
     patience: float
     reports: Path
     result: Path
+    progress: ToldProgress
     before: Mapping[Path, Mark]
 
     def supervise(self) -> None:
@@ -126,8 +129,10 @@ class CommandRun:
         child = self.child
         try:
             child.start()
+            # A signal that another thread got does not end a wait; its handler runs in between.
             while not child.ended.wait(_LOOK_SECONDS):
-                pass  # A signal that another thread got does not end a wait; its handler runs in between.
+                self.progress.look()
+            self.progress.look(last=True)
         except TaskInterrupted as interrupted:
             cancelled = self.task.task_state.stop is Stop.CANCELLED
             if cancelled:
@@ -322,9 +327,11 @@ def _run(
             _ = artifacts.writer  # Raises where there is no bucket: before the command runs, not after hours of it.
         with _workplace() as folder:
             reports, result = folder / "reports", plan.result or folder / "result.json"
+            progress = folder / "progress.json"
             reports.mkdir()
             _made_empty(result)
             of_child = child_environ(environ, tokens=tokens, reports=reports, result=result, seconds=patience)
+            of_child["STEPOUT_PROGRESS"] = str(progress)
             children.append(child := _child_of(plan, of_child))
             run = CommandRun(
                 plan=plan,
@@ -334,6 +341,7 @@ def _run(
                 patience=patience,
                 reports=reports,
                 result=result,
+                progress=ToldProgress(progress, task),
                 before=marks_of(plan.outputs),
             )
             _see_through(run, ends_line=_prints_outcome(ours, tokens) or bool(ours.get("STEPOUT_METRICS")))

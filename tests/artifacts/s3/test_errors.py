@@ -8,7 +8,7 @@ import pytest
 from botocore import exceptions
 
 from stepout.artifacts.s3.errors import S3Answer, classify, translate
-from stepout.artifacts.store import ConflictError, UploadGoneError
+from stepout.artifacts.store import ConflictError, PlaceMissingError, UploadGoneError
 from stepout.schemas.errors import (
     AccessDeniedError,
     ArtifactChangedError,
@@ -23,7 +23,7 @@ from stepout.schemas.errors import (
 )
 
 CASES: list[tuple[str, str, int, type[StepoutError], str]] = [
-    ("PutObject", "NoSuchBucket", 404, ArtifactNotFoundError, "the bucket does not exist"),
+    ("PutObject", "NoSuchBucket", 404, PlaceMissingError, "the bucket does not exist"),
     ("PutObject", "AccessDenied", 403, AccessDeniedError, "Grant s3:PutObject"),
     ("AbortMultipartUpload", "AccessDenied", 403, AccessDeniedError, "Grant s3:AbortMultipartUpload"),
     ("HeadObject", "403", 403, AccessDeniedError, "denied or missing.*s3:ListBucket"),
