@@ -85,8 +85,8 @@ class PageBudget:
 
     @property
     def share(self) -> int:
-        """How many bytes the next artifact may take: half of the whole, or what is left of it."""
-        return min(self.bytes_allowed // _SHARE, self.bytes_left)
+        """How many bytes an artifact may take of which more or less can be read: half of what is left."""
+        return self.bytes_left // _SHARE
 
     def check(self, size: int, *, requests: int = 1) -> None:
         """Raise before anything is requested if reading so much of one artifact would cost too much.

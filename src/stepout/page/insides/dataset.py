@@ -9,7 +9,6 @@ from stepout.artifacts.formats.column_statistics import ColumnStatistics
 from stepout.artifacts.reading.files.listed_files import read_manifest
 from stepout.artifacts.reading.pinned_object import PinnedObject
 from stepout.artifacts.reading.tables.dataset import schema_of
-from stepout.artifacts.reading.tables.parquet import require_pyarrow
 from stepout.artifacts.reading.tables.preview import open_preview
 from stepout.page.budget import PageBudgetError
 from stepout.page.insides.columns import COLUMNS, summary_of
@@ -34,11 +33,9 @@ def look_at_dataset(read: ReadForLook) -> Look:
 
     Raises:
         PageBudgetError: Not even its manifest may be read.
-        ConfigurationError: pyarrow is missing.
         InvalidDocumentError: Its manifest is invalid.
         StoreError: The manifest could not be read.
     """
-    require_pyarrow()
     read.budget.check(read.pinned.size)
     manifest = read_manifest(read.pinned)
     schema, files = schema_of(manifest, read.pinned.pointer.url), [file for file in manifest.files if file.rows]

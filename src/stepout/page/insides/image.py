@@ -19,7 +19,6 @@ def look_at_image(read: ReadForLook) -> Look:
         PageBudgetError: It is larger than what the page may read; nothing was read.
         ArtifactTooLargeError: It has too many pixels; nothing was decoded.
         UndecodableError: It is no image that can be decoded.
-        ConfigurationError: Pillow is missing.
         StoreError: It could not be read.
     """
     pinned, budget = read.pinned, read.budget

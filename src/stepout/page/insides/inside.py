@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from stepout.artifacts.formats.images import require_pillow
+from stepout.artifacts.reading.tables.parquet import require_pyarrow
 from stepout.page.budget import PageBudgetError
 from stepout.page.insides.dataset import look_at_dataset
 from stepout.page.insides.image import look_at_image
@@ -13,7 +15,7 @@ from stepout.page.insides.table import look_at_table
 from stepout.page.insides.text import as_text, look_at_json, look_at_start, look_at_text
 from stepout.page.insides.tree import look_at_directory
 from stepout.page.model import CardProblem
-from stepout.schemas.errors import StepoutError
+from stepout.schemas.errors import ConfigurationError, StepoutError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -34,7 +36,7 @@ def look_inside(artifact: Artifact, budget: PageBudget) -> Look:
         What was found. No error of reading leaves this function: it becomes the ``problem``.
     """
     try:
-        return _LOOKS[kind_of(artifact.pointer)](ReadForLook(artifact, budget))
+        return _look_as(kind_of(artifact.pointer), ReadForLook(artifact, budget))
     except PageBudgetError as error:
         return Look(verified_note=error.sentence)
     except StepoutError as error:
@@ -47,12 +49,21 @@ def look_inside(artifact: Artifact, budget: PageBudget) -> Look:
         return Look(problem=CardProblem(error="Stepout.Undecodable", message=message))
 
 
+def _look_as(kind: Kind, read: ReadForLook) -> Look:
+    if kind in _NEEDED:
+        try:
+            _NEEDED[kind]()
+        except ConfigurationError as error:  # of whoever makes the page: nothing is wrong with the artifact
+            return Look(verified_note=f"Not read: {error}.")
+    return _LOOKS[kind](read)
+
+
 def _look_at_unknown(read: ReadForLook) -> Look:
     """Look at the first bytes, where nothing else says what it is."""
     start, look = look_at_start(read)
     kind, words = kind_of_start(start)
     if kind == "image":
-        return look_at_image(read)
+        return _look_as(kind, read)
     if kind == "text" and start:
         return as_text(read, start, look)
     if not start:
@@ -64,6 +75,11 @@ def _look_at_other(read: ReadForLook) -> Look:
     return Look(verified_note=described(read.pinned.pointer))
 
 
+_NEEDED: Mapping[Kind, Callable[[], object]] = {
+    "image": require_pillow,
+    "table": require_pyarrow,
+    "dataset": require_pyarrow,
+}
 _LOOKS: Mapping[Kind, Callable[[ReadForLook], Look]] = {
     "image": look_at_image,
     "table": look_at_table,

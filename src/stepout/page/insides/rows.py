@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from stepout.page.budget import PageBudgetError
@@ -24,8 +24,9 @@ TAIL_ROWS: Final = 5
 NOT_READ: Final = "not read"
 """Stands in the cells of a column whose values were not read."""
 
-_FIRST = (2, 3, 40)  # two of three parts of what a table may read are for its first rows, in so many requests
-_LAST = (1, 3, 20)
+_FIRST_SHARE: Final = 3  # two of three parts of what a table may read are for its first rows
+_FIRST_REQUESTS: Final = 40
+_LAST_REQUESTS: Final = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,14 +54,34 @@ def first_rows(read: ReadForLook, preview: TablePreview, places: Sequence[int]) 
         preview: The file.
         places: Of the columns that are wanted, in the file's schema.
     """
-    groups = preview.filled_groups
-    return _rows(read, preview, groups[0], places, _FIRST) if groups else RowsRead()
+    groups, budget = preview.filled_groups, read.budget
+    if not groups:
+        return RowsRead()
+    size = budget.share - budget.share // _FIRST_SHARE if len(groups) > 1 else budget.share
+    found = _rows(read, preview, groups[0], places, size, _FIRST_REQUESTS)
+    left_out = len(places) - len(found.columns)
+    if not left_out or found.problem or found.note:
+        return found
+    return replace(found, note=f"{_columns(left_out)} not read: {_WHY}.")
 
 
 def last_rows(read: ReadForLook, preview: TablePreview, places: Sequence[int]) -> RowsRead:
     """Read the last row group that has rows; ``first_rows`` describes the arguments."""
     groups = preview.filled_groups
-    return _rows(read, preview, groups[-1], places, _LAST) if groups and places else RowsRead()
+    if not groups or not places:
+        return RowsRead()
+    found = _rows(read, preview, groups[-1], places, read.budget.share // (_FIRST_SHARE - 1), _LAST_REQUESTS)
+    left_out = len(places) - len(found.columns)
+    if not left_out or found.problem or found.note:
+        return found
+    return replace(found, note=f"{_columns(left_out)} not read of the last rows.")
+
+
+_WHY: Final = "they take more than a page reads of one table, or cannot be told from others of the same name"
+
+
+def _columns(count: int) -> str:
+    return f"The values of {count:,} column{' was' if count == 1 else 's were'}"
 
 
 def row_texts(rows: RowsRead, places: Sequence[int], start: int, stop: int) -> tuple[tuple[str | None, ...], ...]:
@@ -81,25 +102,17 @@ def row_texts(rows: RowsRead, places: Sequence[int], start: int, stop: int) -> t
     )
 
 
-def _rows(
-    read: ReadForLook, preview: TablePreview, group: int, places: Sequence[int], share: tuple[int, int, int]
+def _rows(  # noqa: PLR0913, PLR0917 - what is read, and how much it may take
+    read: ReadForLook, preview: TablePreview, group: int, places: Sequence[int], size: int, requests: int
 ) -> RowsRead:
-    budget, (part, parts, requests) = read.budget, share
+    budget = read.budget
     try:
-        size = budget.share * part // parts
         chosen = preview.affordable(group, places, size, min(requests, budget.requests_left))
         columns = preview.columns(group, chosen)
     except PageBudgetError as error:
         return RowsRead(note=error.sentence)
     except StepoutError as error:
         return RowsRead(problem=CardProblem(error=error.error_name, message=str(error)))
-    left_out = len(places) - len(columns)
-    note = ""
-    if left_out:
+    if len(columns) < len(places):
         budget.leave_out()
-        note = (
-            f"The values of {left_out:,} columns were not read: they take more than the page may read of one artifact, "
-            "or share their names with others."
-        )
-    rows = preview.rows_of(group)
-    return RowsRead(columns=columns, rows=rows, note=note)
+    return RowsRead(columns=columns, rows=preview.rows_of(group))

@@ -9,7 +9,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from stepout.artifacts.reading.ranges.parquet_footer import TAIL, footer_of
-from stepout.artifacts.reading.tables.parquet import require_pyarrow
 from stepout.artifacts.reading.tables.preview import open_preview, whole_size
 from stepout.page.budget import PageBudgetError
 from stepout.page.insides.columns import COLUMNS, summary_of
@@ -29,11 +28,9 @@ def look_at_table(read: ReadForLook) -> Look:
 
     Raises:
         PageBudgetError: Not even its footer may be read.
-        ConfigurationError: pyarrow is missing.
         UndecodableError: It is no Parquet file that pyarrow can read.
         StoreError: It could not be read.
     """
-    require_pyarrow()
     check_footer(read, read.pinned)
     with open_preview(read.pinned) as preview:
         places = range(min(len(preview.schema), COLUMNS))
