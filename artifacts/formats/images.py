@@ -217,7 +217,7 @@ def decoding(size: int) -> Iterator[None]:
         ArtifactTooLargeError: It has more pixels than Pillow decodes.
         UndecodableError: It is no image, is cut off, or is broken.
     """
-    Image = _pillow()  # noqa: N806 - a module
+    Image = require_pillow()  # noqa: N806 - a module
     with warnings.catch_warnings():
         # Pillow warns between once and twice its limit, of which the second holds here, and of damage before it fails.
         warnings.simplefilter("ignore")
@@ -246,7 +246,7 @@ def open_image(file: io.BytesIO, data: bytes | bytearray | memoryview, limit: in
         ArtifactTooLargeError: They take more.
     """
     _check_memory("the texts and tags of the image take", image_sizes.metadata_bytes(data), limit)
-    picture: PIL.Image.Image = _pillow().open(file, formats=_DECODED)
+    picture: PIL.Image.Image = require_pillow().open(file, formats=_DECODED)
     return picture
 
 
@@ -293,7 +293,8 @@ def _check_pixels(pixels: int, limit: int | None) -> None:
         raise ArtifactTooLargeError(f"the image has {pixels:,} pixels, allowed are {limit:,}; nothing was decoded")
 
 
-def _pillow() -> Any:
+def require_pillow() -> Any:
+    """Return ``PIL.Image``; raise ``ConfigurationError``, which says what to install, where Pillow is missing."""
     try:
         from PIL import Image
     except ImportError as error:
@@ -304,7 +305,7 @@ def _pillow() -> Any:
 
 def _sources(image: object, wanted: str) -> list[PIL.Image.Image]:
     """Return the frames of an image, upright and of no file; the image itself stays at the frame where it was."""
-    Image = _pillow()  # noqa: N806 - a module
+    Image = require_pillow()  # noqa: N806 - a module
     picture = image if isinstance(image, Image.Image) else _from_array(image)
     if not (picture.width and picture.height):
         msg = f"the image has {picture.width} x {picture.height} pixels; there is nothing to encode"
@@ -376,7 +377,7 @@ def _of_flat(array: Any) -> Any:
         raise ConfigurationError(f"{msg}. Nothing was sent")
     # In the machine's byte order and without gaps, which is what Pillow reads.
     flat = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("="))
-    return _pillow().fromarray(flat)
+    return require_pillow().fromarray(flat)
 
 
 def _fit(picture: PIL.Image.Image, wanted: str) -> PIL.Image.Image:
@@ -464,7 +465,7 @@ def _add_frames(
 
 def _check_frames(data: memoryview, pictures: list[PIL.Image.Image], wanted: str) -> None:
     """Refuse what libwebp lost: it makes one frame of equal ones in a row, whatever its options."""
-    with _pillow().open(io.BytesIO(data)) as written:
+    with require_pillow().open(io.BytesIO(data)) as written:
         # libwebp also forgets the alpha of an animation whose first frame shows nothing.
         lost = wanted == "webp" and "A" not in written.mode
         if lost and any(each.mode == "RGBA" and min(each.getchannel("A").tobytes()) < _OPAQUE for each in pictures):

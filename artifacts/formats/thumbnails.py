@@ -32,7 +32,7 @@ MEMORY: Final = 512 << 20
 SECONDS: Final = 10.0
 """How long one image may be decoded, and how long its frames may be counted."""
 
-_LARGE: Final = 40 << 10  # a thumbnail of more bytes is tried with a palette, and smaller
+_LARGE: Final = 30 << 10  # a thumbnail of more bytes is tried with a palette, and smaller
 _COLOURS: Final = ("L", "LA", "RGB", "RGBA")
 _SAMPLES: Final = 4  # a converted mode is sampled at so many times the thumbnail's side first
 _NUMBERS: Final = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
@@ -131,11 +131,15 @@ class _TimedFile(io.BytesIO):
 
 def _decode(picture: PIL.Image.Image, size: int, limit: int) -> None:
     """Load an image whose memory fits; a JPEG at a part of its size."""
-    coefficients = image_sizes.coefficient_bytes(picture) if picture.format in ("JPEG", "MPO") else 0
+    seen, coefficients = f"{picture.width:,} x {picture.height:,} pixels of mode {picture.mode}", 0
     if picture.format in ("JPEG", "MPO"):
-        side = _fitting(picture.width, picture.height, 2 * LONGEST)
-        picture.draft(None, side)  # the mode stays: CMYK is converted below
-    check_decoding(picture, size, limit - coefficients)
+        coefficients = image_sizes.coefficient_bytes(picture)
+        picture.draft(None, _fitting(picture.width, picture.height, 2 * LONGEST))  # the mode stays, CMYK for example
+    need = image_sizes.decoding_bytes(picture, size, turned=False) + coefficients
+    if need > limit:
+        msg = f"the image has {seen}: decoding it takes up to {need:,} bytes of memory, and {limit:,} are the most that"
+        raise ArtifactTooLargeError(f"{msg} a thumbnail may take. Nothing was decoded")
+    check_decoding(picture, size, limit)  # of its tags as well
     picture.load()
 
 

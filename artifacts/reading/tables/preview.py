@@ -110,6 +110,10 @@ class TablePreview:
         """The row groups that have rows, in order."""
         return [index for index, group in enumerate(self._groups) if group.num_rows]
 
+    def rows_of(self, group: int) -> int:
+        """Return how many rows a row group has."""
+        return int(self._groups[group].num_rows)
+
     def statistics(self, places: Sequence[int]) -> list[ColumnStatistics]:
         """Return what the footer says of top-level columns; nothing of nested ones, nor where there are too many.
 

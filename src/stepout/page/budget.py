@@ -27,6 +27,12 @@ class PageBudgetError(ReadBudgetError):
     - What to do: Allow the page more bytes, requests or seconds.
     """
 
+    @property
+    def sentence(self) -> str:
+        """The message as a sentence."""
+        message = str(self)
+        return f"{message[:1].upper()}{message[1:]}{'' if message.endswith('.') else '.'}"
+
 
 class PageBudget:
     """What making one page may cost, and what it has cost so far. Threads may share it.
@@ -68,14 +74,19 @@ class PageBudget:
         return max(self.bytes_allowed - self._bytes, 0)
 
     @property
+    def requests_left(self) -> int:
+        """How many requests may still be sent."""
+        return max(self.requests_allowed - self._requests, 0)
+
+    @property
     def seconds_left(self) -> float:
         """How long reading may still take."""
         return max(self.seconds_allowed - (self._clock() - self._start), 0.0)
 
     @property
     def share(self) -> int:
-        """How many bytes the next artifact may take: half of the whole, or what is left of it."""
-        return min(self.bytes_allowed // _SHARE, self.bytes_left)
+        """How many bytes an artifact may take of which more or less can be read: half of what is left."""
+        return self.bytes_left // _SHARE
 
     def check(self, size: int, *, requests: int = 1) -> None:
         """Raise before anything is requested if reading so much of one artifact would cost too much.
@@ -98,6 +109,11 @@ class PageBudget:
         if self._requests + requests > self.requests_allowed:
             raise self._refusal(f"not read: the page may send {self.requests_allowed:,} requests, and did")
         self._check_time()
+
+    def leave_out(self) -> None:
+        """Note that something stays unread because the page has spent so much already, if that is why."""
+        if self.bytes_left < self.bytes_allowed // _SHARE or not self.requests_left or not self.seconds_left:
+            self._ran_out = True
 
     def request(self, url: str) -> None:  # noqa: ARG002 - of the protocol; the page names the artifact itself
         """Count a request that is about to be sent.

@@ -224,6 +224,7 @@ class ColumnSummary:
         minimum: Of the whole table, as text; ``None`` if the statistics do not say, or say it of a type without order.
         maximum: As ``minimum``.
         histogram: Counts of equal intervals from the least to the greatest value of the rows that were read.
+        values_read: Whether there are values of it in ``head`` and ``tail``; if not, its cells say ``"not read"``.
     """
 
     name: str
@@ -232,6 +233,7 @@ class ColumnSummary:
     minimum: str | None = None
     maximum: str | None = None
     histogram: tuple[int, ...] = ()
+    values_read: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -268,7 +270,7 @@ class TextInside:
 
 @dataclass(frozen=True, kw_only=True)
 class TreeEntry:
-    """One line of a directory's tree: a file, or a folder with what is below it."""
+    """One line of a directory's tree: a file, or a folder with what is below it, whose name ends in a slash."""
 
     name: str
     size: int
