@@ -118,6 +118,7 @@ PRODUCER_TEXTS: Final = {
     "version": Text(_LINE, _FREE, 1, 1024),
     "nonce": Text(_LINE, _FREE, 1, 1024),
     "runId": Text(_LINE, _FREE, 1, 1024),
+    "startedAt": Text(f"{_DATE}T{_TIME}Z", _SECOND),
 }
 NAME: Final = Text("[A-Za-z_][A-Za-z0-9_]*", "a name of letters, digits and _ that does not begin with a digit")
 

@@ -172,6 +172,20 @@ def test_waiting_for_capacity_ends_where_somebody_says_that_work_began(shelf: Sh
             assert (attempt.working_at, attempt.working_said_by) == (None, "")
 
 
+def test_a_task_says_itself_when_it_began(shelf: Shelf) -> None:
+    """In the document of the try that succeeded, and in the cause of the one that failed."""
+    began = {"startedAt": "2026-11-22T12:00:03.500Z"}
+    history = RecordedHistory(seconds=1)
+    history.enter("Mask")
+    history.run()
+    history.fail("Demo.TooDark", json.dumps({"message": "too dark", "run": began}))
+    history.run()
+    history.succeed(output(shelf, "Mask", attempt=1, started_at="2026-11-22T12:00:08Z"))
+    attempts = visits(page_of(shelf, history=history))["Mask"].attempts
+    assert [each.working_said_by for each in attempts] == ["the container", "the container"]
+    assert [(each.working_at - BEGAN).total_seconds() for each in attempts if each.working_at] == [3.5, 8.0]
+
+
 # Pull mode ------------------------------------------------------------------------------------------------------------
 
 
