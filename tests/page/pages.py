@@ -57,7 +57,11 @@ def thumbnail(width: int = 240, height: int = 160) -> bytes:
     image = Image.new("RGB", (width, height))
     image.putdata(
         [
-            (int(90 + 80 * math.sin(x / 17)), int(120 + 70 * math.sin((x + 2 * y) / 23)), int(150 + 60 * math.cos(y / 13)))
+            (
+                int(90 + 80 * math.sin(x / 17)),
+                int(120 + 70 * math.sin((x + 2 * y) / 23)),
+                int(150 + 60 * math.cos(y / 13)),
+            )
             for y in range(height)
             for x in range(width)
         ]
@@ -78,9 +82,7 @@ def _table() -> TableInside:
         ColumnSummary(
             name="dep_delay", type="double", nulls=8_255, minimum="-43.0", maximum="1301.0", histogram=_bell(24, 3, 3)
         ),
-        ColumnSummary(
-            name="distance", type="int64", nulls=0, minimum="17", maximum="4983", histogram=_bell(24, 9, 5)
-        ),
+        ColumnSummary(name="distance", type="int64", nulls=0, minimum="17", maximum="4983", histogram=_bell(24, 9, 5)),
         ColumnSummary(
             name="time_hour",
             type="timestamp[us, tz=UTC]",
@@ -91,7 +93,13 @@ def _table() -> TableInside:
         ),
     )
     head = tuple(
-        (str(1545 + n), ("UA", "AA", "B6")[n % 3], None if n == 3 else f"{n * 2.5:.1f}", str(1400 + n * 16), f"2013-01-01 1{n}:00:00")
+        (
+            str(1545 + n),
+            ("UA", "AA", "B6")[n % 3],
+            None if n == 3 else f"{n * 2.5:.1f}",
+            str(1400 + n * 16),
+            f"2013-01-01 1{n}:00:00",
+        )
         for n in range(5)
     )
     return TableInside(
@@ -106,7 +114,10 @@ def _card(artifact_id: str, name: str, media_type: str, size: int, **more: objec
         "url": f"s3://results-bucket/runs/Nightly/7f3c/Compute/0-9d41c2ab/{name}",
         "size": size,
         "media_type": media_type,
-        "checksum": {"sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08", "crc64nvme": "AAAAAAAAAAA="},
+        "checksum": {
+            "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+            "crc64nvme": "AAAAAAAAAAA=",
+        },
         "version_id": "3sL4kqtJlcpXroDTDmJ+rmSpXd3dIbrHY",
         "created_at": _at(9),
         "verified": "whole",
@@ -152,9 +163,7 @@ def _first_cards() -> tuple[ArtifactCard, ...]:
 
 def _tree() -> TreeInside:
     months = tuple(TreeEntry(name=f"part-{n}.parquet", size=120_000 + n) for n in range(3))
-    folders = tuple(
-        TreeEntry(name=f"month={n}", size=360_003, files=3, entries=months) for n in range(1, 5)
-    )
+    folders = tuple(TreeEntry(name=f"month={n}", size=360_003, files=3, entries=months) for n in range(1, 5))
     return TreeInside(files=13, size=1_440_100, entries=(*folders, TreeEntry(name="README.txt", size=88)))
 
 
@@ -171,7 +180,7 @@ def _rich_visits() -> tuple[StateVisit, ...]:
             outcome="FAILED",
             error="Demo.SensorBusy",
             cause="the sensor at station 4 did not answer within 10 s",
-            details="Traceback (most recent call last):\n  File \"job.py\", line 12, in <module>\nSensorBusy: station 4",
+            details='Traceback (most recent call last):\n  File "job.py", line 12, in <module>\nSensorBusy: station 4',
         ),
         Attempt(
             number=1,
@@ -255,8 +264,18 @@ def rich_page() -> RunPage:
             label="ReadFiles",
             visit_id="v3",
             artifacts=(
-                _card("a4", "by-month", "application/vnd.stepout.directory+json", 2_200, inside=_tree(), given_to=("v5",)),
-                _card("a5", "model", "application/octet-stream", 88_000_000, verified="not", verified_note="", problem=missing),
+                _card(
+                    "a4", "by-month", "application/vnd.stepout.directory+json", 2_200, inside=_tree(), given_to=("v5",)
+                ),
+                _card(
+                    "a5",
+                    "model",
+                    "application/octet-stream",
+                    88_000_000,
+                    verified="not",
+                    verified_note="",
+                    problem=missing,
+                ),
             ),
         ),
     )
@@ -335,7 +354,9 @@ def running_page() -> RunPage:
 
 def documents_page() -> RunPage:
     """Documents without an execution, one of them unreadable."""
-    unreadable = CardProblem(error="Stepout.InvalidDocument", message="output/9 is of a later version of stepout: upgrade")
+    unreadable = CardProblem(
+        error="Stepout.InvalidDocument", message="output/9 is of a later version of stepout: upgrade"
+    )
     return RunPage(
         title="2 output documents",
         source="output.json later.json",
@@ -413,7 +434,9 @@ def huge_page(children: int = 10_000) -> RunPage:
         for n in range(children)
     )
     visits = [
-        StateVisit(visit_id="m1", name="EachScene", kind="Map", entered_at=_at(1), exited_at=_at(900), status="SUCCEEDED")
+        StateVisit(
+            visit_id="m1", name="EachScene", kind="Map", entered_at=_at(1), exited_at=_at(900), status="SUCCEEDED"
+        )
     ]
     for n in range(1_200):
         start = 2 + n * 0.6
@@ -426,8 +449,8 @@ def huge_page(children: int = 10_000) -> RunPage:
         )  # fmt: skip
         visits.append(
             StateVisit(
-                visit_id=f"v{n}", name="MaskScene", kind="Task", entered_at=_at(start), exited_at=_at(start + 41 + n % 37),
-                status="CAUGHT" if failed else "SUCCEEDED", iteration=n, attempts=(attempt,),
+                visit_id=f"v{n}", name="MaskScene", kind="Task", entered_at=_at(start),
+                exited_at=_at(start + 41 + n % 37), status="CAUGHT" if failed else "SUCCEEDED", iteration=n, attempts=(attempt,),
             )
         )  # fmt: skip
     run = ExecutionRun(

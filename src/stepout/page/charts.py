@@ -1,4 +1,4 @@
-"""Charts as SVG, made by hand: percentages where they must not be stretched, classes where the style sheet colours them.
+"""Charts as SVG, made by hand: percentages where they must not be stretched, classes where the style colours them.
 
 Foreign text gets in through ``Markup.format`` alone, which escapes it, after ``shown`` has made it visible.
 """
@@ -37,10 +37,10 @@ HATCH: Final = Markup(
 """Patterns that the charts of a page share: once in the page, before the first chart."""
 
 _ICONS: Final = {
-    "good": "M6.6 11.4 3.2 8l1.1-1.1 2.3 2.3 5.1-5.1L12.8 5.200z",
-    "bad": "M4.6 3.500 8 6.900l3.400-3.400 1.100 1.100L9.100 8l3.400 3.400-1.100 1.100L8 9.100l-3.400 3.400-1.100-1.100L6.900 8 3.500 4.600z",
-    "odd": "M7.200 3.500h1.600v5.500H7.200zM7.200 10.700h1.600v1.600H7.200z",
-    "busy": "M7.200 3.500h1.600v4.200l3 1.800-.8 1.300-3.800-2.300z",
+    "good": "M6.6 11.4 3.2 8l1.1-1.1 2.3 2.3 5.1-5.1L12.8 5.2z",
+    "bad": "M4.6 3.5 8 6.9l3.4-3.4 1.1 1.1L9.1 8l3.4 3.4-1.1 1.1L8 9.1l-3.4 3.4-1.1-1.1L6.9 8 3.5 4.6z",
+    "odd": "M7.2 3.5h1.6v5.5H7.2zM7.2 10.7h1.6v1.6H7.2z",
+    "busy": "M7.2 3.5h1.6v4.2l3 1.8-.8 1.3-3.8-2.3z",
 }
 
 
@@ -108,9 +108,7 @@ def _bar(bar: Bar) -> Markup:
     top, height, rounding = (7, 8, 2) if bar.kind == "inside" else (3, 16, 3)
     text = Markup(
         '<rect class="bar-{}{}" x="{}%" y="{}" width="{}%" height="{}" rx="{}"><title>{}</title></rect>'
-    ).format(
-        bar.kind, " failed" if bar.failed else "", _number(start), top, _number(width), height, rounding, bar.says
-    )
+    ).format(bar.kind, " failed" if bar.failed else "", _number(start), top, _number(width), height, rounding, bar.says)
     if not bar.failed:
         return text
     at = _number(min(max(start + width, 1.5), 98.5))
@@ -233,8 +231,8 @@ def _run(run: CellRun, left: int) -> Markup:
     drawn = rect.format(run.tone, left + run.column, run.row, run.length)
     if run.cell is None:
         return drawn + Markup("/>")
-    link = Markup('<a href="#c{}" tabindex="-1">{}><title>{}</title></rect></a>')
-    return link.format(run.cell.index, drawn, _told(run.cell))
+    drawn += Markup("><title>{}</title></rect>").format(_told(run.cell))
+    return Markup('<a href="#c{}" tabindex="-1">{}</a>').format(run.cell.index, drawn) if run.listed else drawn
 
 
 def _told(cell: ChildCell) -> str:

@@ -36,13 +36,14 @@ class ErrorGroup:
 
 @dataclass(frozen=True, kw_only=True)
 class CellRun:
-    """Cells of one tone beside each other, in one row of the field."""
+    """Cells of one tone beside each other, in one row of the field; a cell of its own may be listed by its error."""
 
     tone: str
     column: int
     row: int
     length: int
     cell: ChildCell | None = None
+    listed: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +94,7 @@ def children_of(grid: ChildGrid) -> Children:
         total=max(grid.total, len(grid.cells)),
         counts=tuple(sorted(counts, key=lambda each: order[each[1]])),
         unknown=max(grid.total - len(grid.cells), 0),
-        field=_field(grid.cells),
+        field=_field(grid.cells, {cell.index for group in errors[:_ERRORS] for cell in group.cells}),
         errors=tuple(errors[:_ERRORS]),
         more_errors=max(len(errors) - _ERRORS, 0),
         slowest=tuple(timed[:_SLOWEST]),
@@ -115,7 +116,7 @@ def _errors(cells: Iterable[ChildCell]) -> list[ErrorGroup]:
     return sorted(found, key=lambda each: -each.count)
 
 
-def _field(cells: tuple[ChildCell, ...]) -> Field:
+def _field(cells: tuple[ChildCell, ...], listed: set[int]) -> Field:
     columns = next((width for most, width in _WIDTHS if len(cells) <= most), _WIDEST)
     tones = [tone(cell.status) for cell in cells]
     alone = sum(each != "good" for each in tones) <= _ALONE
@@ -127,7 +128,7 @@ def _field(cells: tuple[ChildCell, ...]) -> Field:
         if last and last.cell is None and not single and last.row == row and last.tone == tones[index]:
             runs[-1] = CellRun(tone=last.tone, column=last.column, row=row, length=last.length + 1)
         else:
-            runs.append(
-                CellRun(tone=tones[index], column=column, row=row, length=1, cell=cell if single else None)
-            )
+            is_listed = single and cell.index in listed
+            own = cell if single else None
+            runs.append(CellRun(tone=tones[index], column=column, row=row, length=1, cell=own, listed=is_listed))
     return Field(columns=columns, rows=-(-len(cells) // columns), runs=tuple(runs))

@@ -25,10 +25,11 @@ from stepout.schemas.text.foreign_text import shown
 
 if TYPE_CHECKING:
     from stepout.page.lineage import Lineage
-    from stepout.page.model import RunPage
+    from stepout.page.model import ArtifactCard, RunPage
     from stepout.page.timeline import Timeline
 
 _NAME: Final = 120
+_SHORT_TEXT: Final = 400
 _INSIDES: Final = {ImageInside: "image", TableInside: "table", TextInside: "text", TreeInside: "tree"}
 _ESCAPED: Final = re.compile(r"\\(?:x[0-9a-f]{2}|u[0-9a-f]{4}|U[0-9a-f]{8})")
 
@@ -64,6 +65,7 @@ def render_page(page: RunPage) -> str:
         problems=[(output, each) for output, each in artifacts_of(page) if each.problem is not None],
         visits={visit.visit_id: visit for visit in run.visits} if run is not None else {},
         anchors=_anchors(timeline, lineage),
+        is_wide=_is_wide,
     )
 
 
@@ -139,6 +141,12 @@ def _marked(text: str) -> Markup:
 
 def _data_uri(png: bytes) -> str:
     return f"data:image/png;base64,{base64.b64encode(png).decode()}"
+
+
+def _is_wide(artifact: ArtifactCard) -> bool:
+    """Tell whether a card needs a row of its own."""
+    inside = artifact.inside
+    return isinstance(inside, TableInside) or (isinstance(inside, TextInside) and len(inside.text) > _SHORT_TEXT)
 
 
 def _is_of_kind(value: Any, kind: str) -> bool:

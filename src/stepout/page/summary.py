@@ -110,7 +110,8 @@ def _last_failed(run: ExecutionRun) -> StateVisit | None:
     failed = [visit for visit in run.visits if visit.status in _BAD]
     tried = [visit for visit in failed if any(each.outcome in _BAD for each in visit.attempts) or visit.kind == "Fail"]
     same = [visit for visit in tried if any(each.error == run.error for each in visit.attempts)]
-    return (same or tried or failed or [None])[-1]
+    found = same or tried or failed
+    return found[-1] if found else None
 
 
 def _led_on(visit: StateVisit, *, final: bool, last: bool) -> str:

@@ -7,6 +7,8 @@ from itertools import pairwise
 from statistics import median
 from typing import TYPE_CHECKING, Final, Literal
 
+from stepout.page.words import tone
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from datetime import datetime
@@ -56,6 +58,7 @@ class CrowdRow:
         waiting: How many visits waited, in each of equal parts of the axis.
         working: How many did anything else.
         failed_at: Where on the axis visits failed, in per cent.
+        tone: How they are coloured together.
         rows: Some of the visits: those that failed, then those that took longest.
         unlisted: How many are in no row.
     """
@@ -63,6 +66,7 @@ class CrowdRow:
     name: str
     kind: str
     visits: int
+    tone: str
     failed: int
     running: int
     tries: int
@@ -193,6 +197,7 @@ def _crowd(visits: list[StateVisit], axis: _Axis) -> CrowdRow:
         name=visits[0].name,
         kind=visits[0].kind,
         visits=len(visits),
+        tone=_tone(visits),
         failed=len(failed),
         running=sum(visit.status == "RUNNING" for visit in visits),
         tries=sum(max(len(visit.attempts) - 1, 0) for visit in visits),
@@ -206,6 +211,12 @@ def _crowd(visits: list[StateVisit], axis: _Axis) -> CrowdRow:
         rows=tuple(listed),
         unlisted=len(rows) - len(listed),
     )
+
+
+def _tone(visits: Iterable[StateVisit]) -> str:
+    """Return how a state's visits are coloured together: by the worst of them."""
+    found = {tone(visit.status) for visit in visits}
+    return next((each for each in ("bad", "odd", "busy") if each in found), "good")
 
 
 def _counts(visits: Iterable[StateVisit], axis: _Axis) -> tuple[tuple[int, ...], tuple[int, ...]]:
