@@ -130,7 +130,7 @@ class GroupDecoder:
     def spans(self, group: int) -> list[tuple[int, int]]:
         """Return where the column chunks lie that decoding a row group takes."""
         described = self._metadata.row_group(group)
-        return [_span(described.column(index)) for index in self._leaves]
+        return [span_of(described.column(index)) for index in self._leaves]
 
     def tables(self, group: int, pieces: Sequence[memoryview]) -> Iterator[pa.Table]:
         """Yield the rows of a row group.
@@ -247,7 +247,7 @@ class GroupDecoder:
         return table.cast(pa.schema(fields, metadata=table.schema.metadata))
 
 
-def _span(column: Any) -> tuple[int, int]:
+def span_of(column: Any) -> tuple[int, int]:
     """Return where a column chunk begins and ends in the file, as Arrow reads it."""
     start, dictionary = column.data_page_offset, column.dictionary_page_offset
     if dictionary is not None and 0 < dictionary < start:

@@ -59,7 +59,8 @@ class ExecutionRun:
     """One execution of a state machine.
 
     Attributes:
-        status: As Step Functions says it: ``"RUNNING"``, ``"SUCCEEDED"``, ``"FAILED"``, …
+        status: As Step Functions says it: ``"RUNNING"``, ``"SUCCEEDED"``, ``"FAILED"``, …; ``"UNKNOWN"`` if it may not
+            be asked and stands in events that were not read.
         ended_at: ``None`` while it runs.
         redriven_at: When it was redriven, each time.
         visits: The visits of its states, in the order of being entered.
@@ -89,8 +90,10 @@ class StateVisit:
         visit_id: Names the visit within its page: ``"v12"``.
         kind: The state's type: ``"Task"``, ``"Map"``, ``"Choice"``, …
         iteration: The index in an inline Map; ``None`` elsewhere.
-        status: ``"SUCCEEDED"``, ``"FAILED"``, ``"CAUGHT"`` (failed, and a Catch led on), ``"RUNNING"``, ``"ABORTED"``.
-        attempts: Of a Task, each try; empty for other kinds.
+        inside: The visit of the Map or the Parallel that it is in; ``None`` outside of them.
+        status: ``"SUCCEEDED"``, ``"FAILED"``, ``"CAUGHT"`` (failed, and a Catch led on), ``"RUNNING"``, ``"ABORTED"``;
+            ``"UNKNOWN"`` if what became of it stands in events that were not read.
+        attempts: Of a Task, each try; of other kinds, a failure of the state itself, if its history tells one.
         output_id: The output document that it reported, in ``RunPage.outputs``.
         given: The artifacts that its input names: ``ArtifactCard.artifact_id``.
     """
@@ -102,6 +105,7 @@ class StateVisit:
     exited_at: datetime | None
     status: str
     iteration: int | None = None
+    inside: str | None = None
     attempts: tuple[Attempt, ...] = ()
     output_id: str | None = None
     given: tuple[str, ...] = ()
@@ -220,6 +224,7 @@ class ColumnSummary:
         minimum: Of the whole table, as text; ``None`` if the statistics do not say, or say it of a type without order.
         maximum: As ``minimum``.
         histogram: Counts of equal intervals from the least to the greatest value of the rows that were read.
+        values_read: Whether there are values of it in ``head`` and ``tail``; if not, its cells say ``"not read"``.
     """
 
     name: str
@@ -228,6 +233,7 @@ class ColumnSummary:
     minimum: str | None = None
     maximum: str | None = None
     histogram: tuple[int, ...] = ()
+    values_read: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -264,7 +270,7 @@ class TextInside:
 
 @dataclass(frozen=True, kw_only=True)
 class TreeEntry:
-    """One line of a directory's tree: a file, or a folder with what is below it."""
+    """One line of a directory's tree: a file, or a folder with what is below it, whose name ends in a slash."""
 
     name: str
     size: int
