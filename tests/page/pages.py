@@ -163,7 +163,7 @@ def _first_cards() -> tuple[ArtifactCard, ...]:
 
 def _tree() -> TreeInside:
     months = tuple(TreeEntry(name=f"part-{n}.parquet", size=120_000 + n) for n in range(3))
-    folders = tuple(TreeEntry(name=f"month={n}", size=360_003, files=3, entries=months) for n in range(1, 5))
+    folders = tuple(TreeEntry(name=f"month={n}/", size=360_003, files=3, entries=months) for n in range(1, 5))
     return TreeInside(files=13, size=1_440_100, entries=(*folders, TreeEntry(name="README.txt", size=88)))
 
 
@@ -450,7 +450,8 @@ def huge_page(children: int = 10_000) -> RunPage:
         visits.append(
             StateVisit(
                 visit_id=f"v{n}", name="MaskScene", kind="Task", entered_at=_at(start),
-                exited_at=_at(start + 41 + n % 37), status="CAUGHT" if failed else "SUCCEEDED", iteration=n, attempts=(attempt,),
+                exited_at=_at(start + 41 + n % 37), status="CAUGHT" if failed else "SUCCEEDED", iteration=n,
+                inside="m1", attempts=(attempt,),
             )
         )  # fmt: skip
     run = ExecutionRun(

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from stepout.page.timeline import Timeline
 
 _NAME: Final = 120
+_ERROR: Final = 256
 _SHORT_TEXT: Final = 400
 _INSIDES: Final = {ImageInside: "image", TableInside: "table", TextInside: "text", TreeInside: "tree"}
 _ESCAPED: Final = re.compile(r"\\(?:x[0-9a-f]{2}|u[0-9a-f]{4}|U[0-9a-f]{8})")
@@ -88,6 +89,7 @@ def _environment() -> Environment:
     environment.filters.update(
         seen=_seen,
         name=_name,
+        error=_error,
         lines=_lines,
         plain=_plain,
         duration=words.duration,
@@ -118,6 +120,11 @@ def _seen(text: object) -> Markup:
 def _name(text: str) -> Markup:
     """Show a foreign name, or the beginning of a long one."""
     return _seen(words.shortened(text, _NAME))
+
+
+def _error(text: str) -> Markup:
+    """Show an error's name, which Step Functions permits 256 characters."""
+    return _seen(words.shortened(text, _ERROR))
 
 
 def _lines(text: str) -> Markup:

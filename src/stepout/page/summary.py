@@ -135,7 +135,7 @@ def _merged(tries: Iterable[FailedTry]) -> list[FailedTry]:
 def times_of(run: ExecutionRun, now: datetime) -> Times:
     """Return where an execution's time went."""
     end = run.ended_at or now
-    attempts = [each for visit in run.visits for each in visit.attempts]
+    attempts = [each for visit in run.visits if visit.kind == "Task" for each in visit.attempts]
     waits = [_waited(each) for each in attempts]
     working = _union(_worked(each, end) for each in attempts)
     waiting = _union(waits)

@@ -23,6 +23,7 @@ _APART: Final = 6
 _ROWS: Final = 120
 _LISTED: Final = 40
 _BINS: Final = 160
+_DEEPEST: Final = 3
 _TICKS: Final = 5
 _BAD: Final = frozenset({"FAILED", "TIMED_OUT", "ABORTED", "CAUGHT"})
 _STEPS: Final = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1_800, 3_600, 7_200, 14_400, 21_600, 43_200, 86_400)
@@ -41,9 +42,10 @@ class Bar:
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One visit: its bars, and what a reader without eyes hears."""
+    """One visit: its bars, how deep it is inside of Maps and Parallels, and what is to be said of it."""
 
     visit: StateVisit
+    depth: int
     bars: tuple[Bar, ...]
     seconds: float
     waited: float | None
@@ -65,6 +67,7 @@ class CrowdRow:
 
     name: str
     kind: str
+    depth: int
     visits: int
     tone: str
     failed: int
@@ -132,13 +135,15 @@ def timeline_of(run: ExecutionRun, now: datetime) -> Timeline:
     for visit in run.visits:
         by_name.setdefault(visit.name, []).append(visit)
     crowds = {name for name, visits in by_name.items() if len(visits) > _APART}
+    depths = _depths(run.visits)
     rows: list[Row | CrowdRow] = []
     shown = 0
     for visit in run.visits:
         first = by_name[visit.name][0] is visit
         if len(rows) >= _ROWS or (visit.name in crowds and not first):
             continue
-        rows.append(_crowd(by_name[visit.name], axis) if visit.name in crowds else _row(visit, axis))
+        depth = depths[visit.visit_id]
+        rows.append(_crowd(by_name[visit.name], axis, depth) if visit.name in crowds else _row(visit, axis, depth))
         shown += len(by_name[visit.name]) if visit.name in crowds else 1
     kinds = frozenset(bar.kind for row in rows for bar in _bars_of(row))
     return Timeline(rows=tuple(rows), ticks=axis.ticks(), hidden=len(run.visits) - shown, kinds=kinds)
@@ -148,12 +153,21 @@ def _bars_of(row: Row | CrowdRow) -> Iterable[Bar]:
     return row.bars if isinstance(row, Row) else [bar for each in row.rows for bar in each.bars]
 
 
-def _row(visit: StateVisit, axis: _Axis) -> Row:
+def _depths(visits: Iterable[StateVisit]) -> dict[str, int]:
+    """Return how many Maps and Parallels each visit is in, three at most: deeper ones would have no room."""
+    depths: dict[str, int] = {}
+    for visit in visits:
+        depths[visit.visit_id] = min(depths.get(visit.inside or "", -1) + 1, _DEEPEST)
+    return depths
+
+
+def _row(visit: StateVisit, axis: _Axis, depth: int) -> Row:
     end = visit.exited_at or axis.end
     known = [each for each in visit.attempts if each.working_at is not None]
     waited = sum((each.working_at - each.scheduled_at).total_seconds() for each in known if each.working_at is not None)
     return Row(
         visit=visit,
+        depth=depth,
         bars=tuple(_bars(visit, axis)),
         seconds=(end - visit.entered_at).total_seconds(),
         waited=max(waited, 0.0) if known else None,
@@ -163,9 +177,10 @@ def _row(visit: StateVisit, axis: _Axis) -> Row:
 
 def _bars(visit: StateVisit, axis: _Axis) -> Iterator[Bar]:
     end = visit.exited_at or axis.end
-    if not visit.attempts:
+    if visit.kind != "Task" or not visit.attempts:
         says = f"{visit.kind}: nothing was called"
         yield _bar("inside", (visit.entered_at, end), axis, says, failed=visit.status in _BAD)
+        return
     for attempt in visit.attempts:
         last = attempt.ended_at or end
         failed = attempt.outcome in _BAD
@@ -187,8 +202,8 @@ def _bar(kind: Kind, span: tuple[datetime, datetime], axis: _Axis, says: str, *,
     return Bar(kind=kind, start=start, width=max(stop - start, 0.0), says=says, failed=failed)
 
 
-def _crowd(visits: list[StateVisit], axis: _Axis) -> CrowdRow:
-    rows = [_row(visit, axis) for visit in visits]
+def _crowd(visits: list[StateVisit], axis: _Axis, depth: int) -> CrowdRow:
+    rows = [_row(visit, axis, 0) for visit in visits]
     seconds = sorted(row.seconds for row in rows)
     failed = [visit for visit in visits if visit.status in _BAD]
     waiting, working = _counts(visits, axis)
@@ -196,6 +211,7 @@ def _crowd(visits: list[StateVisit], axis: _Axis) -> CrowdRow:
     return CrowdRow(
         name=visits[0].name,
         kind=visits[0].kind,
+        depth=depth,
         visits=len(visits),
         tone=_tone(visits),
         failed=len(failed),

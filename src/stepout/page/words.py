@@ -18,6 +18,7 @@ _STATES: Final = {
     "RUNNING": "Still running",
     "CAUGHT": "Failed, and caught",
     "PENDING_REDRIVE": "Waits for a redrive",
+    "UNKNOWN": "Not known",
 }
 _TONES: Final = {
     "SUCCEEDED": "good",
@@ -27,6 +28,7 @@ _TONES: Final = {
     "RUNNING": "busy",
     "CAUGHT": "odd",
     "PENDING_REDRIVE": "odd",
+    "UNKNOWN": "odd",
 }
 _VERIFIED: Final = {"whole": "Verified whole", "part": "Verified in part", "not": "Not verified"}
 _VERIFIED_TONES: Final = {"whole": "good", "part": "busy", "not": "odd"}
