@@ -104,7 +104,7 @@ def _bar(bar: Bar) -> Markup:
     start = min(bar.start, 100 - width)
     if bar.kind == "between":
         line = Markup('<line class="bar-between" x1="{}%" x2="{}%" y1="11" y2="11"><title>{}</title></line>')
-        return line.format(_number(start), _number(start + width), bar.says)
+        return line.format(_number(start), _number(start + width), shown(bar.says, None))
     top, height, rounding = (7, 8, 2) if bar.kind == "inside" else (3, 16, 3)
     text = Markup(
         '<rect class="bar-{}{}" x="{}%" y="{}" width="{}%" height="{}" rx="{}"><title>{}</title></rect>'
@@ -208,7 +208,7 @@ def field(cells: Field) -> Markup:
     """Return the field of a Map's children, each a cell."""
     big = cells.rows >= _BIG_FIELD
     left = 9 if big else 0
-    drawn = Markup("").join(_run(run, left) for run in cells.runs)
+    drawn = _runs(cells, left) + Markup("").join(_cell(run, left) for run in cells.runs if run.cell is not None)
     lines = "".join(
         [f"M{left + column} 0V{cells.rows}" for column in range(1, cells.columns)]
         + [f"M{left} {row}H{left + cells.columns}" for row in range(1, cells.rows)]
@@ -226,12 +226,25 @@ def field(cells: Field) -> Markup:
     ).format(cells.columns, cells.columns + left, cells.rows, title, labels, drawn, lines)
 
 
-def _run(run: CellRun, left: int) -> Markup:
-    rect = Markup('<rect class="cell-{}" x="{}" y="{}" width="{}" height="1"')
-    drawn = rect.format(run.tone, left + run.column, run.row, run.length)
+def _runs(cells: Field, left: int) -> Markup:
+    """Return the runs of cells, one path a tone."""
+    paths: dict[str, list[str]] = {}
+    for run in cells.runs:
+        if run.cell is None:
+            outline = f"M{left + run.column} {run.row}h{run.length}v1h-{run.length}z"
+            paths.setdefault(run.tone, []).append(outline)
+    return Markup("").join(
+        Markup('<path class="cell-{}" d="{}"/>').format(tone, "".join(path)) for tone, path in paths.items()
+    )
+
+
+def _cell(run: CellRun, left: int) -> Markup:
+    """Return a cell to point at, which leads to where the child is listed."""
     if run.cell is None:
-        return drawn + Markup("/>")
-    drawn += Markup("><title>{}</title></rect>").format(_told(run.cell))
+        return Markup("")
+    drawn = Markup('<rect class="cell-{}" x="{}" y="{}" width="1" height="1"><title>{}</title></rect>').format(
+        run.tone, left + run.column, run.row, _told(run.cell)
+    )
     return Markup('<a href="#c{}" tabindex="-1">{}</a>').format(run.cell.index, drawn) if run.listed else drawn
 
 

@@ -396,12 +396,15 @@ def hostile_page() -> RunPage:
         outcome="FAILED", error=name, cause=text * 20, details=text,
     )  # fmt: skip
     visit = StateVisit(
-        visit_id="v1", name=name, kind=text, entered_at=_at(0), exited_at=_at(3), status="FAILED", attempts=(attempt,),
+        visit_id="v1", name=name, kind="Task", entered_at=_at(0), exited_at=_at(3), status="FAILED", attempts=(attempt,),
         output_id="o1", given=("a1",),
+    )  # fmt: skip
+    odd = StateVisit(
+        visit_id="v2", name=name, kind=text, entered_at=_at(0), exited_at=_at(3), status=text, output_id="o1"
     )  # fmt: skip
     run = ExecutionRun(
         arn=text, name=name, state_machine=text, status="FAILED", started_at=_at(0), ended_at=_at(3), error=name,
-        cause=text, visits=(visit,), events=3,
+        cause=text, visits=(visit, odd), events=3,
     )  # fmt: skip
     output = OutputCard(
         output_id="o1", label=name, visit_id="v1", producer={text: text}, artifacts=cards, result=text, problem=problem
