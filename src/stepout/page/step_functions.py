@@ -113,7 +113,7 @@ def ask_execution(arn: ExecutionArn, budget: PageBudget, client: Any = None) -> 
         ConfigurationError: There is no such execution (any more), or not in this account.
         StoreUnavailableError: Step Functions cannot be reached.
     """
-    asking = _Asking(arn, budget, client if client is not None else _client(arn.region))
+    asking = _Asking(arn, budget, client)
     asked = AskedExecution(described={"executionArn": arn.text})
     refusal = asking.describe(asked)
     if (denied := asking.read_history(asked)) is not None:
@@ -138,7 +138,7 @@ def ask_children(map_run: str, budget: PageBudget, client: Any = None) -> list[d
     """
     found = _ARN.fullmatch(map_run)
     arn = ExecutionArn(map_run, found["region"] if found else "", found["account"] if found else "", "", "")
-    asking = _Asking(arn, budget, client if client is not None else _client(arn.region))
+    asking = _Asking(arn, budget, client)
     children: list[dict[str, Any]] = []
     token: dict[str, str] = {}
     while len(children) < _MOST_CHILDREN:
@@ -161,7 +161,8 @@ class _Asking:
         self._arn = arn
         self._shown = shown(arn.text)
         self._budget = budget
-        self._client = client
+        self._own = client is None
+        self._client = _client(arn.region) if client is None else client
         self._received = 0
 
     def describe(self, asked: AskedExecution) -> AccessDeniedError | None:
@@ -283,7 +284,8 @@ class _Asking:
         told = []
         if region and region != self._arn.region:
             told.append(f"it is in {shown(self._arn.region)}, the client asks in {region}")
-        if (account := _own_account(region)) and account != self._arn.account:
+        # Whose credentials a client has that was passed in is not known.
+        if self._own and (account := _own_account(region)) and account != self._arn.account:
             told.append(f"it is of account {shown(self._arn.account)}, the credentials are of account {account}")
         return f" Note that {' and '.join(told)}." if told else ""
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from stepout.page.causes import ToldCause
+from stepout.page.causes import ToldCause, plain
 from stepout.page.found_documents import NOTHING
 
 if TYPE_CHECKING:
@@ -84,6 +84,7 @@ class Visited:
         iterations: Of an inline Map, by index.
         length: How many items a Map has.
         map_runs: Of a Distributed Map.
+        is_named: Whether an event has said its name: else it was made up for a try of which nothing more is known.
     """
 
     number: int
@@ -101,6 +102,7 @@ class Visited:
     iterations: dict[int, Iteration] = field(default_factory=dict)
     length: int | None = None
     map_runs: list[str] = field(default_factory=list)
+    is_named: bool = True
 
     @property
     def is_open(self) -> bool:
@@ -326,7 +328,20 @@ class VisitTracker:
             visit.failed = False
         if tried is not None and what != "Scheduled":
             self._went_on(visit, tried, event, what)
+            if not visit.is_named:
+                self._named_by(visit, event)
         return visit
+
+    def _named_by(self, visit: Visited, event: PastEvent) -> None:
+        """Learn from what a task reported whose visit no event has named; nothing more comes after its success."""
+        run = event.cause.value.get("run") if isinstance(event.cause.value, dict) else None
+        said = run if event.error else next((each.get("producer") for each in event.named.outputs), None)
+        state = said.get("state") if isinstance(said, dict) else None
+        if isinstance(state, str) and state:
+            visit.name = plain(state)
+        if event.type.endswith("Succeeded"):
+            visit.exited_at = event.at
+            self._open[visit.kind].pop(visit, None)
 
     @staticmethod
     def _went_on(visit: Visited, tried: Tried, event: PastEvent, what: str) -> None:
@@ -369,6 +384,7 @@ class VisitTracker:
             kind="Task",
             entered_at=event.at,
             scope=Scope(inside),
+            is_named=False,
         )
         return self._added(visit)
 
