@@ -107,7 +107,7 @@ def test_waiting_and_working_are_told_apart() -> None:
     times = times_of(_run(_page("failed")), BEGAN)
     assert (times.waited, times.worked, times.between) == (210 + 250 + 290, 120 + 80 + 40, 140)
     running = times_of(_run(_page("running")), pages.BEGAN + timedelta(seconds=700))
-    assert (running.took, running.unknown, running.attempts) == (700, 1, 1)
+    assert (running.took, running.worked, running.undecided, running.known, running.unknown) == (700, 0, 699, 0, 1)
 
 
 _SPANS = st.lists(st.tuples(*[st.integers(0, 1_000)] * 3), max_size=12)
@@ -136,6 +136,7 @@ def test_times_add_up(spans: list[tuple[int, int, int]]) -> None:
     assert times.waited >= 0
     assert times.worked >= 0
     assert times.waited + times.worked <= times.took
+    assert times.undecided == 0
     assert times.summed >= times.waited
     timeline = timeline_of(run, BEGAN)
     bars = [bar for row in timeline.rows for bar in (row.bars if isinstance(row, Row) else ())]

@@ -396,8 +396,8 @@ def hostile_page() -> RunPage:
         outcome="FAILED", error=name, cause=text * 20, details=text,
     )  # fmt: skip
     visit = StateVisit(
-        visit_id="v1", name=name, kind="Task", entered_at=_at(0), exited_at=_at(3), status="FAILED", attempts=(attempt,),
-        output_id="o1", given=("a1",),
+        visit_id="v1", name=name, kind="Task", entered_at=_at(0), exited_at=_at(3), status="FAILED",
+        attempts=(attempt,), output_id="o1", given=("a1",),
     )  # fmt: skip
     odd = StateVisit(
         visit_id="v2", name=name, kind=text, entered_at=_at(0), exited_at=_at(3), status=text, output_id="o1"

@@ -74,7 +74,7 @@ def axis(timeline: Timeline) -> Markup:
         Markup('<text class="tick" x="{}%" y="12" text-anchor="{}">{}</text>').format(
             _number(place),
             "start" if place < _EDGE else "end" if place > 100 - _EDGE else "middle",
-            duration(seconds) if seconds else "0",
+            duration(seconds).replace(".0 ", " ") if seconds else "0",
         )
         for place, seconds in timeline.ticks
     ]
@@ -98,7 +98,7 @@ def bars(row_bars: Sequence[Bar], timeline: Timeline, says: str) -> Markup:
 
 
 def _bar(bar: Bar) -> Markup:
-    if bar.kind == "waiting" and not bar.width:
+    if bar.kind in {"waiting", "unknown"} and not bar.width and not bar.failed:
         return Markup("")
     width = max(bar.width, _LEAST_WIDTH)
     start = min(bar.start, 100 - width)
@@ -108,7 +108,16 @@ def _bar(bar: Bar) -> Markup:
     top, height, rounding = (7, 8, 2) if bar.kind == "inside" else (3, 16, 3)
     text = Markup(
         '<rect class="bar-{}{}" x="{}%" y="{}" width="{}%" height="{}" rx="{}"><title>{}</title></rect>'
-    ).format(bar.kind, " failed" if bar.failed else "", _number(start), top, _number(width), height, rounding, bar.says)
+    ).format(
+        bar.kind,
+        " failed" if bar.failed else "",
+        _number(start),
+        top,
+        _number(width),
+        height,
+        rounding,
+        shown(bar.says, None),
+    )
     if not bar.failed:
         return text
     at = _number(min(max(start + width, 1.5), 98.5))

@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from stepout.page.model import ArtifactCard, Attempt, ExecutionRun, OutputCard, RunPage, StateVisit
 
 Span = tuple["datetime", "datetime"]
+FIRST_ARTIFACT: Final = "its first artifact"
 _FAILURES_SHOWN: Final = 12
+_SHORT: Final = 1.0
 _BAD: Final = frozenset({"FAILED", "TIMED_OUT", "ABORTED"})
 
 
@@ -44,19 +46,25 @@ class Times:
         took: From its start to its end, or to now.
         waited: Some attempt waited for capacity, and none worked.
         worked: Some attempt worked.
+        undecided: Some attempt waited or worked, nobody says which, and none is known to have worked.
         between: An attempt had failed, and the next one was not yet scheduled.
-        unknown: Attempts of which nobody says when their work began.
+        known: Attempts of which somebody says when their work began.
+        unknown: Attempts of a second or more of which nobody does; shorter ones have not waited to speak of.
         attempts: All attempts.
         summed: What the attempts waited, one after the other.
+        at_most: As ``waited``, with all the time before first artifacts.
     """
 
     took: float
     waited: float
     worked: float
+    undecided: float
     between: float
+    known: int
     unknown: int
     attempts: int
     summed: float
+    at_most: float
 
 
 def failures_of(page: RunPage) -> tuple[list[FailedTry], int]:
@@ -136,31 +144,55 @@ def times_of(run: ExecutionRun, now: datetime) -> Times:
     """Return where an execution's time went."""
     end = run.ended_at or now
     attempts = [each for visit in run.visits if visit.kind == "Task" for each in visit.attempts]
-    waits = [_waited(each) for each in attempts]
-    working = _union(_worked(each, end) for each in attempts)
-    waiting = _union(waits)
+    waits, works, unsaid = (list(filter(None, [part(each, end) for each in attempts])) for part in _PARTS)
+    working, waiting, undecided = _union(works), _union(waits), _union(unsaid)
+    bounded = _union([*waits, *(span for each in attempts if (span := _before_artifact(each)) is not None)])
     return Times(
         took=(end - run.started_at).total_seconds(),
         waited=_length(waiting) - _overlap(waiting, working),
         worked=_length(working),
+        undecided=_length(undecided) - _overlap(undecided, working),
         between=_length(_union(_gaps(run.visits))),
-        unknown=sum(each.working_at is None for each in attempts),
+        known=len(waits),
+        unknown=sum((stop - start).total_seconds() >= _SHORT for start, stop in unsaid),
         attempts=len(attempts),
-        summed=sum((stop - start).total_seconds() for start, stop in filter(None, waits)),
+        summed=_length(waits),
+        at_most=_length(bounded) - _overlap(bounded, working),
     )
 
 
-def _waited(attempt: Attempt) -> Span | None:
+def is_bound(attempt: Attempt) -> bool:
+    """Tell whether the start of an attempt's work is known from its first artifact alone: it was then, or before."""
+    return attempt.working_said_by == FIRST_ARTIFACT
+
+
+def _waited(attempt: Attempt, _end: datetime) -> Span | None:
     """Return when an attempt waited, if that is known."""
+    return None if attempt.working_at is None or is_bound(attempt) else _until_work(attempt)
+
+
+def _before_artifact(attempt: Attempt) -> Span | None:
+    return _until_work(attempt) if is_bound(attempt) else None
+
+
+def _until_work(attempt: Attempt) -> Span:
+    return attempt.scheduled_at, max(attempt.working_at or attempt.scheduled_at, attempt.scheduled_at)
+
+
+def _worked(attempt: Attempt, end: datetime) -> Span | None:
+    """Return when an attempt worked, if that is known."""
+    start = attempt.working_at
+    return None if start is None else (start, max(attempt.ended_at or end, start))
+
+
+def _unsaid(attempt: Attempt, end: datetime) -> Span | None:
+    """Return when an attempt waited or worked, nobody says which."""
     if attempt.working_at is None:
-        return None
-    return attempt.scheduled_at, max(attempt.working_at, attempt.scheduled_at)
+        return attempt.scheduled_at, max(attempt.ended_at or end, attempt.scheduled_at)
+    return _before_artifact(attempt)
 
 
-def _worked(attempt: Attempt, end: datetime) -> Span:
-    """Return when an attempt worked; all of its time, if nobody says when the work began."""
-    start = attempt.working_at or attempt.scheduled_at
-    return start, max(attempt.ended_at or end, start)
+_PARTS = (_waited, _worked, _unsaid)
 
 
 def _gaps(visits: Iterable[StateVisit]) -> Iterator[Span]:
@@ -170,9 +202,9 @@ def _gaps(visits: Iterable[StateVisit]) -> Iterator[Span]:
                 yield before.ended_at, after.scheduled_at
 
 
-def _union(spans: Iterable[Span | None]) -> list[Span]:
+def _union(spans: Iterable[Span]) -> list[Span]:
     merged: list[Span] = []
-    for start, stop in sorted(filter(None, spans)):
+    for start, stop in sorted(spans):
         if merged and start <= merged[-1][1]:
             merged[-1] = (merged[-1][0], max(merged[-1][1], stop))
         else:

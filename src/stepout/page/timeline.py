@@ -7,6 +7,7 @@ from itertools import pairwise
 from statistics import median
 from typing import TYPE_CHECKING, Final, Literal
 
+from stepout.page.summary import is_bound
 from stepout.page.words import tone
 
 if TYPE_CHECKING:
@@ -163,7 +164,7 @@ def _depths(visits: Iterable[StateVisit]) -> dict[str, int]:
 
 def _row(visit: StateVisit, axis: _Axis, depth: int) -> Row:
     end = visit.exited_at or axis.end
-    known = [each for each in visit.attempts if each.working_at is not None]
+    known = [each for each in visit.attempts if each.working_at is not None and not is_bound(each)]
     waited = sum((each.working_at - each.scheduled_at).total_seconds() for each in known if each.working_at is not None)
     return Row(
         visit=visit,
@@ -190,7 +191,11 @@ def _bars(visit: StateVisit, axis: _Axis) -> Iterator[Bar]:
             yield _bar("unknown", span, axis, f"{try_number}: nobody says when its work began", failed=failed)
             continue
         begun = min(max(attempt.working_at, attempt.scheduled_at), last)
-        yield _bar("waiting", (attempt.scheduled_at, begun), axis, f"{try_number} waited for capacity")
+        if is_bound(attempt):
+            says = f"{try_number}: nobody says when its work began, at the latest with its first artifact"
+            yield _bar("unknown", (attempt.scheduled_at, begun), axis, says)
+        else:
+            yield _bar("waiting", (attempt.scheduled_at, begun), axis, f"{try_number} waited for capacity")
         yield _bar("working", (begun, last), axis, f"{try_number} worked", failed=failed)
     for before, after in pairwise(visit.attempts):
         if before.ended_at is not None and after.scheduled_at > before.ended_at:
@@ -241,7 +246,7 @@ def _counts(visits: Iterable[StateVisit], axis: _Axis) -> tuple[tuple[int, ...],
     for visit in visits:
         _add(all_of_them, (visit.entered_at, visit.exited_at or axis.end), axis)
         for attempt in visit.attempts:
-            if attempt.working_at is not None and attempt.working_at > attempt.scheduled_at:
+            if attempt.working_at is not None and not is_bound(attempt) and attempt.working_at > attempt.scheduled_at:
                 _add(waits, (attempt.scheduled_at, attempt.working_at), axis)
     waiting, whole = _running_sum(waits), _running_sum(all_of_them)
     return waiting, tuple(max(every - some, 0) for every, some in zip(whole, waiting, strict=True))
