@@ -178,7 +178,7 @@ def _values(kind: Any) -> Any:
 
 @given(
     whole=_values(st.integers(-(2**63), 2**63 - 1)),
-    real=_values(st.floats(width=64)),
+    real=_values(st.floats(-1e300, 1e300) | st.sampled_from([math.nan, math.inf, -math.inf])),
     text=_values(st.text(max_size=6)),
 )
 def test_statistics_and_histograms_are_those_of_the_values(whole: Any, real: Any, text: Any) -> None:

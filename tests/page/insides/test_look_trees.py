@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -39,7 +40,7 @@ def _listing(bench: Bench, entries: Iterable[Entry | EmptyFolder]) -> Pointer:
     """Put a listing as ``put_directory`` writes it, of files that nobody wrote."""
     lines = ListingLines({"bucket": "results"}, "runs/d")
     data = b"".join([lines.begin(), *map(lines.add, entries), lines.end()])
-    return bench.shelf.put(data, "d.jsonl", media_type=DIRECTORY)
+    return bench.shelf.put(data, "d.jsonl", media_type=DIRECTORY, annotations=lines.annotations())
 
 
 def _entry(path: str, size: int = 10) -> Entry:
@@ -107,8 +108,10 @@ def test_a_listing_beyond_the_budget_is_not_read_to_its_end() -> None:
     bench = Bench()
     pointer = _listing(bench, (_entry(f"f{index:06}") for index in range(5_000)))
     look = bench.look(pointer, PageBudget(bytes=pointer.size // 2))
-    assert look.inside is None or look.inside == TreeInside(files=5_000, size=50_000, entries=(), cut=True)
+    assert look.inside == TreeInside(files=5_000, size=50_000, entries=(), cut=True)
     assert "bytes" in look.verified_note
+    look = bench.look(replace(pointer, annotations=None), PageBudget(bytes=pointer.size))
+    assert (look.inside, look.problem, bench.budget.spent().requests) == (None, None, 0)
 
 
 def test_a_file_outside_the_allow_list_is_a_problem() -> None:
