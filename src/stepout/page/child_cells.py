@@ -48,7 +48,8 @@ def children_of_files(access: Access, files: list[ResultFile], budget: PageBudge
     notes: list[str] = []
     cut, least = False, budget.bytes_left - budget.share
     try:
-        for row in result_rows(access, files):
+        # One file after the other: those that are begun ahead would spend what this one needs.
+        for row in (row for file in files for row in result_rows(access, [file])):
             if row.row is None:
                 notes.append(_file_problem(row))
                 continue
