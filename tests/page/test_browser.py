@@ -9,7 +9,10 @@ import pytest
 from support import pages
 from support.browser import PHONE, start_browser, visit
 
+import stepout
+from stepout.artifacts.memory import MemoryStore
 from stepout.page.render import render_page
+from stepout.testing import RecordingTarget
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -117,6 +120,37 @@ def test_hostile_text_stays_text(browser: Browser, folder: Path) -> None:
     assert "{{ 7*7 }}" in page.locator("#artifacts").text_content()  # type: ignore[operator]
     assert "\\u202e" in page.locator(".notes").inner_text()
     assert page.locator("main > section").count() == 5
+    assert (opened.requests, opened.complaints) == ([], [])
+
+
+def test_a_hostile_document_with_a_hostile_table_stays_text(browser: Browser, tmp_path: Path) -> None:
+    """From the artifacts on: a table, JSON, text, a program as SVG, a picture that is none, a result."""
+    import pyarrow as pa
+
+    text = pages.HOSTILE.replace("\x00", "")
+    store = MemoryStore("results")
+    with stepout.open_task(
+        targets=(target := RecordingTarget()), artifacts=stepout.ArtifactManager(store, prefix="runs")
+    ) as task:
+        task.artifacts.put_table("table", pa.table({text: [text, None], "n": [1.5, 2.5]}))
+        task.artifacts.put_json("json", {text: [text]})
+        task.artifacts.put_text("text", text * 50)
+        svg = (
+            b'<svg xmlns="http://www.w3.org/2000/svg" onload="document.title=1"><script>document.title=2</script></svg>'
+        )
+        task.artifacts.put_bytes("svg", svg, media_type="image/svg+xml")
+        task.artifacts.put_bytes("picture", text.encode(), media_type="image/png")
+        task.result[text] = text
+    path = stepout.write_page(target.successes[0], tmp_path / "run.html", allow=["s3://results/runs/"], client=store)
+    opened = visit(browser)
+    opened.page.goto(path.as_uri())
+    tags = set(opened.page.evaluate("[...document.querySelectorAll('*')].map(e => e.localName)"))
+    assert tags & {"script", "iframe", "object", "embed", "link", "base", "form", "image"} == set()
+    assert "<script>document.title='ran'" in opened.page.locator("table.schema").inner_text()
+    assert opened.page.locator(".card").count() == 5
+    assert opened.page.locator("img").count() == 0
+    assert opened.page.title() not in {"ran", "1", "2"}
+    assert not opened.is_wider_than_its_window()
     assert (opened.requests, opened.complaints) == ([], [])
 
 

@@ -205,9 +205,9 @@ def _rail(index: int, mark: str, *, from_above: bool, goes_on: bool) -> Markup:
     line = Markup('<line class="rail rail-{}" x1="{x}" x2="{x}" y1="{}" y2="{}"/>')
     parts = [Markup("")]
     if from_above:
-        parts.append(line.format(index % 5, "0", "20", x=x))
+        parts.append(line.format(index % 5, "-1", "20", x=x))
     if goes_on:
-        parts.append(line.format(index % 5, "20", "100%", x=x))
+        parts.append(line.format(index % 5, "20", "101%", x=x))
     if mark in {"wrote", "given"}:
         parts.append(Markup('<circle class="rail-{} {}" cx="{}" cy="20" r="6"/>').format(index % 5, mark, x))
     return Markup("").join(parts)

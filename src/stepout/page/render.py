@@ -92,7 +92,7 @@ def _environment() -> Environment:
         error=_error,
         lines=_lines,
         plain=_plain,
-        duration=words.duration,
+        duration=_duration,
         size=words.size,
         moment=words.moment,
         state=words.state,
@@ -130,6 +130,11 @@ def _error(text: str) -> Markup:
 def _lines(text: str) -> Markup:
     """Show foreign text with its lines."""
     return _marked(shown(text, None, lines=True))
+
+
+def _duration(seconds: float) -> str:
+    """Say a duration that no line break takes apart."""
+    return words.duration(seconds).replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def _plain(text: object) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from stepout.page.words import FIRST_ARTIFACT
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from datetime import datetime
@@ -12,7 +14,6 @@ if TYPE_CHECKING:
     from stepout.page.model import ArtifactCard, Attempt, ExecutionRun, OutputCard, RunPage, StateVisit
 
 Span = tuple["datetime", "datetime"]
-FIRST_ARTIFACT: Final = "its first artifact"
 _FAILURES_SHOWN: Final = 12
 _SHORT: Final = 1.0
 _BAD: Final = frozenset({"FAILED", "TIMED_OUT", "ABORTED"})

@@ -92,12 +92,15 @@ class Timeline:
     Attributes:
         ticks: Where the axis is marked, in per cent, and the seconds there.
         hidden: Visits that have no row, because there are too many different states.
+        kinds: The kinds of bars that there are.
+        failures: Whether anything failed.
     """
 
     rows: tuple[Row | CrowdRow, ...]
     ticks: tuple[tuple[float, float], ...]
     hidden: int
     kinds: frozenset[str] = field(default_factory=frozenset)
+    failures: bool = False
 
 
 class _Axis:
@@ -147,7 +150,13 @@ def timeline_of(run: ExecutionRun, now: datetime) -> Timeline:
         rows.append(_crowd(by_name[visit.name], axis, depth) if visit.name in crowds else _row(visit, axis, depth))
         shown += len(by_name[visit.name]) if visit.name in crowds else 1
     kinds = frozenset(bar.kind for row in rows for bar in _bars_of(row))
-    return Timeline(rows=tuple(rows), ticks=axis.ticks(), hidden=len(run.visits) - shown, kinds=kinds)
+    return Timeline(
+        rows=tuple(rows),
+        ticks=axis.ticks(),
+        hidden=len(run.visits) - shown,
+        kinds=kinds,
+        failures=any(bar.failed for row in rows for bar in _bars_of(row)),
+    )
 
 
 def _bars_of(row: Row | CrowdRow) -> Iterable[Bar]:

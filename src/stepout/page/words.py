@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from datetime import datetime
 
+FIRST_ARTIFACT: Final = "its first artifact"
+"""Who says when work began, if nobody else does: it was then, or before."""
+
 _MINUTE, _HOUR, _DAY = 60, 3_600, 86_400
 _SHORT_SECONDS: Final = 10
 
