@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from stepout.artifacts.formats.column_statistics import ColumnStatistics, leaf_places, statistics_of_leaf
-from stepout.artifacts.formats.parquet_decoding import GroupDecoder, TooMuchError, span_of
+from stepout.artifacts.formats.parquet_decoding import GroupDecoder, TooMuchError, prefixes_of, span_of
 from stepout.artifacts.reading.tables.parquet import (
     ParquetRead,
     by_columns,
@@ -85,11 +85,13 @@ class TablePreview:
                 self._parquet = file.opened()
                 self._metadata: Any = self._parquet.metadata
                 self.schema: pa.Schema = self._parquet.schema_arrow
+                self._names: list[str] = self.schema.names
                 self.rows: int = self._metadata.num_rows
                 self._groups = [self._metadata.row_group(index) for index in range(self._metadata.num_row_groups)]
                 described = self._metadata.schema
                 self._paths = [described.column(leaf).path for leaf in range(self._metadata.num_columns)]
                 self._leaves = self._leaves_of_columns()
+                self._named = Counter(name for path in self._paths for name in prefixes_of(path))
         except BaseException:
             file.close()
             raise
@@ -141,10 +143,10 @@ class TablePreview:
             size: Bytes at most.
             requests: At most.
         """
-        names = self.schema.names
+        names = self._names
         often = Counter(names)
-        spans = {place: self._spans(group, place) for place in places if often[names[place]] == 1}
-        spans = {place: found for place, found in spans.items() if found}
+        found = ((place, self._spans(group, place)) for place in places if often[names[place]] == 1)
+        spans = {place: where for place, where in found if where}
         if self.whole:
             return [place for place in places if place in spans]
         chosen: list[int] = []
@@ -193,7 +195,7 @@ class TablePreview:
     # Inside -----------------------------------------------------------------------------------------------------------
 
     def _decoder(self, places: Sequence[int]) -> GroupDecoder:
-        names = [self.schema.names[place] for place in places]
+        names = [self._names[place] for place in places]
         return GroupDecoder(self._parquet, names, DECODED, sifted=False, reopen=self._file.opened)
 
     def _decoded(
@@ -206,11 +208,11 @@ class TablePreview:
             msg = f"{table.num_rows:,} rows came of a row group, the footer says {self._groups[group].num_rows:,}"
             raise ValueError(msg)
         held = set(table.column_names)
-        return {place: table.column(self.schema.names[place]) for place in places if self.schema.names[place] in held}
+        return {place: table.column(self._names[place]) for place in places if self._names[place] in held}
 
     def _leaves_of_columns(self) -> list[list[int]]:
         """Return for each top-level column its places among the columns of the file; nothing where they do not fit."""
-        names = self.schema.names
+        names = self._names
         leaves: list[list[int]] = [[] for _ in names]
         column = 0
         for leaf, path in enumerate(self._paths):
@@ -223,11 +225,14 @@ class TablePreview:
 
     def _spans(self, group: int, place: int) -> list[tuple[int, int]]:
         """Return where a column of a row group lies; nothing if it unfolds into too much, or others come with it."""
-        leaves, name = self._leaves[place] if self._leaves else [], self.schema.names[place]
-        with_it = sum(path == name or path.startswith(f"{name}.") for path in self._paths)
+        leaves = self._leaves[place] if self._leaves else []
         chunks = [self._groups[group].column(leaf) for leaf in leaves]
         size = sum(chunk.total_uncompressed_size for chunk in chunks)
-        return [span_of(chunk) for chunk in chunks] if with_it == len(leaves) and size <= DECODED else []
+        return (
+            [span_of(chunk) for chunk in chunks]
+            if self._named[self._names[place]] == len(leaves) and size <= DECODED
+            else []
+        )
 
     def _joined(self, spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
         """Return what is fetched for some ranges: whole blocks, and what lies close together in one request."""

@@ -57,6 +57,7 @@ COMMANDS = (
     Command("cat", "write an artifact's bytes to standard output, verified"),
     Command("show", "list what a document names: sizes, checksums, places"),
     Command("verify", "read every artifact of a document and check its bytes"),
+    Command("page", "write a page to look at: an execution, its outputs and what is inside, as one HTML file"),
     Command("schema", "print a JSON Schema, or check documents against it"),
     Command("asl", "print a Task state for ECS, EKS, SQS, Lambda, activities, Batch or Glue"),
     Command("athena-ddl", "print an external table of Athena's over a dataset's files"),
@@ -78,6 +79,7 @@ examples:
   stepout put features features.parquet --bucket results-bucket --prefix runs > pointer.json
   stepout show pointer.json
   stepout verify pointer.json --allow s3://results-bucket/runs/
+  stepout page output.json -o run.html --allow s3://results-bucket/runs/
   stepout get output.json --name features -o features.parquet --allow s3://results-bucket/runs/
   stepout local -- pytest tests/
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import date, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
@@ -19,6 +20,7 @@ _DEPTH: Final = 4
 _BYTES: Final = 16
 _DIGITS: Final = {"halffloat": 4, "float": 7}  # what the type can tell apart, of a double what a reader can
 _DOUBLE: Final = 10
+_NO_FRACTION: Final = re.compile(r"\.0+$")
 _UNSHOWN: Final = "(cannot be shown)"
 
 
@@ -139,7 +141,8 @@ def _time_text(value: Any) -> str:
     """Return a time in UTC, where it has a zone: Arrow would need the machine's list of zones for any other."""
     import pyarrow as pa
 
-    kind = value.type
+    kind, zone = value.type, ""
     if pa.types.is_timestamp(kind) and kind.tz is not None:
-        return f"{value.cast(pa.timestamp(kind.unit)).cast(pa.string()).as_py()}Z"
-    return str(value.cast(pa.string()).as_py())
+        value, zone = value.cast(pa.timestamp(kind.unit)), "Z"
+    text = str(value.cast(pa.string()).as_py())
+    return f"{_NO_FRACTION.sub('', text)}{zone}"

@@ -116,19 +116,20 @@ def as_text(read: ReadForLook, start: bytes, look: Look, *, language: Literal["t
     """
     if is_binary(start) and not _declared(read.pinned.pointer.media_type):
         return look.noting("These bytes are no text; nothing of them is shown.")
-    text, note = decoded(start, read.pinned.pointer.media_type)
-    whole = shown(text.replace("\r\n", "\n"), None, lines=True)
-    cut = len(start) < read.pinned.size or len(whole) > SHOWN
-    inside = TextInside(text=whole[:SHOWN], language=language, cut=cut)
+    whole = len(start) == read.pinned.size
+    text, note = decoded(start, read.pinned.pointer.media_type, whole=whole)
+    told = shown(text.replace("\r\n", "\n"), None, lines=True)
+    inside = TextInside(text=told[:SHOWN], language=language, cut=not whole or len(told) > SHOWN)
     return replace(look, inside=inside).noting(note)
 
 
-def decoded(start: bytes, media_type: str) -> tuple[str, str]:
+def decoded(start: bytes, media_type: str, *, whole: bool) -> tuple[str, str]:
     """Decode the beginning of a text.
 
     Args:
-        start: Bytes; the last character may be cut.
+        start: Its bytes.
         media_type: Its ``charset`` is believed, if there is no byte-order mark.
+        whole: Whether they are all; otherwise the last character may be cut.
 
     Returns:
         The text, and a sentence where it is not what it says, or not UTF-8 although nothing else is said.
@@ -137,7 +138,7 @@ def decoded(start: bytes, media_type: str) -> tuple[str, str]:
     declared = _declared(media_type)
     encoding = marked or declared or "utf-8"
     try:
-        return codecs.getincrementaldecoder(encoding)().decode(start), ""
+        return codecs.getincrementaldecoder(encoding)().decode(start, final=whole), ""
     except UnicodeError:
         text = codecs.getincrementaldecoder(_FALLBACK)(errors="replace").decode(start)
         return text, f"It is not {encoding.upper()}, as it should be: it is shown as {_FALLBACK}."

@@ -6,7 +6,7 @@ from collections import deque
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
-from stepout.artifacts.directory_listing import EmptyFolder
+from stepout.artifacts.directory_listing import EmptyFolder, index_place
 from stepout.artifacts.reading.files.directory import open_listing
 from stepout.artifacts.reading.files.listed_files import is_lines, read_entries
 from stepout.page.budget import PageBudgetError
@@ -54,6 +54,8 @@ def look_at_directory(read: ReadForLook) -> Look:
         entries = read_entries(read.pinned)
         root, _ = _tree(entries)
         return _told(read, root, len(entries), sum(entry.pointer.size for entry in entries), all_read=True)
+    place = index_place(read.pinned.pointer)
+    read.budget.check(read.pinned.size - (0 if place is None else min(place[0], read.pinned.size)))
     listing = open_listing(read.pinned)
     index = listing.index
     whole = index.files + index.folders <= READ
