@@ -10,7 +10,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .PHONY: demo test check lint docs bench format constraints clean
 
 demo: $(VENV)/.demo  ## One run of the whole thing on a local AWS: container, state machine, Lambda
-	@$(BIN)/stepout demo
+	@$(BIN)/stepout demo --pages build/demo
 
 # With PROFILE=ci, as .ci/run has it: the tests marked slow as well, more examples, and the bounds of coverage.
 ifeq ($(PROFILE),ci)

@@ -98,7 +98,7 @@ def _checked(run: RunIdentity) -> RunIdentity:
     if not isinstance(run, RunIdentity):
         msg = f"run is of type {type(run).__name__}: expected RunIdentity(execution=…, state=…, attempt=…)"
         raise ConfigurationError(msg)
-    for name in ("execution", "parent_execution", "state", "map_index", "nonce", "run_id", "version"):
+    for name in ("execution", "parent_execution", "state", "map_index", "nonce", "run_id", "version", "started_at"):
         value = getattr(run, name)
         if value is not None and not (isinstance(value, str) and value):
             raise ConfigurationError(f"run: {name} is of type {type(value).__name__}, or empty; expected text or None")

@@ -39,6 +39,7 @@ class RunIdentity:
         nonce: Drawn once per process, since an attempt number does not name one process; by ``open_task`` once per task
             that keeps a record.
         run_id: A time-ordered name that stands in for ``execution`` where there is none.
+        started_at: When the task began, RFC 3339, UTC, ``Z``: before it, its state waited for capacity.
         extra: Members that a later version wrote; kept and written back.
     """
 
@@ -51,6 +52,7 @@ class RunIdentity:
     version: str | None = None
     nonce: str | None = None
     run_id: str | None = None
+    started_at: str | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
@@ -150,6 +152,7 @@ _ATTRIBUTES: Final = {
     "version": "version",
     "nonce": "nonce",
     "runId": "run_id",
+    "startedAt": "started_at",
 }
 _INTEGERS: Final = ("attempt", "redrive")
 

@@ -118,6 +118,7 @@ PRODUCER_TEXTS: Final = {
     "version": Text(_LINE, _FREE, 1, 1024),
     "nonce": Text(_LINE, _FREE, 1, 1024),
     "runId": Text(_LINE, _FREE, 1, 1024),
+    "startedAt": Text(f"{_DATE}T{_TIME}Z", _SECOND),
 }
 TRACEPARENT: Final = Text(
     "[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}",

@@ -61,10 +61,16 @@ def decoding_bytes(picture: PIL.Image.Image, size: int, *, turned: bool) -> int:
     """
     pixels = picture.width * picture.height
     image = pixels * _PIXEL.get(picture.mode, _OTHER_PIXEL)
-    extra = {"TIFF": _tiff_extra, "WEBP": _webp_extra, "JPEG": _jpeg_extra, "MPO": _jpeg_extra}.get(
-        picture.format or "", lambda _: 0
-    )
+    extras = {"TIFF": _tiff_extra, "WEBP": _webp_extra, "JPEG": coefficient_bytes, "MPO": coefficient_bytes}
+    extra = extras.get(picture.format or "", lambda _: 0)
     return image * (2 if turned else 1) + extra(picture) + (size if picture.format == "TIFF" else 0)
+
+
+def coefficient_bytes(picture: PIL.Image.Image) -> int:
+    """Return what the coefficients of an opened JPEG take while it is loaded, in whatever size it is decoded."""
+    if not (picture.info.get("progressive") or picture.info.get("progression")):
+        return 0
+    return picture.width * picture.height * _COEFFICIENT * len(picture.getbands())
 
 
 def metadata_bytes(data: bytes | bytearray | memoryview) -> int:
@@ -174,12 +180,6 @@ def _tiff_extra(picture: PIL.Image.Image) -> int:
 
 def _webp_extra(picture: PIL.Image.Image) -> int:
     return picture.width * picture.height * _WEBP_PIXEL
-
-
-def _jpeg_extra(picture: PIL.Image.Image) -> int:
-    if not (picture.info.get("progressive") or picture.info.get("progression")):
-        return 0
-    return picture.width * picture.height * _COEFFICIENT * len(picture.getbands())
 
 
 def _first(value: Any, default: int) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import struct
 import warnings
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
@@ -18,7 +18,7 @@ from stepout.artifacts.read_limit import read_limit
 from stepout.schemas.errors import ArtifactTooLargeError, ConfigurationError, UndecodableError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     import PIL.Image
 
@@ -198,32 +198,69 @@ def decode_image(
         ArtifactTooLargeError: It has more pixels, or takes more memory; none was decoded.
         UndecodableError: It is no image, is cut off, or is broken.
     """
-    Image = _pillow()  # noqa: N806 - a module
     limit = read_limit() if max_size is None else max_size
-    _check_memory("the texts and tags of the image take", image_sizes.metadata_bytes(data), limit)
-    with warnings.catch_warnings():
-        # Pillow warns between once and twice its limit, of which the second holds here, and of damage before it fails.
-        warnings.simplefilter("ignore")
-        try:
-            picture: PIL.Image.Image = Image.open(io.BytesIO(data), formats=_DECODED)
-            _check_pixels(picture.width * picture.height, max_pixels)
-            turned = _check_decoding(picture, len(data), limit)
-            picture.load()
-        except Image.DecompressionBombError:
-            _check_pixels(None, max_pixels)
-        except (ArtifactTooLargeError, MemoryError):
-            raise
-        except Exception as error:
-            # Decoders meet hostile bytes with errors of every kind.
-            message = f"these {len(data):,} bytes are no image that can be decoded ({type(error).__name__})"
-            raise UndecodableError(f"{message}; expected one of {', '.join(_DECODED)}, whole") from error
+    with decoding(len(data)):
+        picture = open_image(io.BytesIO(data), data, limit)
+        _check_pixels(picture.width * picture.height, max_pixels)
+        turned = check_decoding(picture, len(data), limit)
+        picture.load()
         if turned:
             image_metadata.transpose(picture)
     return picture
 
 
-def _check_decoding(picture: PIL.Image.Image, size: int, limit: int) -> bool:
-    """Hold what an opened image takes against the limit, and return whether EXIF may turn it once it is loaded."""
+@contextmanager
+def decoding(size: int) -> Iterator[None]:
+    """Make typed errors of whatever a decoder raises inside of it; ``size`` is the file's, in bytes.
+
+    Raises:
+        ArtifactTooLargeError: It has more pixels than Pillow decodes.
+        UndecodableError: It is no image, is cut off, or is broken.
+    """
+    Image = require_pillow()  # noqa: N806 - a module
+    with warnings.catch_warnings():
+        # Pillow warns between once and twice its limit, of which the second holds here, and of damage before it fails.
+        warnings.simplefilter("ignore")
+        try:
+            yield
+        except Image.DecompressionBombError as error:
+            message = "more pixels than PIL.Image.MAX_IMAGE_PIXELS allows; raise that if you trust the image"
+            raise ArtifactTooLargeError(f"the image has {message}. Nothing was decoded") from error
+        except (ArtifactTooLargeError, MemoryError):
+            raise
+        except Exception as error:
+            # Decoders meet hostile bytes with errors of every kind.
+            message = f"these {size:,} bytes are no image that can be decoded ({type(error).__name__})"
+            raise UndecodableError(f"{message}; expected one of {', '.join(_DECODED)}, whole") from error
+
+
+def open_image(file: io.BytesIO, data: bytes | bytearray | memoryview, limit: int) -> PIL.Image.Image:
+    """Open an image within ``decoding``: its header alone is read, once its texts and tags are known to fit.
+
+    Args:
+        file: What Pillow reads.
+        data: The same bytes.
+        limit: Most memory that texts and tags may take, in bytes.
+
+    Raises:
+        ArtifactTooLargeError: They take more.
+    """
+    _check_memory("the texts and tags of the image take", image_sizes.metadata_bytes(data), limit)
+    picture: PIL.Image.Image = require_pillow().open(file, formats=_DECODED)
+    return picture
+
+
+def check_decoding(picture: PIL.Image.Image, size: int, limit: int) -> bool:
+    """Hold what loading an opened image takes against a limit, and return whether EXIF may turn it afterwards.
+
+    Args:
+        picture: From ``open_image``.
+        size: The file's, in bytes.
+        limit: Most memory that decoding may take, in bytes, by what the file declares.
+
+    Raises:
+        ArtifactTooLargeError: It takes more.
+    """
     exif = picture.info.get("exif") or picture.info.get("Raw profile type exif")
     if isinstance(exif, bytes):
         _check_memory("the tags of the image take", image_sizes.tag_bytes(exif), limit)
@@ -251,15 +288,13 @@ def _check_memory(what: str, need: int, limit: int) -> None:
         raise ArtifactTooLargeError(f"{msg} trust the image, or download it")
 
 
-def _check_pixels(pixels: int | None, limit: int | None) -> None:
-    if pixels is None:
-        message = "more than PIL.Image.MAX_IMAGE_PIXELS allows; raise that if you trust the image"
-        raise ArtifactTooLargeError(f"the image has {message}. Nothing was decoded")
+def _check_pixels(pixels: int, limit: int | None) -> None:
     if limit is not None and pixels > limit:
         raise ArtifactTooLargeError(f"the image has {pixels:,} pixels, allowed are {limit:,}; nothing was decoded")
 
 
-def _pillow() -> Any:
+def require_pillow() -> Any:
+    """Return ``PIL.Image``; raise ``ConfigurationError``, which says what to install, where Pillow is missing."""
     try:
         from PIL import Image
     except ImportError as error:
@@ -270,7 +305,7 @@ def _pillow() -> Any:
 
 def _sources(image: object, wanted: str) -> list[PIL.Image.Image]:
     """Return the frames of an image, upright and of no file; the image itself stays at the frame where it was."""
-    Image = _pillow()  # noqa: N806 - a module
+    Image = require_pillow()  # noqa: N806 - a module
     picture = image if isinstance(image, Image.Image) else _from_array(image)
     if not (picture.width and picture.height):
         msg = f"the image has {picture.width} x {picture.height} pixels; there is nothing to encode"
@@ -342,7 +377,7 @@ def _of_flat(array: Any) -> Any:
         raise ConfigurationError(f"{msg}. Nothing was sent")
     # In the machine's byte order and without gaps, which is what Pillow reads.
     flat = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("="))
-    return _pillow().fromarray(flat)
+    return require_pillow().fromarray(flat)
 
 
 def _fit(picture: PIL.Image.Image, wanted: str) -> PIL.Image.Image:
@@ -430,7 +465,7 @@ def _add_frames(
 
 def _check_frames(data: memoryview, pictures: list[PIL.Image.Image], wanted: str) -> None:
     """Refuse what libwebp lost: it makes one frame of equal ones in a row, whatever its options."""
-    with _pillow().open(io.BytesIO(data)) as written:
+    with require_pillow().open(io.BytesIO(data)) as written:
         # libwebp also forgets the alpha of an animation whose first frame shows nothing.
         lost = wanted == "webp" and "A" not in written.mode
         if lost and any(each.mode == "RGBA" and min(each.getchannel("A").tobytes()) < _OPAQUE for each in pictures):

@@ -108,6 +108,7 @@ class GroupDecoder:
     ) -> None:
         self._parquet = parquet
         self._columns = columns
+        self._named = None if columns is None else frozenset(columns)
         self._limit = limit
         self._sifted = sifted
         self._reopen = reopen
@@ -130,7 +131,7 @@ class GroupDecoder:
     def spans(self, group: int) -> list[tuple[int, int]]:
         """Return where the column chunks lie that decoding a row group takes."""
         described = self._metadata.row_group(group)
-        return [_span(described.column(index)) for index in self._leaves]
+        return [span_of(described.column(index)) for index in self._leaves]
 
     def tables(self, group: int, pieces: Sequence[memoryview]) -> Iterator[pa.Table]:
         """Yield the rows of a row group.
@@ -169,8 +170,7 @@ class GroupDecoder:
 
     def _wanted(self, index: int) -> bool:
         path = self._metadata.schema.column(index).path
-        columns = self._columns
-        return columns is None or any(path == name or path.startswith(name + ".") for name in columns)
+        return self._named is None or not self._named.isdisjoint(prefixes_of(path))
 
     def _chunks(self, group: int, pieces: Sequence[memoryview]) -> list[_Chunk]:
         described = self._metadata.row_group(group)
@@ -247,7 +247,17 @@ class GroupDecoder:
         return table.cast(pa.schema(fields, metadata=table.schema.metadata))
 
 
-def _span(column: Any) -> tuple[int, int]:
+def prefixes_of(path: str) -> list[str]:
+    """Return the names that pyarrow knows a column of the file by: its path, and those of what it is nested in.
+
+    >>> prefixes_of("a.list.element"), prefixes_of("a")
+    (['a', 'a.list', 'a.list.element'], ['a'])
+    """
+    parts = path.split(".")
+    return [".".join(parts[:depth]) for depth in range(1, len(parts) + 1)]
+
+
+def span_of(column: Any) -> tuple[int, int]:
     """Return where a column chunk begins and ends in the file, as Arrow reads it."""
     start, dictionary = column.data_page_offset, column.dictionary_page_offset
     if dictionary is not None and 0 < dictionary < start:

@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cache
-from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypedDict
 
 from stepout.artifacts.allow import allowed_from
 from stepout.artifacts.allow import from_env as allow_from_env
@@ -45,6 +45,26 @@ def _random() -> float:
     return random.random()  # noqa: S311 - a delay
 
 
+class ReadMeter(Protocol):
+    """Counts what is read, by one for whom several reads together may cost so much and no more. Threads share it."""
+
+    def request(self, url: str) -> None:
+        """Count a request that is about to be sent.
+
+        Raises:
+            ReadBudgetError: No more may be sent.
+        """
+        ...
+
+    def received(self, url: str, size: int) -> None:
+        """Count bytes that have come.
+
+        Raises:
+            ReadBudgetError: No more may come.
+        """
+        ...
+
+
 class ReadOptions(TypedDict, total=False):
     """The keywords that every ``resolve…`` function takes; ``resolve_output`` says what each of them means."""
 
@@ -77,6 +97,7 @@ class Access:
         spending: Counts what the resolve that made this has spent of it.
         events: Who is told of each read; another process has its own.
         traceparent: The trace that the document was made in, as it says.
+        meter: Counts every request for an object's bytes, and the bytes; ``None``: nobody wants to know.
         now: The clock, for ``expiresAt``.
         sleep: Waits between tries to take up a broken download.
         jitter: A random number between 0 and 1 for those waits.
@@ -92,6 +113,7 @@ class Access:
     spending: Spending = field(default_factory=lambda: Spending(USUAL_BUDGET), compare=False)
     events: Events = field(default_factory=new_events, compare=False)
     traceparent: str | None = field(default=None, compare=False)
+    meter: ReadMeter | None = field(default=None, compare=False)
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     sleep: Callable[[float], None] = time.sleep
     jitter: Callable[[], float] = _random

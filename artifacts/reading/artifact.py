@@ -54,12 +54,12 @@ class Artifact:
 
     def __init__(self, pointer: Pointer, access: Access, name: str | None = None) -> None:
         self._pinned = PinnedObject(access, pointer, name)
-        self._access = access
+        self.access = access
         self.pointer = pointer
         self.name = name
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.pointer, self._access, self.name)
+        return type(self), (self.pointer, self.access, self.name)
 
     def __dask_tokenize__(self) -> tuple[str, str, str]:
         """Return what is the same for the same content, in every process."""
@@ -116,9 +116,9 @@ class Artifact:
             ChecksumMismatchError: The bytes are not those that were written.
             StoreError: Missing, expired, denied, changed, or unreachable.
         """
-        if self.pointer.size > _TINY or max_size is not None or self._access.max_size is not None:
+        if self.pointer.size > _TINY or max_size is not None or self.access.max_size is not None:
             check_cap(self.pointer, self._limit(max_size))
-        return read_whole(self._pinned, self._access.verify)
+        return read_whole(self._pinned, self.access.verify)
 
     def read_text(self, encoding: str = "utf-8", *, max_size: int | None = None) -> str:
         """Read all as text, verified, line ends as they are.
@@ -210,7 +210,7 @@ class Artifact:
         """
         from stepout.artifacts.reading.tables.parquet import ParquetRead, read_table
 
-        verify = self._access.verify if verify is None else checked_verify(verify)
+        verify = self.access.verify if verify is None else checked_verify(verify)
         wanted = ParquetRead(columns=columns, filters=filters, verify=verify, max_size=self._limit(max_size))
         return read_table(self._pinned, wanted)
 
@@ -232,7 +232,7 @@ class Artifact:
         """
         from stepout.artifacts.reading.ranges.reader import open_reader
 
-        return open_reader(self._pinned, self._access.verify if verify is None else checked_verify(verify))
+        return open_reader(self._pinned, self.access.verify if verify is None else checked_verify(verify))
 
     def download(self, path: str | os.PathLike[str], *, progress: ProgressSetting = None) -> Path:
         """Download to a file, verified; for a directory or dataset artifact, to a folder.
@@ -297,7 +297,7 @@ class Artifact:
         """
         from stepout.artifacts.reading.tables.dataset import open_dataset
 
-        return open_dataset(PinnedObject(self._access.told(verify, max_size), self.pointer), self.name).dataset
+        return open_dataset(PinnedObject(self.access.told(verify, max_size), self.pointer), self.name).dataset
 
     def to_dask(self, *, columns: Sequence[str] | None = None, filters: Any = None, **options: Any) -> Any:
         """Return a Dask DataFrame over ``dataset()``: one partition a file, columns of pandas' Arrow types.
@@ -378,7 +378,7 @@ class Artifact:
         from stepout.artifacts.reading.files.listed_files import files_below
 
         found = files_below(self._pinned, prefix)
-        return ((entry.path, Artifact(entry.pointer, self._access, entry.path)) for entry in found)
+        return ((entry.path, Artifact(entry.pointer, self.access, entry.path)) for entry in found)
 
     def file(self, path: str) -> Artifact:
         """Return one file of a directory or dataset, by its path: of a long listing, an index and a stretch are read.
@@ -389,7 +389,7 @@ class Artifact:
         """
         from stepout.artifacts.reading.files.listed_files import file_of
 
-        return Artifact(file_of(self._pinned, path).pointer, self._access, path)
+        return Artifact(file_of(self._pinned, path).pointer, self.access, path)
 
     def manifest(self) -> DatasetManifest:
         """Read and verify a dataset's manifest: its schema, and every file with its partition and its pointer.
@@ -422,7 +422,7 @@ class Artifact:
         """
         from stepout.artifacts.reading.files.filesystem import file_system
 
-        access = self._access.told(verify, max_size)
+        access = self.access.told(verify, max_size)
         return file_system({self.name or "": self.pointer}, access, kind)
 
     def fsspec(self, **options: Any) -> tuple[Any, str]:
@@ -441,7 +441,7 @@ class Artifact:
         """
         from stepout.artifacts.reading.files.filesystem import fsspec_path
 
-        return fsspec_path(self.pointer, self._access.stores, **options)
+        return fsspec_path(self.pointer, self.access.stores, **options)
 
     def presign(self, seconds: int = 300) -> str:
         """Return a URL that gives anyone this version of the object for a while; never put it into a document.
@@ -455,7 +455,7 @@ class Artifact:
         if isinstance(seconds, bool) or not isinstance(seconds, int) or not 1 <= seconds <= LONGEST_PRESIGN:
             msg = f"seconds={seconds!r}: expected 1 to {LONGEST_PRESIGN:,}"
             raise ConfigurationError(msg)
-        store = self._access.stores.of(self.pointer.bucket)
+        store = self.access.stores.of(self.pointer.bucket)
         return store.presign(self.pointer.key, version_id=self.pointer.version_id, seconds=seconds)
 
     # Inside -------------------------------------------------------------------------------------------------------
@@ -469,11 +469,11 @@ class Artifact:
         return partial(counted, progress, self.name or self.pointer.key.rpartition("/")[2])
 
     def _limit(self, max_size: int | None) -> int:
-        return self._access.limit if max_size is None else checked_limit("max_size", max_size)
+        return self.access.limit if max_size is None else checked_limit("max_size", max_size)
 
     def _decoded_limit(self, max_size: int | None) -> Callable[[], int]:
         """Return what looks up how much memory decoded values may take, only once there is something to hold it to."""
-        return lambda: max(self._limit(max_size), self._access.limit)
+        return lambda: max(self._limit(max_size), self.access.limit)
 
 
 def make_artifact(value: object, access: Access, location: str = "$", *, name: str | None = None) -> Artifact:

@@ -191,6 +191,7 @@ class PinnedObject:
 
         Raises:
             StoreError: Missing, expired, denied, changed, or unreachable.
+            ReadBudgetError: The meter of whoever reads allows no more requests.
             SizeMismatchError: The object has another size than the pointer says; its body was not read.
         """
         pointer = self.pointer
@@ -219,6 +220,8 @@ class PinnedObject:
 
     def _requested(self, start: int, stop: int | None, *, hashed: bool) -> Download:
         pointer, etag = self.pointer, self._etag
+        if self.access.meter is not None:
+            self.access.meter.request(pointer.url)
         store, small = self.access.stores.reached(pointer.bucket)
         if hashed and start == 0 and stop is None and small is not None:
             return small.get_small(pointer.key, size=pointer.size, version_id=pointer.version_id, if_match=etag)
@@ -245,11 +248,12 @@ class PinnedObject:
 
         Raises:
             StoreUnavailableError: It broke again and again.
+            ReadBudgetError: The meter of whoever reads allows no more.
             StoreError: As for ``get``.
         """
         end = self.pointer.size if stop is None else stop
         # Two limits: a link that brings nothing ends soon; one that brings a little each time may go on for long.
-        position, idle, total = start, 0, 0
+        position, idle, total, meter = start, 0, 0, self.access.meter
         body = self.get(start, stop, hashed=hashed)
         while True:
             broken: StoreUnavailableError | None = None
@@ -258,6 +262,8 @@ class PinnedObject:
                     for view in body.blocks(BLOCK, lend):
                         position, idle = position + len(view), 0 if len(view) else idle
                         self._check_end(position, end)
+                        if meter is not None:
+                            meter.received(self.pointer.url, len(view))
                         yield view
             except StoreUnavailableError as error:
                 broken = error

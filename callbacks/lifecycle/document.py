@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,7 +60,7 @@ def make_document(
     output = TaskOutput(
         artifacts=dict(artifacts.pointers) if artifacts is not None else {},
         result=dict(result),
-        producer=run if run != RunIdentity() else None,
+        producer=producer_of(run, session),
         traceparent=traceparent,
     )
     document = output.to_dict()
@@ -78,6 +79,11 @@ def make_document(
 
     fitting = fit(output, write=write, budget=session.budget, spill=session.spill, document=document)
     return document if fitting is output else fitting.to_dict()
+
+
+def producer_of(run: RunIdentity, session: TaskSession) -> RunIdentity | None:
+    """Return who made an output, and since when; ``None`` where nothing is known of the run."""
+    return replace(run, started_at=run.started_at or session.started_at) if run != RunIdentity() else None
 
 
 def keep_record(document: Mapping[str, Any], artifacts: Artifacts | None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from stepout.schemas import RunIdentity
@@ -34,6 +35,10 @@ class TaskOptions(TypedDict, total=False):
     input: Any
 
 
+def _now() -> str:
+    return f"{datetime.now(UTC).replace(tzinfo=None).isoformat(timespec='milliseconds')}Z"
+
+
 @dataclass(frozen=True, kw_only=True)
 class TaskSession:
     """A task's settings, checked.
@@ -50,6 +55,7 @@ class TaskSession:
         spill: ``"never"`` raises where ``"auto"`` moves parts of the document into artifacts.
         redactor: Knows the task's secrets, which must appear in no message, log, cause or document.
         run: The run identity, if the caller gave one; else the artifact manager knows it.
+        started_at: When the task began, as documents say it.
         environment_run: The run identity from the environment, used until an artifact manager gives its own.
         input: The task's input.
         events: Who is told of what the task does.
@@ -65,6 +71,7 @@ class TaskSession:
     artifacts: Artifacts | Callable[[], Artifacts] | None = None
     owns_artifacts: bool = False
     run: RunIdentity | None = None
+    started_at: str = field(default_factory=_now)
     environment_run: RunIdentity = field(default_factory=RunIdentity)
     input: Any = field(default=None, repr=False)
     events: Events = field(default_factory=new_events, repr=False)

@@ -32,6 +32,7 @@ On the command line, for any language (``stepout --help``)::
 
     stepout run --output features=out.parquet -- ./job.sh
     stepout show output.json
+    stepout page output.json -o run.html
     stepout asl ecs > state.json
     stepout doctor machine.json task-definition.json
     stepout demo
@@ -72,6 +73,8 @@ if TYPE_CHECKING:
     from stepout.artifacts.writing.options import ObjectLock
     from stepout.callbacks.protocols import Target
     from stepout.callbacks.task import Task
+    from stepout.page.budget import PageBudget
+    from stepout.page.write import write_page
     from stepout.schemas.contract import Contract
     from stepout.schemas.errors import (
         AccessDeniedError,
@@ -148,6 +151,7 @@ __all__ = [
     "Output",
     "OutputMissingError",
     "OutputTooLargeError",
+    "PageBudget",
     "PermanentError",
     "Pointer",
     "Problem",
@@ -180,6 +184,7 @@ __all__ = [
     "resolve_output",
     "task",
     "write_item_reader_manifest",
+    "write_page",
 ]
 
 # A name is imported when it is first used, so that a consumer does not pay for the producer's code.
@@ -205,6 +210,8 @@ _HOMES = {
     "stepout.artifacts.store": ("Encryption", "StoreProfile"),
     "stepout.callbacks.protocols": ("Target",),
     "stepout.callbacks.task": ("Task",),
+    "stepout.page.budget": ("PageBudget",),
+    "stepout.page.write": ("write_page",),
     "stepout.schemas.contract": ("Contract",),
     "stepout.schemas.identity": ("RunIdentity",),
     "stepout.schemas.many_failed": ("ManyFailedError",),

@@ -52,7 +52,7 @@ class Scope:
         activity: The activity's name or ARN.
         pass_roles: The roles that the state machine hands to ECS.
         kind: The kind of state that the state machine's role is for.
-        state_machine: Its own name, whose children a Distributed Map starts.
+        state_machine: Its own name, whose children a Distributed Map starts; or of the executions that are looked at.
         pull: Whether the producer reports by pull mode, not by token.
         tags: Whether artifacts are tagged.
         object_lock: Whether artifacts are locked.
@@ -269,6 +269,23 @@ def _gc(scope: Scope) -> list[dict[str, Any]]:
     ]
 
 
+def _viewer(scope: Scope) -> list[dict[str, Any]]:
+    """The rights of ``stepout page``: to look at executions, at the children of their Maps, and into artifacts."""
+    name = "*"
+    executions = [scope.arn("states", "execution:*")]
+    if scope.state_machine is not None:
+        machine = _resource(scope, "states", "stateMachine:", scope.state_machine, "StateMachine")
+        name = machine.rpartition(":")[2]
+        # Children of a Distributed Map are executions of NAME/LABEL.
+        executions = [machine.replace(":stateMachine:", ":execution:", 1) + end for end in (":*", "/*")]
+    runs = scope.arn("states", "mapRun:*" if name == "*" else f"mapRun:{name}/*")
+    return [
+        _statement("LookAtExecutions", ("states:DescribeExecution", "states:GetExecutionHistory"), *executions),
+        _statement("LookAtChildren", ("states:ListExecutions",), runs),
+        *_consumer(scope),
+    ]
+
+
 def _relay(scope: Scope) -> list[dict[str, Any]]:
     actions = ("sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes")
     return [_statement("TakeReports", actions, _queue(scope)), _statement("Report", _SEND_TASK, "*")]
@@ -421,6 +438,7 @@ ROLES: dict[str, tuple[str, Callable[[Scope], list[dict[str, Any]]]]] = {
     "watcher": ("the Lambda stepout.callbacks.ecs_watch.handler", _watcher),
     "worker": ("`stepout worker`, its commands included", _worker),
     "gc": ("`stepout gc`, wherever it runs", _gc),
+    "viewer": ("a person, or a program, that looks at runs with `stepout page`", _viewer),
     "machine": ("the state machine's own role, for one --kind of state", _machine),
 }
 """Whom there are policies for."""

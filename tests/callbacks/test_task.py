@@ -7,6 +7,7 @@ import asyncio
 import json
 import logging
 import threading
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -85,6 +86,8 @@ def test_leaving_the_block_reports_the_output_document() -> None:
         assert task.artifacts is store
         assert task.run.state == "Mask"
     (document,) = target.successes
+    began = datetime.fromisoformat(document["producer"].pop("startedAt"))
+    assert abs((datetime.now(UTC) - began).total_seconds()) < 3_600
     assert document == {
         "stepout": "output/1",
         "artifacts": {"preview": POINTER.to_dict()},
@@ -296,7 +299,7 @@ def _document_of(task: Task) -> dict[str, Any]:
         "stepout": "output/1",
         "artifacts": {"preview": POINTER.to_dict()},
         "result": task.result,
-        "producer": task.run.to_dict(),
+        "producer": {**task.run.to_dict(), "startedAt": "2026-11-22T12:00:00.000Z"},
     }
 
 

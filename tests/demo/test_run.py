@@ -47,6 +47,23 @@ def _lines_of_the_picture() -> list[str]:
     return [_without_figures(" ".join("".join(part.itertext()) for part in line)) for line in lines]
 
 
+def _look_at_pages(folder: Path) -> None:
+    """The pages of both runs are small, and say what came out and what was caught."""
+    pages = {name: (folder / f"{name}.html").read_text(encoding="utf-8") for name in ("photograph", "lens-cap")}
+    assert max(len(page.encode()) for page in pages.values()) < 400_000
+    for said in (
+        "336,776 rows",
+        "427 pixels",
+        "Verified whole",
+        "data:image/png;base64,",
+        "dep_delay",
+        "ReadFiles",
+    ):
+        assert said in pages["photograph"]
+    for said in ("Demo.NothingToSee", "contrast 0.0", "RetakePhotograph", "and was caught"):
+        assert said in pages["lens-cap"]
+
+
 def test_demo_does_what_it_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -57,11 +74,12 @@ def test_demo_does_what_it_says(
     assert main(["demo", "--keep", str(kept)]) == 0
     story, err = capsys.readouterr()
     assert err == ""
-    names = ["contours.png", "flights.parquet", "output.json", "photograph.jpg"]
+    names = ["contours.png", "flights.parquet", "lens-cap.html", "output.json", "photograph.html", "photograph.jpg"]
     assert sorted(path.name for path in kept.iterdir()) == names
     for path in (kept / "contours.png", kept / "flights.parquet"):
         # in the pointer, in the Lambda's figures, and from the independent hash
         assert story.count(hashlib.sha256(path.read_bytes()).hexdigest()) == 3
+    _look_at_pages(kept)
     table = pq.read_table(kept / "flights.parquet")
     assert table.num_rows >= 300_000
     with Image.open(kept / "contours.png") as image:

@@ -22,7 +22,7 @@ def _expected() -> set[str]:
         f"{package.replace('.', '/')}/{file.relative_to(folder).as_posix()}"
         for package, folder in FOLDERS.items()
         for file in walk(folder)
-        if file.suffix in {".py", ".json", ".toml"} or file.name == "py.typed"
+        if file.suffix in {".py", ".json", ".toml"} or file.name == "py.typed" or file.parent.name == "templates"
     }
 
 

@@ -31,7 +31,15 @@ def test_absent_members_are_left_out() -> None:
 def test_producer_has_its_wire_names() -> None:
     """``map_index`` and ``run_id`` become ``mapIndex`` and ``runId``, and come back."""
     identity = RunIdentity(
-        execution="e", state="s", attempt=1, map_index="3-0", redrive=2, version="v", nonce="n", run_id="r"
+        execution="e",
+        state="s",
+        attempt=1,
+        map_index="3-0",
+        redrive=2,
+        version="v",
+        nonce="n",
+        run_id="r",
+        started_at="2026-11-22T12:00:00Z",
     )
     document = base("output")["producer"]
     assert list(identity.to_dict()) == list(document)

@@ -182,7 +182,24 @@ def result_files(
         InvalidDocumentError: It is no such manifest.
         StoreError: It is missing, denied, changed, or unreachable.
     """
-    manifest = load_json(_read(access, reference))
+    return listed_files(access, load_json(_read(access, reference)), reference, statuses)
+
+
+def listed_files(
+    access: Access, manifest: Any, reference: ForeignReference, statuses: tuple[ChildStatus, ...] = STATUSES
+) -> list[ResultFile]:
+    """Return the files that a ResultWriter's manifest lists.
+
+    Args:
+        access: How to read.
+        manifest: It, parsed.
+        reference: Where it lies, for messages.
+        statuses: Which of its lists.
+
+    Raises:
+        NotAllowedError: A result file lies outside the allow-list.
+        InvalidDocumentError: It is no such manifest.
+    """
     bucket = manifest.get("DestinationBucket") if isinstance(manifest, dict) else None
     files = manifest.get("ResultFiles") if isinstance(manifest, dict) else None
     if not isinstance(bucket, str) or not isinstance(files, dict):

@@ -82,8 +82,13 @@ def is_parquet(pointer: Pointer) -> bool:
     return media_type in _TYPES or (unspecific and pointer.key.lower().endswith((".parquet", ".parq", ".pq")))
 
 
-def _by_columns(pointer: Pointer, read: ParquetRead) -> bool:
-    """Decide whether ranges are read: if less than all is wanted, and what comes can be verified or need not be."""
+def by_columns(pointer: Pointer, read: ParquetRead) -> bool:
+    """Decide whether ranges are read: if less than all is wanted, and what comes can be verified or need not be.
+
+    Args:
+        pointer: What is read.
+        read: What is wanted of it.
+    """
     if pointer.size <= WHOLE_BELOW or read.verify == "sha256":
         return False
     if read.unverified:
@@ -116,8 +121,7 @@ def read_table(pinned: PinnedObject, read: ParquetRead) -> Any:
     """
     require_parquet(pinned.pointer)
     require_pyarrow()
-    file = _ranges(pinned, read) if _by_columns(pinned.pointer, read) else _whole(pinned, read)
-    with closing(file):
+    with closing(open_parquet(pinned, read)) as file:
         try:
             return _table(file, pinned.pointer, read)
         except (StepoutError, MemoryError):  # pyarrow's own want of memory is a MemoryError: no damage
@@ -127,8 +131,18 @@ def read_table(pinned: PinnedObject, read: ParquetRead) -> Any:
                 raise file.failure from error
             failed = error
     if file.verified:
-        raise _undecodable(pinned.pointer, failed) from failed
+        raise undecodable(pinned.pointer, failed) from failed
     return _second_look(pinned, read, failed)
+
+
+def open_parquet(pinned: PinnedObject, read: ParquetRead) -> ParquetBytes:
+    """Open a file for pyarrow: in ranges where less than all is wanted and they can be verified, else whole.
+
+    Raises:
+        ArtifactTooLargeError: It can only be read whole, and is larger than ``max_size``.
+        StoreError: As for ``read_table``; so do the others.
+    """
+    return _ranges(pinned, read) if by_columns(pinned.pointer, read) else _whole(pinned, read)
 
 
 def _second_look(pinned: PinnedObject, read: ParquetRead, failed: Exception) -> Any:
@@ -137,7 +151,7 @@ def _second_look(pinned: PinnedObject, read: ParquetRead, failed: Exception) -> 
     try:
         if pointer.size > read.max_size:
             drain(pinned, verifier_for(pointer, verify=True))
-            raise _undecodable(pointer, failed) from failed
+            raise undecodable(pointer, failed) from failed
         data = read_whole(pinned, verify=True)
     except ChecksumMismatchError as error:
         msg = (
@@ -146,25 +160,26 @@ def _second_look(pinned: PinnedObject, read: ParquetRead, failed: Exception) -> 
         )
         raise ChecksumMismatchError(msg) from failed
     try:
-        return _table(_File(data, verified=True), pointer, read)
+        return _table(ParquetBytes(data, verified=True), pointer, read)
     except (StepoutError, MemoryError):
         raise
     except Exception as error:
-        raise _undecodable(pointer, error) from error
+        raise undecodable(pointer, error) from error
 
 
 def _told(error: Exception) -> str:
     return str(error).partition("\n")[0][:200] or type(error).__name__
 
 
-def _undecodable(pointer: Pointer, error: Exception) -> UndecodableError:
+def undecodable(pointer: Pointer, error: Exception) -> UndecodableError:
+    """Return the error for what is no Parquet file, though its bytes are those that were written."""
     msg = f"{pointer.url} is no Parquet file that can be read, though its bytes are those written: {_told(error)}"
     return UndecodableError(msg)
 
 
 @dataclass(frozen=True)
-class _File:
-    """A file for pyarrow, in memory or read in ranges.
+class ParquetBytes:
+    """A file for pyarrow, in memory or read in ranges; close it.
 
     Attributes:
         data: All of it; empty where ranges are read.
@@ -208,13 +223,13 @@ class _File:
             self.ranges.close()
 
 
-def _whole(pinned: PinnedObject, read: ParquetRead) -> _File:
+def _whole(pinned: PinnedObject, read: ParquetRead) -> ParquetBytes:
     instead = 'download it, pass max_size=, or verify="pinned" to read ranges that are not verified'
     check_cap(pinned.pointer, read.max_size, instead=instead)
-    return _File(read_whole(pinned, read.verify), verified=not read.unverified)
+    return ParquetBytes(read_whole(pinned, read.verify), verified=not read.unverified)
 
 
-def _ranges(pinned: PinnedObject, read: ParquetRead) -> _File:
+def _ranges(pinned: PinnedObject, read: ParquetRead) -> ParquetBytes:
     footer = None if read.unverified else footer_of(pinned.pointer)
     blocks, tail = blocks_for(pinned, read.verify), b""
     if blocks is not None:
@@ -222,7 +237,7 @@ def _ranges(pinned: PinnedObject, read: ParquetRead) -> _File:
     elif footer is not None:
         # pyarrow opens a file by reading its last 64 KiB, whatever the footer's size: those are served from here too.
         tail = read_tail(pinned, footer, pinned.size - min(max(footer.size, TAIL), pinned.size))
-    return _File(ranges=FetchedRanges(pinned, tail, blocks), checked=footer is not None)
+    return ParquetBytes(ranges=FetchedRanges(pinned, tail, blocks), checked=footer is not None)
 
 
 def _without_blocks(metadata: Any) -> Any:
@@ -230,12 +245,12 @@ def _without_blocks(metadata: Any) -> Any:
     return {name: value for name, value in (metadata or {}).items() if name != FOOTER_KEY} or None
 
 
-def _table(file: _File, pointer: Pointer, read: ParquetRead) -> Any:
+def _table(file: ParquetBytes, pointer: Pointer, read: ParquetRead) -> Any:
     table = _read(file, pointer, read)
     return table.replace_schema_metadata(_without_blocks(table.schema.metadata))
 
 
-def _read(file: _File, pointer: Pointer, read: ParquetRead) -> Any:
+def _read(file: ParquetBytes, pointer: Pointer, read: ParquetRead) -> Any:
     import pyarrow as pa
 
     parquet = file.opened()
@@ -306,7 +321,7 @@ class _Sifting:
         return False
 
 
-def _sifting(file: _File, parquet: Any, pointer: Pointer, read: ParquetRead) -> tuple[_Sifting, list[int]]:
+def _sifting(file: ParquetBytes, parquet: Any, pointer: Pointer, read: ParquetRead) -> tuple[_Sifting, list[int]]:
     """Return what is kept, and the row groups that may have some of it."""
     import pyarrow.dataset as ds
     import pyarrow.parquet as pq

