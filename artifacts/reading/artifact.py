@@ -48,6 +48,9 @@ class Artifact:
         access: How to read it.
         name: Its name in the output; ``None`` outside one.
 
+    Attributes:
+        access: As the argument; so are ``pointer`` and ``name``.
+
     Raises:
         NotAllowedError: The allow-list does not hold the object.
     """

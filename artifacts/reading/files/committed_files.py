@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from stepout.artifacts.reading.files.file_tree import FileTree, TreeEntry
+from stepout.artifacts.reading.files.file_tree import FileTree, FileTreeEntry
 from stepout.artifacts.reading.files.listed_files import open_files
 from stepout.artifacts.reading.pinned_object import PinnedObject, digest_of
 from stepout.artifacts.reading.ranges.random_access import open_random
@@ -64,7 +64,7 @@ class CommittedFiles:
         """Return what is the same for the same names and contents, in every process."""
         return "stepout-files", *((name, digest_of(pointer)) for name, pointer in sorted(self._pointers.items()))
 
-    def entry(self, path: str) -> TreeEntry:
+    def entry(self, path: str) -> FileTreeEntry:
         """Return what is at a path.
 
         Raises:

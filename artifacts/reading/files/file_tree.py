@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class TreeEntry:
+class FileTreeEntry:
     """A file or a folder.
 
     Attributes:
@@ -60,23 +60,23 @@ class FileTree:
         self._lock = PerProcess(threading.Lock, name="lock")  # another thread may hold it when a process is forked
         self._opened: dict[str, ReadFolders | ListedFolders] = {}
         self._roots = {
-            name: TreeEntry(name, None if names_files(pointer) else pointer) for name, pointer in pointers.items()
+            name: FileTreeEntry(name, None if names_files(pointer) else pointer) for name, pointer in pointers.items()
         }
 
-    def entry(self, path: str) -> TreeEntry | None:
+    def entry(self, path: str) -> FileTreeEntry | None:
         """Return what is at a path; ``None`` if nothing is.
 
         Raises:
             StepoutError: It lies in a directory or a dataset whose listing could not be read, or is invalid.
         """
         if not path:
-            return TreeEntry("")
+            return FileTreeEntry("")
         if "/" not in path:
             return self._roots.get(path)
         folders = self._folders(path)
         return None if folders is None else folders.entry(path)
 
-    def children(self, path: str) -> list[TreeEntry]:
+    def children(self, path: str) -> list[FileTreeEntry]:
         """Return what lies directly in a folder, in the documents' order; nothing for anything else.
 
         Raises:
@@ -87,7 +87,7 @@ class FileTree:
         folders = self._folders(path)
         return [] if folders is None else folders.children(path)
 
-    def below(self, path: str) -> Iterator[TreeEntry]:
+    def below(self, path: str) -> Iterator[FileTreeEntry]:
         """Yield everything in a folder, at any depth, each folder before what lies in it."""
         if path:
             folders = self._folders(path)
@@ -122,27 +122,27 @@ class ReadFolders:
     """
 
     def __init__(self, name: str, files: Sequence[Entry | DatasetFile]) -> None:
-        self._found = folders = dict[str, dict[str, TreeEntry]]({name: {}})
+        self._found = folders = dict[str, dict[str, FileTreeEntry]]({name: {}})
         for file in files:
             folder = name
             *parents, last = file.path.split("/")
             for segment in parents:
                 inner = f"{folder}/{segment}"
-                folders[folder].setdefault(segment, TreeEntry(inner))
+                folders[folder].setdefault(segment, FileTreeEntry(inner))
                 folder = inner
                 folders.setdefault(folder, {})
-            folders[folder][last] = TreeEntry(f"{folder}/{last}", file.pointer)
+            folders[folder][last] = FileTreeEntry(f"{folder}/{last}", file.pointer)
 
-    def entry(self, path: str) -> TreeEntry | None:
+    def entry(self, path: str) -> FileTreeEntry | None:
         """Return what is at a path; ``None`` if nothing is."""
         parent, _, last = path.rpartition("/")
         return self._found.get(parent, {}).get(last)
 
-    def children(self, path: str) -> list[TreeEntry]:
+    def children(self, path: str) -> list[FileTreeEntry]:
         """Return what lies directly in a folder."""
         return list(self._found.get(path, {}).values())
 
-    def below(self, path: str) -> Iterator[TreeEntry]:
+    def below(self, path: str) -> Iterator[FileTreeEntry]:
         """Yield everything in a folder."""
         for child in self.children(path):
             yield child
@@ -161,24 +161,24 @@ class ListedFolders:
     def __init__(self, name: str, listing: Listing) -> None:
         self._name = name
         self._listing = listing
-        self._children: dict[str, list[TreeEntry]] = {}
+        self._children: dict[str, list[FileTreeEntry]] = {}
 
-    def entry(self, path: str) -> TreeEntry | None:
+    def entry(self, path: str) -> FileTreeEntry | None:
         """Return what is at a path; ``None`` if nothing is."""
         inner = self._inner(path)
         found = self._listing.find(inner)
         if found is not None:
-            return TreeEntry(path, found.pointer)
-        return TreeEntry(path) if self._listing.has_folder(inner) else None
+            return FileTreeEntry(path, found.pointer)
+        return FileTreeEntry(path) if self._listing.has_folder(inner) else None
 
-    def children(self, path: str) -> list[TreeEntry]:
+    def children(self, path: str) -> list[FileTreeEntry]:
         """Return what lies directly in a folder, kept: engines ask for it again and again."""
         if path not in self._children:
             depth = path.count("/") + 1
             self._children[path] = [each for each in self.below(path) if each.path.count("/") == depth]
         return self._children[path]
 
-    def below(self, path: str) -> Iterator[TreeEntry]:
+    def below(self, path: str) -> Iterator[FileTreeEntry]:
         """Yield everything in a folder; what lies in one folder follows one another in a listing."""
         inner = self._inner(path)
         within = inner.split("/") if inner else []  # the folders that the last path lay in
@@ -188,10 +188,10 @@ class ListedFolders:
             parents = entry.path.split("/")[:-1]
             for depth in range(1, len(parents) + 1):
                 if parents[:depth] != within[:depth]:
-                    yield TreeEntry("/".join([self._name, *parents[:depth]]))
+                    yield FileTreeEntry("/".join([self._name, *parents[:depth]]))
             within = parents
             place = f"{self._name}/{entry.path}"
-            yield TreeEntry(place) if isinstance(entry, EmptyFolder) else TreeEntry(place, entry.pointer)
+            yield FileTreeEntry(place) if isinstance(entry, EmptyFolder) else FileTreeEntry(place, entry.pointer)
 
     def _inner(self, path: str) -> str:
         return path[len(self._name) + 1 :]

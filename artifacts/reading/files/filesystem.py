@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from stepout.artifacts.reading.access import Access
     from stepout.artifacts.reading.bucket_stores import BucketStores
-    from stepout.artifacts.reading.files.file_tree import TreeEntry
+    from stepout.artifacts.reading.files.file_tree import FileTreeEntry
     from stepout.schemas.pointer import Pointer
 
 FileSystemKind = Literal["pyarrow", "fsspec"]
@@ -138,7 +138,7 @@ class ArtifactFiles:
     open_output_stream = open_append_stream = _refused
 
 
-def _info(path: str, entry: TreeEntry | None) -> Any:
+def _info(path: str, entry: FileTreeEntry | None) -> Any:
     import pyarrow.fs as pafs
 
     if entry is None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from stepout.artifacts.reading.files.committed_files import CommittedFiles
-    from stepout.artifacts.reading.files.file_tree import TreeEntry
+    from stepout.artifacts.reading.files.file_tree import FileTreeEntry
 
 _BUFFER: Final = 64 << 10  # what a text or a header is read through; larger reads pass it by
 _LARGEST_BUFFER: Final = 1 << 20
@@ -30,7 +30,7 @@ class CommittedFile(io.BufferedReader):
         blocksize: The bytes of the buffer, all of them verified.
     """
 
-    def __init__(self, raw: io.RawIOBase, fs: CommittedFileSystem, entry: TreeEntry, buffer: int) -> None:
+    def __init__(self, raw: io.RawIOBase, fs: CommittedFileSystem, entry: FileTreeEntry, buffer: int) -> None:
         super().__init__(raw, buffer)
         self.fs, self.path, self.size, self.blocksize = fs, entry.path, entry.size, buffer
 
@@ -129,7 +129,7 @@ class CommittedFileSystem(AbstractFileSystem):  # type: ignore[misc] # fsspec ha
     def _path(self, path: str) -> str:
         return checked_path(self._strip_protocol(path))
 
-    def _told(self, entry: TreeEntry) -> dict[str, Any]:
+    def _told(self, entry: FileTreeEntry) -> dict[str, Any]:
         pointer = entry.pointer
         if pointer is None:
             return {"name": entry.path, "size": 0, "type": "directory"}
