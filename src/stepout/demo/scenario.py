@@ -333,7 +333,9 @@ def _execute(
 ) -> dict[str, Any]:
     """Start the state machine, tell of each state as it is entered and call ``left`` as it is left, to the end."""
     client = aws.client("stepfunctions")
-    execution = client.start_execution(stateMachineArn=deployment.machine, input=json.dumps(document))["executionArn"]
+    execution = client.start_execution(
+        stateMachineArn=deployment.machine, name=Path(document["photograph"]).stem, input=json.dumps(document)
+    )["executionArn"]
     told = 0
     deadline = time.monotonic() + _EXECUTION_SECONDS
     while time.monotonic() < deadline:
