@@ -65,7 +65,8 @@ def _imports(code: str) -> Iterator[tuple[str, str]]:
         if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "stepout":
             for each in node.names:
                 whole = f"{node.module}.{each.name}"
-                yield (whole, "handler") if whole == "stepout.callbacks.named_failure" else (node.module or "", each.name)
+                is_handler = whole == "stepout.callbacks.named_failure"
+                yield (whole, "handler") if is_handler else (node.module or "", each.name)
 
 
 def test_every_logger_is_on_the_page_for_operators() -> None:

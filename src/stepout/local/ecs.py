@@ -134,8 +134,8 @@ class EcsAgent(threading.Thread):
             _logger.warning("the end of task %s could not be recorded (%s)", task.id, type(error).__name__)
         if task.reported is False:
             _logger.error(
-                "task %s ended with exit code %s and reported nothing: its state still waits, until its HeartbeatSeconds or "
-                "TimeoutSeconds",
+                "task %s ended with exit code %s and reported nothing: its state still waits, until its "
+                "HeartbeatSeconds or TimeoutSeconds",
                 task.id[:8],
                 task.exit_code,
             )
