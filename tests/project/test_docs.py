@@ -64,15 +64,9 @@ def _imports(code: str) -> Iterator[tuple[str, str]]:
     for node in ast.walk(ast.parse(code)):
         if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "stepout":
             for each in node.names:
-<<<<<<< HEAD
-                whole = f"{node.module}.{each.name}"
-                is_handler = whole == "stepout.callbacks.named_failure"
-                yield (whole, "handler") if is_handler else (node.module or "", each.name)
-=======
                 module = f"{node.module}.{each.name}"
                 is_module = module == "stepout.callbacks.named_failure"
                 yield (module, "handler") if is_module else (str(node.module), each.name)
->>>>>>> f2
 
 
 def test_every_logger_is_on_the_page_for_operators() -> None:
