@@ -56,7 +56,8 @@ constraints: $(VENV)/.dev  ## Pin what is installed now
 clean:
 	rm -rf $(VENV) build dist src/*.egg-info .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
-# pip says nothing by --quiet, and much too much without: what it is doing, and for how long, is said here.
+# pip says nothing by --quiet, and much too much without: what it is doing, and for how long, is said here. What setuptools
+# says of every editable installation looks like an error, and is left out.
 $(VENV)/.pip:
 	@echo "set-up 1 of 2: a virtual environment in $(VENV), with a recent pip (some ten seconds)"
 	@$(PYTHON) -m venv $(VENV)
@@ -65,8 +66,8 @@ $(VENV)/.pip:
 
 $(VENV)/.demo: $(VENV)/.pip pyproject.toml constraints.txt
 	@echo "set-up 2 of 2: stepout and what it needs into $(VENV): pyarrow, scikit-learn, the local AWS …"
-	@echo "               (a minute or two, the first time only)"
-	@$(PIP) -e ".[all,local]"
+	@echo "               (two to four minutes, the first time only; until then nothing is printed)"
+	@PYTHONWARNINGS="ignore:Editable installation" $(PIP) -e ".[all,local]"
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.demo

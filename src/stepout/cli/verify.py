@@ -56,5 +56,6 @@ def _verify(arguments: argparse.Namespace) -> int:
     else:
         rows = [(f["name"], human_size(f["size"]), "ok" if f["ok"] else f["error"], f["url"]) for f in findings]
         print_table(("NAME", "SIZE", "VERDICT", "WHERE"), rows)
+        sys.stdout.flush()  # so that the table comes first in a file, too, as it does on a terminal
         sys.stderr.writelines(f"stepout: {shown(finding['name'])}: {finding['message']}\n" for finding in failed)
     return 1 if failed else 0
