@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from stepout.callbacks.protocols import Artifacts, Target
+    from stepout.callbacks.protocols import Artifacts, ShowsProgress, Target
     from stepout.callbacks.targets.dynamodb import DynamoDbTarget
     from stepout.callbacks.targets.local import FileTarget, StdoutTarget
     from stepout.callbacks.targets.notifications import EventBridgeTarget, SnsTarget
@@ -26,6 +26,7 @@ __all__ = [
     "FileTarget",
     "PullTarget",
     "RecordingTarget",
+    "ShowsProgress",
     "SnsTarget",
     "SqsTarget",
     "SqsWorker",
@@ -43,6 +44,7 @@ _HOMES = {
     "FileTarget": "targets.local",
     "PullTarget": "targets.pull",
     "RecordingTarget": "targets.recording",
+    "ShowsProgress": "protocols",
     "SnsTarget": "targets.notifications",
     "SqsTarget": "targets.sqs",
     "SqsWorker": "worker.sqs",

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from stepout.schemas.pointer import Pointer as Pointer
     from stepout.schemas.problems import Problem as Problem
     from stepout.schemas.problems import describe_problems as describe_problems
+    from stepout.schemas.progress import TaskProgress as TaskProgress
     from stepout.schemas.search.locate import Found as Found
     from stepout.schemas.search.locate import TheDocument as TheDocument
     from stepout.schemas.search.locate import find_documents as find_documents
@@ -36,6 +37,7 @@ _HOMES: Final = {
     "Problem": "problems",
     "RunIdentity": "identity",
     "TaskOutput": "output",
+    "TaskProgress": "progress",
     "TheDocument": "search.locate",
     "describe_problems": "problems",
     "dump_json": "text.json_text",
