@@ -8,14 +8,10 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from support.histories import ARN, BEGAN, TOKEN, RecordedHistory, RecordedStepFunctions, described
-from support.map_results import MapResults, task_output
 from support.shelf import ALLOW, Shelf
 
 import stepout
-from stepout.page.budget import PageBudget
 from stepout.page.collect import collect_run
 from stepout.schemas import TaskOutput
 from stepout.schemas.errors import ConfigurationError
@@ -343,154 +339,6 @@ def test_the_consoles_address_of_an_execution_is_one(shelf: Shelf) -> None:
     """People copy what the browser shows."""
     console = f"https://eu-west-1.console.aws.amazon.com/states/home?region=eu-west-1#/v2/executions/details/{ARN}"
     assert page_of(shelf, console).execution is not None
-
-
-# Children -------------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("given", ["returned", "url", "file", "execution"])
-def test_the_results_of_a_distributed_map_are_a_grid(shelf: Shelf, given: str) -> None:
-    """By what the Map returned, by the manifest's URL or the manifest itself, or found in an execution's history."""
-    results = MapResults(shelf)
-    for index in range(30):
-        results.succeeded(index, task_output(shelf, index))
-    results.failed(30, "Demo.TooDark", json.dumps({"message": "too dark", "run": {}}))
-    results.pending(31)
-    returned = results.write()
-    history = RecordedHistory()
-    history.enter("All", "Map")
-    history.add("MapStateStarted")
-    history.add("MapRunStarted", mapRunArn=returned["MapRunArn"])
-    history.add("MapRunSucceeded")
-    history.add("MapStateSucceeded")
-    history.leave("All", "Map", output=returned)
-    manifest = shelf.store.get("runs/map/manifest.json")
-    with manifest:
-        text = b"".join(bytes(view) for view in manifest.blocks(1 << 16)).decode()
-    url = "s3://results/runs/map/manifest.json"
-    source = {"returned": json.dumps(returned), "url": url, "file": text, "execution": ARN}[given]
-    page = page_of(shelf, source, history=history)
-    assert page.children is not None
-    assert (page.children.total, page.children.cut) == (32, False)
-    assert [each.status for each in page.children.cells] == ["SUCCEEDED"] * 30 + ["FAILED", "PENDING"]
-    assert (page.children.cells[30].error, page.children.cells[30].cause) == ("Demo.TooDark", "too dark")
-    assert page.children.cells[0].artifacts == 1
-    assert len(page.outputs) == 20
-    assert all(each.problem is None for each in page.outputs)
-
-
-def test_ten_thousand_children_are_cells_and_few_cards(shelf: Shelf) -> None:
-    """The grid has all of them; inside of the first ones is looked."""
-    results = MapResults(shelf, lines=True, per_file=4_000)
-    document = task_output(shelf, 0)
-    for index in range(10_050):
-        results.succeeded(index, document)
-    page = page_of(shelf, json.dumps(results.write()))
-    assert page.children is not None
-    assert (len(page.children.cells), page.children.cut) == (10_000, True)
-    assert len(page.outputs) == 1
-
-
-def test_children_cost_no_more_than_half_of_what_may_be_read(shelf: Shelf) -> None:
-    """The rest is for what is inside of artifacts; the grid says that there are more."""
-    results = MapResults(shelf, per_file=10)
-    for index in range(200):
-        results.succeeded(index, {"padding": "x" * 1_000})
-    page = page_of(shelf, json.dumps(results.write()), budget=PageBudget(bytes=100_000))
-    assert page.children is not None
-    assert page.children.cut
-    assert 20 < len(page.children.cells) < 200
-
-
-def test_the_list_that_an_inline_map_returned_is_a_grid(shelf: Shelf) -> None:
-    """Failures that were caught are cells of their own."""
-    items = [task_output(shelf, 0), {"error": {"Error": "Demo.TooDark", "Cause": "dark"}}, task_output(shelf, 1), 5]
-    page = page_of(shelf, json.dumps(items))
-    assert page.children is not None
-    assert [each.status for each in page.children.cells] == ["SUCCEEDED", "CAUGHT", "SUCCEEDED", "SUCCEEDED"]
-    assert [each.label for each in page.outputs] == ["the document [0]", "the document [2]"]
-
-
-def test_a_map_run_that_still_runs_is_asked_for_its_children(shelf: Shelf) -> None:
-    """There are no results yet; without the right to list them there is a note."""
-    history = RecordedHistory()
-    history.enter("All", "Map")
-    history.add("MapStateStarted")
-    history.add("MapRunStarted", mapRunArn=ARN.replace(":execution:", ":mapRun:"))
-    children = [{"name": str(number), "status": "RUNNING", "startDate": BEGAN} for number in range(3)]
-    running = {"description": described("RUNNING"), "children": children}
-    page = page_of(shelf, history=history, client=running)
-    assert page.children is not None
-    assert [each.status for each in page.children.cells] == ["RUNNING"] * 3
-    page = page_of(shelf, history=history, client={**running, "refuses": {"list_executions": "AccessDeniedException"}})
-    assert page.children is None
-    assert any("states:ListExecutions" in note for note in page.notes)
-
-
-# Whatever comes -------------------------------------------------------------------------------------------------------
-
-ANYTHING = st.recursive(
-    st.none() | st.integers(0, 5) | st.sampled_from(["Mask", "ecs:runTask.sync", "Demo.TooDark"]),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["a", "stepout"]), inner, max_size=2),
-    max_leaves=5,
-)
-TEXTS = st.sampled_from(
-    [
-        '{"stepout": "output/1", "artifacts": {}, "producer": {"state": "Mask", "attempt": "x", "mapIndex": 3}}',
-        '{"stepout": "output/2"}',
-        '{"stepout": "pointer/1", "bucket": 3}',
-        '{"ResultWriterDetails": {"Bucket": "results", "Key": "runs/none.json"}, "stepout": ""}',
-        '[{"stepout": "output/1"}, {"Error": "Demo.TooDark", "Cause": "{"}]',
-        '{"stepout": {"stepout": "output/1"',
-        '{"Name": "STEPOUT_OUTPUT", "Value": "s3://results/runs/none.json"}',
-        '{"StartedAt": 1e300, "run": {"startedAt": "soon"}, "message": 3}',
-    ]
-)
-KINDS = ["Task", "Map", "Parallel", "Choice"]
-EVENTS = st.lists(
-    st.fixed_dictionaries(
-        {
-            "id": st.integers(0, 30),
-            "previousEventId": st.integers(0, 30),
-            "timestamp": st.integers(0, 10**11),
-            "type": st.sampled_from(
-                [
-                    f"{kind}State{what}"
-                    for kind in KINDS
-                    for what in ("Entered", "Exited", "Started", "Failed", "Aborted")
-                ]
-                + [f"{call}{what}" for call in ("Task", "Activity") for what in ("Scheduled", "Started", "Failed")]
-                + ["TaskSucceeded", "MapIterationStarted", "MapIterationFailed", "MapRunStarted", "MapRunFailed"]
-                + ["ExecutionFailed", "ExecutionRedriven", "ExecutionSucceeded", "EvaluationFailed"]
-            ),
-            "someEventDetails": st.fixed_dictionaries(
-                {
-                    "name": st.sampled_from(["Mask", "Score"]),
-                    "index": st.integers(0, 3),
-                    "resource": st.sampled_from(["ecs:runTask.sync", "glue:startJobRun.sync"]),
-                },
-                optional=dict.fromkeys(("input", "output", "parameters", "cause"), TEXTS)
-                | {"error": st.just("Demo.TooDark"), "mapRunArn": st.just("arn:x"), "length": ANYTHING},
-            ),
-        }
-    ),
-    max_size=25,
-)
-
-
-@given(EVENTS, st.sampled_from(["RUNNING", "FAILED", "SUCCEEDED", "ELSE"]))
-def test_any_history_makes_a_page(events: list[dict[str, Any]], status: str) -> None:
-    """Documents and causes that fit nowhere are put somewhere, and every reference leads to something."""
-    client = RecordedStepFunctions(events, described(status))
-    page = collect_run([ARN], allow=ALLOW, client=Shelf().store, step_functions=client)
-    assert page.execution is not None
-    cards_of = {each.output_id for each in page.outputs}
-    for visit in page.execution.visits:
-        assert visit.output_id is None or visit.output_id in cards_of
-        for attempt in visit.attempts:
-            assert attempt.working_at is None or attempt.working_at.tzinfo is not None
-    names = {each.visit_id for each in page.execution.visits} | {None}
-    assert {each.visit_id for each in page.outputs} <= names
 
 
 # Bounds and secrets ---------------------------------------------------------------------------------------------------

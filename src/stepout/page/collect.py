@@ -123,7 +123,7 @@ def _asked(
 
 
 def _open_now(history: ExecutionHistory) -> str:
-    waiting = [each.name for each in history.visits if each.is_open]
+    waiting = list(dict.fromkeys(each.name for each in history.visits if each.is_open))
     if not waiting:
         return "The execution is still running: make the page again when it has ended."
     more = f" and {len(waiting) - _SHOWN:,} more" if len(waiting) > _SHOWN else ""
