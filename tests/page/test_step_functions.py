@@ -121,7 +121,7 @@ def test_other_refusals_say_what_to_do(code: str, kind: type[StepoutError], said
 
 def test_an_execution_of_another_region_says_so() -> None:
     """The client asks in its own region, and knows nothing of the execution."""
-    client = botocore.session.get_session().create_client("stepfunctions", region_name="us-west-2")
+    client: Any = botocore.session.get_session().create_client("stepfunctions", region_name="us-west-2")
     recorded = RecordedStepFunctions(refuses={"describe_execution": "ExecutionDoesNotExist"})
     client.describe_execution = recorded.describe_execution
     with pytest.raises(ConfigurationError, match="it is in eu-west-1, the client asks in us-west-2"):

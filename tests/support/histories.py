@@ -62,7 +62,7 @@ class RecordedHistory:
     def run(self, resource: str = "ecs:runTask.waitForTaskToken", parameters: object = None) -> None:
         """Schedule, start and submit a task."""
         kind, _, call = resource.partition(":")
-        told = {"resourceType": kind, "resource": call}
+        told: dict[str, Any] = {"resourceType": kind, "resource": call}
         given = json.dumps({"Token": TOKEN, "Parameters": parameters})
         self.add("TaskScheduled", region="eu-west-1", parameters=given, **told)
         self.add("TaskStarted", **told)

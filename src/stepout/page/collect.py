@@ -100,7 +100,7 @@ def collect_run(  # noqa: PLR0913 - keyword-only, each with its own meaning
         execution=documents.execution(),
         outputs=documents.outputs(),
         children=documents.children(),
-        notes=(*notes, *documents.notes),
+        notes=tuple(_sentence(each) for each in (*notes, *documents.notes)),
         spent=budget.spent(),
     )
 
@@ -123,11 +123,18 @@ def _asked(
 
 
 def _open_now(history: ExecutionHistory) -> str:
-    waiting = [each.name for each in history.visits if each.is_open]
+    waiting = list(dict.fromkeys(each.name for each in history.visits if each.is_open))
     if not waiting:
         return "The execution is still running: make the page again when it has ended."
     more = f" and {len(waiting) - _SHOWN:,} more" if len(waiting) > _SHOWN else ""
     return f"The execution is still running. Open now: {', '.join(waiting[:_SHOWN])}{more}."
+
+
+def _sentence(note: str) -> str:
+    """Return a note as a sentence; a name at its beginning, such as that of a right, stays as it is."""
+    first = note.partition(" ")[0]
+    begun = f"{note[:1].upper()}{note[1:]}" if first.isalpha() else note
+    return begun if begun.endswith((".", "…", ")")) else f"{begun}."
 
 
 def _title(sources: list[PageSource], history: ExecutionHistory | None) -> str:

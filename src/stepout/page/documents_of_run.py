@@ -277,9 +277,10 @@ class RunDocuments:
 
     def _note_problems(self) -> None:
         visits = self._history.visits if self._history else ()
-        problems = [named.problem for each in visits for named, _ in each.reported if named.problem]
+        problems = [each.unsearched for each in visits if each.unsearched]
+        problems += [named.problem for each in visits for named, _ in each.reported if named.problem]
         if problems:
-            told = f"{len(problems):,} outputs of states could not be searched for documents"
+            told = f"{len(problems):,} inputs and outputs of states could not be searched for documents"
             self.notes.append(f"{told}, the first of them: {problems[0]}")
 
     # What it comes to -----------------------------------------------------------------------------------------------

@@ -81,6 +81,7 @@ class Visited:
         stopped_at: When it ended without being left: it failed, or was aborted.
         failed: Whether the last thing that happened to it is a failure.
         given: The objects that its input names.
+        unsearched: Why its input could not be searched for them.
         iterations: Of an inline Map, by index.
         length: How many items a Map has.
         map_runs: Of a Distributed Map.
@@ -98,6 +99,7 @@ class Visited:
     aborted: bool = False
     tries: list[Tried] = field(default_factory=list)
     given: tuple[ObjectName, ...] = ()
+    unsearched: str = ""
     reported: list[Reported] = field(default_factory=list)
     iterations: dict[int, Iteration] = field(default_factory=dict)
     length: int | None = None
@@ -232,6 +234,7 @@ class VisitTracker:
             entered_at=event.at,
             scope=scope,
             given=event.named.objects,
+            unsearched=event.named.problem,
         )
         return self._added(visit)
 
@@ -247,7 +250,7 @@ class VisitTracker:
         visit.exited_at, visit.stopped_at, visit.aborted = event.at, None, False
         if (last := visit.last_try) is not None:  # an end that is not in the history
             last.ended_at, last.outcome = event.at, "SUCCEEDED"
-        if event.named.outputs or event.named.manifests or event.named.items is not None:
+        if event.named is not NOTHING:
             visit.reported.append(Reported(event.named, None))
         self._open[visit.kind].pop(visit, None)
         if kind in _CONTAINERS:
@@ -355,7 +358,7 @@ class VisitTracker:
             tried.ended_at, tried.outcome = event.at, _OUTCOMES.get(what, "FAILED")
             tried.error, tried.cause = event.error, event.cause
             visit.failed = tried.outcome != "SUCCEEDED"
-            if event.named.outputs or event.named.manifests:
+            if event.named is not NOTHING:
                 visit.reported.append(Reported(event.named, tried))
 
     def _scheduling(self, event: PastEvent) -> Visited:
