@@ -135,7 +135,7 @@ def lambda_zip() -> bytes:
     for package in (stepout, stepout.artifacts, stepout.callbacks, stepout.schemas):
         folder = Path(package.__path__[0])
         for path in folder.rglob("*"):
-            if path.suffix in {".py", ".json", ".toml", ".typed"}:
+            if path.suffix in {".py", ".json", ".toml", ".typed", ".html", ".css"}:
                 files[f"{package.__name__.replace('.', '/')}/{path.relative_to(folder).as_posix()}"] = path
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:

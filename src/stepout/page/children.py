@@ -62,7 +62,7 @@ class Field:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Children:
+class ShownChildren:
     """What the page shows of a Map's children.
 
     Attributes:
@@ -81,7 +81,7 @@ class Children:
     longest: float | None
 
 
-def children_of(grid: ChildGrid) -> Children:
+def children_of(grid: ChildGrid) -> ShownChildren:
     """Return what the page shows of a Map's children."""
     statuses = Counter(cell.status for cell in grid.cells)
     order = {"bad": 0, "odd": 1, "busy": 2, "good": 3}
@@ -90,7 +90,7 @@ def children_of(grid: ChildGrid) -> Children:
     seconds = sorted(cell.seconds for cell in grid.cells if cell.seconds is not None)
     timed = [cell for cell in grid.cells if cell.seconds is not None]
     timed.sort(key=lambda cell: -(cell.seconds or 0))
-    return Children(
+    return ShownChildren(
         total=max(grid.total, len(grid.cells)),
         counts=tuple(sorted(counts, key=lambda each: order[each[1]])),
         unknown=max(grid.total - len(grid.cells), 0),

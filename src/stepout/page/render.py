@@ -89,6 +89,7 @@ def _environment() -> Environment:
     environment.filters.update(
         seen=_seen,
         name=_name,
+        breakable=_breakable,
         error=_error,
         lines=_lines,
         plain=_plain,
@@ -120,6 +121,11 @@ def _seen(text: object) -> Markup:
 def _name(text: str) -> Markup:
     """Show a foreign name, or the beginning of a long one."""
     return _seen(words.shortened(text, _NAME))
+
+
+def _breakable(text: Markup) -> Markup:
+    """Let the name of a called service be broken where a reader would."""
+    return text.replace(".", Markup("<wbr>.")).replace(":", Markup(":<wbr>"))
 
 
 def _error(text: str) -> Markup:
