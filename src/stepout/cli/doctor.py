@@ -45,7 +45,7 @@ What a file is, its content says:
   network           the answers of describe-subnets, describe-route-tables and describe-vpc-endpoints, in one file or
                     in several
 Files are held against each other: containers that a state names, heartbeats, timeouts, prefixes. Other JSON is skipped.
-Outcomes that could not be delivered and are kept in this machine's temporary folder are listed.
+Without any, outcomes that could not be delivered and are kept in this machine's temporary folder are listed.
 
 severities:
   error    it fails, hangs or loses data
@@ -143,7 +143,7 @@ def _doctor(arguments: argparse.Namespace) -> int:
     if arguments.rules:
         return _print_rules(as_json=arguments.json)
     documents, unread = _gather(arguments)
-    kept = _undelivered()
+    kept = [] if documents or unread else _undelivered()  # who asks about a file does not ask about this machine
     if not documents and not unread and not kept:
         raise ConfigurationError(
             "doctor: nothing to look at. Name a file, --state-machine, --task-definition, --bucket, --probe …"
