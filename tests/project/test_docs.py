@@ -149,7 +149,7 @@ def _state_machine(state: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("block", _of("json"), ids=_id)
 def test_json_is_what_it_claims_to_be(block: Block, local_aws: LocalAws, tmp_path: Path) -> None:
-    """Documents validate; the local AWS takes states, templates and patterns; policies have statements."""
+    """Documents validate; the local AWS takes states, tasks, templates and patterns; policies have statements."""
     value = json.loads(block.text)
     if "Resources" in value:
         template = tmp_path / "template.json"
