@@ -15,7 +15,7 @@ import traceback
 from typing import TYPE_CHECKING, Any
 
 from stepout.callbacks.delivery.failure import cause_of, error_of
-from stepout.callbacks.lifecycle.document import keep, keep_record, make_document, producer_of
+from stepout.callbacks.lifecycle.document import keep, keep_record, make_document, run_since
 from stepout.callbacks.lifecycle.outcome import Outcome, nobody_waits, outcome_of
 from stepout.callbacks.lifecycle.task_state import Stop, TaskStateCell, TerminalReport
 from stepout.schemas.errors import (
@@ -211,8 +211,7 @@ class Completion:
     def _report_failure(self, exception: BaseException) -> None:
         redactor = self._session.redactor
         error = redactor.text(error_of(exception))
-        producer = producer_of(self.run, self._session)
-        cause = cause_of(exception, run={} if producer is None else producer.to_dict(), redactor=redactor)
+        cause = cause_of(exception, run=run_since(self.run, self._session).to_dict(), redactor=redactor)
         try:
             self._session.targets.failure(error, cause)
         except TaskClosedError as closed:

@@ -48,13 +48,14 @@ def make_document(
     """
     from stepout.schemas.validation import validate
 
+    run = run_since(run, session)
     if artifacts is not None and isinstance(artifacts, TracksUnfinished):
         _refuse("the task's output", [_unfinished(name) for name in artifacts.unfinished])
     _refuse("the task's result", json_problems(dict(result), RESULT, convertible=True))
     output = TaskOutput(
         artifacts=dict(artifacts.pointers) if artifacts is not None else {},
         result=dict(result),
-        producer=producer_of(run, session),
+        producer=run if run != RunIdentity() else None,
     )
     document = output.to_dict()
     _refuse("the task's output", validate(document, "output"))
@@ -74,9 +75,9 @@ def make_document(
     return document if fitting is output else fitting.to_dict()
 
 
-def producer_of(run: RunIdentity, session: TaskSession) -> RunIdentity | None:
-    """Return who made an output, and since when; ``None`` where nothing is known of the run."""
-    return replace(run, started_at=run.started_at or session.started_at) if run != RunIdentity() else None
+def run_since(run: RunIdentity, session: TaskSession) -> RunIdentity:
+    """Return a run with when its task began; a run of which nothing is known stays so."""
+    return replace(run, started_at=run.started_at or session.started_at) if run != RunIdentity() else run
 
 
 def keep_record(document: Mapping[str, Any], artifacts: Artifacts | None) -> None:
