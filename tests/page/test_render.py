@@ -89,7 +89,16 @@ def test_the_first_screen_says_what_ended_the_execution_before_what_was_tried_ag
     first = html[html.index('class="first"') : html.index('id="timeline"')]
     assert first.index("States.HeartbeatTimeout") < first.index("OutOfMemory")
     assert "no heartbeat came for 60 s" in first
-    assert "failed, and was tried again (2 times)" in first
+    assert "failed 2 times, and was tried again" in first
+
+
+def test_tries_that_failed_alike_are_told_once() -> None:
+    """A state whose every try failed with one error is one failure, which ended the execution."""
+    run = _run(_page("failed"))
+    (visit,) = [each for each in run.visits if each.attempts]
+    alike = replace(visit, attempts=tuple(replace(each, error="OutOfMemory") for each in visit.attempts))
+    failures, _ = failures_of(replace(_page("failed"), execution=replace(run, visits=(alike,), error="OutOfMemory")))
+    assert [(each.error, each.times, each.led_on) for each in failures] == [("OutOfMemory", 3, "ended the execution")]
 
 
 def test_a_failure_that_no_state_is_to_blame_for_is_told_as_well() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from stepout.page.words import FIRST_ARTIFACT
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 Span = tuple["datetime", "datetime"]
 _FAILURES_SHOWN: Final = 12
 _SHORT: Final = 1.0
+_GRAVITY: Final = ("ended the execution", "failed", "caught", "tried again")
 _BAD: Final = frozenset({"FAILED", "TIMED_OUT", "ABORTED"})
 
 
@@ -26,7 +27,7 @@ class FailedTry:
     Attributes:
         state: The state's name; empty if the execution itself failed.
         visit_id: Where the timeline shows it; ``None`` if nowhere.
-        led_on: What followed: ``"tried again"``, ``"caught"``, ``"ended the execution"``.
+        led_on: What followed: ``"ended the execution"``, ``"caught"``, ``"tried again"``, ``"failed"``: more of them.
         times: How many failures are like this one.
     """
 
@@ -82,8 +83,7 @@ def failures_of(page: RunPage) -> tuple[list[FailedTry], int]:
             state="", visit_id=None, error=run.error, cause=run.cause, details="", led_on="ended the execution"
         )
         found = [ended, *found]
-    order = ("ended the execution", "caught", "tried again", "failed")
-    found.sort(key=lambda each: order.index(each.led_on))
+    found.sort(key=lambda each: _GRAVITY.index(each.led_on))
     return found[:_FAILURES_SHOWN], max(len(found) - _FAILURES_SHOWN, 0)
 
 
@@ -132,12 +132,12 @@ def _led_on(visit: StateVisit, *, final: bool, last: bool) -> str:
 
 
 def _merged(tries: Iterable[FailedTry]) -> list[FailedTry]:
-    """Put the same failures of the same state together, the last one's words for all."""
-    merged: dict[tuple[str, str, str], FailedTry] = {}
+    """Put the failures of one state with one error together: what the gravest led to, and its words."""
+    merged: dict[tuple[str, str], FailedTry] = {}
     for each in tries:
-        key = (each.state, each.error, each.led_on)
-        times = merged[key].times + 1 if key in merged else 1
-        merged[key] = FailedTry(**{**each.__dict__, "times": times})
+        before = merged.setdefault((each.state, each.error), replace(each, times=0))
+        graver = each if _GRAVITY.index(each.led_on) <= _GRAVITY.index(before.led_on) else before
+        merged[each.state, each.error] = replace(graver, times=before.times + 1)
     return list(merged.values())
 
 
