@@ -15,7 +15,7 @@ from support import pages
 
 from stepout.page.children import children_of
 from stepout.page.lineage import lineage_of
-from stepout.page.model import Attempt, ChildCell, ChildGrid, ExecutionRun, RunPage, StateVisit
+from stepout.page.model import ChildCell, ChildGrid, ExecutionRun, RunPage, StateAttempt, StateVisit
 from stepout.page.render import render_page
 from stepout.page.summary import failures_of, times_of
 from stepout.page.timeline import CrowdRow, Row, timeline_of
@@ -128,7 +128,7 @@ def test_times_add_up(spans: list[tuple[int, int, int]]) -> None:
     visits = []
     for number, each in enumerate(spans):
         start, begun, end = (BEGAN + timedelta(seconds=second) for second in sorted(each))
-        attempt = Attempt(
+        attempt = StateAttempt(
             number=0, resource="", scheduled_at=start, working_at=begun, ended_at=end, outcome="SUCCEEDED"
         )
         visits.append(

@@ -217,8 +217,7 @@ def _ray_source() -> Any:
         ) -> list[Any]:
             condition = _narrowed(self._cut.condition, self.get_current_predicate())
             projection = self.get_projection_map()
-            columns = None if projection is None else list(projection)
-            schema = selected(self._cut.schema, columns)
+            schema = selected(self._cut.schema, None if projection is None else list(projection))
 
             def task(group: Sequence[Piece]) -> Any:
                 rows = _rows_of(group) if condition is None else None

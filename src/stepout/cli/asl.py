@@ -185,6 +185,14 @@ def _add_state(parser: argparse.ArgumentParser) -> None:
         "With --machine, chain and map it is a Fail state with the error and its cause: put yours in its place",
     )
     group.add_argument("--no-catch", action="store_true", help="let a failure fail the execution")
+    _add_tries(group)
+    group.add_argument(
+        "--map", action="store_true", help="the state is inside a Map that you write: pass the item's index"
+    )
+
+
+def _add_tries(group: argparse._ArgumentGroup) -> None:
+    """Declare how often a task is tried, and for how long."""
     group.add_argument(
         "--retries",
         type=_whole,
@@ -207,9 +215,6 @@ def _add_state(parser: argparse.ArgumentParser) -> None:
         type=_positive,
         metavar="SECONDS",
         help="the whole task ends by then; longer than --heartbeat; default: by the kind, 6 hours for ecs",
-    )
-    group.add_argument(
-        "--map", action="store_true", help="the state is inside a Map that you write: pass the item's index"
     )
 
 

@@ -81,6 +81,21 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Declare ``stepout doctor``."""
     parser.epilog = _EPILOG
     parser.add_argument("files", nargs="*", metavar="FILE", help="a JSON file to look at; - for standard input")
+    _add_live(parser)
+    _add_told(parser)
+    parser.add_argument(
+        "--fail-on",
+        choices=_FAIL_ON,
+        default="warning",
+        help="end with exit code 1 if there is a finding of this severity or worse; default: warning",
+    )
+    parser.add_argument("--rules", action="store_true", help="print every rule and end")
+    add_json(parser)
+    parser.set_defaults(run=_doctor)
+
+
+def _add_live(parser: argparse.ArgumentParser) -> None:
+    """Declare what to look at in an account."""
     live = parser.add_argument_group("look in the account (boto3's credentials and region)")
     live.add_argument(
         "--state-machine", action="append", default=[], metavar="ARN", help="look at this state machine; repeatable"
@@ -104,6 +119,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="s3://BUCKET/PREFIX",
         help="try what the S3 server can do: write a few small objects there, stepout-trial-…, and remove them",
     )
+
+
+def _add_told(parser: argparse.ArgumentParser) -> None:
+    """Declare what no document says."""
     told = parser.add_argument_group("what documents do not say")
     told.add_argument(
         "--stop-budget", type=_duration, metavar="DURATION", help="how long uploads need after SIGTERM: 90, 90s, 2m"
@@ -119,15 +138,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--prefix",
         help="the prefix of artifacts in the bucket; default: STEPOUT_PREFIX in the files, else the whole bucket",
     )
-    parser.add_argument(
-        "--fail-on",
-        choices=_FAIL_ON,
-        default="warning",
-        help="end with exit code 1 if there is a finding of this severity or worse; default: warning",
-    )
-    parser.add_argument("--rules", action="store_true", help="print every rule and end")
-    add_json(parser)
-    parser.set_defaults(run=_doctor)
 
 
 def _duration(text: str) -> float:

@@ -72,7 +72,7 @@ def _watch(arguments: argparse.Namespace) -> int:
         expected_bucket_owner=arguments.expected_bucket_owner,
         request_payer=arguments.requester_pays,
     )
-    told: _Told = _JsonLines(arguments.url) if arguments.json else _told_to_people(arguments.url)
+    told: _Told = _JsonPrinter(arguments.url) if arguments.json else _told_to_people(arguments.url)
     last: Sight | None = None
     try:
         for sight in watch.sights():
@@ -98,7 +98,7 @@ class _Told(Protocol):
         ...
 
 
-class _JsonLines:
+class _JsonPrinter:
     """One JSON object a line."""
 
     def __init__(self, url: str) -> None:

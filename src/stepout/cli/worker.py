@@ -56,9 +56,17 @@ exit codes:
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare ``stepout worker``."""
     parser.epilog = _EPILOG
-    source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--queue", metavar="URL", help="take tasks from this SQS queue")
-    source.add_argument("--activity", metavar="ARN", help="take tasks from this Step Functions activity")
+    _add_source(parser)
+    _add_running(parser)
+    add_run_options(parser)
+    parser.add_argument(
+        "command", nargs="+", metavar="-- COMMAND", help="the program that does one task, and its arguments"
+    )
+    parser.set_defaults(run=_worker)
+
+
+def _add_running(parser: argparse.ArgumentParser) -> None:
+    """Declare how tasks are run."""
     parser.add_argument(
         "--concurrency", type=int, default=1, metavar="N", help="how many tasks run at a time; default: 1"
     )
@@ -82,6 +90,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--once", action="store_true", help="end after one task")
     parser.add_argument("--idle-exit", type=float, metavar="SECONDS", help="end after this time without a task")
+
+
+def _add_source(parser: argparse.ArgumentParser) -> None:
+    """Declare where tasks come from."""
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--queue", metavar="URL", help="take tasks from this SQS queue")
+    source.add_argument("--activity", metavar="ARN", help="take tasks from this Step Functions activity")
     queue = parser.add_argument_group("the queue")
     queue.add_argument(
         "--visibility",
@@ -102,11 +117,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
     activity.add_argument(
         "--worker-name", metavar="NAME", help="shown in the execution history; default: host and process"
     )
-    add_run_options(parser)
-    parser.add_argument(
-        "command", nargs="+", metavar="-- COMMAND", help="the program that does one task, and its arguments"
-    )
-    parser.set_defaults(run=_worker)
 
 
 def _worker(arguments: argparse.Namespace) -> int:

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from stepout.page.child_cells import Children
     from stepout.page.execution import ExecutionHistory
     from stepout.page.found_documents import ObjectName
-    from stepout.page.model import Attempt, ChildGrid, ExecutionRun, OutputCard, StateVisit
+    from stepout.page.model import ChildGrid, ExecutionRun, OutputCard, StateAttempt, StateVisit
     from stepout.page.sources import PageSource
     from stepout.page.visits import Tried, Visited
 
@@ -370,7 +370,7 @@ def _name_of(visit: Visited | None) -> str | None:
     return None if visit is None else visit_name(visit.number)
 
 
-def _with_times(attempt: Attempt, tried: Tried, made: MadeCard | None) -> Attempt:
+def _with_times(attempt: StateAttempt, tried: Tried, made: MadeCard | None) -> StateAttempt:
     """Return an attempt with when its work began, as far as its document, or its failure, says that."""
     if attempt.working_at is not None:
         return attempt

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from stepout.page.causes import plain, told_cause
 from stepout.page.found_documents import NOTHING, NamedThings, named_in
 from stepout.page.history_event import read_event, read_time
-from stepout.page.model import Attempt, ExecutionRun, StateVisit
+from stepout.page.model import ExecutionRun, StateAttempt, StateVisit
 from stepout.page.visits import VisitTracker
 
 if TYPE_CHECKING:
@@ -90,9 +90,9 @@ def visit_name(number: int) -> str:
     return f"v{number}"
 
 
-def attempt_of(tried: Tried, number: int) -> Attempt:
+def attempt_of(tried: Tried, number: int) -> StateAttempt:
     """Return a try as a page shows it."""
-    return Attempt(
+    return StateAttempt(
         number=number,
         resource=tried.resource,
         scheduled_at=tried.scheduled_at,

@@ -106,13 +106,13 @@ class StateVisit:
     status: str
     iteration: int | None = None
     inside: str | None = None
-    attempts: tuple[Attempt, ...] = ()
+    attempts: tuple[StateAttempt, ...] = ()
     output_id: str | None = None
     given: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
-class Attempt:
+class StateAttempt:
     """One try of a Task.
 
     Attributes:

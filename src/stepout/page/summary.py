@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from datetime import datetime
 
-    from stepout.page.model import ArtifactCard, Attempt, ExecutionRun, OutputCard, RunPage, StateVisit
+    from stepout.page.model import ArtifactCard, ExecutionRun, OutputCard, RunPage, StateAttempt, StateVisit
 
 Span = tuple["datetime", "datetime"]
 _FAILURES_SHOWN: Final = 12
@@ -162,31 +162,31 @@ def times_of(run: ExecutionRun, now: datetime) -> Times:
     )
 
 
-def is_bound(attempt: Attempt) -> bool:
+def is_bound(attempt: StateAttempt) -> bool:
     """Tell whether the start of an attempt's work is known from its first artifact alone: it was then, or before."""
     return attempt.working_said_by == FIRST_ARTIFACT
 
 
-def _waited(attempt: Attempt, _end: datetime) -> Span | None:
+def _waited(attempt: StateAttempt, _end: datetime) -> Span | None:
     """Return when an attempt waited, if that is known."""
     return None if attempt.working_at is None or is_bound(attempt) else _until_work(attempt)
 
 
-def _before_artifact(attempt: Attempt) -> Span | None:
+def _before_artifact(attempt: StateAttempt) -> Span | None:
     return _until_work(attempt) if is_bound(attempt) else None
 
 
-def _until_work(attempt: Attempt) -> Span:
+def _until_work(attempt: StateAttempt) -> Span:
     return attempt.scheduled_at, max(attempt.working_at or attempt.scheduled_at, attempt.scheduled_at)
 
 
-def _worked(attempt: Attempt, end: datetime) -> Span | None:
+def _worked(attempt: StateAttempt, end: datetime) -> Span | None:
     """Return when an attempt worked, if that is known."""
     start = attempt.working_at
     return None if start is None else (start, max(attempt.ended_at or end, start))
 
 
-def _unsaid(attempt: Attempt, end: datetime) -> Span | None:
+def _unsaid(attempt: StateAttempt, end: datetime) -> Span | None:
     """Return when an attempt waited or worked, nobody says which."""
     if attempt.working_at is None:
         return attempt.scheduled_at, max(attempt.ended_at or end, attempt.scheduled_at)

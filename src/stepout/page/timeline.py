@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from datetime import datetime
 
-    from stepout.page.model import Attempt, ExecutionRun, StateVisit
+    from stepout.page.model import ExecutionRun, StateAttempt, StateVisit
 
 Kind = Literal["waiting", "working", "unknown", "between", "inside"]
 """What a bar is of: ``unknown`` is an attempt of which nobody says when its work began."""
@@ -50,7 +50,7 @@ class Row:
     bars: tuple[Bar, ...]
     seconds: float
     waited: float | None
-    failures: tuple[Attempt, ...]
+    failures: tuple[StateAttempt, ...]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -33,7 +33,7 @@ class Reported(NamedTuple):
     attempt: Tried | None
 
 
-class Scope(NamedTuple):
+class VisitScope(NamedTuple):
     """Where a state is: in which Map or Parallel, and in which iteration."""
 
     inside: Visited | None = None
@@ -42,7 +42,7 @@ class Scope(NamedTuple):
 
 @dataclass(kw_only=True, eq=False)
 class Tried:
-    """One try of a Task, as far as its events have been seen; see ``Attempt``.
+    """One try of a Task, as far as its events have been seen; see ``StateAttempt``.
 
     Attributes:
         retry: How often the state was retried before, since the execution was started or redriven:
@@ -92,7 +92,7 @@ class Visited:
     name: str
     kind: str
     entered_at: datetime
-    scope: Scope = field(default_factory=Scope)
+    scope: VisitScope = field(default_factory=VisitScope)
     exited_at: datetime | None = None
     stopped_at: datetime | None = None
     failed: bool = False
@@ -123,7 +123,7 @@ class Visited:
         indices = [scope.iteration for scope in self.scopes() if scope.iteration is not None]
         return "-".join(str(index) for index in reversed(indices))
 
-    def scopes(self) -> Iterator[Scope]:
+    def scopes(self) -> Iterator[VisitScope]:
         """Yield where it is, from the inside out."""
         scope = self.scope
         while scope.inside is not None:
@@ -169,7 +169,7 @@ class VisitTracker:
         self.redriven_at: list[datetime] = []
         self.named = NOTHING
         self._owners: dict[int, Visited] = {}
-        self._scopes: dict[int, Scope] = {}
+        self._scopes: dict[int, VisitScope] = {}
         self._open: dict[str, dict[Visited, None]] = {}  # those that have not been left, in order
 
     def take(self, events: Iterable[PastEvent]) -> None:
@@ -226,7 +226,7 @@ class VisitTracker:
     # States ---------------------------------------------------------------------------------------------------------
 
     def _entered(self, event: PastEvent, kind: str) -> Visited:
-        scope = self._scopes.get(event.previous, Scope())
+        scope = self._scopes.get(event.previous, VisitScope())
         visit = Visited(
             number=len(self.visits),
             name=event.name,
@@ -261,7 +261,7 @@ class VisitTracker:
     def _owner(self, event: PastEvent, kind: str) -> Visited | None:
         """Return the visit of a kind of state that an event belongs to, which has not been left."""
         visit = self._owners.get(event.previous)
-        inside = self._scopes.get(event.previous, Scope()).inside
+        inside = self._scopes.get(event.previous, VisitScope()).inside
         # What ends a Map or a Parallel follows from an event inside of it.
         for each in (visit, inside, *(scope.inside for scope in (visit.scopes() if visit is not None else ()))):
             if each is not None and each.kind == kind and each.exited_at is None and event.name in {"", each.name}:
@@ -287,7 +287,7 @@ class VisitTracker:
             self._iterated(visit, event)
         elif event.type.endswith("StateStarted"):
             visit.length, visit.failed = event.length, False
-            self._scopes[event.event_id] = Scope(visit)
+            self._scopes[event.event_id] = VisitScope(visit)
         elif event.type.endswith("Aborted"):
             visit.aborted = True
             _stop(visit, event.at)
@@ -306,7 +306,7 @@ class VisitTracker:
         index = event.index or 0
         if event.type == "MapIterationStarted":
             visit.iterations[index] = Iteration(started_at=event.at)
-            self._scopes[event.event_id] = Scope(visit, index)
+            self._scopes[event.event_id] = VisitScope(visit, index)
             return
         iteration = visit.iterations.setdefault(index, Iteration(started_at=event.at))
         iteration.ended_at, iteration.status = event.at, event.type.removeprefix("MapIteration").upper()
@@ -386,7 +386,7 @@ class VisitTracker:
             name=name,
             kind="Task",
             entered_at=event.at,
-            scope=Scope(inside),
+            scope=VisitScope(inside),
             is_named=False,
         )
         return self._added(visit)

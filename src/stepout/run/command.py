@@ -320,19 +320,14 @@ def _run(
     with forwarding(pass_on, also=STOPS), task:
         if asked:
             signal.raise_signal(asked[0])
-        if isinstance(plan, ConfigurationError):
-            raise plan
-        artifacts = cast("MergedArtifacts", task.artifacts)
-        if plan.outputs:
-            _ = artifacts.writer  # Raises where there is no bucket: before the command runs, not after hours of it.
+        plan, artifacts = _checked(plan, task)
         with _workplace() as folder:
             reports, result = folder / "reports", plan.result or folder / "result.json"
             progress = folder / "progress.json"
             reports.mkdir()
             _made_empty(result)
-            of_child = child_environ(environ, tokens=tokens, reports=reports, result=result, seconds=patience)
-            of_child["STEPOUT_PROGRESS"] = str(progress)
-            children.append(child := _child_of(plan, of_child))
+            told = child_environ(environ, tokens=tokens, reports=reports, result=result, seconds=patience)
+            children.append(child := _child_of(plan, {**told, "STEPOUT_PROGRESS": str(progress)}))
             run = CommandRun(
                 plan=plan,
                 task=task,
@@ -345,6 +340,16 @@ def _run(
                 before=marks_of(plan.outputs),
             )
             _see_through(run, ends_line=_prints_outcome(ours, tokens) or bool(ours.get("STEPOUT_METRICS")))
+
+
+def _checked(plan: RunPlan | ConfigurationError, task: OpenTask) -> tuple[RunPlan, MergedArtifacts]:
+    """Raise what is wrong before the command runs, not after hours of it: a bad plan, outputs without a bucket."""
+    if isinstance(plan, ConfigurationError):
+        raise plan
+    artifacts = cast("MergedArtifacts", task.artifacts)
+    if plan.outputs:
+        _ = artifacts.writer  # raises where there is no bucket
+    return plan, artifacts
 
 
 def _see_through(run: CommandRun, *, ends_line: bool) -> None:
