@@ -8,7 +8,6 @@ from datetime import UTC, datetime, timedelta
 
 from stepout.page.model import (
     ArtifactCard,
-    Attempt,
     CardProblem,
     ChildCell,
     ChildGrid,
@@ -18,6 +17,7 @@ from stepout.page.model import (
     OutputCard,
     RunPage,
     Spent,
+    StateAttempt,
     StateVisit,
     TableInside,
     TextInside,
@@ -170,7 +170,7 @@ def _tree() -> TreeInside:
 def _rich_visits() -> tuple[StateVisit, ...]:
     resource = "ecs:runTask.waitForTaskToken"
     tries = (
-        Attempt(
+        StateAttempt(
             number=0,
             resource=resource,
             scheduled_at=_at(0.2),
@@ -182,7 +182,7 @@ def _rich_visits() -> tuple[StateVisit, ...]:
             cause="the sensor at station 4 did not answer within 10 s",
             details='Traceback (most recent call last):\n  File "job.py", line 12, in <module>\nSensorBusy: station 4',
         ),
-        Attempt(
+        StateAttempt(
             number=1,
             resource=resource,
             scheduled_at=_at(52),
@@ -193,10 +193,10 @@ def _rich_visits() -> tuple[StateVisit, ...]:
             heartbeats=6,
         ),
     )
-    look = Attempt(
+    look = StateAttempt(
         number=0, resource="aws-sdk:s3:headObject", scheduled_at=_at(124.2), ended_at=_at(124.6), outcome="SUCCEEDED"
     )
-    read = Attempt(
+    read = StateAttempt(
         number=0,
         resource="lambda:invoke",
         scheduled_at=_at(124.8),
@@ -224,7 +224,7 @@ def _rich_visits() -> tuple[StateVisit, ...]:
         StateVisit(
             visit_id="v5", name="Publish", kind="Task", entered_at=_at(131.1), exited_at=_at(133), status="SUCCEEDED",
             attempts=(
-                Attempt(
+                StateAttempt(
                     number=0, resource="lambda:invoke", scheduled_at=_at(131.2), working_at=_at(131.4),
                     working_said_by="Step Functions", ended_at=_at(132.9), outcome="SUCCEEDED",
                 ),
@@ -294,7 +294,7 @@ def failed_page() -> RunPage:
     """An execution that failed: its tries waited long, and the last one ended it."""
     resource = "ecs:runTask.waitForTaskToken"
     tries = tuple(
-        Attempt(
+        StateAttempt(
             number=n,
             resource=resource,
             scheduled_at=_at(3 + n * 400),
@@ -337,7 +337,7 @@ def running_page() -> RunPage:
     """An execution that still runs, of which nobody says when its work began."""
     visit = StateVisit(
         visit_id="v1", name="Crunch", kind="Task", entered_at=_at(1), exited_at=None, status="RUNNING",
-        attempts=(Attempt(number=0, resource="batch:submitJob.sync", scheduled_at=_at(1)),),
+        attempts=(StateAttempt(number=0, resource="batch:submitJob.sync", scheduled_at=_at(1)),),
     )  # fmt: skip
     run = ExecutionRun(
         arn="arn:aws:states:eu-west-1:123456789012:execution:Crunching:x",
@@ -391,7 +391,7 @@ def hostile_page() -> RunPage:
         )
         for n, inside in enumerate(insides)
     )  # fmt: skip
-    attempt = Attempt(
+    attempt = StateAttempt(
         number=0, resource=text, scheduled_at=_at(1), working_at=_at(2), working_said_by=text, ended_at=_at(3),
         outcome="FAILED", error=name, cause=text * 20, details=text,
     )  # fmt: skip
@@ -444,7 +444,7 @@ def huge_page(children: int = 10_000) -> RunPage:
     for n in range(1_200):
         start = 2 + n * 0.6
         failed = n % 83 == 4
-        attempt = Attempt(
+        attempt = StateAttempt(
             number=0, resource="ecs:runTask.waitForTaskToken", scheduled_at=_at(start),
             working_at=_at(start + 12 + n % 9), working_said_by="ECS", ended_at=_at(start + 40 + n % 37),
             outcome="FAILED" if failed else "SUCCEEDED", error="Demo.CloudsOnly" if failed else "",
