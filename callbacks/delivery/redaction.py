@@ -145,6 +145,10 @@ class Redactor:
                 text = pattern.sub(_marked, text)
         return without_signed_urls(text, MARK)  # also in spellings that the patterns do not know
 
+    def exact(self, text: str) -> str:
+        """Return ``text`` without the exact secrets; what else may be one stays."""
+        return text if self._start is None else _cut(text, self._start, self._spellings)
+
     def json(self, value: Any) -> Any:
         """Return a copy of a JSON value without secrets, neither in strings nor in names."""
         if isinstance(value, str):

@@ -373,3 +373,47 @@ def test_a_token_in_a_history_reaches_no_page(shelf: Shelf) -> None:
     page = page_of(shelf, history=history, client={"description": described("FAILED", cause=cause)})
     assert "AQCEAAAA" not in repr(page)
     assert visits(page)["Mask"].attempts[0].cause == "no image"
+
+
+# Task tokens ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        lambda token: {"Overrides": {"Environment": [{"Name": "STEPOUT_TASK_TOKEN", "Value": token}]}},
+        lambda token: {"Environment": [{"Value": token, "Name": "TASK_TOKEN"}]},
+        lambda token: {"MessageBody": json.dumps({"body": json.dumps({"token": token})})},
+        lambda token: {"Payload": {"TaskToken": token}},
+        lambda token: {"Command": ["job", "--task-token", token]},
+    ],
+)
+@pytest.mark.parametrize("token", ["AQCEAAAAKgAAAAMAAAAAAAAAA" + "bC3dE+/9" * 85 + "=", "local/+" * 30 + "=="])
+def test_a_token_that_a_state_passed_on_is_nowhere_on_the_page(shelf: Shelf, parameters: Any, token: str) -> None:
+    """Not in a cause that quotes it without saying what it is, not in a result, an artifact or an error's name."""
+    pointer = shelf.put(json.dumps({"seen": [token]}).encode(), "j.json", media_type="application/json")
+    history = RecordedHistory()
+    history.enter("Mask")
+    history.run(parameters=json.dumps(parameters(token)))
+    history.fail("Demo.TooDark", json.dumps({"message": f"spot {token} gone", "traceback": f"line 3: {token[:60]}"}))
+    history.run(parameters=json.dumps(parameters(token)))
+    document = {"stepout": "output/1", "artifacts": {"j": pointer.to_dict()}, "result": {"tok": token}}
+    history.succeed(document)
+    history.leave("Mask", output=document)
+    page = page_of(shelf, history=history)
+    (attempt, _) = visits(page)["Mask"].attempts
+    assert attempt.cause == "spot [redacted] gone"
+    assert attempt.details == "line 3: [redacted]"
+    told = repr(page)
+    assert token[:24] not in told
+    assert '"tok": "[redacted]"' in page.outputs[0].result
+    assert "[redacted]" in str(page.outputs[0].artifacts[0].inside)
+
+
+def test_what_looks_like_a_token_is_not_shown_even_if_nothing_says_that_it_is_one(shelf: Shelf) -> None:
+    """A document by itself has no history that would know its tokens; digests and names stay."""
+    result = {"a": TOKEN, "b": "AQC-short", "digest": "ab" * 32}
+    page = page_of(shelf, {"stepout": "output/1", "artifacts": {}, "result": result})
+    assert TOKEN[:24] not in page.outputs[0].result
+    assert "AQC-short" in page.outputs[0].result
+    assert result["digest"] in page.outputs[0].result

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from stepout.artifacts.reading.documents.foreign import load_foreign
 from stepout.callbacks.delivery.redaction import Redactor
+from stepout.page.task_tokens import without_token_shapes
 from stepout.schemas.errors import InvalidDocumentError
 from stepout.schemas.search.described_task import described_failure, input_members
 from stepout.schemas.text.foreign_text import shown
@@ -65,7 +66,7 @@ def told_cause(text: object) -> ToldCause:
 
 def plain(text: str, longest: int = _MOST_CAUSE) -> str:
     """Return text that others wrote without secrets, and with what acts on a terminal or a reader's eye escaped."""
-    return shown(_REDACTOR.text(text[: 2 * longest]), longest, lines=True)
+    return shown(_REDACTOR.text(without_token_shapes(text[: 2 * longest])), longest, lines=True)
 
 
 def _of_json(value: Any) -> tuple[str, str]:

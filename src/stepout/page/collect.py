@@ -15,6 +15,7 @@ from stepout.page.execution import history_of
 from stepout.page.model import RunPage
 from stepout.page.sources import name_of, read_source
 from stepout.page.step_functions import ask_execution
+from stepout.page.task_tokens import without_tokens
 from stepout.schemas.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ def collect_run(  # noqa: PLR0913 - keyword-only, each with its own meaning
         documents.of_source(source)
     if blind:
         notes.insert(0, _NOTHING_ALLOWED)
-    return RunPage(
+    page = RunPage(
         title=_title(read, history),
         source=" ".join(name_of(each) for each in sources),
         made_at=now(),
@@ -103,6 +104,7 @@ def collect_run(  # noqa: PLR0913 - keyword-only, each with its own meaning
         notes=tuple(_sentence(each) for each in (*notes, *documents.notes)),
         spent=budget.spent(),
     )
+    return page if history is None else without_tokens(page, history.tokens)
 
 
 def _asked(

@@ -31,11 +31,13 @@ class ExecutionHistory:
         run: The execution, its visits still without documents.
         visits: What is known of each visit, in the order of ``run.visits``.
         named: What the execution's own output names.
+        tokens: The task tokens that its events pass on: never to be shown.
     """
 
     run: ExecutionRun
     visits: tuple[Visited, ...]
     named: NamedThings = NOTHING
+    tokens: frozenset[str] = frozenset()
 
 
 def execution_history(
@@ -81,7 +83,10 @@ def history_of(
     )
     named = named_in(described.get("output"))
     return ExecutionHistory(
-        run=run, visits=tuple(tracker.visits), named=tracker.named if named is NOTHING and tracker.named else named
+        run=run,
+        visits=tuple(tracker.visits),
+        named=tracker.named if named is NOTHING and tracker.named else named,
+        tokens=frozenset().union(*(event.tokens for event in ordered)),
     )
 
 

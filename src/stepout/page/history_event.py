@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from stepout.artifacts.reading.documents.foreign import load_foreign
 from stepout.page.causes import ToldCause, plain, told_cause
 from stepout.page.found_documents import NOTHING, NamedThings, named_in, outcome_url
+from stepout.page.task_tokens import tokens_in
 from stepout.schemas.errors import InvalidDocumentError
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class PastEvent:
         url: Where the task was told to write its outcome, in pull mode.
         working: When the work began, if its service says so, and which service.
         map_run: The ARN of a Map Run.
+        tokens: The task tokens that its parameters, input or output pass on: never to be shown.
     """
 
     event_id: int
@@ -62,6 +64,7 @@ class PastEvent:
     url: str = ""
     working: tuple[datetime, str] | None = None
     map_run: str = ""
+    tokens: frozenset[str] = frozenset()
 
 
 def read_event(raw: object) -> PastEvent | None:
@@ -96,6 +99,7 @@ def read_event(raw: object) -> PastEvent | None:
         url=outcome_url(details.get("parameters", details.get("input"))) if "Scheduled" in kind else "",
         working=_began(resource, details.get("output"), cause.value),
         map_run=_text(details.get("mapRunArn")),
+        tokens=tokens_in(details.get("parameters"), details.get("input"), details.get("output")),
     )
 
 
