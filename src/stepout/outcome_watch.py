@@ -185,9 +185,7 @@ class OutcomeWatch:
 
     def _failed(self, failed: TaskFailedError) -> Sight:
         """Return the failure; an earlier attempt's is none while a later attempt tells its progress."""
-        later = None if self._seen is None else _place_in_time(self._seen.run)
-        own = _place_in_time_of(failed.cause)
-        if later is not None and own is not None and own < later:
+        if self._seen is not None and is_of_later_attempt(self._seen, failed.cause):
             return self._running(f"an earlier attempt failed: {failed.error}")
         return Sight(status="failed", progress=self._seen, error=failed.error, cause=failed.cause)
 
@@ -210,6 +208,17 @@ def _around(url: str) -> str:
     except ValueError as error:
         raise ConfigurationError(f"the URL is wrong: {error}") from None
     return f"dynamodb://{place.table}:{place.attribute}/"
+
+
+def is_of_later_attempt(progress: TaskProgress, cause: str) -> bool:
+    """Tell whether a progress is a later attempt's than a failure, as far as both say which attempt they are of.
+
+    Args:
+        progress: What the task told last.
+        cause: The failure's cause, JSON text.
+    """
+    later, own = _place_in_time(progress.run), _place_in_time_of(cause)
+    return later is not None and own is not None and own < later
 
 
 def same_news(one: Sight, other: Sight | None) -> bool:

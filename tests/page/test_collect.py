@@ -291,7 +291,9 @@ def test_what_cannot_be_read_is_a_card_that_says_why(shelf: Shelf) -> None:
     refused = page.outputs[4].artifacts[0].problem
     assert refused is not None
     assert refused.error == "Stepout.NotAllowed"
-    assert "no task output" in problems[5]
+    outcome = page.outputs[5].outcome
+    assert outcome is not None
+    assert (outcome.status, "no task output" in outcome.note) == ("NOTHING", True)
 
 
 def test_an_artifact_that_is_gone_leaves_the_others_on_the_page(shelf: Shelf) -> None:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from stepout.artifacts.reading.access import Access
     from stepout.page.budget import PageBudget
+    from stepout.page.model import PulledOutcome
 
 _MOST_ARTIFACTS: Final = 200
 _MOST_RESULT: Final = 64 << 10
@@ -82,6 +83,17 @@ class CardMaker:
     def problem(self, place: CardPlace, error: StepoutError) -> MadeCard:
         """Make the card of a document that cannot be read."""
         card = OutputCard(output_id=self._next(), label=place.label, visit_id=place.visit_id, problem=problem_of(error))
+        return MadeCard(card=card)
+
+    def pulled(self, place: CardPlace, outcome: PulledOutcome, producer: dict[str, Any] | None) -> MadeCard:
+        """Make the card of a task in pull mode that has put out no document."""
+        card = OutputCard(
+            output_id=self._next(),
+            label=place.label,
+            visit_id=place.visit_id,
+            producer=_told_producer(producer or {}),
+            outcome=outcome,
+        )
         return MadeCard(card=card)
 
     def make(self, document: dict[str, Any], place: CardPlace, run: AskedRun | None = None) -> MadeCard:
@@ -138,7 +150,7 @@ class CardMaker:
                 output_id=output_id,
                 label=place.label,
                 visit_id=place.visit_id,
-                producer={plain(name): plain(str(value)) for name, value in producer.items()} or None,
+                producer=_told_producer(producer),
                 artifacts=cards,
                 result=_indented(told.result, _MOST_RESULT) if inline else "",
                 problem=problem,
@@ -194,6 +206,10 @@ def problem_of(error: StepoutError) -> CardProblem:
 def name_of_object(pointer: Pointer) -> ObjectName:
     """Return what the object of a pointer is known by."""
     return ObjectName(pointer.bucket, pointer.key, pointer.version_id or "")
+
+
+def _told_producer(producer: dict[str, Any]) -> dict[str, str] | None:
+    return {plain(name): plain(str(value)) for name, value in producer.items()} or None
 
 
 def _indented(value: Any, longest: int) -> str:

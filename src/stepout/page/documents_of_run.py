@@ -19,6 +19,7 @@ from stepout.page.child_cells import (
 )
 from stepout.page.execution import attempt_of, visit_name
 from stepout.page.history_event import read_time
+from stepout.page.pull_outcomes import pulled_task
 from stepout.page.reported import ReportedDocument, document_key, reported_documents, reported_to
 from stepout.page.step_functions import ask_children
 from stepout.schemas.array import is_of_array
@@ -132,9 +133,14 @@ class RunDocuments:
 
     def _of_url(self, source: PageSource) -> None:
         try:
-            self._of_value(OutcomeReader(AskedRun()).read(source.url, self._access), source.label)
+            found = pulled_task(source.url, self._access)
         except StepoutError as error:
             self._keep(self._maker.problem(CardPlace(source.label), error))
+            return
+        if found.outcome is None:
+            self._of_value(found.document, source.label)
+        else:
+            self._keep(self._maker.pulled(CardPlace(source.label), found.outcome, found.producer))
 
     def _of_value(self, value: Any, label: str) -> None:
         try:

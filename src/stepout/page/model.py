@@ -152,6 +152,7 @@ class OutputCard:
         visit_id: The visit that reported it, if the page has an execution.
         result: The inline result as indented JSON; empty if there is none.
         problem: Why the document itself could not be read.
+        outcome: What a task in pull mode has told instead of a document; ``None`` if there is one.
     """
 
     output_id: str
@@ -161,6 +162,30 @@ class OutputCard:
     artifacts: tuple[ArtifactCard, ...] = ()
     result: str = ""
     problem: CardProblem | None = None
+    outcome: PulledOutcome | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PulledOutcome:
+    """What a task in pull mode has told that has put out no document.
+
+    Attributes:
+        status: ``"FAILED"``; ``"RUNNING"``: it has told how far it is; ``"NOTHING"``: it has told nothing yet.
+        error: Of a failure: its name.
+        cause: Of a failure, for people.
+        details: More of the cause that is worth unfolding, such as a traceback; may be empty.
+        progress: How far it was when it told that last: ``"9 of 60 (15%): tile 9"``; empty if it never did.
+        told_at: When that was, by the clock of the task's machine.
+        note: What else there is to know; may be empty.
+    """
+
+    status: Literal["FAILED", "RUNNING", "NOTHING"]
+    error: str = ""
+    cause: str = ""
+    details: str = ""
+    progress: str = ""
+    told_at: datetime | None = None
+    note: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

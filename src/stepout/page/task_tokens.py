@@ -60,7 +60,7 @@ def without_token_shapes(text: str) -> str:
 def without_tokens(page: RunPage, tokens: Iterable[str]) -> RunPage:
     """Return a page that shows none of these tokens, wherever they stand on it."""
     known = frozenset(tokens)
-    return _cleaned(page, Redactor(known)) if known else page  # type: ignore[no-any-return]
+    return _cleaned(page, Redactor(known)) if known else page
 
 
 def _cleaned(value: Any, redactor: Redactor) -> Any:
