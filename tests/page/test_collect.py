@@ -419,3 +419,40 @@ def test_what_looks_like_a_token_is_not_shown_even_if_nothing_says_that_it_is_on
     assert TOKEN[:24] not in page.outputs[0].result
     assert "AQC-short" in page.outputs[0].result
     assert result["digest"] in page.outputs[0].result
+
+
+# One bad member -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("bad", ["key", "name", "result", "producer"])
+def test_one_bad_member_hides_none_that_is_valid_by_itself(shelf: Shelf, bad: str) -> None:
+    """The problem is told, and every other pointer has its card; what it points to is read as ever."""
+    document = json.loads(json.dumps(output(shelf, "Mask", "image", "table")))
+    pointer = document["artifacts"]["image"]
+    match bad:
+        case "key":
+            document["artifacts"]["evil"] = {**pointer, "key": "k" * 2000}
+        case "name":
+            document["artifacts"]["n\u202e" * 600] = pointer
+        case "result":
+            document["result"] = ["no object"]
+        case "producer":
+            document["producer"] = {"attempt": "many"}
+    (card,) = page_of(shelf, document).outputs
+    assert card.problem is not None
+    assert card.problem.error == "Stepout.InvalidDocument"
+    found = {each.name: each for each in card.artifacts}
+    assert {"image", "table"} <= found.keys()
+    assert "evil" not in found
+    assert {each.verified for each in card.artifacts} == {"whole"}
+    assert (card.result == "") is (bad == "result")
+    assert (card.producer is None) is (bad == "producer")
+
+
+def test_an_invalid_outcome_that_is_not_said_to_be_of_the_run_shows_nothing(shelf: Shelf) -> None:
+    """What is there may be an earlier run's."""
+    document = {**output(shelf, "Other", "image"), "result": ["no object"]}
+    shelf.put(json.dumps(document).encode(), "outcome.json")
+    card = cards(page_of(shelf, history=pull("s3://results/runs/outcome.json")))["Mask"]
+    assert card.problem is not None
+    assert card.artifacts == ()

@@ -15,6 +15,7 @@ from stepout.page.causes import plain
 from stepout.page.found_documents import ObjectName
 from stepout.page.history_event import read_time
 from stepout.page.insides import look_inside
+from stepout.page.invalid_documents import valid_members
 from stepout.page.model import ArtifactCard, CardProblem, OutputCard
 from stepout.schemas.errors import IntegrityError, NotAllowedError, StepoutError, StoreError
 from stepout.schemas.output import TaskOutput
@@ -112,7 +113,11 @@ class CardMaker:
             check_version(Found("$", "output", document))
             return self._of_output(document, place, run or AskedRun())
         except StepoutError as error:
-            return self.problem(place, error)
+            valid = valid_members(document, run or AskedRun())
+            if valid is None:
+                return self.problem(place, error)
+            pointers, told = valid
+            return self._made(place, pointers, told, problem_of(error))
 
     def _of_output(self, document: dict[str, Any], place: CardPlace, run: AskedRun) -> MadeCard:
         problem: CardProblem | None = None
