@@ -97,7 +97,7 @@ class Access:
         spending: Counts what the resolve that made this has spent of it.
         events: Who is told of each read; another process has its own.
         traceparent: The trace that the document was made in, as it says.
-        meter: Counts every request for an object's bytes, and the bytes; ``None``: nobody wants to know.
+        meter: Counts every request for a document or an object's bytes, and the bytes; ``None``: nobody wants to know.
         now: The clock, for ``expiresAt``.
         sleep: Waits between tries to take up a broken download.
         jitter: A random number between 0 and 1 for those waits.
@@ -133,6 +133,15 @@ class Access:
     def limit(self) -> int:
         """Where a read into memory stops, in bytes."""
         return self.granted() if self.max_size is None else self.max_size
+
+    def count_request(self, url: str) -> None:
+        """Tell the meter, if there is one, of a request that is about to be sent.
+
+        Raises:
+            ReadBudgetError: It allows no more.
+        """
+        if self.meter is not None:
+            self.meter.request(url)
 
     def told(self, verify: Verify | None, max_size: int | None) -> Access:
         """Return the same access with what one call says otherwise; ``None``: nothing.

@@ -220,8 +220,7 @@ class PinnedObject:
 
     def _requested(self, start: int, stop: int | None, *, hashed: bool) -> Download:
         pointer, etag = self.pointer, self._etag
-        if self.access.meter is not None:
-            self.access.meter.request(pointer.url)
+        self.access.count_request(pointer.url)
         store, small = self.access.stores.reached(pointer.bucket)
         if hashed and start == 0 and stop is None and small is not None:
             return small.get_small(pointer.key, size=pointer.size, version_id=pointer.version_id, if_match=etag)

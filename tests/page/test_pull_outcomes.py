@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from support.shelf import ALLOW, Shelf
 
+from stepout.artifacts.memory import MemoryStore
+from stepout.page.budget import PageBudget
 from stepout.page.collect import collect_run
 from stepout.page.render import render_page
 
@@ -116,3 +118,44 @@ def test_a_bucket_that_is_not_there_is_a_problem() -> None:
     page = collect_run(["s3://elsewhere/runs/x.json"], allow=["s3://results/"], client=Shelf().store)
     assert page.outputs[0].problem is not None
     assert page.outputs[0].outcome is None
+
+
+class CountingStore(MemoryStore):
+    """Counts what it is asked for."""
+
+    asked = 0
+
+    def head(self, *args: Any, **keywords: Any) -> Any:
+        """Count, and answer."""
+        self.asked += 1
+        return super().head(*args, **keywords)
+
+    def get(self, *args: Any, **keywords: Any) -> Any:
+        """Count, and answer."""
+        self.asked += 1
+        return super().get(*args, **keywords)
+
+    def listing(self, prefix: str) -> list[tuple[str, str]]:
+        """Count, and answer."""
+        self.asked += 1
+        return super().listing(prefix)
+
+
+@pytest.mark.parametrize("state", ["nothing", "running", "failed", "succeeded"])
+def test_each_request_for_a_source_counts(state: str) -> None:
+    """HEAD, GET and lists; the page says what it has cost, and may cost no more than it may."""
+    shelf = Shelf(store := CountingStore("results"))
+    if state == "running":
+        progress(shelf)
+    if state == "failed":
+        fail(shelf)
+    if state == "succeeded":
+        tell(shelf, "", {"stepout": "output/1", "artifacts": {"a": shelf.put(b"text", "a.txt").to_dict()}})
+    store.asked = 0
+    page = seen(shelf)[0]
+    assert page.spent.requests == store.asked > 0
+    store.asked = 0
+    page = collect_run([URL], allow=ALLOW, client=store, budget=PageBudget(requests=1))
+    assert (store.asked, page.spent.requests, page.spent.ran_out) == (1, 1, True)
+    assert page.outputs[0].problem is not None
+    assert "the page may send 1 requests, and did" in page.outputs[0].problem.message

@@ -274,11 +274,12 @@ def describe(access: Access, reference: ForeignReference) -> Pointer:
 
     Raises:
         NotAllowedError: The allow-list does not hold it; nothing was requested.
-        ReadBudgetError: The resolve's budget of requests is spent.
+        ReadBudgetError: The resolve's budget of requests is spent, or the meter of whoever reads allows no more.
         StoreError: Missing, denied, or unreachable.
     """
     access.allowed.check(reference.bucket, reference.key)
     access.spending.take(f"s3://{reference.bucket}/{reference.key}", requests=1)
+    access.count_request(f"s3://{reference.bucket}/{reference.key}")
     info = access.stores.of(reference.bucket).head(reference.key)
     return Pointer(
         bucket=reference.bucket,

@@ -111,7 +111,7 @@ class OutcomeReader:
         if url.startswith("dynamodb://"):
             place = _item_place(url)
             access.allowed.check_item(place)
-            return progress_in(_get_item(place, self._table_client) or {})
+            return progress_in(_get_item(place, access, self._table_client) or {})
         bucket, key = _object_place(url)
         try:
             return read_progress_text(_newest(access, bucket, progress_key(key)))
@@ -153,11 +153,15 @@ def _newest(access: Access, bucket: str, key: str) -> bytes:
     """Read a small object in one request, whichever version is there: it is replaced all the time."""
     access.allowed.check(bucket, key)
     access.spending.take(f"s3://{bucket}/{key}", requests=1)
+    access.count_request(f"s3://{bucket}/{key}")
     with access.stores.of(bucket).get(key) as download:
         if download.info.size > PROGRESS_LIMIT:
             problem = Problem("$", "size", f"has over {PROGRESS_LIMIT:,} bytes")
             raise invalid_document(f"what lies at s3://{bucket}/{key}", [problem])
-        return b"".join(bytes(block) for block in download.blocks())
+        text = b"".join(bytes(block) for block in download.blocks())
+    if access.meter is not None:
+        access.meter.received(f"s3://{bucket}/{key}", len(text))
+    return text
 
 
 def opened(text: bytes, url: str) -> Any:
@@ -187,6 +191,7 @@ def _no_success(access: Access, bucket: str, key: str, run: AskedRun, missing: A
     url, store = f"s3://{bucket}/{key}", access.stores.of(bucket)
     kind = ArtifactNotFoundError
     try:
+        access.count_request(url)
         failures = failures_beside(key, store.listing(failure_prefix(key)))
         for name in failures:
             access.allowed.check(bucket, name)
@@ -194,6 +199,7 @@ def _no_success(access: Access, bucket: str, key: str, run: AskedRun, missing: A
         if found is not None:
             newer, failure = found
             return _failed(url, failure, len(failures) - newer)
+        access.count_request(url)
         children = children_below(key, (name for name, _ in store.listing(f"{key}/")))
         if children:
             return ConfigurationError(unfilled(url, seen=children))
@@ -235,7 +241,7 @@ def _item_place(url: str) -> TablePlace:
 def _from_table(url: str, access: Access, run: AskedRun, client: Callable[[], Any]) -> Any:
     place = _item_place(url)
     access.allowed.check_item(place)
-    item = _get_item(place, client)
+    item = _get_item(place, access, client)
     if item is None or holds_no_outcome(item):
         if item is None and _has_child(place, access, client):
             raise ConfigurationError(unfilled(url, seen=1))
@@ -259,14 +265,15 @@ def _has_child(place: TablePlace, access: Access, client: Callable[[], Any]) -> 
         with contextlib.suppress(ValueError, NotAllowedError, StoreError):
             child = table_place(child_url(place.url, index))
             access.allowed.check_item(child)
-            if _get_item(child, client) is not None:
+            if _get_item(child, access, client) is not None:
                 return True
     return False
 
 
-def _get_item(place: TablePlace, client: Callable[[], Any]) -> dict[str, Any] | None:
+def _get_item(place: TablePlace, access: Access, client: Callable[[], Any]) -> dict[str, Any] | None:
     from stepout.artifacts.s3.errors import translate_item
 
+    access.count_request(place.url)
     try:
         # Consistent: a task may report in the very moment before its consumer asks.
         answer = client().get_item(TableName=place.table, Key=item_key(place), ConsistentRead=True)

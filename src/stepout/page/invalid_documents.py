@@ -31,11 +31,10 @@ def valid_members(document: dict[str, Any], run: AskedRun) -> tuple[dict[str, Po
         return None
     empty: dict[str, Any] = {"stepout": OUTPUT_VERSION, "artifacts": {}}
     apart = {name: document[name] for name in _APART if name in document}
-    told = TaskOutput.from_dict(
-        {**empty, **{name: each for name, each in apart.items() if _is_valid({**empty, name: each})}}
-    )
+    valid = {name: each for name, each in apart.items() if _is_valid({**empty, name: each})}
+    told = TaskOutput.from_dict(empty | valid)
     said = told.producer
-    if run.execution is not None and run.execution not in ({said.execution, said.parent_execution} if said else ()):
+    if run.execution is not None and run.execution not in ({said.execution, said.parent_execution} if said else set()):
         return None
     if run.state is not None and run.state != (said.state if said else None):
         return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from stepout.artifacts.reading.documents.outcome import OutcomeReader
+from stepout.artifacts.reading.documents.outcome import FailureUnseenError, OutcomeReader
 from stepout.artifacts.store import PlaceMissingError
 from stepout.outcome_watch import is_of_later_attempt
 from stepout.page.causes import plain, told_cause
@@ -50,13 +50,14 @@ def pulled_task(url: str, access: Access) -> PulledTask:
         raise
     except (ArtifactNotFoundError, AccessDeniedError) as error:
         progress, note = _progress(reader, url, access)
+        # Whether it failed is not known: that is no "nothing", and beside a progress it is worth a note.
+        unseen = isinstance(error, AccessDeniedError | FailureUnseenError)
         if progress is not None:
-            return _running(progress, str(error) if isinstance(error, AccessDeniedError) else "")
-        if isinstance(error, AccessDeniedError):
+            return _running(progress, str(error) if unseen else "")
+        if unseen:
             raise
-        return PulledTask(
-            outcome=PulledOutcome(status="NOTHING", note=plain("; ".join(filter(None, (str(error), note)))))
-        )
+        note = "; ".join(filter(None, (str(error), note)))
+        return PulledTask(outcome=PulledOutcome(status="NOTHING", note=plain(note)))
 
 
 def _progress(reader: OutcomeReader, url: str, access: Access) -> tuple[TaskProgress | None, str]:
