@@ -93,13 +93,22 @@ def save_page(html: str, path: str | os.PathLike[str]) -> Path:
         The same place.
 
     Raises:
-        OSError: It cannot be written there.
+        OSError: It cannot be written there. It names ``path``.
     """
-    target = Path(os.path.realpath(path))
-    content = html.encode("utf-8", "backslashreplace")
+    try:
+        _replace(Path(os.path.realpath(path)), html.encode("utf-8", "backslashreplace"))
+    except OSError as error:
+        if error.errno is None:
+            raise
+        # What failed may be the file beside it, a name that nobody has given.
+        raise OSError(error.errno, error.strerror, os.fspath(path)) from error
+    return Path(path)
+
+
+def _replace(target: Path, content: bytes) -> None:
     if target.exists() and not target.is_file() and not target.is_dir():
         target.write_bytes(content)
-        return Path(path)
+        return
     beside = target.with_name(f".{target.name[:100]}.{secrets.token_hex(6)}")
     try:
         with beside.open("xb") as file:
@@ -109,4 +118,3 @@ def save_page(html: str, path: str | os.PathLike[str]) -> Path:
         with contextlib.suppress(OSError):
             beside.unlink()
         raise
-    return Path(path)
