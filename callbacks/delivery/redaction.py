@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import json
 import re
+from bisect import bisect
 from collections.abc import Iterable, Iterator, Mapping
+from os.path import commonprefix
 from typing import Any
 from urllib.parse import quote, quote_plus
 
@@ -228,17 +230,19 @@ def _forms(secret: str) -> Iterator[str]:
 
 def _cut(text: str, start: re.Pattern[str], forms: list[str]) -> str:
     """Replace each occurrence of a form, whole or cut short after its first ``_TELLING`` characters."""
-    pieces, position = [], 0
+    pieces, position, longest = [], 0, max(map(len, forms))
     while (hit := start.search(text, position)) is not None:
         pieces += [text[position : hit.start()], MARK]
-        position = hit.start() + max(_shared(text, hit.start(), form) for form in forms)
+        position = hit.start() + max(_shared(text[hit.start() : hit.start() + longest], forms), len(hit[0]))
     return "".join([*pieces, text[position:]])
 
 
-def _shared(text: str, position: int, form: str) -> int:
-    """Return how many characters of ``form`` stand in ``text`` at ``position``; 0 if too few to give it away."""
-    here = text[position : position + len(form)]
-    if not here.startswith(form[:_TELLING]):
-        return 0
-    differing = (index for index, (found, wanted) in enumerate(zip(here, form, strict=False)) if found != wanted)
-    return next(differing, len(here))
+def _shared(here: str, forms: list[str]) -> int:
+    """Return how many characters a text has in common with the beginning of a form, at most; the forms are in order.
+
+    Of strings in order, one beside the place where the text belongs begins most like it: the tokens of one history are
+    thousands, and all begin alike.
+    """
+    place = bisect(forms, here)
+    beside = forms[max(place - 1, 0) : place + 1]
+    return max(len(commonprefix([here, form])) for form in beside)  # noqa: RUF071 - by character, as no path is

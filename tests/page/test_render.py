@@ -7,6 +7,7 @@ import hashlib
 import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Literal
 
 import pytest
 from hypothesis import given
@@ -15,7 +16,16 @@ from support import pages
 
 from stepout.page.children import children_of
 from stepout.page.lineage import lineage_of
-from stepout.page.model import ChildCell, ChildGrid, ExecutionRun, RunPage, StateAttempt, StateVisit
+from stepout.page.model import (
+    ChildCell,
+    ChildGrid,
+    ExecutionRun,
+    OutputCard,
+    PulledOutcome,
+    RunPage,
+    StateAttempt,
+    StateVisit,
+)
 from stepout.page.render import render_page
 from stepout.page.summary import failures_of, times_of
 from stepout.page.timeline import CrowdRow, Row, timeline_of
@@ -192,3 +202,20 @@ def test_what_is_not_seen_is_shown_and_what_is_markup_is_text() -> None:
     assert "\x1b" not in html
     assert '<i class="esc">\\u202e</i>' in html
     assert "&lt;script&gt;document.title" in html
+
+
+@pytest.mark.parametrize("status", ["FAILED", "RUNNING", "NOTHING"])
+def test_what_a_task_in_pull_mode_says_is_text(status: Literal["FAILED", "RUNNING", "NOTHING"]) -> None:
+    """Its error, its cause and its message may be anything."""
+    text = pages.HOSTILE
+    outcome = PulledOutcome(
+        status=status, error=text, cause=text, details=text, progress=text, told_at=BEGAN + timedelta(days=1), note=text
+    )
+    producer = {"state": text, "attempt": text, "startedAt": text}
+    card = OutputCard(output_id="o1", label=text, producer=producer, outcome=outcome)
+    page = replace(_page("documents"), outputs=(card,), made_at=BEGAN)
+    html = render_page(page)
+    assert re.search(r"<(script|img|iframe)\b", html) is None
+    assert "in 1 d" not in html  # its clock may be ahead
+    both = render_page(replace(page, outputs=(card, replace(card, output_id="o2"))))
+    assert {"FAILED": "Failed: 2 of 2 tasks", "RUNNING": "Still running: 2 of 2 tasks"}.get(status, "2 of 2") in both
