@@ -15,7 +15,16 @@ from support import pages
 
 from stepout.page.children import children_of
 from stepout.page.lineage import lineage_of
-from stepout.page.model import ChildCell, ChildGrid, ExecutionRun, RunPage, StateAttempt, StateVisit
+from stepout.page.model import (
+    ChildCell,
+    ChildGrid,
+    ColumnSummary,
+    ExecutionRun,
+    RunPage,
+    StateAttempt,
+    StateVisit,
+    TableInside,
+)
 from stepout.page.render import render_page
 from stepout.page.summary import failures_of, times_of
 from stepout.page.timeline import CrowdRow, Row, timeline_of
@@ -192,3 +201,23 @@ def test_what_is_not_seen_is_shown_and_what_is_markup_is_text() -> None:
     assert "\x1b" not in html
     assert '<i class="esc">\\u202e</i>' in html
     assert "&lt;script&gt;document.title" in html
+
+
+def test_a_table_says_beside_the_nulls_what_else_is_no_number() -> None:
+    """With words, and the histogram says of how many values it is."""
+    page = _page("rich")
+    card, name = page.outputs[0], "dep_delay"
+    table = next(each for output in page.outputs for each in output.artifacts if isinstance(each.inside, TableInside))
+    assert isinstance(table.inside, TableInside)
+    column = ColumnSummary(name=name, type="double", nulls=1, nan=50_000, infinite=2, histogram=(3, 4_000))
+    inside = replace(table.inside, columns=(column,), head=(), tail=(), histogram_rows=54_006, rows=54_006)
+
+    def rendered(rows: int) -> str:
+        cards = (replace(table, inside=replace(inside, rows=rows)),)
+        return render_page(replace(page, outputs=(replace(card, artifacts=cards),)))
+
+    html = rendered(54_006)
+    assert "and 50,000 NaN (not a number)</span>" in html
+    assert "and 2 infinite</span>" in html
+    assert "of 4,003 values" in html
+    assert "and 2 infinite in the rows read" in rendered(99_999)

@@ -224,6 +224,8 @@ class ColumnSummary:
         minimum: Of the whole table, as text; ``None`` if the statistics do not say, or say it of a type without order.
         maximum: As ``minimum``.
         histogram: Counts of equal intervals from the least to the greatest value of the rows that were read.
+        nan: How many values of the rows that were read are NaN: no nulls, and in no interval.
+        infinite: As ``nan``, of infinities.
         values_read: Whether there are values of it in ``head`` and ``tail``; if not, its cells say ``"not read"``.
     """
 
@@ -233,6 +235,8 @@ class ColumnSummary:
     minimum: str | None = None
     maximum: str | None = None
     histogram: tuple[int, ...] = ()
+    nan: int = 0
+    infinite: int = 0
     values_read: bool = True
 
 

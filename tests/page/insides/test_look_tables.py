@@ -377,3 +377,14 @@ def test_without_pyarrow_the_card_says_what_to_install(monkeypatch: pytest.Monke
     look = bench.look(pointer)
     assert (look.inside, look.problem, look.verified) == (None, None, "not")
     assert 'its extra "parquet"' in look.verified_note
+
+
+def test_what_is_no_number_is_counted_beside_the_nulls() -> None:
+    """Half a column of NaN is no perfect column: the card says so, and of how many values the histogram is."""
+    values = [math.nan] * 50 + [math.inf, -math.inf, None] + [20.0 + index % 5 for index in range(47)]
+    look = _look(pa.table({"double": values, "half": pa.array(values, pa.float16()), "whole": range(100)}))
+    for name in ("double", "half"):
+        column = _column(look, name)
+        assert (column.nulls, column.nan, column.infinite, sum(column.histogram)) == (1, 50, 2, 47)
+    whole = _column(look, "whole")
+    assert (whole.nan, whole.infinite, sum(whole.histogram)) == (0, 0, 100)
