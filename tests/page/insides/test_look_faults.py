@@ -25,6 +25,7 @@ from stepout.schemas.errors import StoreUnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from support.seaweed import Seaweed
 
@@ -192,3 +193,22 @@ def test_a_real_server_gives_the_same_looks(seaweed: Seaweed, bucket: str) -> No
     look = look_inside(resolve_artifact(image, allow=allow, client=denied), PageBudget())
     assert look.problem is not None
     assert look.problem.error == "Stepout.AccessDenied"
+
+
+@pytest.mark.parametrize("happened", [_gone, _changed, _shorter])
+def test_what_was_verified_for_a_page_before_is_not_shown_again(
+    happened: Callable[[Bench, Pointer], Pointer], tmp_path: Path
+) -> None:
+    """The store is asked anew in the same process: nothing that was kept stands in for what is gone or changed."""
+    bench, draw = Bench(), np.random.default_rng(1)
+    table = bench.artifacts.put_table("t", pa.table({f"c{index}": draw.random(40_000) for index in range(8)}))
+    (tmp_path / "a.txt").write_text("a")
+    listing = bench.artifacts.put_directory("d", tmp_path)
+    for pointer in (table, listing):
+        first, spent = bench.look(pointer), bench.budget.spent().bytes_read
+        again = bench.look(pointer)
+        assert (first.inside, bench.budget.spent().bytes_read) == (again.inside, spent)
+        look = bench.look(happened(bench, pointer))
+        assert (look.inside, look.verified, look.verified_note) == (None, "not", "")
+        assert look.problem is not None
+        assert bench.budget.spent().bytes_read == 0

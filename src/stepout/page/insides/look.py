@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from stepout.artifacts.reading.pinned_object import PinnedObject, verifier_for
+from stepout.artifacts.reading.ranges.block_cache import BlockCache
 
 if TYPE_CHECKING:
     from stepout.artifacts.reading.artifact import Artifact
@@ -38,6 +39,8 @@ class Look:
 class ReadForLook:
     """One artifact that is being looked into: how it is read, within the page's budget, and how much has come.
 
+    A page says how artifacts are now. What the process has verified before is not made use of: the object may be gone.
+
     Args:
         artifact: It.
         budget: What the page may read.
@@ -50,13 +53,10 @@ class ReadForLook:
 
     def __init__(self, artifact: Artifact, budget: PageBudget) -> None:
         self.budget = budget
-        self.pinned = PinnedObject(replace(artifact.access, meter=self), artifact.pointer)
+        access = replace(artifact.access, meter=self, kept=BlockCache(budget.share))
+        self.pinned = PinnedObject(access, artifact.pointer)
         self.bytes_read = 0
         self._lock = threading.Lock()  # a large object comes over several connections
-
-    def of_file(self, pinned: PinnedObject) -> PinnedObject:
-        """Return another object that the artifact names, counted with it."""
-        return PinnedObject(replace(pinned.access, meter=self), pinned.pointer)
 
     def request(self, url: str) -> None:
         """Count a request, as a ``ReadMeter`` does; raises ``PageBudgetError``."""
@@ -87,6 +87,8 @@ class ReadForLook:
         read = f"{min(self.bytes_read, size):,} of its {size:,} bytes were read"
         if self.pinned.access.verify in (False, "pinned"):
             return Look(inside=inside, verified_note=f"{read}, and compared with nothing: {self._nothing()}.")
+        if not self.bytes_read:
+            return Look(inside=inside, verified_note=f"{read}.")
         return Look(inside=inside, verified="part", verified_note=f"{read} and compared with {how}.")
 
     def _nothing(self) -> str:
