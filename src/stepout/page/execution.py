@@ -119,6 +119,7 @@ def _visit(visit: Visited, execution: str, ended: datetime | None) -> StateVisit
         status=status,
         iteration=scope.iteration,
         inside=visit_name(scope.inside.number) if scope.inside is not None else None,
+        stopped_as=visit.stopped_as if status == "ABORTED" else "",
         attempts=tuple(attempt_of(each, number) for number, each in enumerate(visit.tries)),
     )
 

@@ -93,6 +93,7 @@ class StateVisit:
         inside: The visit of the Map or the Parallel that it is in; ``None`` outside of them.
         status: ``"SUCCEEDED"``, ``"FAILED"``, ``"CAUGHT"`` (failed, and a Catch led on), ``"RUNNING"``, ``"ABORTED"``;
             ``"UNKNOWN"`` if what became of it stands in events that were not read.
+        stopped_as: Of one that was aborted: the state whose failure stopped it, where that is why.
         attempts: Of a Task, each try; of other kinds, a failure of the state itself, if its history tells one.
         output_id: The output document that it reported, in ``RunPage.outputs``.
         given: The artifacts that its input names: ``ArtifactCard.artifact_id``.
@@ -106,6 +107,7 @@ class StateVisit:
     status: str
     iteration: int | None = None
     inside: str | None = None
+    stopped_as: str = ""
     attempts: tuple[StateAttempt, ...] = ()
     output_id: str | None = None
     given: tuple[str, ...] = ()

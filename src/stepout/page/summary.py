@@ -18,6 +18,7 @@ _FAILURES_SHOWN: Final = 12
 _SHORT: Final = 1.0
 _GRAVITY: Final = ("ended the execution", "failed", "caught", "tried again")
 _BAD: Final = frozenset({"FAILED", "TIMED_OUT", "ABORTED"})
+_FAILED: Final = frozenset({"FAILED", "TIMED_OUT"})  # what was only stopped is not to blame
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +91,7 @@ def failures_of(page: RunPage) -> tuple[list[FailedTry], int]:
 def _failed_tries(run: ExecutionRun) -> Iterator[FailedTry]:
     last = _last_failed(run)
     for visit in run.visits:
-        failed = [each for each in visit.attempts if each.outcome in _BAD]
+        failed = [each for each in visit.attempts if each.outcome in _FAILED]
         for attempt in failed:
             final = attempt is visit.attempts[-1]
             yield FailedTry(
@@ -101,7 +102,7 @@ def _failed_tries(run: ExecutionRun) -> Iterator[FailedTry]:
                 details=attempt.details,
                 led_on=_led_on(visit, final=final, last=visit is last),
             )
-        if not failed and visit.status in _BAD and visit is last:
+        if not failed and visit.status in _FAILED and visit is last:
             yield FailedTry(
                 state=visit.name,
                 visit_id=visit.visit_id,
@@ -116,8 +117,8 @@ def _last_failed(run: ExecutionRun) -> StateVisit | None:
     """Return the visit that ended the execution: the last that failed, a Task or a Fail before the Map around it."""
     if run.status not in _BAD:
         return None
-    failed = [visit for visit in run.visits if visit.status in _BAD]
-    tried = [visit for visit in failed if any(each.outcome in _BAD for each in visit.attempts) or visit.kind == "Fail"]
+    failed = [visit for visit in run.visits if visit.status in _FAILED]
+    tried = [each for each in failed if each.kind == "Fail" or any(own.outcome in _FAILED for own in each.attempts)]
     same = [visit for visit in tried if any(each.error == run.error for each in visit.attempts)]
     found = same or tried or failed
     return found[-1] if found else None
