@@ -16,7 +16,7 @@ from stepout.page.causes import told_cause
 from stepout.page.execution import execution_history
 from stepout.page.model import RunPage
 from stepout.page.render import render_page
-from stepout.page.summary import failures_of
+from stepout.page.summary import failures_of, times_of
 from stepout.page.timeline import Row, timeline_of
 
 if TYPE_CHECKING:
@@ -266,6 +266,34 @@ def test_a_redrive_goes_on_with_the_visit_that_failed() -> None:
         assert [(each.name, each.status) for each in run.visits] == [("All", "SUCCEEDED"), ("Mask", "SUCCEEDED")]
         assert [each.outcome for each in run.visits[1].attempts] == ["FAILED", "SUCCEEDED"]
         assert len(run.redriven_at) == 1
+
+
+def test_a_redrive_is_no_pause_before_a_retry() -> None:
+    """The execution stood until then: the page counts that apart, marks the moment, and says which try it led to."""
+    history = RecordedHistory()
+    history.enter("Mask")
+    history.run()
+    history.fail("Demo.TooDark", "no light")
+    history.run()
+    history.fail("Demo.TooDark", "no light")
+    history.add("ExecutionFailed", error="Demo.TooDark", step=3_900)
+    history.add("ExecutionRedriven", redriveCount=1)
+    history.run()
+    history.succeed({})
+    history.leave("Mask")
+    history.add("ExecutionSucceeded")
+    run = execution_history(described(), history.events).run
+    assert [each.redriven for each in run.visits[0].attempts] == [False, False, True]
+    times = times_of(run, BEGAN)
+    assert times.stood == 3_900
+    assert 0 < times.between < 10
+    assert len(timeline_of(run, BEGAN).redrives) == 1
+    page = RunPage(title="r", source="r", made_at=run.ended_at or BEGAN, execution=run, spent=PageBudget().spent())
+    assert {each.led_on for each in failures_of(page)[0]} == {"redriven"}
+    text = re.sub(r"\s+", " ", re.sub("<[^>]*>", " ", render_page(page)))
+    assert "Stopped until the redrive 1 h 5 min" in text
+    assert "try 3: redriven" in text
+    assert "which ended the execution" not in text
 
 
 def test_lambda_and_activity_tasks_say_when_their_work_began() -> None:

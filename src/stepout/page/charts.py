@@ -58,10 +58,10 @@ def _titled(title: str, description: str = "") -> Markup:
 
 
 def _grid(timeline: Timeline) -> Markup:
-    return Markup("").join(
-        Markup('<line class="grid" x1="{0}%" x2="{0}%" y1="0" y2="100%"/>').format(_number(place))
-        for place, _ in timeline.ticks
-    )
+    line = Markup('<line class="grid" x1="{0}%" x2="{0}%" y1="0" y2="100%"/>')
+    redrive = Markup('<line class="redrive" x1="{0}%" x2="{0}%" y1="0" y2="100%"><title>redriven</title></line>')
+    lines = [line.format(_number(place)) for place, _ in timeline.ticks]
+    return Markup("").join([*lines, *(redrive.format(_number(place)) for place in timeline.redrives)])
 
 
 def _number(value: float) -> str:

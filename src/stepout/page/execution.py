@@ -75,6 +75,7 @@ def history_of(
         error=_text(described.get("error")) or tracker.error,
         cause=cause.cause,
         redriven_at=tuple(tracker.redriven_at),
+        stood=tuple(tracker.stood),
         visits=tuple(_visit(each, known, ended) for each in tracker.visits),
         events=len(ordered),
         more_events=more_events,
@@ -103,6 +104,7 @@ def attempt_of(tried: Tried, number: int) -> StateAttempt:
         error=tried.error,
         cause=tried.cause.cause,
         details=tried.cause.details,
+        redriven=number > 0 and tried.redrive > 0 and tried.retry == 0,
     )
 
 

@@ -63,6 +63,7 @@ class ExecutionRun:
             be asked and stands in events that were not read.
         ended_at: ``None`` while it runs.
         redriven_at: When it was redriven, each time.
+        stood: From when to when it had ended until it was redriven, each time.
         visits: The visits of its states, in the order of being entered.
         events: How many events of its history were read.
         more_events: Whether there are events that were not read.
@@ -77,6 +78,7 @@ class ExecutionRun:
     error: str = ""
     cause: str = ""
     redriven_at: tuple[datetime, ...] = ()
+    stood: tuple[tuple[datetime, datetime], ...] = ()
     visits: tuple[StateVisit, ...] = ()
     events: int = 0
     more_events: bool = False
@@ -129,6 +131,7 @@ class StateAttempt:
         cause: The cause, for people: the ``message`` of a cause that is stepout's JSON, else the text.
         details: More of the cause that is worth unfolding, such as a traceback; may be empty.
         heartbeats: How many were sent, where the document says so.
+        redriven: Whether a redrive, and no Retry, led from the try before to this one.
     """
 
     number: int
@@ -142,6 +145,7 @@ class StateAttempt:
     cause: str = ""
     details: str = ""
     heartbeats: int | None = None
+    redriven: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

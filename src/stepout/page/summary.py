@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 Span = tuple["datetime", "datetime"]
 _FAILURES_SHOWN: Final = 12
 _SHORT: Final = 1.0
-_GRAVITY: Final = ("ended the execution", "failed", "caught", "tried again")
+_GRAVITY: Final = ("ended the execution", "failed", "caught", "redriven", "tried again")
 _BAD: Final = frozenset({"FAILED", "TIMED_OUT", "ABORTED"})
 _FAILED: Final = frozenset({"FAILED", "TIMED_OUT"})  # what was only stopped is not to blame
 
@@ -28,7 +28,8 @@ class FailedTry:
     Attributes:
         state: The state's name; empty if the execution itself failed.
         visit_id: Where the timeline shows it; ``None`` if nowhere.
-        led_on: What followed: ``"ended the execution"``, ``"caught"``, ``"tried again"``, ``"failed"``: more of them.
+        led_on: What followed: ``"ended the execution"``, ``"caught"``, ``"redriven"``, ``"tried again"``,
+            ``"failed"``: more of them.
         times: How many failures are like this one.
     """
 
@@ -50,7 +51,8 @@ class Times:
         waited: Some attempt waited for capacity, and none worked.
         worked: Some attempt worked.
         undecided: Some attempt waited or worked, nobody says which, and none is known to have worked.
-        between: An attempt had failed, and the next one was not yet scheduled.
+        between: An attempt had failed, and the next one was not yet scheduled, while the execution went on.
+        stood: The execution had ended, and was not yet redriven.
         known: Attempts of which somebody says when their work began.
         unknown: Attempts of a second or more of which nobody does; shorter ones have not waited to speak of.
         attempts: All attempts.
@@ -63,6 +65,7 @@ class Times:
     worked: float
     undecided: float
     between: float
+    stood: float
     known: int
     unknown: int
     attempts: int
@@ -93,14 +96,14 @@ def _failed_tries(run: ExecutionRun) -> Iterator[FailedTry]:
     for visit in run.visits:
         failed = [each for each in visit.attempts if each.outcome in _FAILED]
         for attempt in failed:
-            final = attempt is visit.attempts[-1]
+            after = next(iter(visit.attempts[visit.attempts.index(attempt) + 1 :]), None)
             yield FailedTry(
                 state=visit.name,
                 visit_id=visit.visit_id,
                 error=attempt.error or attempt.outcome,
                 cause=attempt.cause,
                 details=attempt.details,
-                led_on=_led_on(visit, final=final, last=visit is last),
+                led_on=_led_on(visit, after, last=visit is last),
             )
         if not failed and visit.status in _FAILED and visit is last:
             yield FailedTry(
@@ -124,9 +127,9 @@ def _last_failed(run: ExecutionRun) -> StateVisit | None:
     return found[-1] if found else None
 
 
-def _led_on(visit: StateVisit, *, final: bool, last: bool) -> str:
-    if not final:
-        return "tried again"
+def _led_on(visit: StateVisit, after: StateAttempt | None, *, last: bool) -> str:
+    if after is not None:
+        return "redriven" if after.redriven else "tried again"
     if last:
         return "ended the execution"
     return "caught" if visit.status == "CAUGHT" else "failed"
@@ -148,13 +151,15 @@ def times_of(run: ExecutionRun, now: datetime) -> Times:
     attempts = [each for visit in run.visits if visit.kind == "Task" for each in visit.attempts]
     waits, works, unsaid = (list(filter(None, [part(each, end) for each in attempts])) for part in _PARTS)
     working, waiting, undecided = _union(works), _union(waits), _union(unsaid)
+    gaps, stood = _union(_gaps(run.visits)), _union(run.stood)
     bounded = _union([*waits, *(span for each in attempts if (span := _before_artifact(each)) is not None)])
     return Times(
         took=(end - run.started_at).total_seconds(),
         waited=_length(waiting) - _overlap(waiting, working),
         worked=_length(working),
         undecided=_length(undecided) - _overlap(undecided, working),
-        between=_length(_union(_gaps(run.visits))),
+        between=_length(gaps) - _overlap(gaps, stood),
+        stood=_length(stood),
         known=len(waits),
         unknown=sum((stop - start).total_seconds() >= _SHORT for start, stop in unsaid),
         attempts=len(attempts),

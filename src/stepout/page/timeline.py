@@ -95,6 +95,7 @@ class Timeline:
     Attributes:
         ticks: Where the axis is marked, in per cent, and the seconds there.
         hidden: Visits that have no row, because there are too many different states.
+        redrives: Where on the axis the execution was redriven, in per cent.
         kinds: The kinds of bars that there are.
         failures: Whether anything failed.
         stops: Whether anything was stopped that had not failed.
@@ -103,6 +104,7 @@ class Timeline:
     rows: tuple[Row | CrowdRow, ...]
     ticks: tuple[tuple[float, float], ...]
     hidden: int
+    redrives: tuple[float, ...] = ()
     kinds: frozenset[str] = field(default_factory=frozenset)
     failures: bool = False
     stops: bool = False
@@ -159,6 +161,7 @@ def timeline_of(run: ExecutionRun, now: datetime) -> Timeline:
         rows=tuple(rows),
         ticks=axis.ticks(),
         hidden=len(run.visits) - shown,
+        redrives=tuple(axis.at(each) for each in run.redriven_at),
         kinds=kinds,
         failures=any(bar.failed for row in rows for bar in _bars_of(row)),
         stops=any(bar.stopped for row in rows for bar in _bars_of(row)),
@@ -214,7 +217,11 @@ def _bars(visit: StateVisit, axis: _Axis) -> Iterator[Bar]:
         yield _bar("working", (begun, last), axis, f"{try_number} worked", outcome)
     for before, after in pairwise(visit.attempts):
         if before.ended_at is not None and after.scheduled_at > before.ended_at:
-            yield _bar("between", (before.ended_at, after.scheduled_at), axis, "pause before the next try")
+            yield _bar("between", (before.ended_at, after.scheduled_at), axis, _pause(after))
+
+
+def _pause(after: StateAttempt) -> str:
+    return "stopped until the redrive" if after.redriven else "pause before the next try"
 
 
 def _bar(kind: Kind, span: tuple[datetime, datetime], axis: _Axis, says: str, ended: str = "") -> Bar:

@@ -158,6 +158,7 @@ class VisitTracker:
         error: Of an execution that failed.
         cause: As ``error``.
         redriven_at: When it was redriven.
+        stood: From when to when it had ended until a redrive, each time.
         named: What the execution's own output names.
     """
 
@@ -169,6 +170,7 @@ class VisitTracker:
         self.error = ""
         self.cause = ToldCause()
         self.redriven_at: list[datetime] = []
+        self.stood: list[tuple[datetime, datetime]] = []
         self.named = NOTHING
         self._owners: dict[int, Visited] = {}
         self._scopes: dict[int, VisitScope] = {}
@@ -207,6 +209,7 @@ class VisitTracker:
             self.started_at = event.at
         elif event.type == "ExecutionRedriven":
             self.redriven_at.append(event.at)
+            self.stood += [] if self.ended_at is None else [(self.ended_at, event.at)]
             self.status, self.ended_at, self.error, self.cause = "RUNNING", None, "", ToldCause()
         elif event.type in _ENDS:
             self.status = {"TimedOut": "TIMED_OUT"}.get(event.type[9:], event.type[9:].upper())
