@@ -104,6 +104,8 @@ def test_what_happened_to_an_artifact_is_its_problem(
     assert look.problem is not None
     assert look.problem.error == error
     assert pointer.url in look.problem.message
+    damaged = error == "Stepout.ChecksumMismatch"
+    assert ("not those that were written" if damaged else "Nothing of it was read.") in look.verified_note
 
 
 def test_a_server_that_fails_is_a_problem() -> None:
@@ -209,6 +211,6 @@ def test_what_was_verified_for_a_page_before_is_not_shown_again(
         again = bench.look(pointer)
         assert (first.inside, bench.budget.spent().bytes_read) == (again.inside, spent)
         look = bench.look(happened(bench, pointer))
-        assert (look.inside, look.verified, look.verified_note) == (None, "not", "")
+        assert (look.inside, look.verified, look.verified_note) == (None, "not", "Nothing of it was read.")
         assert look.problem is not None
         assert bench.budget.spent().bytes_read == 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from stepout.artifacts.reading.pinned_object import PinnedObject, verifier_for
 from stepout.artifacts.reading.ranges.block_cache import BlockCache
@@ -68,6 +68,14 @@ class ReadForLook:
             self.bytes_read += size
         self.budget.received(url, size)
 
+    def failed(self, problem: CardProblem) -> Look:
+        """Return what is said of an artifact that has a problem: nothing of it is shown, and why it is not verified."""
+        if not self.bytes_read:
+            return Look(problem=problem, verified_note=NOTHING_READ)
+        read = f"{min(self.bytes_read, self.pinned.size):,} of its {self.pinned.size:,} bytes were read"
+        why = "they are not those that were written" if problem.error in _DAMAGE else "it could not be looked into"
+        return Look(problem=problem, verified_note=f"{read}, but {why}: nothing of it is shown.")
+
     def whole(self, inside: ImageInside | TableInside | TextInside | TreeInside | None) -> Look:
         """Return what was found in an artifact that was read whole."""
         algorithm = verifier_for(self.pinned.pointer, self.pinned.access.verify).algorithm
@@ -97,4 +105,6 @@ class ReadForLook:
         return "its pointer has no checksum"
 
 
+_DAMAGE: Final = ("Stepout.ChecksumMismatch", "Stepout.SizeMismatch")
+NOTHING_READ: Final = "Nothing of it was read."
 _SPELLED = {"sha256": "SHA-256", "crc64nvme": "CRC64NVME", "crc32": "CRC32"}
