@@ -16,6 +16,7 @@ USUAL_BYTES: Final = 64 << 20
 USUAL_REQUESTS: Final = 500
 USUAL_SECONDS: Final = 60.0
 
+_MORE: Final = ": allow more with --budget-bytes"
 _SHARE: Final = 2
 """One artifact takes no more bytes than the whole divided by this: others are to be seen, too."""
 
@@ -101,11 +102,13 @@ class PageBudget:
         if size > self.bytes_allowed // _SHARE:
             msg = (
                 f"not read: it takes {size:,} bytes, and a page of {self.bytes_allowed:,} bytes spends "
-                f"{self.bytes_allowed // _SHARE:,} on one artifact at most"
+                f"{self.bytes_allowed // _SHARE:,} on one artifact at most{_MORE}"
             )
             raise PageBudgetError(msg)
         if size > self.bytes_left:
-            raise self._refusal(f"not read: it takes {size:,} bytes, and the page may read {self.bytes_left:,} more")
+            raise self._refusal(
+                f"not read: it takes {size:,} bytes, and the page may read {self.bytes_left:,} more{_MORE}"
+            )
         if self._requests + requests > self.requests_allowed:
             raise self._refusal(f"not read: the page may send {self.requests_allowed:,} requests, and did")
         self._check_time()

@@ -190,7 +190,7 @@ def test_a_real_server_gives_the_same_looks(seaweed: Seaweed, bucket: str) -> No
     assert (budget.spent().requests, budget.spent().bytes_read) == (1, image.size)
     look = look_inside(resolve_artifact(table, allow=allow, client=reader), budget)
     assert isinstance(look.inside, TableInside)
-    assert (look.inside.rows, look.verified, look.problem) == (400_000, "part", None)
+    assert (look.inside.rows, look.verified, look.problem) == (400_000, "whole", None)
     denied = seaweed.client(replace(READER, secret_key="wrong"))
     look = look_inside(resolve_artifact(image, allow=allow, client=denied), PageBudget())
     assert look.problem is not None

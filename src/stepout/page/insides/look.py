@@ -84,12 +84,15 @@ class ReadForLook:
         note = f"All of its bytes were read and compared with the {_SPELLED[algorithm]} in its pointer."
         return Look(inside=inside, verified="whole", verified_note=note)
 
-    def part(self, inside: ImageInside | TableInside | TextInside | TreeInside | None, how: str) -> Look:
+    def part(
+        self, inside: ImageInside | TableInside | TextInside | TreeInside | None, how: str, *, every: bool = False
+    ) -> Look:
         """Return what was found in an artifact of which only a part was read.
 
         Args:
             inside: It.
             how: What the part was compared with, as the end of a sentence.
+            every: Whether the parts are all that there is, if as many bytes came as it has.
         """
         size = self.pinned.size
         read = f"{min(self.bytes_read, size):,} of its {size:,} bytes were read"
@@ -97,6 +100,11 @@ class ReadForLook:
             return Look(inside=inside, verified_note=f"{read}, and compared with nothing: {self._nothing()}.")
         if not self.bytes_read:
             return Look(inside=inside, verified_note=f"{read}.")
+        if every and self.bytes_read == size:
+            note = (
+                f"All of its {size:,} bytes were read and compared, block by block, with the checksums in its footer."
+            )
+            return Look(inside=inside, verified="whole", verified_note=note)
         return Look(inside=inside, verified="part", verified_note=f"{read} and compared with {how}.")
 
     def _nothing(self) -> str:
