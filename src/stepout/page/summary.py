@@ -151,15 +151,14 @@ def times_of(run: ExecutionRun, now: datetime) -> Times:
     attempts = [each for visit in run.visits if visit.kind == "Task" for each in visit.attempts]
     waits, works, unsaid = (list(filter(None, [part(each, end) for each in attempts])) for part in _PARTS)
     working, waiting, undecided = _union(works), _union(waits), _union(unsaid)
-    gaps, stood = _union(_gaps(run.visits)), _union(run.stood)
     bounded = _union([*waits, *(span for each in attempts if (span := _before_artifact(each)) is not None)])
     return Times(
         took=(end - run.started_at).total_seconds(),
         waited=_length(waiting) - _overlap(waiting, working),
         worked=_length(working),
         undecided=_length(undecided) - _overlap(undecided, working),
-        between=_length(gaps) - _overlap(gaps, stood),
-        stood=_length(stood),
+        between=_length(_union(_gaps(run.visits))),
+        stood=_length(_union(run.stood)),
         known=len(waits),
         unknown=sum((stop - start).total_seconds() >= _SHORT for start, stop in unsaid),
         attempts=len(attempts),
@@ -205,7 +204,7 @@ _PARTS = (_waited, _worked, _unsaid)
 def _gaps(visits: Iterable[StateVisit]) -> Iterator[Span]:
     for visit in visits:
         for before, after in zip(visit.attempts, visit.attempts[1:], strict=False):
-            if before.ended_at is not None and after.scheduled_at > before.ended_at:
+            if not after.redriven and before.ended_at is not None and after.scheduled_at > before.ended_at:
                 yield before.ended_at, after.scheduled_at
 
 
