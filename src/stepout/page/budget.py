@@ -17,6 +17,8 @@ USUAL_REQUESTS: Final = 500
 USUAL_SECONDS: Final = 60.0
 
 _MORE: Final = ": allow more with --budget-bytes"
+_MORE_REQUESTS: Final = ": allow more with --budget-requests"
+_MORE_SECONDS: Final = ": allow more with --budget-seconds"
 _SHARE: Final = 2
 """One artifact takes no more bytes than the whole divided by this: others are to be seen, too."""
 
@@ -110,7 +112,9 @@ class PageBudget:
                 f"not read: it takes {size:,} bytes, and the page may read {self.bytes_left:,} more{_MORE}"
             )
         if self._requests + requests > self.requests_allowed:
-            raise self._refusal(f"not read: the page may send {self.requests_allowed:,} requests, and did")
+            raise self._refusal(
+                f"not read: the page may send {self.requests_allowed:,} requests, and did{_MORE_REQUESTS}"
+            )
         self._check_time()
 
     def leave_out(self) -> None:
@@ -129,9 +133,11 @@ class PageBudget:
             spent = self._requests >= self.requests_allowed
             self._requests += not spent
         if spent:
-            raise self._refusal(f"not read: the page may send {self.requests_allowed:,} requests, and did")
+            raise self._refusal(
+                f"not read: the page may send {self.requests_allowed:,} requests, and did{_MORE_REQUESTS}"
+            )
         if self._bytes > self.bytes_allowed:
-            raise self._refusal(f"not read: the page may read {self.bytes_allowed:,} bytes, and did")
+            raise self._refusal(f"not read: the page may read {self.bytes_allowed:,} bytes, and did{_MORE}")
 
     def received(self, url: str, size: int) -> None:  # noqa: ARG002 - of the protocol
         """Count bytes that have come.
@@ -143,7 +149,7 @@ class PageBudget:
             self._bytes += size
             over = self._bytes > self.bytes_allowed
         if over:
-            raise self._refusal(f"not read to its end: the page may read {self.bytes_allowed:,} bytes, and did")
+            raise self._refusal(f"not read to its end: the page may read {self.bytes_allowed:,} bytes, and did{_MORE}")
         self._check_time()
 
     def spent(self) -> Spent:
@@ -161,7 +167,7 @@ class PageBudget:
 
     def _check_time(self) -> None:
         if not self.seconds_left:
-            raise self._refusal(f"not read: the page may take {self.seconds_allowed:g} seconds, and did")
+            raise self._refusal(f"not read: the page may take {self.seconds_allowed:g} seconds, and did{_MORE_SECONDS}")
 
     def _refusal(self, message: str) -> PageBudgetError:
         self._ran_out = True

@@ -161,7 +161,7 @@ def test_a_page_that_has_spent_its_time_shows_no_more() -> None:
     now[0] = 2.0
     look = bench.look(pointer, budget)
     assert (look.inside, look.problem, look.verified) == (None, None, "not")
-    assert "1 seconds" in look.verified_note
+    assert "1 seconds, and did: allow more with --budget-seconds" in look.verified_note
     assert (budget.spent().requests, budget.spent().ran_out) == (1, True)
 
 
