@@ -23,7 +23,7 @@ from stepout.schemas.runtime.listening import events_here, new_events
 from stepout.schemas.runtime.s3_profile import payer_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Hashable, Iterable
 
     from stepout.artifacts.allow import Allowed, AnyBucket
 
@@ -43,6 +43,18 @@ def _random() -> float:
     import random  # only broken downloads need it, and every cold start would pay
 
     return random.random()  # noqa: S311 - a delay
+
+
+class KeptBytes(Protocol):
+    """Keeps verified bytes by what they are of; see ``ranges.block_cache``. Threads share it."""
+
+    def get(self, key: Hashable) -> bytes | None:
+        """Return what was put under ``key``, if it is still kept."""
+        ...
+
+    def put(self, key: Hashable, data: bytes) -> None:
+        """Keep ``data``, if there is room for it."""
+        ...
 
 
 class ReadMeter(Protocol):
@@ -98,6 +110,8 @@ class Access:
         events: Who is told of each read; another process has its own.
         traceparent: The trace that the document was made in, as it says.
         meter: Counts every request for a document or an object's bytes, and the bytes; ``None``: nobody wants to know.
+        kept: Where verified bytes are kept for further reads; ``None``: with those of the whole process. Whoever has to
+            find out how an object is *now* brings an empty one.
         now: The clock, for ``expiresAt``.
         sleep: Waits between tries to take up a broken download.
         jitter: A random number between 0 and 1 for those waits.
@@ -114,6 +128,7 @@ class Access:
     events: Events = field(default_factory=new_events, compare=False)
     traceparent: str | None = field(default=None, compare=False)
     meter: ReadMeter | None = field(default=None, compare=False)
+    kept: KeptBytes | None = field(default=None, compare=False)
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     sleep: Callable[[float], None] = time.sleep
     jitter: Callable[[], float] = _random

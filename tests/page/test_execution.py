@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.histories import ARN, BEGAN, TOKEN, RecordedHistory, described
 
+from stepout.page.budget import PageBudget
 from stepout.page.causes import told_cause
 from stepout.page.execution import execution_history
+from stepout.page.model import RunPage
+from stepout.page.render import render_page
+from stepout.page.summary import failures_of, times_of
+from stepout.page.timeline import Row, timeline_of
 
 if TYPE_CHECKING:
     from stepout.page.execution import ExecutionHistory
@@ -169,6 +176,43 @@ def test_what_a_failed_branch_took_with_it_is_aborted() -> None:
     assert found["Mask 0"].attempts[0].outcome == "ABORTED"
 
 
+def _parallel_that_fails() -> RecordedHistory:
+    """Return a history in which ``Left`` works and ``Right`` fails, up to the failure."""
+    history = RecordedHistory()
+    history.add("ExecutionStarted")
+    history.enter("Both", "Parallel")
+    started = history.add("ParallelStateStarted")
+    history.enter("Left")
+    history.run()
+    history.at = started
+    history.enter("Right")
+    history.run()
+    history.fail("Demo.TooDark", "no light")
+    return history
+
+
+@pytest.mark.parametrize("says_so", [True, False])
+def test_a_branch_that_was_stopped_is_not_blamed(says_so: bool) -> None:
+    """It names the state that failed; the Parallel around has failed, also where the engine has no event for that."""
+    history = _parallel_that_fails()
+    if says_so:
+        history.add("ParallelStateFailed")
+    history.add("ExecutionFailed", error="Demo.TooDark", cause="no light")
+    run = execution_history(described("FAILED", error="Demo.TooDark"), history.events).run
+    told = {each.name: (each.status, each.stopped_as) for each in run.visits}
+    assert told == {"Both": ("FAILED", ""), "Left": ("ABORTED", "Right"), "Right": ("FAILED", "")}
+    page = RunPage(title="r", source="r", made_at=run.ended_at or BEGAN, execution=run, spent=PageBudget().spent())
+    failures, more = failures_of(page)
+    assert [(each.state, each.led_on) for each in failures] == [("Right", "ended the execution")]
+    assert more == 0
+    rows = {row.visit.name: row for row in timeline_of(run, BEGAN).rows if isinstance(row, Row)}
+    assert [(bar.failed, bar.stopped) for bar in rows["Left"].bars] == [(False, True)]
+    assert not rows["Left"].failures
+    html = render_page(page)
+    assert "Stopped, as Right failed" in re.sub("<[^>]*>", "", html)
+    assert html.count('class="box bad"') == 1
+
+
 def test_an_execution_that_runs_says_what_is_open() -> None:
     """What has neither been left nor stopped runs, its try with it."""
     history = RecordedHistory()
@@ -222,6 +266,34 @@ def test_a_redrive_goes_on_with_the_visit_that_failed() -> None:
         assert [(each.name, each.status) for each in run.visits] == [("All", "SUCCEEDED"), ("Mask", "SUCCEEDED")]
         assert [each.outcome for each in run.visits[1].attempts] == ["FAILED", "SUCCEEDED"]
         assert len(run.redriven_at) == 1
+
+
+def test_a_redrive_is_no_pause_before_a_retry() -> None:
+    """The execution stood until then: the page counts that apart, marks the moment, and says which try it led to."""
+    history = RecordedHistory()
+    history.enter("Mask")
+    history.run()
+    history.fail("Demo.TooDark", "no light")
+    history.run()
+    history.fail("Demo.TooDark", "no light")
+    history.add("ExecutionFailed", error="Demo.TooDark", step=3_900)
+    history.add("ExecutionRedriven", redriveCount=1)
+    history.run()
+    history.succeed({})
+    history.leave("Mask")
+    history.add("ExecutionSucceeded")
+    run = execution_history(described(), history.events).run
+    assert [each.redriven for each in run.visits[0].attempts] == [False, False, True]
+    times = times_of(run, BEGAN)
+    assert times.stood == 3_900
+    assert times.between == 1  # before the Retry
+    assert len(timeline_of(run, BEGAN).redrives) == 1
+    page = RunPage(title="r", source="r", made_at=run.ended_at or BEGAN, execution=run, spent=PageBudget().spent())
+    assert {each.led_on for each in failures_of(page)[0]} == {"redriven"}
+    text = re.sub(r"\s+", " ", re.sub("<[^>]*>", " ", render_page(page)))
+    assert "Stopped until the redrive 1 h 5 min" in text
+    assert "try 3: redriven" in text
+    assert "which ended the execution" not in text
 
 
 def test_lambda_and_activity_tasks_say_when_their_work_began() -> None:

@@ -19,12 +19,21 @@ from stepout.page.lineage import lineage_of
 from stepout.page.model import (
     ChildCell,
     ChildGrid,
+<<<<<<< HEAD
     ExecutionRun,
     OutputCard,
     PulledOutcome,
     RunPage,
     StateAttempt,
     StateVisit,
+=======
+    ColumnSummary,
+    ExecutionRun,
+    RunPage,
+    StateAttempt,
+    StateVisit,
+    TableInside,
+>>>>>>> g2
 )
 from stepout.page.render import render_page
 from stepout.page.summary import failures_of, times_of
@@ -204,6 +213,7 @@ def test_what_is_not_seen_is_shown_and_what_is_markup_is_text() -> None:
     assert "&lt;script&gt;document.title" in html
 
 
+<<<<<<< HEAD
 @pytest.mark.parametrize("status", ["FAILED", "RUNNING", "NOTHING"])
 def test_what_a_task_in_pull_mode_says_is_text(status: Literal["FAILED", "RUNNING", "NOTHING"]) -> None:
     """Its error, its cause and its message may be anything."""
@@ -219,3 +229,23 @@ def test_what_a_task_in_pull_mode_says_is_text(status: Literal["FAILED", "RUNNIN
     assert "in 1 d" not in html  # its clock may be ahead
     both = render_page(replace(page, outputs=(card, replace(card, output_id="o2"))))
     assert {"FAILED": "Failed: 2 of 2 tasks", "RUNNING": "Still running: 2 of 2 tasks"}.get(status, "2 of 2") in both
+=======
+def test_a_table_says_beside_the_nulls_what_else_is_no_number() -> None:
+    """With words, and the histogram says of how many values it is."""
+    page = _page("rich")
+    card, name = page.outputs[0], "dep_delay"
+    table = next(each for output in page.outputs for each in output.artifacts if isinstance(each.inside, TableInside))
+    assert isinstance(table.inside, TableInside)
+    column = ColumnSummary(name=name, type="double", nulls=1, nan=50_000, infinite=2, histogram=(3, 4_000))
+    inside = replace(table.inside, columns=(column,), head=(), tail=(), histogram_rows=54_006, rows=54_006)
+
+    def rendered(rows: int) -> str:
+        cards = (replace(table, inside=replace(inside, rows=rows)),)
+        return render_page(replace(page, outputs=(replace(card, artifacts=cards),)))
+
+    html = rendered(54_006)
+    assert "and 50,000 NaN (not a number)</span>" in html
+    assert "and 2 infinite</span>" in html
+    assert "of 4,003 values" in html
+    assert "and 2 infinite in the rows read" in rendered(99_999)
+>>>>>>> g2

@@ -167,9 +167,9 @@ def _tree() -> TreeInside:
     return TreeInside(files=13, size=1_440_100, entries=(*folders, TreeEntry(name="README.txt", size=88)))
 
 
-def _rich_visits() -> tuple[StateVisit, ...]:
+def _rich_tries() -> tuple[StateAttempt, ...]:
     resource = "ecs:runTask.waitForTaskToken"
-    tries = (
+    return (
         StateAttempt(
             number=0,
             resource=resource,
@@ -193,6 +193,9 @@ def _rich_visits() -> tuple[StateVisit, ...]:
             heartbeats=6,
         ),
     )
+
+
+def _rich_visits() -> tuple[StateVisit, ...]:
     look = StateAttempt(
         number=0, resource="aws-sdk:s3:headObject", scheduled_at=_at(124.2), ended_at=_at(124.6), outcome="SUCCEEDED"
     )
@@ -208,7 +211,7 @@ def _rich_visits() -> tuple[StateVisit, ...]:
     return (
         StateVisit(
             visit_id="v1", name="Compute", kind="Task", entered_at=_at(0.1), exited_at=_at(124), status="SUCCEEDED",
-            attempts=tries, output_id="o1",
+            attempts=_rich_tries(), output_id="o1",
         ),
         StateVisit(
             visit_id="v2", name="LookAtFile", kind="Task", entered_at=_at(124.1), exited_at=_at(124.7),
@@ -234,28 +237,17 @@ def _rich_visits() -> tuple[StateVisit, ...]:
     )  # fmt: skip
 
 
-def rich_page() -> RunPage:
-    """An execution that succeeded at its second try, with every kind of artifact."""
-    run = ExecutionRun(
-        arn="arn:aws:states:eu-west-1:123456789012:execution:Nightly:7f3c",
-        name="7f3c",
-        state_machine="arn:aws:states:eu-west-1:123456789012:stateMachine:Nightly",
-        status="SUCCEEDED",
-        started_at=_at(0),
-        ended_at=_at(133.2),
-        visits=_rich_visits(),
-        events=41,
-    )
+def _rich_outputs(execution: str) -> tuple[OutputCard, ...]:
     missing = CardProblem(
         error="Stepout.ArtifactNotFound",
         message="s3://results-bucket/runs/model is not there: was it removed, or did a lifecycle rule expire it?",
     )
-    outputs = (
+    return (
         OutputCard(
             output_id="o1",
             label="Compute",
             visit_id="v1",
-            producer={"execution": run.arn, "state": "Compute", "attempt": "1", "version": "0.1.0"},
+            producer={"execution": execution, "state": "Compute", "attempt": "1", "version": "0.1.0"},
             artifacts=_first_cards(),
             result='{\n  "rows": 336776\n}',
         ),
@@ -279,12 +271,26 @@ def rich_page() -> RunPage:
             ),
         ),
     )
+
+
+def rich_page() -> RunPage:
+    """An execution that succeeded at its second try, with every kind of artifact."""
+    run = ExecutionRun(
+        arn="arn:aws:states:eu-west-1:123456789012:execution:Nightly:7f3c",
+        name="7f3c",
+        state_machine="arn:aws:states:eu-west-1:123456789012:stateMachine:Nightly",
+        status="SUCCEEDED",
+        started_at=_at(0),
+        ended_at=_at(133.2),
+        visits=_rich_visits(),
+        events=41,
+    )
     return RunPage(
         title="Nightly · 7f3c",
         source=run.arn,
         made_at=_at(3_600),
         execution=run,
-        outputs=outputs,
+        outputs=_rich_outputs(run.arn),
         notes=("The definition of the state machine could not be read: states:DescribeStateMachine is not permitted.",),
         spent=_spent(),
     )
@@ -369,10 +375,7 @@ def documents_page() -> RunPage:
     )
 
 
-def hostile_page() -> RunPage:
-    """Every text is an attack: markup, a script, a name of 1,000 characters, controls, right-to-left overrides."""
-    text, name = HOSTILE, HOSTILE + "x" * 1_000
-    problem = CardProblem(error=text, message=text)
+def _hostile_cards(text: str, name: str, problem: CardProblem) -> tuple[ArtifactCard, ...]:
     column = ColumnSummary(name=name, type=text, nulls=1, minimum=text, maximum=text, histogram=(0, 3, 1))
     insides = (
         TableInside(rows=2, columns=(column,), total_columns=1, head=((text,), (None,)), histogram_rows=2),
@@ -383,7 +386,7 @@ def hostile_page() -> RunPage:
         ),
         None,
     )
-    cards = tuple(
+    return tuple(
         ArtifactCard(
             artifact_id=f"a{n}", name=name, url=f"s3://b/{text}", size=3, media_type=text, checksum={text: text},
             version_id=text, annotations=text, given_to=("v1",), verified_note=text, inside=inside,
@@ -391,6 +394,12 @@ def hostile_page() -> RunPage:
         )
         for n, inside in enumerate(insides)
     )  # fmt: skip
+
+
+def hostile_page() -> RunPage:
+    """Every text is an attack: markup, a script, a name of 1,000 characters, controls, right-to-left overrides."""
+    text, name = HOSTILE, HOSTILE + "x" * 1_000
+    problem = CardProblem(error=text, message=text)
     attempt = StateAttempt(
         number=0, resource=text, scheduled_at=_at(1), working_at=_at(2), working_said_by=text, ended_at=_at(3),
         outcome="FAILED", error=name, cause=text * 20, details=text,
@@ -407,7 +416,13 @@ def hostile_page() -> RunPage:
         cause=text, visits=(visit, odd), events=3,
     )  # fmt: skip
     output = OutputCard(
-        output_id="o1", label=name, visit_id="v1", producer={text: text}, artifacts=cards, result=text, problem=problem
+        output_id="o1",
+        label=name,
+        visit_id="v1",
+        producer={text: text},
+        artifacts=_hostile_cards(text, name, problem),
+        result=text,
+        problem=problem,
     )
     cell = ChildCell(index=0, status="FAILED", name=name, error=text, cause=text, seconds=1.0)
     return RunPage(
@@ -420,6 +435,22 @@ def hostile_page() -> RunPage:
         notes=(text,),
         spent=_spent(),
     )
+
+
+def _huge_visit(n: int) -> StateVisit:
+    start = 2 + n * 0.6
+    failed = n % 83 == 4
+    attempt = StateAttempt(
+        number=0, resource="ecs:runTask.waitForTaskToken", scheduled_at=_at(start),
+        working_at=_at(start + 12 + n % 9), working_said_by="ECS", ended_at=_at(start + 40 + n % 37),
+        outcome="FAILED" if failed else "SUCCEEDED", error="Demo.CloudsOnly" if failed else "",
+        cause="more than 95 % of the scene is cloud" if failed else "",
+    )  # fmt: skip
+    return StateVisit(
+        visit_id=f"v{n}", name="MaskScene", kind="Task", entered_at=_at(start),
+        exited_at=_at(start + 41 + n % 37), status="CAUGHT" if failed else "SUCCEEDED", iteration=n,
+        inside="m1", attempts=(attempt,),
+    )  # fmt: skip
 
 
 def huge_page(children: int = 10_000) -> RunPage:
@@ -436,27 +467,11 @@ def huge_page(children: int = 10_000) -> RunPage:
         )
         for n in range(children)
     )
-    visits = [
+    whole = (
         StateVisit(
             visit_id="m1", name="EachScene", kind="Map", entered_at=_at(1), exited_at=_at(900), status="SUCCEEDED"
-        )
-    ]
-    for n in range(1_200):
-        start = 2 + n * 0.6
-        failed = n % 83 == 4
-        attempt = StateAttempt(
-            number=0, resource="ecs:runTask.waitForTaskToken", scheduled_at=_at(start),
-            working_at=_at(start + 12 + n % 9), working_said_by="ECS", ended_at=_at(start + 40 + n % 37),
-            outcome="FAILED" if failed else "SUCCEEDED", error="Demo.CloudsOnly" if failed else "",
-            cause="more than 95 % of the scene is cloud" if failed else "",
-        )  # fmt: skip
-        visits.append(
-            StateVisit(
-                visit_id=f"v{n}", name="MaskScene", kind="Task", entered_at=_at(start),
-                exited_at=_at(start + 41 + n % 37), status="CAUGHT" if failed else "SUCCEEDED", iteration=n,
-                inside="m1", attempts=(attempt,),
-            )
-        )  # fmt: skip
+        ),
+    )
     run = ExecutionRun(
         arn="arn:aws:states:eu-west-1:123456789012:execution:Scenes:all",
         name="all",
@@ -464,7 +479,7 @@ def huge_page(children: int = 10_000) -> RunPage:
         status="SUCCEEDED",
         started_at=_at(0),
         ended_at=_at(901),
-        visits=tuple(visits),
+        visits=(*whole, *map(_huge_visit, range(1_200))),
         events=25_000,
         more_events=True,
     )

@@ -194,10 +194,11 @@ class Listing:
         if self._held is not None:
             return self._verified(stretch, self._held[stretch.start : stretch.stop])
         key = _key(self._pinned, stretch.start, stretch.sha256)
-        lines = BLOCKS.get().get(key)
+        cache = self._pinned.access.kept or BLOCKS.get()
+        lines = cache.get(key)
         if lines is None:
             lines = self._verified(stretch, memoryview(_range(self._pinned, stretch.start, stretch.stop)))
-            BLOCKS.get().put(key, lines)
+            cache.put(key, lines)
         return lines
 
     def _fetched(self, stretches: Sequence[Stretch]) -> Iterator[tuple[Stretch, bytes]]:
@@ -279,20 +280,21 @@ def open_listing(pinned: PinnedObject) -> Listing:
         message = f"must leave the index, of up to {INDEX_LIMIT:,} bytes"
         raise invalid_listing(pointer.url, [Problem("$.annotations.directory.index.start", "range", message)])
     key = _key(pinned, start, digest)
-    line, held = BLOCKS.get().get(key), None
+    cache = pinned.access.kept or BLOCKS.get()
+    line, held = cache.get(key), None
     if line is None and pointer.size <= _SMALL:
         held = memoryview(read_whole(pinned, pinned.access.verify))
         line = bytes(held[start:])
     elif line is None:
         line = _range(pinned, start, pointer.size)
     _compare(pinned, start, memoryview(line), digest)
-    BLOCKS.get().put(key, line)
+    cache.put(key, line)
     listing = Listing(pinned, parse_index(line, start, pointer.url), held)
     if held is not None:
         for stretch in listing.index.stretches:  # few: the next that opens it asks for nothing
             lines = bytes(held[stretch.start : stretch.stop])
             _compare(pinned, stretch.start, memoryview(lines), stretch.sha256)
-            BLOCKS.get().put(_key(pinned, stretch.start, stretch.sha256), lines)
+            cache.put(_key(pinned, stretch.start, stretch.sha256), lines)
     return listing
 
 

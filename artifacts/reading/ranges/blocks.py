@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
 
     from stepout.artifacts.blocks import BlockList
-    from stepout.artifacts.reading.access import Verify
+    from stepout.artifacts.reading.access import KeptBytes, Verify
     from stepout.artifacts.reading.ranges.parquet_footer import Footer
 
 _INSTEAD: Final = (
@@ -117,10 +117,10 @@ class VerifiedBlocks:
                 for index, block in blocks:
                     first = index * size
                     if first < position:
-                        BLOCKS.get().put(self._key(index), bytes(block[:size]))
+                        self._cache().put(self._key(index), bytes(block[:size]))
                     if stop < first + len(block) and (stop - first > size or first >= position):
                         partial = (stop - first) // size
-                        BLOCKS.get().put(self._key(index + partial), bytes(block[partial * size :]))
+                        self._cache().put(self._key(index + partial), bytes(block[partial * size :]))
                     yield block[max(position - first, 0) : stop - first]
         if last is not None:
             yield memoryview(last)[: stop - end]
@@ -166,8 +166,11 @@ class VerifiedBlocks:
 
     # What is kept ---------------------------------------------------------------------------------------------------
 
+    def _cache(self) -> KeptBytes:
+        return self._pinned.access.kept or BLOCKS.get()
+
     def _kept(self, index: int) -> bytes | None:
-        return BLOCKS.get().get(self._key(index))
+        return self._cache().get(self._key(index))
 
     def _key(self, index: int) -> tuple[object, ...]:
         listed = self._loaded()
@@ -203,7 +206,7 @@ class VerifiedBlocks:
             self._invalid("lacks the key or the SHA-256 of the list of blocks")
         # Asked for its key first, whatever is kept.
         listed = PinnedObject(access, Pointer(bucket=pointer.bucket, key=key, size=size, checksum={"sha256": sha256}))
-        digests = BLOCKS.get().get((sha256, size))
+        digests = self._cache().get((sha256, size))
         if digests is None:
             check_cap(listed.pointer, access.limit, instead=f"it is the list of blocks of {pointer.url}; {_INSTEAD}")
             # Its bytes only: each list is asked for by a read of the caller's, and so is its one request.
@@ -213,7 +216,7 @@ class VerifiedBlocks:
             except (StoreError, IntegrityError) as error:
                 msg = f"{pointer.url}: the list of its blocks is gone, or cannot be read: {error}. Nothing was returned"
                 raise type(error)(f"{msg}; {_INSTEAD}") from error
-            BLOCKS.get().put((sha256, size), digests)
+            self._cache().put((sha256, size), digests)
         return digests
 
     def _in_footer(self) -> BlockList:
@@ -228,9 +231,8 @@ class VerifiedBlocks:
             start = min(max(pointer.size - TAIL, 0), covered)
             start -= start % block
         kept = (*self._identity(), footer, member["algorithm"], block, start)
-        found = BLOCKS.get().get(
-            kept
-        )  # engines open a file several times: for its schema, for its rows, in each thread
+        # Engines open a file several times: for its schema, for its rows, in each thread.
+        found = self._cache().get(kept)
         tail = read_tail(self._pinned, footer, start) if found is None else found
         listed = read_list(member, digests_in(tail[-footer.size :], size, pointer.url), covered, pointer.url)
         if found is None:
@@ -238,7 +240,7 @@ class VerifiedBlocks:
                 self._check(
                     listed, index, memoryview(tail)[index * block - start : min((index + 1) * block, covered) - start]
                 )
-            BLOCKS.get().put(kept, tail)
+            self._cache().put(kept, tail)
         self.tail = tail  # before the list: a reader in another thread that finds the list takes this, too
         return listed
 

@@ -134,6 +134,26 @@ class TablePreview:
                 found.append(ColumnStatistics() if told or leaf is None else statistics_of_leaf(self._groups, leaf))
         return found
 
+    def unfolds(self, group: int, place: int) -> bool:
+        """Say whether a column of a row group takes more memory, decoded, than a preview takes.
+
+        Args:
+            group: From ``filled_groups``.
+            place: Of the column in ``schema``.
+        """
+        leaves = self._leaves[place] if self._leaves else []
+        return bool(sum(self._groups[group].column(leaf).total_uncompressed_size for leaf in leaves) > DECODED)
+
+    def fetchable(self, group: int, places: Sequence[int]) -> list[int]:
+        """Return which of some columns of a row group can be fetched at all, whatever that takes.
+
+        Args:
+            group: From ``filled_groups``.
+            places: Of the columns in ``schema``; one whose name another has as well is left out.
+        """
+        often = Counter(self._names)
+        return [place for place in places if often[self._names[place]] == 1 and self._spans(group, place)]
+
     def affordable(self, group: int, places: Sequence[int], size: int, requests: int) -> list[int]:
         """Return which of some columns of a row group can be fetched within bytes and requests, in their order.
 
@@ -143,12 +163,9 @@ class TablePreview:
             size: Bytes at most.
             requests: At most.
         """
-        names = self._names
-        often = Counter(names)
-        found = ((place, self._spans(group, place)) for place in places if often[names[place]] == 1)
-        spans = {place: where for place, where in found if where}
+        spans = {place: self._spans(group, place) for place in self.fetchable(group, places)}
         if self.whole:
-            return [place for place in places if place in spans]
+            return list(spans)
         chosen: list[int] = []
         together: list[tuple[int, int]] = []
         for place in sorted(spans, key=lambda each: sum(stop - start for start, stop in spans[each])):

@@ -16,6 +16,9 @@ USUAL_BYTES: Final = 64 << 20
 USUAL_REQUESTS: Final = 500
 USUAL_SECONDS: Final = 60.0
 
+_MORE: Final = ": allow more with --budget-bytes"
+_MORE_REQUESTS: Final = ": allow more with --budget-requests"
+_MORE_SECONDS: Final = ": allow more with --budget-seconds"
 _SHARE: Final = 2
 """One artifact takes no more bytes than the whole divided by this: others are to be seen, too."""
 
@@ -101,13 +104,17 @@ class PageBudget:
         if size > self.bytes_allowed // _SHARE:
             msg = (
                 f"not read: it takes {size:,} bytes, and a page of {self.bytes_allowed:,} bytes spends "
-                f"{self.bytes_allowed // _SHARE:,} on one artifact at most"
+                f"{self.bytes_allowed // _SHARE:,} on one artifact at most{_MORE}"
             )
             raise PageBudgetError(msg)
         if size > self.bytes_left:
-            raise self._refusal(f"not read: it takes {size:,} bytes, and the page may read {self.bytes_left:,} more")
+            raise self._refusal(
+                f"not read: it takes {size:,} bytes, and the page may read {self.bytes_left:,} more{_MORE}"
+            )
         if self._requests + requests > self.requests_allowed:
-            raise self._refusal(f"not read: the page may send {self.requests_allowed:,} requests, and did")
+            raise self._refusal(
+                f"not read: the page may send {self.requests_allowed:,} requests, and did{_MORE_REQUESTS}"
+            )
         self._check_time()
 
     def leave_out(self) -> None:
@@ -126,9 +133,11 @@ class PageBudget:
             spent = self._requests >= self.requests_allowed
             self._requests += not spent
         if spent:
-            raise self._refusal(f"not read: the page may send {self.requests_allowed:,} requests, and did")
+            raise self._refusal(
+                f"not read: the page may send {self.requests_allowed:,} requests, and did{_MORE_REQUESTS}"
+            )
         if self._bytes > self.bytes_allowed:
-            raise self._refusal(f"not read: the page may read {self.bytes_allowed:,} bytes, and did")
+            raise self._refusal(f"not read: the page may read {self.bytes_allowed:,} bytes, and did{_MORE}")
 
     def received(self, url: str, size: int) -> None:  # noqa: ARG002 - of the protocol
         """Count bytes that have come.
@@ -140,7 +149,7 @@ class PageBudget:
             self._bytes += size
             over = self._bytes > self.bytes_allowed
         if over:
-            raise self._refusal(f"not read to its end: the page may read {self.bytes_allowed:,} bytes, and did")
+            raise self._refusal(f"not read to its end: the page may read {self.bytes_allowed:,} bytes, and did{_MORE}")
         self._check_time()
 
     def spent(self) -> Spent:
@@ -158,7 +167,7 @@ class PageBudget:
 
     def _check_time(self) -> None:
         if not self.seconds_left:
-            raise self._refusal(f"not read: the page may take {self.seconds_allowed:g} seconds, and did")
+            raise self._refusal(f"not read: the page may take {self.seconds_allowed:g} seconds, and did{_MORE_SECONDS}")
 
     def _refusal(self, message: str) -> PageBudgetError:
         self._ran_out = True

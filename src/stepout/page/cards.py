@@ -14,7 +14,7 @@ from stepout.artifacts.reading.output import Output, make_output
 from stepout.page.causes import plain
 from stepout.page.found_documents import ObjectName
 from stepout.page.history_event import read_time
-from stepout.page.insides import look_inside
+from stepout.page.insides import NOTHING_READ, look_inside
 from stepout.page.invalid_documents import valid_members
 from stepout.page.model import ArtifactCard, CardProblem, OutputCard
 from stepout.schemas.errors import IntegrityError, NotAllowedError, StepoutError, StoreError
@@ -194,7 +194,7 @@ class CardMaker:
         try:
             look = look_inside(Artifact(pointer, self._access, name), self._budget)
         except StepoutError as error:
-            return {"problem": problem_of(error)}
+            return {"problem": problem_of(error), "verified_note": NOTHING_READ}
         found = ("verified", "verified_note", "inside", "problem")
         return {member: getattr(look, member) for member in found}
 

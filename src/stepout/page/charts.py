@@ -58,10 +58,10 @@ def _titled(title: str, description: str = "") -> Markup:
 
 
 def _grid(timeline: Timeline) -> Markup:
-    return Markup("").join(
-        Markup('<line class="grid" x1="{0}%" x2="{0}%" y1="0" y2="100%"/>').format(_number(place))
-        for place, _ in timeline.ticks
-    )
+    line = Markup('<line class="grid" x1="{0}%" x2="{0}%" y1="0" y2="100%"/>')
+    redrive = Markup('<line class="redrive" x1="{0}%" x2="{0}%" y1="0" y2="100%"><title>redriven</title></line>')
+    lines = [line.format(_number(place)) for place, _ in timeline.ticks]
+    return Markup("").join([*lines, *(redrive.format(_number(place)) for place in timeline.redrives)])
 
 
 def _number(value: float) -> str:
@@ -98,7 +98,7 @@ def bars(row_bars: Sequence[Bar], timeline: Timeline, says: str) -> Markup:
 
 
 def _bar(bar: Bar) -> Markup:
-    if bar.kind in {"waiting", "unknown"} and not bar.width and not bar.failed:
+    if bar.kind in {"waiting", "unknown"} and not bar.width and not (bar.failed or bar.stopped):
         return Markup("")
     width = max(bar.width, _LEAST_WIDTH)
     start = min(bar.start, 100 - width)
@@ -118,9 +118,15 @@ def _bar(bar: Bar) -> Markup:
         rounding,
         shown(bar.says, None),
     )
-    if not bar.failed:
+    if not bar.failed and not bar.stopped:
         return text
     at = _number(min(max(start + width, 1.5), 98.5))
+    if bar.stopped:
+        mark = Markup(
+            '<svg class="stop" x="{}%" y="3" width="16" height="16" overflow="visible">'
+            '<rect class="stop-sign" x="-6" y="2" width="12" height="12" rx="2"/></svg>'
+        )
+        return text + mark.format(at)
     mark = Markup(
         '<svg class="cross" x="{0}%" y="3" width="16" height="16" overflow="visible">'
         '<circle class="cross-disc" cx="0" cy="8" r="8"/><path class="cross-sign" d="M-3-3 3 3M3-3-3 3" '

@@ -77,6 +77,7 @@ def history_of(
         error=_text(described.get("error")) or tracker.error,
         cause=cause.cause,
         redriven_at=tuple(tracker.redriven_at),
+        stood=tuple(tracker.stood),
         visits=tuple(_visit(each, known, ended) for each in tracker.visits),
         events=len(ordered),
         more_events=more_events,
@@ -108,6 +109,7 @@ def attempt_of(tried: Tried, number: int) -> StateAttempt:
         error=tried.error,
         cause=tried.cause.cause,
         details=tried.cause.details,
+        redriven=number > 0 and tried.redrive > 0 and tried.retry == 0,
     )
 
 
@@ -124,6 +126,7 @@ def _visit(visit: Visited, execution: str, ended: datetime | None) -> StateVisit
         status=status,
         iteration=scope.iteration,
         inside=visit_name(scope.inside.number) if scope.inside is not None else None,
+        stopped_as=visit.stopped_as if status == "ABORTED" else "",
         attempts=tuple(attempt_of(each, number) for number, each in enumerate(visit.tries)),
     )
 

@@ -63,6 +63,7 @@ class ExecutionRun:
             be asked and stands in events that were not read.
         ended_at: ``None`` while it runs.
         redriven_at: When it was redriven, each time.
+        stood: From when to when it had ended until it was redriven, each time.
         visits: The visits of its states, in the order of being entered.
         events: How many events of its history were read.
         more_events: Whether there are events that were not read.
@@ -77,6 +78,7 @@ class ExecutionRun:
     error: str = ""
     cause: str = ""
     redriven_at: tuple[datetime, ...] = ()
+    stood: tuple[tuple[datetime, datetime], ...] = ()
     visits: tuple[StateVisit, ...] = ()
     events: int = 0
     more_events: bool = False
@@ -93,6 +95,7 @@ class StateVisit:
         inside: The visit of the Map or the Parallel that it is in; ``None`` outside of them.
         status: ``"SUCCEEDED"``, ``"FAILED"``, ``"CAUGHT"`` (failed, and a Catch led on), ``"RUNNING"``, ``"ABORTED"``;
             ``"UNKNOWN"`` if what became of it stands in events that were not read.
+        stopped_as: Of one that was aborted: the state whose failure stopped it, where that is why.
         attempts: Of a Task, each try; of other kinds, a failure of the state itself, if its history tells one.
         output_id: The output document that it reported, in ``RunPage.outputs``.
         given: The artifacts that its input names: ``ArtifactCard.artifact_id``.
@@ -106,6 +109,7 @@ class StateVisit:
     status: str
     iteration: int | None = None
     inside: str | None = None
+    stopped_as: str = ""
     attempts: tuple[StateAttempt, ...] = ()
     output_id: str | None = None
     given: tuple[str, ...] = ()
@@ -127,6 +131,7 @@ class StateAttempt:
         cause: The cause, for people: the ``message`` of a cause that is stepout's JSON, else the text.
         details: More of the cause that is worth unfolding, such as a traceback; may be empty.
         heartbeats: How many were sent, where the document says so.
+        redriven: Whether a redrive, and no Retry, led from the try before to this one.
     """
 
     number: int
@@ -140,6 +145,7 @@ class StateAttempt:
     cause: str = ""
     details: str = ""
     heartbeats: int | None = None
+    redriven: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -249,6 +255,8 @@ class ColumnSummary:
         minimum: Of the whole table, as text; ``None`` if the statistics do not say, or say it of a type without order.
         maximum: As ``minimum``.
         histogram: Counts of equal intervals from the least to the greatest value of the rows that were read.
+        nan: How many values of the rows that were read are NaN: no nulls, and in no interval.
+        infinite: As ``nan``, of infinities.
         values_read: Whether there are values of it in ``head`` and ``tail``; if not, its cells say ``"not read"``.
     """
 
@@ -258,6 +266,8 @@ class ColumnSummary:
     minimum: str | None = None
     maximum: str | None = None
     histogram: tuple[int, ...] = ()
+    nan: int = 0
+    infinite: int = 0
     values_read: bool = True
 
 

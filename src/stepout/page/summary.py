@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 Span = tuple["datetime", "datetime"]
 _FAILURES_SHOWN: Final = 12
 _SHORT: Final = 1.0
-_GRAVITY: Final = ("ended the execution", "failed", "caught", "tried again")
+_GRAVITY: Final = ("ended the execution", "failed", "caught", "redriven", "tried again")
 _BAD: Final = frozenset({"FAILED", "TIMED_OUT", "ABORTED"})
+_FAILED: Final = frozenset({"FAILED", "TIMED_OUT"})  # what was only stopped is not to blame
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +28,8 @@ class FailedTry:
     Attributes:
         state: The state's name; empty if the execution itself failed.
         visit_id: Where the timeline shows it; ``None`` if nowhere.
-        led_on: What followed: ``"ended the execution"``, ``"caught"``, ``"tried again"``, ``"failed"``: more of them.
+        led_on: What followed: ``"ended the execution"``, ``"caught"``, ``"redriven"``, ``"tried again"``,
+            ``"failed"``: more of them.
         times: How many failures are like this one.
     """
 
@@ -49,7 +51,8 @@ class Times:
         waited: Some attempt waited for capacity, and none worked.
         worked: Some attempt worked.
         undecided: Some attempt waited or worked, nobody says which, and none is known to have worked.
-        between: An attempt had failed, and the next one was not yet scheduled.
+        between: An attempt had failed, and the next one was not yet scheduled, while the execution went on.
+        stood: The execution had ended, and was not yet redriven.
         known: Attempts of which somebody says when their work began.
         unknown: Attempts of a second or more of which nobody does; shorter ones have not waited to speak of.
         attempts: All attempts.
@@ -62,6 +65,7 @@ class Times:
     worked: float
     undecided: float
     between: float
+    stood: float
     known: int
     unknown: int
     attempts: int
@@ -90,18 +94,18 @@ def failures_of(page: RunPage) -> tuple[list[FailedTry], int]:
 def _failed_tries(run: ExecutionRun) -> Iterator[FailedTry]:
     last = _last_failed(run)
     for visit in run.visits:
-        failed = [each for each in visit.attempts if each.outcome in _BAD]
+        failed = [each for each in visit.attempts if each.outcome in _FAILED]
         for attempt in failed:
-            final = attempt is visit.attempts[-1]
+            after = next(iter(visit.attempts[visit.attempts.index(attempt) + 1 :]), None)
             yield FailedTry(
                 state=visit.name,
                 visit_id=visit.visit_id,
                 error=attempt.error or attempt.outcome,
                 cause=attempt.cause,
                 details=attempt.details,
-                led_on=_led_on(visit, final=final, last=visit is last),
+                led_on=_led_on(visit, after, last=visit is last),
             )
-        if not failed and visit.status in _BAD and visit is last:
+        if not failed and visit.status in _FAILED and visit is last:
             yield FailedTry(
                 state=visit.name,
                 visit_id=visit.visit_id,
@@ -116,16 +120,16 @@ def _last_failed(run: ExecutionRun) -> StateVisit | None:
     """Return the visit that ended the execution: the last that failed, a Task or a Fail before the Map around it."""
     if run.status not in _BAD:
         return None
-    failed = [visit for visit in run.visits if visit.status in _BAD]
-    tried = [visit for visit in failed if any(each.outcome in _BAD for each in visit.attempts) or visit.kind == "Fail"]
+    failed = [visit for visit in run.visits if visit.status in _FAILED]
+    tried = [each for each in failed if each.kind == "Fail" or any(own.outcome in _FAILED for own in each.attempts)]
     same = [visit for visit in tried if any(each.error == run.error for each in visit.attempts)]
     found = same or tried or failed
     return found[-1] if found else None
 
 
-def _led_on(visit: StateVisit, *, final: bool, last: bool) -> str:
-    if not final:
-        return "tried again"
+def _led_on(visit: StateVisit, after: StateAttempt | None, *, last: bool) -> str:
+    if after is not None:
+        return "redriven" if after.redriven else "tried again"
     if last:
         return "ended the execution"
     return "caught" if visit.status == "CAUGHT" else "failed"
@@ -154,6 +158,7 @@ def times_of(run: ExecutionRun, now: datetime) -> Times:
         worked=_length(working),
         undecided=_length(undecided) - _overlap(undecided, working),
         between=_length(_union(_gaps(run.visits))),
+        stood=_length(_union(run.stood)),
         known=len(waits),
         unknown=sum((stop - start).total_seconds() >= _SHORT for start, stop in unsaid),
         attempts=len(attempts),
@@ -199,7 +204,7 @@ _PARTS = (_waited, _worked, _unsaid)
 def _gaps(visits: Iterable[StateVisit]) -> Iterator[Span]:
     for visit in visits:
         for before, after in zip(visit.attempts, visit.attempts[1:], strict=False):
-            if before.ended_at is not None and after.scheduled_at > before.ended_at:
+            if not after.redriven and before.ended_at is not None and after.scheduled_at > before.ended_at:
                 yield before.ended_at, after.scheduled_at
 
 

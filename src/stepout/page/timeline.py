@@ -26,7 +26,8 @@ _LISTED: Final = 40
 _BINS: Final = 160
 _DEEPEST: Final = 3
 _TICKS: Final = 5
-_BAD: Final = frozenset({"FAILED", "TIMED_OUT", "ABORTED", "CAUGHT"})
+_BAD: Final = frozenset({"FAILED", "TIMED_OUT", "CAUGHT"})
+_STOPPED: Final = "ABORTED"  # by another's failure, or by somebody: no failure of its own
 _STEPS: Final = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1_800, 3_600, 7_200, 14_400, 21_600, 43_200, 86_400)
 
 
@@ -39,6 +40,7 @@ class Bar:
     width: float
     says: str
     failed: bool = False
+    stopped: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +74,7 @@ class CrowdRow:
     visits: int
     tone: str
     failed: int
+    stopped: int
     running: int
     tries: int
     shortest: float
@@ -92,15 +95,19 @@ class Timeline:
     Attributes:
         ticks: Where the axis is marked, in per cent, and the seconds there.
         hidden: Visits that have no row, because there are too many different states.
+        redrives: Where on the axis the execution was redriven, in per cent.
         kinds: The kinds of bars that there are.
         failures: Whether anything failed.
+        stops: Whether anything was stopped that had not failed.
     """
 
     rows: tuple[Row | CrowdRow, ...]
     ticks: tuple[tuple[float, float], ...]
     hidden: int
+    redrives: tuple[float, ...] = ()
     kinds: frozenset[str] = field(default_factory=frozenset)
     failures: bool = False
+    stops: bool = False
 
 
 class _Axis:
@@ -154,8 +161,10 @@ def timeline_of(run: ExecutionRun, now: datetime) -> Timeline:
         rows=tuple(rows),
         ticks=axis.ticks(),
         hidden=len(run.visits) - shown,
+        redrives=tuple(axis.at(each) for each in run.redriven_at),
         kinds=kinds,
         failures=any(bar.failed for row in rows for bar in _bars_of(row)),
+        stops=any(bar.stopped for row in rows for bar in _bars_of(row)),
     )
 
 
@@ -189,15 +198,15 @@ def _bars(visit: StateVisit, axis: _Axis) -> Iterator[Bar]:
     end = visit.exited_at or axis.end
     if visit.kind != "Task" or not visit.attempts:
         says = f"{visit.kind}: nothing was called"
-        yield _bar("inside", (visit.entered_at, end), axis, says, failed=visit.status in _BAD)
+        yield _bar("inside", (visit.entered_at, end), axis, says, visit.status)
         return
     for attempt in visit.attempts:
         last = attempt.ended_at or end
-        failed = attempt.outcome in _BAD
+        outcome = attempt.outcome
         try_number = f"try {attempt.number + 1}"
         if attempt.working_at is None:
             span = attempt.scheduled_at, last
-            yield _bar("unknown", span, axis, f"{try_number}: nobody says when its work began", failed=failed)
+            yield _bar("unknown", span, axis, f"{try_number}: nobody says when its work began", outcome)
             continue
         begun = min(max(attempt.working_at, attempt.scheduled_at), last)
         if is_bound(attempt):
@@ -205,15 +214,20 @@ def _bars(visit: StateVisit, axis: _Axis) -> Iterator[Bar]:
             yield _bar("unknown", (attempt.scheduled_at, begun), axis, says)
         else:
             yield _bar("waiting", (attempt.scheduled_at, begun), axis, f"{try_number} waited for capacity")
-        yield _bar("working", (begun, last), axis, f"{try_number} worked", failed=failed)
+        yield _bar("working", (begun, last), axis, f"{try_number} worked", outcome)
     for before, after in pairwise(visit.attempts):
         if before.ended_at is not None and after.scheduled_at > before.ended_at:
-            yield _bar("between", (before.ended_at, after.scheduled_at), axis, "pause before the next try")
+            yield _bar("between", (before.ended_at, after.scheduled_at), axis, _pause(after))
 
 
-def _bar(kind: Kind, span: tuple[datetime, datetime], axis: _Axis, says: str, *, failed: bool = False) -> Bar:
+def _pause(after: StateAttempt) -> str:
+    return "stopped until the redrive" if after.redriven else "pause before the next try"
+
+
+def _bar(kind: Kind, span: tuple[datetime, datetime], axis: _Axis, says: str, ended: str = "") -> Bar:
     start, stop = axis.at(span[0]), axis.at(span[1])
-    return Bar(kind=kind, start=start, width=max(stop - start, 0.0), says=says, failed=failed)
+    width, failed, stopped = max(stop - start, 0.0), ended in _BAD, ended == _STOPPED
+    return Bar(kind=kind, start=start, width=width, says=says, failed=failed, stopped=stopped)
 
 
 def _crowd(visits: list[StateVisit], axis: _Axis, depth: int) -> CrowdRow:
@@ -229,6 +243,7 @@ def _crowd(visits: list[StateVisit], axis: _Axis, depth: int) -> CrowdRow:
         visits=len(visits),
         tone=_tone(visits),
         failed=len(failed),
+        stopped=sum(visit.status == _STOPPED for visit in visits),
         running=sum(visit.status == "RUNNING" for visit in visits),
         tries=sum(max(len(visit.attempts) - 1, 0) for visit in visits),
         shortest=seconds[0],

@@ -80,6 +80,7 @@ class Visited:
     Attributes:
         stopped_at: When it ended without being left: it failed, or was aborted.
         failed: Whether the last thing that happened to it is a failure.
+        stopped_as: The state whose failure stopped it, if that is why it ended.
         given: The objects that its input names.
         unsearched: Why its input could not be searched for them.
         iterations: Of an inline Map, by index.
@@ -97,6 +98,7 @@ class Visited:
     stopped_at: datetime | None = None
     failed: bool = False
     aborted: bool = False
+    stopped_as: str = ""
     tries: list[Tried] = field(default_factory=list)
     given: tuple[ObjectName, ...] = ()
     unsearched: str = ""
@@ -156,6 +158,7 @@ class VisitTracker:
         error: Of an execution that failed.
         cause: As ``error``.
         redriven_at: When it was redriven.
+        stood: From when to when it had ended until a redrive, each time.
         named: What the execution's own output names.
     """
 
@@ -167,6 +170,7 @@ class VisitTracker:
         self.error = ""
         self.cause = ToldCause()
         self.redriven_at: list[datetime] = []
+        self.stood: list[tuple[datetime, datetime]] = []
         self.named = NOTHING
         self._owners: dict[int, Visited] = {}
         self._scopes: dict[int, VisitScope] = {}
@@ -205,6 +209,7 @@ class VisitTracker:
             self.started_at = event.at
         elif event.type == "ExecutionRedriven":
             self.redriven_at.append(event.at)
+            self.stood += [] if self.ended_at is None else [(self.ended_at, event.at)]
             self.status, self.ended_at, self.error, self.cause = "RUNNING", None, "", ToldCause()
         elif event.type in _ENDS:
             self.status = {"TimedOut": "TIMED_OUT"}.get(event.type[9:], event.type[9:].upper())
@@ -222,6 +227,21 @@ class VisitTracker:
             visit = max(waiting, key=lambda each: each.number, default=None)
         if visit is not None and visit.exited_at is None:
             visit.failed = True
+        left_open = [each for every in self._open.values() for each in every]
+        # Of an engine that does not say so of the Map or the Parallel around it.
+        for scope in (scope for each in left_open if each.failed for scope in each.scopes()):
+            if scope.inside is not None and scope.inside.exited_at is None:
+                scope.inside.failed = True
+        self._tell_culprit(event, left_open)
+
+    def _tell_culprit(self, event: PastEvent, stopped: list[Visited]) -> None:
+        """Tell those that did not fail themselves which state's failure has stopped them."""
+        failed = [each for each in stopped if each.failed and each.kind not in _CONTAINERS]
+        owner = self._owners.get(event.previous)
+        culprit = owner if owner in failed else failed[-1] if failed else None
+        for each in stopped:
+            if culprit is not None and not each.failed and each.exited_at is None:
+                each.stopped_as = each.stopped_as or culprit.name
 
     # States ---------------------------------------------------------------------------------------------------------
 
@@ -247,7 +267,7 @@ class VisitTracker:
         visit = self._owner(event, kind)
         if visit is None:
             return None
-        visit.exited_at, visit.stopped_at, visit.aborted = event.at, None, False
+        visit.exited_at, visit.stopped_at, visit.aborted, visit.stopped_as = event.at, None, False, ""
         if (last := visit.last_try) is not None:  # an end that is not in the history
             last.ended_at, last.outcome = event.at, "SUCCEEDED"
         if event.named is not NOTHING:
@@ -272,7 +292,7 @@ class VisitTracker:
     def _resumed(self, visit: Visited) -> Visited:
         """Return a visit, open anew if a redrive goes on with it; and so is what it is inside of."""
         if self.redriven_at and not visit.is_open and visit.exited_at is None:
-            visit.stopped_at, visit.failed, visit.aborted = None, False, False
+            visit.stopped_at, visit.failed, visit.aborted, visit.stopped_as = None, False, False, ""
             if visit.scope.inside is not None:
                 self._resumed(visit.scope.inside)
         return visit
@@ -294,9 +314,10 @@ class VisitTracker:
         elif event.type.endswith(("Failed", "Succeeded")):
             visit.failed = event.type.endswith("Failed")
             if visit.failed:
-                for each in self._inside(visit):
-                    if each.is_open:
-                        _stop(each, event.at)
+                inside = self._inside(visit)
+                for each in (each for each in inside if each.is_open):
+                    _stop(each, event.at)
+                self._tell_culprit(event, inside)
                 visit.tries += [_whole_failure(event, visit.entered_at, len(self.redriven_at))] if event.error else []
         if event.map_run and event.map_run not in visit.map_runs:
             visit.map_runs.append(event.map_run)

@@ -25,6 +25,7 @@ from stepout.schemas.errors import StoreUnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from support.seaweed import Seaweed
 
@@ -103,6 +104,8 @@ def test_what_happened_to_an_artifact_is_its_problem(
     assert look.problem is not None
     assert look.problem.error == error
     assert pointer.url in look.problem.message
+    damaged = error == "Stepout.ChecksumMismatch"
+    assert ("not those that were written" if damaged else "Nothing of it was read.") in look.verified_note
 
 
 def test_a_server_that_fails_is_a_problem() -> None:
@@ -158,7 +161,7 @@ def test_a_page_that_has_spent_its_time_shows_no_more() -> None:
     now[0] = 2.0
     look = bench.look(pointer, budget)
     assert (look.inside, look.problem, look.verified) == (None, None, "not")
-    assert "1 seconds" in look.verified_note
+    assert "1 seconds, and did: allow more with --budget-seconds" in look.verified_note
     assert (budget.spent().requests, budget.spent().ran_out) == (1, True)
 
 
@@ -187,8 +190,27 @@ def test_a_real_server_gives_the_same_looks(seaweed: Seaweed, bucket: str) -> No
     assert (budget.spent().requests, budget.spent().bytes_read) == (1, image.size)
     look = look_inside(resolve_artifact(table, allow=allow, client=reader), budget)
     assert isinstance(look.inside, TableInside)
-    assert (look.inside.rows, look.verified, look.problem) == (400_000, "part", None)
+    assert (look.inside.rows, look.verified, look.problem) == (400_000, "whole", None)
     denied = seaweed.client(replace(READER, secret_key="wrong"))
     look = look_inside(resolve_artifact(image, allow=allow, client=denied), PageBudget())
     assert look.problem is not None
     assert look.problem.error == "Stepout.AccessDenied"
+
+
+@pytest.mark.parametrize("happened", [_gone, _changed, _shorter])
+def test_what_was_verified_for_a_page_before_is_not_shown_again(
+    happened: Callable[[Bench, Pointer], Pointer], tmp_path: Path
+) -> None:
+    """The store is asked anew in the same process: nothing that was kept stands in for what is gone or changed."""
+    bench, draw = Bench(), np.random.default_rng(1)
+    table = bench.artifacts.put_table("t", pa.table({f"c{index}": draw.random(40_000) for index in range(8)}))
+    (tmp_path / "a.txt").write_text("a")
+    listing = bench.artifacts.put_directory("d", tmp_path)
+    for pointer in (table, listing):
+        first, spent = bench.look(pointer), bench.budget.spent().bytes_read
+        again = bench.look(pointer)
+        assert (first.inside, bench.budget.spent().bytes_read) == (again.inside, spent)
+        look = bench.look(happened(bench, pointer))
+        assert (look.inside, look.verified, look.verified_note) == (None, "not", "Nothing of it was read.")
+        assert look.problem is not None
+        assert bench.budget.spent().bytes_read == 0

@@ -152,6 +152,8 @@ def test_an_image_bomb_is_a_card_that_says_so(width: int, height: int) -> None:
     assert look.problem is not None
     assert look.problem.error == "Stepout.ArtifactTooLarge"
     assert "max_size" not in look.problem.message
+    assert look.verified == "whole"
+    assert "could not be decoded" in look.verified_note
 
 
 def test_a_large_jpeg_is_decoded_at_a_part_of_its_size() -> None:

@@ -236,7 +236,11 @@ def test_a_file_with_blocks_is_verified_by_them() -> None:
     """What stepout itself writes: a flipped bit of a column that is read is a problem, and statistics are shown."""
     bench = Bench()
     pointer = bench.artifacts.put_table("t", _wide_rows())
-    assert bench.look(pointer).verified == "part"
+    look = bench.look(pointer)
+    assert look.verified == "whole"
+    assert f"All of its {pointer.size:,} bytes were read and compared, block by block" in look.verified_note
+    assert bench.budget.spent().bytes_read == pointer.size
+    assert bench.look(pointer, PageBudget(bytes=2 << 20)).verified == "part"
     data = bytearray(bench.shelf.store.read(pointer.key))
     data[len(data) // 2] ^= 1
     bench.shelf.store.replace(pointer.key, bytes(data))
@@ -276,6 +280,8 @@ def test_columns_that_take_too_much_are_said_to_be_unread() -> None:
     assert all(column.minimum is not None and not column.histogram for column in unread)
     assert {row[inside.columns.index(column)] for row in inside.head for column in unread} == {NOT_READ}
     assert f"values of {len(unread)} column" in look.verified_note
+    assert "allow more with --budget-bytes" in look.verified_note
+    assert "same name" not in look.verified_note
     assert bench.budget.spent().bytes_read <= 1 << 20
 
 
@@ -326,6 +332,8 @@ def test_a_column_that_unfolds_into_too_much_is_left_out() -> None:
     look = bench.look(bench.shelf.put(sink.getvalue(), "t.parquet", media_type=PARQUET))
     assert [column.values_read for column in _inside(look).columns] == [False, True]
     assert look.problem is None
+    assert "128 MiB of memory" in look.verified_note
+    assert "budget" not in look.verified_note
 
 
 def test_what_is_no_parquet_is_a_problem() -> None:
@@ -377,3 +385,14 @@ def test_without_pyarrow_the_card_says_what_to_install(monkeypatch: pytest.Monke
     look = bench.look(pointer)
     assert (look.inside, look.problem, look.verified) == (None, None, "not")
     assert 'its extra "parquet"' in look.verified_note
+
+
+def test_what_is_no_number_is_counted_beside_the_nulls() -> None:
+    """Half a column of NaN is no perfect column: the card says so, and of how many values the histogram is."""
+    values = [math.nan] * 50 + [math.inf, -math.inf, None] + [20.0 + index % 5 for index in range(47)]
+    look = _look(pa.table({"double": values, "half": pa.array(values, pa.float16()), "whole": range(100)}))
+    for name in ("double", "half"):
+        column = _column(look, name)
+        assert (column.nulls, column.nan, column.infinite, sum(column.histogram)) == (1, 50, 2, 47)
+    whole = _column(look, "whole")
+    assert (whole.nan, whole.infinite, sum(whole.histogram)) == (0, 0, 100)

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from stepout.page.insides.inside import look_inside
-from stepout.page.insides.look import Look
+from stepout.page.insides.look import NOTHING_READ, Look
 
-__all__ = ["Look", "look_inside"]
+__all__ = ["NOTHING_READ", "Look", "look_inside"]

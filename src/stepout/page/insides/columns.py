@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from stepout.page.insides.cells import cell_text, statistic_text, type_text
-from stepout.page.insides.histogram import histogram_of
+from stepout.page.insides.histogram import count_unordered, histogram_of
 from stepout.page.model import ColumnSummary
 from stepout.schemas.text.foreign_text import shown
 
@@ -37,6 +37,7 @@ def summary_of(
         nulls = values.null_count if nulls is None else nulls
         if least is None or greatest is None:
             least, greatest = _extremes(values)
+    nan, infinite = (0, 0) if values is None else count_unordered(values)
     return ColumnSummary(
         name=shown(described.name, _NAME),
         type=type_text(kind),
@@ -44,6 +45,8 @@ def summary_of(
         minimum=least,
         maximum=greatest,
         histogram=() if values is None else histogram_of(values),
+        nan=nan,
+        infinite=infinite,
         values_read=values is not None,
     )
 

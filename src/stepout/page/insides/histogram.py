@@ -14,7 +14,7 @@ BINS: Final = 20
 def histogram_of(column: pa.ChunkedArray) -> tuple[int, ...]:
     """Return counts of equal intervals from the least to the greatest value; nothing for what has no such order.
 
-    Nulls, NaN and infinities are in no interval.
+    Nulls, NaN and infinities are in no interval; ``count_unordered`` says how many of these there are.
 
     Args:
         column: Any column.
@@ -38,6 +38,23 @@ def histogram_of(column: pa.ChunkedArray) -> tuple[int, ...]:
     place = pc.min_element_wise(pc.floor(pc.multiply(place, float(bins))), float(bins - 1)).cast(pa.int8())
     counted = {item["values"]: item["counts"] for item in pc.value_counts(place).to_pylist()}
     return tuple(counted.get(index, 0) for index in range(bins))
+
+
+def count_unordered(column: pa.ChunkedArray) -> tuple[int, int]:
+    """Return how many values are NaN, and how many infinite: what a histogram cannot place, and no null either.
+
+    Args:
+        column: Any column; those of other types than floating point have none.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if not pa.types.is_floating(column.type):
+        return 0, 0
+    # Half precision has no such kernels in every pyarrow.
+    numbers = column.drop_null().cast(pa.float64())
+    nan, infinite = (pc.sum(found(numbers)).as_py() or 0 for found in (pc.is_nan, pc.is_inf))
+    return nan, infinite
 
 
 def _as_numbers(column: pa.ChunkedArray) -> tuple[Any, bool]:

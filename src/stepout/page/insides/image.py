@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from stepout.artifacts.formats.thumbnails import SECONDS, make_thumbnail
 from stepout.artifacts.reading.pinned_object import read_whole
-from stepout.page.model import ImageInside
+from stepout.page.model import CardProblem, ImageInside
+from stepout.schemas.errors import ArtifactTooLargeError, UndecodableError
 
 if TYPE_CHECKING:
     from stepout.page.insides.look import Look, ReadForLook
@@ -17,14 +19,16 @@ def look_at_image(read: ReadForLook) -> Look:
 
     Raises:
         PageBudgetError: It is larger than what the page may read; nothing was read.
-        ArtifactTooLargeError: It has too many pixels; nothing was decoded.
-        UndecodableError: It is no image that can be decoded.
         StoreError: It could not be read.
     """
     pinned, budget = read.pinned, read.budget
     budget.check(pinned.size)
     data = read_whole(pinned, pinned.access.verify)
-    found = make_thumbnail(data, seconds=min(budget.seconds_left, SECONDS))
+    try:
+        found = make_thumbnail(data, seconds=min(budget.seconds_left, SECONDS))
+    except (ArtifactTooLargeError, UndecodableError) as error:  # of bytes that are those written
+        problem = CardProblem(error=error.error_name, message=str(error))
+        return replace(read.whole(None), problem=problem).noting("It could not be decoded, so that nothing is shown.")
     inside = ImageInside(
         width=found.width,
         height=found.height,

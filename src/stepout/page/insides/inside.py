@@ -10,7 +10,7 @@ from stepout.page.budget import PageBudgetError
 from stepout.page.insides.dataset import look_at_dataset
 from stepout.page.insides.image import look_at_image
 from stepout.page.insides.kinds import described, kind_of, kind_of_start
-from stepout.page.insides.look import Look, ReadForLook
+from stepout.page.insides.look import NOTHING_READ, Look, ReadForLook
 from stepout.page.insides.table import look_at_table
 from stepout.page.insides.text import as_text, look_at_json, look_at_start, look_at_text
 from stepout.page.insides.tree import look_at_directory
@@ -35,18 +35,20 @@ def look_inside(artifact: Artifact, budget: PageBudget) -> Look:
     Returns:
         What was found. No error of reading leaves this function: it becomes the ``problem``.
     """
+    read = None
     try:
-        return _look_as(kind_of(artifact.pointer), ReadForLook(artifact, budget))
+        read = ReadForLook(artifact, budget)
+        return _look_as(kind_of(artifact.pointer), read)
     except PageBudgetError as error:
         return Look(verified_note=error.sentence)
     except StepoutError as error:
-        return Look(problem=CardProblem(error=error.error_name, message=str(error)))
+        problem = CardProblem(error=error.error_name, message=str(error))
     except MemoryError:
-        message = "There was not enough memory to look into it."
-        return Look(problem=CardProblem(error="Stepout.ArtifactTooLarge", message=message))
+        problem = CardProblem(error="Stepout.ArtifactTooLarge", message="There was not enough memory to look into it.")
     except Exception as error:  # noqa: BLE001 - decoders meet hostile bytes with errors of every kind; the page is made
         message = f"It was read, but could not be looked into ({type(error).__name__})."
-        return Look(problem=CardProblem(error="Stepout.Undecodable", message=message))
+        problem = CardProblem(error="Stepout.Undecodable", message=message)
+    return Look(problem=problem, verified_note=NOTHING_READ) if read is None else read.failed(problem)
 
 
 def _look_as(kind: Kind, read: ReadForLook) -> Look:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Final
+import sys
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, NamedTuple
 
+from stepout.artifacts.reading.tables.preview import DECODED
 from stepout.page.budget import PageBudgetError
 from stepout.page.insides.cells import cell_text
 from stepout.page.model import CardProblem
+from stepout.page.words import count
 from stepout.schemas.errors import StepoutError
 
 if TYPE_CHECKING:
@@ -58,11 +61,7 @@ def first_rows(read: ReadForLook, preview: TablePreview, places: Sequence[int]) 
     if not groups:
         return RowsRead()
     size = budget.share - budget.share // _FIRST_SHARE if len(groups) > 1 else budget.share
-    found = _rows(read, preview, groups[0], places, size, _FIRST_REQUESTS)
-    left_out = len(places) - len(found.columns)
-    if not left_out or found.problem or found.note:
-        return found
-    return replace(found, note=f"{_columns(left_out)} not read: {_WHY}.")
+    return _rows(read, preview, groups[0], places, _Share(size, _FIRST_REQUESTS))
 
 
 def last_rows(read: ReadForLook, preview: TablePreview, places: Sequence[int]) -> RowsRead:
@@ -70,18 +69,16 @@ def last_rows(read: ReadForLook, preview: TablePreview, places: Sequence[int]) -
     groups = preview.filled_groups
     if not groups or not places:
         return RowsRead()
-    found = _rows(read, preview, groups[-1], places, read.budget.share // (_FIRST_SHARE - 1), _LAST_REQUESTS)
-    left_out = len(places) - len(found.columns)
-    if not left_out or found.problem or found.note:
-        return found
-    return replace(found, note=f"{_columns(left_out)} not read of the last rows.")
+    share = _Share(read.budget.share // (_FIRST_SHARE - 1), _LAST_REQUESTS, " of the last rows")
+    return _rows(read, preview, groups[-1], places, share)
 
 
-_WHY: Final = "they take more than a page reads of one table, or cannot be told from others of the same name"
+class _Share(NamedTuple):
+    """What reading some rows may take, and which rows these are, for a note."""
 
-
-def _columns(count: int) -> str:
-    return f"The values of {count:,} column{' was' if count == 1 else 's were'}"
+    size: int
+    requests: int
+    rows: str = ""
 
 
 def row_texts(rows: RowsRead, places: Sequence[int], start: int, stop: int) -> tuple[tuple[str | None, ...], ...]:
@@ -102,17 +99,47 @@ def row_texts(rows: RowsRead, places: Sequence[int], start: int, stop: int) -> t
     )
 
 
-def _rows(  # noqa: PLR0913, PLR0917 - what is read, and how much it may take
-    read: ReadForLook, preview: TablePreview, group: int, places: Sequence[int], size: int, requests: int
-) -> RowsRead:
+def _rows(read: ReadForLook, preview: TablePreview, group: int, places: Sequence[int], share: _Share) -> RowsRead:
     budget = read.budget
+    share = share._replace(requests=min(share.requests, budget.requests_left))
     try:
-        chosen = preview.affordable(group, places, size, min(requests, budget.requests_left))
+        chosen = preview.affordable(group, places, share.size, share.requests)
         columns = preview.columns(group, chosen)
     except PageBudgetError as error:
         return RowsRead(note=error.sentence)
     except StepoutError as error:
         return RowsRead(problem=CardProblem(error=error.error_name, message=str(error)))
+    note = ""
     if len(columns) < len(places):
         budget.leave_out()
-    return RowsRead(columns=columns, rows=preview.rows_of(group))
+        large = [
+            place for place in places if place not in columns and (place in chosen or preview.unfolds(group, place))
+        ]
+        fetchable = preview.fetchable(group, places)
+        named = [place for place in places if place not in fetchable and place not in large]
+        note = " ".join(
+            f"The values{share.rows} of {count(len(left), 'column was', 'columns were')} not read: {why}."
+            for left, why in (
+                *_beyond(preview, group, fetchable, chosen, share),
+                (large, f"decoded, they take more than {DECODED >> 20} MiB of memory"),
+                (named, "they cannot be told from others of the same name"),
+            )
+            if left
+        )
+    return RowsRead(columns=columns, rows=preview.rows_of(group), note=note)
+
+
+def _beyond(
+    preview: TablePreview, group: int, fetchable: list[int], chosen: list[int], share: _Share
+) -> tuple[tuple[list[int], str], tuple[list[int], str]]:
+    """Return the columns that take too many bytes, and those that take too many requests, each with how to say so."""
+    paid = preview.affordable(group, fetchable, share.size, sys.maxsize)
+    bytes_short = [place for place in fetchable if place not in chosen and place not in paid]
+    requests_short = [place for place in fetchable if place not in chosen and place in paid]
+    return (
+        (bytes_short, f"they take more than the {share.size:,} bytes that {_LEFT}: allow more with --budget-bytes"),
+        (requests_short, f"they take more than the {share.requests:,} requests that {_LEFT}"),
+    )
+
+
+_LEFT: Final = "the page's budget leaves for these rows"

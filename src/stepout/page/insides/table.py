@@ -48,7 +48,9 @@ def look_at_table(read: ReadForLook) -> Look:
             tail=row_texts(last, places, max(last.rows - TAIL_ROWS, HEAD_ROWS if one_group else 0), last.rows),
             histogram_rows=first.rows if first.columns else 0,
         )
-        look = read.whole(inside) if preview.whole else read.part(inside, _HOW)
+        # Block by block is all of it where every column's blocks came, and as many bytes as the file has.
+        every = one_group and len(first.columns) == len(preview.schema) and read.pinned.pointer.blocks is not None
+        look = read.whole(inside) if preview.whole else read.part(inside, _HOW, every=every)
     look = replace(look, problem=first.problem or last.problem)
     return look.noting(first.note, "" if one_group else last.note)
 
