@@ -19,21 +19,14 @@ from stepout.page.lineage import lineage_of
 from stepout.page.model import (
     ChildCell,
     ChildGrid,
-<<<<<<< HEAD
+    ColumnSummary,
     ExecutionRun,
     OutputCard,
     PulledOutcome,
     RunPage,
     StateAttempt,
     StateVisit,
-=======
-    ColumnSummary,
-    ExecutionRun,
-    RunPage,
-    StateAttempt,
-    StateVisit,
     TableInside,
->>>>>>> g2
 )
 from stepout.page.render import render_page
 from stepout.page.summary import failures_of, times_of
@@ -213,7 +206,6 @@ def test_what_is_not_seen_is_shown_and_what_is_markup_is_text() -> None:
     assert "&lt;script&gt;document.title" in html
 
 
-<<<<<<< HEAD
 @pytest.mark.parametrize("status", ["FAILED", "RUNNING", "NOTHING"])
 def test_what_a_task_in_pull_mode_says_is_text(status: Literal["FAILED", "RUNNING", "NOTHING"]) -> None:
     """Its error, its cause and its message may be anything."""
@@ -229,7 +221,8 @@ def test_what_a_task_in_pull_mode_says_is_text(status: Literal["FAILED", "RUNNIN
     assert "in 1 d" not in html  # its clock may be ahead
     both = render_page(replace(page, outputs=(card, replace(card, output_id="o2"))))
     assert {"FAILED": "Failed: 2 of 2 tasks", "RUNNING": "Still running: 2 of 2 tasks"}.get(status, "2 of 2") in both
-=======
+
+
 def test_a_table_says_beside_the_nulls_what_else_is_no_number() -> None:
     """With words, and the histogram says of how many values it is."""
     page = _page("rich")
@@ -248,4 +241,3 @@ def test_a_table_says_beside_the_nulls_what_else_is_no_number() -> None:
     assert "and 2 infinite</span>" in html
     assert "of 4,003 values" in html
     assert "and 2 infinite in the rows read" in rendered(99_999)
->>>>>>> g2
