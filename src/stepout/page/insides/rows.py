@@ -61,7 +61,7 @@ def first_rows(read: ReadForLook, preview: TablePreview, places: Sequence[int]) 
     if not groups:
         return RowsRead()
     size = budget.share - budget.share // _FIRST_SHARE if len(groups) > 1 else budget.share
-    return _rows(read, preview, groups[0], places, _Share(size, _FIRST_REQUESTS))
+    return _rows(read, preview, groups[0], places, _BudgetPart(size, _FIRST_REQUESTS))
 
 
 def last_rows(read: ReadForLook, preview: TablePreview, places: Sequence[int]) -> RowsRead:
@@ -69,11 +69,11 @@ def last_rows(read: ReadForLook, preview: TablePreview, places: Sequence[int]) -
     groups = preview.filled_groups
     if not groups or not places:
         return RowsRead()
-    share = _Share(read.budget.share // (_FIRST_SHARE - 1), _LAST_REQUESTS, " of the last rows")
+    share = _BudgetPart(read.budget.share // (_FIRST_SHARE - 1), _LAST_REQUESTS, " of the last rows")
     return _rows(read, preview, groups[-1], places, share)
 
 
-class _Share(NamedTuple):
+class _BudgetPart(NamedTuple):
     """What reading some rows may take, and which rows these are, for a note."""
 
     size: int
@@ -99,7 +99,7 @@ def row_texts(rows: RowsRead, places: Sequence[int], start: int, stop: int) -> t
     )
 
 
-def _rows(read: ReadForLook, preview: TablePreview, group: int, places: Sequence[int], share: _Share) -> RowsRead:
+def _rows(read: ReadForLook, preview: TablePreview, group: int, places: Sequence[int], share: _BudgetPart) -> RowsRead:
     budget = read.budget
     share = share._replace(requests=min(share.requests, budget.requests_left))
     try:
@@ -130,7 +130,7 @@ def _rows(read: ReadForLook, preview: TablePreview, group: int, places: Sequence
 
 
 def _beyond(
-    preview: TablePreview, group: int, fetchable: list[int], chosen: list[int], share: _Share
+    preview: TablePreview, group: int, fetchable: list[int], chosen: list[int], share: _BudgetPart
 ) -> tuple[tuple[list[int], str], tuple[list[int], str]]:
     """Return the columns that take too many bytes, and those that take too many requests, each with how to say so."""
     paid = preview.affordable(group, fetchable, share.size, sys.maxsize)
