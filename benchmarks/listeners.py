@@ -88,7 +88,7 @@ def measured(variant: dict[str, Any], *, memory: bool, count: int) -> dict[str, 
 
 def main() -> None:
     """Print one table for each store."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.listeners", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.listeners", description=__doc__, allow_abbrev=False)
     parser.add_argument("--before", type=Path, help="another checkout, measured in the same run")
     parser.add_argument("--rounds", type=int, default=7)
     arguments = parser.parse_args()

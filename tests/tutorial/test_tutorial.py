@@ -32,7 +32,7 @@ _UUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 UNSTEADY = (
     (re.compile(_UUID), "UUID"),
     (re.compile(r"\d{8}T\d{9}Z"), "TIME"),
-    (re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ"), "TIME"),
+    (re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z"), "TIME"),
     (re.compile(r"\b[0-9a-f]{12,64}\b"), "DIGITS"),
     (re.compile(r"\b(task|job) [0-9a-f]{8}\b"), r"\1 ID"),
     (re.compile(r"127\.0\.0\.1:\d+"), "HOST"),
