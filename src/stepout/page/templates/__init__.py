@@ -1,0 +1,1 @@
+"""The templates of a page, and its style: Jinja's, with autoescaping."""
