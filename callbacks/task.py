@@ -139,7 +139,8 @@ class Task:
             session.targets, self._completion, session.interval, jitter=jitter, events=session.events
         )
         self._operation: Operation | None = None
-        self._progress = ProgressReporter(session, lambda: self._completion.run)
+        completion = self._completion  # not self: a circle would keep a task that was never entered, and its warning
+        self._progress = ProgressReporter(session, lambda: completion.run)
         self._guard = SignalGuard(
             self._completion, own=_code_of(type(self)), stop_timeout=session.stop_timeout, clock=clock
         )

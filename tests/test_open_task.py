@@ -375,3 +375,14 @@ def test_a_task_that_has_not_begun_takes_nothing(use: Callable[[Any], object]) -
     task = stepout.open_task(environ={}, targets=[RecordingTarget()])
     with pytest.raises(ConfigurationError, match=r"has not begun.*with stepout\.open_task\(\) as task"):
         use(task)
+
+
+def test_a_task_that_was_never_entered_is_told_at_once() -> None:
+    """Nothing of the task refers to it in a circle, so the warning does not wait for the collector."""
+    task = stepout.open_task(environ={}, targets=[RecordingTarget()])
+    gc.disable()
+    try:
+        with pytest.warns(RuntimeWarning, match="never entered"):
+            del task
+    finally:
+        gc.enable()
