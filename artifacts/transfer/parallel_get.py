@@ -17,7 +17,7 @@ from contextlib import closing
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Final, Protocol
 
-from stepout.artifacts.transfer.process_budget import process_budget
+from stepout.artifacts.process_budget import process_budget
 from stepout.artifacts.transfer.stages import BLOCK
 from stepout.schemas.errors import StepoutError, StoreUnavailableError
 from stepout.schemas.runtime.events import carried

@@ -14,6 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from stepout.artifacts.checksums import checksums_of, has_native_crc64nvme
+from stepout.artifacts.process_budget import process_budget
 from stepout.artifacts.retries import WRITES, Retries
 from stepout.artifacts.s3.request_bodies import SMALL, Views
 from stepout.artifacts.store import ConflictError
@@ -36,7 +37,6 @@ from stepout.artifacts.transfer.plan import (
     pool_size,
     sender_limits,
 )
-from stepout.artifacts.transfer.process_budget import process_budget
 from stepout.artifacts.transfer.progress import TransferProgress
 from stepout.artifacts.transfer.sources import FileSource, byte_view
 from stepout.schemas.errors import ConfigurationError, StoreError
@@ -46,8 +46,8 @@ if TYPE_CHECKING:
 
     from stepout.artifacts.blocks import WantedBlocks
     from stepout.artifacts.checksums import Crc
+    from stepout.artifacts.process_budget import Grant
     from stepout.artifacts.store import Store, WriteOptions, Written
-    from stepout.artifacts.transfer.process_budget import Grant
     from stepout.artifacts.transfer.progress import ProgressReport
     from stepout.artifacts.transfer.sources import ByteSource
 

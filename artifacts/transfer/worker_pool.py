@@ -13,7 +13,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Generic, TypeVar, cast
 
-from stepout.artifacts.transfer.process_budget import process_budget
+from stepout.artifacts.process_budget import process_budget
 from stepout.schemas.errors import ConfigurationError, OtherProcessError, StepoutError
 from stepout.schemas.runtime.events import carried
 from stepout.schemas.runtime.process import Home

@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stepout.artifacts import ArtifactManager, MemoryStore, TransferSettings
+from stepout.artifacts import ArtifactManager, MemoryStore, TransferSettings, process_budget
+from stepout.artifacts.process_budget import LEAST_CONNECTIONS, LEAST_MEMORY, ProcessBudget, Share
 from stepout.artifacts.reading.read_many import read_many
 from stepout.artifacts.store import ConflictError, PartReceipt, StoreProfile, WriteOptions, Written
-from stepout.artifacts.transfer import parallel_get, plan, process_budget
+from stepout.artifacts.transfer import parallel_get, plan
 from stepout.artifacts.transfer.buffer_pool import BufferPool
 from stepout.artifacts.transfer.plan import MIB
-from stepout.artifacts.transfer.process_budget import LEAST_CONNECTIONS, LEAST_MEMORY, ProcessBudget, Share
 from stepout.artifacts.transfer.upload import Upload
 from stepout.artifacts.transfer.worker_pool import work_through
 from stepout.schemas.errors import ArtifactExistsError, StoreError, StoreUnavailableError

@@ -13,10 +13,13 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from stepout.artifacts.servers import ServerState, server_key
 from stepout.schemas.runtime.process import PerProcess
 
 if TYPE_CHECKING:
     from types import TracebackType
+
+    from stepout.artifacts.store import Store
 
 MEMORY: Final = 256 << 20
 """Bytes: four transfers with their usual settings."""
@@ -48,6 +51,7 @@ class ProcessBudget:
         self.whole = Share(memory, connections)
         self._lock = threading.Lock()
         self._taken: dict[object, Share] = {}
+        self._servers: dict[tuple[str, str], ServerState] = {}
 
     @property
     def taken(self) -> Share:
@@ -70,6 +74,11 @@ class ProcessBudget:
         grant = Grant(self)
         grant.raise_to(memory, connections, least=least)
         return grant
+
+    def server(self, store: Store) -> ServerState:
+        """Return what this process knows of a store's server; the same object for all stores of one bucket there."""
+        key = server_key(store)
+        return self._servers.get(key) or self._servers.setdefault(key, ServerState())
 
     def take(self, owner: object, memory: int, connections: int, least: int) -> Share:
         """Take note of what ``owner`` holds from now on, never less than it holds already, and return it."""

@@ -1,0 +1,80 @@
+"""What this process has learned of each server: how far it is, what a connection brings, whether it asks for less.
+
+Every transfer adds what it sees, and the next one plans with it. Values are estimates that may be lost or stale: a plan
+that is made from them is never wrong, only slower. So they are read and written without a lock.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Final
+
+from stepout.artifacts.store import Located
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from stepout.artifacts.store import Store
+
+_WEIGHT: Final = 0.25
+"""Of a new sample against all before."""
+
+_COUNTED: Final = 1 << 20
+"""Bytes: what is shorter tells of the latency, not of the rate."""
+
+_CALM_SECONDS: Final = 30.0
+
+
+class ServerState:
+    """What is known of one server.
+
+    Attributes:
+        latency: Seconds from a request to the first byte of its answer, near the least that was seen; ``None`` until
+            one was.
+        upload_rate: Bytes per second that one connection carried up; ``None`` until one did.
+        download_rate: The same down.
+
+    Args:
+        clock: Seconds, monotonic.
+    """
+
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self.latency: float | None = None
+        self.upload_rate: float | None = None
+        self.download_rate: float | None = None
+        self._slowed_at = float("-inf")
+
+    def saw_latency(self, seconds: float) -> None:
+        """Take note of how long an answer took; a busy machine makes it longer, so the estimate falls at once."""
+        known = self.latency
+        self.latency = seconds if known is None or seconds < known else known + _WEIGHT / 4 * (seconds - known)
+
+    def saw_upload(self, size: int, seconds: float) -> None:
+        """Take note of a body that one connection carried up."""
+        self.upload_rate = _blended(self.upload_rate, size, seconds)
+
+    def saw_download(self, size: int, seconds: float) -> None:
+        """Take note of a body that one connection carried down."""
+        self.download_rate = _blended(self.download_rate, size, seconds)
+
+    def saw_slow_down(self) -> None:
+        """Take note that the server has asked for fewer requests (503 SlowDown, 429)."""
+        self._slowed_at = self._clock()
+
+    @property
+    def slowed(self) -> bool:
+        """Whether it has asked for fewer requests within the last half minute."""
+        return self._clock() - self._slowed_at < _CALM_SECONDS
+
+
+def _blended(known: float | None, size: int, seconds: float) -> float | None:
+    if size < _COUNTED or seconds <= 0:
+        return known
+    seen = size / seconds
+    return seen if known is None else known + _WEIGHT * (seen - known)
+
+
+def server_key(store: Store) -> tuple[str, str]:
+    """Return what tells a store's server from others: S3 counts requests of a bucket, wherever it is reached."""
+    return (store.endpoint_url if isinstance(store, Located) else "", store.bucket)
