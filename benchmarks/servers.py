@@ -12,17 +12,18 @@ import subprocess
 import sys
 import time
 import urllib.request
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.job import BUCKET
 from benchmarks.measure import ROOT, child_environment
+from benchmarks.network.model import Conditions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
-__all__ = ["Server", "seaweed", "sink"]
+__all__ = ["Server", "network", "seaweed", "sink"]
 
 
 @dataclass(frozen=True)
@@ -32,16 +33,22 @@ class Server:
     name: str
     endpoint: str
     authority: str | None = None
+    behind: str | None = None
+    """The endpoint without the network that is before it."""
+    carried: Callable[[], dict[str, int]] | None = None
+    """What that network has carried so far."""
 
     def counters(self) -> dict[str, int]:
-        """Return what a sink has seen so far."""
-        host, port = self.endpoint.rpartition("/")[2].split(":")
+        """Return what a sink has seen so far; and the network before it, as ``network_…``."""
+        host, port = (self.behind or self.endpoint).rpartition("/")[2].split(":")
         with socket.create_connection((host, int(port)), timeout=10) as raw, self._secured(raw) as sock:
             sock.sendall(b"GET /-/counters HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
             answer = b""
             while b"}" not in answer and (more := sock.recv(1 << 16)):
                 answer += more
-        return dict(json.loads(answer.partition(b"\r\n\r\n")[2]))
+        seen = dict(json.loads(answer.partition(b"\r\n\r\n")[2]))
+        carried = self.carried() if self.carried else {}
+        return {**seen, **{f"network_{name}": value for name, value in carried.items()}}
 
     def _secured(self, raw: socket.socket) -> Any:
         if self.authority is None:
@@ -49,6 +56,29 @@ class Server:
         import ssl
 
         return ssl.create_default_context(cafile=self.authority).wrap_socket(raw, server_hostname="127.0.0.1")
+
+
+@contextlib.contextmanager
+def _process(module: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """Run a module of ours that prints its port first."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", module, *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def _line(process: subprocess.Popen[str]) -> Any:
+    assert process.stdout is not None  # noqa: S101 - a pipe
+    return json.loads(process.stdout.readline())
 
 
 @contextlib.contextmanager
@@ -61,27 +91,34 @@ def sink(
         pattern: The file whose bytes its objects are made of.
         name: What the report calls it.
         certificates: What ``make_certificate`` returned, for HTTPS.
-        conditions: ``latency``, ``stalls``, ``rate``: see ``Sink``.
+        conditions: The network before it, if there is one: see ``network.model.Conditions``.
     """
-    command = [sys.executable, "-m", "benchmarks.sink", "--pattern", str(pattern)]
-    command += [text for option, value in conditions.items() for text in (f"--{option}", str(value))]
-    command += ["--certificate", str(certificates[1])] if certificates else []
-    process = subprocess.Popen(
-        command,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
-    assert process.stdout is not None  # noqa: S101 - a pipe
-    try:
-        port = int(process.stdout.readline())
+    certificate = ("--certificate", str(certificates[1])) if certificates else ()
+    with _process("benchmarks.sink", "--pattern", str(pattern), *certificate) as process:
         scheme, authority = ("https", str(certificates[0])) if certificates else ("http", None)
-        yield Server(name, f"{scheme}://127.0.0.1:{port}", authority)
-    finally:
-        process.terminate()
-        process.wait(10)
+        server = Server(name, f"{scheme}://127.0.0.1:{_line(process)}", authority)
+        if not conditions:
+            yield server
+            return
+        with network(server, Conditions(**conditions)) as before:  # type: ignore[arg-type]  # numbers, all of them
+            yield before
+
+
+@contextlib.contextmanager
+def network(server: Server, conditions: Conditions) -> Iterator[Server]:
+    """Put a network before a server."""
+    scheme, _, address = server.endpoint.partition("://")
+    with _process("benchmarks.network.proxy", "--upstream", address, *conditions.arguments()) as process:
+
+        def carried() -> dict[str, int]:
+            assert process.stdin is not None  # noqa: S101 - a pipe
+            process.stdin.write("counters\n")
+            process.stdin.flush()
+            return dict(_line(process))
+
+        yield replace(
+            server, endpoint=f"{scheme}://127.0.0.1:{_line(process)}", behind=server.endpoint, carried=carried
+        )
 
 
 @contextlib.contextmanager

@@ -5,7 +5,9 @@ the key ``pattern/1048576`` (any key whose last segment is a number) holds that 
 file is shorter. So several processes can serve one port without sharing anything but counters. It checks no checksum,
 but counts which kind of integrity every body came with; the report shows that.
 
-    python -m benchmarks.sink --pattern FILE [--certificate server.pem] [--latency 0.03] [--stalls 0.01]
+    python -m benchmarks.sink --pattern FILE [--certificate server.pem]
+
+It answers as fast as it can; ``benchmarks.network`` is what stands before it where a network is wanted.
 """
 
 from __future__ import annotations
@@ -22,7 +24,6 @@ import re
 import signal
 import socket
 import ssl
-import struct
 import sys
 import tempfile
 import threading
@@ -31,12 +32,13 @@ import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from benchmarks.counting import Counters
 from benchmarks.wire import Body, ClosedError, Head, Wire
 
 __all__ = ["COUNTERS", "main"]
 
 COUNTERS = (
-    "requests", "failed", "stalled", "put", "create", "part", "complete", "abort", "get", "head", "other",
+    "requests", "failed", "put", "create", "part", "complete", "abort", "get", "head", "other",
     "bytes_in", "bytes_out",
     "header_checksum", "trailer_checksum", "md5", "signed_sha256", "unchecked",
 )  # fmt: skip
@@ -44,29 +46,6 @@ SMALL = 8 << 20
 ETAG = '"0123456789abcdef0123456789abcdef"'
 MODIFIED = "Sun, 01 Jun 2025 00:00:00 GMT"
 XML = '<?xml version="1.0" encoding="UTF-8"?>\n'
-
-
-class Counters:
-    """Counts in memory that all serving processes share; each writes its own row."""
-
-    def __init__(self, processes: int) -> None:
-        self._width = 8 * len(COUNTERS)
-        self._memory = mmap.mmap(-1, self._width * processes)
-        self._processes = processes
-        self._lock = threading.Lock()
-        self.row = 0
-
-    def add(self, name: str, amount: int = 1) -> None:
-        """Count."""
-        at = self.row * self._width + 8 * COUNTERS.index(name)
-        with self._lock:
-            (value,) = struct.unpack_from("<q", self._memory, at)
-            struct.pack_into("<q", self._memory, at, value + amount)
-
-    def total(self) -> dict[str, int]:
-        """Sum up over all processes."""
-        rows = [struct.unpack_from(f"<{len(COUNTERS)}q", self._memory, n * self._width) for n in range(self._processes)]
-        return dict(zip(COUNTERS, map(sum, zip(*rows, strict=True)), strict=True))
 
 
 @dataclass
@@ -108,27 +87,18 @@ class Sink:
     Args:
         pattern: What objects hold.
         counters: Where it counts.
-        latency: Seconds that a round trip takes: on connecting, before 100 Continue, before an answer.
-        stalls: The share of requests that hang for ``stall_seconds`` before they are answered.
-        stall_seconds: How long they hang.
-        rate: Bytes per second that one connection carries each way; 0: as many as it can.
         taken: A folder in which this server's processes note the keys of write-once writes.
     """
 
     pattern: Pattern
     counters: Counters
     taken: Path
-    latency: float = 0
-    stalls: float = 0
-    stall_seconds: float = 2
-    rate: float = 0
 
     def serve(self, sock: socket.socket, context: ssl.SSLContext | None) -> None:
         """Serve one connection to its end."""
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        time.sleep(self.latency * (2 if context else 1))  # the handshakes' round trips
         try:
-            wire = Wire(context.wrap_socket(sock, server_side=True) if context else sock, self.rate)
+            wire = Wire(context.wrap_socket(sock, server_side=True) if context else sock)
         except OSError:
             sock.close()
             return
@@ -151,17 +121,12 @@ class Sink:
         """Answer one request; ``False`` when the client wants no more."""
         head = wire.head()
         if head.headers.get("expect", "").lower() == "100-continue":
-            time.sleep(self.latency)
             wire.send(b"HTTP/1.1 100 Continue\r\n\r\n")
         body = wire.body(head, keep=head.method == "POST")
         if head.path == "/-/counters":
             self._reply(wire, 200, {}, json.dumps(self.counters.total()).encode())
             return False
         self.counters.add("requests")
-        time.sleep(self.latency)
-        if self.stalls and random.random() < self.stalls:  # noqa: S311 - no secret
-            self.counters.add("stalled")
-            time.sleep(self.stall_seconds)
         {"PUT": self._put, "POST": self._post, "GET": self._get, "HEAD": self._get, "DELETE": self._delete}[
             head.method
         ](wire, head, body)
@@ -322,10 +287,6 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--certificate", type=Path, help="a PEM file of certificate and key: serve HTTPS")
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--processes", type=int, default=max(2, os.cpu_count() or 2))
-    parser.add_argument("--latency", type=float, default=0, help="seconds of a round trip")
-    parser.add_argument("--stalls", type=float, default=0, help="share of requests that hang before they are answered")
-    parser.add_argument("--stall-seconds", type=float, default=2)
-    parser.add_argument("--rate", type=float, default=0, help="bytes per second that one connection carries")
     return parser.parse_args(arguments)
 
 
@@ -338,12 +299,10 @@ def main(arguments: list[str] | None = None) -> None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(options.certificate)
     processes = options.processes if hasattr(os, "fork") else 1
-    counters = Counters(processes)
+    counters = Counters(COUNTERS, processes)
     pattern = Pattern(options.pattern)
     taken = tempfile.TemporaryDirectory(prefix="stepout-sink-")
-    sink = Sink(
-        pattern, counters, Path(taken.name), options.latency, options.stalls, options.stall_seconds, options.rate
-    )
+    sink = Sink(pattern, counters, Path(taken.name))
     children = []
     for row in range(1, processes):
         if (child := os.fork()) == 0:
