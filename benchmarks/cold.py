@@ -18,6 +18,31 @@ _CHECK = "import hashlib\nassert hashlib.sha256(data).hexdigest() == job['sha256
 _RESOLVE = (
     "import stepout\nstepout.resolve_artifact(job['pointer'], allow=['s3://' + job['bucket'] + '/']).read_bytes()\n"
 )
+_BY_HAND = """
+import hashlib, hmac, os, socket, time
+host = job['endpoint'].partition('://')[2]
+stamp = time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())
+scope = stamp[:8] + '/us-east-1/s3/aws4_request'
+path, empty = '/' + job['bucket'] + '/' + job['key'], hashlib.sha256().hexdigest()
+names = 'host;x-amz-content-sha256;x-amz-date'
+heads = 'host:' + host + '\\nx-amz-content-sha256:' + empty + '\\nx-amz-date:' + stamp + '\\n'
+asked = '\\n'.join(['GET', path, '', heads, names, empty])
+text = '\\n'.join(['AWS4-HMAC-SHA256', stamp, scope, hashlib.sha256(asked.encode()).hexdigest()])
+key = ('AWS4' + os.environ['AWS_SECRET_ACCESS_KEY']).encode()
+for part in scope.split('/'):
+    key = hmac.digest(key, part.encode(), 'sha256')
+signature = hmac.new(key, text.encode(), 'sha256').hexdigest()
+credential = 'Credential=' + os.environ['AWS_ACCESS_KEY_ID'] + '/' + scope
+line = 'authorization:AWS4-HMAC-SHA256 ' + credential + ', SignedHeaders=' + names + ', Signature=' + signature
+sock = socket.create_connection(host.split(':'))
+sock.sendall(('GET ' + path + ' HTTP/1.1\\n' + heads + line + '\\n\\n').replace('\\n', '\\r\\n').encode())
+file = sock.makefile('rb')
+size = 0
+while (found := file.readline()) != b'\\r\\n':
+    if found.lower().startswith(b'content-length:'):
+        size = int(found[15:])
+data = file.read(size)
+"""
 
 SCRIPTS = {
     "bare interpreter": "",
@@ -36,6 +61,7 @@ SCRIPTS = {
     "s3fs": _HEAD + "import s3fs\n"
     "filesystem = s3fs.S3FileSystem(client_kwargs={'endpoint_url': job['endpoint']})\n"
     "data = filesystem.cat_file(job['bucket'] + '/' + job['key'])\n" + _CHECK,
+    "bare sockets": _HEAD + _BY_HAND + _CHECK,
     "import stepout": "import stepout\n",
     "stepout": _HEAD + _RESOLVE,
     "stepout, no extra": _HEAD + "sys.modules.update(awscrt=None, obstore=None)\n" + _RESOLVE,

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -139,9 +140,33 @@ def s3fs_download(job: Job) -> Work:
     return _then_hash(job, lambda: filesystem.get_file(f"{job.bucket}/{job.key}", job.path))
 
 
+def _set_arrow_threads(job: Job) -> None:
+    if "connections" in job.options:
+        import pyarrow as pa
+
+        pa.set_io_thread_count(job.options["connections"])
+
+
+def _in_ranges(job: Job, read: Callable[[int, int], Any]) -> Work:
+    """Read ranges at once, write each where it belongs, then hash the file."""
+    count, size = job.options["connections"], job.options["part_size"]
+
+    def act() -> None:
+        with Path(job.path).open("wb") as file, ThreadPoolExecutor(count) as threads:
+
+            def fetch(at: int) -> None:
+                os.pwrite(file.fileno(), read(at, min(size, job.size - at)), at)
+
+            for _ in threads.map(fetch, range(0, job.size, size)):
+                pass
+
+    return _then_hash(job, act)
+
+
 def pyarrow_upload(job: Job) -> Work:
     """An output stream, written in blocks of 8 MiB and hashed on the way."""
     filesystem = pyarrow_filesystem(job)
+    _set_arrow_threads(job)
 
     def work() -> dict[str, Any]:
         digest, view = hashlib.sha256(), mapped(job.path)
@@ -156,8 +181,11 @@ def pyarrow_upload(job: Job) -> Work:
 
 
 def pyarrow_download(job: Job) -> Work:
-    """An input file, read in blocks of 8 MiB, hashed and written on the way."""
+    """An input file, read in blocks of 8 MiB, hashed and written on the way; or in ranges at once."""
     filesystem = pyarrow_filesystem(job)
+    if "part_size" in job.options:
+        opened = filesystem.open_input_file(f"{job.bucket}/{job.key}")
+        return _in_ranges(job, lambda at, count: opened.read_at(count, at))
 
     def work() -> dict[str, Any]:
         digest = hashlib.sha256()
@@ -196,10 +224,12 @@ def obstore_tuned_upload(job: Job) -> Work:
 
 
 def obstore_download(job: Job) -> Work:
-    """``get(…).stream()`` in blocks of 10 MiB at least, hashed and written on the way."""
+    """``get(…).stream()`` in blocks of 4 MiB at least, hashed and written on the way; or in ranges at once."""
     import obstore
 
     store = obstore_store(job)
+    if "part_size" in job.options:
+        return _in_ranges(job, lambda at, count: obstore.get_range(store, job.key, start=at, length=count))
 
     def work() -> dict[str, Any]:
         digest = hashlib.sha256()

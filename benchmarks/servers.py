@@ -21,9 +21,25 @@ from benchmarks.measure import ROOT, child_environment
 from benchmarks.network.model import Conditions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
+
+    from benchmarks.network.namespaces import Line
 
 __all__ = ["Server", "network", "seaweed", "sink"]
+
+
+class Network:
+    """The process of a network."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+
+    def ask(self, words: str) -> dict[str, int]:
+        """Tell it ``counters`` or ``seed 7``; return what it has carried so far."""
+        assert self._process.stdin is not None  # noqa: S101 - a pipe
+        self._process.stdin.write(f"{words}\n")
+        self._process.stdin.flush()
+        return dict(_said(self._process))
 
 
 @dataclass(frozen=True)
@@ -35,8 +51,8 @@ class Server:
     authority: str | None = None
     behind: str | None = None
     """The endpoint without the network that is before it."""
-    carried: Callable[[], dict[str, int]] | None = None
-    """What that network has carried so far."""
+    network: Network | None = None
+    """That network."""
 
     def counters(self) -> dict[str, int]:
         """Return what a sink has seen so far; and the network before it, as ``network_…``."""
@@ -47,7 +63,7 @@ class Server:
             while b"}" not in answer and (more := sock.recv(1 << 16)):
                 answer += more
         seen = dict(json.loads(answer.partition(b"\r\n\r\n")[2]))
-        carried = self.carried() if self.carried else {}
+        carried = self.network.ask("counters") if self.network else {}
         return {**seen, **{f"network_{name}": value for name, value in carried.items()}}
 
     def _secured(self, raw: socket.socket) -> Any:
@@ -59,10 +75,10 @@ class Server:
 
 
 @contextlib.contextmanager
-def _process(module: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+def _process(module: str, *arguments: str, within: tuple[str, ...] = ()) -> Iterator[subprocess.Popen[str]]:
     """Run a module of ours that prints its port first."""
     process = subprocess.Popen(
-        [sys.executable, "-m", module, *arguments],
+        [*within, sys.executable, "-m", module, *arguments],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -76,27 +92,29 @@ def _process(module: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
         process.wait(10)
 
 
-def _line(process: subprocess.Popen[str]) -> Any:
+def _said(process: subprocess.Popen[str]) -> Any:
     assert process.stdout is not None  # noqa: S101 - a pipe
     return json.loads(process.stdout.readline())
 
 
 @contextlib.contextmanager
 def sink(
-    pattern: Path, *, name: str = "sink", certificates: tuple[Path, Path] | None = None, **conditions: float
+    pattern: Path, *, certificates: tuple[Path, Path] | None = None, line: Line | None = None, **conditions: float
 ) -> Iterator[Server]:
     """Run a sink.
 
     Args:
         pattern: The file whose bytes its objects are made of.
-        name: What the report calls it.
         certificates: What ``make_certificate`` returned, for HTTPS.
+        line: Where it runs, if a line is to be between it and its clients.
         conditions: The network before it, if there is one: see ``network.model.Conditions``.
     """
     certificate = ("--certificate", str(certificates[1])) if certificates else ()
-    with _process("benchmarks.sink", "--pattern", str(pattern), *certificate) as process:
+    host, within = (line.address, line.within) if line else ("127.0.0.1", ())
+    options = ("--pattern", str(pattern), "--host", host, *certificate)
+    with _process("benchmarks.sink", *options, within=within) as process:
         scheme, authority = ("https", str(certificates[0])) if certificates else ("http", None)
-        server = Server(name, f"{scheme}://127.0.0.1:{_line(process)}", authority)
+        server = Server("sink", f"{scheme}://{host}:{_said(process)}", authority)
         if not conditions:
             yield server
             return
@@ -109,16 +127,8 @@ def network(server: Server, conditions: Conditions) -> Iterator[Server]:
     """Put a network before a server."""
     scheme, _, address = server.endpoint.partition("://")
     with _process("benchmarks.network.proxy", "--upstream", address, *conditions.arguments()) as process:
-
-        def carried() -> dict[str, int]:
-            assert process.stdin is not None  # noqa: S101 - a pipe
-            process.stdin.write("counters\n")
-            process.stdin.flush()
-            return dict(_line(process))
-
-        yield replace(
-            server, endpoint=f"{scheme}://127.0.0.1:{_line(process)}", behind=server.endpoint, carried=carried
-        )
+        endpoint = f"{scheme}://127.0.0.1:{_said(process)}"
+        yield replace(server, endpoint=endpoint, behind=server.endpoint, network=Network(process))
 
 
 @contextlib.contextmanager

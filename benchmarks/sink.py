@@ -33,6 +33,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.counting import Counters
+from benchmarks.priority import before_clients
 from benchmarks.wire import Body, ClosedError, Head, Wire
 
 __all__ = ["COUNTERS", "main"]
@@ -285,6 +286,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--pattern", type=Path, required=True, help="the file whose bytes objects are made of")
     parser.add_argument("--certificate", type=Path, help="a PEM file of certificate and key: serve HTTPS")
+    parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--processes", type=int, default=max(2, os.cpu_count() or 2))
     return parser.parse_args(arguments)
@@ -293,7 +295,8 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> None:
     """Serve until standard input ends or SIGTERM; the first line printed is the port."""
     options = _options(arguments)
-    listener = socket.create_server(("127.0.0.1", options.port), backlog=512)
+    before_clients()
+    listener = socket.create_server((options.host, options.port), backlog=512)
     context = None
     if options.certificate:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

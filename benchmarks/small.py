@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from benchmarks import ours
 from benchmarks.clients import boto3_client, obstore_store, s3fs_filesystem
@@ -93,16 +93,19 @@ def _bare_put(job: Job) -> Work:
     return _each(job, put, 1)
 
 
-def _obstore_put(job: Job) -> Work:
-    import obstore
+def _obstore_put(mode: Literal["create", "overwrite"]) -> Make:
+    def make(job: Job) -> Work:
+        import obstore
 
-    store, bodies = obstore_store(job), _bodies(job)
+        store, bodies = obstore_store(job), _bodies(job)
 
-    def put(number: int) -> None:
-        hashlib.sha256(bodies[number]).hexdigest()
-        obstore.put(store, _key(job, number), bodies[number], use_multipart=False)
+        def put(number: int) -> None:
+            hashlib.sha256(bodies[number]).hexdigest()
+            obstore.put(store, _key(job, number), bodies[number], use_multipart=False, mode=mode)
 
-    return _each(job, put, 8)
+        return _each(job, put, 8)
+
+    return make
 
 
 def _obstore_get(job: Job) -> Work:
@@ -282,6 +285,7 @@ SMALL: dict[str, dict[str, Make]] = {
     "bare put_object": {"put": _bare_put},
     "s3fs": {"put": _s3fs_put, "get": _s3fs_get},
     "aiobotocore, 32 at once": {"put": _aio_put, "get": _aio_get},
-    "obstore, 8 threads": {"put": _obstore_put, "get": _obstore_get},
+    "obstore, 8 threads": {"put": _obstore_put("overwrite"), "get": _obstore_get},
+    "obstore, 8 threads, create only": {"put": _obstore_put("create")},
     "s5cmd": {"put": _s5cmd_put, "get": _s5cmd_get},
 }

@@ -50,7 +50,8 @@ class Conditions:
         cuts: The share of requests whose connection is reset within the body.
         idle: Seconds after which a connection that carries nothing is closed; 0: never.
         connections: How many are open at most; one more is closed as soon as it is made. 0: any number.
-        seed: Which requests meet what.
+        seed: Which requests meet what, until the proxy is told another one.
+        stalled_connection: The first request of this connection stalls before its answer, whatever the share.
     """
 
     latency: float = 0
@@ -61,6 +62,7 @@ class Conditions:
     idle: float = 0
     connections: int = 0
     seed: int = 1
+    stalled_connection: int = 0
 
     def arguments(self) -> list[str]:
         """Return it as the proxy's command line has it."""
@@ -80,17 +82,20 @@ class Fault:
     after: int = 0
 
 
-def fault_of(conditions: Conditions, connection: int, request: int, head: bytes) -> Fault | None:
+def fault_of(conditions: Conditions, seed: int, connection: int, request: int, head: bytes) -> Fault | None:
     """Decide what a request meets.
 
     Args:
-        conditions: With their seed.
-        connection: Its number, from 1, in the order in which connections were made.
+        conditions: The shares of stalls and cuts.
+        seed: Which requests are hit.
+        connection: Its number, from 1, in the order in which connections were made since the seed was set.
         request: Its number in the connection, from 1.
         head: The request's first bytes: the body goes up or down. Those of TLS tell nothing; the answer is taken
             for the body.
     """
-    dice = random.Random(f"{conditions.seed}:{connection}:{request}")  # noqa: S311 - repeatable, no secret
+    if (connection, request) == (conditions.stalled_connection, 1):
+        return Fault("stall", "answer")
+    dice = random.Random(f"{seed}:{connection}:{request}")  # noqa: S311 - repeatable, no secret
     drawn, half, after = dice.random(), dice.random() < 0.5, dice.randrange(WITHIN)
     place: Place = "up" if head.startswith(BODY_UP) else "down"
     if drawn < conditions.stalls:

@@ -2,7 +2,8 @@
 
     python -m benchmarks.network.proxy --upstream 127.0.0.1:9000 --latency 0.03 --rate 80e6 --stalls 0.01
 
-It prints its port. A line on its standard input is answered with its counts as JSON; it ends with its standard input.
+It prints its port. ``counters`` on its standard input is answered with its counts as JSON; ``seed 7`` sets the seed and
+begins to number connections anew. It ends with its standard input.
 """
 
 from __future__ import annotations
@@ -19,12 +20,10 @@ from dataclasses import fields
 
 from benchmarks.counting import Counters
 from benchmarks.network.model import Conditions
-from benchmarks.network.relay import COUNTED, Relay, shallow
+from benchmarks.network.relay import COUNTED, NAME, Relay, shallow
+from benchmarks.priority import before_clients
 
 __all__ = ["main"]
-
-PRIORITY = -10
-"""Where it is allowed."""
 
 
 def _options(arguments: list[str] | None) -> argparse.Namespace:
@@ -35,7 +34,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--processes", type=int, default=max(2, os.cpu_count() or 2))
     for field in fields(Conditions):
-        kind = int if field.name in {"connections", "seed"} else float
+        kind = int if field.name in {"connections", "seed", "stalled_connection"} else float
         parser.add_argument(
             f"--{field.name.replace('_', '-')}", type=kind, default=field.default, help="see model.Conditions"
         )
@@ -60,28 +59,50 @@ def _fork(workers: int, upstream: tuple[str, int], conditions: Conditions, count
     return doors
 
 
-def _accept(listener: socket.socket, doors: list[socket.socket], counters: Counters, most: int) -> None:
-    number = 0
-    while True:
-        with contextlib.suppress(ConnectionError):
-            client, _ = listener.accept()
-            total = counters.total()
-            if most and total["opened"] - total["closed"] >= most:
-                counters.add("refused")
+class Front:
+    """Accepts connections, and gives each its name and one of the workers.
+
+    Args:
+        listener: Where they come from.
+        doors: Where workers take them.
+        counters: What was opened and closed.
+        conditions: The first seed, and how many may be open.
+    """
+
+    def __init__(
+        self, listener: socket.socket, doors: list[socket.socket], counters: Counters, conditions: Conditions
+    ) -> None:
+        self._listener, self._doors, self._counters = listener, doors, counters
+        self._seed, self._number, self._most = conditions.seed, 0, conditions.connections
+
+    def reseed(self, seed: int) -> None:
+        """Begin anew with the numbers of connections."""
+        self._seed, self._number = seed, 0
+
+    def run(self) -> None:
+        """Accept for ever."""
+        while True:
+            with contextlib.suppress(ConnectionError):
+                client, _ = self._listener.accept()
+                self._pass_on(client)
                 client.close()
-                continue
-            number += 1
-            counters.add("opened")
-            socket.send_fds(doors[number % len(doors)], [number.to_bytes(8)], [client.fileno()])
-            client.close()
+
+    def _pass_on(self, client: socket.socket) -> None:
+        total = self._counters.total()
+        if self._most and total["opened"] - total["closed"] >= self._most:
+            self._counters.add("refused")
+            return
+        self._number += 1
+        self._counters.add("opened")
+        door = self._doors[self._number % len(self._doors)]
+        socket.send_fds(door, [NAME.pack(self._seed, self._number)], [client.fileno()])
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Serve until standard input ends or SIGTERM."""
     options = _options(arguments)
     conditions = Conditions(**{field.name: getattr(options, field.name) for field in fields(Conditions)})
-    with contextlib.suppress(OSError, AttributeError):  # a network is not slower because the client is busy
-        os.setpriority(os.PRIO_PROCESS, 0, PRIORITY)
+    before_clients()
     host, _, port = options.upstream.rpartition(":")
     counters = Counters(COUNTED, options.processes + 1)
     listener = socket.socket()
@@ -92,10 +113,13 @@ def main(arguments: list[str] | None = None) -> None:
     listener.listen(512)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     doors = _fork(options.processes, (host, int(port)), conditions, counters)
-    accepting = threading.Thread(target=_accept, args=(listener, doors, counters, conditions.connections), daemon=True)
-    accepting.start()
+    front = Front(listener, doors, counters, conditions)
+    threading.Thread(target=front.run, daemon=True).start()
     print(listener.getsockname()[1], flush=True)
-    for _ in sys.stdin:
+    for line in sys.stdin:
+        word, _, seed = line.strip().partition(" ")
+        if word == "seed":
+            front.reseed(int(seed))
         print(json.dumps(counters.total()), flush=True)
 
 

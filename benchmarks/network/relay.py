@@ -20,8 +20,10 @@ if TYPE_CHECKING:
     from benchmarks.counting import Counters
     from benchmarks.network.model import Conditions
 
-__all__ = ["COUNTED", "Relay", "shallow"]
+__all__ = ["COUNTED", "NAME", "Relay", "shallow"]
 
+NAME = struct.Struct("!qq")
+"""How a connection's seed and number travel to the process that carries it."""
 COUNTED = ("opened", "closed", "refused", "requests", "stalled", "cut", "bytes_up", "bytes_down")
 TLS = b"\x16"
 TOO_SOON = 0.0003
@@ -170,8 +172,8 @@ class _Lane:
 class _Link:
     """A connection: two sockets, two lanes."""
 
-    def __init__(self, relay: Relay, client: socket.socket, server: socket.socket, number: int) -> None:
-        self.relay, self.number = relay, number
+    def __init__(self, relay: Relay, client: socket.socket, server: socket.socket, name: tuple[int, int]) -> None:
+        self.relay, self._name = relay, name
         self.opened = self.used_at = relay.clock()
         self.closed, self.requests = False, 0
         self.fault: Fault | None = None
@@ -191,7 +193,7 @@ class _Link:
             for each in self._lanes:
                 each.carried = 0
             self.relay.counters.add("requests")
-            self.fault = fault_of(self.relay.conditions, self.number, self.requests, head)
+            self.fault = fault_of(self.relay.conditions, *self._name, self.requests, head)
 
     def spend(self, fault: Fault) -> None:
         """Count a fault, which happens once."""
@@ -242,8 +244,8 @@ class Relay:
         self._timers: list[tuple[float, int, _Lane]] = []
         self._sequence = itertools.count()
 
-    def add(self, client: socket.socket, number: int) -> None:
-        """Carry one more connection."""
+    def add(self, client: socket.socket, name: tuple[int, int]) -> None:
+        """Carry one more connection; its name is a seed and a number."""
         try:
             server = socket.socket()
             if self.conditions.rate:
@@ -253,7 +255,7 @@ class Relay:
             client.close()
             self.counters.add("closed")
             return
-        self._links.add(_Link(self, client, server, number))
+        self._links.add(_Link(self, client, server, name))
 
     def at(self, when: float, lane: _Lane) -> None:
         """Call the lane's ``advance`` then."""
@@ -265,7 +267,7 @@ class Relay:
         self.counters.add("closed")
 
     def run(self, sockets: socket.socket) -> None:
-        """Serve for ever what comes over a Unix socket: connections, each with its number."""
+        """Serve for ever what comes over a Unix socket: connections, each with its name."""
         sockets.setblocking(False)
         self.selector.register(sockets, selectors.EVENT_READ, None)
         while True:
@@ -278,10 +280,10 @@ class Relay:
 
     def _receive(self, sockets: socket.socket) -> bool:
         with contextlib.suppress(BlockingIOError):
-            data, files, _, _ = socket.recv_fds(sockets, 8, 1)
+            data, files, _, _ = socket.recv_fds(sockets, NAME.size, 1)
             if not data:
                 return False
-            self.add(socket.socket(fileno=files[0]), int.from_bytes(data))
+            self.add(socket.socket(fileno=files[0]), NAME.unpack(data))
         return True
 
     def _wait(self) -> list[Any]:

@@ -64,8 +64,8 @@ def test_faults_repeat_and_keep_their_share() -> None:
 import json
 from benchmarks.network.model import Conditions, WITHIN, fault_of
 def all_of(seed, head=b"PUT /a"):
-    conditions = Conditions(stalls=0.2, cuts=0.1, seed=seed)
-    return [fault_of(conditions, c, r, head) for c in range(100) for r in range(100)]
+    conditions = Conditions(stalls=0.2, cuts=0.1)
+    return [fault_of(conditions, seed, c, r, head) for c in range(100) for r in range(100)]
 one, again, other = all_of(1), all_of(1), all_of(2)
 met = [fault for fault in one if fault]
 print(json.dumps({
@@ -149,3 +149,27 @@ with servers.sink(pattern) as sink, servers.network(sink, Conditions(connections
         str(tmp_path / "pattern"),
     )
     assert found == ["HTTP/1.1", 1]
+
+
+@needs_forks
+def test_a_shared_line_is_there_within_its_block_alone() -> None:
+    """A server at its far end is reached while it lasts; where namespaces are not allowed, that is said."""
+    found = _script("""
+import json, subprocess, sys
+from benchmarks.network.namespaces import shared_line
+def listed():
+    return subprocess.run(["ip", "netns", "list"], capture_output=True, text=True).stdout.split()
+try:
+    with shared_line(1e9) as line:
+        script = "import socket; s = socket.create_server((%r, 0)); print(s.getsockname()[0], flush=True)"
+        command = [*line.within, sys.executable, "-c", script % line.address]
+        inside = subprocess.run(command, capture_output=True, text=True).stdout.strip()
+        print(json.dumps([inside == line.address, line.within[-1] in listed()]))
+        name = line.within[-1]
+    assert name not in listed()
+except (PermissionError, FileNotFoundError) as error:
+    print(json.dumps(f"not allowed: {error}"))
+""")
+    if isinstance(found, str):
+        pytest.skip(found)
+    assert found == [True, True]
