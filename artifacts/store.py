@@ -251,6 +251,21 @@ class OpensConnections(Protocol):
 
 
 @runtime_checkable
+class PoolsConnections(Protocol):
+    """A store whose client keeps so many connections open; each request beside them opens one, and closes it."""
+
+    @property
+    def pooled(self) -> int:
+        """How many connections stay open."""
+        ...
+
+
+def pooled_connections(store: object) -> int | None:
+    """Return how many connections a store keeps open; ``None`` where it does not say."""
+    return store.pooled if isinstance(store, PoolsConnections) else None
+
+
+@runtime_checkable
 class Removes(Protocol):
     """A store that can remove an object again."""
 

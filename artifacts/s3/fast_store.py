@@ -258,6 +258,11 @@ class FastS3Store:
         return self.ordinary().endpoint_url
 
     @property
+    def pooled(self) -> int:
+        """How many connections the client keeps open."""
+        return self.ordinary().pooled
+
+    @property
     def region(self) -> str | None:
         """The client's region, for pointers; a reader never trusts it."""
         return self.ordinary().region

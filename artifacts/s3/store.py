@@ -117,6 +117,12 @@ class S3Store:
         return self._bucket
 
     @property
+    def pooled(self) -> int:
+        """How many connections the client keeps open."""
+        count: int = self.client.meta.config.max_pool_connections
+        return count
+
+    @property
     def region(self) -> str | None:
         """The client's region, for pointers; a reader never trusts it."""
         name: str | None = self.client.meta.region_name
