@@ -88,16 +88,28 @@ def trusts_the_usual(client: Any) -> bool:
     return getattr(http_session(client), "_verify", None) is True
 
 
-def pool_for(client: Any, url: str) -> Any:
-    """Return the pool from which a client would take the connection for ``url``; ``None`` behind a proxy."""
-    # botocore 1.43.106: URLLib3Session._proxy_config.proxy_url_for, ._manager (a urllib3.PoolManager),
+def pool_for(client: Any, url: str, *, tunnels: bool = False) -> Any:
+    """Return the pool from which a client would take the connection for ``url``.
+
+    Args:
+        client: A boto3 S3 client.
+        url: Where a request goes.
+        tunnels: Whether a tunnel through a proxy will do.
+
+    Returns:
+        ``None`` behind any other proxy.
+    """
+    # botocore 1.43.106: URLLib3Session._proxy_config.proxy_url_for, ._get_connection_manager (a urllib3.PoolManager),
     # ._setup_ssl_cert and ._verify, in the order of URLLib3Session.send. urllib3 2.8.0: _get_conn and _put_conn.
-    # Without any of them: no connection is opened beforehand.
+    # Without any of them: no connection is opened beforehand, and small requests take the ordinary way.
     session = http_session(client)
     try:
-        if session._proxy_config.proxy_url_for(url):  # noqa: SLF001 - see above, as all in this file
+        proxy = session._proxy_config.proxy_url_for(url)  # noqa: SLF001 - see above, as all in this file
+        if proxy and not (tunnels and url.startswith("https:")):
             return None
-        pool = session._manager.connection_from_url(url)  # noqa: SLF001
+        pool = session._get_connection_manager(url, proxy).connection_from_url(url)  # noqa: SLF001
+        if proxy and pool.proxy_config.use_forwarding_for_https:  # such a proxy ends TLS itself
+            return None
         session._setup_ssl_cert(pool, url, session._verify)  # noqa: SLF001
     except Exception:  # noqa: BLE001 - whatever another version raises, nothing is lost
         return None
@@ -111,6 +123,23 @@ def take_connection(pool: Any) -> Any:
         return pool._get_conn()  # noqa: SLF001
     except Exception:  # noqa: BLE001 - an empty or closed pool; the request itself will say why there is none
         return None
+
+
+def connect(pool: Any, connection: Any) -> None:
+    """Open a connection that was taken out of a pool, unless it is open.
+
+    Raises:
+        Exception: urllib3's, if that failed.
+    """
+    # urllib3 2.8.0: HTTPSConnectionPool._prepare_proxy, which connects to a proxy and through it.
+    # Without it: small requests behind a proxy take the ordinary way, as after any failure.
+    if connection.sock is not None:
+        return
+    connection.timeout = pool.timeout.connect_timeout
+    if pool.proxy is None:
+        connection.connect()
+    else:
+        pool._prepare_proxy(connection)  # noqa: SLF001
 
 
 def give_back(pool: Any, connection: Any) -> None:
