@@ -14,6 +14,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 from support.profile import THOROUGH
 
+from stepout.artifacts import container_memory
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -35,6 +37,11 @@ settings.load_profile("unhurried")
 
 # All clients of this process share what botocore reads from its data files, which is most of what making one costs.
 botocore.session.create_loader = functools.cache(botocore.session.create_loader)
+
+
+# Tests find the container that most expectations are written for, and not this machine's memory.
+_CONTAINER = container_memory.GrantedMemory(512 << 20, "tests")
+container_memory._GRANTED.become(lambda: _CONTAINER, _CONTAINER)
 
 
 def pytest_collection_finish() -> None:

@@ -32,11 +32,13 @@ from stepout.schemas.text.foreign_text import logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
 
     from stepout.artifacts.s3.preconnect import Preconnections
     from stepout.artifacts.s3.small_requests import SmallReads, SmallRequests
     from stepout.artifacts.s3.store import S3Store
     from stepout.artifacts.store import (
+        Cancellation,
         Download,
         ListedObject,
         ObjectInfo,
@@ -177,10 +179,14 @@ class FastS3Store:
         return None
 
     def _failed(self, what: str, error: Exception) -> None:
+        from stepout.artifacts.s3.cancellation import cancelled_request, current_cancellation
         from stepout.artifacts.s3.job_signals import from_handler
 
         if (own := from_handler(error)) is not None:
             raise own from None
+        cancellation = current_cancellation()
+        if cancellation is not None and cancellation.cancelled:
+            raise cancelled_request(what) from error
         if isinstance(error, ForeignAnswerError):
             self.ordinary().drop_idle(what, str(error))
         _log.debug("%s failed on a route for small requests (%s); it is repeated", what, type(error).__name__)
@@ -236,6 +242,12 @@ class FastS3Store:
         with self._connections().connection():
             yield
 
+    def cancellable(self) -> AbstractContextManager[Cancellation]:
+        """Let any thread end the requests that this one sends inside the block; see ``Cancels.cancellable``."""
+        from stepout.artifacts.s3.cancellation import cancellable  # a cold read does without
+
+        return cancellable()
+
     def _connections(self) -> Preconnections:
         from stepout.artifacts.s3.preconnect import Preconnections
 
@@ -256,6 +268,11 @@ class FastS3Store:
     def endpoint_url(self) -> str:
         """The server that the client talks to."""
         return self.ordinary().endpoint_url
+
+    @property
+    def pooled(self) -> int:
+        """How many connections the client keeps open."""
+        return self.ordinary().pooled
 
     @property
     def region(self) -> str | None:

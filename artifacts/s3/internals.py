@@ -49,6 +49,38 @@ def pool_classes(client: Any) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
+def open_pool(pool: Any) -> Any:
+    """Return a class of pools like ``pool``, with public names for what urllib3 calls by private ones.
+
+    The connections have ``open_socket()``, which returns a socket that is connected, and may be overridden. The pool
+    has ``taken_back(connection)``, which it calls before a connection can be used by others.
+    """
+    # urllib3 2.8.0: HTTPConnection._new_conn is called by connect() for a socket, HTTPConnectionPool._put_conn with
+    # each connection that comes back, or None.
+    # Without _new_conn: addresses are tried one after the other, and what waits for a connection cannot be cancelled.
+    # Without _put_conn: a connection is held by its last request until the next one; nothing more.
+
+    class OpenConnection(pool.ConnectionCls):  # type: ignore[misc] # botocore's, with the scheme's TLS or none
+        def open_socket(self) -> Any:
+            return super()._new_conn()
+
+        def _new_conn(self) -> Any:
+            return self.open_socket()
+
+    class OpenPool(pool):  # type: ignore[misc] # as above
+        ConnectionCls = OpenConnection
+
+        def taken_back(self, connection: Any) -> None:
+            """Do nothing; for classes that inherit."""
+
+        def _put_conn(self, connection: Any) -> None:
+            if connection is not None:
+                self.taken_back(connection)
+            super()._put_conn(connection)
+
+    return OpenPool
+
+
 def trusts_the_usual(client: Any) -> bool:
     """Say whether a client verifies TLS by the usual certificates: no bundle of its own, and not nothing at all."""
     # botocore 1.43.106: URLLib3Session._verify is True, False or the path of a bundle.

@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 
 from stepout.artifacts.checksums import best_crc, md5_of, to_base64
 from stepout.artifacts.s3.answers import info_of, written_of
+from stepout.artifacts.s3.cancellation import cancellable, cancelled_request, current_cancellation
 from stepout.artifacts.s3.correlation import (
     CHECKSUM_MEMBERS,
     foreign_completion,
@@ -18,6 +19,7 @@ from stepout.artifacts.s3.correlation import (
     is_md5_of,
     other_etag,
 )
+from stepout.artifacts.s3.job_signals import from_handler
 from stepout.artifacts.s3.request_bodies import request_body
 from stepout.artifacts.s3.response_body import S3Download
 from stepout.artifacts.s3.signing import presigned
@@ -46,9 +48,10 @@ from stepout.schemas.text.foreign_text import logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
 
     from stepout.artifacts.retries import Retries
-    from stepout.artifacts.store import Download
+    from stepout.artifacts.store import Cancellation, Download
     from stepout.schemas.runtime.write_once import WriteOnce
 
 _log = logger("stepout.artifacts")
@@ -115,6 +118,12 @@ class S3Store:
     def bucket(self) -> str:
         """The bucket's name or access point."""
         return self._bucket
+
+    @property
+    def pooled(self) -> int:
+        """How many connections the client keeps open."""
+        count: int = self.client.meta.config.max_pool_connections
+        return count
 
     @property
     def region(self) -> str | None:
@@ -315,6 +324,10 @@ class S3Store:
         known = {name: value for name, value in parameters.items() if value is not None}
         return presigned(self.client, known, seconds, request_payer=self._common["RequestPayer"])
 
+    def cancellable(self) -> AbstractContextManager[Cancellation]:
+        """Let any thread end the requests that this one sends inside the block; see ``Cancels.cancellable``."""
+        return cancellable()
+
     # Inside ------------------------------------------------------------------------------------------------------
 
     def drop_idle(self, what: str, why: str) -> None:
@@ -395,11 +408,16 @@ class S3Store:
                 attempt = retries.next_attempt(error, attempt, began)
 
     def _send(self, client: Any, operation: str, key: str, known: Mapping[str, Any]) -> Any:
+        cancellation = current_cancellation()
+        if cancellation is not None and cancellation.cancelled:
+            raise cancelled_request(f"{operation} {self._subject(key)}")
         try:
             return getattr(client, _METHOD[operation])(Bucket=self._bucket, **known)
         except Exception as error:
             from stepout.artifacts.s3.errors import translate
 
+            if cancellation is not None and cancellation.cancelled:
+                raise (from_handler(error) or cancelled_request(f"{operation} {self._subject(key)}")) from error
             region = client.meta.region_name
             # An answer that came before the body was sent leaves a connection half-used; ours are closed by then.
             if operation in _PAYLOADS and self.connection.passed_in:

@@ -37,7 +37,7 @@ NOTHING = Share(0, 0)
 @pytest.fixture(autouse=True)
 def budget(monkeypatch: pytest.MonkeyPatch) -> ProcessBudget:
     """The budget of a process in which nothing has been transferred yet."""
-    held = PerProcess(ProcessBudget)
+    held = PerProcess(lambda: ProcessBudget(256 * MIB))
     monkeypatch.setattr(process_budget, "_BUDGET", held)
     return held.get()
 

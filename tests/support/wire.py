@@ -26,6 +26,8 @@ Kind = Literal[
     "lost",  # the server answers, the client gets a reset instead
     "truncate",  # half of the answer's body, then the end
     "stall",  # the answer never comes, until the wire closes or ``release`` is called
+    "half",  # half of the answer's body, and the rest never comes, until the wire closes or ``release`` is called
+    "deaf",  # the head is read, the body never, until the wire closes or ``release`` is called
     "flip_answer",  # one bit of the answer's body is flipped
     "flip_request",  # one bit of the request's body is flipped
     "late_error",  # 200, with an error document in the body
@@ -62,6 +64,7 @@ class Fault:
     rewrite: Callable[[bytes], bytes] | None = None
     released: threading.Event = field(default_factory=threading.Event)
     struck: threading.Event = field(default_factory=threading.Event)
+    halfway: threading.Event = field(default_factory=threading.Event)
 
     def release(self) -> None:
         """Let stalled requests go on: they are forwarded after all."""
@@ -168,8 +171,11 @@ class Wire:
         if b"100-continue" in head.lower():
             client.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
             head = _without(head, b"expect")
-        body = _exactly(reader, _length(head))
         kind = fault.kind if fault else None
+        if fault and kind == "deaf":
+            fault.struck.set()
+            fault.released.wait()
+        body = _exactly(reader, _length(head))
         if fault:
             fault.struck.set()
             if fault.before:
@@ -198,6 +204,11 @@ class Wire:
         if kind == "truncate":
             client.sendall(answer_head + answer[: len(answer) // 2])
             return False
+        if fault and kind == "half":
+            client.sendall(answer_head + answer[: len(answer) // 2])
+            answer_head, answer = b"", answer[len(answer) // 2 :]
+            fault.halfway.set()
+            fault.released.wait()
         if self._keep_alive:
             answer_head = _without(answer_head, b"connection")
         if fault and fault.rewrite:

@@ -6,9 +6,6 @@ import hashlib
 import itertools
 import os
 import socket
-import ssl
-import subprocess
-import sys
 import threading
 import time
 from contextlib import contextmanager
@@ -34,6 +31,7 @@ from stepout.artifacts.transfer.upload import Upload
 from stepout.schemas.errors import StoreError
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Iterator
 
     from support.seaweed import Seaweed
@@ -51,20 +49,6 @@ def wire(seaweed: Seaweed, seaweed_client: Any) -> Iterator[Wire]:  # noqa: ARG0
     """A proxy before a real server."""
     with Wire(seaweed.endpoint, keep_alive=True) as found:
         yield found
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ssl.SSLContext]:
-    """What a client trusts, and what a server of 127.0.0.1 shows."""
-    folder = tmp_path_factory.mktemp("certificate")
-    script = "import sys, pathlib\nfrom benchmarks.certificate import make_certificate\n"
-    script += "print(*make_certificate(pathlib.Path(sys.argv[1])), sep='\\n')"
-    command = [sys.executable, "-c", script, str(folder)]
-    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
-    authority, server = run.stdout.splitlines()
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(server)
-    return authority, context
 
 
 @pytest.fixture
