@@ -97,7 +97,7 @@ class Multipart:
         progress: TransferProgress | None = None,
         blocks: WantedBlocks | None = None,
         clock: Callable[[], float] = idle_seconds,
-        now: Callable[[], float] = time.monotonic,
+        now: Callable[[], float] = lambda: time.monotonic(),  # noqa: PLW0108 - looked up when it is asked
     ) -> None:
         self._store, self._key, self._options = store, key, options
         self._url = f"s3://{store.bucket}/{key}"
