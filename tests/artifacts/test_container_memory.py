@@ -21,7 +21,7 @@ from stepout.artifacts.container_memory import (
     process_share,
     transfer_share,
 )
-from stepout.artifacts.process_budget import told_budget
+from stepout.artifacts.process_budget import LEAST_MEMORY, told_budget
 from stepout.artifacts.read_limit import read_limit
 from stepout.artifacts.transfer.worker_pool import usual_memory
 from stepout.schemas.runtime.process import PerProcess
@@ -214,3 +214,76 @@ def test_a_forked_process_asks_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     if not child:
         os._exit(0 if granted_memory() == (128 * MIB, "Lambda") else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+# What is taken --------------------------------------------------------------------------------------------------------
+
+_PUT_BY_THREADS = """
+import sys, threading
+from pathlib import Path
+from stepout.artifacts import ArtifactManager, MemoryStore
+from stepout.artifacts.store import PartReceipt, Written
+
+count, file = int(sys.argv[1]), Path(sys.argv[2])
+
+def kibibytes(name):
+    return int(Path("/proc/self/status").read_text().split(name + ":")[1].split()[0])
+
+class Sink(MemoryStore):
+    # Keeps nothing, and answers the first parts only once all uploads are there.
+    all_there = threading.Barrier(count)
+
+    def put_part(self, key, upload, number, body, *, checksum):
+        if number == 1:
+            self.all_there.wait(600)
+        return PartReceipt(number=number, etag="e", size=sum(map(len, body)), checksum=checksum)
+
+    def complete_upload(self, *names, **options):
+        return Written(etag="e", version_id=None)
+
+manager = ArtifactManager(Sink("sink"))
+manager.put_bytes("first", bytes(2 << 20))
+before = kibibytes("VmRSS")
+threads = [threading.Thread(target=manager.put_file, args=(f"n{number}", file)) for number in range(count)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+assert len(manager.pointers) == count + 1
+print(kibibytes("VmHWM") - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads its memory from /proc")
+@pytest.mark.parametrize("granted", [512, 2048])
+def test_sixteen_threads_that_put_share_what_the_container_grants(tmp_path: Path, granted: int) -> None:
+    """Resident memory: two get all that they ask for, fourteen the least; alone, one takes no more than its share."""
+    file = tmp_path / "file"
+    file.touch()
+    os.truncate(file, 300 * MIB)
+    container = GrantedMemory(granted * MIB, "Lambda")
+    whole, one = process_share(container), transfer_share(container)
+
+    def taken(threads: int) -> int:
+        done = subprocess.run(
+            [sys.executable, "-c", _PUT_BY_THREADS, str(threads), str(file)],
+            check=True, capture_output=True, text=True,
+            env={**os.environ, "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(granted)},
+        )  # fmt: skip
+        return int(done.stdout) << 10
+
+    besides = 32 * MIB  # stacks, and what the allocator keeps for each thread
+    assert taken(1) <= one + besides
+    assert taken(16) <= whole + 14 * LEAST_MEMORY + besides <= 16 * one / 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads its memory from /proc")
+def test_a_transfer_fits_under_a_resource_limit(tmp_path: Path) -> None:
+    """Of 1 GiB of addresses, which its threads take as well: the transfer has an eighth, and comes to its end."""
+    file = tmp_path / "file"
+    file.touch()
+    os.truncate(file, 300 * MIB)
+    limit = _limited("RLIMIT_AS", GIB)
+    command = [sys.executable, "-c", _PUT_BY_THREADS, "1", str(file)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, preexec_fn=limit)
+    assert int(done.stdout) << 10 <= 160 * MIB
