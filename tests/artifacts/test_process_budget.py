@@ -10,14 +10,17 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.shelf import ALLOW, BreakingStore
 
 from stepout.artifacts import ArtifactManager, MemoryStore, TransferSettings, process_budget
 from stepout.artifacts.process_budget import LEAST_CONNECTIONS, LEAST_MEMORY, ProcessBudget, Share
 from stepout.artifacts.reading.read_many import read_many
+from stepout.artifacts.resolve import resolve_artifact
 from stepout.artifacts.store import ConflictError, PartReceipt, StoreProfile, WriteOptions, Written
 from stepout.artifacts.transfer import parallel_get, plan
 from stepout.artifacts.transfer.buffer_pool import BufferPool
 from stepout.artifacts.transfer.plan import MIB
+from stepout.artifacts.transfer.range_plan import RangePlan
 from stepout.artifacts.transfer.upload import Upload
 from stepout.artifacts.transfer.worker_pool import work_through
 from stepout.schemas.errors import ArtifactExistsError, StoreError, StoreUnavailableError
@@ -461,30 +464,26 @@ def test_every_way_out_gives_back(budget: ProcessBudget, tmp_path: Path, fault: 
 def test_ranges_side_by_side_share_and_give_back(
     budget: ProcessBudget, shelf: Shelf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where nothing is left, two connections and four buffers bring the same bytes; a failure gives back, too."""
-    monkeypatch.setattr(parallel_get, "_MEASURED", 1)
-    monkeypatch.setattr(parallel_get, "connections_for", lambda _left, _rate: 10)
+    """Where nothing is left, two connections and smaller ranges bring the same bytes; a failure gives back, too."""
+    monkeypatch.setattr(parallel_get, "begins_in_ranges", lambda _: True)
+    monkeypatch.setattr(parallel_get, "plan_for", lambda *_, **__: RangePlan(10, 4 * MIB))
     data = os.urandom(MIB) * 34
-    artifact = shelf.artifact(data)
+    store = BreakingStore(shelf.store, [])
+    artifact = resolve_artifact(shelf.put(data), allow=ALLOW, client=store)
     seen: list[Share] = []
-    fetch = parallel_get._fetch
-
-    def noted(*arguments: Any) -> memoryview:
-        seen.append(budget.taken)
-        return fetch(*arguments)
-
-    monkeypatch.setattr(parallel_get, "_fetch", noted)
+    store.before = lambda: seen.append(budget.taken)
     assert artifact.read_bytes() == data
-    assert max(seen) == (52 * MIB, 10)
+    assert max(seen) == (48 * MIB, 10)
     others, seen[:] = budget.grant(256 * MIB, 64), []
     assert artifact.read_bytes() == data
     assert max(seen) == (256 * MIB + LEAST_MEMORY, 64 + LEAST_CONNECTIONS)
     others.release()
     assert budget.taken == NOTHING
 
-    def broken(*_: Any) -> memoryview:
+    def away() -> None:
         raise StoreUnavailableError("gone")
 
-    monkeypatch.setattr(parallel_get, "_fetch", broken)
-    assert artifact.read_bytes() == data  # by the one connection that works
+    store.before = away
+    with pytest.raises(StoreUnavailableError):
+        artifact.read_bytes()
     assert budget.taken == NOTHING

@@ -13,8 +13,9 @@ from stepout.artifacts.listing import Entry, names_files, parse_listing
 from stepout.artifacts.media_types import DIRECTORY, essence
 from stepout.artifacts.reading.access import DOCUMENT_LIMIT
 from stepout.artifacts.reading.files.directory import Listing, open_listing
-from stepout.artifacts.reading.pinned_object import PinnedObject, check_cap, compare_whole, read_whole
+from stepout.artifacts.reading.pinned_object import PinnedObject, check_cap
 from stepout.artifacts.reading.read_events import is_read
+from stepout.artifacts.reading.whole_read import compare_whole, read_whole
 from stepout.artifacts.transfer.stages import BLOCK
 from stepout.artifacts.transfer.worker_pool import CONNECTIONS, work_through
 from stepout.schemas.errors import ArtifactNotFoundError, InvalidDocumentError
