@@ -18,7 +18,7 @@ from stepout.artifacts.checksums import to_base64
 from stepout.artifacts.s3.internals import credentials_of, http_session
 from stepout.artifacts.s3.request_bodies import SMALL
 from stepout.artifacts.s3.request_template import scope_of
-from stepout.artifacts.s3.small_requests import ForeignAnswerError, NoPlainSuccessError, own_answer
+from stepout.artifacts.s3.small_requests import ForeignAnswerError, NoPlainSuccessError, not_plain, own_answer
 from stepout.artifacts.store import Arrived
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from stepout.artifacts.store import Download, Written
 
 _OK = 200
+_ERROR_BYTES = 1 << 16
 _TRIAL = "0" * 64
 
 Answer = tuple["dict[str, str]", bytes]
@@ -120,7 +121,7 @@ class TemplatedRequests:
         response = self._send(self._signed("PUT", key, extra, data).prepare())
         headers = _lower(response.headers) if response.status_code == _OK and not response.content else {}
         if not headers.get("etag"):
-            raise NoPlainSuccessError(response.status_code)
+            raise not_plain(response.status_code, response.content.decode(errors="replace"))
         return headers
 
     def get(self, key: str, *, version_id: str | None, if_match: str | None, limit: int) -> Answer:
@@ -133,13 +134,17 @@ class TemplatedRequests:
             headers = _lower(response.headers)
             length = headers.get("content-length", "")
             plain = response.status_code == _OK and length.isdigit() and int(length) <= limit
-            data = body.read() if plain else b""
+            # An error that is read leaves a connection that can carry the next request.
+            whole = plain or (length.isdigit() and int(length) <= _ERROR_BYTES)
+            data = body.read() if whole else b""
         except BaseException:
             body.close()
             raise
+        if not whole:
+            body.close()
         if not plain:
-            body.close()  # unread: the connection cannot carry another request
-        if not plain or len(data) != int(length):
+            raise not_plain(response.status_code, data.decode(errors="replace"))
+        if len(data) != int(length):
             raise NoPlainSuccessError(response.status_code)
         return headers, data
 

@@ -31,7 +31,8 @@ Kind = Literal[
     "late_error",  # 200, with an error document in the body
     "rewrite",  # the server's answer, changed by ``rewrite``
 ]
-_REASON = {403: "Forbidden", 409: "Conflict", 500: "Internal Server Error", 503: "Slow Down"}
+_REASON = {403: "Forbidden", 409: "Conflict", 500: "Internal Server Error", 503: "Service Unavailable"}
+_BUSY = "ServiceUnavailable"  # not SlowDown, which asks for fewer requests and is no failure
 _BLOCK = 1 << 16
 
 
@@ -56,7 +57,7 @@ class Fault:
     kind: Kind
     times: int
     status: int = 503
-    code: str = "SlowDown"
+    code: str = _BUSY
     hits: int = 0
     before: Callable[[], None] | None = None
     rewrite: Callable[[bytes], bytes] | None = None
@@ -102,7 +103,7 @@ class Wire:
         """Change the server's next answers, head and body, to an S3 operation."""
         return self.arm(Fault(lambda line: operation(line) == wanted, "rewrite", times, rewrite=change))
 
-    def when(self, wanted: str, kind: Kind, *, times: int = 1, status: int = 503, code: str = "SlowDown") -> Fault:
+    def when(self, wanted: str, kind: Kind, *, times: int = 1, status: int = 503, code: str = _BUSY) -> Fault:
         """Arm a fault for an S3 operation (``operation`` names them); a trial of the server is not struck."""
         return self.arm(
             Fault(lambda line: operation(line) == wanted and "/stepout-trial-" not in line, kind, times, status, code)
