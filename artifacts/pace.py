@@ -41,6 +41,7 @@ _RECOVERY_SECONDS: Final = 5.0
 _DOUBLING_SECONDS: Final = 0.15
 _RECOVERY_REQUESTS: Final = 50.0
 _LONGEST_RECOVERY_SECONDS: Final = 20.0
+_DOUBLINGS: Final = 2.0
 _ADDED: Final = 0.3
 _SPARE: Final = 2.0
 _JITTER: Final = 0.1
@@ -74,7 +75,9 @@ class Course(NamedTuple):
             # A course has some dozens of requests: where they are rare it takes longer, or each would end one.
             whole = min(max(_RECOVERY_REQUESTS / self.peak, _RECOVERY_SECONDS), _LONGEST_RECOVERY_SECONDS)
             bend = age / whole - 1
-            found = self.peak * (1 + (1 - _DECREASE) * bend**3) + _ADDED * self.peak**0.5 * age / whole
+            found = self.peak * (1 + (1 - _DECREASE) * min(bend, 1.0) ** 3) + _ADDED * self.peak**0.5 * age / whole
+            if bend > 1:  # the server takes more than it did
+                found *= 2 ** min((bend - 1) * _DOUBLINGS, 16.0)
         return min(max(found, LEAST_RATE), MOST_RATE)
 
     def refused(self, age: float, taken: float, successes: int) -> Course:
@@ -90,13 +93,17 @@ class Course(NamedTuple):
             return Course("falling", max(rate * _FALL, LEAST_RATE))
         return Course("steady", max(min(rate, max(taken, rate * _FALL)), LEAST_RATE))
 
-    def taken(self, age: float, dry: float) -> Course:
-        """Return the course after the server has taken a request, ``dry`` seconds after the one before."""
+    def taken(self, age: float, *, known: bool) -> Course:
+        """Return the course after the server has taken a request.
+
+        Args:
+            age: Seconds of full use since the last refusal.
+            known: Whether it was known lately what the server takes. What many processes fall from at once they should
+                not double again.
+        """
         if self.kind != "falling":
             return self
-        if dry > CALM_SECONDS:  # what was known is out of date
-            return Course("doubling", self.rate(age))
-        return Course("steady", self.rate(age) / _DECREASE)
+        return Course("steady", self.rate(age) / _DECREASE) if known else Course("doubling", self.rate(age))
 
 
 class Waiting(threading.local):
@@ -154,6 +161,7 @@ class Pace:
         self._number = 0
         self._age = 0.0
         self._successes = 0
+        self._known = False
         self._taken_at = float("-inf")
         self._taken: deque[float] = deque(maxlen=_KEPT)
         self._places = itertools.count()
@@ -225,7 +233,7 @@ class Pace:
         self._taken.append(now)
         if admission.course == self._number:
             self._successes += 1
-            course = self._course.taken(self._age, dry)
+            course = self._course.taken(self._age, known=self._known and dry <= CALM_SECONDS)
             if course is not self._course:
                 self._course, self._age = course, 0.0
                 self._turn(self.rate)
@@ -243,6 +251,7 @@ class Pace:
             self._begin(now)
         elif admission is not None and admission.course == self._number:
             self._course = self._course.refused(self._age, self._measured(now), self._successes)
+            self._known = self._known or self._course.kind == "steady"
             self._restart()
 
     def _begin(self, now: float) -> None:
@@ -250,6 +259,7 @@ class Pace:
         self._course = Course("doubling", peak)  # from what it took the last time
         self._taken.clear()
         self._taken_at = now
+        self._known = False
         self._line = _Line(self._last_place + self._chance(), now, self.rate)
         self._restart()
         self.engaged = True

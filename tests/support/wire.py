@@ -11,7 +11,9 @@ from __future__ import annotations
 import contextlib
 import socket
 import struct
+import sys
 import threading
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Self
 from urllib.parse import urlsplit
@@ -108,6 +110,26 @@ class Wire:
         return self.arm(
             Fault(lambda line: operation(line) == wanted and "/stepout-trial-" not in line, kind, times, status, code)
         )
+
+    def limit(self, rate: float, *, burst: float) -> Fault:
+        """Answer SlowDown to what comes faster than ``rate`` requests a second, above ``burst`` at once.
+
+        And to the first five, however slow the machine is.
+        """
+        tokens, filled, first = burst, time.monotonic(), 5
+
+        def refused(_line: str) -> bool:
+            nonlocal tokens, filled, first
+            if first:
+                first -= 1
+                return True
+            now = time.monotonic()
+            tokens, filled = min(burst, tokens + (now - filled) * rate), now
+            taken = tokens >= 1
+            tokens -= taken
+            return not taken
+
+        return self.arm(Fault(refused, "status", sys.maxsize, 503, "SlowDown"))
 
     def arm(self, fault: Fault) -> Fault:
         """Arm a fault with a predicate of its own on the request line."""
