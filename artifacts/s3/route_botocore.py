@@ -25,7 +25,7 @@ from stepout.artifacts.s3.internals import connect, credentials_of, give_back, p
 from stepout.artifacts.s3.request_bodies import SMALL
 from stepout.artifacts.s3.request_template import scope_of
 from stepout.artifacts.s3.signature import EMPTY_SHA256, UNSIGNED_PAYLOAD, RequestSigner
-from stepout.artifacts.s3.small_requests import ForeignAnswerError, NoPlainSuccessError, own_answer
+from stepout.artifacts.s3.small_requests import ForeignAnswerError, NoPlainSuccessError, not_plain, own_answer
 from stepout.artifacts.store import Arrived
 
 if TYPE_CHECKING:
@@ -191,7 +191,7 @@ class TemplatedRequests:
                 connection.close()
             give_back(pool, connection)
         if answer.status != _OK:
-            raise NoPlainSuccessError(answer.status)
+            raise not_plain(answer.status, bytes(answer.body).decode(errors="replace"))
         return answer
 
     def _taken(self) -> tuple[Any, Any]:

@@ -19,6 +19,7 @@ from stepout.artifacts.store import (
     ListsParts,
     Located,
     ObjectInfo,
+    SlowDownError,
     UploadGoneError,
     WriteOptions,
     Written,
@@ -119,6 +120,8 @@ def put_once(store: Store, key: str, views: Sequence[memoryview], sent: Content,
         return found
     try:
         return store.put(key, views, checksum={"sha256": sent.checksum["sha256"]}, options=options)
+    except SlowDownError:
+        raise  # nothing was stored, and a look would be one more request
     except StoreError as error:
         return settled(store, key, sent, options, error)
 

@@ -35,7 +35,7 @@ pytestmark = pytest.mark.usefixtures("impatient")
 
 
 class Clock:
-    """Nearly stands still until some parts have arrived; then whatever has not is late. So no busy machine makes any late."""
+    """Nearly stands still until some parts have arrived; then what has not is late: no busy machine makes any so."""
 
     def __init__(self, arrived: int) -> None:
         self._bytes = arrived * 5 * MIB - 3
