@@ -171,13 +171,13 @@ def download(context: Context) -> Iterator[Section]:
 
 
 def small(context: Context) -> Iterator[Section]:
-    """Many small objects, put and got."""
+    """Many small objects, put and got; and one after the other, as a job puts a few."""
     from benchmarks.small import SMALL
 
     count = 200 if context.quick else 2000
     files = context.data.small_files(count, OBJECT)
     with servers.sink(context.data.pattern) as server:
-        for operation, share in (("put", 0.5), ("get", 1)):
+        for operation, share in (("put", 0.4), ("put_one", 0.25), ("get", 1)):
             job = Job(
                 peer="", operation=operation, endpoint=server.endpoint, path=str(context.data.pattern), size=OBJECT,
                 sha256=context.data.sha256(OBJECT), count=count, options={"folder": str(files)},
@@ -187,7 +187,8 @@ def small(context: Context) -> Iterator[Section]:
                 for peer, operations in SMALL.items()
                 if operation in operations
             ]
-            name = f"{operation} {count:,} objects of 10 KiB, sink, HTTP"
+            what = "one put of 10 KiB, warm" if operation == "put_one" else f"{operation} {count:,} objects of 10 KiB"
+            name = f"{what}, sink, HTTP"
             yield context.run(Section("small", name, count * OBJECT, rows), server, share=share)
 
 

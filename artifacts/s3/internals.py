@@ -88,17 +88,43 @@ def trusts_the_usual(client: Any) -> bool:
     return getattr(http_session(client), "_verify", None) is True
 
 
-def pool_for(client: Any, url: str, *, tunnels: bool = False) -> Any:
-    """Return the pool from which a client would take the connection for ``url``.
+def pool_for(client: Any, url: str) -> Any:
+    """Return the pool from which a client would take the connection for ``url``; ``None`` behind a proxy."""
+    found = _manager_and_pool(client, url, tunnels=False)
+    return None if found is None else found[1]
+
+
+class PoolFinder:
+    """Finds the pool for one URL again and again, by a look-up; another one, once the client was closed.
 
     Args:
         client: A boto3 S3 client.
-        url: Where a request goes.
-        tunnels: Whether a tunnel through a proxy will do.
-
-    Returns:
-        ``None`` behind any other proxy.
+        url: Where requests go.
     """
+
+    # urllib3 2.8.0: PoolManager.pools, a public mapping; a manager that is cleared forgets its pools and leaves them
+    # as they are. Without it: the URL is taken apart each time.
+
+    def __init__(self, client: Any, url: str) -> None:
+        self._client, self._url = client, url
+        self._known: tuple[Any, Any, Any] | None = None
+
+    def pool(self) -> Any:
+        """Return the pool, of tunnels where the client reaches ``url`` so; ``None`` behind any other proxy."""
+        if self._known is not None:
+            pools, key, pool = self._known
+            if pools.get(key) is pool:
+                return pool
+        found = _manager_and_pool(self._client, self._url, tunnels=True)
+        if found is None:
+            return None
+        pools, pool = getattr(found[0], "pools", {}), found[1]
+        key = next((key for key in pools.keys() if pools.get(key) is pool), None)  # noqa: SIM118 - not iterable
+        self._known = None if key is None else (pools, key, pool)
+        return pool
+
+
+def _manager_and_pool(client: Any, url: str, *, tunnels: bool) -> tuple[Any, Any] | None:
     # botocore 1.43.106: URLLib3Session._proxy_config.proxy_url_for, ._get_connection_manager (a urllib3.PoolManager),
     # ._setup_ssl_cert and ._verify, in the order of URLLib3Session.send. urllib3 2.8.0: _get_conn and _put_conn.
     # Without any of them: no connection is opened beforehand, and small requests take the ordinary way.
@@ -107,13 +133,15 @@ def pool_for(client: Any, url: str, *, tunnels: bool = False) -> Any:
         proxy = session._proxy_config.proxy_url_for(url)  # noqa: SLF001 - see above, as all in this file
         if proxy and not (tunnels and url.startswith("https:")):
             return None
-        pool = session._get_connection_manager(url, proxy).connection_from_url(url)  # noqa: SLF001
+        manager = session._get_connection_manager(url, proxy)  # noqa: SLF001
+        pool = manager.connection_from_url(url)
         if proxy and pool.proxy_config.use_forwarding_for_https:  # such a proxy ends TLS itself
             return None
         session._setup_ssl_cert(pool, url, session._verify)  # noqa: SLF001
     except Exception:  # noqa: BLE001 - whatever another version raises, nothing is lost
         return None
-    return pool if callable(getattr(pool, "_get_conn", None)) and callable(getattr(pool, "_put_conn", None)) else None
+    usable = callable(getattr(pool, "_get_conn", None)) and callable(getattr(pool, "_put_conn", None))
+    return (manager, pool) if usable else None
 
 
 def take_connection(pool: Any) -> Any:

@@ -21,7 +21,7 @@ from urllib.parse import quote, urlsplit
 
 from stepout.artifacts.checksums import to_base64
 from stepout.artifacts.s3.http_exchange import request_head
-from stepout.artifacts.s3.internals import connect, credentials_of, give_back, pool_for, take_connection
+from stepout.artifacts.s3.internals import PoolFinder, connect, credentials_of, give_back, take_connection
 from stepout.artifacts.s3.request_bodies import SMALL
 from stepout.artifacts.s3.request_template import scope_of
 from stepout.artifacts.s3.signature import EMPTY_SHA256, UNSIGNED_PAYLOAD, RequestSigner
@@ -38,9 +38,6 @@ if TYPE_CHECKING:
 
 _OK: Final = 200
 _CHANGING: Final[tuple[str, ...]] = ("content-type", "if-match", "x-amz-checksum-sha256")
-
-_LONGEST_ERROR: Final = 1 << 16
-"""Bytes of an answer to a write that are read: errors have a few hundred."""
 
 
 class BotocoreRoute:
@@ -103,9 +100,12 @@ def templated_requests(client: Any, template: RequestTemplate) -> TemplatedReque
         ``None`` unless this botocore has what is needed, and signs just as this module does.
     """
     credentials = credentials_of(client)
-    if credentials is None or pool_for(client, template.base, tunnels=True) is None:
+    finder = PoolFinder(client, template.base)
+    if credentials is None or finder.pool() is None:
         return None
-    found = TemplatedRequests(template, client, credentials)
+    config = client.meta.config
+    patience = float(config.connect_timeout or 0) + float(config.read_timeout or 0)
+    found = TemplatedRequests(template, credentials, finder, patience)
     return found if found.signs_alike() else None
 
 
@@ -114,29 +114,27 @@ class TemplatedRequests:
 
     Args:
         template: What all requests have in common.
-        client: Whose connections they take.
         credentials: botocore's.
+        finder: Of the pool whose connections they take.
+        patience: Seconds that a request may take.
     """
 
-    def __init__(self, template: RequestTemplate, client: Any, credentials: Any) -> None:
-        self._template, self._client, self._credentials = template, client, credentials
+    def __init__(self, template: RequestTemplate, credentials: Any, finder: PoolFinder, patience: float) -> None:
+        self._template, self._credentials, self._finder, self._patience = template, credentials, finder, patience
         parts = urlsplit(template.base)
         self._path = parts.path
         self._constant = {**template.headers, "host": _host_of(parts.scheme, parts.hostname or "", parts.port)}
         self._signer = RequestSigner(template.region, template.service)
-        config = client.meta.config
-        self._patience = float(config.connect_timeout or 0) + float(config.read_timeout or 0)
-        self._pool: Any = None
 
     def put(self, key: str, body: SmallBody, *, media_type: str) -> dict[str, str] | None:
         """Store an object; return the headers of a plain 200 with an ETag, or ``None`` if nothing was sent."""
         changing = {"content-type": media_type, "x-amz-checksum-sha256": to_base64(body.sha256)}
         head = self._head("PUT", key, "", changing, body.sha256, len(body.data))
-        answer = self._exchanged(head + body.data, _LONGEST_ERROR)
+        answer = self._exchanged(head + body.data, 0)  # a success has no body; an error is not read here
         if answer is None:
             return None
-        if answer.body or not answer.headers.get("etag"):
-            raise NoPlainSuccessError("a body, or no ETag")
+        if not answer.headers.get("etag"):
+            raise NoPlainSuccessError("no ETag")
         return answer.headers
 
     def get(self, key: str, *, version_id: str | None, if_match: str | None, limit: int) -> Answer | None:
@@ -177,7 +175,8 @@ class TemplatedRequests:
 
     def _exchanged(self, request: bytes, limit: int) -> Answer | None:
         """Return a 200; ``None`` if nothing was sent."""
-        pool, connection = self._taken()
+        pool = self._finder.pool()
+        connection = None if pool is None else take_connection(pool)
         if connection is None:
             return None
         answer: Answer | None = None
@@ -193,15 +192,6 @@ class TemplatedRequests:
         if answer.status != _OK:
             raise not_plain(answer.status, bytes(answer.body).decode(errors="replace"))
         return answer
-
-    def _taken(self) -> tuple[Any, Any]:
-        """Return a connection with its pool, which is another one once the client has dropped its connections."""
-        pool = self._pool
-        connection = None if pool is None else take_connection(pool)
-        if connection is None:
-            pool = self._pool = pool_for(self._client, self._template.base, tunnels=True)
-            connection = None if pool is None else take_connection(pool)
-        return pool, connection
 
 
 def _host_of(scheme: str, host: str, port: int | None) -> str:

@@ -111,6 +111,8 @@ class ObstoreRoute:
     def __init__(self, bucket: str) -> None:
         self._bucket = bucket
         self._buckets: dict[LearnedRequest, ObstoreBucket | None] = {}
+        # Never taken in the main thread, so no signal's handler waits for it, nor by a fork's child.
+        self._making = threading.Lock()
 
     def put(self, known: LearnedRequest, key: str, body: SmallBody, *, media_type: str) -> Written | None:
         """Store a whole object; see ``SmallRequests.put``."""
@@ -134,11 +136,23 @@ class ObstoreRoute:
         return own_answer(found, version_id=version_id, if_match=if_match)
 
     def _bucket_for(self, known: LearnedRequest) -> ObstoreBucket | None:
-        """Return the bucket as obstore reaches it for requests like one that was learned; made once for each kind."""
-        if known not in self._buckets:
-            template = known.template()
-            self._buckets[known] = None if template is None else obstore_bucket(template, known.client, self._bucket)
-        return self._buckets[known]
+        """Return the bucket as obstore reaches it for requests like one that was learned; made once for each kind.
+
+        That takes as long as a hundred requests. While one thread does it the others have nothing to wait for: they
+        get ``None``, as if there were no such route.
+        """
+        if known in self._buckets:
+            return self._buckets[known]
+        if not self._making.acquire(blocking=False):
+            return None
+        try:
+            if known not in self._buckets:
+                template = known.template()
+                made = None if template is None else obstore_bucket(template, known.client, self._bucket)
+                self._buckets[known] = made
+            return self._buckets[known]
+        finally:
+            self._making.release()
 
 
 class _slow_downs:  # noqa: N801 - used as a function; a generator would cost as much as the rest
