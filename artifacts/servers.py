@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Final
 
+from stepout.artifacts.pace import CALM_SECONDS, Pace
 from stepout.artifacts.store import Located
 
 if TYPE_CHECKING:
@@ -22,8 +23,6 @@ _WEIGHT: Final = 0.25
 _COUNTED: Final = 1 << 20
 """Bytes: what is shorter tells of the latency, not of the rate."""
 
-_CALM_SECONDS: Final = 30.0
-
 
 class ServerState:
     """What is known of one server.
@@ -31,8 +30,10 @@ class ServerState:
     Attributes:
         latency: Seconds from a request to the first byte of its answer, near the least that was seen; ``None`` until
             one was.
-        upload_rate: Bytes per second that one connection carried up; ``None`` until one did.
+        upload_rate: Bytes per second that one connection carried up, near the most that was seen; ``None`` until one
+            did.
         download_rate: The same down.
+        pace: At which requests are sent, once it has asked for fewer.
 
     Args:
         clock: Seconds, monotonic.
@@ -43,7 +44,7 @@ class ServerState:
         self.latency: float | None = None
         self.upload_rate: float | None = None
         self.download_rate: float | None = None
-        self._slowed_at = float("-inf")
+        self.pace = Pace(clock=clock)
 
     def saw_latency(self, seconds: float) -> None:
         """Take note of how long an answer took; a busy machine makes it longer, so the estimate falls at once."""
@@ -59,20 +60,23 @@ class ServerState:
         self.download_rate = _blended(self.download_rate, size, seconds)
 
     def saw_slow_down(self) -> None:
-        """Take note that the server has asked for fewer requests (503 SlowDown, 429)."""
-        self._slowed_at = self._clock()
+        """Take note that the server has asked for fewer requests, of a request that did not ask ``pace``."""
+        self.pace.refused()
 
     @property
     def slowed(self) -> bool:
         """Whether it has asked for fewer requests within the last half minute."""
-        return self._clock() - self._slowed_at < _CALM_SECONDS
+        return self._clock() - self.pace.refused_at < CALM_SECONDS
 
 
 def _blended(known: float | None, size: int, seconds: float) -> float | None:
     if size < _COUNTED or seconds <= 0:
         return known
     seen = size / seconds
-    return seen if known is None else known + _WEIGHT * (seen - known)
+    if known is None:
+        return seen
+    # Other connections, and a busy machine, make each one slower: that says little of what one can carry.
+    return known + (_WEIGHT if seen > known else _WEIGHT / 4) * (seen - known)
 
 
 def server_key(store: Store) -> tuple[str, str]:

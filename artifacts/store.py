@@ -7,7 +7,10 @@ have are Protocols of their own; callers ask for them with ``isinstance``. Every
 - ``ArtifactExistsError``: HTTP 412, the key is taken (``If-None-Match: *``).
 - ``ConflictError``: HTTP 409, a concurrent write; the bytes must be sent anew.
 - ``UploadGoneError``: NoSuchUpload, which may mean "already completed".
+- ``InvalidPartError``: InvalidPart, the server has another part than the one that was listed.
 - ``ArtifactChangedError``: HTTP 412 on a read with ``if_match``.
+
+``RequestCancelledError`` is raised only inside a block of ``Cancels.cancellable``.
 """
 
 from __future__ import annotations
@@ -33,12 +36,24 @@ class ConflictError(StoreUnavailableError):
     """A concurrent write to the same key (HTTP 409): nothing was stored, send the bytes anew."""
 
 
+class SlowDownError(StoreUnavailableError):
+    """The server asks for fewer requests (503 SlowDown, 429): this one was not carried out, and may be sent again."""
+
+
 class PlaceMissingError(ArtifactNotFoundError):
     """The bucket or the table itself does not exist: nothing will appear in it."""
 
 
 class UploadGoneError(StoreError):
     """The multipart upload does not exist: aborted, or completed by a try whose answer was lost."""
+
+
+class InvalidPartError(StoreError):
+    """A part that a completion lists is not there, or has another ETag: nothing was completed."""
+
+
+class RequestCancelledError(StoreError):
+    """Another thread has ended the request (``Cancellation.cancel``). What became of it at the server is not known."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -248,6 +263,60 @@ class OpensConnections(Protocol):
     def open_connection(self) -> AbstractContextManager[None]:
         """Hold an open connection while the block runs; where none can be opened, the block runs all the same."""
         ...
+
+
+class Cancellation(Protocol):
+    """Ends the requests of one thread; what ``Cancels.cancellable`` gives."""
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether ``cancel`` was called."""
+        ...
+
+    def cancel(self) -> None:
+        """End the request that is under way, and refuse all further ones of the block; for any thread, at any time.
+
+        After the request or the block has ended this changes nothing.
+        """
+        ...
+
+
+@runtime_checkable
+class Cancels(Protocol):
+    """A store whose requests another thread can end."""
+
+    def cancellable(self) -> AbstractContextManager[Cancellation]:
+        """Let any thread end the requests that this thread sends inside the block, bodies that it reads included.
+
+        A request that is ended raises ``RequestCancelledError``, is not repeated, and its connection is not used again.
+        Where a caller passed in the client, and on routes for small objects over obstore, ``cancel`` only marks: the
+        request under way ends by itself, and further ones of the block are refused.
+        """
+        ...
+
+
+@runtime_checkable
+class ListsParts(Protocol):
+    """A store that can say which parts of a multipart upload it has."""
+
+    def list_parts(self, key: str, upload: str) -> list[PartReceipt]:
+        """Return all parts, by number; ``checksum`` is empty where the server lists none."""
+        ...
+
+
+@runtime_checkable
+class PoolsConnections(Protocol):
+    """A store whose client keeps so many connections open; each request beside them opens one, and closes it."""
+
+    @property
+    def pooled(self) -> int:
+        """How many connections stay open."""
+        ...
+
+
+def pooled_connections(store: object) -> int | None:
+    """Return how many connections a store keeps open; ``None`` where it does not say."""
+    return store.pooled if isinstance(store, PoolsConnections) else None
 
 
 @runtime_checkable

@@ -1,12 +1,15 @@
-"""Counts in memory that all serving processes of a server share."""
+"""What all serving processes of a server share, in memory: counts, and a limit of requests."""
 
 from __future__ import annotations
 
+import contextlib
 import mmap
+import multiprocessing
 import struct
 import threading
+import time
 
-__all__ = ["Counters"]
+__all__ = ["Counters", "Limit"]
 
 
 class Counters:
@@ -37,3 +40,30 @@ class Counters:
         layout = f"<{len(self._names)}q"
         rows = [struct.unpack_from(layout, self._memory, row * self._width) for row in range(self._processes)]
         return dict(zip(self._names, map(sum, zip(*rows, strict=True)), strict=True))
+
+
+class Limit:
+    """So many requests a second, of all serving processes together; what is unused adds up for a tenth of a second.
+
+    Args:
+        rate: Requests a second; 0: no limit.
+    """
+
+    def __init__(self, rate: float) -> None:
+        self._rate = rate
+        self._most = max(rate / 10, 1.0)
+        self._memory = mmap.mmap(-1, 16)  # tokens, and when they were counted
+        self._lock = multiprocessing.get_context("fork").Lock() if rate else contextlib.nullcontext()
+        struct.pack_into("<dd", self._memory, 0, self._most, time.monotonic())
+
+    def takes(self) -> bool:
+        """Say whether one more request is taken now."""
+        if not self._rate:
+            return True
+        with self._lock:
+            now = time.monotonic()
+            tokens, then = struct.unpack_from("<dd", self._memory)
+            tokens = min(tokens + (now - then) * self._rate, self._most)
+            taken = bool(tokens >= 1)
+            struct.pack_into("<dd", self._memory, 0, tokens - taken, now)
+        return taken

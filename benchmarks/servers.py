@@ -99,7 +99,12 @@ def _said(process: subprocess.Popen[str]) -> Any:
 
 @contextlib.contextmanager
 def sink(
-    pattern: Path, *, certificates: tuple[Path, Path] | None = None, line: Line | None = None, **conditions: float
+    pattern: Path,
+    *,
+    certificates: tuple[Path, Path] | None = None,
+    line: Line | None = None,
+    limit: float = 0,
+    **conditions: float,
 ) -> Iterator[Server]:
     """Run a sink.
 
@@ -107,11 +112,12 @@ def sink(
         pattern: The file whose bytes its objects are made of.
         certificates: What ``make_certificate`` returned, for HTTPS.
         line: Where it runs, if a line is to be between it and its clients.
+        limit: Requests a second, of which more are refused with 503 SlowDown; 0: none are.
         conditions: The network before it, if there is one: see ``network.model.Conditions``.
     """
     certificate = ("--certificate", str(certificates[1])) if certificates else ()
     host, within = (line.address, line.within) if line else ("127.0.0.1", ())
-    options = ("--pattern", str(pattern), "--host", host, *certificate)
+    options = ("--pattern", str(pattern), "--host", host, "--requests-per-second", str(limit), *certificate)
     with _process("benchmarks.sink", *options, within=within) as process:
         scheme, authority = ("https", str(certificates[0])) if certificates else ("http", None)
         server = Server("sink", f"{scheme}://{host}:{_said(process)}", authority)

@@ -32,17 +32,18 @@ import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.counting import Counters
+from benchmarks.counting import Counters, Limit
 from benchmarks.priority import before_clients
 from benchmarks.wire import Body, ClosedError, Head, Wire
 
 __all__ = ["COUNTERS", "main"]
 
 COUNTERS = (
-    "requests", "failed", "put", "create", "part", "complete", "abort", "get", "head", "other",
+    "requests", "failed", "slowed", "put", "create", "part", "complete", "abort", "get", "head", "other",
     "bytes_in", "bytes_out",
     "header_checksum", "trailer_checksum", "md5", "signed_sha256", "unchecked",
 )  # fmt: skip
+SLOW = "<?xml version='1.0'?><Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
 SMALL = 8 << 20
 ETAG = '"0123456789abcdef0123456789abcdef"'
 MODIFIED = "Sun, 01 Jun 2025 00:00:00 GMT"
@@ -89,11 +90,13 @@ class Sink:
         pattern: What objects hold.
         counters: Where it counts.
         taken: A folder in which this server's processes note the keys of write-once writes.
+        limit: What is refused with 503 SlowDown; its body was read, as a server does that wants to keep the connection.
     """
 
     pattern: Pattern
     counters: Counters
     taken: Path
+    limit: Limit = field(default_factory=lambda: Limit(0))
 
     def serve(self, sock: socket.socket, context: ssl.SSLContext | None) -> None:
         """Serve one connection to its end."""
@@ -128,6 +131,11 @@ class Sink:
             self._reply(wire, 200, {}, json.dumps(self.counters.total()).encode())
             return False
         self.counters.add("requests")
+        if not self.limit.takes():
+            self.counters.add("slowed")
+            text = "" if head.method == "HEAD" else SLOW
+            self._reply(wire, 503, {}, text.encode())
+            return True
         {"PUT": self._put, "POST": self._post, "GET": self._get, "HEAD": self._get, "DELETE": self._delete}[
             head.method
         ](wire, head, body)
@@ -198,8 +206,11 @@ class Sink:
             return
         self._reply(wire, status, headers, b"", length=stop - start)
         if head.method == "GET":
-            self.pattern.send(wire, start, stop - start)
-            self.counters.add("bytes_out", stop - start)
+            before = wire.sent
+            try:
+                self.pattern.send(wire, start, stop - start)
+            finally:
+                self.counters.add("bytes_out", wire.sent - before)
 
     def _missing(self, wire: Wire, head: Head, key: str) -> None:
         listing = "list-type" in head.query or "prefix" in head.query
@@ -289,6 +300,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--processes", type=int, default=max(2, os.cpu_count() or 2))
+    parser.add_argument("--requests-per-second", type=float, default=0, help="refuse what comes faster: 503 SlowDown")
     return parser.parse_args(arguments)
 
 
@@ -305,7 +317,7 @@ def main(arguments: list[str] | None = None) -> None:
     counters = Counters(COUNTERS, processes)
     pattern = Pattern(options.pattern)
     taken = tempfile.TemporaryDirectory(prefix="stepout-sink-")
-    sink = Sink(pattern, counters, Path(taken.name))
+    sink = Sink(pattern, counters, Path(taken.name), Limit(options.requests_per_second))
     children = []
     for row in range(1, processes):
         if (child := os.fork()) == 0:

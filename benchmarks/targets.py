@@ -60,10 +60,11 @@ TARGETS = (
     Target("growth", (), MEMORY, 256),
     Target("growth", ("1", "MiB"), "boto3", 1.0),
     Target("growth", ("Parquet",), MEMORY, 64, mine="stepout put_table, stream", beside="encode only, stream"),
+    Target("small", (), "boto3", 0.5),
     Target("small", (), "boto3", 0.5, mine="stepout many, no extra"),
-    Target("small", ("put",), "obstore, 8 threads, create only", 1.5, mine="stepout many"),
+    Target("small", (), "boto3, 8 threads", 0.5, mine="stepout many, no extra"),
+    Target("small", ("put",), "obstore, create-only, 8 threads", 1.5, mine="stepout many"),
     Target("small", ("get",), "obstore, 8 threads", 1.5, mine="stepout many"),
-    Target("small", ("put",), "boto3", 0.5),
     Target("parquet", (), "pyarrow S3 stream", 1.05, mine="stepout put_table"),
     Target("cold", (), "bare sockets", 1.3),
     Target("cold", (), "boto3", 0.9, mine="stepout, no extra"),
@@ -88,6 +89,8 @@ TARGETS = (
     Target("fan-in", (), MEMORY, 100 / 1.048576, mine="stepout gather"),
     Target("fan-in", (), SECONDS, 1.0, mine="stepout gather, first child"),
     Target("datasets", ("put",), "encode only", 1.10, mine="stepout put_dataset"),
+    Target("throttle", (), "the limit", 1 / 0.9, mine="stepout many"),
+    Target("throttle", (), "the limit", 1 / 0.9, mine="stepout many, no extra"),
 )
 MEANS = {"stepout": 1.0, "stepout, 64 MiB": 1.1}
 """Of the geometric mean over the cells of the network's grid, of one direction."""

@@ -55,6 +55,8 @@ class Wire:
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
+        self.sent = 0
+        """Bytes of files, those of answers that the client did not wait for included."""
         self._buffer = bytearray(MIB)
         self._view = memoryview(self._buffer)
         self._start = self._end = 0
@@ -96,12 +98,15 @@ class Wire:
         """Send a range of the pattern, by the kernel alone where there is no TLS."""
         if isinstance(self.sock, ssl.SSLSocket) or not hasattr(os, "sendfile"):
             for at in range(start, start + count, MIB):
-                self.send(view[at : min(at + MIB, start + count)])
+                block = view[at : min(at + MIB, start + count)]
+                self.send(block)
+                self.sent += len(block)
             return
         while count:
             sent = os.sendfile(self.sock.fileno(), file, start, count)
             if sent == 0:
                 raise ClosedError
+            self.sent += sent
             start, count = start + sent, count - sent
 
     def close(self) -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from stepout.artifacts.reading.access import Access, Verify, checked_limit, checked_verify
-from stepout.artifacts.reading.pinned_object import ALGORITHMS, PinnedObject, check_cap, digest_of, read_whole
+from stepout.artifacts.reading.pinned_object import ALGORITHMS, PinnedObject, check_cap, digest_of
+from stepout.artifacts.reading.whole_read import read_whole
 from stepout.schemas.errors import (
     ArtifactTooLargeError,
     ConfigurationError,

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from stepout.artifacts.checksums import best_crc
+from stepout.artifacts.process_budget import CONNECTIONS
 from stepout.artifacts.store import StoreProfile, is_store
 from stepout.schemas.errors import ArtifactNotFoundError, ConfigurationError
 from stepout.schemas.runtime.process import PerProcess
@@ -90,7 +91,7 @@ def make_client(  # noqa: PLR0913 - keyword-only, each with its own meaning
     endpoint_url: str | None = None,
     region: str | None = None,
     near: str | None = None,
-    connections: int = 16,
+    connections: int = CONNECTIONS,
     profile: StoreProfile | None = None,
     sign_payload: bool | None = None,
     tries: int = 3,
@@ -127,7 +128,7 @@ def make_client(  # noqa: PLR0913 - keyword-only, each with its own meaning
     from botocore.exceptions import BotoCoreError
     from botocore.session import get_session
 
-    from stepout.artifacts.s3.connections import close_half_used
+    from stepout.artifacts.s3.connections import use_own_connections
     from stepout.artifacts.s3.signing import send_parts_at_once, sign_known_bodies
 
     # As the variable would: credentials of the environment come before those of a profile that it names.
@@ -142,9 +143,9 @@ def make_client(  # noqa: PLR0913 - keyword-only, each with its own meaning
             client = session.create_client("s3", config=_config(connections, profile, tries, signed=True), **options)
     except (BotoCoreError, ValueError) as error:
         raise ConfigurationError(f"no S3 client could be built: {error}") from error
+    use_own_connections(client)
     if reads_only:
         return client
-    close_half_used(client)
     send_parts_at_once(client)
     if signed:
         sign_known_bodies(client)

@@ -1,10 +1,13 @@
-"""HTTP connections that are never used again half-used.
+"""The connections of the clients that we build: they can be cancelled, and are never used again half-used.
 
-A server may answer before it has read a request's body: with a denial instead of ``100 Continue``, or while the body is
-on its way. botocore then sends no body, or not all of it, and its pool takes the connection back; a server that goes on
-reading takes the head of the next request for the body that it waits for, and answers that one with nonsense (RFC 9112,
-section 9.6, has the client close such a connection). Here the socket is closed once the answer's head has arrived; the
-answer itself can still be read to its end.
+**Half-used.** A server may answer before it has read a request's body: with a denial instead of ``100 Continue``, or
+while the body is on its way. botocore then sends no body, or not all of it, and its pool takes the connection back; a
+server that goes on reading takes the head of the next request for the body that it waits for, and answers that one with
+nonsense (RFC 9112, section 9.6, has the client close such a connection). Here the socket is closed once the answer's
+head has arrived; the answer itself can still be read to its end.
+
+**Cancelled.** A connection tells the cancellation of its thread (``cancellation``) which socket is in use, from when it
+is opened or taken for a request until it goes back to the pool or is closed.
 
 The classes are made from botocore's own, once they are needed.
 """
@@ -12,15 +15,20 @@ The classes are made from botocore's own, once they are needed.
 from __future__ import annotations
 
 import functools
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from stepout.artifacts.s3.internals import ANSWERED_EARLY, pool_classes
+from stepout.artifacts.s3.cancellation import SocketUse
+from stepout.artifacts.s3.http_exchange import exchange
+from stepout.artifacts.s3.internals import ANSWERED_EARLY, open_pool, pool_classes
+
+if TYPE_CHECKING:
+    from stepout.artifacts.s3.http_exchange import Answer
 
 _FIRST_ERROR = 300
 
 
-def close_half_used(client: Any) -> None:
-    """Let a client close every connection on which an answer came before the request was sent.
+def use_own_connections(client: Any) -> None:
+    """Let a client use these connections, and no others.
 
     Where a version of botocore lacks the members that are needed (``internals``), connections are used as it uses them.
 
@@ -34,10 +42,68 @@ def close_half_used(client: Any) -> None:
 
 @functools.cache
 def _pool_of(pool: Any) -> Any:
-    """Return a class of pools like ``pool``, whose connections look at when an answer comes."""
+    """Return a class of pools like ``pool``, with connections of ours."""
+    return _with_connections(open_pool(pool))
+
+
+def _with_connections(base: Any) -> Any:
+    class Pool(base):  # type: ignore[misc] # of a base that is only known here, as all below
+        ConnectionCls = _never_half_used(_cancellable(base.ConnectionCls))
+
+        def taken_back(self, connection: Any) -> None:
+            if connection.socket_use.end():  # cancelled as the answer had come: its socket is of no use to others
+                connection.close()
+
+    return Pool
+
+
+def _cancellable(base: Any) -> Any:
+    class Cancellable(base):  # type: ignore[misc]
+        _answering = False
+
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            self.socket_use = SocketUse()
+
+        def open_socket(self) -> Any:
+            sock = super().open_socket()
+            self.socket_use.begin(sock)  # from here on, as TLS is negotiated before anything is sent
+            return sock
+
+        def connect(self) -> None:
+            self.socket_use.run(super().connect)
+
+        def request(self, *args: Any, **kwargs: Any) -> Any:
+            if self.sock is not None:
+                self.socket_use.begin(self.sock)
+            return self.socket_use.run(functools.partial(super().request, *args, **kwargs))
+
+        def getresponse(self) -> Any:
+            self._answering = True
+            try:
+                return self.socket_use.run(super().getresponse)
+            finally:
+                self._answering = False
+
+        def exchange(self, request: bytes, *, limit: int, deadline: float) -> Answer:
+            """Do what ``http_exchange.exchange`` does, on this connection, which is open."""
+            self.socket_use.begin(self.sock)
+            return self.socket_use.run(functools.partial(exchange, self.sock, request, limit=limit, deadline=deadline))
+
+        def close(self) -> None:
+            # http.client closes in the middle of getresponse where the answer is the connection's last one; its body is
+            # still to be read, and may be cancelled until the thread's next request.
+            if not self._answering:
+                self.socket_use.end()
+            super().close()
+
+    return Cancellable
+
+
+def _never_half_used(base: Any) -> Any:
     from urllib3.util import wait_for_read
 
-    class Connection(pool.ConnectionCls):  # type: ignore[misc] # botocore's, with the scheme's TLS or none
+    class Whole(base):  # type: ignore[misc]
         sock: Any
         _whole = True
         _early = False
@@ -69,7 +135,4 @@ def _pool_of(pool: Any) -> Any:
                 sock.close()  # the answer holds a file over it, and closes that at its end
             return response
 
-    class Pool(pool):  # type: ignore[misc] # as above
-        ConnectionCls = Connection
-
-    return Pool
+    return Whole

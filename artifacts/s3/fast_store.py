@@ -27,16 +27,19 @@ from stepout.artifacts.s3.request_bodies import SMALL
 from stepout.artifacts.s3.request_template import LearnedRequest
 from stepout.artifacts.s3.route_botocore import BotocoreRoute
 from stepout.artifacts.s3.route_obstore import ObstoreRoute
-from stepout.artifacts.s3.small_requests import ForeignAnswerError, SmallBody
+from stepout.artifacts.s3.small_requests import ForeignAnswerError, SlowDownAnswerError, SmallBody
+from stepout.artifacts.store import SlowDownError
 from stepout.schemas.text.foreign_text import logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
 
     from stepout.artifacts.s3.preconnect import Preconnections
     from stepout.artifacts.s3.small_requests import SmallReads, SmallRequests
     from stepout.artifacts.s3.store import S3Store
     from stepout.artifacts.store import (
+        Cancellation,
         Download,
         ListedObject,
         ObjectInfo,
@@ -131,19 +134,26 @@ class FastS3Store:
 
     def get_small(self, key: str, *, size: int, version_id: str | None = None, if_match: str | None = None) -> Download:
         """Open a whole object that should have ``size`` bytes; see ``ReadsSmall.get_small``."""
-        if size > SMALL or not is_plain_key(key):
-            return self.get(key, version_id=version_id, if_match=if_match)
-        known = self._known("GetObject", None)
-        asks = [partial(route.get, key, size=size, version_id=version_id, if_match=if_match) for route in self._first]
+        plain = is_plain_key(key)
+        small = plain and size <= SMALL
+        known = self._known("GetObject", None) if small else None
+        # They say themselves what is too large for them.
+        first = self._first if plain else ()
+        asks = [partial(route.get, key, size=size, version_id=version_id, if_match=if_match) for route in first]
         if known is not None:
             asks += [
                 partial(route.get, known, key, version_id=version_id, if_match=if_match)
                 for route in self._routes_here()
             ]
-        found = self._by_route("GetObject", key, asks)
+        try:
+            found = self._by_route("GetObject", key, asks)
+        except SlowDownError:  # nobody above repeats a read: the ordinary way does
+            found = None
         if found is not None:
             return found
         act = partial(self.get, key, version_id=version_id, if_match=if_match)
+        if not small:
+            return act()
         body, seen = self._watched("GetObject", key, None, act)
         if seen is not None:
             self._remember("GetObject", seen)
@@ -163,24 +173,44 @@ class FastS3Store:
 
         A route that fails is not followed by the next one: a missing object would be asked for once by each. After some
         failures in a row they rest for a while, since each one costs a request.
+
+        Raises:
+            SlowDownError: The server asks for fewer requests; whoever repeats it asks the routes again.
         """
-        if self._failures >= _FAILURES and self._clock() < self._rests_until:
+        if not asks or (self._failures >= _FAILURES and self._clock() < self._rests_until):
             return None
+        # A cold read knows no server, and is a single request.
+        pace = self._made["ordinary"].server.pace if self._made else None
+        admission = pace.admit() if pace is not None and pace.engaged else None
         try:
             for ask in asks:
                 done = ask()
                 if done is not None:
                     self._failures = 0
+                    if admission is not None and pace is not None:
+                        pace.succeeded(admission)
                     return done
+        except SlowDownAnswerError as error:
+            known = pace or self.ordinary().server.pace
+            known.refused(admission)
+            message = f"{operation} s3://{self.bucket}/{key}: the server asked for fewer requests ({error}). {known}"
+            raise SlowDownError(message) from error
         except Exception as error:  # noqa: BLE001 - of three libraries; the request is repeated by the one we know
             self._failed(f"{operation} s3://{self.bucket}/{key}", error)
+            return None
+        if admission is not None and pace is not None:
+            pace.give_back()
         return None
 
     def _failed(self, what: str, error: Exception) -> None:
+        from stepout.artifacts.s3.cancellation import cancelled_request, current_cancellation
         from stepout.artifacts.s3.job_signals import from_handler
 
         if (own := from_handler(error)) is not None:
             raise own from None
+        cancellation = current_cancellation()
+        if cancellation is not None and cancellation.cancelled:
+            raise cancelled_request(what) from error
         if isinstance(error, ForeignAnswerError):
             self.ordinary().drop_idle(what, str(error))
         _log.debug("%s failed on a route for small requests (%s); it is repeated", what, type(error).__name__)
@@ -236,6 +266,12 @@ class FastS3Store:
         with self._connections().connection():
             yield
 
+    def cancellable(self) -> AbstractContextManager[Cancellation]:
+        """Let any thread end the requests that this one sends inside the block; see ``Cancels.cancellable``."""
+        from stepout.artifacts.s3.cancellation import cancellable  # a cold read does without
+
+        return cancellable()
+
     def _connections(self) -> Preconnections:
         from stepout.artifacts.s3.preconnect import Preconnections
 
@@ -256,6 +292,11 @@ class FastS3Store:
     def endpoint_url(self) -> str:
         """The server that the client talks to."""
         return self.ordinary().endpoint_url
+
+    @property
+    def pooled(self) -> int:
+        """How many connections the client keeps open."""
+        return self.ordinary().pooled
 
     @property
     def region(self) -> str | None:
@@ -282,6 +323,10 @@ class FastS3Store:
     def abort_upload(self, key: str, upload: str) -> None:
         """Forget a multipart upload; see ``Store.abort_upload``."""
         self.ordinary().abort_upload(key, upload)
+
+    def list_parts(self, key: str, upload: str) -> list[PartReceipt]:
+        """Return the parts that the server has; see ``ListsParts.list_parts``."""
+        return self.ordinary().list_parts(key, upload)
 
     def try_completion(self, key: str, *, options: WriteOptions) -> None:
         """See ``TriesCompletion.try_completion``."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, Protocol
 
+from stepout.artifacts.s3.cancellation import cancelled_request, current_cancellation
 from stepout.artifacts.s3.internals import response_below
+from stepout.artifacts.s3.job_signals import from_handler
 from stepout.schemas.errors import StoreError, StoreUnavailableError
 
 if TYPE_CHECKING:
@@ -36,6 +38,7 @@ class S3Download:
         self._wire: _Wire = self._body if below is None else _Direct(*below)
         self._subject = subject
         self._pid = os.getpid()
+        self._cancellation = current_cancellation()
         self.info = info
 
     def __enter__(self) -> Download:
@@ -65,6 +68,8 @@ class S3Download:
         try:
             count: int = self._wire.readinto(buffer)
         except Exception as error:
+            if self._cancelled and from_handler(error) is None:
+                raise cancelled_request(f"GetObject {self._subject}") from error
             from stepout.artifacts.s3.errors import translate
 
             translated = translate(error, operation="GetObject", subject=self._subject)
@@ -73,7 +78,13 @@ class S3Download:
             raise translated from error
         return count
 
-    def _broken(self, received: int) -> StoreUnavailableError:
+    @property
+    def _cancelled(self) -> bool:
+        return self._cancellation is not None and self._cancellation.cancelled
+
+    def _broken(self, received: int) -> StoreError:
+        if self._cancelled:
+            return cancelled_request(f"GetObject {self._subject}")
         return StoreUnavailableError(
             f"GetObject {self._subject}: the connection broke after {received:,} of {self._length:,} bytes. "
             "Trying again later may help"

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import secrets
+import ssl
+import subprocess
+import sys
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -64,6 +68,28 @@ def store(request: pytest.FixtureRequest) -> Store:
 def profiled(request: pytest.FixtureRequest) -> Store:
     """The same, in every profile: they differ in multipart uploads only."""
     return _make(request)
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ssl.SSLContext]:
+    """What a client trusts, and what a server of 127.0.0.1 shows."""
+    folder = tmp_path_factory.mktemp("certificate")
+    script = "import sys, pathlib\nfrom benchmarks.certificate import make_certificate\n"
+    script += "print(*make_certificate(pathlib.Path(sys.argv[1])), sep='\\n')"
+    command = [sys.executable, "-c", script, str(folder)]
+    root = Path(__file__).resolve().parents[2]
+    run = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=60, check=True)
+    authority, server = run.stdout.splitlines()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(server)
+    return authority, context
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No request is late, however busy the machine is; tests of those that are have a clock of their own."""
+    monkeypatch.setattr("stepout.artifacts.transfer.tails.NEAR_LATE", 3600.0)
+    monkeypatch.setattr("stepout.artifacts.transfer.tails.FAR_LATE", 3600.0)
 
 
 @pytest.fixture

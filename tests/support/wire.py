@@ -11,7 +11,9 @@ from __future__ import annotations
 import contextlib
 import socket
 import struct
+import sys
 import threading
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Self
 from urllib.parse import urlsplit
@@ -26,12 +28,15 @@ Kind = Literal[
     "lost",  # the server answers, the client gets a reset instead
     "truncate",  # half of the answer's body, then the end
     "stall",  # the answer never comes, until the wire closes or ``release`` is called
+    "half",  # half of the answer's body, and the rest never comes, until the wire closes or ``release`` is called
+    "deaf",  # the head is read, the body never, until the wire closes or ``release`` is called
     "flip_answer",  # one bit of the answer's body is flipped
     "flip_request",  # one bit of the request's body is flipped
     "late_error",  # 200, with an error document in the body
     "rewrite",  # the server's answer, changed by ``rewrite``
 ]
-_REASON = {403: "Forbidden", 409: "Conflict", 500: "Internal Server Error", 503: "Slow Down"}
+_REASON = {403: "Forbidden", 409: "Conflict", 500: "Internal Server Error", 503: "Service Unavailable"}
+_BUSY = "ServiceUnavailable"  # not SlowDown, which asks for fewer requests and is no failure
 _BLOCK = 1 << 16
 
 
@@ -56,12 +61,13 @@ class Fault:
     kind: Kind
     times: int
     status: int = 503
-    code: str = "SlowDown"
+    code: str = _BUSY
     hits: int = 0
     before: Callable[[], None] | None = None
     rewrite: Callable[[bytes], bytes] | None = None
     released: threading.Event = field(default_factory=threading.Event)
     struck: threading.Event = field(default_factory=threading.Event)
+    halfway: threading.Event = field(default_factory=threading.Event)
 
     def release(self) -> None:
         """Let stalled requests go on: they are forwarded after all."""
@@ -102,17 +108,44 @@ class Wire:
         """Change the server's next answers, head and body, to an S3 operation."""
         return self.arm(Fault(lambda line: operation(line) == wanted, "rewrite", times, rewrite=change))
 
-    def when(self, wanted: str, kind: Kind, *, times: int = 1, status: int = 503, code: str = "SlowDown") -> Fault:
+    def when(self, wanted: str, kind: Kind, *, times: int = 1, status: int = 503, code: str = _BUSY) -> Fault:
         """Arm a fault for an S3 operation (``operation`` names them); a trial of the server is not struck."""
         return self.arm(
             Fault(lambda line: operation(line) == wanted and "/stepout-trial-" not in line, kind, times, status, code)
         )
+
+    def limit(self, rate: float, *, burst: float) -> Fault:
+        """Answer SlowDown to what comes faster than ``rate`` requests a second, above ``burst`` at once.
+
+        And to the first five, however slow the machine is.
+        """
+        tokens, filled, first = burst, time.monotonic(), 5
+
+        def refused(_line: str) -> bool:
+            nonlocal tokens, filled, first
+            if first:
+                first -= 1
+                return True
+            now = time.monotonic()
+            tokens, filled = min(burst, tokens + (now - filled) * rate), now
+            taken = tokens >= 1
+            tokens -= taken
+            return not taken
+
+        return self.arm(Fault(refused, "status", sys.maxsize, 503, "SlowDown"))
 
     def arm(self, fault: Fault) -> Fault:
         """Arm a fault with a predicate of its own on the request line."""
         with self._lock:
             self._faults.append(fault)
         return fault
+
+    def hang_up(self) -> None:
+        """Close every connection, as a server does with those that have been idle for long."""
+        with self._lock:
+            sockets, self._sockets = list(self._sockets), set()
+        for each in sockets:
+            _close(each)
 
     def __enter__(self) -> Self:
         threading.Thread(target=self._accept, daemon=True).start()
@@ -168,8 +201,11 @@ class Wire:
         if b"100-continue" in head.lower():
             client.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
             head = _without(head, b"expect")
-        body = _exactly(reader, _length(head))
         kind = fault.kind if fault else None
+        if fault and kind == "deaf":
+            fault.struck.set()
+            fault.released.wait()
+        body = _exactly(reader, _length(head))
         if fault:
             fault.struck.set()
             if fault.before:
@@ -198,6 +234,11 @@ class Wire:
         if kind == "truncate":
             client.sendall(answer_head + answer[: len(answer) // 2])
             return False
+        if fault and kind == "half":
+            client.sendall(answer_head + answer[: len(answer) // 2])
+            answer_head, answer = b"", answer[len(answer) // 2 :]
+            fault.halfway.set()
+            fault.released.wait()
         if self._keep_alive:
             answer_head = _without(answer_head, b"connection")
         if fault and fault.rewrite:

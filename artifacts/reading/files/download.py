@@ -20,8 +20,9 @@ from stepout.artifacts.listing import Entry, names_files
 from stepout.artifacts.paths import path_fault
 from stepout.artifacts.reading.files.listed_files import files_to_read, work_on
 from stepout.artifacts.reading.files.preallocation import preallocate
-from stepout.artifacts.reading.pinned_object import PinnedObject, drain, verifier_for
+from stepout.artifacts.reading.pinned_object import PinnedObject, verifier_for
 from stepout.artifacts.reading.read_events import is_read
+from stepout.artifacts.reading.whole_read import drain
 from stepout.schemas.errors import NotAllowedError, StepoutError
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import pytest
 from botocore import exceptions
 
 from stepout.artifacts.s3.errors import S3Answer, classify, translate
-from stepout.artifacts.store import ConflictError, PlaceMissingError, UploadGoneError
+from stepout.artifacts.store import ConflictError, InvalidPartError, PlaceMissingError, SlowDownError, UploadGoneError
 from stepout.schemas.errors import (
     AccessDeniedError,
     ArtifactChangedError,
@@ -42,6 +42,8 @@ CASES: list[tuple[str, str, int, type[StepoutError], str]] = [
     ("GetObject", "NoSuchKey", 404, ArtifactNotFoundError, "the object does not exist"),
     ("GetObject", "NoSuchVersion", 404, ArtifactNotFoundError, "in this version"),
     ("PutObject", "NotFound", 404, ArtifactNotFoundError, "not found"),
+    ("ListParts", "AccessDenied", 403, AccessDeniedError, "Grant s3:ListMultipartUploadParts"),
+    ("CompleteMultipartUpload", "InvalidPart", 400, InvalidPartError, "another part than the one that was sent"),
     ("CompleteMultipartUpload", "NoSuchUpload", 404, UploadGoneError, "aborted, expired or completed"),
     ("PutObject", "PreconditionFailed", 412, ArtifactExistsError, "the key is taken"),
     ("CompleteMultipartUpload", "PreconditionFailed", 200, ArtifactExistsError, "the key is taken"),
@@ -54,9 +56,11 @@ CASES: list[tuple[str, str, int, type[StepoutError], str]] = [
     ("UploadPart", "XAmzContentSHA256Mismatch", 400, ChecksumMismatchError, "not those sent"),
     ("CompleteMultipartUpload", "EntityTooSmall", 400, SizeMismatchError, "refused the size"),
     ("PutObject", "EntityTooLarge", 400, SizeMismatchError, "refused the size"),
-    ("PutObject", "SlowDown", 503, StoreUnavailableError, "503 SlowDown"),
+    ("PutObject", "SlowDown", 503, SlowDownError, "503 SlowDown"),
     ("CompleteMultipartUpload", "InternalError", 200, StoreUnavailableError, "InternalError"),
-    ("PutObject", "TooManyRequests", 429, StoreUnavailableError, "429"),
+    ("PutObject", "TooManyRequests", 429, SlowDownError, "429"),
+    ("HeadObject", "503", 503, SlowDownError, r"fewer requests \(503\)"),
+    ("GetObject", "ServiceUnavailable", 503, StoreUnavailableError, "503"),
     ("CompleteMultipartUpload", "BadDigest", 400, ChecksumMismatchError, "STEPOUT_S3_PROFILE=compatible"),
     ("PutObject", "NotImplemented", 501, ConfigurationError, "does not support.*STEPOUT_S3_PROFILE"),
     ("GetObject", "InvalidRange", 416, StoreError, "416 InvalidRange"),

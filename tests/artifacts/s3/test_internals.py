@@ -171,3 +171,16 @@ def test_no_other_file_reaches_for_a_private_member() -> None:
     assert len(others) > 10
     texts = {path.name: path.read_text() for path in others}
     assert [(name, word) for name, text in texts.items() for word in forbidden if word in text] == []
+
+
+def test_a_connection_asks_for_its_socket_and_a_pool_takes_it_back(client: Any) -> None:
+    """By ``_new_conn`` and ``_put_conn``, which have public names in the classes that stepout makes."""
+    fallback = "connections cannot be cancelled while they are opened, nor spread over addresses"
+    assert "_new_conn" in inspect.getsource(AWSHTTPConnection.connect), _broken(URLLIB3, "_new_conn", fallback)
+    pool = internals.pool_for(client, URL)
+    seen: list[Any] = []
+    pool.taken_back = seen.append
+    connection = internals.take_connection(pool)
+    assert callable(connection.open_socket)
+    internals.give_back(pool, connection)
+    assert seen == [connection], _broken(URLLIB3, "HTTPConnectionPool._put_conn", fallback)

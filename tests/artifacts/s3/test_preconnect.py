@@ -6,9 +6,6 @@ import hashlib
 import itertools
 import os
 import socket
-import ssl
-import subprocess
-import sys
 import threading
 import time
 from contextlib import contextmanager
@@ -27,13 +24,16 @@ from stepout.artifacts.s3.clients import make_client
 from stepout.artifacts.s3.preconnect import Preconnections
 from stepout.artifacts.s3.request_bodies import Views
 from stepout.artifacts.s3.store import S3Store
+from stepout.artifacts.servers import ServerState
 from stepout.artifacts.store import WriteOptions
-from stepout.artifacts.transfer.multipart import Multipart, PendingPart
+from stepout.artifacts.transfer.multipart import Multipart
+from stepout.artifacts.transfer.part_requests import PendingPart
 from stepout.artifacts.transfer.plan import MIB, SenderLimits
 from stepout.artifacts.transfer.upload import Upload
 from stepout.schemas.errors import StoreError
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Iterator
 
     from support.seaweed import Seaweed
@@ -51,20 +51,6 @@ def wire(seaweed: Seaweed, seaweed_client: Any) -> Iterator[Wire]:  # noqa: ARG0
     """A proxy before a real server."""
     with Wire(seaweed.endpoint, keep_alive=True) as found:
         yield found
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ssl.SSLContext]:
-    """What a client trusts, and what a server of 127.0.0.1 shows."""
-    folder = tmp_path_factory.mktemp("certificate")
-    script = "import sys, pathlib\nfrom benchmarks.certificate import make_certificate\n"
-    script += "print(*make_certificate(pathlib.Path(sys.argv[1])), sep='\\n')"
-    command = [sys.executable, "-c", script, str(folder)]
-    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
-    authority, server = run.stdout.splitlines()
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(server)
-    return authority, context
 
 
 @pytest.fixture
@@ -177,7 +163,11 @@ def test_more_threads_than_the_plan_wants_go_again() -> None:
     """Called in while the server's answer was waited for, and not needed: it was near, the caller busy."""
     store = MemoryStore("bucket")
     multipart = Multipart(
-        store, "key", options=WriteOptions(mode="create"), limits=SenderLimits(first=2, near=2, far=5)
+        store,
+        "key",
+        options=WriteOptions(mode="create"),
+        limits=SenderLimits(first=2, near=2, far=5),
+        server=ServerState(),
     )
     begin, inner = threading.Event(), store.start_upload
 
