@@ -55,8 +55,7 @@ class Wire:
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
-        self.sent = 0
-        """Bytes of files, those of answers that the client did not wait for included."""
+        self.sent = 0  # bytes of files, also of answers that the client did not wait for
         self._buffer = bytearray(MIB)
         self._view = memoryview(self._buffer)
         self._start = self._end = 0
