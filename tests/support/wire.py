@@ -117,6 +117,13 @@ class Wire:
             self._faults.append(fault)
         return fault
 
+    def hang_up(self) -> None:
+        """Close every connection, as a server does with those that have been idle for long."""
+        with self._lock:
+            sockets, self._sockets = list(self._sockets), set()
+        for each in sockets:
+            _close(each)
+
     def __enter__(self) -> Self:
         threading.Thread(target=self._accept, daemon=True).start()
         return self
