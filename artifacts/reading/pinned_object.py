@@ -14,7 +14,6 @@ from __future__ import annotations
 import hashlib
 import time
 from contextlib import nullcontext
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from stepout.artifacts.checksums import crc_function
@@ -39,6 +38,7 @@ from stepout.schemas.errors import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
     from contextlib import AbstractContextManager
+    from datetime import datetime
 
     from stepout.artifacts.servers import ServerState
     from stepout.artifacts.store import Cancellation, Download, ObjectInfo, Store
@@ -413,6 +413,8 @@ def _time(text: str | None) -> datetime | None:
     """Parse RFC 3339 in UTC; the fraction is cut to microseconds, which is all that Python keeps."""
     if text is None:
         return None
+    from datetime import UTC, datetime  # few artifacts expire, and every cold start would pay
+
     whole, _, _fraction = text.removesuffix("Z").partition(".")
     try:
         return datetime.fromisoformat(whole).replace(tzinfo=UTC)

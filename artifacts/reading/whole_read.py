@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Final
 
 from stepout.artifacts.reading.pinned_object import PinnedObject, Verifier, verifier_for
 from stepout.artifacts.reading.read_events import is_read
-from stepout.artifacts.transfer.parallel_get import receive
 from stepout.artifacts.transfer.stages import BLOCK, Pipeline, Stage
 from stepout.schemas.errors import ConfigurationError
 
@@ -46,6 +45,8 @@ def read_whole(pinned: PinnedObject, verify: Verify) -> bytes:
 
 def _read_large(pinned: PinnedObject, verifier: Verifier) -> bytes:
     """Receive into place while another thread hashes what is there already."""
+    from stepout.artifacts.transfer.parallel_get import receive  # a cold read of something small does without
+
     hashing = Stage(verifier.update)
     memory = _Memory(pinned.size, hashing.add)
     hashing.start()
@@ -125,6 +126,8 @@ def drain(pinned: PinnedObject, verifier: Verifier, *stages: Callable[[memoryvie
                 for take in takes:
                     take(view)
     else:
+        from stepout.artifacts.transfer.parallel_get import receive  # as in ``_read_large``
+
         with Pipeline(*takes) as pipeline:
             receive(pinned, pipeline)
     verifier.finish()

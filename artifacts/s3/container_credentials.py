@@ -13,7 +13,6 @@ import json
 import re
 import threading
 import time
-from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from stepout.artifacts.s3.direct_connections import DirectConnections, Server
@@ -131,6 +130,8 @@ def credentials_in(body: bytes | memoryview) -> Expiring:
     Raises:
         NoCredentialsHereError: It is none.
     """
+    from datetime import datetime  # keys of the environment need none
+
     try:
         found = json.loads(bytes(body))
         keys = Keys(found["AccessKeyId"], found["SecretAccessKey"], found["Token"] or None)
