@@ -57,7 +57,8 @@ def network(context: Context) -> Iterator[Section]:
     cells = CELLS[:1] if context.quick else CELLS
     with servers.sink(context.data.pattern) as sink:
         yield from _checks(context, sink, cells)
-        todo = [(operation, min(size, context.size), each) for size, each in cells for operation in OPERATIONS]
+        sized = [(min(size, context.size), each) for size, each in cells if size <= context.size or context.quick]
+        todo = [(operation, *cell) for cell in sized for operation in OPERATIONS]
         kept = {section.name: section for section in context.kept if section.cell is not None}
 
         def known(cell: tuple[str, int, Conditions]) -> int:
