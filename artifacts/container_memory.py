@@ -139,7 +139,8 @@ def _version_2(folder: str) -> Iterator[int | None]:
 
 def _version_1(folder: str) -> Iterator[int | None]:
     yield _whole(_text(f"{folder}/memory.limit_in_bytes").strip())
-    # The limit of groups above that are not mounted here: such as an ECS task's, around its container's.
+    # The limit of groups above that are not mounted here: such as an ECS task's around its containers', often the only
+    # one on Fargate (https://github.com/dotnet/runtime/issues/83563).
     for line in _text(f"{folder}/memory.stat").splitlines():
         name, _, value = line.partition(" ")
         if name == "hierarchical_memory_limit":

@@ -300,6 +300,10 @@ class FastS3Store:
         """Forget a multipart upload; see ``Store.abort_upload``."""
         self.ordinary().abort_upload(key, upload)
 
+    def list_parts(self, key: str, upload: str) -> list[PartReceipt]:
+        """Return the parts that the server has; see ``ListsParts.list_parts``."""
+        return self.ordinary().list_parts(key, upload)
+
     def try_completion(self, key: str, *, options: WriteOptions) -> None:
         """See ``TriesCompletion.try_completion``."""
         self.ordinary().try_completion(key, options=options)

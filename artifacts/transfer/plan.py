@@ -135,8 +135,8 @@ def part_size_for(size: int, settings: TransferSettings, *, far: bool = False, s
         settings: How much memory there is.
         far: Whether the server is far away. Then many small parts on their way at once bring more than the requests
             that larger ones save.
-        senders: How many parts may be on their way at once: a short body is cut so that each of them has one, as far as
-            S3's least part lets it. ``None``: it is not known.
+        senders: How many parts are to be on their way at once: a body is cut so that there are as many, and so that
+            memory holds them, as far as S3's least part lets it. ``None``: it is not known.
 
     Raises:
         ConfigurationError: Even the largest part that the memory allows would need more than 10,000 parts.
@@ -145,10 +145,12 @@ def part_size_for(size: int, settings: TransferSettings, *, far: bool = False, s
     least = small if settings.part_size is not None else MIN_PART_SIZE
     if far and size <= MAX_PARTS * least:
         return least
-    if size <= (MAX_PARTS if far else _SMALL_PARTS) * small:
-        return small if senders is None else min(small, max(least, _blocks(math.ceil(size / senders))))
-    # Beyond the middle one, no larger than 10,000 of them have to be: the larger they are, the fewer memory holds.
-    each = max(middle, _blocks(math.ceil(size / MAX_PARTS)))
+    each = small if size <= (MAX_PARTS if far else _SMALL_PARTS) * small else middle
+    if senders is not None:
+        fitting = min(_blocks(math.ceil(size / senders)), settings.memory // (senders + 1) // BLOCK_SIZE * BLOCK_SIZE)
+        each = min(each, max(least, fitting))
+    # No larger than 10,000 of them have to be: the larger they are, the fewer memory holds.
+    each = max(each, _blocks(math.ceil(size / MAX_PARTS)))
     if each <= large:
         return each
     needed = "part_size" if settings.part_size is not None else "memory"

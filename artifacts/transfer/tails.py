@@ -27,8 +27,13 @@ _NEEDED: Final = 1.5
 _BESIDE: Final = 3.0
 """The same while the other connections still bring the transfer forward."""
 
-_LEAST_LATE: Final = 0.1
-"""Seconds beyond the usual: what a busy machine makes of a short request is no sign of the server's."""
+FAR_LATE = 0.1
+"""Seconds beyond the usual before which nothing is late: a busy machine delays requests as well."""
+
+NEAR_LATE = 0.5
+"""The same for servers so near that most of a request's time is the processor's, whoever has it at the moment."""
+
+_NEAR: Final = 0.01
 
 _EXTRA: Final = 0.03
 """Of the object's bytes."""
@@ -61,19 +66,33 @@ class _Ended(NamedTuple):
     seconds: float
 
 
+def least_late(latency: float | None) -> float:
+    """Return the seconds beyond the usual duration before which no request is late.
+
+    Args:
+        latency: Of the server, in seconds; ``None``: not known.
+    """
+    return NEAR_LATE if latency is None or latency < _NEAR else FAR_LATE
+
+
 class Tails(Generic[Key]):
     """What is known of the requests of one transfer; for one thread at a time.
 
     All times come from the caller, in seconds of one monotonic clock, and never run backwards.
 
-    Args:
-        total: Bytes of the object; ``None`` while they are unknown: then those count that were asked for.
+    Attributes:
         latency: Seconds of a request that do not depend on its size.
         least: Seconds beyond the usual duration before which nothing is late.
+        extra: Bytes that were asked for a second time so far.
+
+    Args:
+        total: Bytes of the object; ``None`` while they are unknown: then those count that were asked for.
+        latency: See above; it may be learned later.
+        least: See above, and ``least_late``.
     """
 
-    def __init__(self, total: int | None, *, latency: float = 0.0, least: float = _LEAST_LATE) -> None:
-        self._total, self._latency, self._least = total, latency, least
+    def __init__(self, total: int | None, *, latency: float = 0.0, least: float = FAR_LATE) -> None:
+        self._total, self.latency, self.least = total, latency, least
         self._open: dict[Key, list[Asked[Key]]] = {}
         self._repeated: set[Key] = set()
         self._ended: deque[_Ended] = deque(maxlen=_SIBLINGS)
@@ -81,7 +100,6 @@ class Tails(Generic[Key]):
         self._known: dict[Key, int] = {}
         self._begun = self._longest = 0
         self.extra = 0
-        """Bytes that were asked for a second time so far."""
 
     @property
     def allowance(self) -> int:
@@ -152,11 +170,11 @@ class Tails(Generic[Key]):
         return min(allowed, key=lambda each: each.at, default=None)
 
     def _base(self, ended: _Ended) -> float:
-        return min(self._latency, ended.seconds)
+        return min(self.latency, ended.seconds)
 
     def _due_at(self, asked: Asked[Key], per_byte: float, *, urgent: bool) -> float:
-        usual = self._latency + per_byte * asked.size
-        return asked.at + max(usual * (_NEEDED if urgent else _BESIDE), usual + self._least)
+        usual = self.latency + per_byte * asked.size
+        return asked.at + max(usual * (_NEEDED if urgent else _BESIDE), usual + self.least)
 
     def _may_repeat(self, asked: Asked[Key], *, urgent: bool) -> bool:
         # In the middle half of the allowance is kept for the end, where a late request costs the most.

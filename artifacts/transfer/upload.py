@@ -22,7 +22,8 @@ from stepout.artifacts.transfer.block_lists import digested, put_list
 from stepout.artifacts.transfer.buffer_pool import Buffer, BufferPool
 from stepout.artifacts.transfer.conditional_write import Content, Uploaded, put_once
 from stepout.artifacts.transfer.file_objects import StreamSource
-from stepout.artifacts.transfer.multipart import Multipart, PendingPart, aborted_error
+from stepout.artifacts.transfer.multipart import Multipart, aborted_error
+from stepout.artifacts.transfer.part_requests import PendingPart
 from stepout.artifacts.transfer.plan import (
     BLOCK_SIZE,
     MAX_PARTS,
@@ -339,6 +340,8 @@ class Upload:
             self._key,
             options=self._options,
             limits=limits,
+            server=process_budget().server(self._store),
+            total=self._total,
             pool=pool,
             progress=self._progress,
             blocks=self._blocks,

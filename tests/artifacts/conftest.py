@@ -85,6 +85,20 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ssl.SSLC
     return authority, context
 
 
+@pytest.fixture(autouse=True)
+def patient(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is late, however busy the machine is, but in tests of what is (``impatient_for_tails``)."""
+    if "impatient_for_tails" not in request.fixturenames:
+        monkeypatch.setattr("stepout.artifacts.transfer.tails.NEAR_LATE", 3600.0)
+        monkeypatch.setattr("stepout.artifacts.transfer.tails.FAR_LATE", 3600.0)
+
+
+@pytest.fixture
+def impatient_for_tails(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request is late soon, also of a server on this machine."""
+    monkeypatch.setattr("stepout.artifacts.transfer.tails.NEAR_LATE", 0.1)
+
+
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Retries follow each other at once."""

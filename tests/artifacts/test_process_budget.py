@@ -143,14 +143,18 @@ class _Gate(MemoryStore):
         self._counting = threading.Lock()
         self._barrier = threading.Barrier(at_once)
 
+    def pause(self, number: int) -> None:
+        """Wait until all uploads are there."""
+        if number == 1:
+            self._barrier.wait(60)
+
     def put_part(self, *names: Any, checksum: str) -> PartReceipt:
         """Take a part."""
         body: Sequence[memoryview] = names[3]
         with self._counting:
             self._now += 1
             self.most = max(self.most, self._now)
-        if names[2] == 1:
-            self._barrier.wait(60)
+        self.pause(names[2])
         size = sum(map(len, body))
         with self._counting:
             self._now -= 1
@@ -309,6 +313,27 @@ def test_a_put_inside_the_batches_of_a_table(budget: ProcessBudget) -> None:
     manager.put_table("outer", batches())
     manager.put_dataset("set", pa.table({"n": [1, 2], "p": ["a", "b"]}), partition_by=["p"])
     others.release()
+    assert budget.taken == NOTHING
+
+
+class _Pooled(_Gate):
+    """Its client keeps three connections open, and parts take a while."""
+
+    pooled = 3
+
+    def pause(self, _number: int) -> None:
+        """Hold the connection for a while, so that others are wanted beside it."""
+        threading.Event().wait(0.02)
+
+
+def test_a_transfer_keeps_to_the_connections_that_its_client_keeps_open(budget: ProcessBudget, tmp_path: Path) -> None:
+    """Each request beside them would open one of its own, and close it."""
+    file = tmp_path / "file"
+    file.touch()
+    os.truncate(file, 60 * MIB)
+    store = _Pooled(1)
+    Upload(store, "key", options=WriteOptions()).send_file(file)
+    assert store.most <= 3
     assert budget.taken == NOTHING
 
 

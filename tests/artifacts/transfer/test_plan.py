@@ -179,16 +179,16 @@ def test_what_a_transfer_asks_for_is_within_its_settings(
         assert memory_needed(total, transfer) <= transfer.memory
 
 
-@given(transfer=settings_, size=st.integers(1, 2 * GIB), senders=st.integers(1, 32))
-def test_a_short_body_is_cut_so_that_all_connections_have_work(
-    transfer: TransferSettings, size: int, senders: int
-) -> None:
-    """No part is larger than each connection's share, or than S3's least part."""
-    size = min(size, MAX_PARTS * transfer.ladder[0])
+@given(transfer=settings_, size=st.integers(1, 300 * GIB), senders=st.integers(1, 32))
+def test_a_body_is_cut_so_that_all_connections_have_work(transfer: TransferSettings, size: int, senders: int) -> None:
+    """No part is larger than each connection's share of the body and of the memory, or than S3 has it."""
+    size = min(size, MAX_PARTS * transfer.ladder[2])
     part = part_size_for(size, transfer, senders=senders)
     assert MIN_PART_SIZE <= part <= part_size_for(size, transfer)
-    if transfer.part_size is None and size <= 64 * transfer.ladder[0]:
+    assert math.ceil(size / part) <= MAX_PARTS
+    if transfer.part_size is None and size <= MAX_PARTS * MIN_PART_SIZE:
         assert part < max(size / senders + BLOCK_SIZE, MIN_PART_SIZE + 1)
+        assert part == MIN_PART_SIZE or (senders + 1) * part <= transfer.memory
 
 
 @given(transfer=settings_, latency=LATENCIES, rate=RATES, connections=st.integers(2, 32), size=st.integers(1, 4 * GIB))
