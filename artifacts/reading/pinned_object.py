@@ -281,10 +281,13 @@ class PinnedObject:
         # Two limits: a link that brings nothing ends soon; one that brings a little each time may go on for long, and
         # one that brings much each time for ever.
         position, idle, total, meter = start, 0, 0, self.access.meter
+        asked = time.perf_counter()
         body = self.get(start, stop, hashed=hashed)
         while True:
             broken: StoreUnavailableError | None = None
-            began, pace = position, _Pace(lend)
+            # What an answer took beyond the usual is the body's time: a busy thread finds half of the body there.
+            late = time.perf_counter() - asked - (self.server.latency or 0.0)
+            began, pace = position, _Pace(lend, max(late, 0.0))
             try:
                 with body:
                     for view in pace.timed(body.blocks(BLOCK, pace.lend)):
@@ -305,6 +308,7 @@ class PinnedObject:
             if idle > RECONNECTS or total > _TOTAL_RECONNECTS:
                 message = f"{self.pointer.url}: the download ended after {position:,} of {end:,} bytes"
                 raise broken or StoreUnavailableError(message)
+            asked = time.perf_counter()
             body, idle = self._take_up(position, stop, idle, at_once=much)
 
     def _take_up(self, position: int, stop: int | None, idle: int, *, at_once: bool) -> tuple[Download, int]:
@@ -358,9 +362,9 @@ class PinnedObject:
 class _Pace:
     """How long a body makes its reader wait, in ``seconds``: without the time in which the reader does other things."""
 
-    def __init__(self, lend: Callable[[], memoryview] | None) -> None:
+    def __init__(self, lend: Callable[[], memoryview] | None, seconds: float) -> None:
         self._lend = lend
-        self.seconds = 0.0
+        self.seconds = seconds
         self.lend = None if lend is None else self._timed_lend
 
     def timed(self, blocks: Iterator[memoryview]) -> Iterator[memoryview]:

@@ -35,7 +35,10 @@ pytestmark = pytest.mark.usefixtures("impatient")
 
 
 class Clock:
-    """Nearly stands still until some parts have arrived; then what has not is late: no busy machine makes any so."""
+    """Nearly stands still until some parts have arrived; then whatever has not is late.
+
+    So no part is late because the machine is busy.
+    """
 
     def __init__(self, arrived: int) -> None:
         self._bytes = arrived * 5 * MIB - 3
