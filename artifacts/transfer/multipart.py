@@ -26,7 +26,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from stepout.artifacts.checksums import combine_all
-from stepout.artifacts.retries import Retries
+from stepout.artifacts.retries import WRITES, Retries
 from stepout.artifacts.store import Cancels, OpensConnections, TriesCompletion
 from stepout.artifacts.transfer.adaptive_limit import AdaptiveLimit
 from stepout.artifacts.transfer.block_lists import list_of, put_list
@@ -35,7 +35,7 @@ from stepout.artifacts.transfer.part_requests import PartRequests, PendingPart
 from stepout.artifacts.transfer.plan import NEAR_SECONDS, is_far
 from stepout.artifacts.transfer.running_digest import RunningDigest
 from stepout.artifacts.transfer.server_upload import ServerUpload
-from stepout.schemas.errors import StepoutError, StoreError
+from stepout.schemas.errors import StepoutError, StoreError, StoreUnavailableError
 from stepout.schemas.runtime.events import carried
 
 if TYPE_CHECKING:
@@ -267,19 +267,19 @@ class Multipart:
             try:
                 send()
             except StepoutError as error:
-                part.tries = retries.next_attempt(error, part.tries, part.since)
+                try:
+                    part.tries = retries.next_attempt(error, part.tries, part.since)
+                except StoreUnavailableError:  # once, if others got theirs through meanwhile, they may this one, too
+                    if part.tries > WRITES.tries or len(self._requests.receipts) == arrived:
+                        raise
+                    part.tries += 1
                 if (failures > 1 or retries.clock() - began > _HANGS_SECONDS) and self._hands_over(part, arrived):
                     return
             else:
                 return
 
     def _hands_over(self, part: PendingPart, arrived: int) -> bool:
-        """Leave a part to the other senders, if they get theirs through; then there is one sender less.
-
-        Args:
-            part: It is sent in vain from here.
-            arrived: How many parts had arrived when this began.
-        """
+        """Leave a part to the other senders, if more have arrived than then; there is one sender less from now on."""
         with self._condition:
             works = self._idle > 0 or len(self._requests.receipts) - arrived > 1
             if self._senders == 1 or not works or part.number in self._requests.receipts:
