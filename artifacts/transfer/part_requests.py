@@ -38,6 +38,12 @@ class PendingPart:
     senders: int = 0
     """Threads that are at work on it: two while it is asked for a second time."""
 
+    tries: int = 1
+    """Of the first request, whichever thread sends it."""
+
+    since: float | None = None
+    """When that one left first, on the clock of ``Retries``."""
+
     digests: bytes = b""
     """Of its blocks, once ``checked`` was called and where they are wanted."""
 
@@ -105,17 +111,11 @@ class PartRequests:
         self._tails: Tails[int] = Tails(self.total)
         self.learn()
         self._open: dict[int, list[PartRequest]] = {}
-        self._ended = 0
 
     def learn(self) -> None:
         """Take over what is known of the server by now."""
         latency = self.server.latency
         self._tails.latency, self._tails.least = latency or 0.0, least_late(latency)
-
-    @property
-    def ended(self) -> int:
-        """How many answers have come."""
-        return self._ended
 
     @property
     def extra(self) -> int:
@@ -140,7 +140,6 @@ class PartRequests:
         others = self._without(request)
         if receipt.number in self.receipts:
             return None
-        self._ended += 1
         self.receipts[receipt.number] = receipt
         self.digests[receipt.number] = request.part.digests
         return [each.cancellation for each in others if each.cancellation is not None]

@@ -14,6 +14,7 @@ import pytest
 from support.shelf import BreakingStore, Shelf
 
 from stepout.artifacts.memory import MemoryStore
+from stepout.artifacts.process_budget import process_budget
 from stepout.artifacts.s3.clients import profile_named
 from stepout.artifacts.s3.store import S3Store
 from stepout.artifacts.store import StoreProfile
@@ -86,17 +87,16 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ssl.SSLC
 
 
 @pytest.fixture(autouse=True)
-def patient(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is late, however busy the machine is, but in tests of what is (``impatient_for_tails``)."""
-    if "impatient_for_tails" not in request.fixturenames:
-        monkeypatch.setattr("stepout.artifacts.transfer.tails.NEAR_LATE", 3600.0)
-        monkeypatch.setattr("stepout.artifacts.transfer.tails.FAR_LATE", 3600.0)
+def _nothing_learned() -> None:
+    """Nothing is known of any server yet, whatever ran before in this process."""
+    process_budget()._servers.clear()
 
 
-@pytest.fixture
-def impatient_for_tails(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A request is late soon, also of a server on this machine."""
-    monkeypatch.setattr("stepout.artifacts.transfer.tails.NEAR_LATE", 0.1)
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No request is late, however busy the machine is; tests of those that are have a clock of their own."""
+    monkeypatch.setattr("stepout.artifacts.transfer.tails.NEAR_LATE", 3600.0)
+    monkeypatch.setattr("stepout.artifacts.transfer.tails.FAR_LATE", 3600.0)
 
 
 @pytest.fixture

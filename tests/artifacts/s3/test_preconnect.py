@@ -166,7 +166,7 @@ def test_more_threads_than_the_plan_wants_go_again() -> None:
         store,
         "key",
         options=WriteOptions(mode="create"),
-        limits=SenderLimits(first=2, near=2, far=5),
+        plan=lambda _: SenderLimits(first=2, near=2, far=5),
         server=ServerState(),
     )
     begin, inner = threading.Event(), store.start_upload
