@@ -6,7 +6,8 @@ Threads, and who does what:
 - Senders (daemons, started as parts wait for one) begin the upload, compute a part's checksum and send it. One that
   has nothing to do asks a second time for a part that is late (``part_requests``).
 - One hasher (a daemon, ``running_digest``) takes all bytes in order.
-- One more thread commits; before it, one stores the list of blocks if that is too long for a pointer.
+- One more thread commits; before it, one stores the list of blocks if that is too long for a pointer. Where a server
+  may ignore the condition of the commit, one tries that out, once a process, while parts are sent.
 
 ``abort`` may come from any thread. It ends the upload at once; requests that are still in flight then (the one that
 begins the upload, parts, the one that completes) end it again when the last of them returns
@@ -167,9 +168,8 @@ class Multipart:
             self._condition.notify_all()  # what is late matters more from now on
         blocks = None
         if self._blocks is not None:
-            # Behind the parts, though it could go beside the last of them: an upload that is ended before has stored
-            # nothing that would stay.
-            self._await(lambda: len(self._requests.receipts) == self._queued)
+            # Beside the last parts: behind them it would cost a round trip. An upload that fails after that leaves it.
+            self._await(lambda: len(self._requests.digests) == self._queued)
             blocks = self._list(self._blocks)
         # S3 refuses to complete an upload whose parts are not all there, and the pointer needs the whole digest.
         arrived = self._requests.receipts
@@ -372,7 +372,7 @@ class Multipart:
         try:
             with self._upload.request(self._check):
                 if isinstance(self._store, TriesCompletion):
-                    self._store.try_completion(self._key, options=self._options)
+                    self._beside(partial(self._store.try_completion, self._key, options=self._options), "trial")
                 start = self._clock()
                 upload = Retries(self._wait).run(partial(self._store.start_upload, self._key, options=self._options))
                 waited = self._clock() - start
@@ -392,6 +392,18 @@ class Multipart:
                 self._starting = False
                 self._condition.notify_all()
 
+    def _beside(self, act: Callable[[], None], name: str) -> None:
+        """Do what sends requests beside the parts, in a thread of its own; if that fails, the upload does."""
+
+        def run() -> None:
+            try:
+                with self._upload.request(self._check):
+                    act()
+            except BaseException as error:  # noqa: BLE001 - handed to the caller's thread, which raises it
+                self._fail(error)
+
+        threading.Thread(target=carried(run), name=f"stepout-{name}", daemon=True).start()
+
     def _await_start(self) -> str:
         """Wait for the thread that begins the upload; if that takes long, start all senders that will be needed."""
         with self._condition:
@@ -405,24 +417,20 @@ class Multipart:
     # The list of blocks ------------------------------------------------------------------------------------------
 
     def _list(self, wanted: WantedBlocks) -> Mapping[str, Any] | None:
-        """Begin to store the list, once all parts have arrived, and return what the pointer says of the blocks."""
+        """Begin to store the list, once all parts are on their way, and return what the pointer says of the blocks."""
         known = self._requests.digests
         digests = b"".join(known[number] for number in sorted(known))
         member, stored = list_of(wanted, digests, self._size)
         if stored is not None:
             self._listing = True
-            threading.Thread(target=carried(self._run_list), args=(stored,), name="stepout-list", daemon=True).start()
+            self._beside(partial(self._put_list, stored), "list")
         return member
 
-    def _run_list(self, stored: ListObject) -> None:
-        try:
-            with self._upload.request(self._check):
-                put_list(self._store, stored, self._options, Retries(self._wait, conflicts=True))
-            with self._condition:
-                self._listing = False
-                self._condition.notify_all()
-        except BaseException as error:  # noqa: BLE001 - handed to the caller's thread, which raises it
-            self._fail(error)
+    def _put_list(self, stored: ListObject) -> None:
+        put_list(self._store, stored, self._options, Retries(self._wait, conflicts=True))
+        with self._condition:
+            self._listing = False
+            self._condition.notify_all()
 
     # Commit ------------------------------------------------------------------------------------------------------
 
@@ -477,9 +485,7 @@ class Multipart:
         """Pause between tries, unless there is no point in another one, or the part has arrived meanwhile."""
         arrived = self._requests.receipts
         with self._condition:
-            self._condition.wait_for(
-                lambda: self._over or (part is not None and part.number in arrived), timeout=seconds
-            )
+            self._condition.wait_for(lambda: self._over or (part and part.number in arrived), timeout=seconds)
             self._check()
 
     def _fail(self, error: BaseException) -> None:

@@ -95,7 +95,7 @@ class PartRequests:
 
     Attributes:
         receipts: Of the parts that have arrived, by number.
-        digests: Of their blocks, by number.
+        digests: Of the blocks of the parts that have left, by number.
 
     Args:
         server: What is known of the server, and learns from every answer.
@@ -126,6 +126,7 @@ class PartRequests:
         """Take note that a request leaves; ``None``: the part has arrived meanwhile, and need not be sent."""
         if part.number in self.receipts:
             return None
+        self.digests[part.number] = part.digests
         request = PartRequest(part, self._tails.began(part.number, part.size, now), cancellation)
         self._open.setdefault(part.number, []).append(request)
         return request
@@ -141,7 +142,6 @@ class PartRequests:
         if receipt.number in self.receipts:
             return None
         self.receipts[receipt.number] = receipt
-        self.digests[receipt.number] = request.part.digests
         return [each.cancellation for each in others if each.cancellation is not None]
 
     def failed(self, request: PartRequest) -> bool:
