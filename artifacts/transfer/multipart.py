@@ -211,6 +211,12 @@ class Multipart:
             self._senders += 1
             threading.Thread(target=carried(self._run_sender), name="stepout-send", daemon=True).start()
 
+    def _more(self) -> None:
+        """Start the senders that there may be by now, and have the writer ask for their memory; holds the lock."""
+        self._staff(self._limit.now)
+        if self._pool is not None:
+            self._pool.wake()
+
     def _run_sender(self) -> None:
         while (part := self._next()) is not None:
             error: BaseException | None = None
@@ -376,7 +382,7 @@ class Multipart:
                     self._server.saw_latency(waited)
                     self._requests.learn()
                     self._limit.answers(is_far(waited))
-                    self._staff(self._limit.now)
+                    self._more()
                     return upload
         except BaseException as error:
             self._fail(error)  # before another one tries in vain
@@ -404,7 +410,7 @@ class Multipart:
             soon = max(self._started_at + NEAR_SECONDS - time.perf_counter(), 0)
             if not self._condition.wait_for(lambda: not self._starting or self._over, timeout=soon):
                 self._limit.still_waits()
-                self._staff(self._limit.now)
+                self._more()
                 self._condition.wait_for(lambda: not self._starting or self._over)
         return self._begun()
 

@@ -38,6 +38,7 @@ from stepout.artifacts.transfer.plan import (
     part_size_for,
     pool_size,
 )
+from stepout.artifacts.transfer.pool_growth import PoolGrowth, extend
 from stepout.artifacts.transfer.progress import TransferProgress
 from stepout.artifacts.transfer.sources import FileSource, byte_view
 from stepout.schemas.errors import ConfigurationError, StoreError
@@ -224,7 +225,7 @@ class Upload:
         if self._multipart is not None:  # an earlier try, whose threads may still hold buffers
             self._multipart = self._pool = None
             self._give_back_grant()
-        self._plan = self._settings
+        self._plan, self._growth = self._settings, PoolGrowth(total)
         # A body that is known to be longer begins in parts with its first block.
         single = self._single_for(total)
         self._single = single if total is None or total <= single else 0
@@ -264,8 +265,10 @@ class Upload:
             self._grant = process_budget().grant(memory, 1, least=memory)
             self._pool = BufferPool(pool_size(memory))
         # Buffers come back as parts are sent and hashed; a part that failed, or an abort, ends the wait.
+        self._grow()
         while (buffer := self._pool.take()) is None:
             self._check()
+            self._grow()
         self._buffers.append(buffer)
         return buffer
 
@@ -302,7 +305,7 @@ class Upload:
             self._multipart.add(PendingPart(self._parts, views, buffers))
             before, self._part = self._part, self._part_size(self._multipart)
             if self._part > before and self._grant is not None and self._pool is not None:
-                self._extend(self._pool, self._grant, memory_for(self._part))
+                extend(self._pool, self._grant, memory_for(self._part))
 
     def _part_size(self, multipart: Multipart) -> int:
         """Return the size of the next part: a small one until the first answer tells how far the server is."""
@@ -327,20 +330,19 @@ class Upload:
             pool.widen()
             return connections
         else:
-            wanted = memory_wanted(self._total, self._settings)
+            # For few connections: if it turns out that more are needed, ``_grow`` asks for more.
+            wanted = memory_wanted(self._total, self._settings, senders=1)
             self._grant.raise_to(wanted, connections, least=memory_needed(self._total, self._settings))
-            self._extend(pool, self._grant, 0)
+            extend(pool, self._grant)
             # A stream keeps its plan, which says how long it may become: it asks again when its parts grow.
             if self._total is not None and self._grant.memory < wanted:
                 self._plan = replace(self._settings, memory=self._grant.memory)
         return self._grant.connections
 
-    def _extend(self, pool: BufferPool, grant: Grant, needed: int) -> None:
-        """Let the pool have what is granted, and at least so much."""
-        if needed > grant.memory:
-            grant.raise_to(needed, grant.connections, least=needed)
-        pool.extend(pool_size(grant.memory))
-        pool.widen()
+    def _grow(self) -> None:
+        """Take the memory that further connections need, once the upload wants them."""
+        if self._multipart is not None and self._pool is not None and self._grant is not None:
+            self._growth.follow(self._pool, self._grant, self._plan, self._multipart.senders, self._part)
 
     def _give_back_grant(self) -> None:
         if (grant := self._grant) is not None:  # looked at once: an abort comes from any thread
