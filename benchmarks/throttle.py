@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LIMITS", "limit_row", "main"]
 
-LIMITS: Final = (500.0, 100.0)
+LIMITS: Final = (250.0, 100.0)
 """Requests a second, both below what a client of this machine's can send."""
 
 _OBJECT: Final = 10 * 1024
@@ -54,7 +54,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, default=3)
     rounds: int = parser.parse_args(arguments).rounds
     with tempfile.TemporaryDirectory() as name:
-        data = Data(Path(name))
+        data = Data(Path(name), 256 * MIB)
         small = Job(
             peer="stepout many", operation="put", path=str(data.pattern), size=_OBJECT, sha256=data.sha256(_OBJECT),
             count=2000,
@@ -65,11 +65,10 @@ def main(arguments: list[str] | None = None) -> None:
             key=f"pattern/{size}",
         )  # fmt: skip
         jobs = [
-            ("put_many, 2,000 × 10 KiB", small, 500.0),
-            ("put_many, 2,000 × 10 KiB, no extra", replace(small, peer="stepout many, no extra"), 500.0),
-            ("read_many, 2,000 × 10 KiB", replace(small, operation="get"), 500.0),
-            ("put_many, 400 × 10 KiB", replace(small, count=400), 100.0),
-            ("put_file, 256 MiB", large, 10.0),
+            ("put_many, 2,000 × 10 KiB", small, 250.0),
+            ("put_many, 2,000 × 10 KiB, no extra", replace(small, peer="stepout many, no extra"), 250.0),
+            ("read_many, 2,000 × 10 KiB", replace(small, operation="get"), 250.0),
+            ("put_file, 256 MiB", large, 5.0),
         ]
         print("| what | limit, requests a second | taken, of the limit | refused |")
         print("| --- | --- | --- | --- |")

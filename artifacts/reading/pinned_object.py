@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final
 from stepout.artifacts.checksums import crc_function
 from stepout.artifacts.reading.access import RECONNECTS, Access, Verify
 from stepout.artifacts.reading.read_events import count_request, is_read
+from stepout.artifacts.store import SlowDownError
 from stepout.artifacts.transfer.parallel_get import views
 from stepout.artifacts.transfer.stages import BLOCK, Pipeline, Stage
 from stepout.schemas.errors import (
@@ -284,6 +285,8 @@ class PinnedObject:
             self.access.sleep(reconnect_delay(idle, self.access.jitter()))
             try:
                 return self.get(position, stop), idle
+            except SlowDownError:  # it had all of its time
+                raise
             except StoreUnavailableError:
                 idle += 1
                 if idle > RECONNECTS:
