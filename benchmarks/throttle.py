@@ -52,7 +52,9 @@ def main(arguments: list[str] | None = None) -> None:
     """Print a table: medians of all rounds, and the refused share."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.throttle", allow_abbrev=False)
     parser.add_argument("--rounds", type=int, default=3)
-    rounds: int = parser.parse_args(arguments).rounds
+    parser.add_argument("--only", default="", help="what the rows' names begin with")
+    options = parser.parse_args(arguments)
+    rounds: int = options.rounds
     with tempfile.TemporaryDirectory() as name:
         data = Data(Path(name), 256 * MIB)
         small = Job(
@@ -73,6 +75,8 @@ def main(arguments: list[str] | None = None) -> None:
         print("| what | limit, requests a second | taken, of the limit | refused |")
         print("| --- | --- | --- | --- |")
         for label, job, limit in jobs:
+            if not label.startswith(options.only):
+                continue
             with servers.sink(data.pattern, **{"requests-per-second": limit}) as server:
                 found = [_shares(replace(job, endpoint=server.endpoint), server, limit) for _ in range(rounds)]
             share, refused = (statistics.median(values) for values in zip(*found, strict=True))
