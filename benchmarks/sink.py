@@ -104,7 +104,7 @@ class Pattern:
 
 
 class Limit:
-    """So many requests a second, of all serving processes together; what is unused adds up for a tenth of a second.
+    """So many requests a second, of all serving processes together; up to a tenth of them, or four, at once.
 
     Args:
         rate: Requests a second; 0: no limit.
@@ -112,7 +112,7 @@ class Limit:
 
     def __init__(self, rate: float) -> None:
         self._rate = rate
-        self._most = max(rate / 10, 1.0)
+        self._most = max(rate / 10, 4.0)
         self._memory = mmap.mmap(-1, 16)  # tokens, and when they were counted
         self._lock = multiprocessing.get_context("fork").Lock() if rate else contextlib.nullcontext()
         struct.pack_into("<dd", self._memory, 0, self._most, time.monotonic())

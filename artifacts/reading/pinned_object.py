@@ -20,7 +20,7 @@ from stepout.artifacts.checksums import crc_function
 from stepout.artifacts.process_budget import process_budget
 from stepout.artifacts.reading.access import RECONNECTS, Access, Verify
 from stepout.artifacts.reading.read_events import count_request
-from stepout.artifacts.store import Cancels, pooled_connections
+from stepout.artifacts.store import Cancels, SlowDownError, pooled_connections
 from stepout.artifacts.transfer.stages import BLOCK
 from stepout.schemas.errors import (
     AccessDeniedError,
@@ -322,6 +322,8 @@ class PinnedObject:
             at_once = False
             try:
                 return self.get(position, stop), idle
+            except SlowDownError:  # it had all of its time
+                raise
             except StoreUnavailableError:
                 idle += 1
                 if idle > RECONNECTS:
