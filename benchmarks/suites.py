@@ -404,6 +404,26 @@ def fan_in(context: Context) -> Iterator[Section]:
             yield context.run(section, server, share=1 / left)
 
 
+def throttle(context: Context) -> Iterator[Section]:
+    """A server that answers 503 SlowDown above a rate of requests."""
+    from benchmarks.throttle import LIMITS, limit_row
+
+    for limit in LIMITS[: 1 if context.quick else None]:
+        count = int(limit * 4)
+        with servers.sink(context.data.pattern, **{"requests-per-second": limit}) as server:
+            for operation in ("put", "get"):
+                job = Job(
+                    peer="", operation=operation, endpoint=server.endpoint, path=str(context.data.pattern), size=OBJECT,
+                    sha256=context.data.sha256(OBJECT), count=count,
+                )  # fmt: skip
+                peers = ("stepout many", "stepout many, no extra", "boto3, 8 threads", "obstore, 8 threads")
+                rows = [context.row(peer, replace(job, peer=peer)) for peer in peers]
+                name = f"{operation} {count:,} objects of 10 KiB, sink, HTTP, {limit:g} requests a second"
+                section = Section("throttle", name, count * OBJECT, [*rows, limit_row(count, limit)])
+                section.baseline = section.floor = "the limit"
+                yield context.run(section, server, share=0.25)
+
+
 def _of_table(context: Context, job: Job, table: Mapping[str, Mapping[str, Any]]) -> list[Row]:
     """Return a row for everybody in a table who does the job."""
     return [context.row(peer, replace(job, peer=peer)) for peer, does in table.items() if job.operation in does]
@@ -453,5 +473,6 @@ SUITES: dict[str, tuple[Callable[[Context], Iterator[Section]], float]] = {
     "datasets": (datasets, 4),
     "directories": (directories, 3),
     "fan-in": (fan_in, 2),
+    "throttle": (throttle, 1.5),
 }
 """Each suite, and its share of the time."""

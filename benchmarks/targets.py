@@ -91,6 +91,8 @@ TARGETS = (
     Target("fan-in", (), MEMORY, 100 / 1.048576, mine="stepout gather"),
     Target("fan-in", (), SECONDS, 1.0, mine="stepout gather, first child"),
     Target("datasets", ("put",), "encode only", 1.10, mine="stepout put_dataset"),
+    Target("throttle", (), "the limit", 1 / 0.9, mine="stepout many"),
+    Target("throttle", (), "the limit", 1 / 0.9, mine="stepout many, no extra"),
 )
 
 
