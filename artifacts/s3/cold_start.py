@@ -1,11 +1,10 @@
-"""A process's first small reads, without botocore: most of a cold start is spent on importing it and making a client.
+"""A process's first reads, without botocore: most of a cold start is spent on importing it and making a client.
 
-Where all that decides how S3 is reached stands in the environment, as in a Lambda, whole small objects come through
-obstore. The rule is certainty: a variable, a file or a bucket's name that might mean something to botocore which is not
-known here closes the route, and so does anything but a plain success: the request is repeated on the ordinary way,
-whose errors and retries are the ones that callers see.
-
-obstore follows redirects (see ``route_obstore``), so only reads that are held against a checksum come this way.
+Where all that decides how S3 is reached stands in the environment, as in a Lambda or a container, whole objects of up
+to ``LARGEST`` come over a socket of the standard library (``direct_connections``, ``signature``). The rule is
+certainty: a variable, a file or a bucket's name that might mean something to botocore which is not known here closes
+the route, and so does anything but a plain success: the request is repeated on the ordinary way, whose errors and
+retries are the ones that callers see.
 
 Importing botocore ends it as well. From then on a client costs little, and whoever imported it may have changed what it
 does (stubs of tests, tracing). So the route needs no memory of its failures: the first one loads botocore.
@@ -17,29 +16,42 @@ import os
 import re
 import stat
 import sys
-import threading
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+import time
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from stepout.artifacts.s3.request_template import RequestTemplate
-from stepout.artifacts.s3.route_obstore import ObstoreBucket, may_wait_here, own_obstore
+from stepout.artifacts.s3.container_credentials import (
+    FULL_URI,
+    RELATIVE_URI,
+    TOKEN,
+    TOKEN_FILE,
+    ContainerCredentials,
+    Keys,
+    NoCredentialsHereError,
+    endpoint_of,
+)
+from stepout.artifacts.s3.direct_connections import DirectConnections, Server
+from stepout.artifacts.s3.http_exchange import request_head
+from stepout.artifacts.s3.signature import EMPTY_SHA256, RequestSigner
 from stepout.artifacts.s3.small_requests import NoPlainSuccessError
-from stepout.schemas.text.foreign_text import logger
+from stepout.artifacts.store import Arrived, ObjectInfo
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from stepout.artifacts.store import Arrived, Download
+    from stepout.artifacts.store import Download
 
-_log = logger("stepout.artifacts")
+LARGEST: Final = 4 << 20
+"""Bytes of the largest object that comes this way: what a read takes in one piece anyway (``pinned_object``)."""
 
-_LONGEST_WAIT: Final = 40.0  # seconds; obstore ends a request after 30
-_TICK: Final = 0.1  # waits are interrupted by signals everywhere but on Windows, which looks for them in between
+_SECONDS: Final = 30.0
+"""How long a request may take before the ordinary way is tried."""
 
 # AWS_ variables that are understood here, or that change nothing about a GET. Any other one closes the route: botocore
-# reads dozens, obstore others, and both will read more.
+# reads dozens, and will read more.
 _KNOWN: Final = frozenset(
     {
         "AWS_ACCESS_KEY_ID",
+        "AWS_CA_BUNDLE",
         "AWS_CONFIG_FILE",
         "AWS_DEFAULT_REGION",
         "AWS_EC2_METADATA_DISABLED",
@@ -49,24 +61,42 @@ _KNOWN: Final = frozenset(
         "AWS_SECRET_ACCESS_KEY",
         "AWS_SESSION_TOKEN",
         "AWS_SHARED_CREDENTIALS_FILE",
+        "AWS_STS_REGIONAL_ENDPOINTS",
+        FULL_URI,
+        RELATIVE_URI,
+        TOKEN,
+        TOKEN_FILE,
     }
 )
 _KNOWN_PREFIXES: Final = ("AWS_ENDPOINT_URL_", "AWS_LAMBDA_", "AWS_XRAY_")
-_TRUST: Final = frozenset({"CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "SSLKEYLOGFILE", "SSL_CERT_DIR", "SSL_CERT_FILE"})
+_TRUST: Final = frozenset({"CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "SSL_CERT_DIR", "SSL_CERT_FILE"})
 
-# Regions of the partitions whose endpoints end in amazonaws.com. botocore does not read AWS_REGION.
+# Regions of the partitions whose endpoints end in amazonaws.com.
 _REGION: Final = re.compile(r"(?:(?:af|ap|ca|eu|il|me|mx|sa|us)|us-gov)-[a-z]+-[0-9]")
-_ENDPOINT: Final = re.compile(r"(https?://[a-z0-9.-]+(?::[0-9]+)?)/?")
+_ENDPOINT: Final = re.compile(r"(https?)://(?:\[([0-9a-f:]+)\]|([a-z0-9.-]+))(?::([1-9][0-9]{0,4}))?/?")
 # Dots need another addressing; "--" and "-s3alias" mark directory buckets, access points and Outposts.
 _BUCKET: Final = re.compile(r"(?!.*--)(?!.*-s3alias$)[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
+_VERSION: Final = re.compile(r"[A-Za-z0-9._~-]+")
+_OK: Final = 200
 
 
 class BucketAddress(NamedTuple):
-    """Where a bucket is: the URL up to the key, the region to sign for, and whether the host names the bucket."""
+    """Where a bucket is.
 
-    base: str
+    Attributes:
+        server: Where requests go.
+        path: What stands before the key in a request's path.
+        region: The region to sign for.
+    """
+
+    server: Server
+    path: str
     region: str
-    virtual: bool
+
+    @property
+    def base(self) -> str:
+        """The URL up to the key."""
+        return f"{'https' if self.server.tls else 'http'}://{self.server.host_header}{self.path}"
 
 
 def is_cold() -> bool:
@@ -75,7 +105,7 @@ def is_cold() -> bool:
 
 
 def place_of(bucket: str, environ: Mapping[str, str], *, by_path: bool = False) -> BucketAddress | None:
-    """Say where a bucket is, if the environment alone decides it, for botocore as well.
+    """Say where a bucket is, if the environment alone decides it and who asks, for botocore as well.
 
     Args:
         bucket: Its name.
@@ -85,28 +115,54 @@ def place_of(bucket: str, environ: Mapping[str, str], *, by_path: bool = False) 
     Returns:
         ``None`` where it is not certain.
     """
-    region = environ.get("AWS_DEFAULT_REGION", "")
-    if not (_BUCKET.fullmatch(bucket) and _REGION.fullmatch(region) and _keys(environ) and _says_no_more(environ)):
+    # As our clients, which know AWS_REGION where botocore finds none (``clients.make_client``).
+    region = environ.get("AWS_DEFAULT_REGION", environ.get("AWS_REGION", "").strip())
+    if not (_BUCKET.fullmatch(bucket) and _REGION.fullmatch(region) and _says_no_more(environ)):
+        return None
+    if not (_keys(environ) or _has_endpoint(environ)):
         return None
     given = environ.get("AWS_ENDPOINT_URL_S3", environ.get("AWS_ENDPOINT_URL"))
     if given is None:
         host = "s3.amazonaws.com" if region == "us-east-1" else f"s3.{region}.amazonaws.com"
-        base = f"https://{host}/{bucket}/" if by_path else f"https://{bucket}.{host}/"
-        return BucketAddress(base, region, virtual=not by_path) if _trusts_the_usual(environ) else None
-    endpoint = _ENDPOINT.fullmatch(given)
-    if endpoint is None or "amazonaws" in given:  # names of AWS's own have meanings: accelerate, FIPS, VPC endpoints
-        return None
-    if given.startswith("https:") and not _trusts_the_usual(environ):
-        return None
-    return BucketAddress(f"{endpoint[1]}/{bucket}/", region, virtual=False)
+        found = Server(host if by_path else f"{bucket}.{host}", 443, tls=True)
+        path = f"/{bucket}/" if by_path else "/"
+    else:
+        endpoint = _ENDPOINT.fullmatch(given)
+        if endpoint is None or "amazonaws" in given:  # AWS's own have meanings: accelerate, FIPS, VPC endpoints
+            return None
+        tls, path = endpoint[1] == "https", f"/{bucket}/"
+        found = Server(endpoint[2] or endpoint[3], int(endpoint[4] or (443 if tls else 80)), tls)
+    server = _trusting(found, environ) if found.tls else found
+    return None if server is None else BucketAddress(server, path, region)
 
 
 def _keys(environ: Mapping[str, str]) -> bool:
     return bool(environ.get("AWS_ACCESS_KEY_ID") and environ.get("AWS_SECRET_ACCESS_KEY"))
 
 
-def _trusts_the_usual(environ: Mapping[str, str]) -> bool:
-    return not any(name.upper() in _TRUST for name in environ)
+def _has_endpoint(environ: Mapping[str, str]) -> bool:
+    """Say whether the container's endpoint is where botocore would get credentials, and nowhere else before.
+
+    Before it botocore looks for keys in the environment, in profiles (files that are known to be blank by now) and in
+    files of boto, its forerunner.
+    """
+    if environ.get("AWS_ACCESS_KEY_ID") or environ.get("AWS_SECRET_ACCESS_KEY"):
+        return False
+    endpoint = endpoint_of(environ)
+    if endpoint is None or not all(map(_is_blank, ("/etc/boto.cfg", "~/.boto"))):
+        return False
+    # botocore asks it with the certificates that it trusts by itself, whatever it is told to trust for S3.
+    return not endpoint.server.tls or _trusting(endpoint.server, environ) == endpoint.server
+
+
+def _trusting(server: Server, environ: Mapping[str, str]) -> Server | None:
+    """Return a server with TLS and what it is held against, or ``None`` where that is not certain."""
+    if any(name.upper() == "SSLKEYLOGFILE" for name in environ):
+        return None
+    authority = environ.get("AWS_CA_BUNDLE")
+    if authority is not None:  # it comes before all others, and nothing is trusted beside it
+        return server._replace(authority=authority) if os.path.isfile(authority) else None  # noqa: PTH113 - as below
+    return None if any(name.upper() in _TRUST for name in environ) else server
 
 
 def _says_no_more(environ: Mapping[str, str]) -> bool:
@@ -145,24 +201,34 @@ def _system_proxies() -> bool:
     return bool(set(getproxies()) - {"no"})
 
 
-class _Frozen(NamedTuple):
-    access_key: str
-    secret_key: str
-    token: str | None
+class ColdCredentials:
+    """Those of the environment, else of the container's endpoint; for any thread.
 
+    The environment is read anew at each use: a process that sleeps and wakes finds others there.
 
-class _Credentials:
-    """Those of the environment, read anew at each use: a process that sleeps and wakes finds others there."""
+    Args:
+        environ: The environment's variables.
+        container: What asks the endpoint.
+    """
 
-    def __init__(self, environ: Mapping[str, str]) -> None:
-        self._environ = environ
+    def __init__(self, environ: Mapping[str, str], container: ContainerCredentials) -> None:
+        self._environ, self._container = environ, container
 
-    def get_frozen_credentials(self) -> _Frozen:
-        """Return them in botocore's words; ``KeyError`` if they have gone."""
+    def current(self) -> Keys:
+        """Return credentials that are good for now.
+
+        Raises:
+            NoCredentialsHereError: There are none that are certain.
+            NotPlainAnswerError: As for ``ContainerCredentials.current``.
+            OSError: As for ``ContainerCredentials.current``.
+        """
         found = self._environ
-        return _Frozen(
-            found["AWS_ACCESS_KEY_ID"], found["AWS_SECRET_ACCESS_KEY"], found.get("AWS_SESSION_TOKEN") or None
-        )
+        if _keys(found):
+            token = found.get("AWS_SESSION_TOKEN") or None
+            return Keys(found["AWS_ACCESS_KEY_ID"], found["AWS_SECRET_ACCESS_KEY"], token)
+        if not _has_endpoint(found):
+            raise NoCredentialsHereError("the environment has no credentials any more")
+        return self._container.current()
 
 
 def cold_route(
@@ -172,7 +238,7 @@ def cold_route(
     endpoint_url: str | None = None,
     environ: Mapping[str, str] | None = None,
 ) -> ColdRoute | None:
-    """Return the route to a bucket, if the environment alone decides how it is reached and obstore may be used.
+    """Return the route to a bucket, if the environment alone decides how it is reached.
 
     Args:
         bucket: Its name.
@@ -183,91 +249,74 @@ def cold_route(
     found = os.environ if environ is None else environ
     deciding = found if endpoint_url is None else {**found, "AWS_ENDPOINT_URL_S3": endpoint_url}
     place = place_of(bucket, deciding, by_path=by_path)
-    if place is None:
-        return None
-    obstore = own_obstore()
-    if obstore is None:
-        return None
-    template = RequestTemplate(
-        base=place.base,
-        headers={"user-agent": "stepout"},
-        access_key="",
-        region=place.region,
-        service="s3",
-        signed=frozenset(),
-        payload_signed=True,
-    )
-    origin = place.base.removesuffix("/") if place.virtual else place.base.removesuffix(f"/{bucket}/")
-    where = {"endpoint": origin, "aws_endpoint_url_s3": origin, "virtual_hosted_style_request": place.virtual}
-    nothing: dict[str, Any] = {"config": {}, "attributes": {}, "tags": None}
-    return ColdRoute(ObstoreBucket(obstore, template, _Credentials(found), bucket, where, nothing))
+    return None if place is None else ColdRoute(place, ColdCredentials(found, ContainerCredentials(found)))
 
 
 class ColdRoute:
-    """Reads small objects as long as there is no client; see ``SmallReads``.
+    """Reads objects of up to ``LARGEST`` bytes as long as there is no client; see ``SmallReads``.
 
     Args:
-        target: The bucket, as obstore reaches it without a client.
+        place: Where the bucket is.
+        credentials: Whose requests they are.
         cold: Whether the route may still be used.
+        now: Seconds since 1970, for signatures.
     """
 
-    def __init__(self, target: ObstoreBucket, *, cold: Callable[[], bool] = is_cold) -> None:
-        self._target, self._cold = target, cold
-        self._answered_in: int | None = None
+    def __init__(
+        self,
+        place: BucketAddress,
+        credentials: ColdCredentials,
+        *,
+        cold: Callable[[], bool] = is_cold,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._place, self._credentials = place, credentials
+        self._cold, self._now = cold, now
+        self._signer = RequestSigner(place.region)
+        self._connections = DirectConnections(place.server)
 
     def get(self, key: str, *, size: int, version_id: str | None, if_match: str | None) -> Download | None:
         """Open a whole object; see ``SmallReads.get``."""
-        if not self._cold():
+        if size > LARGEST or not self._cold() or not _VERSION.fullmatch(version_id or "none"):
             return None
-        found = self._bounded(lambda: self._read(key, size, version_id, if_match))
-        if found is None:
-            raise NoPlainSuccessError
-        return found
-
-    def _bounded(self, act: Callable[[], Arrived | None]) -> Arrived | None:
-        """Return what a read gives; ``None`` if it takes too long.
-
-        Where obstore has returned once in this process its own limits hold, and only the main thread goes on waiting
-        from outside: elsewhere a thread for each of many small reads would cost half as much as the read.
-        """
-        here = os.getpid()
-        if self._answered_in == here and threading.current_thread() is not threading.main_thread():
-            return act()
-        results = _waited_for(act)
-        if results:
-            self._answered_in = here
-        return results[0] if results else None
-
-    def _read(self, key: str, size: int, version_id: str | None, if_match: str | None) -> Arrived | None:
-        """Return the object, or ``None`` for whatever is not a plain success."""
-        if not may_wait_here():
-            return None
-        try:
-            found = self._target.get(key, version_id=version_id, if_match=if_match, limit=size)
-        except Exception as error:  # noqa: BLE001 - obstore's; the request is repeated by the client we know
-            _log.debug("a read of %s without botocore failed (%s)", key, type(error).__name__)
-            return None
-        return found if found.info.size == size else None
+        query = "" if version_id is None else f"versionId={version_id}"
+        headers = {"host": self._place.server.host_header, "accept-encoding": "identity", "user-agent": "stepout"}
+        if if_match is not None:
+            headers["if-match"] = if_match
+        path = self._place.path + key
+        signed = self._signer.sign(
+            self._credentials.current(),
+            method="GET",
+            path=path,
+            query=query,
+            headers=headers,
+            payload=EMPTY_SHA256,
+            moment=self._now(),
+        )
+        request = request_head("GET", f"{path}?{query}" if query else path, signed)
+        answer = self._connections.exchange(request, limit=size, seconds=_SECONDS)
+        info = _info_of(answer.headers, len(answer.body))
+        wanted = (version_id is None or info.version_id in {None, version_id}) and if_match in {None, info.etag}
+        if answer.status != _OK or info.size != size or not wanted:
+            raise NoPlainSuccessError(answer.status)
+        return Arrived(info, answer.body)
 
 
-def _waited_for(act: Callable[[], Arrived | None]) -> list[Arrived | None]:
-    """Return what a call into obstore gives, as a list of one; an empty one if it takes too long.
+_DATE: Final = re.compile(r"[A-Z][a-z]{2}, ([0-9]{2}) ([A-Z][a-z]{2}) ([0-9]{4}) ([0-9:]{8}) GMT")
+_MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
-    A thread makes the call, because its end can be waited for with a limit, and in the main thread with signals heard:
-    no handler would run during the call. When time is up or a handler raises, the thread is left behind: it ends by
-    itself, or with the process.
-    """
-    results: list[Arrived | None] = []
-    done = threading.Event()
 
-    def run() -> None:
-        try:
-            results.append(act())
-        finally:
-            done.set()
-
-    threading.Thread(target=run, name="stepout-cold", daemon=True).start()
-    for _ in range(round(_LONGEST_WAIT / _TICK)):
-        if done.wait(_TICK):
-            break
-    return results
+def _info_of(headers: Mapping[str, str], size: int) -> ObjectInfo:
+    """Return what the headers of a GET said of an object; as ``answers.info_of_headers``, without ``email``."""
+    date = _DATE.fullmatch(headers.get("last-modified", ""))
+    modified = None
+    if date is not None and date[2] in _MONTHS:
+        modified = f"{date[3]}-{_MONTHS.index(date[2]) + 1:02}-{date[1]}T{date[4]}+00:00"
+    version = headers.get("x-amz-version-id")
+    return ObjectInfo(
+        size=size,
+        etag=headers.get("etag"),
+        version_id=None if version == "null" else version,
+        media_type=headers.get("content-type"),
+        last_modified=modified,
+    )

@@ -134,10 +134,12 @@ class FastS3Store:
 
     def get_small(self, key: str, *, size: int, version_id: str | None = None, if_match: str | None = None) -> Download:
         """Open a whole object that should have ``size`` bytes; see ``ReadsSmall.get_small``."""
-        if size > SMALL or not is_plain_key(key):
-            return self.get(key, version_id=version_id, if_match=if_match)
-        known = self._known("GetObject", None)
-        asks = [partial(route.get, key, size=size, version_id=version_id, if_match=if_match) for route in self._first]
+        plain = is_plain_key(key)
+        small = plain and size <= SMALL
+        known = self._known("GetObject", None) if small else None
+        # They say themselves what is too large for them.
+        first = self._first if plain else ()
+        asks = [partial(route.get, key, size=size, version_id=version_id, if_match=if_match) for route in first]
         if known is not None:
             asks += [
                 partial(route.get, known, key, version_id=version_id, if_match=if_match)
@@ -150,6 +152,8 @@ class FastS3Store:
         if found is not None:
             return found
         act = partial(self.get, key, version_id=version_id, if_match=if_match)
+        if not small:
+            return act()
         body, seen = self._watched("GetObject", key, None, act)
         if seen is not None:
             self._remember("GetObject", seen)

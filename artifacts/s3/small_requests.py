@@ -45,10 +45,10 @@ def not_plain(status: int, text: str) -> NoPlainSuccessError:
 
 
 class SmallReads(Protocol):
-    """Gets objects of at most ``SMALL`` bytes whose keys are plain (``is_plain_key``), before anything was learned."""
+    """Gets objects whose keys are plain (``is_plain_key``), before anything was learned."""
 
     def get(self, key: str, *, size: int, version_id: str | None, if_match: str | None) -> Download | None:
-        """Open a whole object that should have ``size`` bytes; as ``SmallRequests.get``."""
+        """Open a whole object that should have ``size`` bytes; ``None`` also if that is too much."""
         ...
 
 

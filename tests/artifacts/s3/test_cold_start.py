@@ -9,13 +9,12 @@ import signal
 import subprocess
 import sys
 import threading
-from datetime import timedelta
-from importlib.util import find_spec
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from support.seaweed import READER
+from support.plain_server import credentials, plain_answer, plain_server
+from support.seaweed import ADMIN, READER
 from support.wire import Wire, operation
 
 from stepout.artifacts.allow import ANY_BUCKET, allowed_from
@@ -25,6 +24,7 @@ from stepout.artifacts.reading.bucket_stores import BucketStores
 from stepout.artifacts.s3 import cold_start as cold
 from stepout.artifacts.s3.clients import make_client
 from stepout.artifacts.s3.cold_start import ColdRoute, cold_route
+from stepout.artifacts.s3.container_credentials import FULL_URI, TOKEN_FILE
 from stepout.artifacts.s3.fast_store import FastS3Store
 from stepout.artifacts.s3.store import S3Store
 from stepout.schemas import Pointer
@@ -43,9 +43,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from support.seaweed import Identity, Seaweed
-
-# Not imported: whoever imports obstore before stepout does closes its route.
-pytestmark = pytest.mark.skipif(find_spec("obstore") is None, reason="obstore is not installed")
 
 DATA = os.urandom(10_000)
 
@@ -85,7 +82,7 @@ def _artifact(pointer: Pointer, environ: dict[str, str], client: Any) -> Artifac
     route = cold_route(pointer.bucket, environ=environ)
     assert route is not None
     ordinary = S3Store(client, pointer.bucket)
-    cold_again = ColdRoute(route._target, cold=lambda: True)
+    cold_again = ColdRoute(route._place, route._credentials, cold=lambda: True)
     store = FastS3Store(pointer.bucket, lambda: ordinary, first=[cold_again], obstore=False, light=False)
     access = Access(allowed=allowed_from(ANY_BUCKET), stores=BucketStores(store))
     return Artifact(pointer, access)
@@ -149,8 +146,23 @@ def test_anything_in_doubt_goes_through_botocore(
     config = home / "config"
     config.write_text("[default]\nretry_mode = standard\n")
     assert _run(READS, pointer, {**environ, "AWS_CONFIG_FILE": str(config)}, home) == "True"
-    large = _put(seaweed_client, bucket, b"x" * 300_000, "runs/large")
+    large = _put(seaweed_client, bucket, b"x" * (cold.LARGEST + 1), "runs/large")
     assert _run(READS, large, environ, home) == "True"
+
+
+def test_what_a_read_takes_in_one_piece_does_without_botocore(
+    seaweed: Seaweed, seaweed_client: Any, bucket: str, home: Path
+) -> None:
+    """Up to the limit, and to a file as well."""
+    text = """
+import pathlib
+artifact = resolve()
+artifact.download("there")
+print(pathlib.Path("there").read_bytes() == artifact.read_bytes(), "botocore" in sys.modules)
+"""
+    large = _put(seaweed_client, bucket, os.urandom(cold.LARGEST), "runs/large")
+    folder = f"os.chdir({str(home)!r})\n"
+    assert _run(folder + text, large, _environ(seaweed.endpoint), home) == "True False"
 
 
 def test_credentials_are_those_of_the_moment(seaweed: Seaweed, seaweed_client: Any, bucket: str, home: Path) -> None:
@@ -172,8 +184,10 @@ except stepout.AccessDeniedError:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_a_forked_child_goes_the_ordinary_way(seaweed: Seaweed, seaweed_client: Any, bucket: str, home: Path) -> None:
-    """Obstore's threads stay behind in the parent, and a call in the child would never return."""
+def test_a_forked_child_reads_without_botocore_too(
+    seaweed: Seaweed, seaweed_client: Any, bucket: str, home: Path
+) -> None:
+    """Over connections of its own (``test_direct_connections``)."""
     text = """
 artifact = resolve()
 artifact.read_bytes()
@@ -182,8 +196,104 @@ if not child:
     artifact.read_bytes()
     os._exit(7 if "botocore" in sys.modules else 8)
 print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+artifact.read_bytes()
 """
-    assert _run(text, _put(seaweed_client, bucket), _environ(seaweed.endpoint), home) == "7"
+    assert _run(text, _put(seaweed_client, bucket), _environ(seaweed.endpoint), home) == "8"
+
+
+# A container's credentials -----------------------------------------------------------------------------------------
+
+
+def _contained(seaweed: Seaweed, url: str) -> dict[str, str]:
+    environ = _environ(seaweed.endpoint)
+    del environ["AWS_ACCESS_KEY_ID"], environ["AWS_SECRET_ACCESS_KEY"]
+    return {**environ, FULL_URI: f"{url}/v1/credentials"}
+
+
+def test_a_container_reads_with_what_its_endpoint_gives(
+    seaweed: Seaweed, seaweed_client: Any, bucket: str, home: Path
+) -> None:
+    """Asked once for several reads, with the token of a file; S3 checks the signature. botocore is not loaded."""
+    (home / "token").write_text("the-token")
+    pointer = _put(seaweed_client, bucket)
+    with plain_server(credentials(READER.access_key, READER.secret_key, Token="")) as server:
+        environ = {**_contained(seaweed, server.url), TOKEN_FILE: str(home / "token")}
+        assert _run(READS, pointer, environ, home) == "False"
+        asked = [head for head in server.requests if "\r\nauthorization: the-token" in head]
+        assert len(asked) == len(server.requests) == 2  # each of both artifacts that were resolved
+
+
+def test_credentials_that_have_almost_expired_are_fetched_for_each_read(
+    seaweed: Seaweed, seaweed_client: Any, bucket: str, home: Path
+) -> None:
+    """And rotation is seen: the second keys are others."""
+    text = """
+artifact = resolve()
+artifact.read_bytes()
+artifact.read_bytes()
+print("botocore" in sys.modules)
+"""
+    pointer = _put(seaweed_client, bucket)
+    answers = [credentials(each.access_key, each.secret_key, seconds=60, Token="") for each in (READER, ADMIN)]
+    with plain_server(lambda _: answers.pop(0)) as server:
+        assert _run(text, pointer, _contained(seaweed, server.url), home) == "False"
+        assert not answers
+
+
+def test_keys_of_the_environment_come_before_the_endpoints(
+    seaweed: Seaweed, seaweed_client: Any, bucket: str, home: Path
+) -> None:
+    """As in botocore: the endpoint is not asked."""
+    pointer = _put(seaweed_client, bucket)
+    with plain_server(b"") as server:
+        environ = {**_contained(seaweed, server.url), **_environ(seaweed.endpoint)}
+        assert _run(READS, pointer, environ, home) == "False"
+        assert server.requests == []
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [b"", b"nonsense", plain_answer(b"", status="500 Oops"), plain_answer(b"", status="403 No"), plain_answer(b"[]")],
+)
+def test_an_endpoint_that_fails_once_is_asked_again_by_botocore(
+    failure: bytes, seaweed: Seaweed, seaweed_client: Any, bucket: str, home: Path
+) -> None:
+    """Refused, broken, or garbage: the read succeeds all the same."""
+    pointer = _put(seaweed_client, bucket)
+    answers = [failure]
+    good = credentials(READER.access_key, READER.secret_key, Token="")
+    with plain_server(lambda _: answers.pop() if answers else good) as server:
+        text = "resolve().read_bytes()\nprint('botocore' in sys.modules)"
+        assert _run(text, pointer, _contained(seaweed, server.url), home) == "True"
+
+
+def test_a_host_that_may_not_be_asked_is_botocores_error(
+    seaweed: Seaweed, seaweed_client: Any, bucket: str, home: Path
+) -> None:
+    """Whatever it says; nothing is sent to that host."""
+    text = """
+try:
+    resolve().read_bytes()
+except Exception as error:
+    print(type(error).__name__, "botocore" in sys.modules, "192.0.2.1" in str(error))
+"""
+    environ = _contained(seaweed, "http://192.0.2.1")
+    assert _run(text, _put(seaweed_client, bucket), environ, home).split()[1:] == ["True", "True"]
+
+
+def test_tls_is_verified_against_the_bundle_that_is_named(
+    certificate: tuple[str, Any], seaweed: Seaweed, seaweed_client: Any, bucket: str, home: Path
+) -> None:
+    """Without it neither way trusts the server."""
+    pointer = _put(seaweed_client, bucket)
+    with Wire(seaweed.endpoint, tls=certificate[1]) as wire:
+        environ = {**_environ(wire.endpoint), "AWS_CA_BUNDLE": certificate[0]}
+        assert _run(READS, pointer, environ, home) == "False"
+        assert wire.operations == ["GetObject", "GetObject"]
+        del environ["AWS_CA_BUNDLE"]
+        text = "try: resolve().read_bytes()\nexcept stepout.StoreError as error: print(type(error).__name__)"
+        assert _run(text, pointer, environ, home) == "StoreUnavailableError"
+        assert len(wire.operations) == 2
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no signals of this kind")
@@ -197,7 +307,7 @@ resolve().read_bytes()
     process = _script(text, _put(seaweed_client, bucket), _environ(wire.endpoint), home)
     assert fault.struck.wait(60)
     process.send_signal(signal.SIGTERM)
-    _, errors = process.communicate(timeout=20)  # less than obstore's own limit
+    _, errors = process.communicate(timeout=20)  # less than the route's own limit
     assert (process.returncode, errors) == (17, "")
     assert wire.operations == ["GetObject"]
 
@@ -265,15 +375,11 @@ def test_a_flipped_bit_is_found(seaweed: Seaweed, seaweed_client: Any, bucket: s
     assert isinstance(_error(_artifact(pointer, _environ(wire.endpoint), client)), ChecksumMismatchError)
 
 
-@pytest.mark.parametrize("limit", ["obstore's", "ours"])
-def test_a_server_that_stalls_costs_time_and_no_more(  # noqa: PLR0913, PLR0917 - fixtures
-    limit: str, seaweed: Seaweed, seaweed_client: Any, bucket: str, wire: Wire, monkeypatch: pytest.MonkeyPatch
+def test_a_server_that_stalls_costs_time_and_no_more(
+    seaweed: Seaweed, seaweed_client: Any, bucket: str, wire: Wire, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The request ends, or is left behind, and the client's is answered."""
-    if limit == "ours":
-        monkeypatch.setattr(cold, "_LONGEST_WAIT", 0.3)
-    else:
-        monkeypatch.setattr("stepout.artifacts.s3.route_obstore._WHOLE", timedelta(seconds=0.3))
+    """The request ends, and the client's is answered."""
+    monkeypatch.setattr(cold, "_SECONDS", 0.3)
     pointer = _put(seaweed_client, bucket)
     wire.when("GetObject", "stall")
     client = seaweed.client(READER, endpoint=wire.endpoint)
@@ -349,16 +455,16 @@ def test_an_access_makes_a_client_only_when_it_is_needed() -> None:
 
 @pytest.mark.usefixtures("fresh")
 def test_an_owner_or_a_client_keeps_reads_ordinary(seaweed_client: Any) -> None:
-    """Obstore cannot say whose bucket it expects, and a client that is passed is used."""
+    """The route cannot say whose bucket it expects, and a client that is passed is used."""
     assert _has_cold_route()
     assert not _has_cold_route(expected_bucket_owner="123456789012")
     assert not _has_cold_route(client=seaweed_client)
 
 
-def test_without_obstore_reads_are_ordinary(fresh: pytest.MonkeyPatch) -> None:
-    """It is an extra."""
+def test_the_extra_is_not_needed(fresh: pytest.MonkeyPatch) -> None:
+    """The standard library does."""
     fresh.setitem(sys.modules, "obstore", None)
-    assert not _has_cold_route()
+    assert _has_cold_route()
 
 
 def test_a_profile_that_nobody_knows_is_an_error_as_ever(fresh: pytest.MonkeyPatch) -> None:

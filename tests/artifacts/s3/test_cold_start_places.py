@@ -61,7 +61,7 @@ def _sent(bucket: str, environ: dict[str, str], by_path: bool, monkeypatch: pyte
 
 @pytest.mark.parametrize("by_path", [False, True])
 @pytest.mark.parametrize("region", ["us-east-1", "eu-central-1", "ap-southeast-7", "us-gov-west-1", "mx-central-1"])
-@pytest.mark.parametrize("endpoint", [None, "http://127.0.0.1:9000/", "https://s3.example.com"])
+@pytest.mark.parametrize("endpoint", [None, "http://127.0.0.1:9000/", "https://s3.example.com", "http://[::1]:9000"])
 def test_a_bucket_is_where_botocore_sees_it(
     by_path: bool, region: str, endpoint: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -76,6 +76,7 @@ def test_a_bucket_is_where_botocore_sees_it(
     assert f"/{place.region}/s3/aws4_request" in sent
 
 
+NO_KEYS = {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}
 DOUBTS = [
     {"AWS_ACCESS_KEY_ID": ""},
     {"AWS_SECRET_ACCESS_KEY": ""},
@@ -88,7 +89,10 @@ DOUBTS = [
     {"AWS_PROFILE": ""},
     {"AWS_SECURITY_TOKEN": "t"},
     {"AWS_CREDENTIAL_EXPIRATION": "2026-11-22T12:00:00Z"},
-    {"AWS_CONTAINER_CREDENTIALS_RELATIVE_URI": "/v2"},
+    {"AWS_ACCESS_KEY_ID": "", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI": "/v2"},
+    {**NO_KEYS, "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI": "/v2/../v3"},
+    {**NO_KEYS, "AWS_CONTAINER_CREDENTIALS_FULL_URI": "http://192.0.2.1/"},
+    {**NO_KEYS, "AWS_CONTAINER_CREDENTIALS_FULL_URI": "https://id.example.com/", "AWS_CA_BUNDLE": __file__},
     {"AWS_WEB_IDENTITY_TOKEN_FILE": "/token"},
     {"AWS_CA_BUNDLE": "/ca.pem"},
     {"AWS_USE_FIPS_ENDPOINT": "true"},
@@ -106,6 +110,7 @@ DOUBTS = [
     {"ALL_PROXY": "socks5://127.0.0.1:1080"},
     {"REQUESTS_CA_BUNDLE": "/ca.pem"},
     {"SSL_CERT_FILE": "/ca.pem"},
+    {"SSLKEYLOGFILE": "/keys", "AWS_CA_BUNDLE": __file__},
     {"AWS_ENDPOINT_URL": "https://s3.example.com", "SSL_CERT_DIR": "/certificates"},
     {"AWS_ENDPOINT_URL": ""},
     {"AWS_ENDPOINT_URL": "http://127.0.0.1:9000/base"},

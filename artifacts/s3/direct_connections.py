@@ -1,0 +1,203 @@
+"""Connections to one server by the standard library's sockets alone, kept for the next request.
+
+For requests before botocore is loaded. Certificates are verified, and the host's name is: a server that cannot show who
+it is fails like one that cannot be reached. Nothing is followed to another host.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import time
+import weakref
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from stepout.artifacts.s3.http_exchange import NotPlainAnswerError, exchange
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from stepout.artifacts.s3.http_exchange import Answer
+
+_MOST_IDLE: Final = 16
+_LONGEST_IDLE: Final = 4.0
+"""Seconds. Load balancers close after five or more; what slept longer, in a frozen process, may be dead in silence."""
+
+_EACH_ADDRESS: Final = 3.0
+"""Seconds for one address while there is another: enough for a lost packet to be sent again."""
+
+
+class Server(NamedTuple):
+    """Where requests go.
+
+    Attributes:
+        host: A name or an address, an IPv6 one without brackets.
+        port: The port.
+        tls: Whether it speaks TLS.
+        authority: The file of the certificates that are trusted, instead of the system's; ``None``: the system's.
+    """
+
+    host: str
+    port: int
+    tls: bool
+    authority: str | None = None
+
+    @property
+    def host_header(self) -> str:
+        """The value of ``Host``: without the port where it is the scheme's own."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == (443 if self.tls else 80) else f"{host}:{self.port}"
+
+
+class DirectConnections:
+    """Sends requests to one server, each over an idle connection or a new one; for any thread.
+
+    A child of a fork uses none of its parent's connections.
+
+    Args:
+        server: Where it is.
+        clock: Seconds, monotonic.
+        now: Seconds since 1970. A process that was frozen finds its monotonic clock stopped, but not this one.
+    """
+
+    def __init__(
+        self,
+        server: Server,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self.server = server
+        self._clock, self._now = clock, now
+        # A list, without a lock: a signal's handler may read while this does.
+        self._idle: list[tuple[Any, float]] = []
+        self._pid = os.getpid()
+        self._context: Any = None
+        weakref.finalize(self, _close_all, self._idle)
+
+    def exchange(self, request: bytes, *, limit: int, seconds: float) -> Answer:
+        """Send a request and return its answer.
+
+        A request that fails on a connection that was idle, which the server may have closed by then, is sent once more
+        on a new one. So only requests may come here that can be sent twice.
+
+        Args:
+            request: Head and body in one piece.
+            limit: Bytes of the longest body that is wanted.
+            seconds: How long all of it may take.
+
+        Raises:
+            NotPlainAnswerError: As for ``http_exchange.exchange``.
+            OSError: The server cannot be reached or verified; ``TimeoutError`` when the time is up.
+        """
+        deadline = self._clock() + seconds
+        sock = self._taken()
+        if sock is not None:
+            with contextlib.suppress(OSError, NotPlainAnswerError):
+                return self._exchanged(sock, request, limit, deadline)
+        return self._exchanged(self._opened(deadline), request, limit, deadline)
+
+    def _exchanged(self, sock: Any, request: bytes, limit: int, deadline: float) -> Answer:
+        try:
+            answer = exchange(sock, request, limit=limit, deadline=deadline, clock=self._clock)
+        except BaseException:
+            sock.close()
+            raise
+        if answer.reusable and len(self._idle) < _MOST_IDLE and self._pid == os.getpid():
+            self._idle.append((sock, self._now()))
+        else:
+            sock.close()
+        return answer
+
+    def _taken(self) -> Any:
+        """Return an idle connection that is young enough, or ``None``."""
+        if self._pid != os.getpid():
+            _close_all(self._idle)  # this process's copies alone; the parent's stay open
+            self._pid = os.getpid()
+        while True:
+            try:
+                sock, since = self._idle.pop()
+            except IndexError:
+                return None
+            if 0 <= self._now() - since <= _LONGEST_IDLE:
+                return sock
+            sock.close()
+
+    def _opened(self, deadline: float) -> Any:
+        server = self.server
+        sock = connected(server.host, server.port, deadline, self._clock)
+        if not server.tls:
+            return sock
+        try:
+            sock.settimeout(_left(deadline, self._clock))
+            if self._context is None:
+                self._context = _verifying(server.authority)
+            return self._context.wrap_socket(sock, server_hostname=server.host)
+        except BaseException:
+            sock.close()
+            raise
+
+
+def connected(host: str, port: int, deadline: float, clock: Callable[[], float]) -> socket.socket:
+    """Return a connection to the first of a name's addresses that takes one.
+
+    Args:
+        host: A name or an address.
+        port: The port.
+        deadline: When it must stand, by the clock.
+        clock: Seconds, monotonic.
+
+    Raises:
+        OSError: There is none; the last address's reason.
+    """
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    failure: OSError | None = None
+    for number, (family, kind, protocol, _, address) in enumerate(found):
+        left = _left(deadline, clock)
+        more = number + 1 < len(found)
+        try:
+            sock = socket.socket(family, kind, protocol)
+            try:
+                sock.settimeout(min(left, _EACH_ADDRESS) if more else left)
+                sock.connect(address)
+                # Else a request waits until the server has acknowledged the end of the handshake.
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            except BaseException:
+                sock.close()
+                raise
+        except OSError as error:
+            from stepout.artifacts.s3.job_signals import from_handler  # costs a cold start nothing while all is well
+
+            if from_handler(error) is not None:
+                raise
+            failure = error
+        else:
+            return sock
+    raise failure or OSError(f"{host} has no address")
+
+
+def _left(deadline: float, clock: Callable[[], float]) -> float:
+    left = deadline - clock()
+    if left <= 0:
+        raise TimeoutError("no connection in time")
+    return left
+
+
+def _verifying(authority: str | None) -> Any:
+    """Return a TLS context that verifies, as botocore's does: names, certificates, version 1.2 at least."""
+    import ssl  # takes longer to import than all the rest of a cold read, and HTTP does without
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if authority is None:
+        context.load_default_certs()
+    else:
+        context.load_verify_locations(authority)
+    return context
+
+
+def _close_all(idle: list[tuple[Any, float]]) -> None:
+    while idle:
+        with contextlib.suppress(OSError, IndexError):
+            idle.pop()[0].close()
