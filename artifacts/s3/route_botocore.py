@@ -6,8 +6,8 @@ credentials, frozen anew each time (so that rotation stays botocore's), and exch
 on a connection of the client's pool. So TLS, what it trusts, tunnels through proxies, connect timeouts and the pool's
 size are botocore's, and a connection that the server has closed meanwhile is opened anew before anything is sent.
 
-A connection that failed, or brought anything but the success that was asked for, is closed. Over plain HTTP through a
-proxy, which is asked in another form, this route takes nothing.
+A connection on which no whole answer came is closed. Over plain HTTP through a proxy, which is asked in another form,
+this route takes nothing.
 
 Private members of a client are needed for that (``internals``). Where a version of botocore has none, or signs
 otherwise than the request that was learned from, this route takes nothing.
@@ -25,7 +25,7 @@ from stepout.artifacts.s3.internals import PoolFinder, connect, credentials_of, 
 from stepout.artifacts.s3.request_bodies import SMALL
 from stepout.artifacts.s3.request_template import scope_of
 from stepout.artifacts.s3.signature import EMPTY_SHA256, UNSIGNED_PAYLOAD, RequestSigner
-from stepout.artifacts.s3.small_requests import ForeignAnswerError, NoPlainSuccessError, not_plain, own_answer
+from stepout.artifacts.s3.small_requests import ForeignAnswerError, not_plain, own_answer
 from stepout.artifacts.store import Arrived
 
 if TYPE_CHECKING:
@@ -33,10 +33,14 @@ if TYPE_CHECKING:
 
     from stepout.artifacts.s3.http_exchange import Answer
     from stepout.artifacts.s3.request_template import LearnedRequest, RequestTemplate
-    from stepout.artifacts.s3.small_requests import SmallBody
+    from stepout.artifacts.s3.small_requests import NoPlainSuccessError, SmallBody
     from stepout.artifacts.store import Download, Written
 
 _OK: Final = 200
+
+_LONGEST_ERROR: Final = 1 << 16
+"""Bytes of an answer to a write that are read: errors have a few hundred."""
+
 _CHANGING: Final[tuple[str, ...]] = ("content-type", "if-match", "x-amz-checksum-sha256")
 
 
@@ -130,11 +134,11 @@ class TemplatedRequests:
         """Store an object; return the headers of a plain 200 with an ETag, or ``None`` if nothing was sent."""
         changing = {"content-type": media_type, "x-amz-checksum-sha256": to_base64(body.sha256)}
         head = self._head("PUT", key, "", changing, body.sha256, len(body.data))
-        answer = self._exchanged(head + body.data, 0)  # a success has no body; an error is not read here
+        answer = self._exchanged(head + body.data, _LONGEST_ERROR)
         if answer is None:
             return None
-        if not answer.headers.get("etag"):
-            raise NoPlainSuccessError("no ETag")
+        if answer.body or not answer.headers.get("etag"):
+            raise _not_plain(answer)
         return answer.headers
 
     def get(self, key: str, *, version_id: str | None, if_match: str | None, limit: int) -> Answer | None:
@@ -184,14 +188,16 @@ class TemplatedRequests:
             connect(pool, connection)
             answer = connection.exchange(request, limit=limit, deadline=time.monotonic() + self._patience)
         finally:
-            # Also after a handler's exception: the answer may still come. What is not a success may have come before
-            # the server has read the body.
-            if answer is None or answer.status != _OK or not answer.reusable:
+            if answer is None or not answer.reusable:  # also after a handler's exception: the answer may still come
                 connection.close()
             give_back(pool, connection)
         if answer.status != _OK:
-            raise not_plain(answer.status, bytes(answer.body).decode(errors="replace"))
+            raise _not_plain(answer)
         return answer
+
+
+def _not_plain(answer: Answer) -> NoPlainSuccessError:
+    return not_plain(answer.status, bytes(answer.body).decode(errors="replace"))
 
 
 def _host_of(scheme: str, host: str, port: int | None) -> str:
