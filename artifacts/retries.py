@@ -1,5 +1,8 @@
 """Trying a request again: which errors deserve it, how often, how long to wait. One policy for all requests to a store.
 
+What a server refuses because there are too many requests (``SlowDownError``) is no failure: it uses up none of the
+tries, only the policy's time, and waits for its turn at the server's ``pace``, where the request is sent.
+
 Only one layer repeats a request. The requests that make up an upload are repeated by ``transfer``, which can end its
 pauses when the upload is aborted; all others by ``S3Store``. The clients that stepout builds send a request once and
 leave it at that (``s3.clients``). A client that a caller passes in is used as it is: what it repeats by itself comes on
@@ -14,7 +17,8 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from stepout.artifacts.store import ConflictError
+from stepout.artifacts.pace import waiting
+from stepout.artifacts.store import ConflictError, SlowDownError
 from stepout.schemas.errors import ChecksumMismatchError, StepoutError, StoreUnavailableError
 from stepout.schemas.runtime.events import tell_retry
 
@@ -34,7 +38,8 @@ class RetryPolicy:
         damage_tries: How often at most, if its bytes arrive damaged: the wire may have flipped one bit, not two.
         first_pause: Seconds before the second try; they double from then on.
         longest_pause: Seconds that no pause exceeds.
-        seconds: No try begins later than this after the first: a request that stalls takes a minute by itself.
+        seconds: No try begins later than this after the first: a request that stalls takes a minute by itself. It is
+            the only limit while the server asks for fewer requests.
     """
 
     tries: int
@@ -55,6 +60,8 @@ class RetryPolicy:
         """
         if elapsed > self.seconds:
             return False
+        if isinstance(error, SlowDownError):
+            return True
         if isinstance(error, ConflictError):
             return conflicts and attempt < self.conflict_tries
         if isinstance(error, ChecksumMismatchError):
@@ -108,11 +115,21 @@ class Retries:
             StepoutError: What its last try raised.
         """
         attempt, began = 1, self.clock()
-        while True:
-            try:
-                return request()
-            except StepoutError as error:
-                attempt = self.next_attempt(error, attempt, began)
+        before = waiting.wait, waiting.until
+        waiting.wait, waiting.until = self._wait, began + self._policy.seconds
+        try:
+            while True:
+                try:
+                    return request()
+                except StepoutError as error:
+                    attempt = self.next_attempt(error, attempt, began)
+        finally:
+            waiting.wait, waiting.until = before
+
+    @property
+    def seconds(self) -> float:
+        """How long a request is repeated."""
+        return self._policy.seconds
 
     def next_attempt(self, error: StepoutError, attempt: int, began: float) -> int:
         """Wait until the request may be sent again, and return the number of that try.
@@ -128,9 +145,18 @@ class Retries:
         if not self._policy.again(error, attempt, self.clock() - began, conflicts=self._conflicts):
             raise error
         tell_retry(error.error_name)
+        if isinstance(error, SlowDownError):
+            self._wait(0)  # is there still a point in it? Its turn is waited for where it is sent
+            return attempt
         self._wait(self._policy.pause_before(attempt + 1, self._chance()))
         return attempt + 1
 
 
 READ_RETRIES: Final = Retries(lambda seconds: time.sleep(seconds), policy=READS)  # noqa: PLW0108 - looked up when it waits
 """For the requests of every store over a client that tries once."""
+
+SLOWED_READ_RETRIES: Final = Retries(
+    lambda seconds: time.sleep(seconds),  # noqa: PLW0108 - looked up when it waits
+    policy=RetryPolicy(tries=1, damage_tries=1),
+)
+"""For those over a client that tries again by itself: only what the server refuses for their number comes again."""

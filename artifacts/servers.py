@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Final
 
+from stepout.artifacts.pace import CALM_SECONDS, Pace
 from stepout.artifacts.store import Located
 
 if TYPE_CHECKING:
@@ -22,8 +23,6 @@ _WEIGHT: Final = 0.25
 _COUNTED: Final = 1 << 20
 """Bytes: what is shorter tells of the latency, not of the rate."""
 
-_CALM_SECONDS: Final = 30.0
-
 
 class ServerState:
     """What is known of one server.
@@ -33,6 +32,7 @@ class ServerState:
             one was.
         upload_rate: Bytes per second that one connection carried up; ``None`` until one did.
         download_rate: The same down.
+        pace: At which requests are sent, once it has asked for fewer.
 
     Args:
         clock: Seconds, monotonic.
@@ -43,7 +43,7 @@ class ServerState:
         self.latency: float | None = None
         self.upload_rate: float | None = None
         self.download_rate: float | None = None
-        self._slowed_at = float("-inf")
+        self.pace = Pace(clock=clock)
 
     def saw_latency(self, seconds: float) -> None:
         """Take note of how long an answer took; a busy machine makes it longer, so the estimate falls at once."""
@@ -59,13 +59,13 @@ class ServerState:
         self.download_rate = _blended(self.download_rate, size, seconds)
 
     def saw_slow_down(self) -> None:
-        """Take note that the server has asked for fewer requests (503 SlowDown, 429)."""
-        self._slowed_at = self._clock()
+        """Take note that the server has asked for fewer requests, of a request that did not ask ``pace``."""
+        self.pace.refused()
 
     @property
     def slowed(self) -> bool:
         """Whether it has asked for fewer requests within the last half minute."""
-        return self._clock() - self._slowed_at < _CALM_SECONDS
+        return self._clock() - self.pace.refused_at < CALM_SECONDS
 
 
 def _blended(known: float | None, size: int, seconds: float) -> float | None:

@@ -35,6 +35,10 @@ class ConflictError(StoreUnavailableError):
     """A concurrent write to the same key (HTTP 409): nothing was stored, send the bytes anew."""
 
 
+class SlowDownError(StoreUnavailableError):
+    """The server asks for fewer requests (503 SlowDown, 429): this one was not carried out, and may be sent again."""
+
+
 class PlaceMissingError(ArtifactNotFoundError):
     """The bucket or the table itself does not exist: nothing will appear in it."""
 

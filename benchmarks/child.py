@@ -23,6 +23,7 @@ TABLES = {
     "download": "benchmarks.peers:TRANSFERS",
     "put": "benchmarks.small:SMALL",
     "get": "benchmarks.small:SMALL",
+    "put_one": "benchmarks.small:SMALL",
     "parquet": "benchmarks.parquet:TABLES",
     "scan": "benchmarks.datasets:DATASETS",
     "random": "benchmarks.datasets:DATASETS",

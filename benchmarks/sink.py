@@ -16,6 +16,7 @@ import contextlib
 import hashlib
 import json
 import mmap
+import multiprocessing
 import os
 import random
 import re
@@ -36,10 +37,11 @@ from benchmarks.wire import Body, ClosedError, Head, Wire
 __all__ = ["COUNTERS", "main"]
 
 COUNTERS = (
-    "requests", "failed", "stalled", "put", "create", "part", "complete", "abort", "get", "head", "other",
+    "requests", "failed", "stalled", "slowed", "put", "create", "part", "complete", "abort", "get", "head", "other",
     "bytes_in", "bytes_out",
     "header_checksum", "trailer_checksum", "md5", "signed_sha256", "unchecked",
 )  # fmt: skip
+SLOW = "<?xml version='1.0'?><Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
 SMALL = 8 << 20
 ETAG = '"0123456789abcdef0123456789abcdef"'
 MODIFIED = "Sun, 01 Jun 2025 00:00:00 GMT"
@@ -101,6 +103,33 @@ class Pattern:
         return self._crcs[size]
 
 
+class Limit:
+    """So many requests a second, of all serving processes together; what is unused adds up for a tenth of a second.
+
+    Args:
+        rate: Requests a second; 0: no limit.
+    """
+
+    def __init__(self, rate: float) -> None:
+        self._rate = rate
+        self._most = max(rate / 10, 1.0)
+        self._memory = mmap.mmap(-1, 16)  # tokens, and when they were counted
+        self._lock = multiprocessing.get_context("fork").Lock() if rate else contextlib.nullcontext()
+        struct.pack_into("<dd", self._memory, 0, self._most, time.monotonic())
+
+    def takes(self) -> bool:
+        """Say whether one more request is taken now."""
+        if not self._rate:
+            return True
+        with self._lock:
+            now = time.monotonic()
+            tokens, then = struct.unpack_from("<dd", self._memory)
+            tokens = min(tokens + (now - then) * self._rate, self._most)
+            taken = tokens >= 1
+            struct.pack_into("<dd", self._memory, 0, tokens - taken, now)
+        return taken
+
+
 @dataclass
 class Sink:
     """Answers requests.
@@ -113,6 +142,7 @@ class Sink:
         stall_seconds: How long they hang.
         rate: Bytes per second that one connection carries each way; 0: as many as it can.
         taken: A folder in which this server's processes note the keys of write-once writes.
+        limit: What is refused with 503 SlowDown; its body was read, as a server does that wants to keep the connection.
     """
 
     pattern: Pattern
@@ -122,6 +152,7 @@ class Sink:
     stalls: float = 0
     stall_seconds: float = 2
     rate: float = 0
+    limit: Limit = field(default_factory=lambda: Limit(0))
 
     def serve(self, sock: socket.socket, context: ssl.SSLContext | None) -> None:
         """Serve one connection to its end."""
@@ -162,6 +193,11 @@ class Sink:
         if self.stalls and random.random() < self.stalls:  # noqa: S311 - no secret
             self.counters.add("stalled")
             time.sleep(self.stall_seconds)
+        if not self.limit.takes():
+            self.counters.add("slowed")
+            text = "" if head.method == "HEAD" else SLOW
+            self._reply(wire, 503, {}, text.encode())
+            return True
         {"PUT": self._put, "POST": self._post, "GET": self._get, "HEAD": self._get, "DELETE": self._delete}[
             head.method
         ](wire, head, body)
@@ -326,6 +362,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--stalls", type=float, default=0, help="share of requests that hang before they are answered")
     parser.add_argument("--stall-seconds", type=float, default=2)
     parser.add_argument("--rate", type=float, default=0, help="bytes per second that one connection carries")
+    parser.add_argument("--requests-per-second", type=float, default=0, help="refuse what comes faster: 503 SlowDown")
     return parser.parse_args(arguments)
 
 
@@ -341,8 +378,9 @@ def main(arguments: list[str] | None = None) -> None:
     counters = Counters(processes)
     pattern = Pattern(options.pattern)
     taken = tempfile.TemporaryDirectory(prefix="stepout-sink-")
+    limit = Limit(options.requests_per_second)
     sink = Sink(
-        pattern, counters, Path(taken.name), options.latency, options.stalls, options.stall_seconds, options.rate
+        pattern, counters, Path(taken.name), options.latency, options.stalls, options.stall_seconds, options.rate, limit
     )
     children = []
     for row in range(1, processes):

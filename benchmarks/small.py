@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
+import secrets
 import sys
 import tempfile
 from collections.abc import Callable
@@ -22,6 +23,9 @@ __all__ = ["SMALL"]
 Make = Callable[[Job], Work]
 Act = Callable[[int], Any]
 
+_WARM = 20
+"""Puts before those that are measured, where one warm call is."""
+
 
 def _bodies(job: Job) -> list[bytes]:
     view = mapped(job.path)
@@ -37,6 +41,12 @@ def _check(job: Job, body: bytes | memoryview) -> None:
 
 def _key(job: Job, number: int) -> str:
     return f"small/{number}/{job.size}"
+
+
+def _new_keys(job: Job) -> Callable[[int], str]:
+    """Return keys that no other run has written: those of write-once writes."""
+    run = secrets.token_hex(6)
+    return lambda number: f"small-{run}/{number}/{job.size}"
 
 
 def _each(job: Job, act: Act, threads: int) -> Work:
@@ -82,12 +92,12 @@ def _bare_put(job: Job) -> Work:
     """A bare ``put_object`` on the client that stepout builds: what the manager's own cost is measured against."""
     from stepout.artifacts.s3.clients import make_client
 
-    client, bodies = make_client(endpoint_url=job.endpoint, region="us-east-1"), _bodies(job)
+    client, bodies, key = make_client(endpoint_url=job.endpoint, region="us-east-1"), _bodies(job), _new_keys(job)
 
     def put(number: int) -> None:
         value = base64.b64encode(hashlib.sha256(bodies[number]).digest()).decode()
         client.put_object(
-            Bucket=job.bucket, Key=_key(job, number), Body=bodies[number], ChecksumSHA256=value, IfNoneMatch="*"
+            Bucket=job.bucket, Key=key(number), Body=bodies[number], ChecksumSHA256=value, IfNoneMatch="*"
         )
 
     return _each(job, put, 1)
@@ -101,6 +111,19 @@ def _obstore_put(job: Job) -> Work:
     def put(number: int) -> None:
         hashlib.sha256(bodies[number]).hexdigest()
         obstore.put(store, _key(job, number), bodies[number], use_multipart=False)
+
+    return _each(job, put, 8)
+
+
+def _obstore_create(job: Job) -> Work:
+    """What ``put_many`` asks for: write-once, the SHA-256 known here, and checked by the server."""
+    import obstore
+
+    store, bodies, key = obstore_store(job, checksum_algorithm="sha256"), _bodies(job), _new_keys(job)
+
+    def put(number: int) -> None:
+        hashlib.sha256(bodies[number]).hexdigest()
+        obstore.put(store, key(number), bodies[number], use_multipart=False, mode="create")
 
     return _each(job, put, 8)
 
@@ -217,6 +240,34 @@ def _ours_put(threads: int) -> Make:
     return make
 
 
+def _warm(put: Act, job: Job) -> Work:
+    """Put one object after the other from the main thread, after a few that are not measured."""
+    for number in range(_WARM):
+        put(number)
+
+    def work() -> dict[str, Any]:
+        for number in range(_WARM, job.count):
+            put(number)
+        return {}
+
+    return work
+
+
+def _boto3_put_one(job: Job) -> Work:
+    client, bodies = boto3_client(job), _bodies(job)
+
+    def put(number: int) -> None:
+        hashlib.sha256(bodies[number]).hexdigest()
+        client.put_object(Bucket=job.bucket, Key=_key(job, number), Body=bodies[number])
+
+    return _warm(put, job)
+
+
+def _ours_put_one(job: Job) -> Work:
+    writer, bodies = ours.manager(job), _bodies(job)
+    return _warm(lambda number: writer.put_bytes(f"n{number}", bodies[number]), job)
+
+
 def _ours_put_many(*, fast: bool) -> Make:
     def make(job: Job) -> Work:
         if not fast:
@@ -273,15 +324,16 @@ def _shared(job: Job) -> Any:
 
 
 SMALL: dict[str, dict[str, Make]] = {
-    "stepout": {"put": _ours_put(1), "get": _ours_get(1)},
+    "stepout": {"put": _ours_put(1), "get": _ours_get(1), "put_one": _ours_put_one},
     "stepout, 8 threads": {"put": _ours_put(8), "get": _ours_get(8)},
     "stepout many": {"put": _ours_put_many(fast=True), "get": _ours_read_many(fast=True)},
     "stepout many, no extra": {"put": _ours_put_many(fast=False), "get": _ours_read_many(fast=False)},
-    "boto3": {"put": _boto3_put(1), "get": _boto3_get(1)},
+    "boto3": {"put": _boto3_put(1), "get": _boto3_get(1), "put_one": _boto3_put_one},
     "boto3, 8 threads": {"put": _boto3_put(8), "get": _boto3_get(8)},
     "bare put_object": {"put": _bare_put},
     "s3fs": {"put": _s3fs_put, "get": _s3fs_get},
     "aiobotocore, 32 at once": {"put": _aio_put, "get": _aio_get},
     "obstore, 8 threads": {"put": _obstore_put, "get": _obstore_get},
+    "obstore, create-only, 8 threads": {"put": _obstore_create},
     "s5cmd": {"put": _s5cmd_put, "get": _s5cmd_get},
 }

@@ -171,13 +171,13 @@ def download(context: Context) -> Iterator[Section]:
 
 
 def small(context: Context) -> Iterator[Section]:
-    """Many small objects, put and got."""
+    """Many small objects, put and got; and one after the other, as a job puts a few."""
     from benchmarks.small import SMALL
 
     count = 200 if context.quick else 2000
     files = context.data.small_files(count, OBJECT)
     with servers.sink(context.data.pattern) as server:
-        for operation, share in (("put", 0.5), ("get", 1)):
+        for operation, share in (("put", 0.4), ("put_one", 0.25), ("get", 1)):
             job = Job(
                 peer="", operation=operation, endpoint=server.endpoint, path=str(context.data.pattern), size=OBJECT,
                 sha256=context.data.sha256(OBJECT), count=count, options={"folder": str(files)},
@@ -187,7 +187,8 @@ def small(context: Context) -> Iterator[Section]:
                 for peer, operations in SMALL.items()
                 if operation in operations
             ]
-            name = f"{operation} {count:,} objects of 10 KiB, sink, HTTP"
+            what = "one put of 10 KiB, warm" if operation == "put_one" else f"{operation} {count:,} objects of 10 KiB"
+            name = f"{what}, sink, HTTP"
             yield context.run(Section("small", name, count * OBJECT, rows), server, share=share)
 
 
@@ -403,6 +404,26 @@ def fan_in(context: Context) -> Iterator[Section]:
             yield context.run(section, server, share=1 / left)
 
 
+def throttle(context: Context) -> Iterator[Section]:
+    """A server that answers 503 SlowDown above a rate of requests."""
+    from benchmarks.throttle import LIMITS, limit_row
+
+    for limit in LIMITS[: 1 if context.quick else None]:
+        count = int(limit * 4)
+        with servers.sink(context.data.pattern, **{"requests-per-second": limit}) as server:
+            for operation in ("put", "get"):
+                job = Job(
+                    peer="", operation=operation, endpoint=server.endpoint, path=str(context.data.pattern), size=OBJECT,
+                    sha256=context.data.sha256(OBJECT), count=count,
+                )  # fmt: skip
+                peers = ("stepout many", "stepout many, no extra", "boto3, 8 threads", "obstore, 8 threads")
+                rows = [context.row(peer, replace(job, peer=peer)) for peer in peers]
+                name = f"{operation} {count:,} objects of 10 KiB, sink, HTTP, {limit:g} requests a second"
+                section = Section("throttle", name, count * OBJECT, [*rows, limit_row(count, limit)])
+                section.baseline = section.floor = "the limit"
+                yield context.run(section, server, share=0.25)
+
+
 def _of_table(context: Context, job: Job, table: Mapping[str, Mapping[str, Any]]) -> list[Row]:
     """Return a row for everybody in a table who does the job."""
     return [context.row(peer, replace(job, peer=peer)) for peer, does in table.items() if job.operation in does]
@@ -452,5 +473,6 @@ SUITES: dict[str, tuple[Callable[[Context], Iterator[Section]], float]] = {
     "datasets": (datasets, 4),
     "directories": (directories, 3),
     "fan-in": (fan_in, 2),
+    "throttle": (throttle, 1.5),
 }
 """Each suite, and its share of the time."""

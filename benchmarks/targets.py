@@ -66,9 +66,11 @@ TARGETS = (
     Target("download", (), MEMORY, 64),
     Target("growth", (), MEMORY, 64),
     Target("latency", (), MEMORY, 64),
-    Target("small", (), "boto3", 0.6),
-    Target("small", (), "boto3", 0.6, mine="stepout many, no extra"),
-    Target("small", (), "boto3", 0.15, mine="stepout many"),
+    Target("small", (), "boto3", 0.5),
+    Target("small", (), "boto3", 0.5, mine="stepout many, no extra"),
+    Target("small", (), "boto3, 8 threads", 0.5, mine="stepout many, no extra"),
+    Target("small", ("put",), "obstore, create-only, 8 threads", 1.5, mine="stepout many"),
+    Target("small", ("get",), "obstore, 8 threads", 1.5, mine="stepout many"),
     Target("small", ("put",), "bare put_object", 1.15, ("cpu",)),
     Target("parquet", (), "pyarrow S3 stream", 1.10, ("wall",), "stepout put_table"),
     Target("growth", ("Parquet",), MEMORY, 64, mine="stepout put_table, stream", beside="encode only, stream"),
@@ -89,6 +91,8 @@ TARGETS = (
     Target("fan-in", (), MEMORY, 100 / 1.048576, mine="stepout gather"),
     Target("fan-in", (), SECONDS, 1.0, mine="stepout gather, first child"),
     Target("datasets", ("put",), "encode only", 1.10, mine="stepout put_dataset"),
+    Target("throttle", (), "the limit", 1 / 0.9, mine="stepout many"),
+    Target("throttle", (), "the limit", 1 / 0.9, mine="stepout many, no extra"),
 )
 
 

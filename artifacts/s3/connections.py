@@ -15,10 +15,14 @@ The classes are made from botocore's own, once they are needed.
 from __future__ import annotations
 
 import functools
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stepout.artifacts.s3.cancellation import SocketUse
+from stepout.artifacts.s3.http_exchange import exchange
 from stepout.artifacts.s3.internals import ANSWERED_EARLY, open_pool, pool_classes
+
+if TYPE_CHECKING:
+    from stepout.artifacts.s3.http_exchange import Answer
 
 _FIRST_ERROR = 300
 
@@ -80,6 +84,11 @@ def _cancellable(base: Any) -> Any:
                 return self.socket_use.run(super().getresponse)
             finally:
                 self._answering = False
+
+        def exchange(self, request: bytes, *, limit: int, deadline: float) -> Answer:
+            """Do what ``http_exchange.exchange`` does, on this connection, which is open."""
+            self.socket_use.begin(self.sock)
+            return self.socket_use.run(functools.partial(exchange, self.sock, request, limit=limit, deadline=deadline))
 
         def close(self) -> None:
             # http.client closes in the middle of getresponse where the answer is the connection's last one; its body is

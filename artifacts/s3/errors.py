@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from stepout.artifacts.s3.job_signals import from_handler
-from stepout.artifacts.store import ConflictError, PlaceMissingError, UploadGoneError
+from stepout.artifacts.store import ConflictError, PlaceMissingError, SlowDownError, UploadGoneError
 from stepout.schemas.errors import (
     AccessDeniedError,
     ArtifactChangedError,
@@ -53,15 +53,28 @@ _WRONG_REGION = frozenset(
 _BAD_CHECKSUM = frozenset({"BadDigest", "InvalidDigest", "XAmzContentChecksumMismatch", "XAmzContentSHA256Mismatch"})
 _BUSY = frozenset(
     {
-        "SlowDown",
         "InternalError",
         "ServiceUnavailable",
         "RequestTimeout",
         "OperationAborted",
-        "Throttling",
-        "TooManyRequests",
     }
 )
+_SLOW = frozenset(
+    {
+        "BandwidthLimitExceeded",
+        "RequestLimitExceeded",
+        "RequestThrottled",
+        "SlowDown",
+        "SlowDownRead",
+        "SlowDownWrite",
+        "Throttling",
+        "ThrottlingException",
+        "TooManyRequests",
+        "TooManyRequestsException",
+    }
+)
+_SLOWER = "reduce your request rate"
+_UNAVAILABLE, _TOO_MANY = 503, 429
 _KMS = "KMS."
 
 _PROBE = "stepout doctor --probe s3://BUCKET/PREFIX says what the server needs"
@@ -122,7 +135,7 @@ class S3Answer:
 
 def classify(answer: S3Answer) -> StepoutError:
     """Turn S3's answer into the error to raise."""
-    for rule in (_identity, _denied, _wrong_region, _absent, _condition, _integrity, _unsupported, _busy):
+    for rule in (_slowed, _identity, _denied, _wrong_region, _absent, _condition, _integrity, _unsupported, _busy):
         error = rule(answer)
         if error is not None:
             return error
@@ -254,8 +267,33 @@ def _with(detail: str, advice: str) -> str:
     return f"{detail.rstrip('. ')}. {advice}" if detail else advice
 
 
+def is_slow_down(status: int, code: str, detail: str = "", *, head: bool = False) -> bool:
+    """Say whether an answer asks for fewer requests, and its request was not carried out.
+
+    Args:
+        status: HTTP's.
+        code: S3's.
+        detail: S3's message.
+        head: Whether a HEAD was answered, which has no body: of its 503 S3's usual reason is taken for granted.
+    """
+    unavailable = status == _UNAVAILABLE and (head or _SLOWER in detail.lower())
+    return code in _SLOW or status == _TOO_MANY or unavailable
+
+
+def _slowed(answer: S3Answer) -> StepoutError | None:
+    if not is_slow_down(answer.status, answer.code, answer.detail, head=answer.operation == "HeadObject"):
+        return None
+    code = answer.code if answer.code != str(answer.status) else ""
+    what = f"the server went on asking for fewer requests ({f'{answer.status} {code}'.rstrip()})"
+    advice = (
+        "S3 counts the requests of each prefix: give tasks that run at once prefixes that differ in their first "
+        "characters, or run fewer of them at once"
+    )
+    return SlowDownError(_say(answer, what, advice))
+
+
 def _busy(answer: S3Answer) -> StepoutError | None:
-    if answer.code in _BUSY or answer.status >= _SERVER or answer.status == 429:  # noqa: PLR2004 - Too Many Requests
+    if answer.code in _BUSY or answer.status >= _SERVER:
         what = f"the store went on answering {answer.status} {answer.code}"
         return StoreUnavailableError(_say(answer, what, "Trying again later may help"))
     return None

@@ -27,7 +27,8 @@ from stepout.artifacts.s3.request_bodies import SMALL
 from stepout.artifacts.s3.request_template import LearnedRequest
 from stepout.artifacts.s3.route_botocore import BotocoreRoute
 from stepout.artifacts.s3.route_obstore import ObstoreRoute
-from stepout.artifacts.s3.small_requests import ForeignAnswerError, SmallBody
+from stepout.artifacts.s3.small_requests import ForeignAnswerError, SlowDownAnswerError, SmallBody
+from stepout.artifacts.store import SlowDownError
 from stepout.schemas.text.foreign_text import logger
 
 if TYPE_CHECKING:
@@ -144,7 +145,10 @@ class FastS3Store:
                 partial(route.get, known, key, version_id=version_id, if_match=if_match)
                 for route in self._routes_here()
             ]
-        found = self._by_route("GetObject", key, asks)
+        try:
+            found = self._by_route("GetObject", key, asks)
+        except SlowDownError:  # nobody above repeats a read: the ordinary way does
+            found = None
         if found is not None:
             return found
         act = partial(self.get, key, version_id=version_id, if_match=if_match)
@@ -169,17 +173,33 @@ class FastS3Store:
 
         A route that fails is not followed by the next one: a missing object would be asked for once by each. After some
         failures in a row they rest for a while, since each one costs a request.
+
+        Raises:
+            SlowDownError: The server asks for fewer requests; whoever repeats it asks the routes again.
         """
-        if self._failures >= _FAILURES and self._clock() < self._rests_until:
+        if not asks or (self._failures >= _FAILURES and self._clock() < self._rests_until):
             return None
+        # A cold read knows no server, and is a single request.
+        pace = self._made["ordinary"].server.pace if self._made else None
+        admission = pace.admit() if pace is not None and pace.engaged else None
         try:
             for ask in asks:
                 done = ask()
                 if done is not None:
                     self._failures = 0
+                    if admission is not None and pace is not None:
+                        pace.succeeded(admission)
                     return done
+        except SlowDownAnswerError as error:
+            known = pace or self.ordinary().server.pace
+            known.refused(admission)
+            message = f"{operation} s3://{self.bucket}/{key}: the server asked for fewer requests ({error}). {known}"
+            raise SlowDownError(message) from error
         except Exception as error:  # noqa: BLE001 - of three libraries; the request is repeated by the one we know
             self._failed(f"{operation} s3://{self.bucket}/{key}", error)
+            return None
+        if admission is not None and pace is not None:
+            pace.give_back()
         return None
 
     def _failed(self, what: str, error: Exception) -> None:

@@ -90,18 +90,58 @@ def trusts_the_usual(client: Any) -> bool:
 
 def pool_for(client: Any, url: str) -> Any:
     """Return the pool from which a client would take the connection for ``url``; ``None`` behind a proxy."""
-    # botocore 1.43.106: URLLib3Session._proxy_config.proxy_url_for, ._manager (a urllib3.PoolManager),
+    found = _manager_and_pool(client, url, tunnels=False)
+    return None if found is None else found[1]
+
+
+class PoolFinder:
+    """Finds the pool for one URL again and again, by a look-up; another one, once the client was closed.
+
+    Args:
+        client: A boto3 S3 client.
+        url: Where requests go.
+    """
+
+    # urllib3 2.8.0: PoolManager.pools, a public mapping; a manager that is cleared forgets its pools and leaves them
+    # as they are. Without it: the URL is taken apart each time.
+
+    def __init__(self, client: Any, url: str) -> None:
+        self._client, self._url = client, url
+        self._known: tuple[Any, Any, Any] | None = None
+
+    def pool(self) -> Any:
+        """Return the pool, of tunnels where the client reaches ``url`` so; ``None`` behind any other proxy."""
+        if self._known is not None:
+            pools, key, pool = self._known
+            if pools.get(key) is pool:
+                return pool
+        found = _manager_and_pool(self._client, self._url, tunnels=True)
+        if found is None:
+            return None
+        pools, pool = getattr(found[0], "pools", {}), found[1]
+        key = next((key for key in pools.keys() if pools.get(key) is pool), None)  # noqa: SIM118 - not iterable
+        self._known = None if key is None else (pools, key, pool)
+        return pool
+
+
+def _manager_and_pool(client: Any, url: str, *, tunnels: bool) -> tuple[Any, Any] | None:
+    # botocore 1.43.106: URLLib3Session._proxy_config.proxy_url_for, ._get_connection_manager (a urllib3.PoolManager),
     # ._setup_ssl_cert and ._verify, in the order of URLLib3Session.send. urllib3 2.8.0: _get_conn and _put_conn.
-    # Without any of them: no connection is opened beforehand.
+    # Without any of them: no connection is opened beforehand, and small requests take the ordinary way.
     session = http_session(client)
     try:
-        if session._proxy_config.proxy_url_for(url):  # noqa: SLF001 - see above, as all in this file
+        proxy = session._proxy_config.proxy_url_for(url)  # noqa: SLF001 - see above, as all in this file
+        if proxy and not (tunnels and url.startswith("https:")):
             return None
-        pool = session._manager.connection_from_url(url)  # noqa: SLF001
+        manager = session._get_connection_manager(url, proxy)  # noqa: SLF001
+        pool = manager.connection_from_url(url)
+        if proxy and pool.proxy_config.use_forwarding_for_https:  # such a proxy ends TLS itself
+            return None
         session._setup_ssl_cert(pool, url, session._verify)  # noqa: SLF001
     except Exception:  # noqa: BLE001 - whatever another version raises, nothing is lost
         return None
-    return pool if callable(getattr(pool, "_get_conn", None)) and callable(getattr(pool, "_put_conn", None)) else None
+    usable = callable(getattr(pool, "_get_conn", None)) and callable(getattr(pool, "_put_conn", None))
+    return (manager, pool) if usable else None
 
 
 def take_connection(pool: Any) -> Any:
@@ -111,6 +151,23 @@ def take_connection(pool: Any) -> Any:
         return pool._get_conn()  # noqa: SLF001
     except Exception:  # noqa: BLE001 - an empty or closed pool; the request itself will say why there is none
         return None
+
+
+def connect(pool: Any, connection: Any) -> None:
+    """Open a connection that was taken out of a pool, unless it is open.
+
+    Raises:
+        Exception: urllib3's, if that failed.
+    """
+    # urllib3 2.8.0: HTTPSConnectionPool._prepare_proxy, which connects to a proxy and through it.
+    # Without it: small requests behind a proxy take the ordinary way, as after any failure.
+    if connection.sock is not None:
+        return
+    connection.timeout = pool.timeout.connect_timeout
+    if pool.proxy is None:
+        connection.connect()
+    else:
+        pool._prepare_proxy(connection)  # noqa: SLF001
 
 
 def give_back(pool: Any, connection: Any) -> None:

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-from stepout.artifacts.s3.internals import give_back, pool_for, take_connection
+from stepout.artifacts.s3.internals import connect, give_back, pool_for, take_connection
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -79,9 +79,7 @@ def _opened(pool: Any) -> Any:
     if connection is None:
         return None
     try:
-        if getattr(connection, "sock", None) is None:
-            connection.timeout = pool.timeout.connect_timeout
-            connection.connect()
+        connect(pool, connection)
     except Exception:  # noqa: BLE001 - the request itself will say what is wrong with the server
         connection.close()
     return connection

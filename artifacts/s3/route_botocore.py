@@ -1,9 +1,13 @@
-"""Small requests over botocore's own connections, with its own signature, but without its models.
+"""Small requests over botocore's own connections, without its models, its requests and urllib3's.
 
-A ``put_object`` costs botocore a millisecond, of which signing and sending are a third: the rest is choosing an
-endpoint, serializing, events and parsing. Here a request is made after a ``RequestTemplate``, signed by
-``botocore.auth.S3SigV4Auth`` with the client's credentials, frozen anew each time (so that rotation stays botocore's),
-and sent by the client's HTTP session (so that TLS, proxies, timeouts and the pool of connections do too).
+A ``put_object`` costs botocore a millisecond: choosing an endpoint, serializing, events, objects for the request and
+its headers, parsing. Here a request is made after a ``RequestTemplate``, signed by ``signature`` with the client's
+credentials, frozen anew each time (so that rotation stays botocore's), and exchanged for its answer (``http_exchange``)
+on a connection of the client's pool. So TLS, what it trusts, tunnels through proxies, connect timeouts and the pool's
+size are botocore's, and a connection that the server has closed meanwhile is opened anew before anything is sent.
+
+A connection on which no whole answer came is closed. Over plain HTTP through a proxy, which is asked in another form,
+this route takes nothing.
 
 Private members of a client are needed for that (``internals``). Where a version of botocore has none, or signs
 otherwise than the request that was learned from, this route takes nothing.
@@ -11,26 +15,33 @@ otherwise than the request that was learned from, this route takes nothing.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
+import time
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote, urlsplit
 
 from stepout.artifacts.checksums import to_base64
-from stepout.artifacts.s3.internals import credentials_of, http_session
+from stepout.artifacts.s3.http_exchange import request_head
+from stepout.artifacts.s3.internals import PoolFinder, connect, credentials_of, give_back, take_connection
 from stepout.artifacts.s3.request_bodies import SMALL
 from stepout.artifacts.s3.request_template import scope_of
-from stepout.artifacts.s3.small_requests import ForeignAnswerError, NoPlainSuccessError, own_answer
+from stepout.artifacts.s3.signature import EMPTY_SHA256, UNSIGNED_PAYLOAD, RequestSigner
+from stepout.artifacts.s3.small_requests import ForeignAnswerError, not_plain, own_answer
 from stepout.artifacts.store import Arrived
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from stepout.artifacts.s3.http_exchange import Answer
     from stepout.artifacts.s3.request_template import LearnedRequest, RequestTemplate
-    from stepout.artifacts.s3.small_requests import SmallBody
+    from stepout.artifacts.s3.small_requests import NoPlainSuccessError, SmallBody
     from stepout.artifacts.store import Download, Written
 
-_OK = 200
-_TRIAL = "0" * 64
+_OK: Final = 200
 
-Answer = tuple["dict[str, str]", bytes]
-"""The headers of an answer, by lower-case name, and its whole body."""
+_LONGEST_ERROR: Final = 1 << 16
+"""Bytes of an answer to a write that are read: errors have a few hundred."""
+
+_CHANGING: Final[tuple[str, ...]] = ("content-type", "if-match", "x-amz-checksum-sha256")
 
 
 class BotocoreRoute:
@@ -50,13 +61,12 @@ class BotocoreRoute:
         from stepout.artifacts.s3.correlation import foreign_put, is_md5_of
 
         sender = self._sender(known)
-        if sender is None:
+        headers = None if sender is None else sender.put(key, body, media_type=media_type)
+        if headers is None:
             return None
-        checksum = to_base64(body.sha256)
-        headers = sender.put(key, body.data, checksum=checksum, media_type=media_type)
         names = {"ETag": "etag", "VersionId": "x-amz-version-id", "ChecksumSHA256": "x-amz-checksum-sha256"}
         answer = {member: headers.get(name) for member, name in names.items()}
-        if answer["ChecksumSHA256"] == checksum:
+        if answer["ChecksumSHA256"] == to_base64(body.sha256):
             return written_of(answer)
         why = foreign_put(answer, checksum={"sha256": body.sha256})
         # The connections are the client's, on which other requests' answers may arrive. The MD5 is only computed where
@@ -73,10 +83,10 @@ class BotocoreRoute:
         from stepout.artifacts.s3.answers import info_of_headers
 
         sender = self._sender(known)
-        if sender is None:
+        answer = None if sender is None else sender.get(key, version_id=version_id, if_match=if_match, limit=SMALL)
+        if answer is None:
             return None
-        headers, data = sender.get(key, version_id=version_id, if_match=if_match, limit=SMALL)
-        found = Arrived(info_of_headers(headers, len(data)), memoryview(data))
+        found = Arrived(info_of_headers(answer.headers, len(answer.body)), answer.body)
         return own_answer(found, version_id=version_id, if_match=if_match)
 
     def _sender(self, known: LearnedRequest) -> TemplatedRequests | None:
@@ -91,13 +101,15 @@ def templated_requests(client: Any, template: RequestTemplate) -> TemplatedReque
     """Return what sends requests like ``template`` through a client.
 
     Returns:
-        ``None`` unless this botocore has what is needed, and signs here just as the template was signed.
+        ``None`` unless this botocore has what is needed, and signs just as this module does.
     """
-    send = getattr(http_session(client), "send", None)
     credentials = credentials_of(client)
-    if not callable(send) or credentials is None:
+    finder = PoolFinder(client, template.base)
+    if credentials is None or finder.pool() is None:
         return None
-    found = TemplatedRequests(template, send, credentials, client.meta.config)
+    config = client.meta.config
+    patience = float(config.connect_timeout or 0) + float(config.read_timeout or 0)
+    found = TemplatedRequests(template, credentials, finder, patience)
     return found if found.signs_alike() else None
 
 
@@ -106,70 +118,89 @@ class TemplatedRequests:
 
     Args:
         template: What all requests have in common.
-        send: Sends a prepared request of botocore.
         credentials: botocore's.
-        config: The client's.
+        finder: Of the pool whose connections they take.
+        patience: Seconds that a request may take.
     """
 
-    def __init__(self, template: RequestTemplate, send: Any, credentials: Any, config: Any) -> None:
-        self._template, self._send, self._credentials, self._config = template, send, credentials, config
+    def __init__(self, template: RequestTemplate, credentials: Any, finder: PoolFinder, patience: float) -> None:
+        self._template, self._credentials, self._finder, self._patience = template, credentials, finder, patience
+        parts = urlsplit(template.base)
+        self._path = parts.path
+        self._constant = {**template.headers, "host": _host_of(parts.scheme, parts.hostname or "", parts.port)}
+        self._signer = RequestSigner(template.region, template.service)
 
-    def put(self, key: str, data: bytes, *, checksum: str, media_type: str) -> dict[str, str]:
-        """Store an object, whose SHA-256 is given in base64; return the headers of a plain 200 with an ETag."""
-        extra = {"content-type": media_type, "x-amz-checksum-sha256": checksum}
-        response = self._send(self._signed("PUT", key, extra, data).prepare())
-        headers = _lower(response.headers) if response.status_code == _OK and not response.content else {}
-        if not headers.get("etag"):
-            raise NoPlainSuccessError(response.status_code)
-        return headers
+    def put(self, key: str, body: SmallBody, *, media_type: str) -> dict[str, str] | None:
+        """Store an object; return the headers of a plain 200 with an ETag, or ``None`` if nothing was sent."""
+        changing = {"content-type": media_type, "x-amz-checksum-sha256": to_base64(body.sha256)}
+        head = self._head("PUT", key, "", changing, body.sha256, len(body.data))
+        answer = self._exchanged(head + body.data, _LONGEST_ERROR)
+        if answer is None:
+            return None
+        if answer.body or not answer.headers.get("etag"):
+            raise _not_plain(answer)
+        return answer.headers
 
-    def get(self, key: str, *, version_id: str | None, if_match: str | None, limit: int) -> Answer:
-        """Return an object of at most ``limit`` bytes, whole."""
-        extra = {} if if_match is None else {"if-match": if_match}
-        query = "" if version_id is None else f"?versionId={quote(version_id, safe='')}"
-        response = self._send(self._signed("GET", key + query, extra, None).prepare())
-        body = response.raw
-        try:
-            headers = _lower(response.headers)
-            length = headers.get("content-length", "")
-            plain = response.status_code == _OK and length.isdigit() and int(length) <= limit
-            data = body.read() if plain else b""
-        except BaseException:
-            body.close()
-            raise
-        if not plain:
-            body.close()  # unread: the connection cannot carry another request
-        if not plain or len(data) != int(length):
-            raise NoPlainSuccessError(response.status_code)
-        return headers, data
+    def get(self, key: str, *, version_id: str | None, if_match: str | None, limit: int) -> Answer | None:
+        """Return an object of at most ``limit`` bytes, whole; ``None`` if nothing was sent."""
+        changing = {} if if_match is None else {"if-match": if_match}
+        query = "" if version_id is None else f"versionId={quote(version_id, safe='')}"
+        return self._exchanged(self._head("GET", key, query, changing, EMPTY_SHA256, None), limit)
 
     def signs_alike(self) -> bool:
         """Say whether a request made here bears the same kind of signature as the template."""
         template = self._template
-        extra = {"x-amz-checksum-sha256": _TRIAL} if "x-amz-checksum-sha256" in template.signed else {}
-        extra.update({name: "x" for name in ("content-type", "if-match") if name in template.signed})
-        headers = _lower(self._signed("GET" if not extra else "PUT", "trial", extra, b"").headers)
-        payload_signed = headers.get("x-amz-content-sha256") != "UNSIGNED-PAYLOAD"
+        changing = {name: "x" for name in _CHANGING if name in template.signed}
+        headers = self._signed("PUT" if changing else "GET", f"{self._path}trial", "", changing, EMPTY_SHA256)
         expected = (template.access_key, template.region, template.service, template.signed)
-        return scope_of(headers.get("authorization", "")) == expected and payload_signed == template.payload_signed
+        return scope_of(headers["authorization"]) == expected
 
-    def _signed(self, method: str, rest: str, extra: dict[str, str], data: bytes | None) -> Any:
-        from botocore.auth import S3SigV4Auth
-        from botocore.awsrequest import AWSRequest
+    def _head(  # noqa: PLR0913, PLR0917 - the parts of a request
+        self, method: str, key: str, query: str, changing: Mapping[str, str], sha256: str, size: int | None
+    ) -> bytes:
+        path = self._path + key
+        headers = self._signed(method, path, query, changing, sha256)
+        # As http.client says it: compressed, a body would have another checksum.
+        headers["accept-encoding"] = "identity"
+        if size is not None:
+            headers["content-length"] = str(size)
+        return request_head(method, f"{path}?{query}" if query else path, headers)
 
-        template = self._template
-        request = AWSRequest(
+    def _signed(self, method: str, path: str, query: str, changing: Mapping[str, str], sha256: str) -> dict[str, str]:
+        return self._signer.sign(
+            self._credentials.get_frozen_credentials(),
             method=method,
-            url=template.base + rest,
-            headers={**template.headers, **extra},
-            data=data,
-            stream_output=not data,
+            path=path,
+            query=query,
+            headers={**self._constant, **changing},
+            payload=sha256 if self._template.payload_signed else UNSIGNED_PAYLOAD,
+            moment=time.time(),
         )
-        request.context["client_config"] = self._config
-        frozen = self._credentials.get_frozen_credentials()
-        S3SigV4Auth(frozen, template.service, template.region).add_auth(request)
-        return request
+
+    def _exchanged(self, request: bytes, limit: int) -> Answer | None:
+        """Return a 200; ``None`` if nothing was sent."""
+        pool = self._finder.pool()
+        connection = None if pool is None else take_connection(pool)
+        if connection is None:
+            return None
+        answer: Answer | None = None
+        try:
+            connect(pool, connection)
+            answer = connection.exchange(request, limit=limit, deadline=time.monotonic() + self._patience)
+        finally:
+            if answer is None or not answer.reusable:  # also after a handler's exception: the answer may still come
+                connection.close()
+            give_back(pool, connection)
+        if answer.status != _OK:
+            raise _not_plain(answer)
+        return answer
 
 
-def _lower(headers: Any) -> dict[str, str]:
-    return {str(name).lower(): value if isinstance(value, str) else value.decode() for name, value in headers.items()}
+def _not_plain(answer: Answer) -> NoPlainSuccessError:
+    return not_plain(answer.status, bytes(answer.body).decode(errors="replace"))
+
+
+def _host_of(scheme: str, host: str, port: int | None) -> str:
+    """Return the header, as botocore signs it."""
+    shown = f"[{host}]" if ":" in host else host
+    return shown if port in {None, {"http": 80, "https": 443}.get(scheme)} else f"{shown}:{port}"

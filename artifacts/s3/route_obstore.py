@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import sys
 import threading
 from datetime import timedelta
@@ -28,7 +29,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from stepout.artifacts.s3.internals import credentials_of, trusts_the_usual
 from stepout.artifacts.s3.request_bodies import SMALL
-from stepout.artifacts.s3.small_requests import NoPlainSuccessError, own_answer
+from stepout.artifacts.s3.small_requests import NoPlainSuccessError, not_plain, own_answer
 from stepout.artifacts.store import Arrived, ObjectInfo, Written
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ _ENCRYPTION: Final = {
     "x-amz-server-side-encryption-aws-kms-key-id": "sse_kms_key_id",
     "x-amz-server-side-encryption-bucket-key-enabled": "sse_bucket_key_enabled",
 }
+_STATUS: Final = re.compile(r"status code: (\d{3})")
 _METADATA: Final = "x-amz-meta-"
 
 # obstore keeps metadata and headers in one namespace: metadata of these names would become the header.
@@ -109,6 +111,8 @@ class ObstoreRoute:
     def __init__(self, bucket: str) -> None:
         self._bucket = bucket
         self._buckets: dict[LearnedRequest, ObstoreBucket | None] = {}
+        # Never taken in the main thread, so no signal's handler waits for it, nor by a fork's child.
+        self._making = threading.Lock()
 
     def put(self, known: LearnedRequest, key: str, body: SmallBody, *, media_type: str) -> Written | None:
         """Store a whole object; see ``SmallRequests.put``."""
@@ -119,22 +123,47 @@ class ObstoreRoute:
         # not bytes may have been changed since it was hashed; the ordinary way sends the checksum that was computed.
         if not body.unchanged and hashlib.sha256(body.data).hexdigest() != body.sha256:
             return None
-        return target.put(key, body.data, media_type=media_type)
+        with _slow_downs():
+            return target.put(key, body.data, media_type=media_type)
 
     def get(self, known: LearnedRequest, key: str, *, version_id: str | None, if_match: str | None) -> Download | None:
         """Open a whole object; see ``SmallRequests.get``."""
         target = self._bucket_for(known) if may_wait_here() else None
         if target is None:
             return None
-        found = target.get(key, version_id=version_id, if_match=if_match, limit=SMALL)
+        with _slow_downs():
+            found = target.get(key, version_id=version_id, if_match=if_match, limit=SMALL)
         return own_answer(found, version_id=version_id, if_match=if_match)
 
     def _bucket_for(self, known: LearnedRequest) -> ObstoreBucket | None:
-        """Return the bucket as obstore reaches it for requests like one that was learned; made once for each kind."""
-        if known not in self._buckets:
-            template = known.template()
-            self._buckets[known] = None if template is None else obstore_bucket(template, known.client, self._bucket)
-        return self._buckets[known]
+        """Return the bucket as obstore reaches it for requests like one that was learned; made once for each kind.
+
+        That takes as long as a hundred requests. While one thread does it the others have nothing to wait for: they
+        get ``None``, as if there were no such route.
+        """
+        if known in self._buckets:
+            return self._buckets[known]
+        if not self._making.acquire(blocking=False):
+            return None
+        try:
+            if known not in self._buckets:
+                template = known.template()
+                made = None if template is None else obstore_bucket(template, known.client, self._bucket)
+                self._buckets[known] = made
+            return self._buckets[known]
+        finally:
+            self._making.release()
+
+
+class _slow_downs:  # noqa: N801 - used as a function; a generator would cost as much as the rest
+    """Tells an answer that asks for fewer requests from other errors of obstore's, which says it in words only."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if error is not None and (status := _STATUS.search(text := str(error))) is not None:
+            raise not_plain(int(status[1]), text) from error
 
 
 def obstore_bucket(

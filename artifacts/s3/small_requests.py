@@ -7,11 +7,15 @@ that errors, retries and redirects are those of ``S3Store`` whichever way was tr
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+import re
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from stepout.artifacts.s3.request_template import LearnedRequest
     from stepout.artifacts.store import Arrived, Download, Written
+
+
+_CODE: Final = re.compile("<Code>([^<]*)</Code>")
 
 
 class NoPlainSuccessError(Exception):
@@ -20,6 +24,24 @@ class NoPlainSuccessError(Exception):
 
 class ForeignAnswerError(NoPlainSuccessError):
     """The answer cannot be that of the request; the text says why."""
+
+
+class SlowDownAnswerError(NoPlainSuccessError):
+    """The server asks for fewer requests; this one was not carried out."""
+
+
+def not_plain(status: int, text: str) -> NoPlainSuccessError:
+    """Return what to raise for an answer of S3's that is no plain success.
+
+    Args:
+        status: HTTP's.
+        text: Its body.
+    """
+    from stepout.artifacts.s3.errors import is_slow_down
+
+    code = _CODE.search(text)
+    slow = is_slow_down(status, code[1] if code else "", text)
+    return (SlowDownAnswerError if slow else NoPlainSuccessError)(status)
 
 
 class SmallReads(Protocol):

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from stepout.artifacts.checksums import best_crc, md5_of, to_base64
+from stepout.artifacts.process_budget import process_budget
+from stepout.artifacts.retries import SLOWED_READ_RETRIES
 from stepout.artifacts.s3.answers import info_of, written_of
 from stepout.artifacts.s3.cancellation import cancellable, cancelled_request, current_cancellation
 from stepout.artifacts.s3.correlation import (
@@ -29,6 +31,7 @@ from stepout.artifacts.store import (
     ListedObject,
     ObjectInfo,
     PartReceipt,
+    SlowDownError,
     StoreProfile,
     UploadGoneError,
     WriteOptions,
@@ -50,7 +53,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
 
+    from stepout.artifacts.process_budget import ProcessBudget
     from stepout.artifacts.retries import Retries
+    from stepout.artifacts.servers import ServerState
     from stepout.artifacts.store import Cancellation, Download
     from stepout.schemas.runtime.write_once import WriteOnce
 
@@ -84,7 +89,8 @@ class S3Store:
         request_payer: ``"requester"`` for buckets whose readers pay.
         signed_client: Makes a client that signs payloads. Given when ``client`` does not: a 403 on a payload is then
             tried once more, signed, and what helped is remembered.
-        retries: How often a request is sent that nobody above repeats; ``None``: once, since the client tries again.
+        retries: How often a request is sent that nobody above repeats; ``None``: once, since the client tries again,
+            but for what the server refuses because there are too many requests.
     """
 
     def __init__(  # noqa: PLR0913 - keyword-only, each with its own meaning
@@ -104,7 +110,8 @@ class S3Store:
         self._signed_client = [] if signed_client is None else [signed_client]
         self._common = {"ExpectedBucketOwner": expected_bucket_owner, "RequestPayer": request_payer}
         self._etags_are_md5 = True
-        self._retries = retries
+        self._retries = retries or SLOWED_READ_RETRIES
+        self._server: tuple[ProcessBudget, ServerState] | None = None
 
     def __repr__(self) -> str:
         return f"S3Store({self._bucket!r}, profile={self.profile.name!r})"
@@ -130,6 +137,14 @@ class S3Store:
         """The server that the client talks to."""
         url: str = self.client.meta.endpoint_url
         return url
+
+    @property
+    def server(self) -> ServerState:
+        """What this process knows of that server; every request through this store takes part in it."""
+        budget, known = process_budget(), self._server
+        if known is None or known[0] is not budget:  # the child of a fork has a budget of its own
+            known = self._server = (budget, budget.server(self))
+        return known[1]
 
     # Writing -----------------------------------------------------------------------------------------------------
 
@@ -383,7 +398,7 @@ class S3Store:
         known = {name: value for name, value in merged.items() if value is not None}
         if "Prefix" not in known:  # only a listing has no key
             known["Key"] = key
-        if self._retries is not None and operation not in _REPEATED_ABOVE:
+        if operation not in _REPEATED_ABOVE:
             return self._repeated(self._retries, operation, key, known)
         try:
             return self._send(self.client, operation, key, known)
@@ -397,26 +412,43 @@ class S3Store:
         attempt, began = 1, retries.clock()
         while True:
             try:
-                return self._send(self.client, operation, key, known)
+                return self._send(self.client, operation, key, known, until=began + retries.seconds)
             except StepoutError as error:
                 attempt = retries.next_attempt(error, attempt, began)
 
-    def _send(self, client: Any, operation: str, key: str, known: Mapping[str, Any]) -> Any:
+    def _send(
+        self, client: Any, operation: str, key: str, known: Mapping[str, Any], *, until: float | None = None
+    ) -> Any:
+        """Send one request, in its turn where the server asks for fewer; all but the routes' go through here."""
         cancellation = current_cancellation()
         if cancellation is not None and cancellation.cancelled:
             raise cancelled_request(f"{operation} {self._subject(key)}")
+        pace = self.server.pace
+        admission = pace.admit(until) if pace.engaged else None
         try:
-            return getattr(client, _METHOD[operation])(Bucket=self._bucket, **known)
+            answer = getattr(client, _METHOD[operation])(Bucket=self._bucket, **known)
         except Exception as error:
-            from stepout.artifacts.s3.errors import translate
-
             if cancellation is not None and cancellation.cancelled:
                 raise (from_handler(error) or cancelled_request(f"{operation} {self._subject(key)}")) from error
-            region = client.meta.region_name
-            # An answer that came before the body was sent leaves a connection half-used; ours are closed by then.
-            if operation in _PAYLOADS and self.connection.passed_in:
-                _close_idle(client)
-            raise translate(error, operation=operation, subject=self._subject(key), client_region=region) from error
+            found = self._translated(error, client, operation, key)
+            if isinstance(found, SlowDownError):
+                pace.refused(admission)
+                raise SlowDownError(f"{found}. {pace}") from error
+            if admission is not None and not isinstance(found, StoreUnavailableError):
+                pace.succeeded(admission)  # it was taken, and answered
+            raise found from error
+        if admission is not None:
+            pace.succeeded(admission)
+        return answer
+
+    def _translated(self, error: Exception, client: Any, operation: str, key: str) -> StepoutError:
+        from stepout.artifacts.s3.errors import translate
+
+        region = client.meta.region_name
+        # An answer that came before the body was sent leaves a connection half-used; ours are closed by then.
+        if operation in _PAYLOADS and self.connection.passed_in:
+            _close_idle(client)
+        return translate(error, operation=operation, subject=self._subject(key), client_region=region)
 
     def _send_signed(self, operation: str, key: str, known: Mapping[str, Any]) -> Any:
         # Only one thread tries: each would build a client, which takes a second. The others repeat their request

@@ -12,7 +12,15 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from stepout.artifacts.store import ConflictError, Located, ObjectInfo, UploadGoneError, WriteOptions, Written
+from stepout.artifacts.store import (
+    ConflictError,
+    Located,
+    ObjectInfo,
+    SlowDownError,
+    UploadGoneError,
+    WriteOptions,
+    Written,
+)
 from stepout.schemas.errors import (
     AccessDeniedError,
     ArtifactChangedError,
@@ -107,6 +115,8 @@ def put_once(store: Store, key: str, views: Sequence[memoryview], sent: Content,
         return found
     try:
         return store.put(key, views, checksum={"sha256": sent.checksum["sha256"]}, options=options)
+    except SlowDownError:
+        raise  # nothing was stored, and a look would be one more request
     except StoreError as error:
         return settled(store, key, sent, options, error)
 

@@ -29,12 +29,12 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.usefixtures("impatient")
 
 BEGUN = b"<InitiateMultipartUploadResult><UploadId>u</UploadId></InitiateMultipartUploadResult>"
-BUSY = b"<Error><Code>SlowDown</Code><Message>Reduce your request rate</Message></Error>"
+BUSY = b"<Error><Code>InternalError</Code><Message>We encountered an internal error</Message></Error>"
 
 
 @contextmanager
 def _busy() -> Iterator[tuple[str, Counter[str]]]:
-    """A server that begins uploads and removes them, and answers everything else with 503."""
+    """A server that begins uploads and removes them, and answers everything else with 500."""
     seen: Counter[str] = Counter()
 
     class Handler(BaseHTTPRequestHandler):
@@ -45,7 +45,7 @@ def _busy() -> Iterator[tuple[str, Counter[str]]]:
             seen[name] += 1
             self.rfile.read(int(self.headers.get("Content-Length") or 0))
             works = {"CreateMultipartUpload": (200, BEGUN), "AbortMultipartUpload": (204, b"")}
-            status, text = works.get(name, (503, BUSY))
+            status, text = works.get(name, (500, BUSY))
             self.send_response(status)
             self.send_header("Content-Length", str(len(text)))
             self.end_headers()

@@ -95,11 +95,19 @@ def test_throttled_for_a_minute(sfn_strict: StrictStepFunctions, containers: Any
     assert sfn_strict.success(token)["result"] == {"rows": 3}
 
 
+def test_throttled_by_s3(sfn_strict: StrictStepFunctions, containers: Any, seaweed: Seaweed) -> None:
+    """SlowDown is no failure: it is waited out, more often than a failure would be."""
+    token = sfn_strict.issue()
+    with Wire(seaweed.endpoint) as wire:
+        fault = wire.when("PutObject", "status", times=2 * WRITES.tries, code="SlowDown")
+        ended, printed = containers(SKIPS_WAITS + WORK, token, endpoint=wire.endpoint).finish()
+    assert ended == 0, printed
+    assert (fault.hits, sfn_strict.success(token)["result"]) == (2 * WRITES.tries, {"rows": 3})
+
+
 @pytest.mark.parametrize(("refusals", "code"), [(5, 0), (10_000, 1)])
-def test_throttled_by_s3(
-    refusals: int, code: int, sfn_strict: StrictStepFunctions, containers: Any, seaweed: Seaweed
-) -> None:
-    """A few SlowDown are waited out; a store that goes on so fails the task by a name that says: try again."""
+def test_busy_s3(refusals: int, code: int, sfn_strict: StrictStepFunctions, containers: Any, seaweed: Seaweed) -> None:
+    """A few failures of the store are waited out; one that goes on fails the task by a name that says: try again."""
     token = sfn_strict.issue()
     with Wire(seaweed.endpoint) as wire:
         fault = wire.when("PutObject", "status", times=refusals)

@@ -11,7 +11,9 @@ from __future__ import annotations
 import contextlib
 import socket
 import struct
+import sys
 import threading
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Self
 from urllib.parse import urlsplit
@@ -33,7 +35,8 @@ Kind = Literal[
     "late_error",  # 200, with an error document in the body
     "rewrite",  # the server's answer, changed by ``rewrite``
 ]
-_REASON = {403: "Forbidden", 409: "Conflict", 500: "Internal Server Error", 503: "Slow Down"}
+_REASON = {403: "Forbidden", 409: "Conflict", 500: "Internal Server Error", 503: "Service Unavailable"}
+_BUSY = "ServiceUnavailable"  # not SlowDown, which asks for fewer requests and is no failure
 _BLOCK = 1 << 16
 
 
@@ -58,7 +61,7 @@ class Fault:
     kind: Kind
     times: int
     status: int = 503
-    code: str = "SlowDown"
+    code: str = _BUSY
     hits: int = 0
     before: Callable[[], None] | None = None
     rewrite: Callable[[bytes], bytes] | None = None
@@ -105,17 +108,44 @@ class Wire:
         """Change the server's next answers, head and body, to an S3 operation."""
         return self.arm(Fault(lambda line: operation(line) == wanted, "rewrite", times, rewrite=change))
 
-    def when(self, wanted: str, kind: Kind, *, times: int = 1, status: int = 503, code: str = "SlowDown") -> Fault:
+    def when(self, wanted: str, kind: Kind, *, times: int = 1, status: int = 503, code: str = _BUSY) -> Fault:
         """Arm a fault for an S3 operation (``operation`` names them); a trial of the server is not struck."""
         return self.arm(
             Fault(lambda line: operation(line) == wanted and "/stepout-trial-" not in line, kind, times, status, code)
         )
+
+    def limit(self, rate: float, *, burst: float) -> Fault:
+        """Answer SlowDown to what comes faster than ``rate`` requests a second, above ``burst`` at once.
+
+        And to the first five, however slow the machine is.
+        """
+        tokens, filled, first = burst, time.monotonic(), 5
+
+        def refused(_line: str) -> bool:
+            nonlocal tokens, filled, first
+            if first:
+                first -= 1
+                return True
+            now = time.monotonic()
+            tokens, filled = min(burst, tokens + (now - filled) * rate), now
+            taken = tokens >= 1
+            tokens -= taken
+            return not taken
+
+        return self.arm(Fault(refused, "status", sys.maxsize, 503, "SlowDown"))
 
     def arm(self, fault: Fault) -> Fault:
         """Arm a fault with a predicate of its own on the request line."""
         with self._lock:
             self._faults.append(fault)
         return fault
+
+    def hang_up(self) -> None:
+        """Close every connection, as a server does with those that have been idle for long."""
+        with self._lock:
+            sockets, self._sockets = list(self._sockets), set()
+        for each in sockets:
+            _close(each)
 
     def __enter__(self) -> Self:
         threading.Thread(target=self._accept, daemon=True).start()

@@ -8,7 +8,7 @@ import pytest
 from botocore import exceptions
 
 from stepout.artifacts.s3.errors import S3Answer, classify, translate
-from stepout.artifacts.store import ConflictError, PlaceMissingError, UploadGoneError
+from stepout.artifacts.store import ConflictError, PlaceMissingError, SlowDownError, UploadGoneError
 from stepout.schemas.errors import (
     AccessDeniedError,
     ArtifactChangedError,
@@ -54,9 +54,11 @@ CASES: list[tuple[str, str, int, type[StepoutError], str]] = [
     ("UploadPart", "XAmzContentSHA256Mismatch", 400, ChecksumMismatchError, "not those sent"),
     ("CompleteMultipartUpload", "EntityTooSmall", 400, SizeMismatchError, "refused the size"),
     ("PutObject", "EntityTooLarge", 400, SizeMismatchError, "refused the size"),
-    ("PutObject", "SlowDown", 503, StoreUnavailableError, "503 SlowDown"),
+    ("PutObject", "SlowDown", 503, SlowDownError, "503 SlowDown"),
     ("CompleteMultipartUpload", "InternalError", 200, StoreUnavailableError, "InternalError"),
-    ("PutObject", "TooManyRequests", 429, StoreUnavailableError, "429"),
+    ("PutObject", "TooManyRequests", 429, SlowDownError, "429"),
+    ("HeadObject", "503", 503, SlowDownError, r"fewer requests \(503\)"),
+    ("GetObject", "ServiceUnavailable", 503, StoreUnavailableError, "503"),
     ("CompleteMultipartUpload", "BadDigest", 400, ChecksumMismatchError, "STEPOUT_S3_PROFILE=compatible"),
     ("PutObject", "NotImplemented", 501, ConfigurationError, "does not support.*STEPOUT_S3_PROFILE"),
     ("GetObject", "InvalidRange", 416, StoreError, "416 InvalidRange"),

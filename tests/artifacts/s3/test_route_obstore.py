@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.util import find_spec
@@ -24,14 +25,14 @@ from stepout.artifacts.reading.access import Access
 from stepout.artifacts.reading.artifact import Artifact
 from stepout.artifacts.reading.bucket_stores import BucketStores
 from stepout.artifacts.s3.fast_store import FastS3Store
-from stepout.artifacts.s3.request_template import RequestTemplate
-from stepout.artifacts.s3.route_obstore import ObstoreBucket
-from stepout.artifacts.store import WriteOptions
+from stepout.artifacts.s3.request_template import LearnedRequest, RequestTemplate
+from stepout.artifacts.s3.route_obstore import ObstoreBucket, ObstoreRoute
+from stepout.artifacts.store import Arrived, ObjectInfo, WriteOptions
 from stepout.schemas import Pointer
 from stepout.schemas.errors import ChecksumMismatchError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from support.seaweed import Seaweed
@@ -258,3 +259,27 @@ def test_reads_that_are_not_hashed_do_not_follow_redirects(verify: Any) -> None:
         found = _artifact(asked.endpoint, True if verify == "no checksum" else verify, checksum).read_bytes()
         assert found == DATA
         assert asked.seen == elsewhere.seen == []
+
+
+def test_what_obstore_needs_is_made_by_one_thread_while_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those take the next route meanwhile: it is made once, and nobody waits for it."""
+    route, known = ObstoreRoute("bucket"), LearnedRequest(options=None, client=None, url="", headers={}, key="key")
+    made: list[object] = []
+
+    def make(*_: object) -> Any:
+        made.append(_in_thread(get))
+        return SimpleNamespace(get=lambda *_, **__: Arrived(ObjectInfo(size=1), memoryview(b"x")))
+
+    def get() -> Any:
+        return route.get(known, "key", version_id=None, if_match=None)
+
+    monkeypatch.setattr(LearnedRequest, "template", lambda _: "template")
+    monkeypatch.setattr("stepout.artifacts.s3.route_obstore.obstore_bucket", make)
+    monkeypatch.setattr("stepout.artifacts.s3.route_obstore.may_wait_here", lambda: True)
+    assert [_in_thread(get).info.size for _ in range(3)] == [1, 1, 1]
+    assert made == [None]
+
+
+def _in_thread(act: Callable[[], Any]) -> Any:
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(act).result()
