@@ -13,7 +13,6 @@ import json
 import re
 import threading
 import time
-from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from stepout.artifacts.s3.direct_connections import DirectConnections, Server
@@ -131,6 +130,8 @@ def credentials_in(body: bytes | memoryview) -> Expiring:
     Raises:
         NoCredentialsHereError: It is none.
     """
+    from datetime import datetime  # keys of the environment need none
+
     try:
         found = json.loads(bytes(body))
         keys = Keys(found["AccessKeyId"], found["SecretAccessKey"], found["Token"] or None)
@@ -221,7 +222,8 @@ class ContainerCredentials:
         if token is not None:
             headers["authorization"] = token
         request = request_head("GET", endpoint.target, headers)
-        answer = self._connect(endpoint.server).exchange(request, limit=_LONGEST, seconds=_SECONDS)
+        # Servers in Go send more than 2 KiB in chunks, and session tokens are long.
+        answer = self._connect(endpoint.server).exchange(request, limit=_LONGEST, seconds=_SECONDS, chunks=True)
         if answer.status != 200:  # noqa: PLR2004 - HTTP
             raise NoCredentialsHereError(f"the endpoint answered {answer.status}")
         return credentials_in(answer.body)
