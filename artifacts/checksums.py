@@ -6,10 +6,9 @@ S3's headers speak. CRC64NVME is computed by awscrt where that is installed; CRC
 
 from __future__ import annotations
 
-import base64
+import binascii
 import functools
 import hashlib
-import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
@@ -42,7 +41,7 @@ def to_base64(checksum: str) -> str:
     >>> to_base64("00ff")
     'AP8='
     """
-    return base64.b64encode(bytes.fromhex(checksum)).decode("ascii")
+    return binascii.b2a_base64(bytes.fromhex(checksum), newline=False).decode("ascii")
 
 
 def from_base64(header: str) -> str:
@@ -51,7 +50,7 @@ def from_base64(header: str) -> str:
     >>> from_base64("AP8=")
     '00ff'
     """
-    return base64.b64decode(header, validate=True).hex()
+    return binascii.a2b_base64(header, strict_mode=True).hex()
 
 
 def has_native_crc64nvme() -> bool:
@@ -124,7 +123,9 @@ def _product(long: int, short: int) -> int:
 def crc_function(algorithm: Crc) -> CrcFunction:
     """Return ``f(data, previous) -> int`` for an algorithm; the first ``previous`` is 0."""
     if algorithm == "crc32":
-        return zlib.crc32
+        from zlib import crc32  # few reads need it, and every cold start would pay
+
+        return crc32
     return _native_crc64nvme() or pure_crc64nvme
 
 

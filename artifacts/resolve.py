@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from stepout.artifacts.reading.access import DOCUMENT_LIMIT, access_from
 from stepout.artifacts.reading.artifact import Artifact, make_artifact
-from stepout.artifacts.reading.documents.foreign_artifact import make_foreign
 from stepout.artifacts.reading.documents.given_document import given_value, is_outcome_url
 from stepout.artifacts.reading.output import Output, make_output
 from stepout.schemas.array import checked_count
@@ -125,7 +124,7 @@ def resolve_artifact(
     with access.events.operation("resolve", "resolve_artifact") as told:
         value, kind, location = _one(document, access, follow=False)
         if not isinstance(value, dict):
-            return _seen(told, make_foreign(value, access))
+            return _seen(told, _foreign(value, access))
         if kind != "pointer":
             raise _wrong_kind(kind, location)
         return _seen(told, make_artifact(value, access, location))
@@ -161,7 +160,7 @@ def resolve(
             advice = "a pointer, which does not say whose it is: leave out execution= and state="
             raise _wrong_kind(kind, location, advice)
         if not isinstance(value, dict):
-            return _seen(told, make_foreign(value, access))
+            return _seen(told, _foreign(value, access))
         if kind == "pointer":
             return _seen(told, make_artifact(value, access, location))
         output = make_output(value, access, location)
@@ -321,8 +320,14 @@ def _one(document: object, access: Access, *, follow: bool, **run: str | None) -
     return found.document, found.kind, found.location
 
 
+def _foreign(reference: ForeignReference, access: Access) -> Artifact:
+    from stepout.artifacts.reading.documents.foreign_artifact import make_foreign
+
+    return make_foreign(reference, access)
+
+
 def _read_foreign(access: Access, reference: ForeignReference) -> bytes:
-    found = make_foreign(reference, access)
+    found = _foreign(reference, access)
     access.spending.take(found.url, requests=1, size=found.size)
     return found.read_bytes(max_size=DOCUMENT_LIMIT)
 

@@ -6,7 +6,6 @@ import os
 import re
 import time
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypedDict
 
@@ -24,6 +23,7 @@ from stepout.schemas.runtime.s3_profile import payer_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable
+    from datetime import datetime
 
     from stepout.artifacts.allow import Allowed, AnyBucket
 
@@ -94,6 +94,12 @@ KEYWORDS: Final = (*ReadOptions.__annotations__, "verify", "contract", "executio
 """Those of all ``resolve…`` functions together, for the error about a misspelt one."""
 
 
+def _now() -> datetime:
+    from datetime import UTC, datetime  # only artifacts that expire need it, and every cold start would pay
+
+    return datetime.now(UTC)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Access:
     """What a consumer may read and how; nothing in it comes from a document.
@@ -129,7 +135,7 @@ class Access:
     traceparent: str | None = field(default=None, compare=False)
     meter: ReadMeter | None = field(default=None, compare=False)
     kept: KeptBytes | None = field(default=None, compare=False)
-    now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    now: Callable[[], datetime] = _now
     sleep: Callable[[float], None] = time.sleep
     jitter: Callable[[], float] = _random
 

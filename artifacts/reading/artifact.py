@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from stepout.artifacts.reading.access import Access, Verify, checked_limit, checked_verify
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     import io
     import os
     from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
 
     import pyarrow as pa
     import pyarrow.dataset as ds
@@ -258,6 +258,8 @@ class Artifact:
             OSError: The file could not be written: no such folder, full disk, …
             StoreError: As for ``read_bytes``.
         """
+        from pathlib import Path
+
         from stepout.artifacts.reading.files.download import download
 
         return download(self._pinned, Path(path), self._count(progress))

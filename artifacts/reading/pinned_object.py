@@ -14,13 +14,11 @@ from __future__ import annotations
 import hashlib
 import io
 from contextlib import closing
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from stepout.artifacts.checksums import crc_function
 from stepout.artifacts.reading.access import RECONNECTS, Access, Verify
 from stepout.artifacts.reading.read_events import count_request, is_read
-from stepout.artifacts.transfer.parallel_get import views
 from stepout.artifacts.transfer.stages import BLOCK, Pipeline, Stage
 from stepout.schemas.errors import (
     AccessDeniedError,
@@ -37,6 +35,7 @@ from stepout.schemas.errors import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
+    from datetime import datetime
 
     from stepout.artifacts.store import Download, ObjectInfo
     from stepout.schemas.pointer import Pointer
@@ -343,6 +342,8 @@ def _time(text: str | None) -> datetime | None:
     """Parse RFC 3339 in UTC; the fraction is cut to microseconds, which is all that Python keeps."""
     if text is None:
         return None
+    from datetime import UTC, datetime  # few artifacts expire, and every cold start would pay
+
     whole, _, _fraction = text.removesuffix("Z").partition(".")
     try:
         return datetime.fromisoformat(whole).replace(tzinfo=UTC)
@@ -379,6 +380,8 @@ def read_whole(pinned: PinnedObject, verify: Verify) -> bytes:
 
 def _read_large(pinned: PinnedObject, verifier: Verifier) -> bytes:
     """Receive into place while another thread hashes what is there already."""
+    from stepout.artifacts.transfer.parallel_get import views  # a cold read of something small does without
+
     memory = _Memory(pinned.size)
     hashing = Stage(verifier.update)
     hashing.start()
@@ -448,6 +451,8 @@ def drain(pinned: PinnedObject, verifier: Verifier, *stages: Callable[[memoryvie
                 for take in takes:
                     take(view)
     else:
+        from stepout.artifacts.transfer.parallel_get import views  # as in ``_read_large``
+
         with Pipeline(*takes) as pipeline, closing(views(pinned, pipeline.lend)) as blocks:
             for view in blocks:
                 pipeline.add(view)

@@ -7,11 +7,11 @@ lock; so the time of a download is that of its slowest stage, and none of them c
 from __future__ import annotations
 
 import threading
-from queue import SimpleQueue
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from queue import SimpleQueue
 
 BLOCK: Final = 1 << 20
 """Bytes handed on at a time: large enough that the threads hardly meet, small enough to stay in the cache."""
@@ -30,6 +30,8 @@ class Stage:
     def __init__(
         self, take: Callable[[memoryview], object], then: Callable[[memoryview | None], object] = lambda _view: None
     ) -> None:
+        from queue import SimpleQueue  # a cold read of something small has no stages
+
         self._take = take
         self._then = then
         self._views: SimpleQueue[memoryview | None] = SimpleQueue()
@@ -78,6 +80,8 @@ class Pipeline:
     """
 
     def __init__(self, *stages: Callable[[memoryview], object], slots: int = SLOTS) -> None:
+        from queue import SimpleQueue
+
         self._free: SimpleQueue[memoryview] = SimpleQueue()
         self._unused = slots
         self._slot: memoryview | None = None

@@ -8,7 +8,6 @@ from __future__ import annotations
 import functools
 import re
 from typing import TYPE_CHECKING, Final
-from urllib.parse import urlsplit
 
 from stepout.schemas.errors import ConfigurationError
 
@@ -79,6 +78,8 @@ def is_aws_endpoint(url: str) -> bool:
     >>> is_aws_endpoint("https://s3.eu-west-1.amazonaws.com"), is_aws_endpoint("http://127.0.0.1:9000")
     (True, False)
     """
+    from urllib.parse import urlsplit  # a cold read does without
+
     try:
         host = urlsplit(url).hostname or ""
     except ValueError:
