@@ -1,67 +1,227 @@
-"""From a fresh interpreter to the verified bytes of a small object, as a Lambda's first call would be."""
+"""Whole processes, from a fresh interpreter to its end: a Lambda's first call, a container's first artifact.
+
+They start without ``site``, so that no ``.pth`` file of a development environment imports anything beforehand.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import socket
 import subprocess
 import sys
+import sysconfig
+import threading
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.job import BUCKET, children_cpu
 from benchmarks.measure import ROOT, child_environment
 
-__all__ = ["SCRIPTS", "run_script"]
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+__all__ = ["CONTAINER", "DOWN", "READ", "UP", "credentials_endpoint", "run_script"]
 
 _HEAD = "import json, sys\njob = json.loads(sys.argv[1])\n"
 _CHECK = "import hashlib\nassert hashlib.sha256(data).hexdigest() == job['sha256']\n"
-_RESOLVE = (
-    "import stepout\nstepout.resolve_artifact(job['pointer'], allow=['s3://' + job['bucket'] + '/']).read_bytes()\n"
+_NO_EXTRA = "sys.modules.update(awscrt=None, obstore=None)\n"
+_ARTIFACT = (
+    "import stepout\nartifact = stepout.resolve_artifact(job['pointer'], allow=['s3://' + job['bucket'] + '/'])\n"
 )
+_RESOLVE = f"{_ARTIFACT}artifact.read_bytes()\n"
 
-SCRIPTS = {
-    "bare interpreter": "",
-    "boto3": _HEAD + "import boto3\n"
-    "client = boto3.client('s3', endpoint_url=job['endpoint'])\n"
-    "data = client.get_object(Bucket=job['bucket'], Key=job['key'])['Body'].read()\n" + _CHECK,
-    "botocore alone": _HEAD + "import botocore.session\n"
-    "client = botocore.session.get_session().create_client('s3', endpoint_url=job['endpoint'])\n"
-    "data = client.get_object(Bucket=job['bucket'], Key=job['key'])['Body'].read()\n" + _CHECK,
-    "obstore": _HEAD + "import os, obstore\n"
+_BARE = """
+import hashlib, hmac, os, socket, time
+
+def ask(url, head):
+    scheme, _, rest = url.partition("://")
+    host = rest.partition("/")[0]
+    sock = socket.create_connection((host.partition(":")[0], int(host.partition(":")[2])))
+    if scheme == "https":
+        import ssl
+        context = ssl.create_default_context(cafile=os.environ["AWS_CA_BUNDLE"])
+        sock = context.wrap_socket(sock, server_hostname=host.partition(":")[0])
+    sock.sendall(f"GET /{rest.partition('/')[2]} HTTP/1.1\\r\\nHost: {host}\\r\\n{head}\\r\\n".encode())
+    got = b""
+    while b"\\r\\n\\r\\n" not in got:
+        got += sock.recv(65536)
+    lines, _, body = got.partition(b"\\r\\n\\r\\n")
+    size = next(int(line[15:]) for line in lines.split(b"\\r\\n") if line[:15].lower() == b"content-length:")
+    while len(body) < size:
+        body += sock.recv(65536)
+    return body
+
+def signed(url, access_key, secret, token):
+    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+    host, _, path = url.partition("://")[2].partition("/")
+    sent = {"x-amz-content-sha256": hashlib.sha256().hexdigest(), "x-amz-date": stamp}
+    if token:
+        sent["x-amz-security-token"] = token
+    names = ";".join(["host", *sent])
+    lines = "".join(f"{name}:{value}\\n" for name, value in [("host", host), *sent.items()])
+    request = f"GET\\n/{path}\\n\\n{lines}\\n{names}\\n{sent['x-amz-content-sha256']}"
+    scope = f"{stamp[:8]}/us-east-1/s3/aws4_request"
+    text = f"AWS4-HMAC-SHA256\\n{stamp}\\n{scope}\\n{hashlib.sha256(request.encode()).hexdigest()}"
+    key = f"AWS4{secret}".encode()
+    for part in scope.split("/"):
+        key = hmac.digest(key, part.encode(), "sha256")
+    signature = hmac.digest(key, text.encode(), "sha256").hex()
+    sent["authorization"] = (
+        f"AWS4-HMAC-SHA256 Credential={access_key}/{scope}, SignedHeaders={names}, Signature={signature}"
+    )
+    return "".join(f"{name}: {value}\\r\\n" for name, value in sent.items())
+
+keys = os.environ.get("AWS_ACCESS_KEY_ID"), os.environ.get("AWS_SECRET_ACCESS_KEY"), None
+if not keys[0]:
+    found = json.loads(ask(os.environ["AWS_CONTAINER_CREDENTIALS_FULL_URI"], "Accept: application/json\\r\\n"))
+    keys = found["AccessKeyId"], found["SecretAccessKey"], found["Token"]
+url = f"{job['endpoint']}/{job['bucket']}/{job['key']}"
+data = ask(url, signed(url, *keys))
+"""
+
+_OBSTORE = (
+    "import os, obstore\n"
     "from obstore.store import S3Store\n"
     "store = S3Store(job['bucket'], endpoint=job['endpoint'], region='us-east-1',\n"
-    "    client_options={'allow_http': True}, access_key_id=os.environ['AWS_ACCESS_KEY_ID'],\n"
-    "    secret_access_key=os.environ['AWS_SECRET_ACCESS_KEY'])\n"
-    "data = memoryview(obstore.get(store, job['key']).bytes())\n" + _CHECK,
+    "    client_options={'allow_http': True})\n"
+    "data = memoryview(obstore.get(store, job['key']).bytes())\n"
+)
+_BOTO3 = "import boto3\nclient = boto3.client('s3', endpoint_url=job['endpoint'])\n"
+_GET = "data = client.get_object(Bucket=job['bucket'], Key=job['key'])['Body'].read()\n"
+
+READ = {
+    "bare interpreter": "",
+    "bare sockets": _HEAD + _BARE + _CHECK,
+    "boto3": _HEAD + _BOTO3 + _GET + _CHECK,
+    "botocore alone": _HEAD + "import botocore.session\n"
+    "client = botocore.session.get_session().create_client('s3', endpoint_url=job['endpoint'])\n" + _GET + _CHECK,
+    "obstore": _HEAD + _OBSTORE + _CHECK,
     "s3fs": _HEAD + "import s3fs\n"
     "filesystem = s3fs.S3FileSystem(client_kwargs={'endpoint_url': job['endpoint']})\n"
     "data = filesystem.cat_file(job['bucket'] + '/' + job['key'])\n" + _CHECK,
     "import stepout": "import stepout\n",
     "stepout": _HEAD + _RESOLVE,
-    "stepout, no extra": _HEAD + "sys.modules.update(awscrt=None, obstore=None)\n" + _RESOLVE,
+    "stepout, no extra": _HEAD + _NO_EXTRA + _RESOLVE,
 }
+"""A small object, read and verified."""
+
+CONTAINER = {name: READ[name] for name in ("bare interpreter", "bare sockets", "boto3", "stepout", "stepout, no extra")}
+"""The same where a container's endpoint has the credentials."""
+
+_MANAGER = "import stepout\nmanager = stepout.ArtifactManager(job['bucket'], prefix='runs')\n"
+_HASHED = (
+    "import base64, hashlib, pathlib\ndata = pathlib.Path(job['path']).read_bytes()\n"
+    "digest = base64.b64encode(hashlib.sha256(data).digest()).decode()\n"
+)
+
+UP = {
+    "bare interpreter": "",
+    "boto3": _HEAD + _BOTO3 + "import hashlib\n"
+    "with open(job['path'], 'rb') as file: hashlib.file_digest(file, 'sha256')\n"
+    "client.upload_file(job['path'], job['bucket'], job['out'])\n",
+    "boto3 put_object": _HEAD
+    + _BOTO3
+    + _HASHED
+    + "client.put_object(Bucket=job['bucket'], Key=job['out'], Body=data,\n"
+    "    ChecksumSHA256=digest, IfNoneMatch='*')\n",
+    "stepout": _HEAD + _MANAGER + "manager.put_file('first', job['path'])\n",
+    "stepout put_bytes": _HEAD + _MANAGER + "data = open(job['path'], 'rb').read()\nmanager.put_bytes('first', data)\n",
+    "stepout, no extra": _HEAD + _NO_EXTRA + _MANAGER + "manager.put_file('first', job['path'])\n",
+}
+"""The first file of a process, its SHA-256 known in the end."""
+
+DOWN = {
+    "bare interpreter": "",
+    "boto3": _HEAD + _BOTO3 + "client.download_file(job['bucket'], job['key'], job['out'])\nimport hashlib\n"
+    "with open(job['out'], 'rb') as file: assert hashlib.file_digest(file, 'sha256').hexdigest() == job['sha256']\n",
+    "boto3 get_object": _HEAD + _BOTO3 + _GET + _CHECK,
+    "stepout": _HEAD + _ARTIFACT + "artifact.download(job['out'])\n",
+    "stepout read_bytes": _HEAD + _RESOLVE,
+    "stepout, no extra": _HEAD + _NO_EXTRA + _ARTIFACT + "artifact.download(job['out'])\n",
+}
+"""The first object of a process to a file, verified."""
 
 
-def run_script(label: str, endpoint: str, size: int, sha256: str) -> dict[str, Any]:
-    """Run one of them from start to exit; wall and CPU seconds of the whole process."""
-    pointer = {
-        "stepout": "pointer/1",
-        "bucket": BUCKET,
-        "key": f"cold/{size}",
-        "size": size,
-        "checksum": {"sha256": sha256},
-    }
+def run_script(  # noqa: PLR0913 - keyword-only
+    script: str,
+    endpoint: str,
+    *,
+    key: str,
+    size: int,
+    sha256: str,
+    authority: str | None = None,
+    credentials: str | None = None,
+    path: Path | None = None,
+    out: Path | None = None,
+) -> dict[str, Any]:
+    """Run a script from start to exit; wall and CPU seconds of the whole process.
+
+    Args:
+        script: Its text.
+        endpoint: Where S3 is.
+        key: The object that is read.
+        size: Its size, in bytes.
+        sha256: Its checksum, hex.
+        authority: What to trust, for HTTPS.
+        credentials: The endpoint that gives credentials; ``None``: they are in the environment.
+        path: The file to send.
+        out: The file to write; it goes away afterwards. For an upload, its name is the key.
+    """
+    pointer = {"stepout": "pointer/1", "bucket": BUCKET, "key": key, "size": size, "checksum": {"sha256": sha256}}
     pointer["mediaType"] = "application/octet-stream"
-    job = {"endpoint": endpoint, "bucket": BUCKET, "key": f"cold/{size}", "sha256": sha256, "pointer": pointer}
-    environment = {**child_environment(None), "AWS_ENDPOINT_URL": endpoint}
+    job = {"endpoint": endpoint, "bucket": BUCKET, "key": key, "sha256": sha256, "pointer": pointer}
+    job |= {"path": str(path or ""), "out": str(out or f"runs/{time.time_ns()}")}
+    libraries = [str(ROOT / "src"), *{sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}]
+    environment = {
+        **child_environment(authority),
+        "AWS_ENDPOINT_URL": endpoint,
+        "PYTHONPATH": os.pathsep.join(libraries),
+    }
+    if credentials is not None:
+        del environment["AWS_ACCESS_KEY_ID"], environment["AWS_SECRET_ACCESS_KEY"]
+        environment["AWS_CONTAINER_CREDENTIALS_FULL_URI"] = credentials
     before, start = children_cpu(), time.perf_counter()
     run = subprocess.run(
-        [sys.executable, "-c", SCRIPTS[label], json.dumps(job)],
+        [sys.executable, "-S", "-c", script, json.dumps(job)],
         env=environment, cwd=ROOT, capture_output=True, text=True, check=False,
     )  # fmt: skip
     wall, cpu = time.perf_counter() - start, children_cpu() - before
+    if out is not None:
+        out.unlink(missing_ok=True)
     if run.returncode:
         last = run.stderr.strip().splitlines()[-1:] or ["no message"]
         kind = "skipped" if "ModuleNotFoundError" in last[0] else "failed"
         return {kind: last[0], "log": run.stderr[-2000:]}
     return {"wall": wall, "cpu": cpu, "memory": None}
+
+
+@contextlib.contextmanager
+def credentials_endpoint() -> Iterator[str]:
+    """Run what a container's platform runs, in a thread: it answers every request at once; its URL."""
+    expires = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 6 * 3600))
+    keys = {"AccessKeyId": "benchmark", "SecretAccessKey": "benchmark-secret", "Token": "token" * 200}
+    body = json.dumps({**keys, "Expiration": expires}).encode()
+    answer = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+
+    def serve(listener: socket.socket) -> None:
+        while True:
+            try:
+                sock, _ = listener.accept()
+            except OSError:
+                return
+            with sock, contextlib.suppress(OSError):
+                sock.recv(65_536)
+                sock.sendall(answer)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve, args=(listener,), daemon=True)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}/v1/credentials"
+        finally:
+            with contextlib.suppress(OSError):
+                listener.shutdown(socket.SHUT_RDWR)
+            thread.join(10)

@@ -6,6 +6,7 @@ import contextlib
 import shutil
 import time
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from benchmarks import servers
@@ -208,22 +209,31 @@ def parquet(context: Context) -> Iterator[Section]:
 
 
 def cold(context: Context) -> Iterator[Section]:
-    """A fresh interpreter up to 10 KiB verified."""
-    from benchmarks.cold import SCRIPTS, run_script
+    """A fresh interpreter up to 10 KiB verified, and to its first MiB up and down."""
+    from benchmarks import cold as scripts
 
     rounds = 3 if context.quick else max(15, context.rounds)
-    sha256 = context.data.sha256(OBJECT)
-    with servers.sink(context.data.pattern) as server:
+    with scripts.credentials_endpoint() as credentials:
+        for scheme, server, _ in _sinks(context):
+            small = {"key": f"cold/{OBJECT}", "size": OBJECT, "sha256": context.data.sha256(OBJECT)}
+            large = {"key": f"pattern/{MIB}", "size": MIB, "sha256": context.data.sha256(MIB)}
+            for name, contenders, options in (
+                ("10 KiB verified", scripts.READ, small),
+                ("10 KiB verified, container credentials", scripts.CONTAINER, {**small, "credentials": credentials}),
+                ("the first 1 MiB up", scripts.UP, {**large, "path": context.data.file(MIB)}),
+                ("the first 1 MiB down", scripts.DOWN, {**large, "out": context.data.folder / "first"}),
+            ):
+                rows = [_whole(label, script, server, options) for label, script in contenders.items()]
+                section = Section("cold", f"fresh interpreter to {name}, sink, {scheme}", 0, rows)
+                section.above = "bare interpreter"
+                yield context.run(section, server, rounds=rounds)
 
-        def row(label: str) -> Row:
-            group = "floor" if label == "bare interpreter" else "same job"
-            return Row(label, lambda: run_script(label, server.endpoint, OBJECT, sha256), group)
 
-        section = Section(
-            "cold", "fresh interpreter to 10 KiB verified, sink, HTTP", 0, [row(name) for name in SCRIPTS]
-        )
-        section.above = "bare interpreter"
-        yield context.run(section, server, rounds=rounds)
+def _whole(label: str, script: str, server: Server, options: dict[str, Any]) -> Row:
+    from benchmarks.cold import run_script
+
+    act = partial(run_script, script, server.endpoint, authority=server.authority, **options)
+    return Row(label, act, "floor" if label.startswith("bare") else "same job")
 
 
 def validation(context: Context) -> Iterator[Section]:
