@@ -362,7 +362,7 @@ class ArtifactManager:
                 files do not hold them. No value may be the empty text, which Hive cannot tell from null.
             max_rows_per_file: Where a file ends and the partition's next begins.
             max_open_files: A further partition ends the file that was least recently written to; ``None``: as many as
-                ``settings`` has memory for, 9 of the usual 64 MiB, at most 16. Data sorted by partition needs one.
+                ``settings`` has memory for, 9 of 64 MiB, at most 16. Data sorted by partition needs one.
             compression: As for ``put_table``.
             row_group_bytes: Arrow memory of the rows that wait, of all partitions together.
             append_to: A resolved dataset ``Artifact``: the new one names its files, too, and copies none.

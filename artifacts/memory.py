@@ -13,6 +13,7 @@ from stepout.artifacts.checksums import best_crc, combine_all, crc_of, sha256_of
 from stepout.artifacts.store import (
     Arrived,
     Download,
+    InvalidPartError,
     ListedObject,
     ObjectInfo,
     PartReceipt,
@@ -188,6 +189,12 @@ class MemoryStore:
             del self._uploads[upload]
             return self._store(key, data, checksums, etag, found.options)
 
+    def list_parts(self, key: str, upload: str) -> list[PartReceipt]:
+        """Return the parts that were taken; see ``ListsParts.list_parts``."""
+        with self._lock:
+            parts = self._open(key, upload).parts
+            return [parts[number][0] for number in sorted(parts)]
+
     def abort_upload(self, key: str, upload: str) -> None:  # noqa: ARG002 - the protocol's signature
         """Forget a multipart upload; see ``Store.abort_upload``."""
         with self._lock:
@@ -268,7 +275,7 @@ class MemoryStore:
         if not parts or numbers != sorted(set(numbers)):
             raise StoreError(f"{self._url(key)}: parts must be listed once each, in order")
         if any(found.parts.get(part.number, (None,))[0] != part for part in parts):
-            raise StoreError(f"{self._url(key)}: a part that is listed was never uploaded")
+            raise InvalidPartError(f"{self._url(key)}: a part that is listed was never uploaded")
         if any(part.size < self._min_part_size for part in parts[:-1]):
             raise StoreError(f"{self._url(key)}: every part but the last has at least {self._min_part_size:,} bytes")
         return [found.parts[number][1] for number in numbers]

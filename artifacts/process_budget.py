@@ -13,18 +13,20 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from stepout.artifacts.container_memory import granted_memory, process_share, transfer_share
 from stepout.artifacts.servers import ServerState, server_key
 from stepout.schemas.runtime.process import PerProcess
+from stepout.schemas.text.foreign_text import logger
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from stepout.artifacts.store import Store
 
-MEMORY: Final = 256 << 20
-"""Bytes: four transfers with their usual settings."""
+_log = logger("stepout.artifacts")
 
 CONNECTIONS: Final = 64
+"""Requests in flight at once, in all: two transfers with the most that one takes."""
 
 LEAST_MEMORY: Final = 16 << 20
 """What every transfer is granted, however little is free: the least that one can do with."""
@@ -43,12 +45,12 @@ class ProcessBudget:
     """Shares out memory and connections; see ``process_budget``.
 
     Args:
-        memory: Bytes in all.
+        memory: Bytes in all; ``None``: a quarter of what the process was granted, from 16 MiB to 1 GiB.
         connections: Requests in flight at once, in all.
     """
 
-    def __init__(self, memory: int = MEMORY, connections: int = CONNECTIONS) -> None:
-        self.whole = Share(memory, connections)
+    def __init__(self, memory: int | None = None, connections: int = CONNECTIONS) -> None:
+        self.whole = Share(process_share(granted_memory()) if memory is None else memory, connections)
         self._lock = threading.Lock()
         self._taken: dict[object, Share] = {}
         self._servers: dict[tuple[str, str], ServerState] = {}
@@ -145,7 +147,25 @@ class Grant:
         self._budget.give_back(self._owner)
 
 
-_BUDGET: Final = PerProcess(ProcessBudget, name="budget of memory and connections")
+def told_budget() -> ProcessBudget:
+    """Make the budget of a process, and say in its log what its transfers may use."""
+    budget, granted = ProcessBudget(), granted_memory()
+    _log.info(
+        "memory: %s (%s); one transfer may use %s, all of the process %s, %d connections",
+        "not known" if granted.size is None else _mebibytes(granted.size),
+        granted.source,
+        _mebibytes(transfer_share(granted)),
+        _mebibytes(budget.whole.memory),
+        budget.whole.connections,
+    )
+    return budget
+
+
+def _mebibytes(size: int) -> str:
+    return f"{size >> 20:,} MiB"
+
+
+_BUDGET: Final = PerProcess(told_budget, name="budget of memory and connections")
 
 
 def process_budget() -> ProcessBudget:

@@ -30,7 +30,8 @@ class ServerState:
     Attributes:
         latency: Seconds from a request to the first byte of its answer, near the least that was seen; ``None`` until
             one was.
-        upload_rate: Bytes per second that one connection carried up; ``None`` until one did.
+        upload_rate: Bytes per second that one connection carried up, near the most that was seen; ``None`` until one
+            did.
         download_rate: The same down.
         pace: At which requests are sent, once it has asked for fewer.
 
@@ -72,7 +73,10 @@ def _blended(known: float | None, size: int, seconds: float) -> float | None:
     if size < _COUNTED or seconds <= 0:
         return known
     seen = size / seconds
-    return seen if known is None else known + _WEIGHT * (seen - known)
+    if known is None:
+        return seen
+    # Other connections, and a busy machine, make each one slower: that says little of what one can carry.
+    return known + (_WEIGHT if seen > known else _WEIGHT / 4) * (seen - known)
 
 
 def server_key(store: Store) -> tuple[str, str]:

@@ -7,6 +7,7 @@ have are Protocols of their own; callers ask for them with ``isinstance``. Every
 - ``ArtifactExistsError``: HTTP 412, the key is taken (``If-None-Match: *``).
 - ``ConflictError``: HTTP 409, a concurrent write; the bytes must be sent anew.
 - ``UploadGoneError``: NoSuchUpload, which may mean "already completed".
+- ``InvalidPartError``: InvalidPart, the server has another part than the one that was listed.
 - ``ArtifactChangedError``: HTTP 412 on a read with ``if_match``.
 
 ``RequestCancelledError`` is raised only inside a block of ``Cancels.cancellable``.
@@ -45,6 +46,10 @@ class PlaceMissingError(ArtifactNotFoundError):
 
 class UploadGoneError(StoreError):
     """The multipart upload does not exist: aborted, or completed by a try whose answer was lost."""
+
+
+class InvalidPartError(StoreError):
+    """A part that a completion lists is not there, or has another ETag: nothing was completed."""
 
 
 class RequestCancelledError(StoreError):
@@ -288,6 +293,30 @@ class Cancels(Protocol):
         request under way ends by itself, and further ones of the block are refused.
         """
         ...
+
+
+@runtime_checkable
+class ListsParts(Protocol):
+    """A store that can say which parts of a multipart upload it has."""
+
+    def list_parts(self, key: str, upload: str) -> list[PartReceipt]:
+        """Return all parts, by number; ``checksum`` is empty where the server lists none."""
+        ...
+
+
+@runtime_checkable
+class PoolsConnections(Protocol):
+    """A store whose client keeps so many connections open; each request beside them opens one, and closes it."""
+
+    @property
+    def pooled(self) -> int:
+        """How many connections stay open."""
+        ...
+
+
+def pooled_connections(store: object) -> int | None:
+    """Return how many connections a store keeps open; ``None`` where it does not say."""
+    return store.pooled if isinstance(store, PoolsConnections) else None
 
 
 @runtime_checkable

@@ -54,7 +54,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, default=3)
     rounds: int = parser.parse_args(arguments).rounds
     with tempfile.TemporaryDirectory() as name:
-        data = Data(Path(name))
+        data = Data(Path(name), 64 * MIB)
         small = Job(
             peer="stepout many", operation="put", path=str(data.pattern), size=_OBJECT, sha256=data.sha256(_OBJECT),
             count=2000,
@@ -74,7 +74,7 @@ def main(arguments: list[str] | None = None) -> None:
         print("| what | limit, requests a second | taken, of the limit | refused |")
         print("| --- | --- | --- | --- |")
         for label, job, limit in jobs:
-            with servers.sink(data.pattern, **{"requests-per-second": limit}) as server:
+            with servers.sink(data.pattern, limit=limit) as server:
                 found = [_shares(replace(job, endpoint=server.endpoint), server, limit) for _ in range(rounds)]
             share, refused = (statistics.median(values) for values in zip(*found, strict=True))
             print(f"| {label} | {limit:g} | {share:.2f} | {100 * refused:.1f} % |", flush=True)

@@ -12,14 +12,16 @@ The rules:
 from __future__ import annotations
 
 import hashlib
-import io
-from contextlib import closing
+import time
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Final
 
 from stepout.artifacts.checksums import crc_function
+from stepout.artifacts.process_budget import process_budget
 from stepout.artifacts.reading.access import RECONNECTS, Access, Verify
-from stepout.artifacts.reading.read_events import count_request, is_read
-from stepout.artifacts.transfer.stages import BLOCK, Pipeline, Stage
+from stepout.artifacts.reading.read_events import count_request
+from stepout.artifacts.store import Cancels, pooled_connections
+from stepout.artifacts.transfer.stages import BLOCK
 from stepout.schemas.errors import (
     AccessDeniedError,
     ArtifactChangedError,
@@ -34,16 +36,17 @@ from stepout.schemas.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Mapping
+    from collections.abc import Callable, Generator, Iterator
+    from contextlib import AbstractContextManager
     from datetime import datetime
 
-    from stepout.artifacts.store import Download, ObjectInfo
+    from stepout.artifacts.servers import ServerState
+    from stepout.artifacts.store import Cancellation, Download, ObjectInfo, Store
     from stepout.schemas.pointer import Pointer
 
 ALGORITHMS: Final = ("sha256", "crc64nvme", "crc32")
 """What can be verified, best first; ``crc32`` only stands beside objects that stepout did not write."""
 
-_SMALL: Final = 4 * BLOCK  # below it, a second thread costs more than it saves
 _TOTAL_RECONNECTS: Final = 100
 
 
@@ -168,6 +171,7 @@ class PinnedObject:
         self.pointer = pointer
         self.name = name
         self._etag = pointer.etag if pointer.version_id is None else None
+        self._server: ServerState | None = None
 
     @property
     def size(self) -> int:
@@ -178,6 +182,27 @@ class PinnedObject:
     def version_known(self) -> bool:
         """Whether one version is held to: the pointer's, or since the first answer, that answer's."""
         return self.pointer.version_id is not None or self._etag is not None
+
+    @property
+    def server(self) -> ServerState:
+        """What this process knows of the server that has it."""
+        if self._server is None:
+            self._server = process_budget().server(self._store)
+        return self._server
+
+    @property
+    def pooled(self) -> int | None:
+        """How many connections the client keeps open; ``None`` where it does not say."""
+        return pooled_connections(self._store)
+
+    @property
+    def _store(self) -> Store:
+        return self.access.stores.of(self.pointer.bucket)
+
+    def cancellable(self) -> AbstractContextManager[Cancellation]:
+        """Let any thread end the requests of this one, where the store can; see ``Cancels.cancellable``."""
+        store = self._store
+        return store.cancellable() if isinstance(store, Cancels) else nullcontext(_OnlyMarked())
 
     def get(self, start: int = 0, stop: int | None = None, *, hashed: bool = False) -> Download:
         """Request a range and compare the response's head with the pointer.
@@ -197,8 +222,11 @@ class PinnedObject:
         if not self.access.allow_expired and self._expired():
             msg = f"{pointer.url} expired at {pointer.expires_at}, as its pointer says; nothing was read. Run the task"
             raise ArtifactExpiredError(f"{msg} again, or pass allow_expired=True to ask for it all the same")
+        began, worked = time.perf_counter(), time.thread_time()
         try:
             body = self._requested(start, stop, hashed=hashed)
+            # Without the time that this thread worked: a client's first request reads files and prepares a lot.
+            self.server.saw_latency(max(time.perf_counter() - began - (time.thread_time() - worked), 0.0))
         except (ArtifactNotFoundError, AccessDeniedError) as error:
             # Denied, too: S3 answers 403 for what is gone to whoever may not list the bucket.
             if self._expired():
@@ -250,14 +278,16 @@ class PinnedObject:
             StoreError: As for ``get``.
         """
         end = self.pointer.size if stop is None else stop
-        # Two limits: a link that brings nothing ends soon; one that brings a little each time may go on for long.
+        # Two limits: a link that brings nothing ends soon; one that brings a little each time may go on for long, and
+        # one that brings much each time for ever.
         position, idle, total, meter = start, 0, 0, self.access.meter
         body = self.get(start, stop, hashed=hashed)
         while True:
             broken: StoreUnavailableError | None = None
+            began, pace = position, _Pace(lend)
             try:
                 with body:
-                    for view in body.blocks(BLOCK, lend):
+                    for view in pace.timed(body.blocks(BLOCK, pace.lend)):
                         position, idle = position + len(view), 0 if len(view) else idle
                         self._check_end(position, end)
                         if meter is not None:
@@ -265,22 +295,27 @@ class PinnedObject:
                         yield view
             except StoreUnavailableError as error:
                 broken = error
+            finally:
+                self.server.saw_download(position - began, pace.seconds)
             # Also after an error: a connection that breaks behind the last byte has brought everything.
             if position == end:
                 return
-            idle, total = idle + 1, total + 1
+            much = position - began >= BLOCK
+            idle, total = idle + 1, total + (not much)
             if idle > RECONNECTS or total > _TOTAL_RECONNECTS:
                 message = f"{self.pointer.url}: the download ended after {position:,} of {end:,} bytes"
                 raise broken or StoreUnavailableError(message)
-            body, idle = self._take_up(position, stop, idle)
+            body, idle = self._take_up(position, stop, idle, at_once=much)
 
-    def _take_up(self, position: int, stop: int | None, idle: int) -> tuple[Download, int]:
-        """Ask for the rest; a store that cannot be reached meanwhile counts as one more idle try.
+    def _take_up(self, position: int, stop: int | None, idle: int, *, at_once: bool) -> tuple[Download, int]:
+        """Ask for the rest, ``at_once`` or after a pause; a store out of reach counts as one more idle try.
 
         Every answer is compared anew, so that the rest is never another version's.
         """
         while True:
-            self.access.sleep(reconnect_delay(idle, self.access.jitter()))
+            if not at_once:
+                self.access.sleep(reconnect_delay(idle, self.access.jitter()))
+            at_once = False
             try:
                 return self.get(position, stop), idle
             except StoreUnavailableError:
@@ -320,6 +355,42 @@ class PinnedObject:
         return ArtifactExpiredError(msg) if isinstance(error, ArtifactNotFoundError) else AccessDeniedError(msg)
 
 
+class _Pace:
+    """How long a body makes its reader wait, in ``seconds``: without the time in which the reader does other things."""
+
+    def __init__(self, lend: Callable[[], memoryview] | None) -> None:
+        self._lend = lend
+        self.seconds = 0.0
+        self.lend = None if lend is None else self._timed_lend
+
+    def timed(self, blocks: Iterator[memoryview]) -> Iterator[memoryview]:
+        """Yield the blocks, with the clock running while the next one is waited for."""
+        while True:
+            self.seconds -= time.perf_counter()
+            view = next(blocks, None)
+            self.seconds += time.perf_counter()
+            if view is None:
+                return
+            yield view
+
+    def _timed_lend(self) -> memoryview:
+        assert self._lend is not None  # noqa: S101 - it is not called otherwise
+        self.seconds += time.perf_counter()
+        buffer = self._lend()
+        self.seconds -= time.perf_counter()
+        return buffer
+
+
+class _OnlyMarked:
+    """Of a store whose requests nobody can end."""
+
+    cancelled = False
+
+    def cancel(self) -> None:
+        """Take note; the request ends by itself."""
+        self.cancelled = True
+
+
 def reconnect_delay(idle: int, jitter: float) -> float:
     """Return how long to wait before taking a download up again.
 
@@ -349,122 +420,3 @@ def _time(text: str | None) -> datetime | None:
         return datetime.fromisoformat(whole).replace(tzinfo=UTC)
     except ValueError:
         return None
-
-
-# Whole reads ------------------------------------------------------------------------------------------------------
-
-
-@is_read("read_bytes")
-def read_whole(pinned: PinnedObject, verify: Verify) -> bytes:
-    """Read all of an object into memory, allocated once, and verify it.
-
-    Args:
-        pinned: The object.
-        verify: What its bytes are held against; see ``verifier_for``.
-
-    Raises:
-        ConfigurationError: As for ``verifier_for``.
-        ChecksumMismatchError: The bytes are not those that were written.
-        StoreError: As for ``PinnedObject.get``.
-    """
-    verifier = verifier_for(pinned.pointer, verify)
-    if pinned.size <= _SMALL:
-        with closing(pinned.blocks(hashed=verifier.algorithm is not None)) as blocks:
-            data = b"".join(map(bytes, blocks))
-        verifier.update(memoryview(data))
-    else:
-        data = _read_large(pinned, verifier)
-    verifier.finish()
-    return data
-
-
-def _read_large(pinned: PinnedObject, verifier: Verifier) -> bytes:
-    """Receive into place while another thread hashes what is there already."""
-    from stepout.artifacts.transfer.parallel_get import views  # a cold read of something small does without
-
-    memory = _Memory(pinned.size)
-    hashing = Stage(verifier.update)
-    hashing.start()
-    try:
-        with closing(views(pinned, memory.lend)) as blocks:
-            for view in blocks:
-                hashing.add(memory.add(view))
-    finally:
-        # However it ends: the thread holds views of the memory, which cannot be given away while one is left.
-        hashing.add(None)
-        hashing.join()
-    hashing.check()
-    return memory.value()
-
-
-class _Memory:
-    """The memory for a whole object, allocated once."""
-
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self._position = 0
-        self._file = io.BytesIO()
-        self._buffer = memoryview(b"")
-
-    def lend(self) -> memoryview:
-        """Return the place of the next bytes."""
-        self._allocate()
-        return self._buffer[self._position : self._position + BLOCK]
-
-    def add(self, view: memoryview) -> memoryview:
-        """Return the place where the next bytes are, copied there unless they were read into it."""
-        self._allocate()
-        place = self._buffer[self._position : self._position + len(view)]
-        if view.obj is not place.obj:
-            place[:] = view
-        self._position += len(view)
-        return place
-
-    def value(self) -> bytes:
-        """Return everything; the file gives its very memory away, if no view of it is left, and else a copy."""
-        self._buffer.release()
-        return self._file.getvalue()[: self._size]
-
-    def _allocate(self) -> None:
-        if not self._buffer:  # the first response's head has been compared by now: only then is the memory taken
-            self._file.seek(self._size - 1)
-            self._file.write(b"\0")
-            self._buffer = self._file.getbuffer()
-
-
-def drain(pinned: PinnedObject, verifier: Verifier, *stages: Callable[[memoryview], object]) -> None:
-    """Receive all of an object, take each block through all stages, and verify it; large ones through a ``Pipeline``.
-
-    Args:
-        pinned: The object.
-        verifier: What its bytes are held against; it takes each block behind the stages.
-        stages: They write or count; an exception of one ends the download.
-
-    Raises:
-        ChecksumMismatchError: The bytes are not those that were written.
-        StoreError: As for ``PinnedObject.get``.
-    """
-    takes = (*stages, verifier.update)
-    if pinned.size <= _SMALL:
-        with closing(pinned.blocks(hashed=verifier.algorithm is not None)) as blocks:
-            for view in blocks:
-                for take in takes:
-                    take(view)
-    else:
-        from stepout.artifacts.transfer.parallel_get import views  # as in ``_read_large``
-
-        with Pipeline(*takes) as pipeline, closing(views(pinned, pipeline.lend)) as blocks:
-            for view in blocks:
-                pipeline.add(view)
-    verifier.finish()
-
-
-def compare_whole(pinned: PinnedObject, count: Callable[[int], None] | None = None) -> Mapping[str, str]:
-    """Read an object whole and compare it, whatever ``resolve`` was told: ``verify()`` is asked for by its name."""
-    pointer = pinned.pointer
-    verifier = verifier_for(pointer, "sha256" if pinned.access.verify == "sha256" else True)
-    if verifier.algorithm is None:
-        msg = f"{pointer.url} has no checksum to compare with: it is held to its size and ETag only"
-        raise ConfigurationError(msg)
-    drain(pinned, verifier, *([] if count is None else [lambda view: count(len(view))]))
-    return {verifier.algorithm: verifier.actual()}

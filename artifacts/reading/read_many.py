@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from stepout.artifacts.s3.errors import CREDENTIALS_REFUSED
 from stepout.artifacts.transfer.worker_pool import (
-    MEMORY,
     FailureLimit,
     check_connections,
     fault_of_client,
@@ -26,7 +25,7 @@ def read_many(
     artifacts: Mapping[str, Artifact] | Iterable[Artifact],
     *,
     connections: int | None = None,
-    memory: int = MEMORY,
+    memory: int | None = None,
     max_size: int | None = None,
 ) -> Iterator[tuple[str, bytes]]:
     """Read many artifacts into memory, verified, several at once.
@@ -41,7 +40,8 @@ def read_many(
         artifacts: An ``Output``, or any other mapping of names to artifacts; or artifacts alone, which then go by their
             names in the output, or their URLs. Taken as they are needed.
         connections: Requests in flight at once, 16 by default.
-        memory: Bytes under way at once; one artifact is read however large it is (up to ``max_size``).
+        memory: Bytes under way at once; ``None``: an eighth of what the process was granted, from 16 to 64 MiB. One
+            artifact is read however large it is (up to ``max_size``).
         max_size: The most to take of one artifact, as for ``Artifact.read_bytes``.
 
     Yields:
@@ -56,7 +56,7 @@ def read_many(
     return _reading(found, threads, memory, max_size)
 
 
-def _reading(found: _Named, threads: int, memory: int, max_size: int | None) -> Iterator[tuple[str, bytes]]:
+def _reading(found: _Named, threads: int, memory: int | None, max_size: int | None) -> Iterator[tuple[str, bytes]]:
     failures: dict[str, Exception] = {}
     limit = FailureLimit(_no_read_will_do)
 

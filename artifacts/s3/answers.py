@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from stepout.artifacts.checksums import from_base64
 from stepout.artifacts.s3.correlation import CHECKSUM_MEMBERS
-from stepout.artifacts.store import ARCHIVES, ObjectInfo, Written
+from stepout.artifacts.store import ARCHIVES, ObjectInfo, PartReceipt, Written
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,6 +20,12 @@ _PARTS: Final = re.compile(r'(?:W/)?"?.*-[0-9]+"?')
 def written_of(answer: Mapping[str, Any]) -> Written:
     """Return what an answer to a write said of the object."""
     return Written(etag=answer.get("ETag"), version_id=_version(answer))
+
+
+def receipt_of(part: Mapping[str, Any], algorithm: str) -> PartReceipt:
+    """Return what ListParts says of a part, with its checksum if it has one of this algorithm."""
+    checksum = _hex_of(part.get(CHECKSUM_MEMBERS[algorithm]), _BYTES[algorithm])
+    return PartReceipt(number=part["PartNumber"], etag=part["ETag"], size=part["Size"], checksum=checksum or "")
 
 
 def _version(answer: Mapping[str, Any]) -> str | None:

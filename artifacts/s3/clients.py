@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from stepout.artifacts.checksums import best_crc
+from stepout.artifacts.process_budget import CONNECTIONS
 from stepout.artifacts.store import StoreProfile, is_store
 from stepout.schemas.errors import ArtifactNotFoundError, ConfigurationError
 from stepout.schemas.runtime.process import PerProcess
@@ -90,7 +91,7 @@ def make_client(  # noqa: PLR0913 - keyword-only, each with its own meaning
     endpoint_url: str | None = None,
     region: str | None = None,
     near: str | None = None,
-    connections: int = 16,
+    connections: int = CONNECTIONS,
     profile: StoreProfile | None = None,
     sign_payload: bool | None = None,
     tries: int = 3,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from stepout.artifacts.s3.job_signals import from_handler
-from stepout.artifacts.store import ConflictError, PlaceMissingError, SlowDownError, UploadGoneError
+from stepout.artifacts.store import ConflictError, InvalidPartError, PlaceMissingError, SlowDownError, UploadGoneError
 from stepout.schemas.errors import (
     AccessDeniedError,
     ArtifactChangedError,
@@ -34,6 +34,7 @@ IAM_ACTION = {
     "UploadPart": "s3:PutObject",
     "CompleteMultipartUpload": "s3:PutObject",
     "AbortMultipartUpload": "s3:AbortMultipartUpload",
+    "ListParts": "s3:ListMultipartUploadParts",
     "DeleteObject": "s3:DeleteObject",
     "HeadObject": "s3:GetObject",
     "ListObjectsV2": "s3:ListBucket",
@@ -229,6 +230,9 @@ def _condition(answer: S3Answer) -> StepoutError | None:
 
 
 def _integrity(answer: S3Answer) -> StepoutError | None:
+    if answer.code == "InvalidPart":
+        what = "the server has another part than the one that was sent, or does not have it (InvalidPart)"
+        return InvalidPartError(_say(answer, what, "Nothing was stored"))
     if answer.code in _BAD_CHECKSUM and answer.operation == "CompleteMultipartUpload":
         advice = f"If it is a server without full-object checksums, set STEPOUT_S3_PROFILE=compatible; {_PROBE}"
         what = f"the server does not find the checksum of the parts that it took ({answer.code})"

@@ -297,6 +297,11 @@ class FastS3Store:
         return self.ordinary().endpoint_url
 
     @property
+    def pooled(self) -> int:
+        """How many connections the client keeps open."""
+        return self.ordinary().pooled
+
+    @property
     def region(self) -> str | None:
         """The client's region, for pointers; a reader never trusts it."""
         return self.ordinary().region
@@ -321,6 +326,10 @@ class FastS3Store:
     def abort_upload(self, key: str, upload: str) -> None:
         """Forget a multipart upload; see ``Store.abort_upload``."""
         self.ordinary().abort_upload(key, upload)
+
+    def list_parts(self, key: str, upload: str) -> list[PartReceipt]:
+        """Return the parts that the server has; see ``ListsParts.list_parts``."""
+        return self.ordinary().list_parts(key, upload)
 
     def try_completion(self, key: str, *, options: WriteOptions) -> None:
         """See ``TriesCompletion.try_completion``."""

@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 from stepout.artifacts.checksums import best_crc, md5_of, to_base64
 from stepout.artifacts.process_budget import process_budget
 from stepout.artifacts.retries import SLOWED_READ_RETRIES
-from stepout.artifacts.s3.answers import info_of, written_of
+from stepout.artifacts.s3.answers import info_of, receipt_of, written_of
 from stepout.artifacts.s3.cancellation import cancellable, cancelled_request, current_cancellation
 from stepout.artifacts.s3.correlation import (
     CHECKSUM_MEMBERS,
@@ -71,6 +71,7 @@ _METHOD = {
     "UploadPart": "upload_part",
     "CompleteMultipartUpload": "complete_multipart_upload",
     "AbortMultipartUpload": "abort_multipart_upload",
+    "ListParts": "list_parts",
     "DeleteObject": "delete_object",
     "HeadObject": "head_object",
     "GetObject": "get_object",
@@ -125,6 +126,12 @@ class S3Store:
     def bucket(self) -> str:
         """The bucket's name or access point."""
         return self._bucket
+
+    @property
+    def pooled(self) -> int:
+        """How many connections the client keeps open."""
+        count: int = self.client.meta.config.max_pool_connections
+        return count
 
     @property
     def region(self) -> str | None:
@@ -248,6 +255,18 @@ class S3Store:
         """Forget a multipart upload; see ``Store.abort_upload``."""
         with contextlib.suppress(UploadGoneError):
             self._call("AbortMultipartUpload", key, UploadId=upload)
+
+    def list_parts(self, key: str, upload: str) -> list[PartReceipt]:
+        """Return the parts that the server has; see ``ListsParts.list_parts``."""
+        found: list[PartReceipt] = []
+        marker: int | None = None
+        while True:
+            answer = self._call("ListParts", key, UploadId=upload, PartNumberMarker=marker)
+            found += [receipt_of(each, self._part_algorithm) for each in answer.get("Parts", ())]
+            following = answer.get("NextPartNumberMarker")
+            if not answer.get("IsTruncated") or following in {None, marker}:
+                return found
+            marker = following
 
     def remove(self, key: str, *, version_id: str | None = None) -> None:
         """Remove an object, or one version of it; one that is not there is no error."""

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import enum
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from stepout.artifacts.store import (
     ConflictError,
+    InvalidPartError,
+    ListsParts,
     Located,
     ObjectInfo,
     SlowDownError,
@@ -27,6 +30,7 @@ from stepout.schemas.errors import (
     ArtifactExistsError,
     ArtifactNotFoundError,
     SizeMismatchError,
+    StepoutError,
     StoreError,
     StoreUnavailableError,
 )
@@ -36,7 +40,8 @@ from stepout.schemas.text.foreign_text import logger
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from stepout.artifacts.store import Store
+    from stepout.artifacts.retries import Retries
+    from stepout.artifacts.store import PartReceipt, Store
 
 _log = logger("stepout.artifacts")
 
@@ -119,6 +124,64 @@ def put_once(store: Store, key: str, views: Sequence[memoryview], sent: Content,
         raise  # nothing was stored, and a look would be one more request
     except StoreError as error:
         return settled(store, key, sent, options, error)
+
+
+def completed(  # noqa: PLR0913 - what one completion carries
+    store: Store,
+    key: str,
+    upload: str,
+    *,
+    receipts: Sequence[PartReceipt],
+    sent: Content,
+    options: WriteOptions,
+    retries: Retries,
+) -> Written:
+    """Complete a multipart upload, and once more if a second request for a part has replaced its ETag.
+
+    Where a part was asked for twice, both requests may arrive, and the server keeps the later one: the same bytes,
+    but on some servers (SSE-KMS) with another ETag. It then answers InvalidPart and has completed nothing. What it has
+    is listed and compared with what was sent; only then are its ETags taken.
+
+    Args:
+        store: Where it goes.
+        key: Under which key.
+        upload: Its id.
+        receipts: Of all parts, in order.
+        sent: What the object holds.
+        options: Of the write.
+        retries: How the completion is repeated.
+
+    Raises:
+        InvalidPartError: The server has other parts than those that were sent, or does not say so.
+        StoreError: As the store did; for ``settled`` to look at.
+    """
+
+    def complete(parts: Sequence[PartReceipt]) -> Written:
+        checksum = sent.checksum.get(store.profile.multipart_checksum)
+        return store.complete_upload(key, upload, parts, size=sent.size, checksum=checksum, options=options)
+
+    try:
+        return retries.run(partial(complete, receipts))
+    except InvalidPartError as error:
+        return retries.run(partial(complete, _parts_there(store, key, upload, receipts, error)))
+
+
+def _parts_there(
+    store: Store, key: str, upload: str, receipts: Sequence[PartReceipt], error: InvalidPartError
+) -> Sequence[PartReceipt]:
+    """Return the receipts with the ETags that the server has; raise ``error`` unless it has all that was sent."""
+    if not isinstance(store, ListsParts):
+        raise error
+    try:
+        there = {part.number: part for part in store.list_parts(key, upload)}
+    except StepoutError as second:
+        raise InvalidPartError(f"{error}. Its parts could not be compared: {second}") from second
+    found = [replace(sent, etag=there[sent.number].etag) for sent in receipts if sent.number in there]
+    # A checksum that is not listed differs from the one that was sent.
+    if found == list(receipts) or [there.get(each.number) for each in receipts] != found:
+        raise error
+    _log.info("%s: parts that were sent twice have the ETag of the second request", _url(store, key))
+    return found
 
 
 def settled(store: Store, key: str, sent: Content, options: WriteOptions, error: StoreError) -> Written:

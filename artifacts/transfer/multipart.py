@@ -3,8 +3,9 @@
 Threads, and who does what:
 
 - The caller fills buffers and queues parts. It never talks to the network, so it can always be interrupted.
-- Senders (daemons, started as parts wait for one) begin the upload, compute a part's checksum and send it.
-- One hasher (a daemon) takes all bytes in order: SHA-256 is the dearest step, so nothing else may wait for it.
+- Senders (daemons, started as parts wait for one) begin the upload, compute a part's checksum and send it. One that
+  has nothing to do asks a second time for a part that is late (``part_requests``).
+- One hasher (a daemon, ``running_digest``) takes all bytes in order.
 - One more thread commits; before it, one stores the list of blocks if that is too long for a pointer.
 
 ``abort`` may come from any thread. It ends the upload at once; requests that are still in flight then (the one that
@@ -15,23 +16,21 @@ process.
 
 from __future__ import annotations
 
-import hashlib
 import threading
 import time
 from collections import deque
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
-from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
-from stepout.artifacts.blocks import part_digests, whole_crc
-from stepout.artifacts.checksums import combine_all, crc_of
+from stepout.artifacts.checksums import combine_all
 from stepout.artifacts.retries import Retries
-from stepout.artifacts.store import OpensConnections, TriesCompletion
+from stepout.artifacts.store import Cancels, OpensConnections, TriesCompletion
 from stepout.artifacts.transfer.block_lists import list_of, put_list
-from stepout.artifacts.transfer.conditional_write import Content, confirmed, look_first, settled
+from stepout.artifacts.transfer.conditional_write import Content, completed, confirmed, look_first, settled
+from stepout.artifacts.transfer.part_requests import PartRequests, PendingPart
 from stepout.artifacts.transfer.plan import NEAR_SECONDS, is_far
+from stepout.artifacts.transfer.running_digest import RunningDigest
 from stepout.schemas.errors import StepoutError, StoreError
 from stepout.schemas.runtime.events import carried
 from stepout.schemas.text.foreign_text import logger
@@ -40,10 +39,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from stepout.artifacts.blocks import WantedBlocks
-    from stepout.artifacts.s3.request_bodies import Views
-    from stepout.artifacts.store import PartReceipt, Store, WriteOptions, Written
+    from stepout.artifacts.servers import ServerState
+    from stepout.artifacts.store import Cancellation, PartReceipt, Store, WriteOptions, Written
     from stepout.artifacts.transfer.block_lists import ListObject
-    from stepout.artifacts.transfer.buffer_pool import Buffer, BufferPool
+    from stepout.artifacts.transfer.buffer_pool import BufferPool
     from stepout.artifacts.transfer.plan import SenderLimits
     from stepout.artifacts.transfer.progress import TransferProgress
 
@@ -63,22 +62,6 @@ def aborted_error(url: str) -> StoreError:
     return StoreError(f"the upload of {url} was aborted; no artifact came of it")
 
 
-@dataclass(eq=False)
-class PendingPart:
-    """The bytes of one part, and the buffers that hold them until it is both sent and hashed."""
-
-    number: int
-    views: Views
-    buffers: Sequence[Buffer] = ()
-    holders: int = 2
-    """The sender and the hasher; the last one to finish gives the buffers back."""
-
-    @property
-    def size(self) -> int:
-        """In bytes."""
-        return sum(map(len, self.views))
-
-
 class Multipart:
     """One multipart upload, from its first part to its commit or abort.
 
@@ -92,10 +75,13 @@ class Multipart:
         key: Under which key.
         options: What rides along.
         limits: How many parts may be on their way at once.
+        server: What the process knows of the server, and learns here.
+        total: Bytes in all; ``None``: not known.
         pool: Where the buffers of parts go back to; ``None`` where parts have none.
         progress: Told of every part that arrived, from a sender's thread.
         blocks: Which digests of its blocks to take; ``None`` for none.
         clock: Counts the seconds in which the calling thread did not compute.
+        now: Seconds, the same for all threads.
     """
 
     def __init__(  # noqa: PLR0913 - keyword-only, each with its own meaning
@@ -105,34 +91,33 @@ class Multipart:
         *,
         options: WriteOptions,
         limits: SenderLimits,
+        server: ServerState,
+        total: int | None = None,
         pool: BufferPool | None = None,
         progress: TransferProgress | None = None,
         blocks: WantedBlocks | None = None,
         clock: Callable[[], float] = idle_seconds,
+        now: Callable[[], float] = lambda: time.monotonic(),  # noqa: PLW0108 - looked up when it is asked
     ) -> None:
         self._store, self._key, self._options = store, key, options
         self._url = f"s3://{store.bucket}/{key}"
         self._limits, self._limit = limits, limits.first
-        self._pool, self._progress, self._blocks, self._clock = pool, progress, blocks, clock
+        self._pool, self._progress, self._blocks, self._clock, self._now = pool, progress, blocks, clock, now
+        self._server, self._requests = server, PartRequests(server, total)
         self.far: bool | None = None
         self.failure: BaseException | None = None
         self._condition = threading.Condition()
         self._waiting: deque[PendingPart] = deque()
         self._senders = self._idle = self._in_flight = self._queued = 0
-        self._receipts: dict[int, PartReceipt] = {}
-        self._digests: dict[int, bytes] = {}  # of the blocks of each part
         self._size = 0
+        self._ending = False  # all parts are queued
         self._listing = False  # a list is on its way
         self._upload: str | None = None
         self._started_at = 0.0
         self._starting = self._aborted = self._finished = False
         self._removals = 0
         self._written: Written | None = None
-        # The hasher has a queue of its own: on the condition it would be woken for everything that senders do.
-        # Views are hashed; a part follows the last of its views, and is let go of; ``None`` ends the thread.
-        self._unhashed: SimpleQueue[memoryview | PendingPart | None] = SimpleQueue()
-        self._digest = hashlib.sha256()
-        self._hashing = False
+        self._digest = RunningDigest(self._pass, lambda: self.failure is None)
         self._hashed = 0
 
     # For the caller ----------------------------------------------------------------------------------------------
@@ -142,10 +127,7 @@ class Multipart:
 
         As soon as a buffer is full, and not with its part: then it is still in the processor's cache.
         """
-        if not self._hashing:
-            self._hashing = True
-            threading.Thread(target=self._run_hasher, name="stepout-hash", daemon=True).start()
-        self._unhashed.put(view)
+        self._digest.add(view)
 
     def add(self, part: PendingPart) -> None:
         """Queue the next part to be sent, once all of its bytes were given to ``hash``.
@@ -158,7 +140,7 @@ class Multipart:
             self._queued += 1
             self._size += part.size
             self._waiting.append(part)
-            self._unhashed.put(part)
+            self._digest.add(part)
             self._condition.notify_all()
             self._staff(1)
 
@@ -173,21 +155,25 @@ class Multipart:
             ConflictError: Nothing was stored; send everything anew.
             StepoutError: A part or the commit failed for good.
         """
+        with self._condition:
+            self._ending = True
+            self._condition.notify_all()  # what is late matters more from now on
         blocks = None
         if self._blocks is not None:
             # Behind the parts, though it could go beside the last of them: an upload that is ended before has stored
             # nothing that would stay.
-            self._await(lambda: len(self._receipts) == self._queued)
+            self._await(lambda: len(self._requests.receipts) == self._queued)
             blocks = self._list(self._blocks)
         # S3 refuses to complete an upload whose parts are not all there, and the pointer needs the whole digest.
-        self._await(lambda: len(self._receipts) == self._hashed == self._queued and not self._listing)
-        receipts = [self._receipts[number] for number in sorted(self._receipts)]
+        arrived = self._requests.receipts
+        self._await(lambda: len(arrived) == self._hashed == self._queued and not self._listing)
+        receipts = [arrived[number] for number in sorted(arrived)]
         size = sum(part.size for part in receipts)
         content = Content(size=size, checksum=self._checksums(receipts), blocks=blocks)
         with self._condition:
             self._check()
             self._in_flight += 1  # before the thread starts: an abort in between has to wait for its answer
-        self._unhashed.put(None)
+        self._digest.end()
         commit = carried(self._run_commit)
         threading.Thread(target=commit, args=(content, receipts), name="stepout-commit", daemon=True).start()
         self._await(lambda: self._written is not None)
@@ -210,7 +196,7 @@ class Multipart:
             # https://docs.aws.amazon.com/AmazonS3/latest/API/API_AbortMultipartUpload.html
             remove = first and self._upload is not None
             self._removals += remove
-        self._unhashed.put(None)
+        self._digest.end()
         if remove:
             threading.Thread(target=self._run_removal, name="stepout-abort", daemon=True).start()
         with self._condition:
@@ -227,21 +213,35 @@ class Multipart:
 
     def _run_sender(self) -> None:
         while (part := self._next()) is not None:
+            error: BaseException | None = None
             try:
                 self._deliver(part)
-            except BaseException as error:  # noqa: BLE001 - handed to the caller's thread, which raises it
-                self._fail(error)
-            finally:
-                self._release(part)
+            except BaseException as raised:  # noqa: BLE001 - handed to the caller's thread, which raises it
+                error = raised
+            self._leave_part(part, error)
 
     def _next(self) -> PendingPart | None:
         with self._condition:
-            self._idle += 1
             # Idle threads end, and are started again later: a job that computes for hours holds no threads.
-            self._condition.wait_for(lambda: self._waiting or self._over, timeout=_IDLE_SECONDS)
-            self._idle -= 1
-            if self._waiting and not self._over and self._senders <= self._limit:
-                return self._waiting.popleft()
+            idle_until = self._now() + _IDLE_SECONDS
+            while not self._over and self._senders <= self._limit:
+                now = self._now()
+                late = self._requests.late(now, last=self._ending and not self._waiting)
+                part = None
+                if late is not None and late.at <= now:
+                    part = late.part
+                    self._requests.repeat(part)
+                elif self._waiting:
+                    part = self._waiting.popleft()
+                if part is not None:
+                    part.senders += 1
+                    return part
+                until = idle_until if late is None else late.at
+                if until <= now:
+                    break
+                self._idle += 1
+                self._condition.wait(until - now)
+                self._idle -= 1
             self._senders -= 1  # nothing to do, or called in for a server that turned out to be near
             return None
 
@@ -252,32 +252,66 @@ class Multipart:
     def _deliver(self, part: PendingPart) -> None:
         upload = self._begun()
         with self._flight():
-            checksum = self._part_checksum(part)
-            send = partial(self._store.put_part, self._key, upload, part.number, part.views, checksum=checksum)
-            receipt = Retries(self._wait).run(send)
+            send = partial(self._ask, upload, part, part.checked(self._store.profile.multipart_checksum, self._blocks))
+            if part.senders > 1:  # the first request has its tries; this one is beside it
+                send()
+            else:
+                Retries(partial(self._wait, part=part)).run(send)
+
+    def _ask(self, upload: str, part: PendingPart, checksum: str) -> None:
+        """Send one request for a part, unless it has arrived; the first answer ends the others."""
+        with self._cancellable() as cancellation:
+            with self._condition:
+                request = self._requests.begin(part, cancellation, self._now())
+            if request is None:
+                return
+            start = self._clock()
+            try:
+                receipt = self._store.put_part(self._key, upload, part.number, part.views, checksum=checksum)
+            except BaseException as error:
+                with self._condition:
+                    arrived = self._requests.failed(request)
+                if arrived and isinstance(error, StepoutError):
+                    return
+                raise
+            waited = self._clock() - start
         with self._condition:
-            self._receipts[part.number] = receipt
+            others = self._requests.answered(request, receipt, self._now())
             self._condition.notify_all()
+        if others is None:
+            return
+        for each in others:
+            each.cancel()
+        self._server.saw_upload(part.size, waited - (self._server.latency or 0.0))
         if self._progress is not None:
             self._progress.sent(part.size)
 
+    def _cancellable(self) -> AbstractContextManager[Cancellation | None]:
+        return self._store.cancellable() if isinstance(self._store, Cancels) else nullcontext()
+
+    def _leave_part(self, part: PendingPart, error: BaseException | None) -> None:
+        """Let go of a part that was sent, or could not be: then it is lost, unless another thread is still at it."""
+        with self._condition:
+            part.senders -= 1
+            left_to_others = part.senders > 0 and isinstance(error, StepoutError)
+            if error is not None and not left_to_others:
+                self._end(error)
+        self._release(part)
+
     def _release(self, part: PendingPart) -> None:
-        """Let go of a part; the last of its two holders gives its buffers back."""
+        """Let go of a part; the last of its holders gives its buffers back."""
         with self._condition:
             part.holders -= 1
             last = part.holders == 0
         if last and self._pool is not None:
             self._pool.give_back(part.buffers)
 
-    def _run_hasher(self) -> None:
-        while (item := self._unhashed.get()) is not None:
-            if isinstance(item, PendingPart):
-                self._release(item)
-                with self._condition:
-                    self._hashed += 1
-                    self._condition.notify_all()
-            elif self.failure is None:
-                self._digest.update(item)
+    def _pass(self, part: PendingPart) -> None:
+        """Take note that a part was hashed."""
+        self._release(part)
+        with self._condition:
+            self._hashed += 1
+            self._condition.notify_all()
 
     def _begun(self) -> str:
         """Return the upload's id; the first to ask begins it, the others connect meanwhile."""
@@ -326,21 +360,12 @@ class Multipart:
                 self._condition.wait_for(lambda: not self._starting or self._over)
         return self._begun()
 
-    def _part_checksum(self, part: PendingPart) -> str:
-        wanted, blocks = self._store.profile.multipart_checksum, self._blocks
-        if blocks is not None:
-            digests = part_digests(blocks.algorithm, part.views)
-            with self._condition:
-                self._digests[part.number] = digests
-            if wanted == blocks.algorithm:
-                return whole_crc(wanted, digests, part.size)
-        return part.views.sha256() if wanted == "parts" else crc_of(wanted, part.views)
-
     # The list of blocks ------------------------------------------------------------------------------------------
 
     def _list(self, wanted: WantedBlocks) -> Mapping[str, Any] | None:
         """Begin to store the list, once all parts have arrived, and return what the pointer says of the blocks."""
-        digests = b"".join(self._digests[number] for number in sorted(self._digests))
+        known = self._requests.digests
+        digests = b"".join(known[number] for number in sorted(known))
         member, stored = list_of(wanted, digests, self._size)
         if stored is not None:
             self._listing = True
@@ -381,24 +406,21 @@ class Multipart:
         found = look_first(self._store, self._key, content, self._options)
         if found is None:
             try:
-                written = Retries(self._wait).run(partial(self._complete, content, receipts))
+                written = completed(
+                    self._store,
+                    self._key,
+                    self._upload or "",
+                    receipts=receipts,
+                    sent=content,
+                    options=self._options,
+                    retries=Retries(self._wait),
+                )
             except StoreError as error:
                 found = settled(self._store, self._key, content, self._options, error)
             else:
                 return confirmed(self._store, self._key, content, self._options, written)
         self._remove()  # the same content was there already: these parts are not needed
         return found
-
-    def _complete(self, content: Content, receipts: Sequence[PartReceipt]) -> Written:
-        wanted = self._store.profile.multipart_checksum
-        return self._store.complete_upload(
-            self._key,
-            self._upload or "",
-            receipts,
-            size=content.size,
-            checksum=content.checksum.get(wanted),
-            options=self._options,
-        )
 
     # Ends --------------------------------------------------------------------------------------------------------
 
@@ -409,10 +431,13 @@ class Multipart:
                 # In pieces, so that Ctrl-C is seen where a lock cannot be interrupted (Windows).
                 self._condition.wait(_POLL_SECONDS)
 
-    def _wait(self, seconds: float) -> None:
-        """Pause between tries, unless there is no point in another one."""
+    def _wait(self, seconds: float, part: PendingPart | None = None) -> None:
+        """Pause between tries, unless there is no point in another one, or the part has arrived meanwhile."""
+        arrived = self._requests.receipts
         with self._condition:
-            self._condition.wait_for(lambda: self._over, timeout=seconds)
+            self._condition.wait_for(
+                lambda: self._over or (part is not None and part.number in arrived), timeout=seconds
+            )
             self._check()
 
     def _fail(self, error: BaseException) -> None:

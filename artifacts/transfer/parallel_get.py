@@ -1,280 +1,377 @@
-"""One connection, or several: what a connection brings is measured first, and decides.
+"""One connection, or several: how a large object is received, in order, as fast as its server lets it.
 
-On one connection bytes come in order, need no buffers but the pipeline's, and cost the least; where a connection
-carries as much as can be hashed (a local store), more of them only cost. S3 says of itself that one connection brings
-some 85 to 90 MB/s, and that several should be used (https://docs.aws.amazon.com/AmazonS3/latest/userguide/
-optimizing-performance-design-patterns.html). So after the first blocks of a large object the rest may be fetched in
-ranges, side by side, each held to the same version as the first answer.
+On one connection bytes come in order, need no buffers but the taker's, and cost the least; where a connection
+carries as much as can be hashed (a local store), more of them only cost. Elsewhere the object is fetched in ranges,
+side by side (``range_fetch``), each held to one version:
+
+- From the first byte on, where this process knows the server as far away, or its connections as slow.
+- As soon as the first answer takes longer than one from nearby, where nothing is known: the object's size and version
+  stand in its pointer, so nothing has to be learned first. The one request goes on and brings the beginning.
+- As soon as the one connection turns out to be slow, in steps (``RampUp``); or when it stops in the middle.
+
+Whoever calls waits, and looks after the threads that receive: so a request that hangs holds up nobody else.
 """
 
 from __future__ import annotations
 
-import math
 import threading
 import time
-from collections import deque
 from contextlib import closing
-from queue import SimpleQueue
 from typing import TYPE_CHECKING, Final, Protocol
 
-from stepout.artifacts.process_budget import process_budget
+from stepout.artifacts.store import RequestCancelledError
+from stepout.artifacts.transfer.range_fetch import Arrival, RangeFetch
+from stepout.artifacts.transfer.range_plan import ENOUGH, FAR_SECONDS, RampUp, RangePlan, begins_in_ranges, plan_for
 from stepout.artifacts.transfer.stages import BLOCK
-from stepout.schemas.errors import StepoutError, StoreUnavailableError
+from stepout.schemas.errors import StoreError, StoreUnavailableError
 from stepout.schemas.runtime.events import carried
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator
-    from concurrent.futures import Future
+    from collections.abc import Callable
 
-PART: Final = 4 << 20
-"""What one request asks for, in bytes: several times what a usual connection brings while a request is on its way."""
-
-_SPARE: Final = 3
-"""Buffers beyond those that are being filled: a connection need not wait until its last range has been taken."""
-
-MOST: Final = 10
-"""The most connections: with their buffers a download stays below 64 MiB, and boto3's clients keep as many open."""
+    from stepout.artifacts.store import Cancellation
+    from stepout.artifacts.transfer.ranged_object import RangedObject
 
 _POLL_SECONDS: Final = 1.0
-_SKIPPED: Final = 2 * BLOCK  # a connection begins slowly
-_MEASURED: Final = 16 * BLOCK
-_SURE: Final = 4 * BLOCK
-_SURE_SECONDS: Final = 0.05
-_ENOUGH: Final = 150e6
-_WANTED: Final = 800e6
+"""Waits are cut into seconds, so that Ctrl-C is seen where a lock cannot be interrupted (Windows)."""
+
+_LOOK_SECONDS: Final = 0.1
+_SOON_SECONDS: Final = 0.005
+_STOPPED_SECONDS: Final = 0.25
+_STOPPED_BLOCKS: Final = 8
+"""One connection has stopped when it brings nothing for as long as it has needed for so many blocks."""
+
+_JUDGED_SECONDS: Final = 0.02
+"""What a connection brings is judged by so much waiting for it: less is chance."""
 
 
-def connections_for(left: int, rate: float) -> int:
-    """Return how many connections to fetch the rest of an object with.
-
-    Args:
-        left: What is still to come, in bytes.
-        rate: What the first connection brought, in bytes per second.
-
-    Returns:
-        1 where it is fast or little is left, else up to ``MOST``, one for each two parts at most.
-
-    >>> connections_for(1 << 30, 500e6), connections_for(1 << 30, 85e6), connections_for(32 << 20, 85e6)
-    (1, 10, 4)
-    """
-    if rate >= _ENOUGH:
-        return 1
-    return max(min(MOST, math.ceil(_WANTED / max(rate, 1)), left // (2 * PART)), 1)
-
-
-class RangedObject(Protocol):
-    """An object that can be read in ranges."""
+class Taker(Protocol):
+    """Takes an object's bytes in order."""
 
     @property
-    def size(self) -> int:
-        """Size in bytes."""
+    def in_place(self) -> bool:
+        """Whether what is lent is where the bytes stay: then nobody else may write there any more."""
         ...
 
-    @property
-    def version_known(self) -> bool:
-        """Whether every further range will be of the same version as the first answer."""
+    def lend(self) -> memoryview:
+        """Return where to read the next block into; it is added next, or lent again."""
         ...
 
-    def blocks(
-        self, start: int = 0, stop: int | None = None, *, lend: Callable[[], memoryview] | None = None
-    ) -> Generator[memoryview]:
-        """Yield bytes ``start`` to ``stop`` (``None``: the end), in order; ``lend`` as ``Download.blocks`` has it."""
+    def add(self, view: memoryview) -> None:
+        """Take the next bytes: in what was lent, or elsewhere, and then valid until this returns."""
+        ...
+
+    def pass_on(self, view: memoryview, release: Callable[[], None]) -> None:
+        """Take the next bytes, which stay as they are until ``release`` is called."""
         ...
 
 
-def views(
-    ranged: RangedObject, lend: Callable[[], memoryview], *, clock: Callable[[], float] = time.perf_counter
-) -> Generator[memoryview]:
-    """Yield all of an object, in order.
+def receive(ranged: RangedObject, taker: Taker, *, clock: Callable[[], float] = time.perf_counter) -> None:
+    """Receive all of an object, in order.
 
     Args:
         ranged: The object.
-        lend: Where to read the next block into.
+        taker: What its bytes are given to, in several threads, one at a time.
         clock: Seconds.
-
-    Yields:
-        Views: where ``lend`` said, valid as long as it lets them be; or elsewhere, valid until the next is asked for.
 
     Raises:
         StoreError: As for ``blocks`` of the object.
     """
-    meter, position = _Meter(lend, clock), 0
-    decided, rest = False, None
+    reception = _Reception(ranged, taker, clock)
     try:
-        with closing(ranged.blocks(lend=meter.lend)) as blocks:
-            for view in meter.timed(blocks):
-                # The one connection goes on while the others begin. It is left where their first range starts, and only
-                # once that range has come: until then it may be the only one that the server grants.
-                if rest is not None and position + len(view) >= rest.start:
-                    if rest.works():
-                        yield view[: rest.start - position]
-                        break
-                    rest = None
-                position += len(view)
-                yield view
-                if not decided and meter.knows():
-                    decided = True
-                    rest = _rest_of(ranged, position, meter.rate())
-            else:
-                return
-        if rest is not None:
-            yield from rest.views()
+        reception.run()
     finally:
-        if rest is not None:
-            rest.end()
+        reception.end()
 
 
-def _rest_of(ranged: RangedObject, position: int, rate: float) -> _ParallelGet | None:
-    """Begin to fetch the rest in parallel, if that is faster; the first connection reads one more part."""
-    start = position + PART
-    connections = connections_for(ranged.size - start, rate)
-    # Ranges of an object that is not held to a version could be of two of them.
-    return _ParallelGet(ranged, start, connections) if connections > 1 and ranged.version_known else None
+class _Reception:
+    """One object being received: by one connection, in ranges, or by both until the ranges go on.
 
-
-class _Meter:
-    """Measures the speed of a connection, without the time of waiting for a buffer."""
-
-    def __init__(self, lend: Callable[[], memoryview], clock: Callable[[], float]) -> None:
-        self._lend = lend
-        self._clock = clock
-        self._seconds = 0.0
-        self._total = self._counted = 0
-
-    def lend(self) -> memoryview:
-        """Lend, with the clock stopped."""
-        start = self._clock()
-        buffer = self._lend()
-        self._seconds -= self._clock() - start
-        return buffer
-
-    def timed(self, blocks: Iterator[memoryview]) -> Iterator[memoryview]:
-        """Yield the blocks, with the clock running while the next one is waited for."""
-        while True:
-            start = self._clock()
-            view = next(blocks, None)
-            self._seconds += self._clock() - start
-            if view is None:
-                return
-            self._total += len(view)
-            if self._total <= _SKIPPED:
-                self._seconds = 0.0
-            else:
-                self._counted += len(view)
-            yield view
-
-    def knows(self) -> bool:
-        """Say whether enough bytes have come to judge the speed; a slow connection needs fewer bytes."""
-        return self._total >= _MEASURED or (self._total >= _SURE and self._seconds >= _SURE_SECONDS)
-
-    def rate(self) -> float:
-        """Return bytes per second."""
-        return self._counted / max(self._seconds, 1e-9)
-
-
-class _ParallelGet:
-    """Fetches the rest of an object in ranges, side by side.
-
-    Its threads are daemons and are never waited for: a server that stalls does not keep the process alive. A thread
-    that is refused a connection gives its range to the others and ends; only the last thread's error ends the download.
-
-    Attributes:
-        start: Where the rest begins.
-
-    Args:
-        ranged: The object; its version is known, so that all ranges are of it.
-        position: Where the rest begins.
-        connections: How many ranges at once, at most: the process's budget grants them.
+    The one connection hands its bytes on by itself. Once the next byte has come in a range, the ranges go on, and it is
+    closed.
     """
 
-    def __init__(self, ranged: RangedObject, position: int, connections: int) -> None:
-        from concurrent.futures import Future
-
-        self._grant = process_budget().grant((connections + _SPARE) * PART, connections)
-        connections = self._grant.connections
-        self._future: type[Future[memoryview]] = Future
-        self._ranged, self.start = ranged, position
-        self._ended = threading.Event()
-        # Where little memory is left there are fewer spare ones.
-        self._free = [memoryview(bytearray(PART)) for _ in range(max(self._grant.memory // PART, connections))]
-        self._coming: deque[Future[memoryview]] = deque()
-        self._starts = iter(range(position, ranged.size, PART))
-        self._ranges: SimpleQueue[tuple[int, memoryview, Future[memoryview]] | None] = SimpleQueue()
+    def __init__(self, ranged: RangedObject, taker: Taker, clock: Callable[[], float]) -> None:
+        self._ranged, self._taker, self._clock = ranged, taker, clock
         self._lock = threading.Lock()
-        self._threads = connections
-        self._begin()
-        for _ in range(connections):
-            threading.Thread(target=carried(self._work), name="stepout-read", daemon=True).start()
+        self._changed = threading.Condition(self._lock)
+        self._position = 0
+        self._error: BaseException | None = None
+        self._fetch: RangeFetch | None = None
+        self._ramp: RampUp | None = None
+        self._no_ranges = False
+        self._stream: _Stream | None = None
 
-    def works(self) -> bool:
-        """Wait for the first range; if it fails for any reason, the first connection still works."""
-        try:
-            _result(self._coming[0])
-        except BaseException as error:
-            self.end()
-            if isinstance(error, StepoutError):
-                return False
-            raise
-        return True
+    @property
+    def parts(self) -> tuple[RangedObject, Taker, Callable[[], float]]:
+        """What it is made of, for the one connection."""
+        return self._ranged, self._taker, self._clock
 
-    def views(self) -> Iterator[memoryview]:
-        """Yield everything in order; each view is valid until the next is asked for."""
-        while self._coming:
-            yield (part := _result(self._coming.popleft()))
-            self._free.append(memoryview(part.obj))
-            self._begin()
-
-    def _begin(self) -> None:
-        while self._free and (start := next(self._starts, None)) is not None:
-            self._coming.append(self._future())
-            self._ranges.put((start, self._free.pop(), self._coming[-1]))
+    def run(self) -> None:
+        """Receive it, and return when everything has been given to the taker."""
+        known = begins_in_ranges(self._ranged.server) and self._ranged.version_known
+        with self._lock:
+            plan = self._plan() if known else None
+            if plan is None:
+                self._start_stream()
+            else:
+                self._fetch_from(0, plan)
+        while True:
+            with self._lock:
+                if self._error is not None:
+                    raise self._error
+                arrivals = self._look()
+                position = self._position
+                # The one connection's thread may still hold a view of the last bytes.
+                done = position == self._ranged.size and self._stream is None
+            for each in arrivals:
+                self._taker.pass_on(each.view, each.release)
+            if done:
+                return
 
     def end(self) -> None:
-        """Let the threads go; what they are reading is given up."""
-        self._ended.set()
-        self._grant.release()
-        for _ in range(self._threads):
-            self._ranges.put(None)
-
-    def _work(self) -> None:
-        while (item := self._ranges.get()) is not None and not self._ended.is_set():
-            start, buffer, future = item
-            try:
-                future.set_result(_fetch(self._ranged, start, buffer, self._ended))
-            except StoreUnavailableError as error:
-                if self._leave():
-                    self._ranges.put(item)
-                    return
-                future.set_exception(error)
-            except BaseException as error:  # noqa: BLE001 - raised where the range is waited for
-                future.set_exception(error)
-
-    def _leave(self) -> bool:
-        """Leave the range to the others, if there are any."""
+        """Let all threads go; what they are reading is given up."""
         with self._lock:
-            others = self._threads > 1
-            self._threads -= others
-            return others
+            if self._stream is not None:
+                self._close(self._stream)
+            if self._fetch is not None:
+                self._fetch.end()
+
+    def _look(self) -> list[Arrival]:
+        """Look after everything once, or wait; return what has come in ranges and is next."""
+        now = self._clock()
+        if self._fetch is not None and self._fetch.error is not None:
+            self._give_up_ranges(self._fetch)
+        fetch, stream = self._fetch, self._stream
+        due = now + _POLL_SECONDS
+        if stream is not None:
+            due = self._look_at_stream(stream, now)
+            if self._stream is None or self._fetch is not fetch:
+                return []
+        elif fetch is not None:
+            arrivals = fetch.take(self._position)
+            if arrivals:
+                self._position += sum(len(each.view) for each in arrivals)
+                return arrivals
+        if fetch is not None:
+            if self._ramp is not None:
+                fetch.grow(self._ramp.saw(fetch.received, now, part=fetch.plan.part))
+            late = fetch.look_for_late(now)
+            due = due if late is None else min(due, late)
+            if fetch.beside_is_late:
+                fetch.rescue(self._position)
+        if self._position < self._ranged.size or self._stream is not None:
+            self._changed.wait(max(min(due - now, _POLL_SECONDS), 0))
+        return []
+
+    # The one connection -------------------------------------------------------------------------------------------
+
+    def _start_stream(self) -> None:
+        self._stream = _Stream(self, self._position)
+        self._stream.start()
+
+    def _close(self, stream: _Stream) -> None:
+        """Take the next bytes from ranges: what the one connection still brings is not wanted."""
+        self._stream = None
+        stream.cancel()
+        if self._fetch is not None:
+            self._fetch.beside_came()
+
+    def _look_at_stream(self, stream: _Stream, now: float) -> float:
+        """Look whether the one connection needs help, and return when to look the next time."""
+        if self._fetch is not None:
+            self._take_over(self._fetch, stream)
+        elif stream.answered is None and stream.waited(now) < FAR_SECONDS:
+            return now + max(FAR_SECONDS - stream.waited(now), _SOON_SECONDS)
+        elif self._ranged.version_known and not self._no_ranges:
+            self._help(stream, now)
+        return now + (_LOOK_SECONDS if self._fetch is None else _POLL_SECONDS)
+
+    def _take_over(self, fetch: RangeFetch, stream: _Stream) -> None:
+        """Go on with the ranges if the one connection waits for what they have; between two blocks it sees that."""
+        if not stream.gives and fetch.has(self._position):
+            if self._taker.in_place:
+                stream.cancel()  # as long as it is there it may write
+            else:
+                self._close(stream)
+
+    def _help(self, stream: _Stream, now: float) -> None:
+        """Fetch in ranges what the one connection does not bring, if it is far away, slow, or has stopped."""
+        if stream.answered is None or stream.is_far:
+            self._fetch_beside(self._plan(), stream.began)
+        elif stream.slow_rate is not None:
+            fetch = self._fetch_beside(self._plan(rate=stream.slow_rate), now, threads=0)
+            if fetch is not None:
+                self._ramp = RampUp(fetch.plan.connections, stream.slow_rate, now)
+        elif stream.has_stopped(now):
+            plan = self._plan(least=1)
+            if plan is not None:
+                self._fetch_from(self._position, plan)
+
+    def _fetch_beside(self, plan: RangePlan | None, began: float, threads: int | None = None) -> RangeFetch | None:
+        """Fetch all but the next range, which the one connection brings meanwhile; ``None``: that is not worth it."""
+        if plan is None or self._position + plan.part >= self._ranged.size:
+            self._no_ranges = True
+            return None
+        fetch = self._fetch_from(self._position + plan.part, plan, threads)
+        fetch.watch_beside(self._position, self._position + plan.part, began)
+        return fetch
+
+    def wake(self) -> None:
+        """Have everything looked after now."""
+        with self._lock:
+            self._changed.notify()
+
+    def gives(self, stream: _Stream) -> bool:
+        """Say whether the one connection may hand its bytes on; it then tells by ``gave`` that it has."""
+        with self._lock:
+            stream.gives = stream is self._stream
+            return stream.gives
+
+    def gave(self, stream: _Stream, size: int) -> bool:
+        """Take note of bytes that were handed on, and say whether more are wanted."""
+        with self._lock:
+            stream.gives = False
+            self._position += size
+            fetch = self._fetch
+            if fetch is not None and stream is self._stream and fetch.has(self._position):
+                self._stream = None
+                fetch.beside_came()
+            if self._stream is None or stream.slow_rate is not None:
+                self._changed.notify()
+            return stream is self._stream
+
+    def stream_ended(self, stream: _Stream, error: BaseException | None) -> None:
+        """Take note that the one connection brings no more."""
+        with self._lock:
+            if stream is not self._stream:
+                return
+            self._stream = None
+            if self._fetch is not None:
+                self._fetch.beside_came()
+            if error is not None:
+                if self._fetch is not None and isinstance(error, StoreUnavailableError | RequestCancelledError):
+                    self._fetch.rescue(self._position)
+                else:
+                    self._error = error
+            self._changed.notify()
+
+    def _plan(self, *, rate: float | None = None, least: int = 2) -> RangePlan | None:
+        ranged = self._ranged
+        return plan_for(ranged.size - self._position, ranged.server, pooled=ranged.pooled, rate=rate, least=least)
+
+    # Ranges -------------------------------------------------------------------------------------------------------
+
+    def _fetch_from(self, start: int, plan: RangePlan, threads: int | None = None) -> RangeFetch:
+        self._fetch = RangeFetch(
+            self._ranged, start, plan, lock=self._lock, arrived=self._changed, clock=self._clock, threads=threads
+        )
+        return self._fetch
+
+    def _give_up_ranges(self, fetch: RangeFetch) -> None:
+        """Go on with the one connection alone, or with a new one where the server knows no ranges; else raise."""
+        error = fetch.error
+        fetch.end()
+        if self._stream is None and (type(error) is not StoreError or self._position):
+            assert error is not None  # noqa: S101 - that is why
+            raise error
+        self._fetch, self._ramp, self._no_ranges = None, None, True
+        if self._stream is None:
+            self._start_stream()
 
 
-def _result(future: Future[memoryview]) -> memoryview:
-    """Wait for a range; in steps, so that Ctrl-C is seen where a lock cannot be interrupted (Windows)."""
-    while True:
+class _Stream:
+    """The one connection, which reads from some byte to the end in a thread of its own.
+
+    Attributes:
+        began: When.
+        answered: When its answer came; ``None`` until then.
+        is_far: Whether it took longer than one from nearby.
+        gives: Whether it is handing bytes on.
+        slow_rate: What it brings, in bytes per second, once that is known to be less than enough.
+    """
+
+    def __init__(self, reception: _Reception, start: int) -> None:
+        self._reception, self._start = reception, start
+        self._ranged, self._taker, self._clock = reception.parts
+        self.began, self._cpu = self._clock(), time.process_time()
+        self.answered: float | None = None
+        self.is_far = False
+        self.gives = False
+        self.slow_rate: float | None = None
+        self._waits_since: float | None = None
+        self._judged, self._judged_seconds = -BLOCK, 0.0  # a connection begins slowly
+        self._blocks, self._seconds = 0, 0.0
+        self._cancelled = False
+        self._cancellation: Cancellation | None = None
+
+    def start(self) -> None:
+        """Begin."""
+        threading.Thread(target=carried(self._run), name="stepout-read", daemon=True).start()
+
+    def cancel(self) -> None:
+        """End it, wherever it is."""
+        self._cancelled = True
+        if self._cancellation is not None:
+            self._cancellation.cancel()
+
+    def waited(self, now: float) -> float:
+        """Return for how long it has waited for its answer, without the time that this process has worked."""
+        return now - self.began - (time.process_time() - self._cpu)
+
+    def has_stopped(self, now: float) -> bool:
+        """Say whether it waits for bytes much longer than it has before."""
+        since, usual = self._waits_since, self._seconds / max(self._blocks, 1)
+        return since is not None and now - since > max(_STOPPED_SECONDS, _STOPPED_BLOCKS * usual)
+
+    def _run(self) -> None:
+        error: BaseException | None = None
         try:
-            return future.result(_POLL_SECONDS)
-        except TimeoutError:
-            if future.done():
-                return future.result()
+            with self._ranged.cancellable() as self._cancellation:
+                if not self._cancelled:
+                    self._read()
+        except BaseException as raised:  # noqa: BLE001 - raised in the thread that waits for it
+            error = raised
+        self._reception.stream_ended(self, error)
 
+    def _read(self) -> None:
+        with closing(self._ranged.blocks(self._start, lend=self._lend)) as blocks:
+            for view in blocks:
+                self._measure(len(view))
+                if not self._reception.gives(self):
+                    return
+                self._taker.add(view)
+                if not self._reception.gave(self, len(view)):
+                    return
+                self._waits_since = self._clock()
 
-def _fetch(ranged: RangedObject, start: int, buffer: memoryview, ended: threading.Event) -> memoryview:
-    """Read one range into a buffer; stop as soon as the range is not needed any more."""
-    part, at = buffer[: ranged.size - start], 0
-    with closing(ranged.blocks(start, start + len(part), lend=lambda: part[at : at + BLOCK])) as blocks:
-        for view in blocks:
-            if ended.is_set():
-                break
-            if view.obj is not part.obj:
-                part[at : at + len(view)] = view
-            at += len(view)
-    return part
+    def _lend(self) -> memoryview:
+        if self.answered is None:
+            self._see_answer(self._clock())
+        self._waits_since = None  # for a buffer it may wait as well
+        buffer = self._taker.lend()
+        self._waits_since = self._clock()
+        return buffer
+
+    def _see_answer(self, now: float) -> None:
+        self.is_far = self.waited(now) >= FAR_SECONDS
+        self.answered = now
+        if self.is_far:  # from now on the version is known, if it was not
+            self._reception.wake()
+
+    def _measure(self, size: int) -> None:
+        now = self._clock()
+        if self.answered is None:
+            self._see_answer(now)
+        seconds = now - (self._waits_since or now)
+        self._waits_since = None
+        self._blocks, self._seconds = self._blocks + 1, self._seconds + seconds
+        self._judged += size
+        if self._judged <= 0:
+            return
+        self._judged_seconds += seconds
+        if self._judged >= BLOCK and self._judged_seconds >= _JUDGED_SECONDS:
+            rate = self._judged / self._judged_seconds
+            if rate < ENOUGH:
+                self.slow_rate = rate
+            self._judged, self._judged_seconds = 0, 0.0

@@ -1,4 +1,7 @@
-"""How a body is cut into parts: pure functions of sizes, memory and cores.
+"""How a body is cut into parts, and how many are on their way: pure functions of sizes, memory, cores, and the server.
+
+How many connections fill a line follows from Little's law: as many requests are on their way as end in a second, times
+the seconds that each takes.
 
 The limits are S3's: at most 10,000 parts of 5 MiB to 5 GiB each, the last one of any size
 (https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html).
@@ -7,10 +10,11 @@ The limits are S3's: at most 10,000 parts of 5 MiB to 5 GiB each, the last one o
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
+from stepout.artifacts.container_memory import granted_memory, transfer_share
 from stepout.schemas.errors import ConfigurationError
 
 MIB = 1 << 20
@@ -29,11 +33,28 @@ NEAR_SECONDS = 0.03
 _RESERVED = 4 * MIB
 """The part of a transfer's memory that its connections and threads need besides the blocks."""
 
+_SMALL_PART = 8 * MIB
+_MIDDLE_PART = 16 * MIB
+
 # A stream of unknown length starts with small parts, so that short ones are cheap, and grows them twice.
 _SMALL_PARTS = 64
 _MIDDLE_PARTS = 5_000
 _NEAR_SENDERS = 8
-_FAR_SENDERS = 10  # as many connections as boto3's clients keep open
+
+LINE: Final = 800e6
+"""Bytes per second that one transfer is planned for: a line of 5 Gbit carries 625e6, and connections differ."""
+
+USUAL_RATE: Final = 80e6
+"""Bytes per second that a connection to S3 brings where nothing was measured (S3's guide says 85 to 90 MB/s)."""
+
+FAST_RATE: Final = 150e6
+"""Bytes per second of one connection from which on a near server is bound by the processor: more only cost."""
+
+MOST_SENDERS: Final = 32
+"""The most connections of one transfer, unless its settings say another number."""
+
+_USUAL_MEMORY = 64 * MIB
+"""A choice: what a transfer takes, if it is granted, however few connections it has; so its reader runs ahead."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,10 +63,13 @@ class TransferSettings:
 
     Attributes:
         memory: Bytes that one transfer may use for an artifact of any size: nearly all of them hold parts on
-            their way (4 MiB less, for connections and threads). It bounds the size of a part (half of it), and so the
-            size of an artifact: 64 MiB carry streams of 233 GiB and files of 312 GiB. Beside other transfers of the
-            process it may get less, but always enough for an artifact of that size.
-        connections: Requests in flight at once; ``None`` chooses from cores and memory.
+            their way (4 MiB less, for connections and threads). If not given, an eighth of the memory that the process
+            was granted by its control group, its Lambda function or its machine: 16 MiB at least, 256 MiB at most. It
+            bounds the size of a part (half of it), and so the size of an artifact: 64 MiB carry streams of 233 GiB and
+            files of 312 GiB. Beside other transfers of the process it may get less, but always enough for an artifact
+            of that size.
+        connections: Requests in flight at once; ``None``: as many as fill a line of 5 Gbit a second, as far as memory
+            goes, and 32 at most.
         part_size: Bytes in each part; ``None`` adapts to the size. At most half of ``memory``; rounded down
             to whole MiB.
 
@@ -53,7 +77,7 @@ class TransferSettings:
         ConfigurationError: A value is outside S3's limits, or the values contradict each other.
     """
 
-    memory: int = 64 * MIB
+    memory: int = field(default_factory=lambda: transfer_share(granted_memory()))
     connections: int | None = None
     part_size: int | None = None
 
@@ -72,12 +96,16 @@ class TransferSettings:
 
     @cached_property  # asked for by every put, however small
     def ladder(self) -> tuple[int, int, int]:
-        """The small, the middle and the large part: an eighth, a quarter and half of the memory, in whole blocks."""
+        """The small, the middle and the large part, in whole blocks.
+
+        An eighth, a quarter and half of the memory; the first two end at 8 and 16 MiB. Where there is more memory it
+        holds more parts, not larger ones.
+        """
         if self.part_size is not None:
             return (self.part_size // BLOCK_SIZE * BLOCK_SIZE,) * 3
         small, middle, large = (
-            min(max(self.memory // share // BLOCK_SIZE * BLOCK_SIZE, MIN_PART_SIZE), MAX_PART_SIZE)
-            for share in (8, 4, 2)
+            min(max(self.memory // share // BLOCK_SIZE * BLOCK_SIZE, MIN_PART_SIZE), most)
+            for share, most in ((8, _SMALL_PART), (4, _MIDDLE_PART), (2, MAX_PART_SIZE))
         )
         return small, middle, large
 
@@ -99,7 +127,7 @@ def part_size_at(number: int, settings: TransferSettings) -> int:
     return middle if number <= _MIDDLE_PARTS else large
 
 
-def part_size_for(size: int, settings: TransferSettings, *, far: bool = False) -> int:
+def part_size_for(size: int, settings: TransferSettings, *, far: bool = False, senders: int | None = None) -> int:
     """Return the size of every part but the last of a body of ``size`` bytes.
 
     Args:
@@ -107,6 +135,8 @@ def part_size_for(size: int, settings: TransferSettings, *, far: bool = False) -
         settings: How much memory there is.
         far: Whether the server is far away. Then many small parts on their way at once bring more than the requests
             that larger ones save.
+        senders: How many parts are to be on their way at once: a body is cut so that there are as many, and so that
+            memory holds them, as far as S3's least part lets it. ``None``: it is not known.
 
     Raises:
         ConfigurationError: Even the largest part that the memory allows would need more than 10,000 parts.
@@ -115,14 +145,22 @@ def part_size_for(size: int, settings: TransferSettings, *, far: bool = False) -
     least = small if settings.part_size is not None else MIN_PART_SIZE
     if far and size <= MAX_PARTS * least:
         return least
-    if size <= (MAX_PARTS if far else _SMALL_PARTS) * small:
-        return small
-    for candidate in (middle, large):
-        if math.ceil(size / candidate) <= MAX_PARTS:
-            return candidate
+    each = small if size <= (MAX_PARTS if far else _SMALL_PARTS) * small else middle
+    if senders is not None:
+        fitting = min(_blocks(math.ceil(size / senders)), settings.memory // (senders + 1) // BLOCK_SIZE * BLOCK_SIZE)
+        each = min(each, max(least, fitting))
+    # No larger than 10,000 of them have to be: the larger they are, the fewer memory holds.
+    each = max(each, _blocks(math.ceil(size / MAX_PARTS)))
+    if each <= large:
+        return each
     needed = "part_size" if settings.part_size is not None else "memory"
     message = f"{size:,} bytes do not fit in {MAX_PARTS:,} parts of {large:,} bytes; nothing was sent. Raise {needed}"
     raise ConfigurationError(message)
+
+
+def _blocks(size: int) -> int:
+    """Return a size in whole blocks, rounded up."""
+    return math.ceil(size / BLOCK_SIZE) * BLOCK_SIZE
 
 
 def part_sizes(size: int, settings: TransferSettings) -> list[int]:
@@ -135,8 +173,8 @@ def part_sizes(size: int, settings: TransferSettings) -> list[int]:
 def ceiling(settings: TransferSettings) -> int:
     """Return how many bytes a stream of unknown length can carry.
 
-    >>> ceiling(TransferSettings()) // 1024**3
-    233
+    >>> [ceiling(TransferSettings(memory=memory * MIB)) // 1024**3 for memory in (16, 64, 256)]
+    [63, 233, 702]
     """
     small, middle, large = settings.ladder
     return _SMALL_PARTS * small + (_MIDDLE_PARTS - _SMALL_PARTS) * middle + (MAX_PARTS - _MIDDLE_PARTS) * large
@@ -145,7 +183,7 @@ def ceiling(settings: TransferSettings) -> int:
 def pool_size(memory: int) -> int:
     """Return how many bytes the buffers of a transfer may take that has so much memory.
 
-    >>> pool_size(TransferSettings().memory) // MIB
+    >>> pool_size(64 * MIB) // MIB
     60
     """
     return memory - _RESERVED
@@ -160,16 +198,30 @@ def memory_for(part_size: int) -> int:
     return part_size + BLOCK_SIZE + _RESERVED
 
 
-def memory_wanted(total: int | None, settings: TransferSettings) -> int:
-    """Return how much memory a transfer would use alone: a body that is known and short does not need all.
+def memory_wanted(
+    total: int | None, settings: TransferSettings, *, senders: int | None = None, part_size: int = MIN_PART_SIZE
+) -> int:
+    """Return how much memory a transfer would use alone: all only for a long body and many connections.
 
-    >>> memory_wanted(20 * MIB, TransferSettings()) // MIB, memory_wanted(None, TransferSettings()) // MIB
-    (26, 64)
+    Args:
+        total: The body's size; ``None``: it is unknown.
+        settings: Of the transfer.
+        senders: How many parts may be on their way at once; ``None``: it is not known.
+        part_size: Of each of them.
+
+    >>> large = TransferSettings(memory=256 * MIB)
+    >>> memory_wanted(20 * MIB, large) // MIB, memory_wanted(None, large) // MIB
+    (26, 256)
+    >>> [memory_wanted(None, large, senders=senders) // MIB for senders in (4, 15, 32)]
+    [64, 84, 169]
     """
+    most = settings.memory
+    if senders is not None:  # one more part is being filled
+        most = min(most, max(_USUAL_MEMORY, _RESERVED + (senders + 1) * part_size))
     if total is None:
-        return settings.memory
+        return most
     # Beyond the body's own there is one more block: only the read that finds nothing tells that it has ended.
-    return min(settings.memory, _RESERVED + (total // BLOCK_SIZE + 2) * BLOCK_SIZE)
+    return min(most, _RESERVED + (total // BLOCK_SIZE + 2) * BLOCK_SIZE)
 
 
 def memory_needed(total: int | None, settings: TransferSettings) -> int:
@@ -183,13 +235,38 @@ def memory_needed(total: int | None, settings: TransferSettings) -> int:
         return 2 * settings.part_size
     if total is None:
         return memory_for(settings.ladder[0])
-    part = math.ceil(math.ceil(total / MAX_PARTS) / BLOCK_SIZE) * BLOCK_SIZE
+    part = _blocks(math.ceil(total / MAX_PARTS))
     return max(2 * part, MIN_MEMORY)
 
 
-def most_senders(settings: TransferSettings) -> int:
-    """Return how many parts of one body may be on their way at once, wherever the server is."""
-    return settings.connections or _FAR_SENDERS
+def most_senders(settings: TransferSettings, pooled: int | None = None) -> int:
+    """Return how many parts of one body may be on their way at once, wherever the server is.
+
+    Args:
+        settings: Of the transfer; what they say counts.
+        pooled: How many connections the client keeps open: each further one would be opened for one request.
+
+    >>> most_senders(TransferSettings()), most_senders(TransferSettings(), pooled=10)
+    (32, 10)
+    """
+    return settings.connections or min(MOST_SENDERS, pooled or MOST_SENDERS)
+
+
+def senders_for_line(part_size: int, latency: float, rate: float, line: float = LINE) -> int:
+    """Return how many parts must be on their way at once to fill a line: Little's law.
+
+    ``line / part_size`` parts arrive in a second, and each is on its way for ``latency + part_size / rate`` seconds.
+
+    Args:
+        part_size: Bytes.
+        latency: Seconds from the end of a request to its answer.
+        rate: Bytes per second that one connection carries.
+        line: Bytes per second that all of them are to carry.
+
+    >>> [senders_for_line(5 * MIB, latency, 80e6, line=625e6) for latency in (0.001, 0.03, 0.1)]
+    [8, 12, 20]
+    """
+    return max(1, math.ceil(line / part_size * (latency + part_size / rate)))
 
 
 def is_far(waited: float) -> bool:
@@ -203,14 +280,79 @@ def is_far(waited: float) -> bool:
     return waited > NEAR_SECONDS
 
 
-def sender_count(part_size: int, settings: TransferSettings, *, cores: int, far: bool = False) -> int:
+def sender_count(  # noqa: PLR0913 - keyword-only, each with its own meaning
+    part_size: int,
+    settings: TransferSettings,
+    *,
+    cores: int,
+    far: bool = False,
+    latency: float | None = None,
+    rate: float | None = None,
+) -> int:
     """Return how many parts may be on their way at once.
 
-    Latency wants more connections than cores, the interpreter's lock wants few; memory holds only so many parts,
-    one of which is being filled.
+    Latency and slow connections want more of them than cores, the interpreter's lock wants few; memory holds only so
+    many parts, one of which is being filled.
+
+    Args:
+        part_size: Bytes.
+        settings: Of the transfer.
+        cores: Of this machine.
+        far: Whether the server is far away.
+        latency: Seconds that it takes to answer, where they were measured.
+        rate: Bytes per second that one connection carried, where they were measured.
+
+    >>> large = TransferSettings(memory=256 * MIB)
+    >>> sender_count(5 * MIB, large, cores=2), sender_count(5 * MIB, large, cores=2, far=True)
+    (4, 15)
+    >>> sender_count(5 * MIB, large, cores=2, latency=0.01, rate=25e6)
+    32
     """
-    wanted = settings.connections or (_FAR_SENDERS if far else min(_NEAR_SENDERS, max(4, cores)))
+    wanted = settings.connections or _senders_wanted(part_size, cores, far, latency, rate)
     return max(1, min(wanted, settings.memory // part_size - 1))
+
+
+def _senders_wanted(part_size: int, cores: int, far: bool, latency: float | None, rate: float | None) -> int:
+    usual = min(_NEAR_SENDERS, max(4, cores))
+    if not far and (rate is None or rate >= FAST_RATE):
+        return usual
+    waited = max(latency or 0.0, NEAR_SECONDS if far else 0.0)
+    return min(MOST_SENDERS, max(usual, senders_for_line(part_size, waited, rate or USUAL_RATE)))
+
+
+def single_request_limit(
+    latency: float | None, rate: float | None, connections: int, settings: TransferSettings
+) -> int:
+    """Return up to which size, in bytes, a body goes out faster as one request than in parts.
+
+    With R seconds of latency and r bytes per second a connection, S bytes take R + S/r as one request. In parts they
+    take 2R more, to begin the upload and to complete it, and R + p/r for the longest row of parts, where p is what one
+    of n connections carries: S/n, and S3's least part at least. So one request wins up to S = p + 2Rr.
+
+    It is never less than the first part of a stream, since each part costs a request, too; nor more than half of the
+    memory, since a body that fails has to be sent anew as a whole. A ``part_size`` in the settings is the limit.
+
+    Args:
+        latency: Seconds; ``None``: not known, and the first part of a stream is the limit.
+        rate: Bytes per second; ``None``: not known, and taken for what S3 usually brings.
+        connections: How many parts may be on their way at once.
+        settings: Of the transfer.
+
+    >>> large = TransferSettings(memory=256 * MIB)
+    >>> [single_request_limit(latency, 80e6, 15, large) // MIB for latency in (0.001, 0.03, 0.1, 0.2)]
+    [8, 9, 20, 35]
+    """
+    least = settings.ladder[0]
+    if latency is None or settings.part_size is not None:
+        return least
+    saved = 2 * latency * (rate or USUAL_RATE)
+    most = min(settings.memory // 2, MAX_PART_SIZE)
+    if connections < 2:  # noqa: PLR2004 - nothing is sent beside anything
+        return max(least, most)
+    # Up to so many bytes all connections carry one least part; beyond, each carries its share of the body.
+    even = connections * MIN_PART_SIZE
+    limit = MIN_PART_SIZE + saved if MIN_PART_SIZE + saved <= even else saved * connections / (connections - 1)
+    return max(least, min(most, int(limit)))
 
 
 class SenderLimits(NamedTuple):
@@ -221,8 +363,15 @@ class SenderLimits(NamedTuple):
     far: int
 
 
-def sender_limits(
-    total: int | None, settings: TransferSettings, *, cores: int, most: int, equal: bool = False
+def sender_limits(  # noqa: PLR0913 - keyword-only, each with its own meaning
+    total: int | None,
+    settings: TransferSettings,
+    *,
+    cores: int,
+    most: int,
+    equal: bool = False,
+    latency: float | None = None,
+    rate: float | None = None,
 ) -> SenderLimits:
     """Return how many parts of one body may be on their way at once.
 
@@ -232,12 +381,16 @@ def sender_limits(
         cores: Of this machine.
         most: The connections that there are.
         equal: Whether the parts have one size, wherever the server is.
+        latency: Seconds that the server took to answer earlier requests; ``None``: there were none.
+        rate: Bytes per second that one connection carried to it; ``None``: there was none. Where the server is known,
+            all connections may begin at once.
     """
     near = settings.ladder[0] if total is None else part_size_for(total, settings)
     # Parts are cut for a server that is far away until its first answer tells.
     small = near if total is None or equal else part_size_for(total, settings, far=True)
-    return SenderLimits(
-        first=min(most, sender_count(small, settings, cores=cores)),
-        near=min(most, sender_count(near, settings, cores=cores)),
-        far=min(most, sender_count(small, settings, cores=cores, far=True)),
-    )
+
+    def count(part_size: int, *, far: bool) -> int:
+        return min(most, sender_count(part_size, settings, cores=cores, far=far, latency=latency, rate=rate))
+
+    known = latency is not None and is_far(latency)
+    return SenderLimits(first=count(small, far=known), near=count(near, far=False), far=count(small, far=True))

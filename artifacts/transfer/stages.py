@@ -7,6 +7,7 @@ lock; so the time of a download is that of its slowest stage, and none of them c
 from __future__ import annotations
 
 import threading
+from collections import deque
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -85,11 +86,17 @@ class Pipeline:
         self._free: SimpleQueue[memoryview] = SimpleQueue()
         self._unused = slots
         self._slot: memoryview | None = None
+        self._releases: deque[Callable[[], None] | None] = deque()  # of the views under way, in their order
         self._stages: list[Stage] = []
         then: Callable[[memoryview | None], object] = self._give_back
         for take in reversed(stages):
             self._stages.insert(0, Stage(take, then))
             then = self._stages[0].add
+
+    @property
+    def in_place(self) -> bool:
+        """What is lent is a buffer of the ring, not where the bytes stay."""
+        return False
 
     def __enter__(self) -> Pipeline:  # noqa: PYI034 - nothing inherits from it
         try:
@@ -130,17 +137,35 @@ class Pipeline:
         """Send the next bytes through; they are copied unless they lie in the buffer that was lent."""
         if self._slot is not None and view.obj is self._slot.obj:
             self._slot = None
-            self._stages[0].add(view)
+            self._send(view, None)
             return
         for piece in _pieces(view):
             slot = self.lend()[: len(piece)]
             slot[:] = piece
             self._slot = None
-            self._stages[0].add(slot)
+            self._send(slot, None)
+
+    def pass_on(self, view: memoryview, release: Callable[[], None]) -> None:
+        """Send the next bytes through as they are; ``release`` is called behind the last stage.
+
+        Raises:
+            BaseException: What a stage raised.
+        """
+        self._send(view, release)
+        self._check()
+
+    def _send(self, view: memoryview, release: Callable[[], None] | None) -> None:
+        self._releases.append(release)
+        self._stages[0].add(view)
 
     def _give_back(self, view: memoryview | None) -> None:
-        if view is not None:
+        if view is None:
+            return
+        release = self._releases.popleft()
+        if release is None:
             self._free.put(memoryview(view.obj))
+        else:
+            release()
 
     def _check(self) -> None:
         for stage in self._stages:

@@ -17,12 +17,13 @@ from stepout.artifacts.checksums import checksums_of, has_native_crc64nvme
 from stepout.artifacts.process_budget import process_budget
 from stepout.artifacts.retries import WRITES, Retries
 from stepout.artifacts.s3.request_bodies import SMALL, Views
-from stepout.artifacts.store import ConflictError
+from stepout.artifacts.store import ConflictError, pooled_connections
 from stepout.artifacts.transfer.block_lists import digested, put_list
 from stepout.artifacts.transfer.buffer_pool import Buffer, BufferPool
 from stepout.artifacts.transfer.conditional_write import Content, Uploaded, put_once
 from stepout.artifacts.transfer.file_objects import StreamSource
-from stepout.artifacts.transfer.multipart import Multipart, PendingPart, aborted_error
+from stepout.artifacts.transfer.multipart import Multipart, aborted_error
+from stepout.artifacts.transfer.part_requests import PendingPart
 from stepout.artifacts.transfer.plan import (
     BLOCK_SIZE,
     MAX_PARTS,
@@ -305,7 +306,7 @@ class Upload:
 
     def _granted(self, pool: BufferPool | None) -> int:
         """Ask for what many parts on their way take, as far as it is free, and return how many they may be."""
-        connections = most_senders(self._settings)
+        connections = most_senders(self._settings, pooled_connections(self._store))
         if pool is None:  # the parts are the caller's memory
             self._grant = process_budget().grant(0, connections)
         elif self._grant is None:  # the pool is another's, who was granted all of it
@@ -339,6 +340,8 @@ class Upload:
             self._key,
             options=self._options,
             limits=limits,
+            server=process_budget().server(self._store),
+            total=self._total,
             pool=pool,
             progress=self._progress,
             blocks=self._blocks,

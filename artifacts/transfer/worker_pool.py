@@ -13,6 +13,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Generic, TypeVar, cast
 
+from stepout.artifacts.container_memory import granted_memory, transfer_share
 from stepout.artifacts.process_budget import process_budget
 from stepout.schemas.errors import ConfigurationError, OtherProcessError, StepoutError
 from stepout.schemas.runtime.events import carried
@@ -27,8 +28,8 @@ Result = TypeVar("Result")
 CONNECTIONS: Final = 16
 """Requests in flight at once: with 20 ms of latency, 800 objects a second."""
 
-MEMORY: Final = 64 << 20
-"""Bytes under way at once."""
+_MOST_MEMORY: Final = 64 << 20
+"""Bytes under way at once, at most: more than so many small things fill."""
 
 _MOST_CONNECTIONS: Final = 256
 _GIVE_UP: Final = 32
@@ -42,6 +43,11 @@ _STILL_SECONDS = 0.05
 
 _POLL_SECONDS = 1.0
 """Waits are cut into seconds, so that Ctrl-C is seen where a lock cannot be interrupted (Windows)."""
+
+
+def usual_memory() -> int:
+    """Return how many bytes may be under way at once: what one transfer may use, 64 MiB at most."""
+    return min(transfer_share(granted_memory()), _MOST_MEMORY)
 
 
 def check_connections(connections: object) -> int:
@@ -99,7 +105,7 @@ def work_through(  # noqa: PLR0913 - keyword-only, each with its own meaning
     *,
     threads: int,
     weigh: Callable[[Item], int],
-    memory: int,
+    memory: int | None = None,
     room: Callable[[], bool] = lambda: True,
 ) -> Generator[Done[Item, Result], None, None]:
     """Act on every item in several threads, and yield what came of each.
@@ -114,7 +120,7 @@ def work_through(  # noqa: PLR0913 - keyword-only, each with its own meaning
         act: Called in a thread; its exceptions are caught, but for those that are no ``Exception``.
         threads: How many; no more are started than there are items.
         weigh: The bytes that an item and its result hold until they have been yielded.
-        memory: How many of them may be held.
+        memory: How many of them may be held; ``None``: ``usual_memory()``.
         room: Whether the caller has room for one more result; asked before each item is taken.
 
     Yields:
@@ -123,7 +129,7 @@ def work_through(  # noqa: PLR0913 - keyword-only, each with its own meaning
     Raises:
         BaseException: What ``act`` raised that is no ``Exception``, such as ``SystemExit``.
     """
-    grant = process_budget().grant(memory, threads)
+    grant = process_budget().grant(usual_memory() if memory is None else memory, threads)
     threads, memory = grant.connections, grant.memory
     workers: _WorkerPool[Item, Result] = _WorkerPool(act, threads)
     source = iter(items)
@@ -155,8 +161,8 @@ def work_in_order(  # noqa: PLR0913 - keyword-only, each with its own meaning
     *,
     threads: int,
     weigh: Callable[[Item], int],
-    memory: int,
     window: int,
+    memory: int | None = None,
 ) -> Iterator[Result]:
     """Act on every item in several threads, and yield the results in the order of the items.
 
@@ -165,8 +171,8 @@ def work_in_order(  # noqa: PLR0913 - keyword-only, each with its own meaning
         act: Its first exception ends everything: what is under way is not waited for, nothing else is begun.
         threads: How many.
         weigh: The bytes that an item holds until ``act`` has returned; a result holds none to speak of.
-        memory: How many of them may be held.
         window: How many results may wait for that of an earlier item, which takes long, before no more is begun.
+        memory: How many of them may be held; ``None``: ``usual_memory()``.
 
     Raises:
         BaseException: What ``act`` raised, from whichever item was the first to fail.

@@ -22,7 +22,7 @@ from stepout.artifacts.run import rfc3339
 from stepout.artifacts.transfer.conditional_write import Uploaded
 from stepout.artifacts.transfer.progress import PartsAtOnce, for_artifact
 from stepout.artifacts.transfer.sources import FileSource
-from stepout.artifacts.transfer.worker_pool import CONNECTIONS, MEMORY, work_in_order
+from stepout.artifacts.transfer.worker_pool import CONNECTIONS, work_in_order
 from stepout.artifacts.writing.directory_files import FoundFile, size_of_tree, walk
 from stepout.artifacts.writing.resume import EarlierFiles
 from stepout.schemas.errors import ConfigurationError, StoreError
@@ -121,9 +121,7 @@ class _FilesUnderWay:
         """
         found = walk(root, "Nothing can be read of what was sent")
         try:
-            yield from work_in_order(
-                found, self._send, threads=CONNECTIONS, weigh=_weight, memory=MEMORY, window=_WINDOW
-            )
+            yield from work_in_order(found, self._send, threads=CONNECTIONS, weigh=_weight, window=_WINDOW)
         except BaseException:
             self._ended = True
             for upload in list(self._open.values()):

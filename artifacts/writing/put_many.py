@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from stepout.artifacts.transfer.worker_pool import (
-    MEMORY,
     FailureLimit,
     check_connections,
     fault_of_client,
@@ -57,7 +56,7 @@ def put_many(
 
     limit = FailureLimit(lambda error: writes.registry.ended or _no_write_will_do(error))
     found = _Pairs(items, names, failures)
-    for done in work_through(found, write, threads=threads, weigh=lambda item: weight(item[1]), memory=MEMORY):
+    for done in work_through(found, write, threads=threads, weigh=lambda item: weight(item[1])):
         name = done.item[0]
         if done.error is None and done.result is not None:
             pointers[name] = done.result

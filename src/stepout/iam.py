@@ -190,7 +190,8 @@ def _writing(scope: Scope) -> dict[str, Any]:
     if _is_directory(scope):
         return _session(scope, "WriteArtifacts")
     # GetObject: the HEAD that compares what is there already, and pull mode's look at who was first.
-    actions = ["s3:PutObject", "s3:GetObject", "s3:AbortMultipartUpload"]
+    # ListMultipartUploadParts: which of two requests for a slow part the server kept.
+    actions = ["s3:PutObject", "s3:GetObject", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts"]
     actions += ["s3:PutObjectTagging"] if scope.tags else []
     actions += ["s3:PutObjectRetention", "s3:PutObjectLegalHold"] if scope.object_lock else []
     return _statement("WriteArtifacts", tuple(actions), _objects(scope))

@@ -85,6 +85,13 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ssl.SSLC
     return authority, context
 
 
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No request is late, however busy the machine is; tests of those that are have a clock of their own."""
+    monkeypatch.setattr("stepout.artifacts.transfer.tails.NEAR_LATE", 3600.0)
+    monkeypatch.setattr("stepout.artifacts.transfer.tails.FAR_LATE", 3600.0)
+
+
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Retries follow each other at once."""

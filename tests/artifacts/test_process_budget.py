@@ -10,14 +10,17 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.shelf import ALLOW, BreakingStore
 
 from stepout.artifacts import ArtifactManager, MemoryStore, TransferSettings, process_budget
 from stepout.artifacts.process_budget import LEAST_CONNECTIONS, LEAST_MEMORY, ProcessBudget, Share
 from stepout.artifacts.reading.read_many import read_many
+from stepout.artifacts.resolve import resolve_artifact
 from stepout.artifacts.store import ConflictError, PartReceipt, StoreProfile, WriteOptions, Written
 from stepout.artifacts.transfer import parallel_get, plan
 from stepout.artifacts.transfer.buffer_pool import BufferPool
 from stepout.artifacts.transfer.plan import MIB
+from stepout.artifacts.transfer.range_plan import RangePlan
 from stepout.artifacts.transfer.upload import Upload
 from stepout.artifacts.transfer.worker_pool import work_through
 from stepout.schemas.errors import ArtifactExistsError, StoreError, StoreUnavailableError
@@ -37,7 +40,7 @@ NOTHING = Share(0, 0)
 @pytest.fixture(autouse=True)
 def budget(monkeypatch: pytest.MonkeyPatch) -> ProcessBudget:
     """The budget of a process in which nothing has been transferred yet."""
-    held = PerProcess(ProcessBudget)
+    held = PerProcess(lambda: ProcessBudget(256 * MIB))
     monkeypatch.setattr(process_budget, "_BUDGET", held)
     return held.get()
 
@@ -140,14 +143,18 @@ class _Gate(MemoryStore):
         self._counting = threading.Lock()
         self._barrier = threading.Barrier(at_once)
 
+    def pause(self, number: int) -> None:
+        """Wait until all uploads are there."""
+        if number == 1:
+            self._barrier.wait(60)
+
     def put_part(self, *names: Any, checksum: str) -> PartReceipt:
         """Take a part."""
         body: Sequence[memoryview] = names[3]
         with self._counting:
             self._now += 1
             self.most = max(self.most, self._now)
-        if names[2] == 1:
-            self._barrier.wait(60)
+        self.pause(names[2])
         size = sum(map(len, body))
         with self._counting:
             self._now -= 1
@@ -309,6 +316,27 @@ def test_a_put_inside_the_batches_of_a_table(budget: ProcessBudget) -> None:
     assert budget.taken == NOTHING
 
 
+class _Pooled(_Gate):
+    """Its client keeps three connections open, and parts take a while."""
+
+    pooled = 3
+
+    def pause(self, _number: int) -> None:
+        """Hold the connection for a while, so that others are wanted beside it."""
+        threading.Event().wait(0.02)
+
+
+def test_a_transfer_keeps_to_the_connections_that_its_client_keeps_open(budget: ProcessBudget, tmp_path: Path) -> None:
+    """Each request beside them would open one of its own, and close it."""
+    file = tmp_path / "file"
+    file.touch()
+    os.truncate(file, 60 * MIB)
+    store = _Pooled(1)
+    Upload(store, "key", options=WriteOptions()).send_file(file)
+    assert store.most <= 3
+    assert budget.taken == NOTHING
+
+
 # Threads --------------------------------------------------------------------------------------------------------------
 
 
@@ -436,30 +464,26 @@ def test_every_way_out_gives_back(budget: ProcessBudget, tmp_path: Path, fault: 
 def test_ranges_side_by_side_share_and_give_back(
     budget: ProcessBudget, shelf: Shelf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where nothing is left, two connections and four buffers bring the same bytes; a failure gives back, too."""
-    monkeypatch.setattr(parallel_get, "_MEASURED", 1)
-    monkeypatch.setattr(parallel_get, "connections_for", lambda _left, _rate: 10)
+    """Where nothing is left, two connections and smaller ranges bring the same bytes; a failure gives back, too."""
+    monkeypatch.setattr(parallel_get, "begins_in_ranges", lambda _: True)
+    monkeypatch.setattr(parallel_get, "plan_for", lambda *_, **__: RangePlan(10, 4 * MIB))
     data = os.urandom(MIB) * 34
-    artifact = shelf.artifact(data)
+    store = BreakingStore(shelf.store, [])
+    artifact = resolve_artifact(shelf.put(data), allow=ALLOW, client=store)
     seen: list[Share] = []
-    fetch = parallel_get._fetch
-
-    def noted(*arguments: Any) -> memoryview:
-        seen.append(budget.taken)
-        return fetch(*arguments)
-
-    monkeypatch.setattr(parallel_get, "_fetch", noted)
+    store.before = lambda: seen.append(budget.taken)
     assert artifact.read_bytes() == data
-    assert max(seen) == (52 * MIB, 10)
+    assert max(seen) == (48 * MIB, 10)
     others, seen[:] = budget.grant(256 * MIB, 64), []
     assert artifact.read_bytes() == data
     assert max(seen) == (256 * MIB + LEAST_MEMORY, 64 + LEAST_CONNECTIONS)
     others.release()
     assert budget.taken == NOTHING
 
-    def broken(*_: Any) -> memoryview:
+    def away() -> None:
         raise StoreUnavailableError("gone")
 
-    monkeypatch.setattr(parallel_get, "_fetch", broken)
-    assert artifact.read_bytes() == data  # by the one connection that works
+    store.before = away
+    with pytest.raises(StoreUnavailableError):
+        artifact.read_bytes()
     assert budget.taken == NOTHING

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from stepout.artifacts.checksums import combine_all, crc_of, sha256_of
-from stepout.artifacts.store import Lists, PartReceipt, UploadGoneError, WriteOptions, Written
+from stepout.artifacts.store import Lists, ListsParts, PartReceipt, UploadGoneError, WriteOptions, Written
 from stepout.schemas.errors import (
     ArtifactChangedError,
     ArtifactExistsError,
@@ -221,6 +222,17 @@ def test_completion_is_write_once_too(profiled: Store) -> None:
         complete(store, "key", upload, receipts)
     assert get(store, "key") == b"first"
     store.abort_upload("key", upload)
+
+
+def test_the_parts_of_an_upload_are_listed(profiled: Store) -> None:
+    """By number, with ETag and size as the receipts have them; a checksum that is listed is the part's own."""
+    pieces = [os.urandom(PART), b"the end"]
+    upload, receipts = send_parts(profiled, "listed", pieces)
+    assert isinstance(profiled, ListsParts)
+    there = profiled.list_parts("listed", upload)
+    assert [replace(part, checksum=sent.checksum) for part, sent in zip(there, receipts, strict=True)] == receipts
+    assert all(part.checksum in {"", sent.checksum} for part, sent in zip(there, receipts, strict=True))
+    profiled.abort_upload("listed", upload)
 
 
 def test_an_aborted_upload_is_gone(profiled: Store) -> None:

@@ -99,7 +99,7 @@ def test_clean_up_asks_and_removes_below_its_prefix_alone() -> None:
 def test_producer_reports_the_way_it_is_asked_to() -> None:
     """By token, through a relay, by pull mode, into a table: each has its right, and no other's."""
     send = {"states:SendTaskSuccess", "states:SendTaskFailure", "states:SendTaskHeartbeat"}
-    store = {"s3:PutObject", "s3:GetObject", "s3:AbortMultipartUpload"}
+    store = {"s3:PutObject", "s3:GetObject", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts"}
     assert actions("producer") == store | send
     assert actions("producer", queue="q") == store | {"sqs:SendMessage"}
     assert actions("producer", pull=True) == store

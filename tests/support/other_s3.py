@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import html
+import os
 import re
 import threading
 import zlib
@@ -44,6 +46,10 @@ class Faults:
     verifies_nothing: bool = False
     said_checksums: dict[str, str] = field(default_factory=dict)
     """Headers that HEAD answers with, whatever was written."""
+    part_etags_are_new: bool = False
+    """Each UploadPart gets an ETag of its own, also of the same bytes, as with SSE-KMS."""
+    lists_no_checksums: bool = False
+    refuses_listing: bool = False
     archived: str | None = None
     requester_pays: bool = False
 
@@ -62,6 +68,7 @@ class OtherS3:
         self.faults = faults
         self.objects: dict[str, _Stored] = {}
         self.uploads: dict[str, dict[int, bytes]] = {}
+        self.parts: dict[tuple[str, int], _Stored] = {}
         self.requests: list[tuple[str, str, dict[str, str]]] = []
         self.lock = threading.Lock()
         self.endpoint = ""
@@ -84,6 +91,8 @@ class OtherS3:
 
 
 _USED: set[int] = set()
+
+_LISTED = re.compile(r'<PartNumber>(\d+)</PartNumber><ETag>"?([^"<]*)"?</ETag>')
 
 
 @contextmanager
@@ -195,12 +204,37 @@ class _Handler(BaseHTTPRequestHandler):
         self._verify(body)
         etag = hashlib.md5(body, usedforsecurity=False).hexdigest()
         if "partNumber" in self.query:
-            self.state.uploads[self.query["uploadId"]][int(self.query["partNumber"])] = body
-            return 200, {"ETag": f'"{etag}"'}, b""
+            return self._put_part(body, etag)
         self._refuse_taken(ignored=self.state.faults.ignores_put_condition)
         self._store(body, etag)
         said = etag[::-1] if self.state.faults.puts_with_another_etag else etag
         return 200, {"ETag": self._quoted(said)}, b""
+
+    def _put_part(self, body: bytes, etag: str) -> Any:
+        upload, number = self.query["uploadId"], int(self.query["partNumber"])
+        if upload not in self.state.uploads:
+            raise _Refused(404, "NoSuchUpload")
+        if self.state.faults.part_etags_are_new:
+            etag = hashlib.md5(os.urandom(16), usedforsecurity=False).hexdigest()
+        self.state.uploads[upload][number] = body
+        self.state.parts[upload, number] = _Stored(body, etag, dict(self.given))
+        return 200, {"ETag": f'"{etag}"'}, b""
+
+    def _list_parts(self) -> Any:
+        if self.state.faults.refuses_listing:
+            raise _Refused(403, "AccessDenied", "Access Denied")
+        upload, told = self.query["uploadId"], []
+        for number in sorted(self.state.uploads[upload]):
+            part = self.state.parts[upload, number]
+            sums = "".join(
+                f"<Checksum{name}>{part.headers[header]}</Checksum{name}>"
+                for name in ("SHA256", "CRC32", "CRC64NVME")
+                if (header := f"x-amz-checksum-{name.lower()}") in part.headers
+            )
+            size, shown = len(part.data), "" if self.state.faults.lists_no_checksums else sums
+            named = f"<PartNumber>{number}</PartNumber><ETag>&quot;{part.etag}&quot;</ETag><Size>{size}</Size>"
+            told.append(f"<Part>{named}{shown}</Part>")
+        return 200, {}, f"<ListPartsResult>{''.join(told)}</ListPartsResult>".encode()
 
     def _store(self, body: bytes, etag: str) -> None:
         kept = {name: value for name, value in self.given.items() if name.startswith("x-amz-meta-")}
@@ -223,10 +257,15 @@ class _Handler(BaseHTTPRequestHandler):
             )
         faults = self.state.faults
         self._refuse_taken(ignored=faults.ignores_completion_condition)
-        parts = self.state.uploads.pop(self.query["uploadId"], None)
-        if parts is None:
+        upload = self.query["uploadId"]
+        if (parts := self.state.uploads.get(upload)) is None:
             raise _Refused(404, "NoSuchUpload")
-        numbers = [int(each) for each in re.findall(rb"<PartNumber>(\d+)</PartNumber>", body)]
+        listed = [(int(number), etag) for number, etag in re.findall(_LISTED, html.unescape(body.decode()))]
+        for number, said in listed:
+            if (upload, number) not in self.state.parts or said != self.state.parts[upload, number].etag:
+                raise _Refused(400, "InvalidPart", "One or more of the specified parts could not be found")
+        del self.state.uploads[upload]
+        numbers = [number for number, _ in listed]
         data = b"".join(parts[number] for number in numbers)
         digests = b"".join(hashlib.md5(parts[number], usedforsecurity=False).digest() for number in numbers)
         etag = f"{hashlib.md5(digests, usedforsecurity=False).hexdigest()}-{len(numbers)}"
@@ -238,6 +277,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _get(self, _: bytes) -> Any:
         faults, head = self.state.faults, self.command == "HEAD"
+        if "uploadId" in self.query:
+            return self._list_parts()
         if "list-type" in self.query:
             return 200, {}, b"<ListBucketResult></ListBucketResult>"
         stored = self.state.objects.get(self.key)

@@ -10,7 +10,8 @@ import threading
 from typing import TYPE_CHECKING, Any, Final
 
 from stepout.artifacts.reading.access import DOCUMENT_LIMIT
-from stepout.artifacts.reading.pinned_object import PinnedObject, check_cap, read_whole
+from stepout.artifacts.reading.pinned_object import PinnedObject, check_cap
+from stepout.artifacts.reading.whole_read import read_whole
 from stepout.artifacts.s3.clients import make_dynamodb_client
 from stepout.artifacts.store import PlaceMissingError
 from stepout.schemas.array import child_url, is_of_array, unfilled

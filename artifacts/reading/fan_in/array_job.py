@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 Found = TypeVar("Found")
 
 _WEIGHT: Final = 64 << 10  # bytes: an output document's usual budget
-_MEMORY: Final = 64 << 20
 _SHOWN: Final = 5
 _LINE: Final = 400
 
@@ -40,7 +39,7 @@ def read_outcomes(url: str, indices: Iterable[int], read: Callable[[str], Found]
     def one(index: int) -> Found:
         return read(child_url(url, index))
 
-    return work_through(indices, one, threads=CONNECTIONS, weigh=lambda _index: _WEIGHT, memory=_MEMORY)
+    return work_through(indices, one, threads=CONNECTIONS, weigh=lambda _index: _WEIGHT)
 
 
 def read_children(

@@ -16,7 +16,7 @@ from stepout.artifacts.reading.documents.resolved import Resolved, outcome_in
 from stepout.artifacts.reading.fan_in.json_rows import RowPlace
 from stepout.artifacts.reading.fan_in.result_writer import ResultPlace, result_files, result_rows
 from stepout.artifacts.reading.output import Output
-from stepout.artifacts.transfer.worker_pool import CONNECTIONS, MEMORY, work_through
+from stepout.artifacts.transfer.worker_pool import CONNECTIONS, work_through
 from stepout.schemas.errors import (
     ArtifactNotFoundError,
     ConfigurationError,
@@ -149,9 +149,7 @@ def _made(found: Iterable[Child | _Returned], access: Access, run: str | None) -
             yield make(first)
             continue
         together = enumerate([first, *islice(rest, _FOLLOWED - 1)])
-        done = work_through(
-            together, lambda item: make(item[1]), threads=CONNECTIONS, weigh=lambda _item: _WEIGHT, memory=MEMORY
-        )
+        done = work_through(together, lambda item: make(item[1]), threads=CONNECTIONS, weigh=lambda _item: _WEIGHT)
         for each in sorted(done, key=lambda each: each.item[0]):
             if each.result is None:
                 raise each.error or AssertionError

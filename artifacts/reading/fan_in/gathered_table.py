@@ -23,7 +23,7 @@ from stepout.artifacts.reading.tables.dataset import (
     without_blocks,
 )
 from stepout.artifacts.reading.tables.parquet import is_parquet, require_parquet, require_pyarrow
-from stepout.artifacts.transfer.worker_pool import CONNECTIONS, MEMORY, work_through
+from stepout.artifacts.transfer.worker_pool import CONNECTIONS, work_through
 from stepout.schemas.errors import InvalidDocumentError, StepoutError, UndecodableError
 from stepout.schemas.text.foreign_text import logger
 
@@ -67,7 +67,6 @@ def table_of(children: Iterable[Child], name: str, access: Access, *, skip: bool
             lambda child: _table(child, name),
             threads=CONNECTIONS,
             weigh=lambda _child: _WEIGHT,
-            memory=MEMORY,
         )
     ) as found:
         for done in found:

@@ -40,7 +40,6 @@ _TOGETHER: Final = 256
 
 _PAGE: Final = 1_000
 _WEIGHT: Final = 64 << 10  # bytes: an output document's usual budget
-_MEMORY: Final = 64 << 20
 _ATTEMPT: Final = re.compile(r"([0-9]{1,9})(?:-|\Z)")
 """How the folder of an attempt begins; ``keys.run_folder`` makes it."""
 
@@ -64,7 +63,7 @@ def children_of_records(  # noqa: PLR0913, PLR0917 - what ``gather`` was told
         return [_read(own, bucket, records, execution, prefer, index=index, position=position)] if records else []
 
     while stretch := list(islice(left, _TOGETHER)):
-        found = work_through(stretch, read, threads=CONNECTIONS, weigh=lambda _item: _WEIGHT, memory=_MEMORY)
+        found = work_through(stretch, read, threads=CONNECTIONS, weigh=lambda _item: _WEIGHT)
         for done in sorted(found, key=lambda each: each.item[0]):
             if done.result is None:
                 raise done.error or AssertionError

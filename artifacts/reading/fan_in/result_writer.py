@@ -26,7 +26,8 @@ from stepout.artifacts.reading.documents.foreign import (
 )
 from stepout.artifacts.reading.fan_in.json_rows import ROW_LIMIT, RowPlace, json_rows
 from stepout.artifacts.reading.fan_in.read_ahead import begun_ahead
-from stepout.artifacts.reading.pinned_object import PinnedObject, Verifier, check_cap, read_whole, verifier_for
+from stepout.artifacts.reading.pinned_object import PinnedObject, Verifier, check_cap, verifier_for
+from stepout.artifacts.reading.whole_read import read_whole
 from stepout.schemas.errors import (
     ArtifactChangedError,
     ChecksumMismatchError,

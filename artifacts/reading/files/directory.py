@@ -29,8 +29,9 @@ from stepout.artifacts.directory_listing import (
 )
 from stepout.artifacts.media_types import DIRECTORY, essence
 from stepout.artifacts.reading.access import DOCUMENT_LIMIT
-from stepout.artifacts.reading.pinned_object import PinnedObject, check_cap, read_whole
+from stepout.artifacts.reading.pinned_object import PinnedObject, check_cap
 from stepout.artifacts.reading.ranges.block_cache import BLOCKS
+from stepout.artifacts.reading.whole_read import read_whole
 from stepout.schemas.errors import ArtifactNotFoundError, ChecksumMismatchError
 from stepout.schemas.problems import Problem
 from stepout.schemas.text.foreign_text import shown

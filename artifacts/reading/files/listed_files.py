@@ -13,10 +13,11 @@ from stepout.artifacts.listing import Entry, names_files, parse_listing
 from stepout.artifacts.media_types import DIRECTORY, essence
 from stepout.artifacts.reading.access import DOCUMENT_LIMIT
 from stepout.artifacts.reading.files.directory import Listing, open_listing
-from stepout.artifacts.reading.pinned_object import PinnedObject, check_cap, compare_whole, read_whole
+from stepout.artifacts.reading.pinned_object import PinnedObject, check_cap
 from stepout.artifacts.reading.read_events import is_read
+from stepout.artifacts.reading.whole_read import compare_whole, read_whole
 from stepout.artifacts.transfer.stages import BLOCK
-from stepout.artifacts.transfer.worker_pool import CONNECTIONS, MEMORY, work_through
+from stepout.artifacts.transfer.worker_pool import CONNECTIONS, work_through
 from stepout.schemas.errors import ArtifactNotFoundError, InvalidDocumentError
 from stepout.schemas.text.foreign_text import shown
 
@@ -169,7 +170,7 @@ def work_on(files: Iterable[Item], act: Callable[[Item], object], size_of: Calla
     def weigh(file: Item) -> int:
         return min(size_of(file), BLOCK)
 
-    with closing(work_through(files, act_on, threads=CONNECTIONS, weigh=weigh, memory=MEMORY)) as found:
+    with closing(work_through(files, act_on, threads=CONNECTIONS, weigh=weigh)) as found:
         for done in found:
             if done.error is not None:
                 raise done.error

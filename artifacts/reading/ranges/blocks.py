@@ -11,9 +11,10 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol
 
 from stepout.artifacts.blocks import decoded, digest_of, list_size, read_list
-from stepout.artifacts.reading.pinned_object import PinnedObject, check_cap, read_whole
+from stepout.artifacts.reading.pinned_object import PinnedObject, check_cap
 from stepout.artifacts.reading.ranges.block_cache import BLOCKS
 from stepout.artifacts.reading.ranges.parquet_footer import TAIL, digests_in, footer_of, read_tail
+from stepout.artifacts.reading.whole_read import read_whole
 from stepout.artifacts.transfer.stages import BLOCK
 from stepout.schemas.errors import ChecksumMismatchError, IntegrityError, StoreError, invalid_document
 from stepout.schemas.pointer import Pointer

@@ -22,11 +22,12 @@ from stepout.artifacts.blocks import FOOTER_KEY
 from stepout.artifacts.formats.parquet_decoding import GroupDecoder, TooMuchError
 from stepout.artifacts.listing import names_files
 from stepout.artifacts.media_types import PARQUET
-from stepout.artifacts.reading.pinned_object import PinnedObject, check_cap, drain, read_whole, verifier_for
+from stepout.artifacts.reading.pinned_object import PinnedObject, check_cap, verifier_for
 from stepout.artifacts.reading.ranges.blocks import blocks_for
 from stepout.artifacts.reading.ranges.parquet_footer import TAIL, footer_of, read_tail
 from stepout.artifacts.reading.read_events import is_read
 from stepout.artifacts.reading.tables.column_chunks import FetchedRanges
+from stepout.artifacts.reading.whole_read import drain, read_whole
 from stepout.schemas.errors import (
     ArtifactTooLargeError,
     ChecksumMismatchError,

@@ -16,7 +16,7 @@ from stepout.artifacts.reading.access import access_from
 from stepout.artifacts.reading.budget import ReadBudget
 from stepout.artifacts.s3.clients import make_client, profile_from_env
 from stepout.artifacts.s3.inventory import NO_VERSION, Inventory, StoredUpload, StoredVersion
-from stepout.artifacts.transfer.worker_pool import CONNECTIONS, MEMORY, Done, work_through
+from stepout.artifacts.transfer.worker_pool import CONNECTIONS, Done, work_through
 from stepout.clean_up.decisions import (
     Judgement,
     by_executions,
@@ -404,7 +404,7 @@ def _executions(task: RecordedTask) -> set[str]:
 
 
 def _side_by_side(items: list[Item], act: Callable[[Item], Result]) -> Iterator[Done[Item, Result]]:
-    return work_through(items, act, threads=CONNECTIONS, weigh=lambda _: _SMALL, memory=MEMORY)
+    return work_through(items, act, threads=CONNECTIONS, weigh=lambda _: _SMALL)
 
 
 def _result(done: Done[Any, Result]) -> Result | None:

@@ -12,9 +12,10 @@ from stepout.artifacts.media_types import DIRECTORY, essence
 from stepout.artifacts.reading.access import DOCUMENT_LIMIT, Access
 from stepout.artifacts.reading.files.directory import open_listing
 from stepout.artifacts.reading.files.listed_files import read_entries
-from stepout.artifacts.reading.pinned_object import PinnedObject, check_cap, read_whole
+from stepout.artifacts.reading.pinned_object import PinnedObject, check_cap
+from stepout.artifacts.reading.whole_read import read_whole
 from stepout.artifacts.s3.inventory import NO_VERSION, Inventory, StoredVersion
-from stepout.artifacts.transfer.worker_pool import CONNECTIONS, MEMORY, work_through
+from stepout.artifacts.transfer.worker_pool import CONNECTIONS, work_through
 from stepout.clean_up.decisions import is_record, task_of
 from stepout.schemas import Pointer, TaskOutput
 from stepout.schemas.errors import ArtifactExpiredError, ArtifactNotFoundError, StepoutError, StoreError
@@ -85,9 +86,7 @@ class Records:
         Raises:
             StoreError: They could not be listed.
         """
-        for done in work_through(
-            self._unread(prefix), self._take, threads=CONNECTIONS, weigh=lambda _: _ONE, memory=MEMORY
-        ):
+        for done in work_through(self._unread(prefix), self._take, threads=CONNECTIONS, weigh=lambda _: _ONE):
             if done.error is not None:
                 if not isinstance(done.error, StepoutError):
                     raise done.error

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import struct
-import sys
 import zlib
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -16,10 +15,11 @@ from hypothesis import strategies as st
 from PIL import Image
 from support.shelf import ALLOW, Shelf
 
+from stepout.artifacts.container_memory import GrantedMemory
 from stepout.artifacts.formats import images
 from stepout.artifacts.formats.image_sizes import metadata_bytes, tag_bytes
 from stepout.artifacts.formats.images import decode_image
-from stepout.artifacts.read_limit import MOST, limit_of, read_limit
+from stepout.artifacts.read_limit import MOST, limit_of
 from stepout.artifacts.reading import access
 from stepout.artifacts.reading.documents import foreign as interop
 from stepout.artifacts.reading.documents.foreign import load_foreign, opened_texts
@@ -32,7 +32,6 @@ from stepout.schemas.text.json_value import json_problems
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 MIB = 1 << 20
 
@@ -40,65 +39,10 @@ MIB = 1 << 20
 # The default limit -------------------------------------------------------------------------------------------------
 
 
-@given(st.lists(st.none() | st.integers(-5, 1 << 64)))
-def test_the_limit_is_a_quarter_of_the_least_grant(grants: list[int | None]) -> None:
+@given(st.none() | st.integers(1, 1 << 64))
+def test_the_limit_is_a_quarter_of_what_was_granted(size: int | None) -> None:
     """At most 1 GiB, also where nobody says anything."""
-    known = [grant for grant in grants if grant is not None and grant > 0]
-    assert limit_of(grants) == (min(min(known) // 4, MOST) if known else MOST)
-
-
-def groups(folder: Path, lines: str, files: dict[str, str]) -> tuple[str, str]:
-    """Control groups as Linux shows them."""
-    (folder / "self").write_text(lines)
-    for name, text in files.items():
-        path = folder / "cgroup" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    return str(folder / "cgroup"), str(folder / "self")
-
-
-GROUPS: dict[str, tuple[str, dict[str, str], int | None]] = {
-    "version 2": ("0::/\n", {"memory.max": "67108864\n"}, 64),
-    "version 2, a group above": ("0::/a/b\n", {"a/b/memory.max": "max\n", "a/memory.max": "33554432\n"}, 32),
-    "version 2, the host's path": ("0::/docker/12ab\n", {"memory.max": "67108864\n"}, 64),
-    "version 2, outside of the root": ("0::/../..\n", {"memory.max": "67108864\n"}, 64),
-    "version 1": ("5:cpu:/x\n4:memory:/x\n", {"memory/x/memory.limit_in_bytes": "16777216\n"}, 16),
-    "version 1, the host's path": ("4:memory:/ecs/1\n", {"memory/memory.limit_in_bytes": "16777216\n"}, 16),
-    "both": ("4:memory:/\n0::/\n", {"memory/memory.limit_in_bytes": "16777216", "memory.max": "8388608"}, 8),
-    "version 1, no limit": ("4:memory:/\n", {"memory/memory.limit_in_bytes": "9223372036854771712\n"}, None),
-    "version 2, no limit": ("0::/\n", {"memory.max": "max\n"}, None),
-    "no numbers": ("0::/\n", {"memory.max": "many\n"}, None),
-    "no groups": ("", {}, None),
-    "another system's file": ("nonsense", {}, None),
-}
-
-
-@pytest.mark.parametrize("case", GROUPS)
-def test_control_groups_say_what_was_granted(tmp_path: Path, case: str) -> None:
-    """The least limit of the process's group and those above counts; without one, what the machine has."""
-    lines, files, granted = GROUPS[case]
-    found = read_limit({}, *groups(tmp_path, lines, files))
-    assert found == (read_limit({}, "", "") if granted is None else granted * MIB // 4)
-
-
-@pytest.mark.parametrize(("size", "limit"), [("512", 128 * MIB), ("128", 32 * MIB), ("", None), ("much", None)])
-def test_lambda_says_what_was_granted(size: str, limit: int | None) -> None:
-    """The function's memory is an environment variable, in MiB."""
-    found = read_limit({"AWS_LAMBDA_FUNCTION_MEMORY_SIZE": size}, "", "")
-    assert found == (read_limit({}, "", "") if limit is None else limit)
-
-
-def test_a_resource_limit_says_what_was_granted() -> None:
-    """``ulimit -v`` is a grant, too; Windows has none, and is not asked."""
-    resource = pytest.importorskip("resource")
-    from subprocess import run
-
-    def limited() -> None:
-        resource.setrlimit(resource.RLIMIT_AS, (512 * MIB, 512 * MIB))
-
-    code = "from stepout.artifacts.read_limit import read_limit; print(read_limit({}, '', ''))"
-    done = run([sys.executable, "-c", code], check=True, capture_output=True, preexec_fn=limited)
-    assert int(done.stdout) <= 128 * MIB
+    assert limit_of(GrantedMemory(size, "cgroup")) == (MOST if size is None else min(size // 4, MOST))
 
 
 def test_every_read_into_memory_uses_it(monkeypatch: pytest.MonkeyPatch) -> None:

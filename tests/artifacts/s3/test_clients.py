@@ -16,10 +16,11 @@ from support.settled import settled
 from support.wire import Wire
 
 from stepout.artifacts.memory import MemoryStore
+from stepout.artifacts.process_budget import CONNECTIONS
 from stepout.artifacts.s3.clients import make_client, profile_from_env, profile_named, store_for
 from stepout.artifacts.s3.fast_store import FastS3Store
 from stepout.artifacts.s3.store import S3Store
-from stepout.artifacts.store import Encryption, StoreProfile, WriteOptions
+from stepout.artifacts.store import Encryption, StoreProfile, WriteOptions, pooled_connections
 from stepout.artifacts.transfer.plan import MIB
 from stepout.artifacts.transfer.upload import Upload
 from stepout.schemas.errors import AccessDeniedError, ArtifactNotFoundError, ConfigurationError, StoreError
@@ -303,6 +304,16 @@ def test_a_server_that_ignores_ranges_is_not_believed(
 def test_the_region_of_a_store_is_its_clients(seaweed_client: Any, bucket: str) -> None:
     """Pointers can say the region without a request."""
     assert S3Store(seaweed_client, bucket).region == seaweed_client.meta.region_name
+
+
+def test_a_store_says_how_many_connections_its_client_keeps_open() -> None:
+    """Ours as many as all transfers of a process have together, so that none is closed after each part."""
+    keys: dict[str, Any] = {"aws_access_key_id": "a", "aws_secret_access_key": "b"}
+    theirs = boto3.client("s3", config=Config(max_pool_connections=7), region_name="eu-central-1", **keys)
+    stores = [S3Store(client, "results") for client in (theirs, make_client(region="eu-central-1", **keys))]
+    assert [pooled_connections(store) for store in stores] == [7, CONNECTIONS]
+    assert pooled_connections(FastS3Store("results", lambda: stores[0])) == 7
+    assert pooled_connections(MemoryStore("results")) is None
 
 
 def test_an_answer_without_a_length_is_not_read(seaweed_client: Any, bucket: str) -> None:

@@ -8,7 +8,7 @@ import pytest
 from botocore import exceptions
 
 from stepout.artifacts.s3.errors import S3Answer, classify, translate
-from stepout.artifacts.store import ConflictError, PlaceMissingError, SlowDownError, UploadGoneError
+from stepout.artifacts.store import ConflictError, InvalidPartError, PlaceMissingError, SlowDownError, UploadGoneError
 from stepout.schemas.errors import (
     AccessDeniedError,
     ArtifactChangedError,
@@ -42,6 +42,8 @@ CASES: list[tuple[str, str, int, type[StepoutError], str]] = [
     ("GetObject", "NoSuchKey", 404, ArtifactNotFoundError, "the object does not exist"),
     ("GetObject", "NoSuchVersion", 404, ArtifactNotFoundError, "in this version"),
     ("PutObject", "NotFound", 404, ArtifactNotFoundError, "not found"),
+    ("ListParts", "AccessDenied", 403, AccessDeniedError, "Grant s3:ListMultipartUploadParts"),
+    ("CompleteMultipartUpload", "InvalidPart", 400, InvalidPartError, "another part than the one that was sent"),
     ("CompleteMultipartUpload", "NoSuchUpload", 404, UploadGoneError, "aborted, expired or completed"),
     ("PutObject", "PreconditionFailed", 412, ArtifactExistsError, "the key is taken"),
     ("CompleteMultipartUpload", "PreconditionFailed", 200, ArtifactExistsError, "the key is taken"),

@@ -24,8 +24,10 @@ from stepout.artifacts.s3.clients import make_client
 from stepout.artifacts.s3.preconnect import Preconnections
 from stepout.artifacts.s3.request_bodies import Views
 from stepout.artifacts.s3.store import S3Store
+from stepout.artifacts.servers import ServerState
 from stepout.artifacts.store import WriteOptions
-from stepout.artifacts.transfer.multipart import Multipart, PendingPart
+from stepout.artifacts.transfer.multipart import Multipart
+from stepout.artifacts.transfer.part_requests import PendingPart
 from stepout.artifacts.transfer.plan import MIB, SenderLimits
 from stepout.artifacts.transfer.upload import Upload
 from stepout.schemas.errors import StoreError
@@ -161,7 +163,11 @@ def test_more_threads_than_the_plan_wants_go_again() -> None:
     """Called in while the server's answer was waited for, and not needed: it was near, the caller busy."""
     store = MemoryStore("bucket")
     multipart = Multipart(
-        store, "key", options=WriteOptions(mode="create"), limits=SenderLimits(first=2, near=2, far=5)
+        store,
+        "key",
+        options=WriteOptions(mode="create"),
+        limits=SenderLimits(first=2, near=2, far=5),
+        server=ServerState(),
     )
     begin, inner = threading.Event(), store.start_upload
 

@@ -1,215 +1,57 @@
-"""Several connections where one is slow: the same bytes in the same order, of the same version, or an error."""
+"""One connection or several: the same bytes in the same order, of the same version, or an error."""
 
 from __future__ import annotations
 
 import hashlib
+import random
 import threading
 import time
-from contextlib import closing
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.shelf import ALLOW, BreakingStore, Shelf
 
-from stepout.artifacts.allow import allowed_from
-from stepout.artifacts.reading.access import Access
-from stepout.artifacts.reading.bucket_stores import BucketStores
-from stepout.artifacts.reading.pinned_object import PinnedObject
+from stepout.artifacts import process_budget
+from stepout.artifacts.process_budget import ProcessBudget
 from stepout.artifacts.resolve import resolve_artifact
-from stepout.artifacts.transfer import parallel_get as spread
+from stepout.artifacts.servers import ServerState
+from stepout.artifacts.store import RequestCancelledError
+from stepout.artifacts.transfer import parallel_get
+from stepout.artifacts.transfer.parallel_get import receive
+from stepout.artifacts.transfer.range_plan import RangePlan, plan_for
 from stepout.schemas.errors import ArtifactChangedError, ChecksumMismatchError, StoreError, StoreUnavailableError
+from stepout.schemas.runtime.process import PerProcess
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterator
     from pathlib import Path
 
     from stepout.artifacts.store import Download
 
 MIB = 1 << 20
 BIG = b"".join(hashlib.sha256(str(number).encode()).digest() * 512 for number in range(400))  # 6.25 MiB, no two alike
-PART = 300_000
+STARTS = range(0, len(BIG), MIB)
+
+
+@pytest.fixture(autouse=True)
+def budget(monkeypatch: pytest.MonkeyPatch) -> Iterator[ProcessBudget]:
+    """The budget of a process in which nothing has been transferred yet; everything is given back."""
+    held = PerProcess(lambda: ProcessBudget(256 * MIB))
+    monkeypatch.setattr(process_budget, "_BUDGET", held)
+    monkeypatch.setattr(parallel_get, "plan_for", plan_for)
+    yield held.get()
+    assert held.get().taken == (0, 0)
 
 
 @pytest.fixture
-def slow(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever was measured in the first block, it is too slow."""
-    monkeypatch.setattr(spread, "PART", PART)
-    monkeypatch.setattr(spread, "_MEASURED", 1)
-    monkeypatch.setattr(spread, "connections_for", lambda _left, _rate: 3)
-
-
-@given(left=st.integers(0, 1 << 40), rate=st.floats(0, 1e10))
-def test_the_number_of_connections_follows_from_size_and_speed(left: int, rate: float) -> None:
-    """One where that is fast; never more than there are pairs of parts, nor more than memory allows."""
-    found = spread.connections_for(left, rate)
-    assert 1 <= found <= spread.MOST
-    assert found == 1 or (rate < 150e6 and left >= 2 * found * spread.PART)
-    assert spread.connections_for(left, rate / 2) >= found
-
-
-def test_what_is_measured_is_the_connection_and_not_the_consumer(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Waiting for a buffer takes 10 seconds each here, a block 0.1: that is a connection of some 10 MB/s."""
-    now: list[float] = [0.0]
-    rates: list[float] = []
-
-    def noted(_left: int, rate: float) -> int:
-        rates.append(rate)
-        return 1
-
-    monkeypatch.setattr(spread, "_SKIPPED", MIB)
-    monkeypatch.setattr(spread, "_SURE_SECONDS", 60)
-    monkeypatch.setattr(spread, "_MEASURED", 4 * MIB)
-    monkeypatch.setattr(spread, "connections_for", noted)
-    source = PinnedObject(Access(allowed=allowed_from(ALLOW), stores=BucketStores(shelf.store)), shelf.put(BIG))
-    inner = source.blocks
-    buffer = memoryview(bytearray(MIB))
-
-    def lend() -> memoryview:
-        now[0] += 10
-        return buffer
-
-    def blocks(start: int = 0, stop: int | None = None, *, lend: object = None) -> object:
-        for view in inner(start, stop):
-            lend()  # type: ignore[operator]
-            now[0] += 0.1
-            yield view
-
-    monkeypatch.setattr(source, "blocks", blocks)
-    assert b"".join(map(bytes, spread.views(source, lend, clock=lambda: now[0]))) == BIG
-    assert rates == [pytest.approx(10 * MIB)]
-
-
-def test_a_slow_connection_is_known_by_less(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After two blocks to warm up, 50 milliseconds of waiting and 4 MiB are enough; a fast one is judged by 16 MiB."""
-    asked: list[int] = []
-
-    def noted(left: int, _rate: float) -> int:
-        asked.append(len(BIG) - left)
-        return 1
-
-    monkeypatch.setattr(spread, "connections_for", noted)
-    for seconds in (0.03, 0.001):
-        now = [0.0]
-        source = PinnedObject(Access(allowed=allowed_from(ALLOW), stores=BucketStores(shelf.store)), shelf.put(BIG))
-
-        def blocks(
-            *_: object, pace: float = seconds, inner: object = source.blocks, clock: list[float] = now, **__: object
-        ) -> object:
-            for view in inner():  # type: ignore[operator]
-                clock[0] += pace
-                yield view
-
-        monkeypatch.setattr(source, "blocks", blocks)
-        read = spread.views(source, lambda: memoryview(b""), clock=lambda clock=now: clock[0])  # type: ignore[misc]
-        assert b"".join(map(bytes, read)) == BIG
-    assert asked == [4 * MIB + spread.PART]  # which the one connection still brings
-
-
-@pytest.mark.usefixtures("slow")
-def test_ranges_side_by_side_are_one_download(shelf: Shelf, tmp_path: Path) -> None:
-    """Into memory, into a file, and for verify alone; every range is asked of the first answer's version."""
-    pointer = shelf.put(BIG, etag=None)
-    for read in ("read_bytes", "download", "verify"):
-        store = BreakingStore(shelf.store, [])
-        artifact = resolve_artifact(pointer, allow=ALLOW, client=store)
-        if read == "download":
-            assert artifact.download(tmp_path / "x").read_bytes() == BIG
-        elif read == "verify":
-            artifact.verify()
-        else:
-            assert artifact.read_bytes() == BIG
-        (first, *ranges) = store.requests
-        assert first == (0, None, None)
-        starts = range(MIB + PART, len(BIG), PART)
-        assert sorted(each[:2] for each in ranges) == [(at, min(at + PART, len(BIG))) for at in starts]
-        assert None not in {each[2] for each in store.requests[1:]}
-
-
-@pytest.mark.usefixtures("slow")
-@pytest.mark.parametrize("part", [2 * MIB, 3 * MIB // 2])
-@pytest.mark.parametrize("works", [True, False])
-def test_the_one_connection_brings_a_part_while_the_others_start(
-    shelf: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: int, works: bool
-) -> None:
-    """Several blocks, up to the very byte at which the ranges begin; where none comes, it goes on to the end."""
-    monkeypatch.setattr(spread, "PART", part)
-    data = BIG * 3
-    pointer = shelf.put(data)
-    for read in ("read_bytes", "download"):
-        store = _Choosy(shelf.store, [])
-        store.error, store.failing = StoreError("no ranges here"), range(0) if works else range(1, len(data))
-        artifact = resolve_artifact(pointer, allow=ALLOW, client=store)
-        if read == "download":
-            assert artifact.download(tmp_path / "x").read_bytes() == data
-        else:
-            assert artifact.read_bytes() == data
-        starts = sorted(start for start, _, _ in store.requests)
-        assert starts == ([0, *range(MIB + part, len(data), part)] if works else [0])
-
-
-@pytest.mark.usefixtures("slow")
-def test_a_range_that_breaks_is_taken_up_where_it_ended(shelf: Shelf) -> None:
-    """Its own rest is asked for, nothing else."""
-    store = BreakingStore(shelf.store, [None, 1000, None, 5, 7])
-    artifact = resolve_artifact(shelf.put(BIG), allow=ALLOW, client=store)
-    assert artifact.read_bytes() == BIG
-    assert len(store.requests) == 1 + len(range(MIB + PART, len(BIG), PART)) + 3
-
-
-@pytest.mark.usefixtures("slow")
-def test_damage_in_a_range_is_found(shelf: Shelf, tmp_path: Path) -> None:
-    """And nothing stays."""
-    with pytest.raises(ChecksumMismatchError):
-        shelf.damage(BIG, len(BIG) - 1).download(tmp_path / "x")
-    assert list(tmp_path.iterdir()) == []
-
-
-class _Choosy(BreakingStore):
-    """A store that answers some ranges with an error."""
-
-    error: StoreError
-    failing: range
-
-    def get(self, key: str, *, start: int = 0, stop: int | None = None, **more: str | None) -> Download:
-        """Open it, or not."""
-        if start in self.failing:
-            raise self.error
-        return super().get(key, start=start, stop=stop, **more)
-
-
-@pytest.mark.usefixtures("slow")
-@pytest.mark.parametrize("error", [StoreError("no ranges here"), StoreUnavailableError("busy")])
-def test_without_ranges_the_connection_that_is_there_goes_on(shelf: Shelf, error: StoreError) -> None:
-    """A server that does not know ranges, or has no second connection to give, is read as before."""
-    store = _Choosy(shelf.store, [])
-    store.error, store.failing = error, range(1, len(BIG))
-    assert resolve_artifact(shelf.put(BIG), allow=ALLOW, client=store).read_bytes() == BIG
-    assert len(store.requests) == 1
-
-
-@pytest.mark.usefixtures("slow")
-def test_an_object_that_changes_meanwhile_is_an_error_and_no_thread_is_left(shelf: Shelf, tmp_path: Path) -> None:
-    """What a range raises is raised by the read."""
-    before = threading.active_count()
-    store = _Choosy(shelf.store, [])
-    store.error, store.failing = ArtifactChangedError("changed"), range(2 * MIB, len(BIG))
-    artifact = resolve_artifact(shelf.put(BIG), allow=ALLOW, client=store)
-    with pytest.raises(ArtifactChangedError):
-        artifact.download(tmp_path / "x")
-    assert list(tmp_path.iterdir()) == []
-    _wait_for_threads(before)
-
-
-@pytest.mark.usefixtures("slow")
-def test_a_reader_who_stops_ends_what_is_under_way(shelf: Shelf) -> None:
-    """No thread goes on fetching what nobody wants."""
-    before = threading.active_count()
-    source = PinnedObject(Access(allowed=allowed_from(ALLOW), stores=BucketStores(shelf.store)), shelf.put(BIG))
-    buffer = memoryview(bytearray(MIB))
-    with closing(spread.views(source, lambda: buffer)) as views:
-        assert sum(len(next(views)) for _ in range(3)) == MIB + 2 * PART
-    _wait_for_threads(before)
+def far(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is known of the server, three ranges of a MiB are asked for at once."""
+    monkeypatch.setattr(parallel_get, "begins_in_ranges", lambda _: True)
+    monkeypatch.setattr(parallel_get, "plan_for", lambda *_, **__: RangePlan(3, MIB))
 
 
 def _wait_for_threads(before: int) -> None:
@@ -220,31 +62,76 @@ def _wait_for_threads(before: int) -> None:
         time.sleep(0.01)
 
 
-class _Stalling(BreakingStore):
-    """A store whose ranges never come."""
+# Over a store ---------------------------------------------------------------------------------------------------------
 
-    gate = threading.Event()
+
+class _Choosy(BreakingStore):
+    """A store that answers some ranges with an error."""
+
+    error: BaseException
+    failing: range
 
     def get(self, key: str, *, start: int = 0, stop: int | None = None, **more: str | None) -> Download:
-        """Open it, or wait."""
-        if start > MIB + PART:
-            self.gate.wait(60)
+        """Open it, or not."""
+        if start in self.failing and stop is not None:
+            raise self.error
         return super().get(key, start=start, stop=stop, **more)
 
 
-@pytest.mark.usefixtures("slow")
-def test_a_reader_who_is_interrupted_does_not_wait_for_a_server_that_stalls(shelf: Shelf) -> None:
-    """Threads that hang in a request are left behind, and end once it does."""
+@pytest.mark.usefixtures("far")
+def test_ranges_side_by_side_are_one_download(shelf: Shelf, tmp_path: Path) -> None:
+    """Into memory, into a file, and for verify alone; every range is asked of the pointer's version."""
+    pointer = shelf.put(BIG)
+    for read in ("read_bytes", "download", "verify"):
+        store = BreakingStore(shelf.store, [])
+        artifact = resolve_artifact(pointer, allow=ALLOW, client=store)
+        if read == "download":
+            assert artifact.download(tmp_path / "x").read_bytes() == BIG
+        elif read == "verify":
+            artifact.verify()
+        else:
+            assert artifact.read_bytes() == BIG
+        assert sorted(store.requests) == [(at, min(at + MIB, len(BIG)), pointer.etag) for at in STARTS]
+
+
+@pytest.mark.usefixtures("far")
+def test_a_range_that_breaks_is_taken_up_where_it_ended(shelf: Shelf) -> None:
+    """Its own rest is asked for, nothing else."""
+    store = BreakingStore(shelf.store, [None, 1000, None, 5, 7])
+    artifact = resolve_artifact(shelf.put(BIG), allow=ALLOW, client=store)
+    assert artifact.read_bytes() == BIG
+    assert len(store.requests) == len(STARTS) + 3
+
+
+@pytest.mark.usefixtures("far")
+def test_damage_in_a_range_is_found(shelf: Shelf, tmp_path: Path) -> None:
+    """And nothing stays."""
+    with pytest.raises(ChecksumMismatchError):
+        shelf.damage(BIG, len(BIG) - 1).download(tmp_path / "x")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("far")
+def test_a_server_without_ranges_is_read_over_one_connection(shelf: Shelf) -> None:
+    """Asked for a part it answers with something else; then the whole is asked for."""
+    store = _Choosy(shelf.store, [])
+    store.error, store.failing = StoreError("no ranges here"), range(len(BIG))
+    artifact = resolve_artifact(shelf.put(BIG), allow=ALLOW, client=store)
+    assert artifact.read_bytes() == BIG
+    assert [each[:2] for each in store.requests] == [(0, None)]
+
+
+@pytest.mark.usefixtures("far")
+@pytest.mark.parametrize("error", [ArtifactChangedError("changed"), ValueError("a bug")])
+def test_what_a_range_raises_is_raised_by_the_read(shelf: Shelf, tmp_path: Path, error: Exception) -> None:
+    """Nothing stays, and no thread is left."""
     before = threading.active_count()
-    source = PinnedObject(
-        Access(allowed=allowed_from(ALLOW), stores=BucketStores(_Stalling(shelf.store, []))), shelf.put(BIG)
-    )
-    views = spread.views(source, lambda: memoryview(bytearray(MIB)))
-    assert sum(len(next(views)) for _ in range(2)) == MIB + PART
-    with pytest.raises(KeyboardInterrupt):
-        views.throw(KeyboardInterrupt())
-    assert threading.active_count() > before
-    _Stalling.gate.set()
+    store = _Choosy(shelf.store, [])
+    store.error, store.failing = error, range(2 * MIB, len(BIG))
+    artifact = resolve_artifact(shelf.put(BIG), allow=ALLOW, client=store)
+    with pytest.raises(type(error), match=str(error)):
+        artifact.download(tmp_path / "x")
+    assert list(tmp_path.iterdir()) == []
     _wait_for_threads(before)
 
 
@@ -259,8 +146,6 @@ class _Crowded(BreakingStore):
 
     def get(self, key: str, *, start: int = 0, stop: int | None = None, **more: str | None) -> Download:
         """Open it, if there is room for one more range."""
-        if not start:
-            return super().get(key, start=start, stop=stop, **more)
         with self._lock:
             if self._now >= self.most:
                 self.refused += 1
@@ -274,7 +159,7 @@ class _Crowded(BreakingStore):
                 self._now -= 1
 
 
-@pytest.mark.usefixtures("slow")
+@pytest.mark.usefixtures("far")
 @pytest.mark.parametrize("most", [1, 2])
 def test_a_server_with_few_connections_is_read_with_those(shelf: Shelf, most: int) -> None:
     """Whoever is sent away leaves the range to the others."""
@@ -284,10 +169,340 @@ def test_a_server_with_few_connections_is_read_with_those(shelf: Shelf, most: in
     assert store.refused
 
 
-@pytest.mark.usefixtures("slow")
-def test_a_range_that_times_out_is_an_error(shelf: Shelf) -> None:
-    """And no reason to wait on: the wait for a range is cut into steps that end with the same kind of error."""
-    store = _Choosy(shelf.store, [])
-    store.error, store.failing = TimeoutError("the disk does not answer"), range(2 * MIB, len(BIG))  # type: ignore[assignment]
-    with pytest.raises(TimeoutError, match="the disk"):
-        resolve_artifact(shelf.put(BIG), allow=ALLOW, client=store).read_bytes()
+# Over a program that brings bytes as it is told -----------------------------------------------------------------------
+
+
+class _Cancelled:
+    def __init__(self) -> None:
+        self.event = threading.Event()
+
+    @property
+    def cancelled(self) -> bool:
+        return self.event.is_set()
+
+    def cancel(self) -> None:
+        self.event.set()
+
+
+@dataclass
+class _Object:
+    """An object in ranges; ``act`` is called for each request, before each of its blocks, and may wait or raise.
+
+    A request that is cancelled writes nonsense to where it was told to read to, as a late packet may, and raises.
+    """
+
+    data: bytes
+    act: Callable[[_Asked, int], None] = lambda _asked, _position: None
+    server: ServerState = field(default_factory=ServerState)
+    version_known: bool = True
+    pooled: int | None = None
+    asked: list[_Asked] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.size = len(self.data)
+        self._of_thread = threading.local()
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def cancellable(self) -> Iterator[_Cancelled]:
+        self._of_thread.cancelled = _Cancelled()
+        yield self._of_thread.cancelled
+
+    def blocks(
+        self, start: int = 0, stop: int | None = None, *, lend: Callable[[], memoryview] | None = None
+    ) -> Generator[memoryview]:
+        assert lend is not None
+        with self._lock:
+            asked = _Asked(len(self.asked), start, stop, self._of_thread.cancelled.event)
+            self.asked.append(asked)
+        position, end = start, self.size if stop is None else stop
+        while position < end:
+            self.act(asked, position)
+            buffer = lend()
+            if asked.cancelled.is_set():
+                buffer[:] = b"?" * len(buffer)
+                raise RequestCancelledError("cancelled")
+            size = min(len(buffer), end - position)
+            buffer[:size] = self.data[position : position + size]
+            position += size
+            asked.brought += size
+            yield buffer[:size]
+
+
+@dataclass
+class _Asked:
+    number: int
+    start: int
+    stop: int | None
+    cancelled: threading.Event
+    brought: int = 0
+
+
+@dataclass
+class _Kept:
+    """Takes bytes, keeps some of the memory they came in for a while, and looks whether anybody has written there."""
+
+    in_place: bool = False
+    taken: bytearray = field(default_factory=bytearray)
+    kept: list[tuple[memoryview, bytes, Callable[[], None]]] = field(default_factory=list)
+    most: int = 2
+
+    def __post_init__(self) -> None:
+        self._buffer = memoryview(bytearray(MIB))
+
+    def lend(self) -> memoryview:
+        return self._buffer
+
+    def add(self, view: memoryview) -> None:
+        self.taken += view
+
+    def pass_on(self, view: memoryview, release: Callable[[], None]) -> None:
+        self.taken += view
+        self.kept.append((view, bytes(view), release))
+        while len(self.kept) > self.most:
+            self.let_go()
+
+    def let_go(self) -> None:
+        view, data, release = self.kept.pop(0)
+        assert view == data
+        release()
+
+
+def _received(source: _Object, taker: _Kept | None = None, **more: Any) -> bytes:
+    before, taker = threading.active_count(), taker or _Kept()
+    receive(source, taker, **more)
+    while taker.kept:
+        taker.let_go()
+    _wait_for_threads(before)
+    return bytes(taker.taken)
+
+
+def _far() -> ServerState:
+    state = ServerState()
+    state.saw_latency(0.05)
+    return state
+
+
+def test_a_server_nearby_is_read_over_one_connection() -> None:
+    """As long as that brings enough, it costs the least."""
+    source = _Object(BIG * 3)
+    assert _received(source, clock=lambda: 0.0) == BIG * 3
+    assert [(each.start, each.stop) for each in source.asked] == [(0, None)]
+
+
+def test_where_the_first_answer_is_late_the_others_do_not_wait_for_it() -> None:
+    """The size and the version stand in the pointer; nothing has to be learned."""
+    others = threading.Event()
+
+    def act(asked: _Asked, position: int) -> None:
+        if asked.number == 0 and position == 0:
+            assert others.wait(60)
+        elif asked.number:
+            others.set()
+
+    source = _Object(BIG * 3, act)
+    assert _received(source) == BIG * 3
+    assert len(source.asked) > 2
+
+
+def test_without_a_version_the_first_answer_is_waited_for() -> None:
+    """Ranges of an object that is not held to one could be of two."""
+
+    def act(asked: _Asked, position: int) -> None:
+        if asked.number == 0 and position == 0:
+            time.sleep(0.1)
+            assert len(source.asked) == 1
+            source.version_known = True
+
+    source = _Object(BIG * 3, act, version_known=False)
+    assert _received(source) == BIG * 3
+    assert len(source.asked) > 1
+
+
+@pytest.mark.parametrize("size", [MIB, 2 * MIB - 1])
+def test_one_block_is_one_request_wherever_the_server_is(size: int) -> None:
+    """A second connection could bring nothing."""
+    source = _Object(BIG[:size], server=_far())
+    assert _received(source) == BIG[:size]
+    assert len(source.asked) == 1
+
+
+def test_a_slow_connection_gets_company() -> None:
+    """20 MB/s by this clock: once a block has shown it, the rest comes in ranges, and each byte is asked for once."""
+    now = [0.0]
+
+    def act(asked: _Asked, _position: int) -> None:
+        if asked.stop is None:
+            now[0] += 0.05
+
+    source = _Object(BIG * 3, act)
+    assert _received(source, clock=lambda: now[0]) == BIG * 3
+    first, *ranges = source.asked
+    assert ranges
+    assert first.start + first.brought < len(BIG) * 2
+
+
+def test_waiting_for_the_consumer_makes_no_connection_slow() -> None:
+    """A buffer takes a second each, by this clock; a block nothing."""
+    now = [0.0]
+
+    class _Slow(_Kept):
+        def lend(self) -> memoryview:
+            now[0] += 1.0
+            return super().lend()
+
+    source = _Object(BIG * 3)
+    assert _received(source, _Slow(), clock=lambda: now[0]) == BIG * 3
+    assert len(source.asked) == 1
+
+
+@pytest.mark.parametrize("in_place", [False, True])
+@pytest.mark.parametrize("stops_at", [0, 2 * MIB])
+def test_one_connection_that_stops_is_overtaken_and_ended(stops_at: int, in_place: bool) -> None:
+    """Before its first byte or in the middle; from there on the rest comes in ranges."""
+
+    def act(asked: _Asked, position: int) -> None:
+        if asked.number == 0 and position == stops_at:
+            assert asked.cancelled.wait(60)
+
+    source = _Object(BIG * 3, act)
+    assert _received(source, _Kept(in_place=in_place)) == BIG * 3
+    assert source.asked[0].brought == stops_at
+
+
+def test_a_range_that_hangs_is_asked_for_again_from_where_it_stands() -> None:
+    """The faster request wins, the other is ended; what it writes at last goes nowhere."""
+
+    def act(asked: _Asked, position: int) -> None:
+        if asked.number == 1 and position > asked.start:
+            assert asked.cancelled.wait(60)
+
+    source = _Object(BIG * 8, act, server=_far())
+    source.server.download_rate = 200e6
+    assert _received(source) == BIG * 8
+    hung = source.asked[1]
+    again = [each for each in source.asked if each is not hung and each.stop == hung.stop]
+    assert [each.start for each in again] == [hung.start + hung.brought]
+    assert hung.cancelled.is_set()
+
+
+def test_nothing_is_asked_for_twice_of_a_server_that_asks_for_less() -> None:
+    """More requests are what it needs least."""
+    gate = threading.Event()
+    released = threading.Timer(0.5, gate.set)
+
+    def act(asked: _Asked, position: int) -> None:
+        if asked.number == 1 and position > asked.start:
+            assert gate.wait(60)
+
+    source = _Object(BIG * 8, act, server=_far())
+    source.server.saw_slow_down()
+    released.start()
+    assert _received(source) == BIG * 8
+    starts = [each.start for each in source.asked]
+    assert len(set(starts)) == len(starts)
+
+
+def test_a_proxy_that_holds_all_but_a_few_connections_is_read_with_those() -> None:
+    """Requests that are never answered are asked for again on connections that work, however many they are."""
+    answers = threading.Semaphore(2)
+
+    def act(asked: _Asked, position: int) -> None:
+        if position == asked.start and threading.current_thread() not in works:
+            if not answers.acquire(blocking=False):
+                assert asked.cancelled.wait(60)
+            else:
+                works.add(threading.current_thread())
+
+    works: set[threading.Thread] = set()
+    source = _Object(BIG * 8, act, server=_far())
+    assert _received(source) == BIG * 8
+
+
+def test_an_interrupted_reader_waits_for_nobody() -> None:
+    """What is under way is ended; threads that hang in a request are left behind, and end once it does."""
+    before = threading.active_count()
+    gate = threading.Event()
+
+    def act(asked: _Asked, _position: int) -> None:
+        if asked.start:
+            gate.wait(60)
+
+    class _Interrupted(_Kept):
+        def pass_on(self, *_: object) -> None:
+            raise KeyboardInterrupt
+
+    source = _Object(BIG * 3, act, server=_far())
+    with pytest.raises(KeyboardInterrupt):
+        receive(source, _Interrupted())
+    gate.set()
+    _wait_for_threads(before)
+    assert all(each.cancelled.is_set() for each in source.asked[1:] if not each.brought)
+
+
+@dataclass(frozen=True)
+class _Fate:
+    """What becomes of one request: how many blocks it brings, and then."""
+
+    kind: str
+    blocks: int
+
+
+_FATES = st.builds(
+    _Fate, st.sampled_from(["whole", "whole", "whole", "waits", "breaks", "hangs", "fails"]), st.integers(0, 3)
+)
+
+
+def _acting(fates: list[_Fate], seed: int) -> Callable[[_Asked, int], None]:
+    chance = random.Random(seed)
+
+    def act(asked: _Asked, position: int) -> None:
+        fate = fates[asked.number] if asked.number < len(fates) else _Fate("whole", 0)
+        time.sleep(chance.random() / 2000)
+        if (position - asked.start) // MIB < fate.blocks or fate.kind == "whole":
+            return
+        if fate.kind == "waits":
+            asked.cancelled.wait(chance.random() / 20)
+        elif fate.kind == "breaks":
+            raise StoreUnavailableError("broke")
+        elif fate.kind == "hangs":
+            if not asked.cancelled.wait(0.3):
+                raise StoreUnavailableError("nothing came")
+        elif fate.kind == "fails":
+            raise ArtifactChangedError("changed")
+
+    return act
+
+
+@settings(deadline=None)
+@given(
+    fates=st.lists(_FATES, max_size=12),
+    size=st.integers(1, 24 * MIB),
+    far=st.booleans(),
+    in_place=st.booleans(),
+    memory=st.sampled_from([0, 256 * MIB]),
+    seed=st.integers(0, 1 << 20),
+)
+def test_whatever_becomes_of_the_requests_it_is_the_object_or_an_error(  # noqa: PLR0913, PLR0917 - what is drawn
+    fates: list[_Fate], size: int, far: bool, in_place: bool, memory: int, seed: int
+) -> None:
+    """Any order in which ranges end, lose, break and fail gives exactly the object's bytes, or raises what failed."""
+    data = (BIG * 4)[:size]
+    source = _Object(data, _acting(fates, seed), server=_far() if far else ServerState())
+    others = process_budget.process_budget().grant(memory, 64)
+    before = threading.active_count()
+    taker = _Kept(in_place=in_place)
+    failed: StoreError | None = None
+    try:
+        receive(source, taker)
+    except StoreError as error:
+        failed = error
+    if failed is None:
+        assert taker.taken == data
+    else:
+        assert isinstance(failed, StoreUnavailableError | ArtifactChangedError)
+        assert {each.kind for each in fates} & {"breaks", "hangs", "fails"}
+    while taker.kept:
+        taker.let_go()
+    others.release()
+    _wait_for_threads(before)

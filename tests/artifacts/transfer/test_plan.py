@@ -9,19 +9,28 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stepout.artifacts.container_memory import GrantedMemory, transfer_share
 from stepout.artifacts.transfer.plan import (
     BLOCK_SIZE,
+    LINE,
     MAX_PART_SIZE,
     MAX_PARTS,
     MIB,
     MIN_PART_SIZE,
+    MOST_SENDERS,
     TransferSettings,
     ceiling,
+    memory_needed,
+    memory_wanted,
+    most_senders,
     part_size_at,
     part_size_for,
     part_sizes,
     pool_size,
     sender_count,
+    sender_limits,
+    senders_for_line,
+    single_request_limit,
 )
 from stepout.schemas.errors import ConfigurationError
 
@@ -91,16 +100,127 @@ def test_parts_in_flight_fit_in_memory(transfer: TransferSettings, part: int, co
 
 
 def test_connections_are_the_callers_choice() -> None:
-    """As far as memory goes."""
-    assert sender_count(5 * MIB, TransferSettings(memory=GIB, connections=32), cores=2) == 32
+    """As far as memory goes, and however many the client keeps open."""
+    chosen = TransferSettings(memory=GIB, connections=40)
+    assert sender_count(5 * MIB, chosen, cores=2) == most_senders(chosen) == most_senders(chosen, pooled=10) == 40
+
+
+def test_a_client_that_keeps_few_connections_open_gets_no_more_at_once() -> None:
+    """A caller's boto3 client keeps 10: each request beside them would cost a connection of its own."""
+    assert most_senders(TransferSettings(), pooled=10) == 10
+    assert most_senders(TransferSettings(), pooled=64) == most_senders(TransferSettings()) == MOST_SENDERS
+
+
+# Lines ----------------------------------------------------------------------------------------------------------------
+
+LATENCIES = st.floats(0, 1)
+RATES = st.floats(1e6, 2e9)
+
+
+def carried(senders: int, part: int, latency: float, rate: float) -> float:
+    """What so many connections carry, in bytes per second."""
+    return senders * part / (latency + part / rate)
+
+
+@given(part=st.integers(MIN_PART_SIZE, MAX_PART_SIZE), latency=LATENCIES, rate=RATES, line=st.floats(1e6, 1e11))
+def test_as_many_connections_as_fill_the_line_and_no_more(part: int, latency: float, rate: float, line: float) -> None:
+    """Little's law, rounded up."""
+    senders = senders_for_line(part, latency, rate, line)
+    assert carried(senders, part, latency, rate) >= line * (1 - 1e-9)
+    assert senders == 1 or carried(senders - 1, part, latency, rate) <= line * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("latency", [0.001, 0.01, 0.03, 0.1])
+@pytest.mark.parametrize("gibibytes", [2, 4, 64])
+def test_a_container_of_two_gibibytes_fills_a_line_of_5_gbit(latency: float, gibibytes: int) -> None:
+    """Against servers of 80 MB/s a connection: a file of any size, and a stream, by one transfer."""
+    granted = TransferSettings(memory=transfer_share(GrantedMemory(gibibytes * GIB, "cgroup")))
+    for total in (None, GIB, 40 * GIB, 150 * GIB):
+        limits = sender_limits(total, granted, cores=2, most=most_senders(granted), latency=latency, rate=80e6)
+        for senders, far in ((limits.far, True), (limits.near, False)):
+            if far or latency < 0.03:
+                part = part_size_at(1, granted) if total is None else part_size_for(total, granted, far=far)
+                assert carried(senders, part, latency, 80e6) >= 625e6
+
+
+def test_a_far_server_of_which_nothing_is_known_gets_as_many() -> None:
+    """The first transfer of a process knows no rate; the usual one of S3 is taken."""
+    limits = sender_limits(GIB, TransferSettings(memory=256 * MIB), cores=2, most=MOST_SENDERS)
+    assert carried(limits.far, 5 * MIB, 0.03, 80e6) >= LINE
+
+
+@given(transfer=settings_, total=st.none() | st.integers(0, 40 * GIB), latency=st.none() | LATENCIES,
+       rate=st.none() | RATES, cores=st.integers(1, 64), most=st.integers(1, 64))  # fmt: skip
+def test_connections_stay_within_memory_and_what_there_is(  # noqa: PLR0913, PLR0917 - what a plan depends on
+    transfer: TransferSettings, total: int | None, latency: float | None, rate: float | None, cores: int, most: int
+) -> None:
+    """Whatever was measured; a server that is known gets all of its connections from the start."""
+    if transfer.part_size is not None and total is not None:
+        total = min(total, MAX_PARTS * transfer.ladder[0])
+    limits = sender_limits(total, transfer, cores=cores, most=most, latency=latency, rate=rate)
+    near = part_size_at(1, transfer) if total is None else part_size_for(total, transfer)
+    far = near if total is None else part_size_for(total, transfer, far=True)
+    for senders, part in ((limits.first, far), (limits.near, near), (limits.far, far)):
+        assert 1 <= senders <= min(most, MOST_SENDERS)
+        assert senders == 1 or (senders + 1) * part <= transfer.memory
+    if latency is not None and latency > 0.03:
+        assert limits.first == limits.far
+
+
+@given(transfer=settings_, total=st.none() | st.integers(0, 40 * GIB), senders=st.integers(1, 32))
+def test_what_a_transfer_asks_for_is_within_its_settings(
+    transfer: TransferSettings, total: int | None, senders: int
+) -> None:
+    """Few connections want less than many, and a short body less than a long one."""
+    wanted = memory_wanted(total, transfer, senders=senders)
+    assert wanted <= memory_wanted(total, transfer, senders=senders + 1) <= memory_wanted(total, transfer)
+    assert memory_wanted(total, transfer) <= memory_wanted(None, transfer) == transfer.memory
+    if transfer.part_size is None and (total is None or total <= MAX_PARTS * transfer.ladder[2]):
+        assert memory_needed(total, transfer) <= transfer.memory
+
+
+@given(transfer=settings_, size=st.integers(1, 300 * GIB), senders=st.integers(1, 32))
+def test_a_body_is_cut_so_that_all_connections_have_work(transfer: TransferSettings, size: int, senders: int) -> None:
+    """No part is larger than each connection's share of the body and of the memory, or than S3 has it."""
+    size = min(size, MAX_PARTS * transfer.ladder[2])
+    part = part_size_for(size, transfer, senders=senders)
+    assert MIN_PART_SIZE <= part <= part_size_for(size, transfer)
+    assert math.ceil(size / part) <= MAX_PARTS
+    if transfer.part_size is None and size <= MAX_PARTS * MIN_PART_SIZE:
+        assert part < max(size / senders + BLOCK_SIZE, MIN_PART_SIZE + 1)
+        assert part == MIN_PART_SIZE or (senders + 1) * part <= transfer.memory
+
+
+@given(transfer=settings_, latency=LATENCIES, rate=RATES, connections=st.integers(2, 32), size=st.integers(1, 4 * GIB))
+def test_one_request_is_used_exactly_where_it_is_faster(
+    transfer: TransferSettings, latency: float, rate: float, connections: int, size: int
+) -> None:
+    """Between the bounds: the first part of a stream, and half of the memory."""
+    limit = single_request_limit(latency, rate, connections, transfer)
+    least, most = transfer.ladder[0], max(transfer.memory // 2, transfer.ladder[0])
+    assert least <= limit <= most
+    if transfer.part_size is not None:
+        assert limit == least
+    elif least < size <= most and abs(size - limit) > 2:
+        # Each connection carries an equal share, but no less than S3's least part.
+        longest = max(size / connections, min(size, MIN_PART_SIZE))
+        in_parts = 3 * latency + longest / rate
+        assert (latency + size / rate <= in_parts * (1 + 1e-9)) == (size < limit)
+
+
+def test_without_a_measurement_the_first_part_of_a_stream_is_one_request() -> None:
+    """As ever; and a part size that was set is kept to."""
+    assert single_request_limit(None, None, 10, TransferSettings(memory=256 * MIB)) == 8 * MIB
+    assert single_request_limit(0.1, 80e6, 10, TransferSettings(memory=256 * MIB, part_size=6 * MIB)) == 6 * MIB
+    assert single_request_limit(0.0, 80e6, 1, TransferSettings(memory=64 * MIB)) == 32 * MIB
 
 
 def test_a_body_beyond_the_ceiling_is_refused_with_advice() -> None:
     """Before anything is sent, and with the setting to raise."""
     with pytest.raises(ConfigurationError, match="Raise memory"):
-        part_size_for(400 * GIB, TransferSettings())
+        part_size_for(400 * GIB, TransferSettings(memory=64 * MIB))
     with pytest.raises(ConfigurationError, match="Raise part_size"):
-        part_size_for(400 * GIB, TransferSettings(part_size=8 * MIB))
+        part_size_for(400 * GIB, TransferSettings(memory=64 * MIB, part_size=8 * MIB))
 
 
 @pytest.mark.parametrize(
@@ -113,4 +233,4 @@ def test_a_body_beyond_the_ceiling_is_refused_with_advice() -> None:
 def test_settings_outside_the_limits_are_refused(wrong: dict[str, Any]) -> None:
     """Each message names the setting."""
     with pytest.raises(ConfigurationError, match=next(iter(wrong))):
-        TransferSettings(**wrong)
+        TransferSettings(**{"memory": 64 * MIB, **wrong})

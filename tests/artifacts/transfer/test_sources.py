@@ -19,9 +19,11 @@ import pytest
 
 from stepout.artifacts.memory import MemoryStore
 from stepout.artifacts.s3.request_bodies import Views
+from stepout.artifacts.servers import ServerState
 from stepout.artifacts.store import ConflictError, PartReceipt, WriteOptions
 from stepout.artifacts.transfer.buffer_pool import BufferPool
-from stepout.artifacts.transfer.multipart import Multipart, PendingPart
+from stepout.artifacts.transfer.multipart import Multipart
+from stepout.artifacts.transfer.part_requests import PendingPart
 from stepout.artifacts.transfer.plan import MIB, SenderLimits, TransferSettings
 from stepout.artifacts.transfer.progress import for_artifact
 from stepout.artifacts.transfer.upload import Upload
@@ -484,7 +486,12 @@ def test_a_part_is_kept_until_it_is_sent_and_hashed() -> None:
     """Only the last of both gives its buffers back."""
     pool = BufferPool(2 * MIB)
     multipart = Multipart(
-        MemoryStore(), "key", options=WriteOptions(), limits=SenderLimits(first=1, near=1, far=1), pool=pool
+        MemoryStore(),
+        "key",
+        options=WriteOptions(),
+        limits=SenderLimits(first=1, near=1, far=1),
+        server=ServerState(),
+        pool=pool,
     )
     buffer = pool.take()
     assert buffer is not None

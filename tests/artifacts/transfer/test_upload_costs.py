@@ -23,7 +23,7 @@ from stepout.artifacts.s3.clients import make_client
 from stepout.artifacts.s3.request_bodies import ViewBody
 from stepout.artifacts.s3.store import S3Store
 from stepout.artifacts.store import PartReceipt, StoreProfile, WriteOptions, Written
-from stepout.artifacts.transfer import multipart
+from stepout.artifacts.transfer import part_requests
 from stepout.artifacts.transfer.buffer_pool import BufferPool
 from stepout.artifacts.transfer.plan import BLOCK_SIZE, MIB, TransferSettings
 from stepout.artifacts.transfer.sources import FileSource
@@ -49,9 +49,9 @@ class Costs:
         self._lock = threading.Lock()
         self._count(patch, FileSource, "readinto", lambda given, *_: {"read": given})
         self._count(patch, bodies, "sha256_of", lambda _, views: {"signed": sum(map(len, views))})
-        self._count(patch, multipart, "crc_of", lambda _, _name, views: {"checked": sum(map(len, views))})
+        self._count(patch, part_requests, "crc_of", lambda _, _name, views: {"checked": sum(map(len, views))})
         self._count(patch, ViewBody, "readinto", lambda given, *_: {"copied": given})
-        patch.setattr("stepout.artifacts.transfer.multipart.hashlib", SimpleNamespace(sha256=self._sha256))
+        patch.setattr("stepout.artifacts.transfer.running_digest.hashlib", SimpleNamespace(sha256=self._sha256))
 
     def _add(self, name: str, amount: int) -> None:
         with self._lock:

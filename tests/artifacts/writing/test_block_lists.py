@@ -38,6 +38,7 @@ RUN = RunIdentity(run_id="again")
 KIB, MIB = 1 << 10, 1 << 20
 DATA = os.urandom(17 * MIB + 5)
 LARGE = memoryview(DATA)[: 9 * MIB]
+ONE_REQUEST = TransferSettings(memory=256 * MIB, part_size=64 * MIB)
 PROFILES = {
     "full": None,
     "crc32": StoreProfile(multipart_checksum="crc32"),
@@ -265,9 +266,9 @@ def test_the_list_is_kept_as_the_artifact_is_and_stored_before_it() -> None:
 
 
 def test_one_request_that_is_large_has_its_list_first() -> None:
-    """With more memory, more than 8 MiB are one PutObject."""
+    """With large parts, more than 8 MiB are one PutObject."""
     store = Journal()
-    pointer = ArtifactManager(store, settings=TransferSettings(memory=256 * MIB)).put_bytes("a", LARGE)
+    pointer = ArtifactManager(store, settings=ONE_REQUEST).put_bytes("a", LARGE)
     assert pointer.blocks is not None
     assert [key for key, _ in store.puts] == [pointer.blocks["key"], pointer.key]
     _check(pointer, store.read, algorithm="crc64nvme")
@@ -292,11 +293,10 @@ def test_the_list_is_not_counted_as_progress() -> None:
 
 
 @pytest.mark.parametrize("mode", ["create", "overwrite"])
-@pytest.mark.parametrize("memory", [64 * MIB, 256 * MIB])
-def test_a_rerun_with_the_same_content_finds_its_list(mode: Any, memory: int) -> None:
+@pytest.mark.parametrize("settings", [TransferSettings(memory=64 * MIB), ONE_REQUEST])
+def test_a_rerun_with_the_same_content_finds_its_list(mode: Any, settings: TransferSettings) -> None:
     """In a fixed layout the keys are the same, the list's too; other content has another list."""
     store = MemoryStore("results")
-    settings = TransferSettings(memory=memory)
     first, again = (
         ArtifactManager(store, layout="fixed", run=RUN, mode=mode, settings=settings).put_bytes("a", LARGE)
         for _ in range(2)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from stepout.artifacts.formats.thumbnails import SECONDS, make_thumbnail
-from stepout.artifacts.reading.pinned_object import read_whole
+from stepout.artifacts.reading.whole_read import read_whole
 from stepout.page.model import CardProblem, ImageInside
 from stepout.schemas.errors import ArtifactTooLargeError, UndecodableError
 

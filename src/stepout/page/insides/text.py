@@ -9,8 +9,8 @@ from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from stepout.artifacts.reading.pinned_object import read_whole
 from stepout.artifacts.reading.ranges.random_access import open_random
+from stepout.artifacts.reading.whole_read import read_whole
 from stepout.page.insides.kinds import is_binary
 from stepout.page.model import CardProblem, TextInside
 from stepout.schemas.errors import InvalidDocumentError

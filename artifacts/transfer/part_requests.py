@@ -1,0 +1,177 @@
+"""The requests for the parts of one upload: which are on their way, which was first, which are late.
+
+A part that takes far longer than its siblings is asked for a second time (``tails``). The first answer wins, and the
+other request is cancelled. It may arrive all the same: both carry the same bytes and checksum, so it makes no other
+object (``conditional_write.completed``). A part's buffers are in use until the last request for it has ended.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from stepout.artifacts.blocks import part_digests, whole_crc
+from stepout.artifacts.checksums import crc_of
+from stepout.artifacts.transfer.tails import Tails, least_late
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from stepout.artifacts.blocks import WantedBlocks
+    from stepout.artifacts.s3.request_bodies import Views
+    from stepout.artifacts.servers import ServerState
+    from stepout.artifacts.store import Cancellation, PartReceipt
+    from stepout.artifacts.transfer.buffer_pool import Buffer
+    from stepout.artifacts.transfer.tails import Asked
+
+
+@dataclass(eq=False)
+class PendingPart:
+    """The bytes of one part, and the buffers that hold them until it is both sent and hashed."""
+
+    number: int
+    views: Views
+    buffers: Sequence[Buffer] = ()
+    holders: int = 2
+    """The hasher, and everybody who sends it or will; the last one to finish gives the buffers back."""
+
+    senders: int = 0
+    """Threads that are at work on it: two while it is asked for a second time."""
+
+    digests: bytes = b""
+    """Of its blocks, once ``checked`` was called and where they are wanted."""
+
+    _checksum: str | None = None
+
+    @property
+    def size(self) -> int:
+        """In bytes."""
+        return sum(map(len, self.views))
+
+    def checked(self, wanted: Literal["crc64nvme", "crc32", "parts"], blocks: WantedBlocks | None) -> str:
+        """Return the checksum that goes with the part, computed once.
+
+        Args:
+            wanted: The algorithm of the store's profile, or ``"parts"``: SHA-256.
+            blocks: Which digests of its blocks to take; ``None`` for none.
+        """
+        if self._checksum is None:
+            if blocks is not None:
+                self.digests = part_digests(blocks.algorithm, self.views)
+            if wanted == "parts":
+                self._checksum = self.views.sha256()
+            elif blocks is not None and wanted == blocks.algorithm:
+                self._checksum = whole_crc(wanted, self.digests, self.size)
+            else:
+                self._checksum = crc_of(wanted, self.views)
+        return self._checksum
+
+
+@dataclass(eq=False)
+class PartRequest:
+    """One request on its way; made by ``PartRequests.begin``."""
+
+    part: PendingPart
+    asked: Asked[int]
+    cancellation: Cancellation | None
+
+
+class LatePart(NamedTuple):
+    """A part that is to be asked for again, and when; the time may have passed."""
+
+    part: PendingPart
+    at: float
+
+
+@dataclass
+class PartRequests:
+    """What is on its way, guarded by the lock of whoever uses it.
+
+    Attributes:
+        receipts: Of the parts that have arrived, by number.
+        digests: Of their blocks, by number.
+
+    Args:
+        server: What is known of the server, and learns from every answer.
+        total: Bytes of the object; ``None``: not known.
+    """
+
+    server: ServerState
+    total: int | None
+    receipts: dict[int, PartReceipt] = field(default_factory=dict)
+    digests: dict[int, bytes] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._tails: Tails[int] = Tails(self.total)
+        self.learn()
+        self._open: dict[int, list[PartRequest]] = {}
+        self._ended = 0
+
+    def learn(self) -> None:
+        """Take over what is known of the server by now."""
+        latency = self.server.latency
+        self._tails.latency, self._tails.least = latency or 0.0, least_late(latency)
+
+    @property
+    def ended(self) -> int:
+        """How many answers have come."""
+        return self._ended
+
+    @property
+    def extra(self) -> int:
+        """Bytes that were asked for a second time."""
+        return self._tails.extra
+
+    def begin(self, part: PendingPart, cancellation: Cancellation | None, now: float) -> PartRequest | None:
+        """Take note that a request leaves; ``None``: the part has arrived meanwhile, and need not be sent."""
+        if part.number in self.receipts:
+            return None
+        request = PartRequest(part, self._tails.began(part.number, part.size, now), cancellation)
+        self._open.setdefault(part.number, []).append(request)
+        return request
+
+    def answered(self, request: PartRequest, receipt: PartReceipt, now: float) -> list[Cancellation] | None:
+        """Take note of an answer.
+
+        Returns:
+            What ends the other requests for this part, which are of no more use; ``None`` if another one was first.
+        """
+        self._tails.ended(request.asked, now)
+        others = self._without(request)
+        if receipt.number in self.receipts:
+            return None
+        self._ended += 1
+        self.receipts[receipt.number] = receipt
+        self.digests[receipt.number] = request.part.digests
+        return [each.cancellation for each in others if each.cancellation is not None]
+
+    def failed(self, request: PartRequest) -> bool:
+        """Take note that a request was not answered, or was refused; say whether another one has brought the part."""
+        self._tails.gave_up(request.asked)
+        self._without(request)
+        return request.part.number in self.receipts
+
+    def late(self, now: float, *, last: bool) -> LatePart | None:
+        """Return which part is to be asked for again, and when; as ``Tails.due`` does.
+
+        Args:
+            now: The time.
+            last: Whether nothing else is left to be sent.
+        """
+        due = self._tails.due(now, needed=lambda _: last, slowed=self.server.slowed)
+        return None if due is None else LatePart(self._open[due.key][0].part, due.at)
+
+    def repeat(self, part: PendingPart) -> None:
+        """Take note that one more thread sends a part."""
+        self._tails.repeats(part.number)
+        part.holders += 1
+
+    def _without(self, request: PartRequest) -> list[PartRequest]:
+        """Forget a request, and return the others for its part."""
+        number = request.part.number
+        others = [each for each in self._open.get(number, ()) if each is not request]
+        if others:
+            self._open[number] = others
+        else:
+            self._open.pop(number, None)
+        return others

@@ -1,0 +1,475 @@
+"""Ranges of one object, fetched side by side into a pool of blocks, and handed out in order.
+
+A range that takes far longer than its siblings is asked for a second time, from where it stands (``tails``). Each
+request fills blocks of its own, from its start to its end, and a block is handed out when it is full: of two requests
+for one range the faster gives each block, and what the other still writes goes into blocks that nobody else has seen.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from contextlib import closing
+from functools import partial
+from statistics import median
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from stepout.artifacts.process_budget import process_budget
+from stepout.artifacts.transfer.block_memory import BlockMemory
+from stepout.artifacts.transfer.range_plan import RangePlan, cuts, part_for
+from stepout.artifacts.transfer.stages import BLOCK
+from stepout.artifacts.transfer.tails import Due, Tails
+from stepout.schemas.errors import StoreUnavailableError
+from stepout.schemas.runtime.events import carried
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from stepout.artifacts.store import Cancellation
+    from stepout.artifacts.transfer.ranged_object import RangedObject
+    from stepout.artifacts.transfer.tails import Asked
+
+_HELPERS: Final = 2
+"""Threads beyond the plan's, for ranges that are asked for again while all others are busy."""
+
+_STRIKES: Final = 2
+"""After so many requests in a row that were never answered a thread ends: the server may grant fewer connections."""
+
+_STILL_SECONDS: Final = 0.25
+"""When nothing has come for so long, over no connection, all that are left may be held by something in between."""
+
+_COMPARED: Final = 8
+_SLOW: Final = 1 / 3
+"""A connection that brings less than this share of what its siblings do is closed, so that another one is opened."""
+
+
+class Arrival(NamedTuple):
+    """Bytes that have come: valid until ``release`` is called, which has to be once they are not needed any more."""
+
+    view: memoryview
+    release: Callable[[], None]
+
+
+class _Lost(Exception):  # noqa: N818 - no error: it ends a request that is not needed any more
+    """The bytes are there already, or are not wanted."""
+
+
+class _Range:
+    """A stretch of the object that one request asks for, or two.
+
+    Attributes:
+        start: Its first byte.
+        stop: One behind the last.
+        blocks: Those that have come, in order; ``None`` for those that were handed out.
+        handed: How many were.
+        over: Whether nothing more of it is wanted.
+        again: From which byte it was asked for a second time, if it was.
+    """
+
+    def __init__(self, start: int, stop: int) -> None:
+        self.start, self.stop = start, stop
+        self.blocks: list[memoryview | None] = []
+        self.handed = 0
+        self.requests: list[_Request] = []
+        self.over = False
+        self.again: int | None = None
+
+    @property
+    def position(self) -> int:
+        """The first byte that has not come."""
+        return min(self.start + len(self.blocks) * BLOCK, self.stop)
+
+    @property
+    def whole(self) -> bool:
+        return self.position == self.stop
+
+
+class _Worker:
+    """What is known of one thread.
+
+    Attributes:
+        proven: Whether its last request brought what it should, and the one under way is not late. Who is not proven
+            may hold a connection that is never served.
+        idle: Whether it waits for something to do.
+        unanswered: How many of its last requests have ended without an answer.
+    """
+
+    def __init__(self) -> None:
+        self.proven = self.idle = False
+        self.unanswered = 0
+
+
+class _Request:
+    """One request for what is left of a range; its thread alone writes into ``block``."""
+
+    def __init__(self, wanted: _Range, worker: _Worker, asked: Asked[_Range], began: float) -> None:
+        self.range, self.worker, self.asked, self.began = wanted, worker, asked, began
+        self.start = self.position = wanted.position
+        self.block: memoryview | None = None
+        self.reserved = _blocks_of(wanted.stop - self.start)
+        self.answered: float | None = None
+        self.lost = False
+        self.cancellation: Cancellation | None = None
+
+    @property
+    def space(self) -> slice:
+        """Where in its block the next bytes go."""
+        at = (self.position - self.range.start) % BLOCK
+        return slice(at, min(at + self.range.stop - self.position, BLOCK))
+
+
+class RangeFetch:
+    """Fetches an object from some byte on, in ranges.
+
+    Its threads are daemons and are never waited for: a server that stalls does not keep the process alive. A thread
+    that is refused a connection leaves its range to the others and ends; only the last one's error ends all.
+
+    Every method is called with ``lock`` held.
+
+    Args:
+        ranged: The object; its version is known, so that all ranges are of it.
+        start: Where to begin.
+        plan: How many at once, at most, and how large: the process's budget grants the connections and the memory.
+        lock: Guards everything here.
+        clock: Seconds, monotonic.
+        threads: How many of the plan's connections to begin with; ``None``: all.
+
+    Attributes:
+        plan: What became of the plan with what was granted.
+        received: Bytes that have come so far, each counted once.
+        tails: Which requests are late.
+        error: What ended it; ``None`` while nothing has.
+        beside_is_late: Whether the connection that reads meanwhile (``watch_beside``) takes far longer than the others.
+        arrived: Notified when the next bytes in order may be there, and when it ends.
+    """
+
+    def __init__(  # noqa: PLR0913 - each with its own meaning
+        self,
+        ranged: RangedObject,
+        start: int,
+        plan: RangePlan,
+        *,
+        lock: threading.Lock,
+        arrived: threading.Condition,
+        clock: Callable[[], float],
+        threads: int | None = None,
+    ) -> None:
+        self._ranged, self._clock, self._lock = ranged, clock, lock
+        self._grant = process_budget().grant(plan.memory, plan.connections)
+        connections = self._grant.connections
+        self.plan = RangePlan(connections, part_for(ranged.size - start, connections, self._grant.memory))
+        self.arrived, self._work_left = arrived, threading.Condition(lock)
+        self._blocks = BlockMemory(min(self.plan.memory, ranged.size - start + self.plan.part))
+        self._cuts = cuts(start, ranged.size, self.plan)
+        self._next = next(self._cuts, None)
+        self._ranges: deque[_Range] = deque()
+        self._again: deque[_Range] = deque()
+        self.tails: Tails[_Range] = Tails(ranged.size, latency=ranged.server.latency or 0.0)
+        self.received = self._threads = self._begun = 0
+        self._came = clock()
+        self.error: BaseException | None = None
+        self._ended = False
+        self._workers: set[_Worker] = set()
+        self._rates: deque[float] = deque(maxlen=64)
+        self._beside: tuple[_Range, Asked[_Range]] | None = None
+        self.beside_is_late = False
+        self.grow(connections if threads is None else min(threads, connections))
+
+    # For whoever receives ----------------------------------------------------------------------------------------
+
+    def grow(self, threads: int) -> None:
+        """Have so many threads in all, if that is more than there have been and not more than was planned."""
+        for _ in range(min(threads, self.plan.connections) - self._begun):
+            self._start_thread()
+
+    def has(self, position: int) -> bool:
+        """Say whether the byte at ``position`` has come."""
+        return any(each.start <= position < each.position for each in self._ranges)
+
+    def take(self, position: int) -> list[Arrival]:
+        """Return everything that has come from ``position`` on without a gap, in order; what lies before is dropped."""
+        found: list[Arrival] = []
+        while self._ranges:
+            first = self._ranges[0]
+            while first.handed < len(first.blocks) and first.start + first.handed * BLOCK <= position:
+                at = first.start + first.handed * BLOCK
+                block, first.blocks[first.handed] = first.blocks[first.handed], None
+                assert block is not None  # noqa: S101 - each is handed out once
+                first.handed += 1
+                view = block[: first.stop - at]
+                if at + len(view) > position:
+                    found.append(Arrival(view[position - at :], partial(self._release, block)))
+                    position = at + len(view)
+                else:
+                    self._blocks.put(block, freed=1)
+            if position < first.stop:
+                break
+            self._ranges.popleft()
+            self._drop(first)
+        return found
+
+    def watch_beside(self, start: int, stop: int, began: float) -> None:
+        """Hold the connection that reads from ``start`` to ``stop`` meanwhile to what the others need for as much."""
+        wanted = _Range(start, stop)
+        self._beside = wanted, self.tails.began(wanted, stop - start, began)
+
+    def beside_came(self) -> None:
+        """Take note that it has come so far, or has ended."""
+        if self._beside is not None:
+            self.tails.ended(self._beside[1], self._clock())
+            self._beside, self.beside_is_late = None, False
+
+    def rescue(self, position: int) -> None:
+        """Fetch what lies between ``position`` and the first range as well, before anything else."""
+        first = self._ranges[0].start if self._ranges else self._next[0] if self._next else self._ranged.size
+        if position < first:
+            self._ranges.appendleft(_Range(position, first))
+            self._again.appendleft(self._ranges[0])
+            self._work_left.notify_all()
+
+    def look_for_late(self, now: float) -> float | None:
+        """Have what is late asked for again, and return when to look the next time, if nothing happens before."""
+        due = self.tails.due(now, needed=self._is_needed, slowed=self._ranged.server.slowed)
+        if due is None and self._may_probe():
+            due = Due(self._ranges[0], self._came + _STILL_SECONDS)
+        if due is None or due.at > now:
+            return None if due is None else due.at
+        late = due.key
+        self.tails.repeats(late)
+        if self._beside is not None and late is self._beside[0]:
+            self.beside_is_late = True
+            return now
+        self.tails.extra -= late.position - late.start  # only the rest is asked for
+        late.again = late.position
+        for each in late.requests:
+            each.worker.proven = False
+        self._again.append(late)
+        if (
+            not any(each.idle for each in self._workers)
+            and not self._any_proven()
+            and self._threads < self.plan.connections + _HELPERS
+        ):
+            self._start_thread()
+        self._work_left.notify_all()
+        return now
+
+    def _may_probe(self) -> bool:
+        """Say whether the next range may be asked for again as soon as nothing comes at all.
+
+        Where most requests are late nothing is asked for twice (``Tails``). But a proxy may grant a few connections and
+        hold all others: then those that work have nothing left to do, while what is next never comes.
+        """
+        if self._ranged.server.slowed or not any(each.idle and each.proven for each in self._workers):
+            return False
+        first = self._ranges[0] if self._ranges else None
+        if first is None or not first.requests or first.again is not None:
+            return False
+        return self.tails.extra + first.stop - first.position <= self.tails.allowance
+
+    def end(self) -> None:
+        """Let the threads go, and end their requests; a second time does nothing."""
+        self._ended = True
+        self._work_left.notify_all()
+        self._grant.release()
+        _cancel([each for wanted in self._ranges for each in wanted.requests])
+
+    # In the threads ----------------------------------------------------------------------------------------------
+
+    def _start_thread(self) -> None:
+        self._begun += 1
+        self._threads += 1
+        threading.Thread(target=carried(self._work), name="stepout-read", daemon=True).start()
+
+    def _work(self) -> None:
+        worker = _Worker()
+        with self._lock:
+            self._workers.add(worker)
+        while (request := self._next_request(worker)) is not None:
+            error: BaseException | None = None
+            try:
+                self._receive(request)
+            except BaseException as raised:  # noqa: BLE001 - raised where the range is waited for
+                error = raised
+            if not self._goes_on(request, error):
+                return
+
+    def _next_request(self, worker: _Worker) -> _Request | None:
+        with self._lock:
+            while not self._ended:
+                wanted = self._next_range(worker)
+                if wanted is not None:
+                    now = self._clock()
+                    asked = self.tails.began(wanted, wanted.stop - wanted.position, now)
+                    request = _Request(wanted, worker, asked, now)
+                    wanted.requests.append(request)
+                    self._blocks.free -= request.reserved
+                    return request
+                worker.idle = True
+                if worker.proven:
+                    self.arrived.notify()  # it may have reason to look for what is late
+                self._work_left.wait()
+                worker.idle = False
+            return None
+
+    def _any_proven(self) -> bool:
+        return any(each.proven for each in self._workers)
+
+    def _next_range(self, worker: _Worker) -> _Range | None:
+        # What was late once goes to a connection that works, where there is one.
+        while self._again and (worker.proven or not self._any_proven()):
+            wanted = self._again.popleft()
+            if not wanted.over:
+                return wanted
+        if self._next is None:
+            return None
+        start, stop = self._next
+        # One range's memory is kept back for what is asked for again; but never so that nothing comes at all.
+        if self._ranges and self._blocks.free < _blocks_of(stop - start) + self.plan.part // BLOCK:
+            return None
+        self._next = next(self._cuts, None)
+        self._ranges.append(_Range(start, stop))
+        return self._ranges[-1]
+
+    def _receive(self, request: _Request) -> None:
+        with self._ranged.cancellable() as cancellation:
+            request.cancellation = cancellation
+
+            def lend() -> memoryview:
+                if request.lost:
+                    raise _Lost
+                if request.answered is None:
+                    request.answered = self._clock()
+                return self._block_of(request)[request.space]
+
+            with closing(self._ranged.blocks(request.start, request.range.stop, lend=lend)) as blocks:
+                for view in blocks:
+                    if not self._took(request, view, lend):
+                        return
+
+    def _block_of(self, request: _Request) -> memoryview:
+        if request.block is None:
+            with self._lock:
+                request.block = self._blocks.take()
+        return request.block
+
+    def _took(self, request: _Request, view: memoryview, lend: Callable[[], memoryview]) -> bool:
+        """Take note of bytes that have come, and say whether more are wanted on this connection."""
+        while view:
+            space = lend()
+            size = min(len(view), len(space))
+            if view.obj is not space.obj:  # of a store that has them in memory
+                space[:size] = view[:size]
+            view = view[size:]
+            request.position += size
+            if size == len(space) and not self._filled(request):
+                return False
+        return True
+
+    def _filled(self, request: _Request) -> bool:
+        wanted, late = request.range, []
+        with self._lock:
+            if request.lost or self._ended:
+                return False
+            if wanted.position < request.position:  # else the other request was faster: the block is filled anew
+                wanted.blocks.append(request.block)
+                request.block = None
+                request.reserved -= 1
+                self._came = self._clock()
+                self.received += (request.position - wanted.start - 1) % BLOCK + 1
+                if self._ranges and wanted is self._ranges[0]:
+                    self.arrived.notify()
+            if not wanted.whole:
+                return True
+            slow = self._is_slow(request)
+            late = self._completed(request)
+        _cancel(late)
+        return not slow
+
+    def _completed(self, winner: _Request) -> list[_Request]:
+        """Take note that a range is whole, and return the requests for it that have lost."""
+        wanted = winner.range
+        if wanted.over:
+            return []
+        self.tails.ended(winner.asked, self._clock())
+        if wanted.again is not None:  # it counts what has come twice, not what was asked for
+            twice = sum(max(each.position - max(each.start, wanted.again), 0) for each in wanted.requests)
+            self.tails.extra += twice - 2 * (wanted.stop - wanted.again)
+        wanted.over = True
+        losers = [each for each in wanted.requests if each is not winner]
+        for each in losers:
+            each.lost = True
+        return losers
+
+    def _is_slow(self, request: _Request) -> bool:
+        """Say whether the connection is so much slower than its siblings that another one should be opened."""
+        began = request.began if request.answered is None else request.answered
+        rate = (request.position - request.start) / max(self._clock() - began, 1e-9)
+        usual = median(self._rates) if len(self._rates) >= _COMPARED else 0.0
+        self._rates.append(rate)
+        return self._next is not None and rate < usual * _SLOW
+
+    def _goes_on(self, request: _Request, error: BaseException | None) -> bool:
+        """Take note that a request has ended, and say whether its thread is to take another one."""
+        wanted, worker = request.range, request.worker
+        with self._lock:
+            worker.unanswered = worker.unanswered + 1 if request.answered is None else 0
+            worker.proven = not request.lost and error is None
+            wanted.requests.remove(request)
+            self._blocks.free += request.reserved
+            if request.block is not None:
+                self._blocks.put(request.block, freed=0)
+            if self._ended:
+                return False
+            if wanted.over or request.lost:
+                leaves = worker.unanswered >= _STRIKES
+            else:
+                self.tails.gave_up(request.asked)
+                leaves = self._failed(wanted, error)
+            leaves = leaves and self._threads > 1
+            self._threads -= leaves
+            if leaves:
+                self._workers.discard(worker)
+            if self._again:
+                self._work_left.notify_all()
+            else:
+                self._work_left.notify()
+            return not leaves and self.error is None
+
+    def _failed(self, wanted: _Range, error: BaseException | None) -> bool:
+        """Take note that a request has brought less than its range; say whether its thread had better leave."""
+        if isinstance(error, StoreUnavailableError) and (self._threads > 1 or wanted.requests):
+            if not wanted.requests:
+                self._again.appendleft(wanted)
+            return True
+        self.error = error
+        self.arrived.notify()
+        return False
+
+    def _is_needed(self, wanted: _Range) -> bool:
+        """Say whether the reader waits for a range, now or soon: it is the next one, or no further one will begin."""
+        nothing_left = self._next is None and not self._again
+        return nothing_left or wanted is self._ranges[0] or (self._beside is not None and wanted is self._beside[0])
+
+    def _drop(self, stale: _Range) -> None:
+        """Give up a range that has come in another way, unless it is whole."""
+        if not stale.over:
+            stale.over = True
+            for each in stale.requests:
+                self.tails.gave_up(each.asked)
+                each.lost = True
+            _cancel(stale.requests)
+
+    def _release(self, block: memoryview) -> None:
+        with self._lock:
+            self._blocks.put(block, freed=1)
+            self._work_left.notify()
+
+
+def _blocks_of(size: int) -> int:
+    return -(-size // BLOCK)
+
+
+def _cancel(requests: Iterable[_Request]) -> None:
+    for each in requests:
+        if each.cancellation is not None:
+            each.cancellation.cancel()

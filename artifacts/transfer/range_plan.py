@@ -1,0 +1,194 @@
+"""How the rest of an object is fetched in ranges: over how many connections, and how much each asks for. Pure.
+
+S3 says of itself that one connection brings some 85 to 90 MB/s, that several should be used, and that its first byte
+takes 100 to 200 milliseconds (https://docs.aws.amazon.com/AmazonS3/latest/userguide/
+optimizing-performance-design-patterns.html). By Little's law what is on its way is the rate times the time that a
+request takes: where the memory for it is given, many small ranges bring more than few large ones.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from stepout.artifacts.transfer.plan import MOST_SENDERS, USUAL_RATE, TransferSettings, most_senders
+from stepout.artifacts.transfer.stages import BLOCK
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from stepout.artifacts.servers import ServerState
+
+FAR_SECONDS: Final = 0.015
+"""Above what a server nearby takes for an answer. Behind a wide network one connection never brings all there is."""
+
+ENOUGH: Final = 250e6
+"""Bytes per second: a connection that brings so much is left alone. Several cost more than they bring."""
+
+WANTED: Final = 1.2e9
+"""Bytes per second: somewhat less than what one core hashes."""
+
+USUAL_LATENCY: Final = 0.03
+"""Seconds, of a server that is far away, where nothing is known of it yet."""
+
+SPARE: Final = 2
+"""Ranges beyond those on their way for which there is memory: two may be asked for again."""
+
+_FIRST: Final = 4
+"""Connections with which a server nearby is tried."""
+
+_SLOWED: Final = 4
+"""The most connections to a server that has asked for fewer requests."""
+
+_LARGEST: Final = 8 * BLOCK
+_REQUEST_SECONDS: Final = 0.0015
+"""Of this machine's time, for one more request and its connection."""
+
+_GAIN: Final = 1.3
+
+
+class RangePlan(NamedTuple):
+    """How to fetch the rest of an object.
+
+    Attributes:
+        connections: How many ranges at once; 1: not in ranges.
+        part: What one request asks for, in bytes: whole blocks.
+    """
+
+    connections: int
+    part: int
+
+    @property
+    def memory(self) -> int:
+        """What it takes, in bytes."""
+        return (self.connections + SPARE) * self.part
+
+
+def connections_for(
+    left: int, *, latency: float | None = None, rate: float | None = None, most: int = MOST_SENDERS
+) -> int:
+    """Return how many connections fetch the rest of an object the fastest.
+
+    Each further one makes the rest shorter, the less so the more there are, and costs a request of this machine's time.
+
+    Args:
+        left: What is still to come, in bytes.
+        latency: Seconds until an answer begins; ``None``: unknown, as far away.
+        rate: What one connection brings, in bytes per second; ``None``: unknown, as far away.
+        most: The most.
+
+    Returns:
+        1 where one is fast enough or little is left.
+
+    >>> [connections_for(size << 20, rate=80e6, latency=0.03) for size in (2, 8, 32, 128, 1024)]
+    [2, 8, 16, 20, 20]
+    >>> connections_for(1 << 30, rate=600e6, latency=0.001), connections_for(1 << 30, rate=25e6, latency=0.1)
+    (1, 32)
+    """
+    rate, latency = rate or USUAL_RATE, USUAL_LATENCY if latency is None else latency
+    if rate >= ENOUGH and latency < FAR_SECONDS:
+        return 1
+    worth = math.sqrt(left / (rate * _REQUEST_SECONDS))
+    # With the largest range: what is lost to waiting for answers is made up for by more connections.
+    needed = WANTED * (latency / _LARGEST + 1 / rate)
+    return max(min(most, math.ceil(needed), int(worth), left // BLOCK), 1)
+
+
+def begins_in_ranges(server: ServerState) -> bool:
+    """Say whether this process knows a server as far away, or its connections as slow: then nothing is to be tried."""
+    latency, rate = server.latency, server.download_rate
+    return latency is not None and (latency >= FAR_SECONDS or (rate is not None and rate < ENOUGH))
+
+
+def plan_for(
+    left: int, server: ServerState, *, pooled: int | None = None, rate: float | None = None, least: int = 2
+) -> RangePlan | None:
+    """Return how to fetch the rest of an object in ranges; ``None``: not in ranges.
+
+    Args:
+        left: What is still to come, in bytes.
+        server: What is known of the server.
+        pooled: How many connections the client keeps open; ``None``: unknown.
+        rate: What the one connection has brought, in bytes per second; ``None``: nothing yet.
+        least: How many connections are worth ranges.
+    """
+    settings = TransferSettings()
+    most = _SLOWED if server.slowed else most_senders(settings, pooled)
+    # No more than there is memory for, with ranges of one block; two of them are spare.
+    most = min(most, settings.memory // BLOCK - SPARE)
+    connections = connections_for(left, latency=server.latency, rate=rate or server.download_rate, most=most)
+    if connections < least or left <= 0:
+        return None
+    return RangePlan(connections, part_for(left, connections, settings.memory))
+
+
+def part_for(left: int, connections: int, memory: int) -> int:
+    """Return what one request should ask for, in bytes: whole blocks, as much as the memory lets all of them have.
+
+    >>> [part_for(size << 20, 16, 256 << 20) >> 20 for size in (16, 100, 128, 4096)]
+    [1, 7, 8, 8]
+    >>> part_for(1 << 30, 30, 64 << 20) >> 20
+    2
+    """
+    fair = -(-left // connections)
+    held = memory // (connections + SPARE)
+    return max(min(-(-fair // BLOCK) * BLOCK, held // BLOCK * BLOCK, _LARGEST), BLOCK)
+
+
+def cuts(start: int, stop: int, plan: RangePlan) -> Iterator[tuple[int, int]]:
+    """Yield where each range begins and ends, in order; the last round is shared out, so that all end together.
+
+    >>> mib = 1 << 20
+    >>> [(b - a) // mib for a, b in cuts(0, 100 * mib, RangePlan(4, 8 * mib))]
+    [8, 8, 8, 8, 8, 8, 8, 8, 8, 7, 7, 7, 7]
+    """
+    part = plan.part
+    while start < stop:
+        left = stop - start
+        if left <= plan.connections * plan.part and part == plan.part:
+            part = max(-(-left // plan.connections // BLOCK) * BLOCK, min(2 * BLOCK, plan.part))
+        yield start, min(start + part, stop)
+        start += part
+
+
+class RampUp:
+    """Adds connections to a server nearby as long as each addition brings more.
+
+    There the line, or this machine, may be what is slow, and not each connection.
+
+    Args:
+        most: Connections, at most.
+        rate: What the one connection brought, in bytes per second.
+        now: The time, in seconds.
+    """
+
+    def __init__(self, most: int, rate: float, now: float) -> None:
+        self._most, self._before = most, rate
+        self.connections = min(_FIRST, most)
+        """How many there should be by now."""
+        self._since, self._at = now, 0
+        self._settled = False
+
+    def saw(self, received: int, now: float, *, part: int) -> int:
+        """Take note of what has come in all, in bytes, and return how many connections there should be.
+
+        Args:
+            received: Bytes that have come over all of them since the beginning.
+            now: The time.
+            part: What one request asks for: what the newest connections bring counts once they had the time for one.
+        """
+        if self.connections >= self._most:
+            return self.connections
+        if not self._settled:  # the newest ones have their first answers
+            if received - self._at >= self.connections * part // 2:
+                self._settled, self._since, self._at = True, now, received
+            return self.connections
+        if received - self._at < self.connections * BLOCK or now <= self._since:
+            return self.connections
+        rate = (received - self._at) / (now - self._since)
+        if rate < self._before * _GAIN:
+            self._most = self.connections  # no more of them
+            return self.connections
+        self._before, self._since, self._at, self._settled = rate, now, received, False
+        self.connections = min(2 * self.connections, self._most)
+        return self.connections
