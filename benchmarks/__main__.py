@@ -15,7 +15,8 @@ from benchmarks.data import Data
 from benchmarks.job import MIB
 from benchmarks.measure import ROOT, Row
 from benchmarks.report import kept_sections, write_report
-from benchmarks.suites import SUITES, Context, Section
+from benchmarks.sections import Context, Section
+from benchmarks.suites import SUITES
 from benchmarks.targets import outcomes
 
 UNITS = {"": 1, "KiB": 1 << 10, "MiB": MIB, "GiB": 1 << 30}
@@ -48,7 +49,8 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--keep",
         action="store_true",
-        help="leave the other suites of today's report as they are, instead of dropping them",
+        help="leave the other suites of today's report as they are, instead of dropping them; cells of the network "
+        "that were measured of this commit are not measured again",
     )
     parser.add_argument(
         "--folder", type=Path, help="where the files to send and fetch lie meanwhile (default: temporary)"
@@ -81,6 +83,7 @@ def _run(options: argparse.Namespace, folder: Path, downloads: Path) -> list[Sec
     context = Context(data, options.size, options.rounds, options.quick, make_certificate(folder), _say)
     context.timeout = 20 if options.quick else 120
     context.only = frozenset(options.only)
+    context.kept = options.kept
     context.commit = _commit()
     context.downloads, context.downloads_kind = downloads, _file_system(downloads)
     sections: list[Section] = []
@@ -120,6 +123,7 @@ def _file_system(folder: Path) -> str | None:
 def main(arguments: list[str] | None = None) -> int:
     """Run the suites and write the report; 1 if stepout failed anywhere."""
     options = _options(arguments)
+    options.kept = kept_sections(options.output, options.suites) if options.keep else []
     start = time.monotonic()
     with (
         tempfile.TemporaryDirectory(prefix="stepout-bench-", dir=options.folder) as folder,
@@ -131,10 +135,9 @@ def main(arguments: list[str] | None = None) -> int:
         "seconds": round(time.monotonic() - start),
     }  # fmt: skip
     if options.keep:
+        others = [section for section in options.kept if section.suite not in options.suites]
         order = list(SUITES)
-        sections = sorted(
-            [*kept_sections(options.output, options.suites), *sections], key=lambda section: order.index(section.suite)
-        )
+        sections = sorted([*others, *sections], key=lambda section: order.index(section.suite))
     for path in write_report(options.output, sections, notes):
         _say(f"wrote {path}")
     for outcome in outcomes(sections):

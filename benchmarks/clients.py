@@ -18,7 +18,7 @@ def boto3_client(job: Job, **options: Any) -> Any:
     import boto3
     from botocore.config import Config
 
-    config = Config(max_pool_connections=32, s3={"addressing_style": "path"}, **options)
+    config = Config(max_pool_connections=64, s3={"addressing_style": "path"}, **options)
     return boto3.client("s3", endpoint_url=job.endpoint, region_name=REGION, verify=job.authority, config=config)
 
 
@@ -37,6 +37,8 @@ def crt_manager(job: Job) -> Any:
         crt_credentials_provider=wrapper.to_crt_credentials_provider(),
         use_ssl=job.https,
         verify=job.authority,
+        target_throughput=job.options.get("throughput"),
+        part_size=job.options.get("part_size"),
     )
     serializer = crt.BotocoreCRTRequestSerializer(session, {"endpoint_url": job.endpoint, "region_name": REGION})
     return crt.CRTTransferManager(client, serializer)

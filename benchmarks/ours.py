@@ -78,8 +78,8 @@ def own_store(job: Job) -> Any:
 
 def upload(job: Job) -> Work:
     """``put_file``."""
-    writer = manager(job)
-    return lambda: {"sha256": writer.put_file("object", Path(job.path)).checksum["sha256"]}
+    writer, mode = manager(job), job.options.get("mode", "create")
+    return lambda: {"sha256": writer.put_file("object", Path(job.path), mode=mode).checksum["sha256"]}
 
 
 def download(job: Job) -> Work:

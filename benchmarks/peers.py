@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -61,13 +62,17 @@ def _hash_beside(job: Job, act: Callable[[], object]) -> Work:
 # boto3 --------------------------------------------------------------------------------------------------------------
 
 
-def boto3_upload(job: Job) -> Work:
-    """``upload_file`` with its defaults: CRC32 per part, composite."""
+def _boto3_config(job: Job) -> Any:
+    """Return the transfer's settings, its defaults unless the job names others."""
     from boto3.s3.transfer import TransferConfig
 
-    client = boto3_client(job)
-    connections = job.options.get("connections")
-    config = TransferConfig(max_concurrency=connections) if connections else None
+    names = {"connections": "max_concurrency", "part_size": "multipart_chunksize"}
+    return TransferConfig(**{theirs: job.options[ours] for ours, theirs in names.items() if ours in job.options})
+
+
+def boto3_upload(job: Job) -> Work:
+    """``upload_file`` with its defaults: CRC32 per part, composite."""
+    client, config = boto3_client(job), _boto3_config(job)
     return _hash_first(job, lambda: client.upload_file(job.path, job.bucket, job.key, Config=config))
 
 
@@ -83,11 +88,7 @@ def boto3_tuned_upload(job: Job) -> Work:
 
 def boto3_download(job: Job) -> Work:
     """``download_file`` with its defaults."""
-    from boto3.s3.transfer import TransferConfig
-
-    client = boto3_client(job)
-    connections = job.options.get("connections")
-    config = TransferConfig(max_concurrency=connections) if connections else None
+    client, config = boto3_client(job), _boto3_config(job)
     return _then_hash(job, lambda: client.download_file(job.bucket, job.key, job.path, Config=config))
 
 
@@ -139,9 +140,33 @@ def s3fs_download(job: Job) -> Work:
     return _then_hash(job, lambda: filesystem.get_file(f"{job.bucket}/{job.key}", job.path))
 
 
+def _set_arrow_threads(job: Job) -> None:
+    if "connections" in job.options:
+        import pyarrow as pa
+
+        pa.set_io_thread_count(job.options["connections"])
+
+
+def _in_ranges(job: Job, read: Callable[[int, int], Any]) -> Work:
+    """Read ranges at once, write each where it belongs, then hash the file."""
+    count, size = job.options["connections"], job.options["part_size"]
+
+    def act() -> None:
+        with Path(job.path).open("wb") as file, ThreadPoolExecutor(count) as threads:
+
+            def fetch(at: int) -> None:
+                os.pwrite(file.fileno(), read(at, min(size, job.size - at)), at)
+
+            for _ in threads.map(fetch, range(0, job.size, size)):
+                pass
+
+    return _then_hash(job, act)
+
+
 def pyarrow_upload(job: Job) -> Work:
     """An output stream, written in blocks of 8 MiB and hashed on the way."""
     filesystem = pyarrow_filesystem(job)
+    _set_arrow_threads(job)
 
     def work() -> dict[str, Any]:
         digest, view = hashlib.sha256(), mapped(job.path)
@@ -156,8 +181,11 @@ def pyarrow_upload(job: Job) -> Work:
 
 
 def pyarrow_download(job: Job) -> Work:
-    """An input file, read in blocks of 8 MiB, hashed and written on the way."""
+    """An input file, read in blocks of 8 MiB, hashed and written on the way; or in ranges at once."""
     filesystem = pyarrow_filesystem(job)
+    if "part_size" in job.options:
+        opened = filesystem.open_input_file(f"{job.bucket}/{job.key}")
+        return _in_ranges(job, lambda at, count: opened.read_at(count, at))
 
     def work() -> dict[str, Any]:
         digest = hashlib.sha256()
@@ -180,8 +208,8 @@ def obstore_upload(job: Job) -> Work:
     import obstore
 
     store = obstore_store(job, unsigned_payload=not job.hashed)
-    connections = job.options.get("connections")
-    extra = {"max_concurrency": connections} if connections else {}
+    names = {"connections": "max_concurrency", "part_size": "chunk_size"}
+    extra = {theirs: job.options[ours] for ours, theirs in names.items() if ours in job.options}
     return _hash_first(job, lambda: obstore.put(store, job.key, Path(job.path), **extra))
 
 
@@ -196,10 +224,12 @@ def obstore_tuned_upload(job: Job) -> Work:
 
 
 def obstore_download(job: Job) -> Work:
-    """``get(…).stream()`` in blocks of 10 MiB at least, hashed and written on the way."""
+    """``get(…).stream()`` in blocks of 4 MiB at least, hashed and written on the way; or in ranges at once."""
     import obstore
 
     store = obstore_store(job)
+    if "part_size" in job.options:
+        return _in_ranges(job, lambda at, count: obstore.get_range(store, job.key, start=at, length=count))
 
     def work() -> dict[str, Any]:
         digest = hashlib.sha256()
@@ -233,16 +263,23 @@ def run_s5cmd(job: Job, *arguments: str) -> None:
     subprocess.run(command, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, env={**os.environ})
 
 
+def _s5cmd_copy(job: Job) -> list[str]:
+    """Return ``cp`` with the connections and the part size that the job names, if it names any."""
+    options = job.options
+    found = ["--concurrency", str(options["connections"])] if "connections" in options else []
+    return ["cp", *found, *(["--part-size", str(options["part_size"] // MIB)] if "part_size" in options else [])]
+
+
 def s5cmd_upload(job: Job) -> Work:
     """``cp``, file to object."""
     s5cmd_program()
-    return _hash_first(job, lambda: run_s5cmd(job, "cp", job.path, f"s3://{job.bucket}/{job.key}"))
+    return _hash_first(job, lambda: run_s5cmd(job, *_s5cmd_copy(job), job.path, f"s3://{job.bucket}/{job.key}"))
 
 
 def s5cmd_download(job: Job) -> Work:
     """``cp``, object to file."""
     s5cmd_program()
-    return _then_hash(job, lambda: run_s5cmd(job, "cp", f"s3://{job.bucket}/{job.key}", job.path))
+    return _then_hash(job, lambda: run_s5cmd(job, *_s5cmd_copy(job), f"s3://{job.bucket}/{job.key}", job.path))
 
 
 TRANSFERS: dict[str, dict[str, Make]] = {

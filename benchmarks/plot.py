@@ -10,7 +10,7 @@ from benchmarks.stats import ratio_between
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from benchmarks.suites import Section
+    from benchmarks.sections import Section
 
 __all__ = ["draw"]
 

@@ -12,17 +12,34 @@ import subprocess
 import sys
 import time
 import urllib.request
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.job import BUCKET
 from benchmarks.measure import ROOT, child_environment
+from benchmarks.network.model import Conditions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["Server", "seaweed", "sink"]
+    from benchmarks.network.namespaces import Line
+
+__all__ = ["Server", "network", "seaweed", "sink"]
+
+
+class Network:
+    """The process of a network."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+
+    def ask(self, words: str) -> dict[str, int]:
+        """Tell it ``counters`` or ``seed 7``; return what it has carried so far."""
+        assert self._process.stdin is not None  # noqa: S101 - a pipe
+        self._process.stdin.write(f"{words}\n")
+        self._process.stdin.flush()
+        return dict(_said(self._process))
 
 
 @dataclass(frozen=True)
@@ -32,16 +49,22 @@ class Server:
     name: str
     endpoint: str
     authority: str | None = None
+    behind: str | None = None
+    """The endpoint without the network that is before it."""
+    network: Network | None = None
+    """That network."""
 
     def counters(self) -> dict[str, int]:
-        """Return what a sink has seen so far."""
-        host, port = self.endpoint.rpartition("/")[2].split(":")
+        """Return what a sink has seen so far; and the network before it, as ``network_…``."""
+        host, port = (self.behind or self.endpoint).rpartition("/")[2].split(":")
         with socket.create_connection((host, int(port)), timeout=10) as raw, self._secured(raw) as sock:
             sock.sendall(b"GET /-/counters HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
             answer = b""
             while b"}" not in answer and (more := sock.recv(1 << 16)):
                 answer += more
-        return dict(json.loads(answer.partition(b"\r\n\r\n")[2]))
+        seen = dict(json.loads(answer.partition(b"\r\n\r\n")[2]))
+        carried = self.network.ask("counters") if self.network else {}
+        return {**seen, **{f"network_{name}": value for name, value in carried.items()}}
 
     def _secured(self, raw: socket.socket) -> Any:
         if self.authority is None:
@@ -52,36 +75,66 @@ class Server:
 
 
 @contextlib.contextmanager
-def sink(
-    pattern: Path, *, name: str = "sink", certificates: tuple[Path, Path] | None = None, **conditions: float
-) -> Iterator[Server]:
-    """Run a sink.
-
-    Args:
-        pattern: The file whose bytes its objects are made of.
-        name: What the report calls it.
-        certificates: What ``make_certificate`` returned, for HTTPS.
-        conditions: ``latency``, ``stalls``, ``rate``: see ``Sink``.
-    """
-    command = [sys.executable, "-m", "benchmarks.sink", "--pattern", str(pattern)]
-    command += [text for option, value in conditions.items() for text in (f"--{option}", str(value))]
-    command += ["--certificate", str(certificates[1])] if certificates else []
+def _process(module: str, *arguments: str, within: tuple[str, ...] = ()) -> Iterator[subprocess.Popen[str]]:
+    """Run a module of ours that prints its port first."""
     process = subprocess.Popen(
-        command,
+        [*within, sys.executable, "-m", module, *arguments],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
-    assert process.stdout is not None  # noqa: S101 - a pipe
     try:
-        port = int(process.stdout.readline())
-        scheme, authority = ("https", str(certificates[0])) if certificates else ("http", None)
-        yield Server(name, f"{scheme}://127.0.0.1:{port}", authority)
+        yield process
     finally:
         process.terminate()
         process.wait(10)
+
+
+def _said(process: subprocess.Popen[str]) -> Any:
+    assert process.stdout is not None  # noqa: S101 - a pipe
+    return json.loads(process.stdout.readline())
+
+
+@contextlib.contextmanager
+def sink(
+    pattern: Path,
+    *,
+    certificates: tuple[Path, Path] | None = None,
+    line: Line | None = None,
+    limit: float = 0,
+    **conditions: float,
+) -> Iterator[Server]:
+    """Run a sink.
+
+    Args:
+        pattern: The file whose bytes its objects are made of.
+        certificates: What ``make_certificate`` returned, for HTTPS.
+        line: Where it runs, if a line is to be between it and its clients.
+        limit: Requests a second, of which more are refused with 503 SlowDown; 0: none are.
+        conditions: The network before it, if there is one: see ``network.model.Conditions``.
+    """
+    certificate = ("--certificate", str(certificates[1])) if certificates else ()
+    host, within = (line.address, line.within) if line else ("127.0.0.1", ())
+    options = ("--pattern", str(pattern), "--host", host, "--requests-per-second", str(limit), *certificate)
+    with _process("benchmarks.sink", *options, within=within) as process:
+        scheme, authority = ("https", str(certificates[0])) if certificates else ("http", None)
+        server = Server("sink", f"{scheme}://{host}:{_said(process)}", authority)
+        if not conditions:
+            yield server
+            return
+        with network(server, Conditions(**conditions)) as before:  # type: ignore[arg-type]  # numbers, all of them
+            yield before
+
+
+@contextlib.contextmanager
+def network(server: Server, conditions: Conditions) -> Iterator[Server]:
+    """Put a network before a server."""
+    scheme, _, address = server.endpoint.partition("://")
+    with _process("benchmarks.network.proxy", "--upstream", address, *conditions.arguments()) as process:
+        endpoint = f"{scheme}://127.0.0.1:{_said(process)}"
+        yield replace(server, endpoint=endpoint, behind=server.endpoint, network=Network(process))
 
 
 @contextlib.contextmanager

@@ -5,7 +5,9 @@ the key ``pattern/1048576`` (any key whose last segment is a number) holds that 
 file is shorter. So several processes can serve one port without sharing anything but counters. It checks no checksum,
 but counts which kind of integrity every body came with; the report shows that.
 
-    python -m benchmarks.sink --pattern FILE [--certificate server.pem] [--latency 0.03] [--stalls 0.01]
+    python -m benchmarks.sink --pattern FILE [--certificate server.pem]
+
+It answers as fast as it can; ``benchmarks.network`` is what stands before it where a network is wanted.
 """
 
 from __future__ import annotations
@@ -16,14 +18,12 @@ import contextlib
 import hashlib
 import json
 import mmap
-import multiprocessing
 import os
 import random
 import re
 import signal
 import socket
 import ssl
-import struct
 import sys
 import tempfile
 import threading
@@ -32,12 +32,14 @@ import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from benchmarks.counting import Counters, Limit
+from benchmarks.priority import before_clients
 from benchmarks.wire import Body, ClosedError, Head, Wire
 
 __all__ = ["COUNTERS", "main"]
 
 COUNTERS = (
-    "requests", "failed", "stalled", "slowed", "put", "create", "part", "complete", "abort", "get", "head", "other",
+    "requests", "failed", "slowed", "put", "create", "part", "complete", "abort", "get", "head", "other",
     "bytes_in", "bytes_out",
     "header_checksum", "trailer_checksum", "md5", "signed_sha256", "unchecked",
 )  # fmt: skip
@@ -46,29 +48,6 @@ SMALL = 8 << 20
 ETAG = '"0123456789abcdef0123456789abcdef"'
 MODIFIED = "Sun, 01 Jun 2025 00:00:00 GMT"
 XML = '<?xml version="1.0" encoding="UTF-8"?>\n'
-
-
-class Counters:
-    """Counts in memory that all serving processes share; each writes its own row."""
-
-    def __init__(self, processes: int) -> None:
-        self._width = 8 * len(COUNTERS)
-        self._memory = mmap.mmap(-1, self._width * processes)
-        self._processes = processes
-        self._lock = threading.Lock()
-        self.row = 0
-
-    def add(self, name: str, amount: int = 1) -> None:
-        """Count."""
-        at = self.row * self._width + 8 * COUNTERS.index(name)
-        with self._lock:
-            (value,) = struct.unpack_from("<q", self._memory, at)
-            struct.pack_into("<q", self._memory, at, value + amount)
-
-    def total(self) -> dict[str, int]:
-        """Sum up over all processes."""
-        rows = [struct.unpack_from(f"<{len(COUNTERS)}q", self._memory, n * self._width) for n in range(self._processes)]
-        return dict(zip(COUNTERS, map(sum, zip(*rows, strict=True)), strict=True))
 
 
 @dataclass
@@ -103,33 +82,6 @@ class Pattern:
         return self._crcs[size]
 
 
-class Limit:
-    """So many requests a second, of all serving processes together; up to a tenth of them, or four, at once.
-
-    Args:
-        rate: Requests a second; 0: no limit.
-    """
-
-    def __init__(self, rate: float) -> None:
-        self._rate = rate
-        self._most = max(rate / 10, 4.0)
-        self._memory = mmap.mmap(-1, 16)  # tokens, and when they were counted
-        self._lock = multiprocessing.get_context("fork").Lock() if rate else contextlib.nullcontext()
-        struct.pack_into("<dd", self._memory, 0, self._most, time.monotonic())
-
-    def takes(self) -> bool:
-        """Say whether one more request is taken now."""
-        if not self._rate:
-            return True
-        with self._lock:
-            now = time.monotonic()
-            tokens, then = struct.unpack_from("<dd", self._memory)
-            tokens = min(tokens + (now - then) * self._rate, self._most)
-            taken = tokens >= 1
-            struct.pack_into("<dd", self._memory, 0, tokens - taken, now)
-        return taken
-
-
 @dataclass
 class Sink:
     """Answers requests.
@@ -137,10 +89,6 @@ class Sink:
     Args:
         pattern: What objects hold.
         counters: Where it counts.
-        latency: Seconds that a round trip takes: on connecting, before 100 Continue, before an answer.
-        stalls: The share of requests that hang for ``stall_seconds`` before they are answered.
-        stall_seconds: How long they hang.
-        rate: Bytes per second that one connection carries each way; 0: as many as it can.
         taken: A folder in which this server's processes note the keys of write-once writes.
         limit: What is refused with 503 SlowDown; its body was read, as a server does that wants to keep the connection.
     """
@@ -148,18 +96,13 @@ class Sink:
     pattern: Pattern
     counters: Counters
     taken: Path
-    latency: float = 0
-    stalls: float = 0
-    stall_seconds: float = 2
-    rate: float = 0
     limit: Limit = field(default_factory=lambda: Limit(0))
 
     def serve(self, sock: socket.socket, context: ssl.SSLContext | None) -> None:
         """Serve one connection to its end."""
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        time.sleep(self.latency * (2 if context else 1))  # the handshakes' round trips
         try:
-            wire = Wire(context.wrap_socket(sock, server_side=True) if context else sock, self.rate)
+            wire = Wire(context.wrap_socket(sock, server_side=True) if context else sock)
         except OSError:
             sock.close()
             return
@@ -182,17 +125,12 @@ class Sink:
         """Answer one request; ``False`` when the client wants no more."""
         head = wire.head()
         if head.headers.get("expect", "").lower() == "100-continue":
-            time.sleep(self.latency)
             wire.send(b"HTTP/1.1 100 Continue\r\n\r\n")
         body = wire.body(head, keep=head.method == "POST")
         if head.path == "/-/counters":
             self._reply(wire, 200, {}, json.dumps(self.counters.total()).encode())
             return False
         self.counters.add("requests")
-        time.sleep(self.latency)
-        if self.stalls and random.random() < self.stalls:  # noqa: S311 - no secret
-            self.counters.add("stalled")
-            time.sleep(self.stall_seconds)
         if not self.limit.takes():
             self.counters.add("slowed")
             text = "" if head.method == "HEAD" else SLOW
@@ -268,8 +206,11 @@ class Sink:
             return
         self._reply(wire, status, headers, b"", length=stop - start)
         if head.method == "GET":
-            self.pattern.send(wire, start, stop - start)
-            self.counters.add("bytes_out", stop - start)
+            before = wire.sent
+            try:
+                self.pattern.send(wire, start, stop - start)
+            finally:
+                self.counters.add("bytes_out", wire.sent - before)
 
     def _missing(self, wire: Wire, head: Head, key: str) -> None:
         listing = "list-type" in head.query or "prefix" in head.query
@@ -356,12 +297,9 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--pattern", type=Path, required=True, help="the file whose bytes objects are made of")
     parser.add_argument("--certificate", type=Path, help="a PEM file of certificate and key: serve HTTPS")
+    parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--processes", type=int, default=max(2, os.cpu_count() or 2))
-    parser.add_argument("--latency", type=float, default=0, help="seconds of a round trip")
-    parser.add_argument("--stalls", type=float, default=0, help="share of requests that hang before they are answered")
-    parser.add_argument("--stall-seconds", type=float, default=2)
-    parser.add_argument("--rate", type=float, default=0, help="bytes per second that one connection carries")
     parser.add_argument("--requests-per-second", type=float, default=0, help="refuse what comes faster: 503 SlowDown")
     return parser.parse_args(arguments)
 
@@ -369,19 +307,17 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> None:
     """Serve until standard input ends or SIGTERM; the first line printed is the port."""
     options = _options(arguments)
-    listener = socket.create_server(("127.0.0.1", options.port), backlog=512)
+    before_clients()
+    listener = socket.create_server((options.host, options.port), backlog=512)
     context = None
     if options.certificate:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(options.certificate)
     processes = options.processes if hasattr(os, "fork") else 1
-    counters = Counters(processes)
+    counters = Counters(COUNTERS, processes)
     pattern = Pattern(options.pattern)
     taken = tempfile.TemporaryDirectory(prefix="stepout-sink-")
-    limit = Limit(options.requests_per_second)
-    sink = Sink(
-        pattern, counters, Path(taken.name), options.latency, options.stalls, options.stall_seconds, options.rate, limit
-    )
+    sink = Sink(pattern, counters, Path(taken.name), Limit(options.requests_per_second))
     children = []
     for row in range(1, processes):
         if (child := os.fork()) == 0:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from benchmarks.measure import Row
-    from benchmarks.suites import Section
+    from benchmarks.sections import Section
 
-__all__ = ["Ratio", "integrity_of", "memory_of", "ratio_between", "section_values"]
+__all__ = ["Ratio", "best_peer", "integrity_of", "memory_of", "ratio_between", "row_of", "section_values"]
 
 _KINDS = {
     "header_checksum": "checksum header",
@@ -34,13 +34,9 @@ class Ratio:
         return f"{self.median:.2f} ({self.least:.2f}–{self.most:.2f})"
 
 
-def _row(section: Section, label: str | None) -> Row | None:
-    return next((row for row in section.rows if row.label == label), None)
-
-
 def _times(section: Section, row: Row, metric: str) -> list[float | None]:
     """One value a round; what a bare interpreter takes is subtracted where the section says so."""
-    bare = _row(section, section.above)
+    bare = row_of(section, section.above)
     found: list[float | None] = []
     for number, result in enumerate(row.rounds):
         base = bare.rounds[number] if bare and row is not bare and number < len(bare.rounds) else None
@@ -63,7 +59,7 @@ def ratio_between(section: Section, label: str, other: str | None, metric: str) 
     Returns:
         ``None`` where one of them never finished.
     """
-    row, base = _row(section, label), _row(section, other)
+    row, base = row_of(section, label), row_of(section, other)
     if row is None or base is None or section.above in {label, other}:
         return None
     pairs = zip(_times(section, row, metric), _times(section, base, metric), strict=True)
@@ -73,8 +69,26 @@ def ratio_between(section: Section, label: str, other: str | None, metric: str) 
     return Ratio(statistics.median(ratios), min(ratios), max(ratios), len(ratios))
 
 
-def memory_of(row: Row) -> float | None:
+def best_peer(section: Section) -> str | None:
+    """Name the peer that did the same job fastest; whoever ran in one round only is not in the race."""
+    ratios = {
+        row.label: ratio
+        for row in section.rows
+        if row.group == "same job" and not row.label.startswith("stepout")
+        if (ratio := ratio_between(section, row.label, section.baseline, "wall")) is not None
+    }
+    return min(ratios, key=lambda label: ratios[label].median, default=None)
+
+
+def row_of(section: Section, label: str | None) -> Row | None:
+    """Return the row of that name."""
+    return next((row for row in section.rows if row.label == label), None)
+
+
+def memory_of(row: Row | None) -> float | None:
     """Return the median of the extra memory, in MiB."""
+    if row is None:
+        return None
     known = [result["memory"] for result in row.rounds if result and result.get("memory") is not None]
     return statistics.median(known) / (1 << 20) if known else None
 
@@ -112,5 +126,5 @@ def section_values(section: Section) -> dict[str, Any]:
     return {
         "suite": section.suite, "name": section.name, "bytes": section.size, "baseline": section.baseline,
         "floor": section.floor, "above": section.above, "downloads": section.downloads, "commit": section.commit,
-        "rows": rows,
+        **({"cell": section.cell} if section.cell else {}), "rows": rows,
     }  # fmt: skip

@@ -4,111 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-import time
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from benchmarks import servers
 from benchmarks.job import MIB, Job
-from benchmarks.measure import Row, interleave, run_job
+from benchmarks.measure import Row, run_job
+from benchmarks.network.suite import bad_networks, lines, network, tails
+from benchmarks.sections import Context, Section, human, transfer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
-    from pathlib import Path
 
-    from benchmarks.data import Data
     from benchmarks.servers import Server
 
-__all__ = ["SUITES", "Context", "Section"]
+__all__ = ["SUITES"]
 
 SAME = ("stepout", "boto3", "boto3 tuned", "boto3 CRT", "s3fs", "pyarrow", "obstore", "obstore tuned", "s5cmd")
 LESS = ("boto3", "boto3 CRT", "obstore", "s5cmd")
 FEW = ("stepout", "boto3", "boto3 tuned", "boto3 CRT", "pyarrow", "obstore", "obstore tuned", "s5cmd")
 OBJECT = 10 * 1024
-
-
-@dataclass
-class Section:
-    """One table: contenders that did the same thing in interleaved rounds.
-
-    Attributes:
-        suite: Which suite it belongs to.
-        name: Its heading.
-        size: Bytes that each contender moved, or 0.
-        rows: The contenders.
-        baseline: Whom the ratios are to.
-        floor: The row that is the bill nobody escapes, if there is one.
-        above: A row whose time is subtracted from all others before anything is compared (a bare interpreter).
-        downloads: The kind of file system that downloads were written to, where it is known.
-        commit: What was measured, where git says so.
-    """
-
-    suite: str
-    name: str
-    size: int
-    rows: list[Row]
-    baseline: str = "boto3"
-    floor: str | None = None
-    above: str | None = None
-    downloads: str | None = None
-    commit: str | None = None
-
-
-@dataclass
-class Context:
-    """What all suites share."""
-
-    data: Data
-    size: int
-    rounds: int
-    quick: bool
-    certificates: tuple[Path, Path]
-    say: Callable[[str], object]
-    deadline: float = float("inf")
-    timeout: float = 120
-    only: frozenset[str] = frozenset()
-    downloads: Path | None = None
-    downloads_kind: str | None = None
-    commit: str | None = None
-    _number: Iterator[int] = field(default_factory=lambda: iter(range(10**9)))
-
-    def run(self, section: Section, server: Server | None, *, rounds: int | None = None, share: float = 1) -> Section:
-        """Run a section's rounds; ``share`` of the time that the suite has left is its own."""
-        if self.only:
-            floors = {row.label for row in section.rows if row.group == "floor"}
-            kept = {section.baseline, section.above, *floors, *self.only}
-            section.rows = [row for row in section.rows if row.label in kept]
-        if section.name.startswith("download"):
-            section.downloads = self.downloads_kind
-        section.commit = self.commit
-        self.say(f"{section.suite}: {section.name}")
-        left = self.deadline - time.monotonic()
-        counters = server.counters if server and server.name == "sink" else None
-        interleave(
-            section.rows,
-            rounds or self.rounds,
-            counters=counters,
-            deadline=time.monotonic() + left * share,
-            say=self.say,
-        )
-        return section
-
-    def row(self, label: str, job: Job, group: str = "same job") -> Row:
-        """Make a row of one job; a download's file is new each time and goes away afterwards."""
-
-        def act() -> dict[str, Any]:
-            if job.operation not in {"download", "get_directory"}:
-                return run_job(job, timeout=self.timeout)
-            path = (self.downloads or self.data.folder) / f"out-{next(self._number)}"
-            try:
-                return run_job(replace(job, path=str(path)), timeout=self.timeout)
-            finally:
-                if path.is_dir():
-                    shutil.rmtree(path)
-                path.unlink(missing_ok=True)
-
-        return Row(label, act, group)
 
 
 def _sinks(context: Context) -> Iterator[tuple[str, Server, float]]:
@@ -117,14 +33,6 @@ def _sinks(context: Context) -> Iterator[tuple[str, Server, float]]:
         yield "HTTP", server, 0.5
     with servers.sink(context.data.pattern, certificates=context.certificates) as server:
         yield "HTTPS", server, 1
-
-
-def _transfer(context: Context, operation: str, server: Server, size: int, **more: Any) -> Job:
-    path = str(context.data.file(size)) if operation == "upload" else ""
-    return Job(
-        peer="", operation=operation, endpoint=server.endpoint, authority=server.authority, path=path, size=size,
-        sha256=context.data.sha256(size), key=f"pattern/{size}", **more,
-    )  # fmt: skip
 
 
 def _contenders(context: Context, job: Job, same: Sequence[str], less: Sequence[str] = ()) -> list[Row]:
@@ -155,9 +63,9 @@ def _floors(context: Context, job: Job) -> list[Row]:
 
 def _large(context: Context, operation: str) -> Iterator[Section]:
     for scheme, server, share in _sinks(context):
-        job = _transfer(context, operation, server, context.size)
+        job = transfer(context, operation, server, context.size)
         rows = _contenders(context, job, SAME, LESS) + _floors(context, job)
-        name = f"{operation} {_human(context.size)}, sink, {scheme}"
+        name = f"{operation} {human(context.size)}, sink, {scheme}"
         yield context.run(Section(operation, name, context.size, rows, floor="SHA-256 alone"), server, share=share)
 
 
@@ -203,7 +111,7 @@ def parquet(context: Context) -> Iterator[Section]:
         job = Job(peer="", operation="parquet", endpoint=server.endpoint, authority=server.authority, size=size)
         groups = {"encode only": "floor", "pyarrow S3 stream": "less"}
         rows = [context.row(peer, replace(job, peer=peer), groups.get(peer, "same job")) for peer in peers]
-        section = Section("parquet", f"Parquet, a table of {_human(size)}, sink, HTTPS", size, rows)
+        section = Section("parquet", f"Parquet, a table of {human(size)}, sink, HTTPS", size, rows)
         section.baseline, section.floor = "pyarrow S3 stream", "encode only"
         yield context.run(section, server)
 
@@ -252,10 +160,10 @@ def growth(context: Context) -> Iterator[Section]:
     with servers.sink(context.data.pattern) as server:
         for size in (each * MIB for each in sizes):
             for operation in ("upload", "download"):
-                job = _transfer(context, operation, server, size)
+                job = transfer(context, operation, server, size)
                 peers = ["stepout", "boto3"] if size <= 2048 * MIB else ["stepout"]
                 rows = [context.row(peer, replace(job, peer=peer)) for peer in peers]
-                section = Section("growth", f"{operation} {_human(size)}, sink, HTTP", size, rows)
+                section = Section("growth", f"{operation} {human(size)}, sink, HTTP", size, rows)
                 yield context.run(section, server, rounds=1 if size > 2 * context.data.size else None, share=0.5)
             context.data.forget(size)
         for size in (each * MIB for each in ([16] if context.quick else [100, 1024, 4096])):
@@ -264,7 +172,7 @@ def growth(context: Context) -> Iterator[Section]:
                 context.row(f"{peer}, stream", replace(job, peer=f"{peer}, stream"), group)
                 for peer, group in (("stepout put_table", "same job"), ("encode only", "floor"))
             ]
-            section = Section("growth", f"Parquet, a stream of {_human(size)}, sink, HTTP", size, rows)
+            section = Section("growth", f"Parquet, a stream of {human(size)}, sink, HTTP", size, rows)
             section.baseline = "encode only, stream"
             yield context.run(section, server)
 
@@ -274,13 +182,13 @@ def concurrency(context: Context) -> Iterator[Section]:
     size = min(context.size, 256 * MIB)
     steps = (1, 4) if context.quick else (1, 2, 4, 8, 16)
     for scheme, server, share in _sinks(context):
-        job = _transfer(context, "upload", server, size)
+        job = transfer(context, "upload", server, size)
         rows = [
             context.row(f"{peer}, {count}", replace(job, peer=peer, options=_connections(peer, count)))
             for count in steps
             for peer in ("stepout", "boto3", "obstore")
         ]
-        name = f"upload {_human(size)} over n connections, sink, {scheme}"
+        name = f"upload {human(size)} over n connections, sink, {scheme}"
         section = Section("concurrency", name, size, rows, baseline=f"boto3, {steps[-1]}")
         yield context.run(section, server, share=share)
 
@@ -292,41 +200,17 @@ def _connections(peer: str, count: int) -> dict[str, int]:
     return {"connections": count, "part_size": 8 * MIB, "memory": max(64, (count + 2) * 8) * MIB}
 
 
-CONDITIONS: dict[str, dict[str, float]] = {
-    "HTTP, 30 ms": {"latency": 0.03},
-    "HTTPS, 30 ms": {"latency": 0.03},
-    "HTTP, 100 ms": {"latency": 0.1},
-    "HTTP, 30 ms, 1 % stalls of 2 s": {"latency": 0.03, "stalls": 0.01},
-    "HTTP, 30 ms, 80 MB/s a connection": {"latency": 0.03, "rate": 80e6},
-}
-
-
-def latency(context: Context) -> Iterator[Section]:
-    """What users who are not on loopback see."""
-    size = min(context.size, (16 if context.quick else 128) * MIB)
-    chosen = list(CONDITIONS.items())[: 1 if context.quick else None]
-    for number, (condition, options) in enumerate(chosen):
-        certificates = context.certificates if condition.startswith("HTTPS") else None
-        with servers.sink(context.data.pattern, certificates=certificates, **options) as server:
-            for operation in ("upload", "download"):
-                rows = _contenders(context, _transfer(context, operation, server, size), FEW)
-                rows = [row for row in rows if row.label != "stepout, unsigned"]
-                name = f"{operation} {_human(size)}, sink, {condition}"
-                left = 2 * (len(chosen) - number) - (operation == "download")
-                yield context.run(Section("latency", name, size, rows), server, share=1 / left)
-
-
 def seaweed(context: Context) -> Iterator[Section]:
     """A real object store."""
     size = min(context.size, (16 if context.quick else 128) * MIB)
     folder = context.data.folder / "seaweed"
     folder.mkdir()
     with servers.seaweed(folder) as server:
-        job = _transfer(context, "upload", server, size)
+        job = transfer(context, "upload", server, size)
         run_job(replace(job, peer="boto3"), timeout=context.timeout)  # what the downloads read
         for operation, share in (("upload", 0.5), ("download", 1)):
-            rows = _contenders(context, _transfer(context, operation, server, size), FEW)
-            name = f"{operation} {_human(size)}, SeaweedFS, HTTP"
+            rows = _contenders(context, transfer(context, operation, server, size), FEW)
+            name = f"{operation} {human(size)}, SeaweedFS, HTTP"
             yield context.run(Section("seaweed", name, size, rows), server, share=share)
     with contextlib.suppress(OSError):
         shutil.rmtree(folder)
@@ -351,18 +235,18 @@ def datasets(context: Context) -> Iterator[Section]:
                 scan = replace(job, operation="scan", options={**settled["scan"], "part": part})
                 labels = [label for label in SCANS if label.startswith(f"{engine},")]
                 rows = [context.row(label, replace(scan, peer=label), _kind(label)) for label in labels]
-                name = f"scan with {engine}: {what}, {PARTITIONS} files, {_human(size)} of Arrow, SeaweedFS"
+                name = f"scan with {engine}: {what}, {PARTITIONS} files, {human(size)} of Arrow, SeaweedFS"
                 section = Section("datasets", name, size, rows, baseline=f"{engine}, s3fs")
                 yield context.run(section, server, share=1 / (2 * len(engines) + 2 - part * len(engines) - number))
         read = replace(job, operation="random", size=LARGE, count=count, options=settled["random"])
         rows = [context.row(label, replace(read, peer=label), _kind(label)) for label in RANDOM]
-        name = f"{count} random reads of {_human(PIECE)} of an object of {_human(LARGE)}, SeaweedFS"
+        name = f"{count} random reads of {human(PIECE)} of an object of {human(LARGE)}, SeaweedFS"
         yield context.run(Section("datasets", name, 0, rows, baseline="s3fs"), server, share=0.5)
     with servers.sink(context.data.pattern) as server:
         put = replace(job, operation="put_dataset", endpoint=server.endpoint)
         groups = {"encode only": "floor", "pyarrow write_dataset, to files": "less"}
         rows = [context.row(label, replace(put, peer=label), groups.get(label, "same job")) for label in WRITES]
-        section = Section("datasets", f"put a dataset of {PARTITIONS} partitions, {_human(size)}, sink", size, rows)
+        section = Section("datasets", f"put a dataset of {PARTITIONS} partitions, {human(size)}, sink", size, rows)
         section.baseline = section.floor = "encode only"
         yield context.run(section, server)
     with contextlib.suppress(OSError):
@@ -376,7 +260,7 @@ def directories(context: Context) -> Iterator[Section]:
     count, many = (200, 2_000) if context.quick else (10_000, 100_000)
     files = context.data.small_files(count, OBJECT)
     job = Job(peer="", operation="put_directory", size=OBJECT, count=count, options={"folder": str(files)})
-    of = f"{count:,} files of {_human(OBJECT)}"
+    of = f"{count:,} files of {human(OBJECT)}"
     with servers.sink(context.data.pattern) as server:
         rows = _of_table(context, replace(job, endpoint=server.endpoint), DIRECTORIES)
         section = Section("directories", f"put a directory, {of}, sink, HTTP", count * OBJECT, rows, baseline="s5cmd")
@@ -420,7 +304,7 @@ def throttle(context: Context) -> Iterator[Section]:
 
     for limit in LIMITS[: 1 if context.quick else None]:
         count = int(limit * 8)
-        with servers.sink(context.data.pattern, **{"requests-per-second": limit}) as server:
+        with servers.sink(context.data.pattern, limit=limit) as server:
             for operation in ("put", "get"):
                 job = Job(
                     peer="", operation=operation, endpoint=server.endpoint, path=str(context.data.pattern), size=OBJECT,
@@ -462,13 +346,6 @@ def _kind(label: str) -> str:
     return "same job" if "stepout" in label else "less"
 
 
-def _human(size: int) -> str:
-    for unit, name in ((1 << 30, "GiB"), (MIB, "MiB"), (1 << 10, "KiB")):
-        if size >= unit:
-            return f"{size / unit:g} {name}"
-    return f"{size} B"
-
-
 SUITES: dict[str, tuple[Callable[[Context], Iterator[Section]], float]] = {
     "upload": (upload, 9),
     "download": (download, 8),
@@ -478,7 +355,10 @@ SUITES: dict[str, tuple[Callable[[Context], Iterator[Section]], float]] = {
     "validation": (validation, 0.2),
     "growth": (growth, 1.5),
     "concurrency": (concurrency, 1.2),
-    "latency": (latency, 2.5),
+    "network": (network, 30),
+    "tails": (tails, 3),
+    "lines": (lines, 3),
+    "bad networks": (bad_networks, 4),
     "seaweed": (seaweed, 1.3),
     "datasets": (datasets, 4),
     "directories": (directories, 3),

@@ -6,22 +6,25 @@ import statistics
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from benchmarks.stats import memory_of, ratio_between
+from benchmarks.network.grid import cells, mean
+from benchmarks.stats import best_peer, memory_of, ratio_between, row_of
 
 if TYPE_CHECKING:
-    from benchmarks.suites import Section
+    from benchmarks.sections import Section
 
 __all__ = ["TARGETS", "Outcome", "Target", "outcomes"]
 
 MEMORY = "memory"
 SECONDS = "seconds"
+LATER = "later"
 
 
 @dataclass(frozen=True)
 class Target:
     """At most ``limit`` × another contender in every section whose name has all of ``words``.
 
-    ``other`` may also be ``"best"``, ``MEMORY`` (the limit is in MiB) or ``SECONDS``.
+    ``other`` may also be ``"best"``, ``MEMORY`` (the limit is in MiB), ``SECONDS``, or ``LATER``: so many seconds later
+    than ``beside`` in the same round.
     """
 
     suite: str
@@ -31,7 +34,7 @@ class Target:
     metrics: tuple[str, ...] = ("wall",)
     mine: str = "stepout"
     beside: str | None = None
-    """For memory: a row whose own is not counted."""
+    """A row whose memory, or time, is not counted."""
 
 
 @dataclass(frozen=True)
@@ -44,41 +47,37 @@ class Outcome:
     met: bool
 
 
-BOTH = ("wall", "cpu")
 TARGETS = (
-    Target("upload", ("HTTP",), "boto3", 0.22, BOTH),
-    Target("upload", ("HTTP",), "obstore", 0.70),
-    Target("upload", ("HTTP",), "s5cmd", 0.42),
-    Target("upload", ("HTTP",), "SHA-256 alone", 1.4),
-    Target("upload", ("HTTP",), "boto3", 0.22, BOTH, "stepout, unsigned"),
-    Target("upload", ("HTTP",), "obstore", 0.70, ("wall",), "stepout, unsigned"),
-    Target("upload", ("HTTP",), "s5cmd", 0.42, ("wall",), "stepout, unsigned"),
-    Target("upload", ("HTTP",), "SHA-256 alone", 1.4, ("wall",), "stepout, unsigned"),
-    Target("upload", ("HTTPS",), "boto3", 0.42, BOTH),
-    Target("upload", ("HTTPS",), "obstore", 0.80),
-    Target("upload", ("HTTPS",), "s5cmd", 0.5),
-    Target("download", ("HTTP",), "boto3", 0.35),
-    Target("download", ("HTTP",), "obstore", 0.65),
-    Target("download", ("HTTP",), "s5cmd", 0.55),
-    Target("download", ("HTTPS",), "boto3", 0.48),
-    Target("download", ("HTTPS",), "best", 1.0),
-    Target("upload", (), MEMORY, 64),
-    Target("download", (), MEMORY, 64),
-    Target("growth", (), MEMORY, 64),
-    Target("latency", (), MEMORY, 64),
+    Target("upload", ("HTTP",), "by hand, signed", 1.10),
+    Target("upload", ("HTTP",), "by hand", 1.10, mine="stepout, unsigned"),
+    Target("upload", ("HTTPS",), "by hand", 1.10),
+    Target("upload", (), "best", 1.0),
+    Target("upload", ("HTTP",), "best", 1.0, mine="stepout, unsigned"),
+    Target("download", (), "by hand", 1.25),
+    Target("download", (), "best", 1.0),
+    Target("upload", (), MEMORY, 256),
+    Target("download", (), MEMORY, 256),
+    Target("growth", (), MEMORY, 256),
+    Target("growth", ("1", "MiB"), "boto3", 1.0),
+    Target("growth", ("Parquet",), MEMORY, 64, mine="stepout put_table, stream", beside="encode only, stream"),
     Target("small", (), "boto3", 0.5),
     Target("small", (), "boto3", 0.5, mine="stepout many, no extra"),
     Target("small", (), "boto3, 8 threads", 0.5, mine="stepout many, no extra"),
     Target("small", ("put",), "obstore, create-only, 8 threads", 1.5, mine="stepout many"),
     Target("small", ("get",), "obstore, 8 threads", 1.5, mine="stepout many"),
-    Target("small", ("put",), "bare put_object", 1.15, ("cpu",)),
-    Target("parquet", (), "pyarrow S3 stream", 1.10, ("wall",), "stepout put_table"),
-    Target("growth", ("Parquet",), MEMORY, 64, mine="stepout put_table, stream", beside="encode only, stream"),
-    Target("cold", (), "boto3", 0.22),
-    Target("cold", (), "boto3", 1.05, mine="stepout, no extra"),
+    Target("parquet", (), "pyarrow S3 stream", 1.05, mine="stepout put_table"),
+    Target("cold", ("verified",), "bare sockets", 1.3),
+    Target("cold", ("verified",), "boto3", 0.9, mine="stepout, no extra"),
+    Target("cold", ("first",), "boto3", 1.0),
     Target("validation", (), SECONDS, 0.003, mine="stepout, as consumer"),
-    Target("validation", (), SECONDS, 0.1, mine="stepout, as producer"),
-    Target("latency", (), "best", 1 / 0.9),
+    Target("validation", (), SECONDS, 0.05, mine="stepout, as producer"),
+    Target("network", (), "best", 1.05),
+    Target("network", (), "best", 1.10, mine="stepout, 64 MiB"),
+    Target("network", (), MEMORY, 256),
+    Target("network", (), MEMORY, 64, mine="stepout, 64 MiB"),
+    Target("tails", (), LATER, 0.3, mine="stepout, one request stalls", beside="stepout"),
+    Target("lines", (), "best", 1.05),
+    Target("bad networks", (), "best", 1.10),
     Target("datasets", ("pyarrow:",), "pyarrow, s3fs", 1.15, mine="pyarrow, stepout"),
     Target("datasets", ("Dask:",), "Dask, s3fs", 1.15, mine="Dask, stepout"),
     Target("datasets", ("DuckDB:",), "DuckDB, s3fs", 1.15, mine="DuckDB, stepout"),
@@ -94,6 +93,8 @@ TARGETS = (
     Target("throttle", (), "the limit", 1 / 0.9, mine="stepout many"),
     Target("throttle", (), "the limit", 1 / 0.9, mine="stepout many, no extra"),
 )
+MEANS = {"stepout": 1.0, "stepout, 64 MiB": 1.1}
+"""Of the geometric mean over the cells of the network's grid, of one direction."""
 
 
 def outcomes(sections: list[Section]) -> list[Outcome]:
@@ -104,7 +105,20 @@ def outcomes(sections: list[Section]) -> list[Outcome]:
         for target in TARGETS
         if target.suite == section.suite and set(target.words) <= set(section.name.replace(",", "").split())
         for outcome in _outcomes(section, target)
-    ]
+    ] + _means(sections)
+
+
+def _means(sections: list[Section]) -> list[Outcome]:
+    """Hold the grid as a whole against its targets."""
+    found = cells(sections)
+    outcomes = []
+    for operation in sorted({cell.operation for cell in found}):
+        chosen = [cell for cell in found if cell.operation == operation]
+        for mine, limit in MEANS.items():
+            if (value := mean(chosen, mine)) is not None:
+                text = f"{mine}: geometric mean at most {limit:.2f} × the best peer of each cell"
+                outcomes.append(Outcome(f"{operation}, {len(chosen)} cells", text, f"{value:.2f}", value <= limit))
+    return outcomes
 
 
 def _outcomes(section: Section, target: Target) -> list[Outcome]:
@@ -117,6 +131,10 @@ def _outcomes(section: Section, target: Target) -> list[Outcome]:
             memory -= _memory(section, target.beside) or 0
             text += f" above {target.beside}"
         return [Outcome(section.name, text, f"{memory:.0f} MiB", memory <= target.limit)]
+    if target.other == LATER:
+        later = _later(section, target.mine, target.beside)
+        text = f"{target.mine}: at most {1000 * target.limit:g} ms later than {target.beside}"
+        return [] if later is None else [Outcome(section.name, text, f"{1000 * later:.0f} ms", later <= target.limit)]
     if target.other == SECONDS:
         seconds = _seconds(section, target.mine)
         if seconds is None:
@@ -125,7 +143,7 @@ def _outcomes(section: Section, target: Target) -> list[Outcome]:
         return [Outcome(section.name, text, f"{1000 * seconds:.1f} ms", seconds <= target.limit)]
     found = []
     for metric in target.metrics:
-        other = _best(section, target.mine) if target.other == "best" else target.other
+        other = best_peer(section) if target.other == "best" else target.other
         ratio = ratio_between(section, target.mine, other, metric)
         if ratio is not None:
             shown = f"the best peer ({other})" if target.other == "best" else target.other
@@ -135,22 +153,17 @@ def _outcomes(section: Section, target: Target) -> list[Outcome]:
 
 
 def _memory(section: Section, label: str) -> float | None:
-    row = next((row for row in section.rows if row.label == label), None)
-    return memory_of(row) if row else None
+    return memory_of(row_of(section, label))
 
 
 def _seconds(section: Section, label: str) -> float | None:
-    row = next((row for row in section.rows if row.label == label), None)
+    row = row_of(section, label)
     walls = [result["wall"] for result in row.rounds if result] if row else []
     return statistics.median(walls) if walls else None
 
 
-def _best(section: Section, mine: str) -> str | None:
-    """Name the peer that did the same job fastest."""
-    ratios = {
-        row.label: ratio
-        for row in section.rows
-        if row.group == "same job" and not row.label.startswith("stepout") and row.label != mine
-        if (ratio := ratio_between(section, row.label, section.baseline, "wall")) is not None
-    }
-    return min(ratios, key=lambda label: ratios[label].median, default=None)
+def _later(section: Section, label: str, other: str | None) -> float | None:
+    row, base = row_of(section, label), row_of(section, other)
+    pairs = zip(row.rounds, base.rounds, strict=False) if row and base else ()
+    later = [mine["wall"] - theirs["wall"] for mine, theirs in pairs if mine and theirs]
+    return statistics.median(later) if later else None

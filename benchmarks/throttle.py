@@ -77,7 +77,7 @@ def main(arguments: list[str] | None = None) -> None:
         for label, job, limit in jobs:
             if not label.startswith(options.only):
                 continue
-            with servers.sink(data.pattern, **{"requests-per-second": limit}) as server:
+            with servers.sink(data.pattern, limit=limit) as server:
                 found = [_shares(replace(job, endpoint=server.endpoint), server, limit) for _ in range(rounds)]
             share, refused = (statistics.median(values) for values in zip(*found, strict=True))
             print(f"| {label} | {limit:g} | {share:.2f} | {100 * refused:.1f} % |", flush=True)

@@ -7,7 +7,6 @@ import os
 import re
 import socket
 import ssl
-import time
 from dataclasses import dataclass, field
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -52,13 +51,11 @@ class Wire:
 
     Args:
         sock: A connected socket, TLS or not.
-        rate: Bytes per second that the connection carries each way; 0: as many as it can.
     """
 
-    def __init__(self, sock: socket.socket, rate: float = 0) -> None:
+    def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
-        self._rate = rate
-        self._free_at = 0.0
+        self.sent = 0  # bytes of files, also of answers that the client did not wait for
         self._buffer = bytearray(MIB)
         self._view = memoryview(self._buffer)
         self._start = self._end = 0
@@ -102,13 +99,13 @@ class Wire:
             for at in range(start, start + count, MIB):
                 block = view[at : min(at + MIB, start + count)]
                 self.send(block)
-                self._pace(len(block))
+                self.sent += len(block)
             return
         while count:
-            sent = os.sendfile(self.sock.fileno(), file, start, min(count, MIB // 4) if self._rate else count)
+            sent = os.sendfile(self.sock.fileno(), file, start, count)
             if sent == 0:
                 raise ClosedError
-            self._pace(sent)
+            self.sent += sent
             start, count = start + sent, count - sent
 
     def close(self) -> None:
@@ -116,12 +113,6 @@ class Wire:
         with contextlib.suppress(OSError):
             self.sock.shutdown(socket.SHUT_RDWR)
         self.sock.close()
-
-    def _pace(self, count: int) -> None:
-        if self._rate:
-            now = time.monotonic()
-            self._free_at = max(self._free_at, now) + count / self._rate
-            time.sleep(self._free_at - now)
 
     def _fill(self) -> None:
         if self._start == self._end:
@@ -145,7 +136,6 @@ class Wire:
             got = self.sock.recv_into(self._view[: min(count, MIB)])
             if got == 0:
                 raise ClosedError
-            self._pace(got)
             count -= got
 
     def _take(self, count: int) -> bytes:

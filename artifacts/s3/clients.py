@@ -117,8 +117,7 @@ def make_client(  # noqa: PLR0913 - keyword-only, each with its own meaning
             then ties the bytes to the request.
         tries: How often botocore sends a request. 1 for a client that only stores use: they repeat what is worth it
             (``retries``), and botocore's tries would multiply theirs.
-        reads_only: It sends no bodies. Then none is prepared for, and none is signed otherwise than by botocore; pass
-            ``sign_payload=True`` too, and no client is built only to learn whether its endpoint has TLS.
+        reads_only: It sends no bodies. Then none is prepared for, and none is signed otherwise than by botocore.
         aws_profile: What ``AWS_PROFILE`` would say, which is not asked then.
         client_options: Passed on to botocore, e.g. ``aws_access_key_id``.
 
@@ -128,19 +127,21 @@ def make_client(  # noqa: PLR0913 - keyword-only, each with its own meaning
     from botocore.exceptions import BotoCoreError
     from botocore.session import get_session
 
+    from stepout.artifacts.s3.client_models import find_s3_alone
     from stepout.artifacts.s3.connections import use_own_connections
-    from stepout.artifacts.s3.signing import send_parts_at_once, sign_known_bodies
+    from stepout.artifacts.s3.signing import send_parts_at_once, sign_known_bodies, sign_payloads
 
     # As the variable would: credentials of the environment come before those of a profile that it names.
     session = get_session({"profile": (None, None, aws_profile, None)} if aws_profile else None)
     try:
+        find_s3_alone(session)
         region = region or session.get_config_variable("region") or fallback_region(os.environ, near=near)
         options = {**client_options, "endpoint_url": endpoint_url, "region_name": region}
         signed = bool(sign_payload)
         client = session.create_client("s3", config=_config(connections, profile, tries, signed=signed), **options)
         if sign_payload is None and client.meta.endpoint_url.startswith("http:"):
             signed = True
-            client = session.create_client("s3", config=_config(connections, profile, tries, signed=True), **options)
+            sign_payloads(client)
     except (BotoCoreError, ValueError) as error:
         raise ConfigurationError(f"no S3 client could be built: {error}") from error
     use_own_connections(client)

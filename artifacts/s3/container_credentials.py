@@ -222,7 +222,8 @@ class ContainerCredentials:
         if token is not None:
             headers["authorization"] = token
         request = request_head("GET", endpoint.target, headers)
-        answer = self._connect(endpoint.server).exchange(request, limit=_LONGEST, seconds=_SECONDS)
+        # Servers in Go send more than 2 KiB in chunks, and session tokens are long.
+        answer = self._connect(endpoint.server).exchange(request, limit=_LONGEST, seconds=_SECONDS, chunks=True)
         if answer.status != 200:  # noqa: PLR2004 - HTTP
             raise NoCredentialsHereError(f"the endpoint answered {answer.status}")
         return credentials_in(answer.body)

@@ -24,9 +24,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 from stepout.artifacts.s3.request_bodies import SMALL
-from stepout.artifacts.s3.request_template import LearnedRequest
-from stepout.artifacts.s3.route_botocore import BotocoreRoute
-from stepout.artifacts.s3.route_obstore import ObstoreRoute
 from stepout.artifacts.s3.small_requests import ForeignAnswerError, SlowDownAnswerError, SmallBody
 from stepout.artifacts.store import SlowDownError
 from stepout.schemas.text.foreign_text import logger
@@ -36,6 +33,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from stepout.artifacts.s3.preconnect import Preconnections
+    from stepout.artifacts.s3.request_template import LearnedRequest
     from stepout.artifacts.s3.small_requests import SmallReads, SmallRequests
     from stepout.artifacts.s3.store import S3Store
     from stepout.artifacts.store import (
@@ -162,6 +160,9 @@ class FastS3Store:
     def _routes_here(self) -> Sequence[SmallRequests]:
         """Return the routes that this thread may take."""
         if not self._routes:
+            from stepout.artifacts.s3.route_botocore import BotocoreRoute  # a cold read does without
+            from stepout.artifacts.s3.route_obstore import ObstoreRoute
+
             obstore = [ObstoreRoute(self.bucket)] if self._obstore else []
             self._routes = (*obstore, *([BotocoreRoute()] if self._light else []))
         if threading.current_thread() is threading.main_thread():
@@ -244,6 +245,8 @@ class FastS3Store:
         # A signed client may have taken the place of this one meanwhile, whose requests look otherwise.
         if last is None or connection.current is not client:
             return done, None
+        from stepout.artifacts.s3.request_template import LearnedRequest  # a cold read has nothing to learn from
+
         return done, LearnedRequest(options=options, client=client, url=last.url, headers=dict(last.headers), key=key)
 
     def _remember(self, operation: Operation, seen: LearnedRequest) -> None:

@@ -50,6 +50,18 @@ def sign_known_bodies(client: Any) -> None:
     signer.get_auth_instance = get_auth_instance
 
 
+def sign_payloads(client: Any) -> None:
+    """Let a client that was built to send payloads unsigned sign them, as one does that was told nothing.
+
+    Only a client knows whether its endpoint has TLS, and building another one takes as long as a hundred requests.
+
+    Args:
+        client: A boto3 S3 client that nobody else uses yet.
+    """
+    # botocore asks the configuration at every signature (``S3SigV4Auth``).
+    client.meta.config.s3.pop("payload_signing_enabled", None)
+
+
 def send_parts_at_once(client: Any) -> None:
     """Send parts without waiting for ``100 Continue``, which costs a round trip each.
 

@@ -150,6 +150,19 @@ def test_anything_in_doubt_goes_through_botocore(
     assert _run(READS, large, environ, home) == "True"
 
 
+def test_a_small_read_loads_only_what_it_needs(seaweed: Seaweed, seaweed_client: Any, bucket: str, home: Path) -> None:
+    """No obstore, no HTTP client, no rooms for large transfers and other tools' references, nothing that learns."""
+    text = """
+resolve().read_bytes()
+print(*sorted(sys.modules))
+"""
+    loaded = set(_run(text, _put(seaweed_client, bucket), _environ(seaweed.endpoint), home).split())
+    assert "stepout.artifacts.s3.cold_start" in loaded
+    ours = {name.rpartition(".")[2] for name in loaded if name.startswith("stepout.")}
+    assert not ours & {"parallel_get", "foreign", "route_obstore", "route_botocore", "request_template"}
+    assert not loaded & {"obstore", "awscrt", "http.client", "email", "urllib3", "queue"}
+
+
 def test_what_a_read_takes_in_one_piece_does_without_botocore(
     seaweed: Seaweed, seaweed_client: Any, bucket: str, home: Path
 ) -> None:
