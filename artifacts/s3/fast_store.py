@@ -6,7 +6,7 @@ an object written by a request whose answer was lost is recognised as every othe
 
 - ``ColdRoute``: the first reads of a process, without botocore (``cold_start``);
 - ``ObstoreRoute``: off the main thread, where obstore is installed and can do everything that the request asks for;
-- ``BotocoreRoute``: botocore's own signature and connections, without its models.
+- ``BotocoreRoute``: botocore's own connections, without its models and requests.
 
 The last two (``SmallRequests``) imitate a request that went the ordinary way (``request_template``), so the first of a
 kind always does. This store decides which request is imitated, and hands it to the route.
