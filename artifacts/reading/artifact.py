@@ -259,8 +259,6 @@ class Artifact:
             OSError: The file could not be written: no such folder, full disk, …
             StoreError: As for ``read_bytes``.
         """
-        from pathlib import Path
-
         from stepout.artifacts.reading.files.download import download
 
         return download(self._pinned, path, self._count(progress))
