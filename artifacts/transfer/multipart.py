@@ -10,9 +10,8 @@ Threads, and who does what:
   may ignore the condition of the commit, one tries that out, once a process, while parts are sent.
 
 ``abort`` may come from any thread. It ends the upload at once; requests that are still in flight then (the one that
-begins the upload, parts, the one that completes) end it again when the last of them returns
-(``server_upload``). Threads are daemons and are never waited for without a limit: a server that stalls cannot hold the
-process.
+begins the upload, parts, the one that completes) end it again when the last of them returns (``server_upload``).
+Threads are daemons and are never waited for without a limit: a server that stalls cannot hold the process.
 """
 
 from __future__ import annotations
@@ -210,12 +209,8 @@ class Multipart:
         for _ in range(wanted):
             self._senders += 1
             threading.Thread(target=carried(self._run_sender), name="stepout-send", daemon=True).start()
-
-    def _more(self) -> None:
-        """Start the senders that there may be by now, and have the writer ask for their memory; holds the lock."""
-        self._staff(self._limit.now)
-        if self._pool is not None:
-            self._pool.wake()
+        if most > 1 and self._pool is not None:
+            self._pool.wake()  # a writer that waits for a buffer asks for the memory that more senders need
 
     def _run_sender(self) -> None:
         while (part := self._next()) is not None:
@@ -382,7 +377,7 @@ class Multipart:
                     self._server.saw_latency(waited)
                     self._requests.learn()
                     self._limit.answers(is_far(waited))
-                    self._more()
+                    self._staff(self._limit.now)
                     return upload
         except BaseException as error:
             self._fail(error)  # before another one tries in vain
@@ -410,7 +405,7 @@ class Multipart:
             soon = max(self._started_at + NEAR_SECONDS - time.perf_counter(), 0)
             if not self._condition.wait_for(lambda: not self._starting or self._over, timeout=soon):
                 self._limit.still_waits()
-                self._more()
+                self._staff(self._limit.now)
                 self._condition.wait_for(lambda: not self._starting or self._over)
         return self._begun()
 
