@@ -226,7 +226,8 @@ class PinnedObject:
         try:
             body = self._requested(start, stop, hashed=hashed)
             # Without the time that this thread worked: a client's first request reads files and prepares a lot.
-            self.server.saw_latency(max(time.perf_counter() - began - (time.thread_time() - worked), 0.0))
+            if not hashed:  # what may have come by a cheaper route says nothing of this one, and may know no client yet
+                self.server.saw_latency(max(time.perf_counter() - began - (time.thread_time() - worked), 0.0))
         except (ArtifactNotFoundError, AccessDeniedError) as error:
             # Denied, too: S3 answers 403 for what is gone to whoever may not list the bucket.
             if self._expired():
@@ -286,7 +287,7 @@ class PinnedObject:
         while True:
             broken: StoreUnavailableError | None = None
             # What an answer took beyond the usual is the body's time: a busy thread finds half of the body there.
-            late = time.perf_counter() - asked - (self.server.latency or 0.0)
+            late = 0.0 if hashed else time.perf_counter() - asked - (self.server.latency or 0.0)
             began, pace = position, _Pace(lend, max(late, 0.0))
             try:
                 with body:
@@ -299,7 +300,8 @@ class PinnedObject:
             except StoreUnavailableError as error:
                 broken = error
             finally:
-                self.server.saw_download(position - began, pace.seconds)
+                if not hashed:
+                    self.server.saw_download(position - began, pace.seconds)
             # Also after an error: a connection that breaks behind the last byte has brought everything.
             if position == end:
                 return

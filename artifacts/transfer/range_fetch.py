@@ -332,7 +332,10 @@ class RangeFetch:
 
     def _receive(self, request: _Request) -> None:
         with self._ranged.cancellable() as cancellation:
-            request.cancellation = cancellation
+            with self._lock:  # whoever ends it either finds this, or has ended it by now
+                request.cancellation = cancellation
+                if request.lost or self._ended:
+                    return
 
             def lend() -> memoryview:
                 if request.lost:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from stepout.artifacts.servers import ServerState
 
-FAR_SECONDS: Final = 0.015
+FAR_SECONDS: Final = 0.02
 """Above what a server nearby takes for an answer. Behind a wide network one connection never brings all there is."""
 
 ENOUGH: Final = 250e6
