@@ -16,7 +16,7 @@ import time
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Final
 
-from stepout.artifacts.checksums import crc_function
+from stepout.artifacts.checksums import crc_function, update_sha256
 from stepout.artifacts.process_budget import process_budget
 from stepout.artifacts.reading.access import RECONNECTS, Access, Verify
 from stepout.artifacts.reading.read_events import count_request
@@ -77,7 +77,7 @@ class Verifier:
     def update(self, data: memoryview) -> None:
         """Take the next bytes."""
         if self._sha256 is not None:
-            self._sha256.update(data)
+            update_sha256(self._sha256, data)
         elif self._crc_of is not None:
             self._crc = self._crc_of(data, self._crc)
 
