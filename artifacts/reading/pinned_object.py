@@ -20,7 +20,7 @@ from stepout.artifacts.checksums import crc_function, update_sha256
 from stepout.artifacts.process_budget import process_budget
 from stepout.artifacts.reading.access import RECONNECTS, Access, Verify
 from stepout.artifacts.reading.read_events import count_request
-from stepout.artifacts.store import Cancels, SlowDownError, pooled_connections
+from stepout.artifacts.store import Arrived, Cancels, SlowDownError, pooled_connections
 from stepout.artifacts.transfer.stages import BLOCK
 from stepout.schemas.errors import (
     AccessDeniedError,
@@ -225,8 +225,10 @@ class PinnedObject:
         began, worked = time.perf_counter(), time.thread_time()
         try:
             body = self._requested(start, stop, hashed=hashed)
-            # Without the time that this thread worked: a client's first request reads files and prepares a lot.
-            if not hashed:  # what may have come by a cheaper route says nothing of this one, and may know no client yet
+            # What has arrived whole took time for more than the answer; and to ask a cold store for its server would
+            # make the client that it does without. Without the time that this thread worked: a client's first request
+            # reads files and prepares a lot.
+            if not isinstance(body, Arrived):
                 self.server.saw_latency(max(time.perf_counter() - began - (time.thread_time() - worked), 0.0))
         except (ArtifactNotFoundError, AccessDeniedError) as error:
             # Denied, too: S3 answers 403 for what is gone to whoever may not list the bucket.
@@ -300,7 +302,7 @@ class PinnedObject:
             except StoreUnavailableError as error:
                 broken = error
             finally:
-                if not hashed:
+                if not isinstance(body, Arrived):  # that comes from memory here
                     self.server.saw_download(position - began, pace.seconds)
             # Also after an error: a connection that breaks behind the last byte has brought everything.
             if position == end:
