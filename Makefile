@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c const
 # Tests start hundreds of Python processes, and none of them should compile what another has compiled.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test check lint docs bench format constraints clean
+.PHONY: demo test check lint docs bench bench-network format constraints clean
 
 demo: $(VENV)/.demo  ## One run of the whole thing on a local AWS: container, state machine, Lambda
 	@$(BIN)/stepout demo --pages build/demo
@@ -45,6 +45,9 @@ docs: $(VENV)/.dev  ## The documentation's site, in build/site: open build/site/
 
 bench: $(VENV)/.dev  ## Speed and memory, as ratios against peers in the same run
 	$(BIN)/python -m benchmarks
+
+bench-network: $(VENV)/.dev  ## The same behind a network: delay, a rate for each connection, stalls, resets, a shared line, refusals
+	$(BIN)/python -m benchmarks network tails lines "bad networks" throttle
 
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .

@@ -14,7 +14,7 @@ from benchmarks.certificate import make_certificate
 from benchmarks.data import Data
 from benchmarks.job import MIB
 from benchmarks.measure import ROOT, Row
-from benchmarks.report import kept_sections, write_report
+from benchmarks.report import ON_NETWORK, kept_sections, write_report
 from benchmarks.sections import Context, Section
 from benchmarks.suites import SUITES
 from benchmarks.targets import outcomes
@@ -33,7 +33,9 @@ def parse_size(text: str) -> int:
 
 def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__, allow_abbrev=False)
-    parser.add_argument("suites", nargs="*", metavar="suite", help=f"default all: {', '.join(SUITES)}")
+    parser.add_argument(
+        "suites", nargs="*", metavar="suite", help=f"{', '.join(SUITES)}; by default all but those behind a network"
+    )
     parser.add_argument("--size", type=parse_size, help="of the large object (default 1GiB; 64MiB with --quick)")
     parser.add_argument("--rounds", type=int, help="interleaved rounds (default 5; 2 with --quick)")
     parser.add_argument(
@@ -65,7 +67,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     if unknown:
         parser.error(f"no such suite: {', '.join(sorted(unknown))}")
     quick = options.quick
-    options.suites = options.suites or list(SUITES)
+    options.suites = options.suites or [name for name in SUITES if name not in ON_NETWORK]
     options.size = options.size or (64 * MIB if quick else 1 << 30)
     options.rounds = options.rounds or (2 if quick else 5)
     options.minutes = options.minutes or (3 if quick else 60)

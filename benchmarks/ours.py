@@ -25,10 +25,17 @@ def _unsigned_client(job: Job) -> Any:
     return boto3.client("s3", endpoint_url=job.endpoint, config=config)
 
 
+def _grant(job: Job) -> None:
+    """Let this process have as many MiB as the job says, as in a container of that size; before the first transfer."""
+    if "granted" in job.options:
+        os.environ["AWS_LAMBDA_FUNCTION_MEMORY_SIZE"] = str(job.options["granted"])
+
+
 def manager(job: Job) -> Any:
     """Make an artifact manager, from the environment unless the caller has a client of its own."""
     import stepout
 
+    _grant(job)
     os.environ["AWS_ENDPOINT_URL"] = job.endpoint
     settings = {name: job.options[name] for name in ("connections", "memory", "part_size") if name in job.options}
     client = _unsigned_client(job) if job.options.get("unsigned") else None
@@ -54,6 +61,7 @@ def artifact(job: Job, key: str, **options: Any) -> Any:
     """Resolve a pointer, with a client that exists already, as the peers' do."""
     import stepout
 
+    _grant(job)
     return stepout.resolve_artifact(
         pointer(job, key), allow=[f"s3://{job.bucket}/"], client=reading_client(job), **options
     )

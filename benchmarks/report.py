@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from benchmarks.sections import Section
 
-__all__ = ["kept_sections", "machine", "page", "stem_of", "write_report"]
+__all__ = ["ON_NETWORK", "kept_sections", "machine", "page", "stem_of", "write_report"]
 
 ON_NETWORK = ("network", "tails", "lines", "bad networks", "throttle")
 """Suites that have a page of their own."""

@@ -108,7 +108,7 @@ def _race(context: Context, section: Section) -> None:
 
 def _rows(context: Context, before: Server, section: Section, operation: str, words: str = "") -> list[Row]:
     job = transfer(context, operation, before, section.size)
-    return [_row(context, before, each, job, words) for each in (*OURS, *PEERS)]
+    return [_row(context, before, each, job, words) for each in (*OURS, *(PEERS[:1] if context.quick else PEERS))]
 
 
 def _row(context: Context, before: Server, contender: Contender, job: Job, words: str) -> Row:
@@ -176,7 +176,7 @@ def lines(context: Context) -> Iterator[Section]:
     """A line that all connections share, by the kernel, behind the usual 10 ms and 80 MB/s a connection."""
     conditions = Conditions(latency=0.01, rate=80e6)
     size = min(context.size, MEDIUM)
-    for rate in LINES:
+    for rate in LINES[:1] if context.quick else LINES:
         words = f"on a line of {rate / 1e9:g} Gbit/s"
         try:
             with shared_line(rate) as line, servers.sink(context.data.pattern, line=line) as sink:
