@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from stepout.artifacts.checksums import to_base64
-from stepout.artifacts.s3.internals import credentials_of, http_session
+from stepout.artifacts.s3.internals import credentials_of, http_session, signer_at
 from stepout.artifacts.s3.request_bodies import SMALL
 from stepout.artifacts.s3.request_template import scope_of
+from stepout.artifacts.s3.signing import server_clock_of
 from stepout.artifacts.s3.small_requests import ForeignAnswerError, NoPlainSuccessError, own_answer
 from stepout.artifacts.store import Arrived
 
@@ -97,7 +98,10 @@ def templated_requests(client: Any, template: RequestTemplate) -> TemplatedReque
     credentials = credentials_of(client)
     if not callable(send) or credentials is None:
         return None
-    found = TemplatedRequests(template, send, credentials, client.meta.config)
+    from botocore.auth import S3SigV4Auth
+
+    signer = signer_at(S3SigV4Auth, server_clock_of(client).now)
+    found = TemplatedRequests(template, send, credentials, client.meta.config, signer)
     return found if found.signs_alike() else None
 
 
@@ -109,10 +113,12 @@ class TemplatedRequests:
         send: Sends a prepared request of botocore.
         credentials: botocore's.
         config: The client's.
+        signer: The class of what signs.
     """
 
-    def __init__(self, template: RequestTemplate, send: Any, credentials: Any, config: Any) -> None:
+    def __init__(self, template: RequestTemplate, send: Any, credentials: Any, config: Any, signer: Any) -> None:
         self._template, self._send, self._credentials, self._config = template, send, credentials, config
+        self._signer = signer
 
     def put(self, key: str, data: bytes, *, checksum: str, media_type: str) -> dict[str, str]:
         """Store an object, whose SHA-256 is given in base64; return the headers of a plain 200 with an ETag."""
@@ -154,7 +160,6 @@ class TemplatedRequests:
         return scope_of(headers.get("authorization", "")) == expected and payload_signed == template.payload_signed
 
     def _signed(self, method: str, rest: str, extra: dict[str, str], data: bytes | None) -> Any:
-        from botocore.auth import S3SigV4Auth
         from botocore.awsrequest import AWSRequest
 
         template = self._template
@@ -167,7 +172,7 @@ class TemplatedRequests:
         )
         request.context["client_config"] = self._config
         frozen = self._credentials.get_frozen_credentials()
-        S3SigV4Auth(frozen, template.service, template.region).add_auth(request)
+        self._signer(frozen, template.service, template.region).add_auth(request)
         return request
 
 
