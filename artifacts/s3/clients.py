@@ -27,10 +27,6 @@ if TYPE_CHECKING:
     from stepout.artifacts.s3.store import S3Store
     from stepout.artifacts.store import Store
 
-# A send of one block must fit in the connect timeout: urllib3 sets it on the socket until the request is out.
-_CONNECT_SECONDS = 20
-_READ_SECONDS = 60
-
 
 def profile_named(name: str) -> StoreProfile:
     """Return the profile that these words make.
@@ -111,7 +107,7 @@ def make_client(  # noqa: PLR0913 - keyword-only, each with its own meaning
         endpoint_url: Where S3 is; ``None``: AWS, or what the environment says.
         region: ``None``: what the environment says, ``AWS_REGION`` last.
         near: The ARN of something in the region, for where the environment names none: an access point's, say.
-        connections: How many stay open.
+        connections: How many stay open; as many as a process's transfers may have together.
         profile: With any but ``aws``, buckets are addressed by path.
         sign_payload: ``True`` signs over TLS too, ``False`` not even over plain HTTP, where nothing but the checksum
             then ties the bytes to the request.
@@ -129,7 +125,7 @@ def make_client(  # noqa: PLR0913 - keyword-only, each with its own meaning
 
     from stepout.artifacts.s3.client_models import find_s3_alone
     from stepout.artifacts.s3.connections import use_own_connections
-    from stepout.artifacts.s3.signing import send_parts_at_once, sign_known_bodies, sign_payloads
+    from stepout.artifacts.s3.signing import send_parts_at_once, sign_at_server_time, sign_known_bodies, sign_payloads
 
     # As the variable would: credentials of the environment come before those of a profile that it names.
     session = get_session({"profile": (None, None, aws_profile, None)} if aws_profile else None)
@@ -145,6 +141,7 @@ def make_client(  # noqa: PLR0913 - keyword-only, each with its own meaning
     except (BotoCoreError, ValueError) as error:
         raise ConfigurationError(f"no S3 client could be built: {error}") from error
     use_own_connections(client)
+    sign_at_server_time(client)
     if reads_only:
         return client
     send_parts_at_once(client)
@@ -156,12 +153,14 @@ def make_client(  # noqa: PLR0913 - keyword-only, each with its own meaning
 def _config(connections: int, profile: StoreProfile | None, tries: int, *, signed: bool) -> Any:
     from botocore.config import Config
 
+    from stepout.artifacts.s3.connection_watch import READ_SECONDS, SEND_SECONDS
+
     s3: dict[str, Any] = {} if signed else {"payload_signing_enabled": False}
     if profile is not None and profile.name != "aws":
         s3["addressing_style"] = "path"
     return Config(
-        connect_timeout=_CONNECT_SECONDS,
-        read_timeout=_READ_SECONDS,
+        connect_timeout=SEND_SECONDS,
+        read_timeout=READ_SECONDS,
         max_pool_connections=connections,
         retries={"mode": "standard", "total_max_attempts": tries},
         request_checksum_calculation="when_required",

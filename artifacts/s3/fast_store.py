@@ -165,7 +165,11 @@ class FastS3Store:
 
             obstore = [ObstoreRoute(self.bucket)] if self._obstore else []
             self._routes = (*obstore, *([BotocoreRoute()] if self._light else []))
-        if threading.current_thread() is threading.main_thread():
+        from stepout.artifacts.s3.signing import server_clock_of  # a cold read does without
+
+        # obstore waits where no signal is heard, and signs with this machine's time, which may be off.
+        in_main = threading.current_thread() is threading.main_thread()
+        if in_main or server_clock_of(self.ordinary().client).offset:
             return [route for route in self._routes if route.in_main_thread]
         return self._routes
 

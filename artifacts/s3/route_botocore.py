@@ -25,6 +25,7 @@ from stepout.artifacts.s3.internals import PoolFinder, connect, credentials_of, 
 from stepout.artifacts.s3.request_bodies import SMALL
 from stepout.artifacts.s3.request_template import scope_of
 from stepout.artifacts.s3.signature import EMPTY_SHA256, UNSIGNED_PAYLOAD, RequestSigner
+from stepout.artifacts.s3.signing import server_clock_of
 from stepout.artifacts.s3.small_requests import ForeignAnswerError, not_plain, own_answer
 from stepout.artifacts.store import Arrived
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
     from stepout.artifacts.s3.http_exchange import Answer
     from stepout.artifacts.s3.request_template import LearnedRequest, RequestTemplate
+    from stepout.artifacts.s3.server_clock import ServerClock
     from stepout.artifacts.s3.small_requests import NoPlainSuccessError, SmallBody
     from stepout.artifacts.store import Download, Written
 
@@ -109,7 +111,7 @@ def templated_requests(client: Any, template: RequestTemplate) -> TemplatedReque
         return None
     config = client.meta.config
     patience = float(config.connect_timeout or 0) + float(config.read_timeout or 0)
-    found = TemplatedRequests(template, credentials, finder, patience)
+    found = TemplatedRequests(template, credentials, finder, server_clock_of(client), patience)
     return found if found.signs_alike() else None
 
 
@@ -120,11 +122,15 @@ class TemplatedRequests:
         template: What all requests have in common.
         credentials: botocore's.
         finder: Of the pool whose connections they take.
+        clock: What time it is at the server.
         patience: Seconds that a request may take.
     """
 
-    def __init__(self, template: RequestTemplate, credentials: Any, finder: PoolFinder, patience: float) -> None:
-        self._template, self._credentials, self._finder, self._patience = template, credentials, finder, patience
+    def __init__(
+        self, template: RequestTemplate, credentials: Any, finder: PoolFinder, clock: ServerClock, patience: float
+    ) -> None:
+        self._template, self._credentials, self._finder = template, credentials, finder
+        self._clock, self._patience = clock, patience
         parts = urlsplit(template.base)
         self._path = parts.path
         self._constant = {**template.headers, "host": _host_of(parts.scheme, parts.hostname or "", parts.port)}
@@ -134,7 +140,7 @@ class TemplatedRequests:
         """Store an object; return the headers of a plain 200 with an ETag, or ``None`` if nothing was sent."""
         changing = {"content-type": media_type, "x-amz-checksum-sha256": to_base64(body.sha256)}
         head = self._head("PUT", key, "", changing, body.sha256, len(body.data))
-        answer = self._exchanged(head + body.data, _LONGEST_ERROR)
+        answer = self._exchanged("PUT", head + body.data, _LONGEST_ERROR)
         if answer is None:
             return None
         if answer.body or not answer.headers.get("etag"):
@@ -145,7 +151,7 @@ class TemplatedRequests:
         """Return an object of at most ``limit`` bytes, whole; ``None`` if nothing was sent."""
         changing = {} if if_match is None else {"if-match": if_match}
         query = "" if version_id is None else f"versionId={quote(version_id, safe='')}"
-        return self._exchanged(self._head("GET", key, query, changing, EMPTY_SHA256, None), limit)
+        return self._exchanged("GET", self._head("GET", key, query, changing, EMPTY_SHA256, None), limit)
 
     def signs_alike(self) -> bool:
         """Say whether a request made here bears the same kind of signature as the template."""
@@ -174,10 +180,10 @@ class TemplatedRequests:
             query=query,
             headers={**self._constant, **changing},
             payload=sha256 if self._template.payload_signed else UNSIGNED_PAYLOAD,
-            moment=time.time(),
+            moment=self._clock.now().timestamp(),
         )
 
-    def _exchanged(self, request: bytes, limit: int) -> Answer | None:
+    def _exchanged(self, method: str, request: bytes, limit: int) -> Answer | None:
         """Return a 200; ``None`` if nothing was sent."""
         pool = self._finder.pool()
         connection = None if pool is None else take_connection(pool)
@@ -186,7 +192,8 @@ class TemplatedRequests:
         answer: Answer | None = None
         try:
             connect(pool, connection)
-            answer = connection.exchange(request, limit=limit, deadline=time.monotonic() + self._patience)
+            deadline = time.monotonic() + self._patience
+            answer = connection.exchange(method, request, limit=limit, deadline=deadline)
         finally:
             if answer is None or not answer.reusable:  # also after a handler's exception: the answer may still come
                 connection.close()
