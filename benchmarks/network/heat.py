@@ -18,6 +18,7 @@ __all__ = ["draw"]
 INK = "#22313a"
 FAR = math.log(1.5)
 """Ratios beyond 1.5 or below 1/1.5 are as dark as it gets."""
+DARK = 0.7 * FAR
 
 
 def draw(path: Path, sections: list[Section]) -> bool:
@@ -63,7 +64,9 @@ def _panel(axis: Any, chosen: list[Cell], mine: str) -> None:
         row, column = latencies.index(cell.latency), rates.index(cell.rate)
         ratio = cell.ratios[mine].median
         grid[row][column] = math.log(ratio)
-        axis.text(column, row, f"{ratio:.2f}\n{cell.best}", ha="center", va="center", fontsize=6)
+        ink = "white" if abs(grid[row][column]) > DARK else INK
+        words = f"{ratio:.2f}\n{cell.best.partition(',')[0]}"
+        axis.text(column, row, words, ha="center", va="center", fontsize=6.5, color=ink)
     if chosen:
         axis.imshow(grid, cmap="RdYlGn_r", vmin=-FAR, vmax=FAR, aspect="auto")
     axis.set_xticks(range(len(rates)), [f"{rate / 1e6:g} MB/s" for rate in rates])
