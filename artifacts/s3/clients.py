@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from stepout.artifacts.s3.fast_store import FastS3Store
-    from stepout.artifacts.s3.small_requests import SmallReads
+    from stepout.artifacts.s3.routes.small_requests import SmallReads
     from stepout.artifacts.s3.store import S3Store
     from stepout.artifacts.store import Store
 
@@ -124,7 +124,7 @@ def make_client(  # noqa: PLR0913 - keyword-only, each with its own meaning
     from botocore.session import get_session
 
     from stepout.artifacts.s3.client_models import find_s3_alone
-    from stepout.artifacts.s3.connections import use_own_connections
+    from stepout.artifacts.s3.connections.pools import use_own_connections
     from stepout.artifacts.s3.signing import send_parts_at_once, sign_at_server_time, sign_known_bodies, sign_payloads
 
     # As the variable would: credentials of the environment come before those of a profile that it names.
@@ -153,7 +153,7 @@ def make_client(  # noqa: PLR0913 - keyword-only, each with its own meaning
 def _config(connections: int, profile: StoreProfile | None, tries: int, *, signed: bool) -> Any:
     from botocore.config import Config
 
-    from stepout.artifacts.s3.connection_watch import READ_SECONDS, SEND_SECONDS
+    from stepout.artifacts.s3.connections.watch import READ_SECONDS, SEND_SECONDS
 
     s3: dict[str, Any] = {} if signed else {"payload_signing_enabled": False}
     if profile is not None and profile.name != "aws":
@@ -329,7 +329,7 @@ def own_store(  # noqa: PLR0913 - keyword-only, each with its own meaning
     # it saves nothing.
     plain = expected_bucket_owner is None and request_payer is None and settings.aws_profile is None
     if plain and "botocore" not in sys.modules:
-        from stepout.artifacts.s3.cold_start import cold_route
+        from stepout.artifacts.s3.routes.cold_start import cold_route
 
         route = cold_route(bucket, by_path=words != {"aws"}, endpoint_url=settings.endpoint_url)
         first = [] if route is None else [route]

@@ -21,10 +21,10 @@ from support.wire import Fault, Wire, operation
 from stepout import ANY_BUCKET, ArtifactManager, resolve_artifact
 from stepout.artifacts.process_budget import CONNECTIONS
 from stepout.artifacts.retries import READ_RETRIES, READS, WRITES
-from stepout.artifacts.s3 import connection_watch
-from stepout.artifacts.s3.addresses import STAGGER_SECONDS
 from stepout.artifacts.s3.clients import make_client, profile_named
-from stepout.artifacts.s3.connection_limit import GROWS_AFTER
+from stepout.artifacts.s3.connections import watch as connection_watch
+from stepout.artifacts.s3.connections.addresses import STAGGER_SECONDS
+from stepout.artifacts.s3.connections.limit import GROWS_AFTER
 from stepout.artifacts.s3.store import S3Store
 from stepout.artifacts.transfer.plan import TransferSettings
 from stepout.schemas.errors import StoreUnavailableError
@@ -136,7 +136,7 @@ def test_a_transfer_gets_along_with_four_connections(  # noqa: PLR0913, PLR0917 
     if beyond in ("silence", "backlog"):
         monkeypatch.setattr(connection_watch, "PROOF_SECONDS", 3.0)
         monkeypatch.setattr(connection_watch, "SEND_SECONDS", 3.0)
-        monkeypatch.setattr("stepout.artifacts.s3.connections.OPEN_SECONDS", 3.0)
+        monkeypatch.setattr("stepout.artifacts.s3.connections.pools.OPEN_SECONDS", 3.0)
     tls = certificate[1] if scheme == "https" else None
     verify = {"verify": certificate[0]} if tls else {}
     with Wire(seaweed.endpoint, keep_alive=True, tls=tls, limit=4, beyond=beyond, delay=0.05) as wire:
@@ -186,7 +186,7 @@ def test_ipv6_that_goes_nowhere_keeps_nobody(  # noqa: PLR0913, PLR0917 - fixtur
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Every name is looked up with IPv6 first; all work is done over IPv4, and no connect timeout has run out."""
-    monkeypatch.setattr("stepout.artifacts.s3.connections.OPEN_SECONDS", 3600.0)
+    monkeypatch.setattr("stepout.artifacts.s3.connections.pools.OPEN_SECONDS", 3600.0)
     tls = certificate[1] if scheme == "https" else None
     with Wire(seaweed.endpoint, keep_alive=True, tls=tls) as wire, Blackhole("::1") as hole:
         host, port = wire.address
@@ -199,7 +199,7 @@ def test_ipv6_that_goes_nowhere_keeps_nobody(  # noqa: PLR0913, PLR0917 - fixtur
 
 def test_a_name_all_of_whose_addresses_are_silent_is_an_error(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """It names the server, and comes after one wait for all addresses, not one for each."""
-    monkeypatch.setattr("stepout.artifacts.s3.connections.OPEN_SECONDS", 1.0)
+    monkeypatch.setattr("stepout.artifacts.s3.connections.pools.OPEN_SECONDS", 1.0)
     with Blackhole() as hole:
         name = Name(monkeypatch, [(hole.family, hole.place)] * 2)
         store = S3Store(make_client(endpoint_url=name.url, region="us-east-1", tries=1, **KEYS), bucket)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.bad_networks import Blackhole, has_ipv6
 
-from stepout.artifacts.s3.addresses import STAGGER_SECONDS, Address, AddressBook, Connecting
+from stepout.artifacts.s3.connections.addresses import STAGGER_SECONDS, Address, AddressBook, Connecting
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

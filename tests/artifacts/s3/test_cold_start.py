@@ -21,11 +21,11 @@ from stepout.artifacts.allow import ANY_BUCKET, allowed_from
 from stepout.artifacts.reading.access import Access
 from stepout.artifacts.reading.artifact import Artifact
 from stepout.artifacts.reading.bucket_stores import BucketStores
-from stepout.artifacts.s3 import cold_start as cold
 from stepout.artifacts.s3.clients import make_client
-from stepout.artifacts.s3.cold_start import ColdRoute, cold_route
-from stepout.artifacts.s3.container_credentials import FULL_URI, TOKEN_FILE
 from stepout.artifacts.s3.fast_store import FastS3Store
+from stepout.artifacts.s3.routes import cold_start as cold
+from stepout.artifacts.s3.routes.cold_start import ColdRoute, cold_route
+from stepout.artifacts.s3.routes.container_credentials import FULL_URI, TOKEN_FILE
 from stepout.artifacts.s3.store import S3Store
 from stepout.schemas import Pointer
 from stepout.schemas.errors import (
@@ -157,7 +157,7 @@ resolve().read_bytes()
 print(*sorted(sys.modules))
 """
     loaded = set(_run(text, _put(seaweed_client, bucket), _environ(seaweed.endpoint), home).split())
-    assert "stepout.artifacts.s3.cold_start" in loaded
+    assert "stepout.artifacts.s3.routes.cold_start" in loaded
     ours = {name.rpartition(".")[2] for name in loaded if name.startswith("stepout.")}
     assert not ours & {"parallel_get", "foreign", "route_obstore", "route_botocore", "request_template"}
     assert not loaded & {"obstore", "awscrt", "http.client", "email", "urllib3", "queue"}

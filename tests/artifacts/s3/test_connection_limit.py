@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from stepout.artifacts.s3.connection_limit import GROWS_AFTER, LONGEST_WAIT, ConnectionLimit
+from stepout.artifacts.s3.connections.limit import GROWS_AFTER, LONGEST_WAIT, ConnectionLimit
 
 
 class Clock:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stepout.artifacts.s3.http_exchange import (
+from stepout.artifacts.s3.routes.http_exchange import (
     Answer,
     NotPlainAnswerError,
     exchange,

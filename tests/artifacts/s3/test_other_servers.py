@@ -419,8 +419,8 @@ def test_a_cold_read_says_who_pays(monkeypatch: pytest.MonkeyPatch) -> None:
     import sys
 
     from stepout.artifacts.reading.bucket_stores import BucketStores
-    from stepout.artifacts.s3.cold_start import ColdRoute
     from stepout.artifacts.s3.fast_store import FastS3Store
+    from stepout.artifacts.s3.routes.cold_start import ColdRoute
 
     monkeypatch.delitem(sys.modules, "botocore", raising=False)
     for name, value in {

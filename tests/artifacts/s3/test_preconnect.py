@@ -21,7 +21,7 @@ from support.wire import Wire
 
 from stepout.artifacts.memory import MemoryStore
 from stepout.artifacts.s3.clients import make_client
-from stepout.artifacts.s3.preconnect import Preconnections
+from stepout.artifacts.s3.connections.preconnect import Preconnections
 from stepout.artifacts.s3.request_bodies import Views
 from stepout.artifacts.s3.store import S3Store
 from stepout.artifacts.servers import ServerState

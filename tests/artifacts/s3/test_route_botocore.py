@@ -19,7 +19,7 @@ from support.wire import Wire
 
 from stepout.artifacts.checksums import sha256_of
 from stepout.artifacts.s3.clients import make_client
-from stepout.artifacts.s3.route_botocore import BotocoreRoute, TemplatedRequests
+from stepout.artifacts.s3.routes.route_botocore import BotocoreRoute, TemplatedRequests
 from stepout.artifacts.store import RequestCancelledError, SlowDownError, StoreProfile, WriteOptions
 from stepout.artifacts.transfer.conditional_write import Content, put_once
 from stepout.schemas.errors import ArtifactExistsError, ArtifactNotFoundError

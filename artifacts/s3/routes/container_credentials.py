@@ -15,8 +15,8 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from stepout.artifacts.s3.direct_connections import DirectConnections, Server
-from stepout.artifacts.s3.http_exchange import NotPlainAnswerError, request_head
+from stepout.artifacts.s3.routes.direct_connections import DirectConnections, Server
+from stepout.artifacts.s3.routes.http_exchange import NotPlainAnswerError, request_head
 from stepout.schemas.text.foreign_text import logger
 
 if TYPE_CHECKING:

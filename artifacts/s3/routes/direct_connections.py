@@ -13,12 +13,12 @@ import time
 import weakref
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from stepout.artifacts.s3.http_exchange import NotPlainAnswerError, exchange
+from stepout.artifacts.s3.routes.http_exchange import NotPlainAnswerError, exchange
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from stepout.artifacts.s3.http_exchange import Answer
+    from stepout.artifacts.s3.routes.http_exchange import Answer
 
 _MOST_IDLE: Final = 16
 _LONGEST_IDLE: Final = 4.0

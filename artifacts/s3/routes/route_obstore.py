@@ -29,14 +29,14 @@ from urllib.parse import parse_qsl, urlsplit
 
 from stepout.artifacts.s3.internals import credentials_of, trusts_the_usual
 from stepout.artifacts.s3.request_bodies import SMALL
-from stepout.artifacts.s3.small_requests import NoPlainSuccessError, not_plain, own_answer
+from stepout.artifacts.s3.routes.small_requests import NoPlainSuccessError, not_plain, own_answer
 from stepout.artifacts.store import Arrived, ObjectInfo, Written
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from stepout.artifacts.s3.request_template import LearnedRequest, RequestTemplate
-    from stepout.artifacts.s3.small_requests import SmallBody
+    from stepout.artifacts.s3.routes.request_template import LearnedRequest, RequestTemplate
+    from stepout.artifacts.s3.routes.small_requests import SmallBody
     from stepout.artifacts.store import Download
 
 _CONNECT: Final = timedelta(seconds=20)

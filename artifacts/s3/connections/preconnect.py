@@ -14,7 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-from stepout.artifacts.s3.connections import is_limited, lend
+from stepout.artifacts.s3.connections.pools import is_limited, lend
 from stepout.artifacts.s3.internals import connect, give_back, pool_for, take_connection
 
 if TYPE_CHECKING:

@@ -20,22 +20,22 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, urlsplit
 
 from stepout.artifacts.checksums import to_base64
-from stepout.artifacts.s3.http_exchange import request_head
 from stepout.artifacts.s3.internals import PoolFinder, connect, credentials_of, give_back, take_connection
 from stepout.artifacts.s3.request_bodies import SMALL
-from stepout.artifacts.s3.request_template import scope_of
-from stepout.artifacts.s3.signature import EMPTY_SHA256, UNSIGNED_PAYLOAD, RequestSigner
+from stepout.artifacts.s3.routes.http_exchange import request_head
+from stepout.artifacts.s3.routes.request_template import scope_of
+from stepout.artifacts.s3.routes.signature import EMPTY_SHA256, UNSIGNED_PAYLOAD, RequestSigner
+from stepout.artifacts.s3.routes.small_requests import ForeignAnswerError, not_plain, own_answer
 from stepout.artifacts.s3.signing import server_clock_of
-from stepout.artifacts.s3.small_requests import ForeignAnswerError, not_plain, own_answer
 from stepout.artifacts.store import Arrived
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from stepout.artifacts.s3.http_exchange import Answer
-    from stepout.artifacts.s3.request_template import LearnedRequest, RequestTemplate
+    from stepout.artifacts.s3.routes.http_exchange import Answer
+    from stepout.artifacts.s3.routes.request_template import LearnedRequest, RequestTemplate
+    from stepout.artifacts.s3.routes.small_requests import NoPlainSuccessError, SmallBody
     from stepout.artifacts.s3.server_clock import ServerClock
-    from stepout.artifacts.s3.small_requests import NoPlainSuccessError, SmallBody
     from stepout.artifacts.store import Download, Written
 
 _OK: Final = 200

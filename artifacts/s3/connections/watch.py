@@ -13,16 +13,16 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from stepout.artifacts.s3.addresses import AddressBook, Connecting, addresses_of
-from stepout.artifacts.s3.cancellation import current_cancellation, end_if_cancelled
-from stepout.artifacts.s3.connection_limit import ConnectionLimit
-from stepout.artifacts.s3.http_exchange import exchange
+from stepout.artifacts.s3.connections.addresses import AddressBook, Connecting, addresses_of
+from stepout.artifacts.s3.connections.cancellation import current_cancellation, end_if_cancelled
+from stepout.artifacts.s3.connections.limit import ConnectionLimit
+from stepout.artifacts.s3.routes.http_exchange import exchange
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from stepout.artifacts.s3.addresses import Address
-    from stepout.artifacts.s3.http_exchange import Answer
+    from stepout.artifacts.s3.connections.addresses import Address
+    from stepout.artifacts.s3.routes.http_exchange import Answer
 
 T = TypeVar("T")
 

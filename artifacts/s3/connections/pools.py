@@ -22,8 +22,8 @@ import socket
 import sys
 from typing import TYPE_CHECKING, Any
 
-from stepout.artifacts.s3.cancellation import SocketUse
-from stepout.artifacts.s3.connection_watch import OPEN_SECONDS, IdleFirst, Shared, Watch
+from stepout.artifacts.s3.connections.cancellation import SocketUse
+from stepout.artifacts.s3.connections.watch import OPEN_SECONDS, IdleFirst, Shared, Watch
 from stepout.artifacts.s3.internals import ANSWERED_EARLY, open_pool, pool_classes
 
 if TYPE_CHECKING:
