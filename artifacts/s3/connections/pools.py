@@ -10,7 +10,7 @@ head has arrived; the answer itself can still be read to its end.
 is opened or taken for a request until it goes back to the pool or is closed.
 
 **Spread and watched.** A connection goes to whichever address of a name answers first (``addresses``), and what it
-brings is noted: by address, and for how many connections there may be (``connection_watch``, ``connection_limit``).
+brings is noted: by address, and for how many connections there may be (``watch``, ``limit``).
 
 The classes are made from botocore's own, once they are needed.
 """
