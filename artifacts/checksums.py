@@ -164,6 +164,15 @@ def _hex(algorithm: str, value: int) -> str:
     return f"{value:0{CRC_WIDTH[algorithm] // 4}x}"
 
 
+def update_sha256(sha256: hashlib._Hash, data: memoryview) -> None:
+    """Give the next bytes to a SHA-256, a few at a time where letting go of Python's lock would cost more."""
+    if data.nbytes > _UNSHARED:
+        sha256.update(data)
+        return
+    for start in range(0, data.nbytes, _STEP):
+        sha256.update(data[start : start + _STEP])
+
+
 class Digest:
     """SHA-256, and a CRC if one is wanted, over a stream of views.
 
@@ -181,11 +190,7 @@ class Digest:
     def update(self, view: Buffer) -> None:
         """Take the next bytes."""
         data = memoryview(view)
-        if data.nbytes <= _UNSHARED:
-            for start in range(0, data.nbytes, _STEP):
-                self._sha256.update(data[start : start + _STEP])
-        else:
-            self._sha256.update(data)
+        update_sha256(self._sha256, data)
         if self._function is not None:
             self._value = self._function(data, self._value)
         self.size += data.nbytes

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-FIRST_RATE: Final = 100.0
+FIRST_RATE: Final = 200.0
 """Requests a second after the first refusal, if nothing is known: in the middle of what servers take, on a logarithmic
 scale. The search doubles or halves it within tenths of a second."""
 
@@ -38,14 +38,14 @@ LONGEST_WAIT_SECONDS: Final = 180.0
 _DECREASE: Final = 0.9
 _FALL: Final = 0.7
 _RECOVERY_SECONDS: Final = 5.0
-_DOUBLING_SECONDS: Final = 0.15
+_DOUBLING_SECONDS: Final = 0.1
 _RECOVERY_REQUESTS: Final = 50.0
 _LONGEST_RECOVERY_SECONDS: Final = 20.0
 _DOUBLINGS: Final = 2.0
 _ADDED: Final = 0.3
 _SPARE: Final = 2.0
 _JITTER: Final = 0.1
-_MEASURED_SECONDS: Final = 1.0
+_MEASURED_SECONDS: Final = 0.5
 _FEW: Final = 8
 _KEPT: Final = 512
 _POLL_SECONDS: Final = 0.25
@@ -89,9 +89,13 @@ class Course(NamedTuple):
             successes: How many of this course's requests it took.
         """
         rate = self.rate(age)
-        if not successes:
-            return Course("falling", max(rate * _FALL, LEAST_RATE))
-        return Course("steady", max(min(rate, max(taken, rate * _FALL)), LEAST_RATE))
+        if successes >= _FEW and age:
+            taken = max(taken, successes / age)  # counted in full use: what made the process itself slow is left out
+        peak = max(min(rate, max(taken, rate * _FALL)), LEAST_RATE)
+        # A course that nothing was taken of may only be the end of what the one before had sent too much.
+        if successes or taken * _DECREASE > rate * _FALL:
+            return Course("steady", peak)
+        return Course("falling", peak)
 
     def taken(self, age: float, *, known: bool) -> Course:
         """Return the course after the server has taken a request.
@@ -110,13 +114,12 @@ class Waiting(threading.local):
     """How a thread waits for its turn: whoever repeats a request (``retries``) says so while it is under way.
 
     Attributes:
-        wait: Waits so many seconds; raises if there is no point in the request any more.
-        until: Where the clock stands when the request is not repeated any more.
+        how: A function that waits so many seconds, and raises if there is no point in the request any more; and where
+            the clock stands when the request is not repeated any more. One attribute, as every request sets it.
     """
 
     def __init__(self) -> None:
-        self.wait: Callable[[float], object] = time.sleep
-        self.until = float("inf")
+        self.how: tuple[Callable[[float], object], float] = (time.sleep, float("inf"))
 
 
 waiting: Final = Waiting()
@@ -128,7 +131,7 @@ class Admission(NamedTuple):
     course: int
 
 
-class _Line(NamedTuple):
+class _Turns(NamedTuple):
     """How many requests may have been sent: ``passed`` at ``at``, and ``rate`` a second from then on."""
 
     passed: float
@@ -166,7 +169,7 @@ class Pace:
         self._taken: deque[float] = deque(maxlen=_KEPT)
         self._places = itertools.count()
         self._last_place = 0
-        self._line = _Line(0.0, 0.0, 1.0)
+        self._line = _Turns(0.0, 0.0, 1.0)
 
     @property
     def rate(self) -> float:
@@ -181,13 +184,14 @@ class Pace:
                 repeated for. ``None``: as the thread's ``Waiting`` says.
 
         Raises:
-            Exception: What the thread's ``Waiting.wait`` raised: nothing is to be sent.
+            Exception: What the thread's ``Waiting.how`` raised: nothing is to be sent.
         """
-        limit = min(waiting.until if until is None else until, self._clock() + LONGEST_WAIT_SECONDS)
+        wait, last = waiting.how
+        limit = min(last if until is None else until, self._clock() + LONGEST_WAIT_SECONDS)
         place = self.queue()
         try:
             while (seconds := self.due(place)) > 0 and (left := limit - self._clock()) > 0:
-                waiting.wait(min(seconds, _POLL_SECONDS, left))
+                wait(min(seconds, _POLL_SECONDS, left))
         except BaseException:
             self.give_back()
             raise
@@ -203,7 +207,7 @@ class Pace:
         place = self._last_place = next(self._places)
         now, line = self._clock(), self._line
         if line.passed_at(now) > place + _SPARE:  # unused turns do not add up
-            self._line = _Line(place + _SPARE, now, line.rate)
+            self._line = _Turns(place + _SPARE, now, line.rate)
         return place + 1 + (self._chance() - 0.5) * _JITTER
 
     def due(self, place: float) -> float:
@@ -260,7 +264,7 @@ class Pace:
         self._taken.clear()
         self._taken_at = now
         self._known = False
-        self._line = _Line(self._last_place + self._chance(), now, self.rate)
+        self._line = _Turns(self._last_place + self._chance(), now, self.rate)
         self._restart()
         self.engaged = True
 
@@ -271,7 +275,7 @@ class Pace:
 
     def _turn(self, rate: float) -> None:
         now = self._clock()
-        self._line = _Line(self._line.passed_at(now), now, rate)
+        self._line = _Turns(self._line.passed_at(now), now, rate)
 
     def _measured(self, now: float) -> float:
         """Return requests a second that the server took lately."""

@@ -115,8 +115,8 @@ class Retries:
             StepoutError: What its last try raised.
         """
         attempt, began = 1, self.clock()
-        before = waiting.wait, waiting.until
-        waiting.wait, waiting.until = self._wait, began + self._policy.seconds
+        before = waiting.how
+        waiting.how = self._wait, began + self._policy.seconds
         try:
             while True:
                 try:
@@ -124,7 +124,7 @@ class Retries:
                 except StepoutError as error:
                     attempt = self.next_attempt(error, attempt, began)
         finally:
-            waiting.wait, waiting.until = before
+            waiting.how = before
 
     @property
     def seconds(self) -> float:

@@ -251,7 +251,7 @@ class ReadsSmall(Protocol):
     def get_small(self, key: str, *, size: int, version_id: str | None = None, if_match: str | None = None) -> Download:
         """Open a whole object that should have ``size`` bytes, as ``Store.get`` does; small ones have arrived by then.
 
-        Only for reads that are verified by a checksum: the bytes may be another server's (``s3.route_obstore``).
+        Only for reads that are verified by a checksum: the bytes may be another server's (``s3.routes.route_obstore``).
         """
         ...
 

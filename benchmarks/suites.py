@@ -303,7 +303,7 @@ def throttle(context: Context) -> Iterator[Section]:
     from benchmarks.throttle import LIMITS, limit_row
 
     for limit in LIMITS[: 1 if context.quick else None]:
-        count = int(limit * 4)
+        count = int(limit * 8)
         with servers.sink(context.data.pattern, limit=limit) as server:
             for operation in ("put", "get"):
                 job = Job(

@@ -259,11 +259,9 @@ class Artifact:
             OSError: The file could not be written: no such folder, full disk, …
             StoreError: As for ``read_bytes``.
         """
-        from pathlib import Path
-
         from stepout.artifacts.reading.files.download import download
 
-        return download(self._pinned, Path(path), self._count(progress))
+        return download(self._pinned, path, self._count(progress))
 
     def verify(self, *, progress: ProgressSetting = None) -> Mapping[str, str]:
         """Read everything, keep nothing, and compare; for a directory or dataset artifact, every file as well.

@@ -16,11 +16,11 @@ import time
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Final
 
-from stepout.artifacts.checksums import crc_function
+from stepout.artifacts.checksums import crc_function, update_sha256
 from stepout.artifacts.process_budget import process_budget
 from stepout.artifacts.reading.access import RECONNECTS, Access, Verify
 from stepout.artifacts.reading.read_events import count_request
-from stepout.artifacts.store import Cancels, pooled_connections
+from stepout.artifacts.store import Arrived, Cancels, SlowDownError, pooled_connections
 from stepout.artifacts.transfer.stages import BLOCK
 from stepout.schemas.errors import (
     AccessDeniedError,
@@ -77,7 +77,7 @@ class Verifier:
     def update(self, data: memoryview) -> None:
         """Take the next bytes."""
         if self._sha256 is not None:
-            self._sha256.update(data)
+            update_sha256(self._sha256, data)
         elif self._crc_of is not None:
             self._crc = self._crc_of(data, self._crc)
 
@@ -225,8 +225,11 @@ class PinnedObject:
         began, worked = time.perf_counter(), time.thread_time()
         try:
             body = self._requested(start, stop, hashed=hashed)
-            # Without the time that this thread worked: a client's first request reads files and prepares a lot.
-            self.server.saw_latency(max(time.perf_counter() - began - (time.thread_time() - worked), 0.0))
+            # What has arrived whole took time for more than the answer; and to ask a cold store for its server would
+            # make the client that it does without. Without the time that this thread worked: a client's first request
+            # reads files and prepares a lot.
+            if not isinstance(body, Arrived):
+                self.server.saw_latency(max(time.perf_counter() - began - (time.thread_time() - worked), 0.0))
         except (ArtifactNotFoundError, AccessDeniedError) as error:
             # Denied, too: S3 answers 403 for what is gone to whoever may not list the bucket.
             if self._expired():
@@ -281,10 +284,13 @@ class PinnedObject:
         # Two limits: a link that brings nothing ends soon; one that brings a little each time may go on for long, and
         # one that brings much each time for ever.
         position, idle, total, meter = start, 0, 0, self.access.meter
+        asked = time.perf_counter()
         body = self.get(start, stop, hashed=hashed)
         while True:
             broken: StoreUnavailableError | None = None
-            began, pace = position, _Pace(lend)
+            # What an answer took beyond the usual is the body's time: a busy thread finds half of the body there.
+            late = 0.0 if hashed else time.perf_counter() - asked - (self.server.latency or 0.0)
+            began, pace = position, _Pace(lend, max(late, 0.0))
             try:
                 with body:
                     for view in pace.timed(body.blocks(BLOCK, pace.lend)):
@@ -296,7 +302,8 @@ class PinnedObject:
             except StoreUnavailableError as error:
                 broken = error
             finally:
-                self.server.saw_download(position - began, pace.seconds)
+                if not isinstance(body, Arrived):  # that comes from memory here
+                    self.server.saw_download(position - began, pace.seconds)
             # Also after an error: a connection that breaks behind the last byte has brought everything.
             if position == end:
                 return
@@ -305,6 +312,7 @@ class PinnedObject:
             if idle > RECONNECTS or total > _TOTAL_RECONNECTS:
                 message = f"{self.pointer.url}: the download ended after {position:,} of {end:,} bytes"
                 raise broken or StoreUnavailableError(message)
+            asked = time.perf_counter()
             body, idle = self._take_up(position, stop, idle, at_once=much)
 
     def _take_up(self, position: int, stop: int | None, idle: int, *, at_once: bool) -> tuple[Download, int]:
@@ -318,6 +326,8 @@ class PinnedObject:
             at_once = False
             try:
                 return self.get(position, stop), idle
+            except SlowDownError:  # it had all of its time
+                raise
             except StoreUnavailableError:
                 idle += 1
                 if idle > RECONNECTS:
@@ -358,9 +368,9 @@ class PinnedObject:
 class _Pace:
     """How long a body makes its reader wait, in ``seconds``: without the time in which the reader does other things."""
 
-    def __init__(self, lend: Callable[[], memoryview] | None) -> None:
+    def __init__(self, lend: Callable[[], memoryview] | None, seconds: float) -> None:
         self._lend = lend
-        self.seconds = 0.0
+        self.seconds = seconds
         self.lend = None if lend is None else self._timed_lend
 
     def timed(self, blocks: Iterator[memoryview]) -> Iterator[memoryview]:

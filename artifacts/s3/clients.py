@@ -23,13 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from stepout.artifacts.s3.fast_store import FastS3Store
-    from stepout.artifacts.s3.small_requests import SmallReads
+    from stepout.artifacts.s3.routes.small_requests import SmallReads
     from stepout.artifacts.s3.store import S3Store
     from stepout.artifacts.store import Store
-
-# A send of one block must fit in the connect timeout: urllib3 sets it on the socket until the request is out.
-_CONNECT_SECONDS = 20
-_READ_SECONDS = 60
 
 
 def profile_named(name: str) -> StoreProfile:
@@ -111,14 +107,13 @@ def make_client(  # noqa: PLR0913 - keyword-only, each with its own meaning
         endpoint_url: Where S3 is; ``None``: AWS, or what the environment says.
         region: ``None``: what the environment says, ``AWS_REGION`` last.
         near: The ARN of something in the region, for where the environment names none: an access point's, say.
-        connections: How many stay open.
+        connections: How many stay open; as many as a process's transfers may have together.
         profile: With any but ``aws``, buckets are addressed by path.
         sign_payload: ``True`` signs over TLS too, ``False`` not even over plain HTTP, where nothing but the checksum
             then ties the bytes to the request.
         tries: How often botocore sends a request. 1 for a client that only stores use: they repeat what is worth it
             (``retries``), and botocore's tries would multiply theirs.
-        reads_only: It sends no bodies. Then none is prepared for, and none is signed otherwise than by botocore; pass
-            ``sign_payload=True`` too, and no client is built only to learn whether its endpoint has TLS.
+        reads_only: It sends no bodies. Then none is prepared for, and none is signed otherwise than by botocore.
         aws_profile: What ``AWS_PROFILE`` would say, which is not asked then.
         client_options: Passed on to botocore, e.g. ``aws_access_key_id``.
 
@@ -128,22 +123,25 @@ def make_client(  # noqa: PLR0913 - keyword-only, each with its own meaning
     from botocore.exceptions import BotoCoreError
     from botocore.session import get_session
 
-    from stepout.artifacts.s3.connections import use_own_connections
-    from stepout.artifacts.s3.signing import send_parts_at_once, sign_known_bodies
+    from stepout.artifacts.s3.client_models import find_s3_alone
+    from stepout.artifacts.s3.connections.pools import use_own_connections
+    from stepout.artifacts.s3.signing import send_parts_at_once, sign_at_server_time, sign_known_bodies, sign_payloads
 
     # As the variable would: credentials of the environment come before those of a profile that it names.
     session = get_session({"profile": (None, None, aws_profile, None)} if aws_profile else None)
     try:
+        find_s3_alone(session)
         region = region or session.get_config_variable("region") or fallback_region(os.environ, near=near)
         options = {**client_options, "endpoint_url": endpoint_url, "region_name": region}
         signed = bool(sign_payload)
         client = session.create_client("s3", config=_config(connections, profile, tries, signed=signed), **options)
         if sign_payload is None and client.meta.endpoint_url.startswith("http:"):
             signed = True
-            client = session.create_client("s3", config=_config(connections, profile, tries, signed=True), **options)
+            sign_payloads(client)
     except (BotoCoreError, ValueError) as error:
         raise ConfigurationError(f"no S3 client could be built: {error}") from error
     use_own_connections(client)
+    sign_at_server_time(client)
     if reads_only:
         return client
     send_parts_at_once(client)
@@ -155,12 +153,14 @@ def make_client(  # noqa: PLR0913 - keyword-only, each with its own meaning
 def _config(connections: int, profile: StoreProfile | None, tries: int, *, signed: bool) -> Any:
     from botocore.config import Config
 
+    from stepout.artifacts.s3.connections.watch import READ_SECONDS, SEND_SECONDS
+
     s3: dict[str, Any] = {} if signed else {"payload_signing_enabled": False}
     if profile is not None and profile.name != "aws":
         s3["addressing_style"] = "path"
     return Config(
-        connect_timeout=_CONNECT_SECONDS,
-        read_timeout=_READ_SECONDS,
+        connect_timeout=SEND_SECONDS,
+        read_timeout=READ_SECONDS,
         max_pool_connections=connections,
         retries={"mode": "standard", "total_max_attempts": tries},
         request_checksum_calculation="when_required",
@@ -329,7 +329,7 @@ def own_store(  # noqa: PLR0913 - keyword-only, each with its own meaning
     # it saves nothing.
     plain = expected_bucket_owner is None and request_payer is None and settings.aws_profile is None
     if plain and "botocore" not in sys.modules:
-        from stepout.artifacts.s3.cold_start import cold_route
+        from stepout.artifacts.s3.routes.cold_start import cold_route
 
         route = cold_route(bucket, by_path=words != {"aws"}, endpoint_url=settings.endpoint_url)
         first = [] if route is None else [route]

@@ -7,6 +7,7 @@ Codes are S3's (https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.h
 from __future__ import annotations
 
 from dataclasses import dataclass
+from email.utils import formatdate
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -122,6 +123,8 @@ class S3Answer:
         storage_class: Where S3 says that it keeps the object.
         region: The region that S3 says the bucket is in, if it says so.
         client_region: The region that the client talks to.
+        asked_at: What time it is here.
+        answered_at: What time S3 says that it is there.
     """
 
     operation: str
@@ -132,6 +135,8 @@ class S3Answer:
     storage_class: str | None = None
     region: str | None = None
     client_region: str | None = None
+    asked_at: str = ""
+    answered_at: str = ""
 
 
 def classify(answer: S3Answer) -> StepoutError:
@@ -160,9 +165,9 @@ def _identity(answer: S3Answer) -> StepoutError | None:
         advice = "Temporary credentials were copied or not renewed; use the task role, which rotates by itself"
         return AccessDeniedError(_say(answer, f"the credentials have expired ({answer.code})", advice))
     if answer.code == "RequestTimeTooSkewed":
-        return StoreError(
-            _say(answer, "this machine's clock is more than 15 minutes off (RequestTimeTooSkewed)", "Set it")
-        )
+        clocks = f". Here it is {answer.asked_at}, at the server {answer.answered_at}" if answer.answered_at else ""
+        what = f"this machine's clock, or the server's, is more than 15 minutes off (RequestTimeTooSkewed){clocks}"
+        return StoreError(_say(answer, what, "Set it"))
     if answer.code in _BAD_IDENTITY:
         advice = "Check the access key, the secret, and that both belong to this endpoint"
         return AccessDeniedError(_say(answer, f"the credentials were refused ({answer.code})", advice))
@@ -399,4 +404,6 @@ def _answer(response: Any, operation: str, subject: str, client_region: str | No
         storage_class=said.get("StorageClass") or headers.get("x-amz-storage-class"),
         region=said.get("Region") or headers.get("x-amz-bucket-region"),
         client_region=client_region,
+        asked_at=formatdate(usegmt=True),
+        answered_at=str(headers.get("date", "")),
     )

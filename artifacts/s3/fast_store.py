@@ -6,7 +6,7 @@ an object written by a request whose answer was lost is recognised as every othe
 
 - ``ColdRoute``: the first reads of a process, without botocore (``cold_start``);
 - ``ObstoreRoute``: off the main thread, where obstore is installed and can do everything that the request asks for;
-- ``BotocoreRoute``: botocore's own signature and connections, without its models.
+- ``BotocoreRoute``: botocore's own connections, without its models and requests.
 
 The last two (``SmallRequests``) imitate a request that went the ordinary way (``request_template``), so the first of a
 kind always does. This store decides which request is imitated, and hands it to the route.
@@ -24,10 +24,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 from stepout.artifacts.s3.request_bodies import SMALL
-from stepout.artifacts.s3.request_template import LearnedRequest
-from stepout.artifacts.s3.route_botocore import BotocoreRoute
-from stepout.artifacts.s3.route_obstore import ObstoreRoute
-from stepout.artifacts.s3.small_requests import ForeignAnswerError, SlowDownAnswerError, SmallBody
+from stepout.artifacts.s3.routes.small_requests import ForeignAnswerError, SlowDownAnswerError, SmallBody
 from stepout.artifacts.store import SlowDownError
 from stepout.schemas.text.foreign_text import logger
 
@@ -35,8 +32,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
 
-    from stepout.artifacts.s3.preconnect import Preconnections
-    from stepout.artifacts.s3.small_requests import SmallReads, SmallRequests
+    from stepout.artifacts.s3.connections.preconnect import Preconnections
+    from stepout.artifacts.s3.routes.request_template import LearnedRequest
+    from stepout.artifacts.s3.routes.small_requests import SmallReads, SmallRequests
     from stepout.artifacts.s3.store import S3Store
     from stepout.artifacts.store import (
         Cancellation,
@@ -162,9 +160,16 @@ class FastS3Store:
     def _routes_here(self) -> Sequence[SmallRequests]:
         """Return the routes that this thread may take."""
         if not self._routes:
+            from stepout.artifacts.s3.routes.route_botocore import BotocoreRoute  # a cold read does without
+            from stepout.artifacts.s3.routes.route_obstore import ObstoreRoute
+
             obstore = [ObstoreRoute(self.bucket)] if self._obstore else []
             self._routes = (*obstore, *([BotocoreRoute()] if self._light else []))
-        if threading.current_thread() is threading.main_thread():
+        from stepout.artifacts.s3.signing import server_clock_of  # a cold read does without
+
+        # obstore waits where no signal is heard, and signs with this machine's time, which may be off.
+        in_main = threading.current_thread() is threading.main_thread()
+        if in_main or server_clock_of(self.ordinary().client).offset:
             return [route for route in self._routes if route.in_main_thread]
         return self._routes
 
@@ -203,7 +208,7 @@ class FastS3Store:
         return None
 
     def _failed(self, what: str, error: Exception) -> None:
-        from stepout.artifacts.s3.cancellation import cancelled_request, current_cancellation
+        from stepout.artifacts.s3.connections.cancellation import cancelled_request, current_cancellation
         from stepout.artifacts.s3.job_signals import from_handler
 
         if (own := from_handler(error)) is not None:
@@ -244,6 +249,8 @@ class FastS3Store:
         # A signed client may have taken the place of this one meanwhile, whose requests look otherwise.
         if last is None or connection.current is not client:
             return done, None
+        from stepout.artifacts.s3.routes.request_template import LearnedRequest  # a cold read has nothing to learn from
+
         return done, LearnedRequest(options=options, client=client, url=last.url, headers=dict(last.headers), key=key)
 
     def _remember(self, operation: Operation, seen: LearnedRequest) -> None:
@@ -268,12 +275,12 @@ class FastS3Store:
 
     def cancellable(self) -> AbstractContextManager[Cancellation]:
         """Let any thread end the requests that this one sends inside the block; see ``Cancels.cancellable``."""
-        from stepout.artifacts.s3.cancellation import cancellable  # a cold read does without
+        from stepout.artifacts.s3.connections.cancellation import cancellable  # a cold read does without
 
         return cancellable()
 
     def _connections(self) -> Preconnections:
-        from stepout.artifacts.s3.preconnect import Preconnections
+        from stepout.artifacts.s3.connections.preconnect import Preconnections
 
         client, found = self.ordinary().client, self._preconnections
         if found is None or found.client is not client:

@@ -9,7 +9,12 @@ import of botocore or urllib3 stands at the top: a cold read (``cold_start``) mu
 
 from __future__ import annotations
 
-from typing import Any, Final
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
 
 # A name, not a function: each request of each connection looks.
 ANSWERED_EARLY: Final = "_response_received"
@@ -33,6 +38,20 @@ def request_signer(client: Any) -> Any:
     return getattr(client, "_request_signer", None)
 
 
+def signer_at(base: Any, now: Callable[[], datetime]) -> Any:
+    """Return a class of signers like ``base``, a ``SigV4Auth``, for which it is ``now()`` in UTC."""
+    # botocore 1.43.106: SigV4Auth.add_auth sets context["timestamp"] and calls _modify_request_before_signing, which
+    # copies it into X-Amz-Date; all that follows takes it from the context.
+    # Without it: requests are signed with this machine's time, and refused where that is off.
+
+    class SignerAt(base):  # type: ignore[misc] # botocore is imported late
+        def _modify_request_before_signing(self, request: Any) -> None:
+            request.context["timestamp"] = now().strftime("%Y%m%dT%H%M%SZ")
+            super()._modify_request_before_signing(request)
+
+    return SignerAt
+
+
 def credentials_of(client: Any) -> Any:
     """Return what a client signs with, refreshed as botocore does; ``None`` where this botocore keeps it elsewhere."""
     # botocore 1.43.106: RequestSigner._credentials; get_frozen_credentials is public.
@@ -52,15 +71,22 @@ def pool_classes(client: Any) -> dict[str, Any] | None:
 def open_pool(pool: Any) -> Any:
     """Return a class of pools like ``pool``, with public names for what urllib3 calls by private ones.
 
-    The connections have ``open_socket()``, which returns a socket that is connected, and may be overridden. The pool
-    has ``taken_back(connection)``, which it calls before a connection can be used by others.
+    The connections have ``open_socket()``, which returns a socket that is connected to ``lookup_name``. The pool has
+    ``taken_back(connection)``, which it calls before others can use a connection, and ``taken(give)``, which returns
+    the connection to use. All may be overridden.
     """
-    # urllib3 2.8.0: HTTPConnection._new_conn is called by connect() for a socket, HTTPConnectionPool._put_conn with
-    # each connection that comes back, or None.
+    # urllib3 2.8.0: HTTPConnection._new_conn is called by connect() for a socket to _dns_host,
+    # HTTPConnectionPool._get_conn for a connection, and ._put_conn with each that comes back, or None.
     # Without _new_conn: addresses are tried one after the other, and what waits for a connection cannot be cancelled.
-    # Without _put_conn: a connection is held by its last request until the next one; nothing more.
+    # Without _get_conn and _put_conn: a limit of connections is not kept, and a connection belongs to its last request
+    # until the next one; nothing more.
 
     class OpenConnection(pool.ConnectionCls):  # type: ignore[misc] # botocore's, with the scheme's TLS or none
+        @property
+        def lookup_name(self) -> str:
+            """The host to look up, with the dot at its end if it has one."""
+            return str(getattr(self, "_dns_host", self.host))
+
         def open_socket(self) -> Any:
             return super()._new_conn()
 
@@ -70,8 +96,15 @@ def open_pool(pool: Any) -> Any:
     class OpenPool(pool):  # type: ignore[misc] # as above
         ConnectionCls = OpenConnection
 
+        def taken(self, give: Callable[[], Any]) -> Any:
+            """Return a connection; for classes that inherit."""
+            return give()
+
         def taken_back(self, connection: Any) -> None:
             """Do nothing; for classes that inherit."""
+
+        def _get_conn(self, timeout: float | None = None) -> Any:
+            return self.taken(partial(super()._get_conn, timeout))
 
         def _put_conn(self, connection: Any) -> None:
             if connection is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, Protocol
 
-from stepout.artifacts.s3.cancellation import cancelled_request, current_cancellation
+from stepout.artifacts.s3.connections.cancellation import cancelled_request, current_cancellation
 from stepout.artifacts.s3.internals import response_below
 from stepout.artifacts.s3.job_signals import from_handler
 from stepout.schemas.errors import StoreError, StoreUnavailableError

@@ -1,14 +1,54 @@
-"""How the clients that we build sign bodies made of views, and when they wait for the server before they send one."""
+"""How the clients that we build sign, by whose clock, and when they wait for the server before they send a body."""
 
 from __future__ import annotations
 
 import threading
 from typing import Any
 
-from stepout.artifacts.s3.internals import request_signer
+from stepout.artifacts.s3.internals import request_signer, signer_at
 from stepout.artifacts.s3.request_bodies import ViewBody
+from stepout.artifacts.s3.server_clock import ServerClock
 
 _presigning = threading.local()
+
+
+def sign_at_server_time(client: Any) -> None:
+    """Let a client sign with the time of its server, once that has refused a request for its time.
+
+    botocore signs with this machine's clock alone. S3 refuses what is more than 15 minutes off, and says in each answer
+    what time it is. The request is signed anew and repeated at once, whatever the client was told of retries, and what
+    it signs later has the right time from the start. ``server_clock_of`` gives that time to other routes.
+
+    Args:
+        client: A boto3 S3 client that nobody else uses yet.
+    """
+    signer = request_signer(client)
+    if signer is None:
+        return
+    clock = ServerClock()
+    original = signer.get_auth_instance
+
+    def get_auth_instance(**arguments: Any) -> Any:
+        usual = original(**arguments)
+        if not clock.offset or arguments["signature_version"] != "s3v4":
+            return usual
+        from botocore.auth import S3SigV4Auth
+
+        shifted = signer_at(S3SigV4Auth, clock.now)
+        return shifted(usual.credentials, arguments["signing_name"], arguments["region_name"])
+
+    def needs_retry(response: Any, **_: Any) -> float | None:
+        return 0.0 if response is not None and clock.corrected_by(response[1]) else None
+
+    signer.get_auth_instance = get_auth_instance
+    signer.server_clock = clock
+    client.meta.events.register_first("needs-retry.s3", needs_retry, unique_id="stepout-server-clock")
+
+
+def server_clock_of(client: Any) -> ServerClock:
+    """Return the time of a client's server; this machine's for a client that a caller passed in."""
+    found = getattr(request_signer(client), "server_clock", None)
+    return found if isinstance(found, ServerClock) else ServerClock()
 
 
 def sign_known_bodies(client: Any) -> None:
@@ -26,9 +66,9 @@ def sign_known_bodies(client: Any) -> None:
     signer = request_signer(client)  # botocore offers no other way to choose a signer for one client
     if signer is None:  # then slower, and just as right
         return
-    original = signer.get_auth_instance
+    original, clock = signer.get_auth_instance, server_clock_of(client)
 
-    class KnownBody(S3SigV4Auth):  # botocore is imported late
+    class KnownBody(signer_at(S3SigV4Auth, clock.now)):  # type: ignore[misc] # botocore is imported late
         def payload(self, request: Any) -> str:
             return str(request.body.sha256())
 
@@ -48,6 +88,18 @@ def sign_known_bodies(client: Any) -> None:
         return Choice(usual, known)
 
     signer.get_auth_instance = get_auth_instance
+
+
+def sign_payloads(client: Any) -> None:
+    """Let a client that was built to send payloads unsigned sign them, as one does that was told nothing.
+
+    Only a client knows whether its endpoint has TLS, and building another one takes as long as a hundred requests.
+
+    Args:
+        client: A boto3 S3 client that nobody else uses yet.
+    """
+    # botocore asks the configuration at every signature (``S3SigV4Auth``).
+    client.meta.config.s3.pop("payload_signing_enabled", None)
 
 
 def send_parts_at_once(client: Any) -> None:

@@ -10,7 +10,7 @@ from stepout.artifacts.checksums import best_crc, md5_of, to_base64
 from stepout.artifacts.process_budget import process_budget
 from stepout.artifacts.retries import SLOWED_READ_RETRIES
 from stepout.artifacts.s3.answers import info_of, receipt_of, written_of
-from stepout.artifacts.s3.cancellation import cancellable, cancelled_request, current_cancellation
+from stepout.artifacts.s3.connections.cancellation import cancellable, cancelled_request, current_cancellation
 from stepout.artifacts.s3.correlation import (
     CHECKSUM_MEMBERS,
     foreign_completion,

@@ -6,37 +6,39 @@ Threads, and who does what:
 - Senders (daemons, started as parts wait for one) begin the upload, compute a part's checksum and send it. One that
   has nothing to do asks a second time for a part that is late (``part_requests``).
 - One hasher (a daemon, ``running_digest``) takes all bytes in order.
-- One more thread commits; before it, one stores the list of blocks if that is too long for a pointer.
+- One more thread commits; before it, one stores the list of blocks if that is too long for a pointer. Where a server
+  may ignore the condition of the commit, one tries that out, once a process, while parts are sent.
 
 ``abort`` may come from any thread. It ends the upload at once; requests that are still in flight then (the one that
-begins the upload, parts, the one that completes) end it again when the last of them returns, so that nothing they
-stored stays. Threads are daemons and are never waited for without a limit: a server that stalls cannot hold the
-process.
+begins the upload, parts, the one that completes) end it again when the last of them returns (``server_upload``).
+Threads are daemons and are never waited for without a limit: a server that stalls cannot hold the process.
 """
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections import deque
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from stepout.artifacts.checksums import combine_all
-from stepout.artifacts.retries import Retries
+from stepout.artifacts.retries import WRITES, Retries
 from stepout.artifacts.store import Cancels, OpensConnections, TriesCompletion
+from stepout.artifacts.transfer.adaptive_limit import AdaptiveLimit
 from stepout.artifacts.transfer.block_lists import list_of, put_list
 from stepout.artifacts.transfer.conditional_write import Content, completed, confirmed, look_first, settled
 from stepout.artifacts.transfer.part_requests import PartRequests, PendingPart
 from stepout.artifacts.transfer.plan import NEAR_SECONDS, is_far
 from stepout.artifacts.transfer.running_digest import RunningDigest
-from stepout.schemas.errors import StepoutError, StoreError
+from stepout.artifacts.transfer.server_upload import ServerUpload
+from stepout.schemas.errors import StepoutError, StoreError, StoreUnavailableError
 from stepout.schemas.runtime.events import carried
-from stepout.schemas.text.foreign_text import logger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from stepout.artifacts.blocks import WantedBlocks
     from stepout.artifacts.servers import ServerState
@@ -46,10 +48,9 @@ if TYPE_CHECKING:
     from stepout.artifacts.transfer.plan import SenderLimits
     from stepout.artifacts.transfer.progress import TransferProgress
 
-_log = logger("stepout.artifacts")
-
 _POLL_SECONDS = 1.0
 _IDLE_SECONDS = 20.0
+_HANGS_SECONDS = 5.0
 
 
 def idle_seconds() -> float:
@@ -66,7 +67,6 @@ class Multipart:
     """One multipart upload, from its first part to its commit or abort.
 
     Attributes:
-        far: Whether the server took long for its first answer; ``None`` until it has come.
         failure: What made going on pointless: a part that failed for good, or an abort. The writer looks at it at every
             buffer, so it is an attribute and not a call.
 
@@ -74,7 +74,7 @@ class Multipart:
         store: Where it goes.
         key: Under which key.
         options: What rides along.
-        limits: How many parts may be on their way at once.
+        plan: Says from what is known of the server how many parts may be on their way at once.
         server: What the process knows of the server, and learns here.
         total: Bytes in all; ``None``: not known.
         pool: Where the buffers of parts go back to; ``None`` where parts have none.
@@ -90,7 +90,7 @@ class Multipart:
         key: str,
         *,
         options: WriteOptions,
-        limits: SenderLimits,
+        plan: Callable[[ServerState], SenderLimits],
         server: ServerState,
         total: int | None = None,
         pool: BufferPool | None = None,
@@ -101,26 +101,33 @@ class Multipart:
     ) -> None:
         self._store, self._key, self._options = store, key, options
         self._url = f"s3://{store.bucket}/{key}"
-        self._limits, self._limit = limits, limits.first
         self._pool, self._progress, self._blocks, self._clock, self._now = pool, progress, blocks, clock, now
-        self._server, self._requests = server, PartRequests(server, total)
-        self.far: bool | None = None
+        self._server, self._requests, self._limit = server, PartRequests(server, total), AdaptiveLimit(plan, server)
         self.failure: BaseException | None = None
         self._condition = threading.Condition()
         self._waiting: deque[PendingPart] = deque()
-        self._senders = self._idle = self._in_flight = self._queued = 0
+        self._senders = self._idle = self._queued = 0
         self._size = 0
         self._ending = False  # all parts are queued
         self._listing = False  # a list is on its way
-        self._upload: str | None = None
+        self._upload = ServerUpload(store, key, self._condition)
         self._started_at = 0.0
-        self._starting = self._aborted = self._finished = False
-        self._removals = 0
+        self._starting = False
         self._written: Written | None = None
         self._digest = RunningDigest(self._pass, lambda: self.failure is None)
         self._hashed = 0
 
     # For the caller ----------------------------------------------------------------------------------------------
+
+    @property
+    def far(self) -> bool | None:
+        """Whether the server is far away; ``None`` while nothing tells."""
+        return self._limit.far
+
+    @property
+    def senders(self) -> int:
+        """How many parts may be on their way at once, as far as is known now."""
+        return self._limit.now
 
     def hash(self, view: memoryview) -> None:
         """Queue the next bytes to be hashed, in order, before the part that they belong to.
@@ -160,9 +167,8 @@ class Multipart:
             self._condition.notify_all()  # what is late matters more from now on
         blocks = None
         if self._blocks is not None:
-            # Behind the parts, though it could go beside the last of them: an upload that is ended before has stored
-            # nothing that would stay.
-            self._await(lambda: len(self._requests.receipts) == self._queued)
+            # Beside the last parts: behind them it would cost a round trip. An upload that fails after that leaves it.
+            self._await(lambda: len(self._requests.digests) == self._queued)
             blocks = self._list(self._blocks)
         # S3 refuses to complete an upload whose parts are not all there, and the pointer needs the whole digest.
         arrived = self._requests.receipts
@@ -172,7 +178,7 @@ class Multipart:
         content = Content(size=size, checksum=self._checksums(receipts), blocks=blocks)
         with self._condition:
             self._check()
-            self._in_flight += 1  # before the thread starts: an abort in between has to wait for its answer
+            self._upload.enter()  # before the thread starts: an abort in between has to wait for its answer
         self._digest.end()
         commit = carried(self._run_commit)
         threading.Thread(target=commit, args=(content, receipts), name="stepout-commit", daemon=True).start()
@@ -187,29 +193,24 @@ class Multipart:
         Requests that are still in flight then end it again when they return.
         """
         with self._condition:
-            if self._finished:  # the object is there; AbortMultipartUpload would answer NoSuchUpload
+            if self._upload.finished:  # the object is there; AbortMultipartUpload would answer NoSuchUpload
                 return
-            first, self._aborted = not self._aborted, True
             self._end(aborted_error(self._url))
-            # Now, for what has arrived already, and once more when the last request in flight returns: S3 says that a
-            # part which is under way while an upload is aborted may still be stored.
-            # https://docs.aws.amazon.com/AmazonS3/latest/API/API_AbortMultipartUpload.html
-            remove = first and self._upload is not None
-            self._removals += remove
+            self._upload.abort()
         self._digest.end()
-        if remove:
-            threading.Thread(target=self._run_removal, name="stepout-abort", daemon=True).start()
         with self._condition:
-            self._condition.wait_for(lambda: self._in_flight == 0 and not self._removals, timeout=wait)
+            self._condition.wait_for(lambda: self._upload.quiet, timeout=wait)
 
     # Senders -----------------------------------------------------------------------------------------------------
 
     def _staff(self, most: int) -> None:
         """Start up to ``most`` senders, as far as parts wait for one; the caller holds the lock."""
-        wanted = min(most, self._limit - self._senders, len(self._waiting) - self._idle)
+        wanted = min(most, self._limit.now - self._senders, len(self._waiting) - self._idle)
         for _ in range(wanted):
             self._senders += 1
             threading.Thread(target=carried(self._run_sender), name="stepout-send", daemon=True).start()
+        if most > 1 and self._pool is not None:
+            self._pool.wake()  # a writer that waits for a buffer asks for the memory that more senders need
 
     def _run_sender(self) -> None:
         while (part := self._next()) is not None:
@@ -224,7 +225,7 @@ class Multipart:
         with self._condition:
             # Idle threads end, and are started again later: a job that computes for hours holds no threads.
             idle_until = self._now() + _IDLE_SECONDS
-            while not self._over and self._senders <= self._limit:
+            while not self._over and self._senders <= self._limit.now:
                 now = self._now()
                 late = self._requests.late(now, last=self._ending and not self._waiting)
                 part = None
@@ -247,16 +248,48 @@ class Multipart:
 
     @property
     def _over(self) -> bool:
-        return self._finished or self.failure is not None
+        return self._upload.finished or self.failure is not None
 
     def _deliver(self, part: PendingPart) -> None:
         upload = self._begun()
-        with self._flight():
+        with self._upload.request(self._check):
             send = partial(self._ask, upload, part, part.checked(self._store.profile.multipart_checksum, self._blocks))
             if part.senders > 1:  # the first request has its tries; this one is beside it
                 send()
             else:
-                Retries(partial(self._wait, part=part)).run(send)
+                self._try(part, send)
+
+    def _try(self, part: PendingPart, send: Callable[[], None]) -> None:
+        """Send until the part has arrived, or others who get theirs through take it over."""
+        retries, arrived = Retries(partial(self._wait, part=part)), len(self._requests.receipts)
+        began = retries.clock()
+        part.since = part.since or began
+        for failures in itertools.count(1):
+            try:
+                send()
+            except StepoutError as error:
+                try:
+                    part.tries = retries.next_attempt(error, part.tries, part.since)
+                except StoreUnavailableError:  # once, if others got theirs through meanwhile, they may this one, too
+                    if part.tries > WRITES.tries or len(self._requests.receipts) == arrived:
+                        raise
+                    part.tries += 1
+                if (failures > 1 or retries.clock() - began > _HANGS_SECONDS) and self._hands_over(part, arrived):
+                    return
+            else:
+                return
+
+    def _hands_over(self, part: PendingPart, arrived: int) -> bool:
+        """Leave a part to the other senders, if more have arrived than then; there is one sender less from now on."""
+        with self._condition:
+            works = self._idle > 0 or len(self._requests.receipts) - arrived > 1
+            if self._senders == 1 or not works or part.number in self._requests.receipts:
+                return False
+            self._limit.refused(self._senders)
+            part.holders += 1  # this sender lets go of it
+            self._waiting.appendleft(part)
+            self._condition.notify_all()
+            return True
 
     def _ask(self, upload: str, part: PendingPart, checksum: str) -> None:
         """Send one request for a part, unless it has arrived; the first answer ends the others."""
@@ -277,12 +310,15 @@ class Multipart:
             waited = self._clock() - start
         with self._condition:
             others = self._requests.answered(request, receipt, self._now())
+            if others is not None:
+                self._server.saw_upload(part.size, waited - (self._server.latency or 0.0))
+                self._limit.part_arrived()
+                self._staff(self._limit.now)
             self._condition.notify_all()
         if others is None:
             return
         for each in others:
             each.cancel()
-        self._server.saw_upload(part.size, waited - (self._server.latency or 0.0))
         if self._progress is not None:
             self._progress.sent(part.size)
 
@@ -317,8 +353,8 @@ class Multipart:
         """Return the upload's id; the first to ask begins it, the others connect meanwhile."""
         with self._condition:
             self._check()
-            if self._upload is not None:
-                return self._upload
+            if self._upload.id is not None:
+                return self._upload.id
             if first := not self._starting:
                 self._starting, self._started_at = True, time.perf_counter()
         if first:
@@ -329,18 +365,19 @@ class Multipart:
 
     def _start(self) -> str:
         try:
-            with self._flight():
+            with self._upload.request(self._check):
                 if isinstance(self._store, TriesCompletion):
-                    self._store.try_completion(self._key, options=self._options)
+                    self._beside(partial(self._store.try_completion, self._key, options=self._options), "trial")
                 start = self._clock()
                 upload = Retries(self._wait).run(partial(self._store.start_upload, self._key, options=self._options))
-                far = is_far(self._clock() - start)
+                waited = self._clock() - start
                 with self._condition:
-                    self._upload = upload  # before the check: an abort that came meanwhile has this to remove
+                    self._upload.id = upload  # before the check: an abort that came meanwhile has this to remove
                     self._check()
-                    self.far = far
-                    self._limit = self._limits.far if far else self._limits.near
-                    self._staff(self._limit)
+                    self._server.saw_latency(waited)
+                    self._requests.learn()
+                    self._limit.answers(is_far(waited))
+                    self._staff(self._limit.now)
                     return upload
         except BaseException as error:
             self._fail(error)  # before another one tries in vain
@@ -350,37 +387,45 @@ class Multipart:
                 self._starting = False
                 self._condition.notify_all()
 
+    def _beside(self, act: Callable[[], None], name: str) -> None:
+        """Do what sends requests beside the parts, in a thread of its own; if that fails, the upload does."""
+
+        def run() -> None:
+            try:
+                with self._upload.request(self._check):
+                    act()
+            except BaseException as error:  # noqa: BLE001 - handed to the caller's thread, which raises it
+                self._fail(error)
+
+        threading.Thread(target=carried(run), name=f"stepout-{name}", daemon=True).start()
+
     def _await_start(self) -> str:
         """Wait for the thread that begins the upload; if that takes long, start all senders that will be needed."""
         with self._condition:
             soon = max(self._started_at + NEAR_SECONDS - time.perf_counter(), 0)
             if not self._condition.wait_for(lambda: not self._starting or self._over, timeout=soon):
-                self._limit = max(self._limit, self._limits.far)
-                self._staff(self._limit)
+                self._limit.still_waits()
+                self._staff(self._limit.now)
                 self._condition.wait_for(lambda: not self._starting or self._over)
         return self._begun()
 
     # The list of blocks ------------------------------------------------------------------------------------------
 
     def _list(self, wanted: WantedBlocks) -> Mapping[str, Any] | None:
-        """Begin to store the list, once all parts have arrived, and return what the pointer says of the blocks."""
+        """Begin to store the list, once all parts are on their way, and return what the pointer says of the blocks."""
         known = self._requests.digests
         digests = b"".join(known[number] for number in sorted(known))
         member, stored = list_of(wanted, digests, self._size)
         if stored is not None:
             self._listing = True
-            threading.Thread(target=carried(self._run_list), args=(stored,), name="stepout-list", daemon=True).start()
+            self._beside(partial(self._put_list, stored), "list")
         return member
 
-    def _run_list(self, stored: ListObject) -> None:
-        try:
-            with self._flight():
-                put_list(self._store, stored, self._options, Retries(self._wait, conflicts=True))
-            with self._condition:
-                self._listing = False
-                self._condition.notify_all()
-        except BaseException as error:  # noqa: BLE001 - handed to the caller's thread, which raises it
-            self._fail(error)
+    def _put_list(self, stored: ListObject) -> None:
+        put_list(self._store, stored, self._options, Retries(self._wait, conflicts=True))
+        with self._condition:
+            self._listing = False
+            self._condition.notify_all()
 
     # Commit ------------------------------------------------------------------------------------------------------
 
@@ -396,11 +441,11 @@ class Multipart:
             written = self._commit(content, receipts)
             with self._condition:
                 self._written = written
-                self._finished = True
+                self._upload.finished = True
         except BaseException as error:  # noqa: BLE001 - handed to the caller's thread, which raises it
             self._fail(error)
         finally:
-            self._leave()
+            self._upload.leave()
 
     def _commit(self, content: Content, receipts: Sequence[PartReceipt]) -> Written:
         found = look_first(self._store, self._key, content, self._options)
@@ -409,7 +454,7 @@ class Multipart:
                 written = completed(
                     self._store,
                     self._key,
-                    self._upload or "",
+                    self._upload.id or "",
                     receipts=receipts,
                     sent=content,
                     options=self._options,
@@ -419,7 +464,7 @@ class Multipart:
                 found = settled(self._store, self._key, content, self._options, error)
             else:
                 return confirmed(self._store, self._key, content, self._options, written)
-        self._remove()  # the same content was there already: these parts are not needed
+        self._upload.remove()  # the same content was there already: these parts are not needed
         return found
 
     # Ends --------------------------------------------------------------------------------------------------------
@@ -435,9 +480,7 @@ class Multipart:
         """Pause between tries, unless there is no point in another one, or the part has arrived meanwhile."""
         arrived = self._requests.receipts
         with self._condition:
-            self._condition.wait_for(
-                lambda: self._over or (part is not None and part.number in arrived), timeout=seconds
-            )
+            self._condition.wait_for(lambda: self._over or (part and part.number in arrived), timeout=seconds)
             self._check()
 
     def _fail(self, error: BaseException) -> None:
@@ -455,43 +498,3 @@ class Multipart:
     def _check(self) -> None:
         if self.failure is not None:
             raise self.failure
-
-    @contextmanager
-    def _flight(self) -> Iterator[None]:
-        """Count a request that may leave something behind."""
-        with self._condition:  # check and count in one: an abort sees this request, or this request sees the abort
-            self._check()
-            self._in_flight += 1
-        try:
-            yield
-        finally:
-            self._leave()
-
-    def _leave(self) -> None:
-        """Note that a request has returned; after an abort the last one removes what the others may have stored."""
-        with self._condition:
-            self._in_flight -= 1
-            last = self._aborted and not self._in_flight and not self._finished and self._upload is not None
-            self._removals += last
-            self._condition.notify_all()
-        if last:
-            self._run_removal()
-
-    def _run_removal(self) -> None:
-        try:
-            self._remove()
-        finally:
-            with self._condition:
-                self._removals -= 1
-                self._condition.notify_all()
-
-    def _remove(self) -> None:
-        try:
-            self._store.abort_upload(self._key, self._upload or "")
-        except StepoutError as error:
-            _log.warning(
-                "the multipart upload of %s could not be removed, its parts cost money until a lifecycle rule "
-                "(AbortIncompleteMultipartUpload) does: %s",
-                self._url,
-                error,
-            )

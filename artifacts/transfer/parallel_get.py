@@ -252,6 +252,8 @@ class _Reception:
             if error is not None:
                 if self._fetch is not None and isinstance(error, StoreUnavailableError | RequestCancelledError):
                     self._fetch.rescue(self._position)
+                elif isinstance(error, RequestCancelledError):  # for ranges, which have failed since
+                    self._start_stream()
                 else:
                     self._error = error
             self._changed.notify()

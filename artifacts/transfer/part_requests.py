@@ -38,6 +38,12 @@ class PendingPart:
     senders: int = 0
     """Threads that are at work on it: two while it is asked for a second time."""
 
+    tries: int = 1
+    """Of the first request, whichever thread sends it."""
+
+    since: float | None = None
+    """When that one left first, on the clock of ``Retries``."""
+
     digests: bytes = b""
     """Of its blocks, once ``checked`` was called and where they are wanted."""
 
@@ -89,7 +95,7 @@ class PartRequests:
 
     Attributes:
         receipts: Of the parts that have arrived, by number.
-        digests: Of their blocks, by number.
+        digests: Of the blocks of the parts that have left, by number.
 
     Args:
         server: What is known of the server, and learns from every answer.
@@ -105,17 +111,11 @@ class PartRequests:
         self._tails: Tails[int] = Tails(self.total)
         self.learn()
         self._open: dict[int, list[PartRequest]] = {}
-        self._ended = 0
 
     def learn(self) -> None:
         """Take over what is known of the server by now."""
         latency = self.server.latency
         self._tails.latency, self._tails.least = latency or 0.0, least_late(latency)
-
-    @property
-    def ended(self) -> int:
-        """How many answers have come."""
-        return self._ended
 
     @property
     def extra(self) -> int:
@@ -126,6 +126,7 @@ class PartRequests:
         """Take note that a request leaves; ``None``: the part has arrived meanwhile, and need not be sent."""
         if part.number in self.receipts:
             return None
+        self.digests[part.number] = part.digests
         request = PartRequest(part, self._tails.began(part.number, part.size, now), cancellation)
         self._open.setdefault(part.number, []).append(request)
         return request
@@ -140,9 +141,7 @@ class PartRequests:
         others = self._without(request)
         if receipt.number in self.receipts:
             return None
-        self._ended += 1
         self.receipts[receipt.number] = receipt
-        self.digests[receipt.number] = request.part.digests
         return [each.cancellation for each in others if each.cancellation is not None]
 
     def failed(self, request: PartRequest) -> bool:

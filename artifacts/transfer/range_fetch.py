@@ -38,6 +38,9 @@ _STRIKES: Final = 2
 _STILL_SECONDS: Final = 0.25
 """When nothing has come for so long, over no connection, all that are left may be held by something in between."""
 
+_LONG_STILL_SECONDS: Final = 1.0
+"""The same for what was asked for twice already, and where enough was."""
+
 _COMPARED: Final = 8
 _SLOW: Final = 1 / 3
 """A connection that brings less than this share of what its siblings do is closed, so that another one is opened."""
@@ -64,6 +67,7 @@ class _Range:
         handed: How many were.
         over: Whether nothing more of it is wanted.
         again: From which byte it was asked for a second time, if it was.
+        queued: When it was last given to whoever may take it again.
     """
 
     def __init__(self, start: int, stop: int) -> None:
@@ -73,6 +77,7 @@ class _Range:
         self.requests: list[_Request] = []
         self.over = False
         self.again: int | None = None
+        self.queued = 0.0
 
     @property
     def position(self) -> int:
@@ -206,6 +211,7 @@ class RangeFetch:
                 break
             self._ranges.popleft()
             self._drop(first)
+            self._work_left.notify_all()  # there may be room now for the next one
         return found
 
     def watch_beside(self, start: int, stop: int, began: float) -> None:
@@ -229,42 +235,49 @@ class RangeFetch:
 
     def look_for_late(self, now: float) -> float | None:
         """Have what is late asked for again, and return when to look the next time, if nothing happens before."""
-        due = self.tails.due(now, needed=self._is_needed, slowed=self._ranged.server.slowed)
-        if due is None and self._may_probe():
-            due = Due(self._ranges[0], self._came + _STILL_SECONDS)
-        if due is None or due.at > now:
+        due = self.tails.due(now, needed=self._is_needed, slowed=self._ranged.server.slowed) or self._stands_still()
+        if due is not None and due.at <= now:
+            self._ask_again(due.key, now)
+            return now
+        if not self._again:
             return None if due is None else due.at
-        late = due.key
+        # Somebody has to take it: a connection that works, or after a while any.
+        if now - self._again[0].queued > _STILL_SECONDS:
+            self._work_left.notify_all()
+            if not any(each.idle for each in self._workers) and self._threads < self.plan.connections + _HELPERS:
+                self._start_thread()
+        return now + _STILL_SECONDS
+
+    def _ask_again(self, late: _Range, now: float) -> None:
         self.tails.repeats(late)
         if self._beside is not None and late is self._beside[0]:
             self.beside_is_late = True
-            return now
+            return
         self.tails.extra -= late.position - late.start  # only the rest is asked for
-        late.again = late.position
+        late.again, late.queued = late.position, now
         for each in late.requests:
             each.worker.proven = False
         self._again.append(late)
-        if (
-            not any(each.idle for each in self._workers)
-            and not self._any_proven()
-            and self._threads < self.plan.connections + _HELPERS
-        ):
-            self._start_thread()
         self._work_left.notify_all()
-        return now
 
-    def _may_probe(self) -> bool:
-        """Say whether the next range may be asked for again as soon as nothing comes at all.
+    def _stands_still(self) -> Due[_Range] | None:
+        """Return what the reader needs next, and when it is to be asked for again if nothing comes at all until then.
 
-        Where most requests are late nothing is asked for twice (``Tails``). But a proxy may grant a few connections and
-        hold all others: then those that work have nothing left to do, while what is next never comes.
+        Where most requests are late, or enough was asked for twice, ``Tails`` lets nothing be asked for again. But a
+        proxy may grant a few connections and hold all others: then those that work have nothing left to do, while what
+        is next never comes. What has not come has not come twice either.
         """
-        if self._ranged.server.slowed or not any(each.idle and each.proven for each in self._workers):
-            return False
         first = self._ranges[0] if self._ranges else None
-        if first is None or not first.requests or first.again is not None:
-            return False
-        return self.tails.extra + first.stop - first.position <= self.tails.allowance
+        if self._beside is not None and not self.beside_is_late:
+            first, since = self._beside[0], self._beside[1].at
+        elif first is None or not first.requests or first in self._again:
+            return None
+        else:
+            since = first.requests[-1].began
+        if self._ranged.server.slowed:
+            return None
+        frugal = first.again is None and self.tails.extra + first.stop - first.position <= self.tails.allowance
+        return Due(first, max(self._came, since) + (_STILL_SECONDS if frugal else _LONG_STILL_SECONDS))
 
     def end(self) -> None:
         """Let the threads go, and end their requests; a second time does nothing."""
@@ -316,7 +329,9 @@ class RangeFetch:
 
     def _next_range(self, worker: _Worker) -> _Range | None:
         # What was late once goes to a connection that works, where there is one.
-        while self._again and (worker.proven or not self._any_proven()):
+        while self._again and (
+            worker.proven or not self._any_proven() or self._clock() - self._again[0].queued > _STILL_SECONDS
+        ):
             wanted = self._again.popleft()
             if not wanted.over:
                 return wanted
@@ -332,7 +347,10 @@ class RangeFetch:
 
     def _receive(self, request: _Request) -> None:
         with self._ranged.cancellable() as cancellation:
-            request.cancellation = cancellation
+            with self._lock:  # whoever ends it either finds this, or has ended it by now
+                request.cancellation = cancellation
+                if request.lost or self._ended:
+                    return
 
             def lend() -> memoryview:
                 if request.lost:

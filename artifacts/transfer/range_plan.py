@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from stepout.artifacts.servers import ServerState
 
-FAR_SECONDS: Final = 0.015
+FAR_SECONDS: Final = 0.02
 """Above what a server nearby takes for an answer. Behind a wide network one connection never brings all there is."""
 
 ENOUGH: Final = 250e6
@@ -41,6 +41,9 @@ _SLOWED: Final = 4
 """The most connections to a server that has asked for fewer requests."""
 
 _LARGEST: Final = 8 * BLOCK
+_LARGEST_OF_SHORT: Final = 4 * BLOCK
+"""Of an object of less than half a GiB: the first touch of memory costs as much as the requests that it saves."""
+
 _REQUEST_SECONDS: Final = 0.0015
 """Of this machine's time, for one more request and its connection."""
 
@@ -81,7 +84,7 @@ def connections_for(
         1 where one is fast enough or little is left.
 
     >>> [connections_for(size << 20, rate=80e6, latency=0.03) for size in (2, 8, 32, 128, 1024)]
-    [2, 8, 16, 20, 20]
+    [2, 8, 16, 24, 20]
     >>> connections_for(1 << 30, rate=600e6, latency=0.001), connections_for(1 << 30, rate=25e6, latency=0.1)
     (1, 32)
     """
@@ -89,8 +92,8 @@ def connections_for(
     if rate >= ENOUGH and latency < FAR_SECONDS:
         return 1
     worth = math.sqrt(left / (rate * _REQUEST_SECONDS))
-    # With the largest range: what is lost to waiting for answers is made up for by more connections.
-    needed = WANTED * (latency / _LARGEST + 1 / rate)
+    # What is lost to waiting for answers is made up for by more connections.
+    needed = WANTED * (latency / _largest(left) + 1 / rate)
     return max(min(most, math.ceil(needed), int(worth), left // BLOCK), 1)
 
 
@@ -126,13 +129,17 @@ def part_for(left: int, connections: int, memory: int) -> int:
     """Return what one request should ask for, in bytes: whole blocks, as much as the memory lets all of them have.
 
     >>> [part_for(size << 20, 16, 256 << 20) >> 20 for size in (16, 100, 128, 4096)]
-    [1, 7, 8, 8]
+    [1, 4, 4, 8]
     >>> part_for(1 << 30, 30, 64 << 20) >> 20
     2
     """
     fair = -(-left // connections)
     held = memory // (connections + SPARE)
-    return max(min(-(-fair // BLOCK) * BLOCK, held // BLOCK * BLOCK, _LARGEST), BLOCK)
+    return max(min(-(-fair // BLOCK) * BLOCK, held // BLOCK * BLOCK, _largest(left)), BLOCK)
+
+
+def _largest(left: int) -> int:
+    return max(_LARGEST_OF_SHORT, min(left // 64, _LARGEST))
 
 
 def cuts(start: int, stop: int, plan: RangePlan) -> Iterator[tuple[int, int]]:

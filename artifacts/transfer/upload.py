@@ -11,18 +11,19 @@ import threading
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from stepout.artifacts.checksums import checksums_of, has_native_crc64nvme
 from stepout.artifacts.process_budget import process_budget
 from stepout.artifacts.retries import WRITES, Retries
 from stepout.artifacts.s3.request_bodies import SMALL, Views
 from stepout.artifacts.store import ConflictError, pooled_connections
+from stepout.artifacts.transfer.adaptive_limit import learned_limits, learned_single_limit
 from stepout.artifacts.transfer.block_lists import digested, put_list
 from stepout.artifacts.transfer.buffer_pool import Buffer, BufferPool
 from stepout.artifacts.transfer.conditional_write import Content, Uploaded, put_once
 from stepout.artifacts.transfer.file_objects import StreamSource
-from stepout.artifacts.transfer.multipart import Multipart, aborted_error
+from stepout.artifacts.transfer.multipart import Multipart, aborted_error, idle_seconds
 from stepout.artifacts.transfer.part_requests import PendingPart
 from stepout.artifacts.transfer.plan import (
     BLOCK_SIZE,
@@ -36,8 +37,8 @@ from stepout.artifacts.transfer.plan import (
     part_size_at,
     part_size_for,
     pool_size,
-    sender_limits,
 )
+from stepout.artifacts.transfer.pool_growth import PoolGrowth, extend
 from stepout.artifacts.transfer.progress import TransferProgress
 from stepout.artifacts.transfer.sources import FileSource, byte_view
 from stepout.schemas.errors import ConfigurationError, StoreError
@@ -53,6 +54,9 @@ if TYPE_CHECKING:
     from stepout.artifacts.transfer.sources import ByteSource
 
 _ABORT_SECONDS = 5.0
+
+_CALLERS: Final = 1 << 30
+"""Bytes: as if a transfer had so much memory is planned what is sent from the caller's."""
 
 _IN_POINTERS = frozenset({"sha256", "crc64nvme"})
 
@@ -181,7 +185,7 @@ class Upload:
             StoreUnavailableError: The store did not take it.
         """
         view = byte_view(data)
-        if len(view) > self._single:
+        if len(view) > self._single_for(len(view)):
             return self._anew(lambda: self._send_view(view))
         with self._or_abort():
             self._check()
@@ -221,14 +225,23 @@ class Upload:
         if self._multipart is not None:  # an earlier try, whose threads may still hold buffers
             self._multipart = self._pool = None
             self._give_back_grant()
-        self._plan = self._settings
+        self._plan, self._growth = self._settings, PoolGrowth(total)
+        # A body that is known to be longer begins in parts with its first block.
+        single = self._single_for(total)
+        self._single = single if total is None or total <= single else 0
         self._buffers: list[Buffer] = []
         self._parts = self._size = self._part = 0
 
-    @property
-    def _single(self) -> int:
-        """The largest body that goes out as one PutObject: what fits in the first part of a stream."""
-        return self._settings.ladder[0]
+    def _single_for(self, total: int | None) -> int:
+        """Return up to which size a body goes out as one PutObject.
+
+        That is what fits in the first part of a stream, and more where the size is known, and so is the server.
+        """
+        first = self._settings.ladder[0]
+        if total is None or total <= first:
+            return first
+        most = most_senders(self._settings, pooled_connections(self._store))
+        return learned_single_limit(self._settings, most, process_budget().server(self._store))
 
     def _check(self) -> None:
         """Raise if there is no point in going on; asked for every buffer, so nothing is called on the way."""
@@ -248,12 +261,14 @@ class Upload:
             self._seal()
         if self._pool is None:
             # Enough for a body of one request, which most are; the rest is asked for once it is longer.
-            memory = memory_for(self._single)
+            memory = memory_for(self._single if self._total is None else min(self._single, self._total))
             self._grant = process_budget().grant(memory, 1, least=memory)
             self._pool = BufferPool(pool_size(memory))
         # Buffers come back as parts are sent and hashed; a part that failed, or an abort, ends the wait.
+        self._grow()
         while (buffer := self._pool.take()) is None:
             self._check()
+            self._grow()
         self._buffers.append(buffer)
         return buffer
 
@@ -290,14 +305,16 @@ class Upload:
             self._multipart.add(PendingPart(self._parts, views, buffers))
             before, self._part = self._part, self._part_size(self._multipart)
             if self._part > before and self._grant is not None and self._pool is not None:
-                self._extend(self._pool, self._grant, memory_for(self._part))
+                extend(self._pool, self._grant, memory_for(self._part))
 
     def _part_size(self, multipart: Multipart) -> int:
         """Return the size of the next part: a small one until the first answer tells how far the server is."""
         if self._total is None:
             return part_size_at(self._parts + 1, self._plan)
-        far = multipart.far is not False and not self._equal_parts
-        return part_size_for(self._total, self._plan, far=far)
+        if self._equal_parts:
+            return part_size_for(self._total, self._plan)
+        far = multipart.far is not False
+        return part_size_for(self._total, self._plan, far=far, senders=multipart.senders)
 
     @property
     def _equal_parts(self) -> bool:
@@ -313,34 +330,34 @@ class Upload:
             pool.widen()
             return connections
         else:
-            wanted = memory_wanted(self._total, self._settings)
+            # For few connections: if it turns out that more are needed, ``_grow`` asks for more.
+            wanted = memory_wanted(self._total, self._settings, senders=1)
             self._grant.raise_to(wanted, connections, least=memory_needed(self._total, self._settings))
-            self._extend(pool, self._grant, 0)
+            extend(pool, self._grant)
             # A stream keeps its plan, which says how long it may become: it asks again when its parts grow.
             if self._total is not None and self._grant.memory < wanted:
                 self._plan = replace(self._settings, memory=self._grant.memory)
         return self._grant.connections
 
-    def _extend(self, pool: BufferPool, grant: Grant, needed: int) -> None:
-        """Let the pool have what is granted, and at least so much."""
-        if needed > grant.memory:
-            grant.raise_to(needed, grant.connections, least=needed)
-        pool.extend(pool_size(grant.memory))
-        pool.widen()
+    def _grow(self) -> None:
+        """Take the memory that further connections need, once the upload wants them."""
+        if self._multipart is not None and self._pool is not None and self._grant is not None:
+            self._growth.follow(self._pool, self._grant, self._plan, self._multipart.senders, self._part)
 
     def _give_back_grant(self) -> None:
         if (grant := self._grant) is not None:  # looked at once: an abort comes from any thread
             grant.release()
 
     def _new_multipart(self, pool: BufferPool | None) -> Multipart:
-        most, cores = self._granted(pool), os.cpu_count() or 1
-        limits = sender_limits(self._total, self._plan, cores=cores, most=most, equal=self._equal_parts)
+        most, server = self._granted(pool), process_budget().server(self._store)
+        # What is the caller's memory need not fit in ours.
+        plan = self._plan if pool is not None else replace(self._plan, memory=max(self._plan.memory, _CALLERS))
         multipart = Multipart(
             self._store,
             self._key,
             options=self._options,
-            limits=limits,
-            server=process_budget().server(self._store),
+            plan=partial(learned_limits, self._total, plan, most, self._equal_parts),
+            server=server,
             total=self._total,
             pool=pool,
             progress=self._progress,
@@ -396,12 +413,20 @@ class Upload:
                 put_list(self._store, stored, self._options, retries)
                 self._check()  # an abort meanwhile
         # In this thread: starting another would cost more than a small request does.
-        written = retries.run(partial(put_once, self._store, self._key, views, content, self._options))
+        written = retries.run(partial(self._put_once, views, content))
         if self._progress is not None:
             self._progress.sent(size)
         if self._aborted:  # the request could not be taken back: the object may be there, but gets no pointer
             raise aborted_error(self._url)
         return self._done(content, written)
+
+    def _put_once(self, views: Sequence[memoryview], content: Content) -> Written:
+        start = idle_seconds()
+        written = put_once(self._store, self._key, views, content, self._options)
+        if content.size > SMALL:  # to look up what is known of the server costs as much as a tenth of a small request
+            server = process_budget().server(self._store)
+            server.saw_upload(content.size, idle_seconds() - start - (server.latency or 0.0))
+        return written
 
     def _done(self, content: Content, written: Written) -> Uploaded:
         self._committed = True

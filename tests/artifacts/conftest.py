@@ -14,6 +14,7 @@ import pytest
 from support.shelf import BreakingStore, Shelf
 
 from stepout.artifacts.memory import MemoryStore
+from stepout.artifacts.process_budget import process_budget
 from stepout.artifacts.s3.clients import profile_named
 from stepout.artifacts.s3.store import S3Store
 from stepout.artifacts.store import StoreProfile
@@ -83,6 +84,12 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ssl.SSLC
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(server)
     return authority, context
+
+
+@pytest.fixture(autouse=True)
+def _nothing_learned() -> None:
+    """Nothing is known of any server yet, whatever ran before in this process."""
+    process_budget()._servers.clear()
 
 
 @pytest.fixture(autouse=True)

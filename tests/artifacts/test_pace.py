@@ -42,7 +42,7 @@ def _pace(clock: _Clock) -> Pace:
 def clock(monkeypatch: pytest.MonkeyPatch) -> _Clock:
     """A clock that waiting moves."""
     made = _Clock()
-    monkeypatch.setattr(waiting, "wait", made.wait)
+    monkeypatch.setattr(waiting, "how", (made.wait, math.inf))
     return made
 
 
@@ -94,14 +94,14 @@ def test_after_a_calm_it_is_free_again(happenings: list[str | float]) -> None:
             pace.give_back()
         assert LEAST_RATE <= pace.rate <= MOST_RATE
     clock.now += CALM_SECONDS + 1e-3
-    before = waiting.wait
-    waiting.wait = clock.wait
+    before = waiting.how
+    waiting.how = clock.wait, math.inf
     try:
         pace.admit()
         assert not pace.engaged
         pace.admit()
     finally:
-        waiting.wait = before
+        waiting.how = before
     assert clock.waits == []
 
 
@@ -150,7 +150,7 @@ def test_who_gives_up_leaves_its_place_to_the_others(clock: _Clock, monkeypatch:
         each.refused()
         for _ in range(10):
             each.refused(each.leave())
-    monkeypatch.setattr(waiting, "wait", abort)
+    monkeypatch.setattr(waiting, "how", (abort, math.inf))
     with pytest.raises(StoreError, match="aborted"):
         pace.admit()
     assert pace.due(pace.queue()) == pytest.approx(other.due(other.queue()))
@@ -162,16 +162,16 @@ def test_a_request_waits_as_its_retries_wait() -> None:
     waits: list[float] = []
 
     def request() -> None:
-        waiting.wait(3.0)
-        other = threading.Thread(target=lambda: seen.append(waiting.wait))
+        waiting.how[0](waiting.how[1])
+        other = threading.Thread(target=lambda: seen.append(waiting.how))
         other.start()
         other.join()
 
-    before = waiting.wait, waiting.until
+    before = waiting.how
     Retries(waits.append, clock=lambda: 5.0).run(request)
-    assert waits == [3.0]
-    assert seen == [before[0]]
-    assert (waiting.wait, waiting.until) == before
+    assert waits == [5 + WRITES.seconds]
+    assert seen == [before]
+    assert waiting.how == before
 
 
 def test_slow_downs_use_up_no_tries() -> None:

@@ -269,9 +269,49 @@ def test_a_stream_asks_again_when_its_parts_grow(
     assert budget.taken == NOTHING
 
 
+def test_few_connections_take_64_mebibytes_of_more(pools: list[BufferPool]) -> None:
+    """The server is near: four parts on their way, and the next ones, are all that it needs."""
+    upload = Upload(_Gate(1), "key", options=WriteOptions(), settings=TransferSettings(memory=256 * MIB, connections=4))
+    for _ in range(66):
+        upload.write(bytes(MIB))
+    upload.commit()
+    assert _mapped(pools) == 60 * MIB
+
+
+class _Far(_Gate):
+    """It takes long to answer."""
+
+    def start_upload(self, *names: Any, **options: Any) -> str:
+        """Begin, after a while."""
+        threading.Event().wait(0.1)
+        return super().start_upload(*names, **options)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_server_that_is_far_away_gets_the_memory_that_its_connections_need(
+    pools: list[BufferPool], budget: ProcessBudget, tmp_path: Path, known: bool
+) -> None:
+    """As soon as that is known: a writer that waits for a buffer gets new ones before the first part is sent."""
+    store, settings = _Far(1), TransferSettings(memory=256 * MIB)
+    upload = Upload(store, "key", options=WriteOptions(), settings=settings)
+    if known:
+        file = tmp_path / "file"
+        file.touch()
+        os.truncate(file, 150 * MIB)
+        upload.send_file(file)
+    else:
+        for _ in range(150):
+            upload.write(bytes(MIB))
+        upload.commit()
+    assert 80 * MIB <= _mapped(pools) <= plan.pool_size(settings.memory)
+    assert sum(store.sizes) == 150 * MIB
+    assert budget.taken == NOTHING
+
+
 def test_more_than_the_whole_is_granted_to_one_alone(pools: list[BufferPool]) -> None:
-    """Who sets ``memory`` has said how much there is."""
-    upload = Upload(_Gate(1), "key", options=WriteOptions(), settings=TransferSettings(memory=512 * MIB))
+    """Who sets ``memory`` has said how much there is; and with so many connections it is needed."""
+    settings = TransferSettings(memory=512 * MIB, connections=100)
+    upload = Upload(_Gate(1), "key", options=WriteOptions(), settings=settings)
     for _ in range(66):
         upload.write(bytes(MIB))
     upload.commit()

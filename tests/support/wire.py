@@ -30,10 +30,17 @@ Kind = Literal[
     "stall",  # the answer never comes, until the wire closes or ``release`` is called
     "half",  # half of the answer's body, and the rest never comes, until the wire closes or ``release`` is called
     "deaf",  # the head is read, the body never, until the wire closes or ``release`` is called
+    "cut",  # the connection is reset after half of the request's body
     "flip_answer",  # one bit of the answer's body is flipped
     "flip_request",  # one bit of the request's body is flipped
     "late_error",  # 200, with an error document in the body
     "rewrite",  # the server's answer, changed by ``rewrite``
+]
+Beyond = Literal[
+    "refuse",  # nobody listens until there may be one more
+    "reset",  # taken, and reset at once
+    "silence",  # taken, and never answered
+    "backlog",  # left in the kernel's queue until there may be one more
 ]
 _REASON = {403: "Forbidden", 409: "Conflict", 500: "Internal Server Error", 503: "Service Unavailable"}
 _BUSY = "ServiceUnavailable"  # not SlowDown, which asks for fewer requests and is no failure
@@ -78,15 +85,40 @@ class Wire:
     """A proxy in front of ``upstream``; a context manager. ``endpoint`` is where clients connect.
 
     A connection carries one exchange, unless ``keep_alive`` is set.
+
+    Args:
+        upstream: The server's URL.
+        keep_alive: Whether connections stay open after an answer.
+        tls: What TLS is spoken with; ``None``: none.
+        limit: How many connections may be open; ``None``: any number.
+        beyond: What becomes of further ones.
+        delay: Seconds that each answer is held back.
     """
 
-    def __init__(self, upstream: str, *, keep_alive: bool = False, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(  # noqa: PLR0913 - keyword-only, each with its own meaning
+        self,
+        upstream: str,
+        *,
+        keep_alive: bool = False,
+        tls: ssl.SSLContext | None = None,
+        limit: int | None = None,
+        beyond: Beyond = "reset",
+        delay: float = 0.0,
+    ) -> None:
         self._keep_alive, self._tls = keep_alive, tls
+        self._limit, self._beyond, self._delay = limit, beyond, delay
+        self._below = threading.Condition()
+        self._serving = 0
+        self._forgotten: set[socket.socket] = set()
+        self._idle: set[socket.socket] = set()
+        self.turned_away = 0
         parts = urlsplit(upstream)
         self._upstream = (parts.hostname or "127.0.0.1", parts.port or 80)
         self._listener = socket.create_server(("127.0.0.1", 0))
+        self._address: tuple[str, int] = self._listener.getsockname()
         self._faults: list[Fault] = []
         self._lock = threading.Lock()
+        self._came_back = threading.Condition(self._lock)
         self._sockets: set[socket.socket] = set()
         self._closed = False
         self.lines: list[str] = []
@@ -96,7 +128,7 @@ class Wire:
     @property
     def endpoint(self) -> str:
         """The URL for clients."""
-        return f"{'https' if self._tls else 'http'}://127.0.0.1:{self._listener.getsockname()[1]}"
+        return f"{'https' if self._tls else 'http'}://127.0.0.1:{self._address[1]}"
 
     @property
     def operations(self) -> list[str]:
@@ -153,6 +185,8 @@ class Wire:
 
     def __exit__(self, *exc: object) -> None:
         self._closed = True
+        with self._below:
+            self._below.notify_all()
         with self._lock:
             faults, sockets = list(self._faults), list(self._sockets)
         for fault in faults:
@@ -161,8 +195,29 @@ class Wire:
         for each in sockets:
             _close(each)
 
+    def close_idle(self, *, silently: bool = False) -> int:
+        """Close connections that wait for a request, or forget them without a word; return how many they were.
+
+        There will be one at least: an answer may have arrived before this side has come back to wait.
+        """
+        with self._lock:
+            assert self._came_back.wait_for(lambda: self._idle - self._forgotten, 60)
+            idle = list(self._idle)
+            self._forgotten.update(idle)
+        for each in [] if silently else idle:
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+        return len(idle)
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Where it listens."""
+        return self._address
+
     def _accept(self) -> None:
         while not self._closed:
+            if self._limit is not None and self._beyond in ("refuse", "backlog"):
+                self._await_room(self._limit)
             try:
                 client, _ = self._listener.accept()
             except OSError:
@@ -170,7 +225,25 @@ class Wire:
             with self._lock:
                 self._sockets.add(client)
                 self.accepted += 1
+            if self._limit is not None and self._serving >= self._limit:
+                self.turned_away += 1
+                if self._beyond == "reset":
+                    _reset(client)
+                    client.close()
+                continue
+            with self._below:
+                self._serving += 1
             threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+
+    def _await_room(self, limit: int) -> None:
+        with self._below:
+            if self._serving < limit:
+                return
+            if self._beyond == "refuse":
+                self._listener.close()
+            self._below.wait_for(lambda: self._serving < limit or self._closed)
+            if self._beyond == "refuse" and not self._closed:
+                self._listener = socket.create_server(self._address)
 
     def _serve(self, plain: socket.socket) -> None:
         lines: list[str] = []
@@ -186,9 +259,26 @@ class Wire:
         finally:
             with self._lock:
                 self._sockets.discard(plain)
+                self._idle.discard(plain)
+            with self._below:
+                self._serving -= 1
+                self._below.notify()
+
+    def _next_head(self, client: socket.socket, reader: object) -> bytes:
+        with self._lock:
+            self._idle.add(client)
+            self._came_back.notify_all()
+        head = _head(reader)
+        with self._lock:
+            self._idle.discard(client)
+            forgotten = client in self._forgotten
+        if forgotten:
+            reader.read()  # type: ignore[attr-defined] # a buffered socket file; until the client gives up
+            return b""
+        return head
 
     def _exchange(self, client: socket.socket, reader: object, lines: list[str]) -> bool:
-        head = _head(reader)
+        head = self._next_head(client, reader)
         if not head:
             return False
         line = head.split(b"\r\n", 1)[0].decode()
@@ -205,14 +295,14 @@ class Wire:
         if fault and kind == "deaf":
             fault.struck.set()
             fault.released.wait()
-        body = _exactly(reader, _length(head))
+        body = _exactly(reader, _length(head) // (2 if kind == "cut" else 1))
         if fault:
             fault.struck.set()
             if fault.before:
                 fault.before()
         if fault and kind == "stall":
             fault.released.wait()
-        if fault and kind in ("reset", "status", "late_error"):
+        if fault and kind in ("reset", "cut", "status", "late_error"):
             return _refuse(client, fault)
         if kind == "flip_request":
             body = _flipped(body)
@@ -228,6 +318,8 @@ class Wire:
             chunked = b"transfer-encoding: chunked" in answer_head.lower()
             length = None if chunked or b"content-length" not in answer_head.lower() else _length(answer_head)
             answer = b"" if bodiless else (answers.read() if length is None else _exactly(answers, length))
+        if self._delay:
+            time.sleep(self._delay)
         if kind == "lost":
             _reset(client)
             return False
@@ -248,7 +340,7 @@ class Wire:
 
 
 def _refuse(client: socket.socket, fault: Fault) -> bool:
-    if fault.kind == "reset":
+    if fault.kind in ("reset", "cut"):
         _reset(client)
         return False
     status = 200 if fault.kind == "late_error" else fault.status

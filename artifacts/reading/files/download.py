@@ -13,6 +13,7 @@ import shutil
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from stepout.artifacts.directory_listing import EmptyFolder
@@ -26,8 +27,6 @@ from stepout.artifacts.reading.whole_read import drain
 from stepout.schemas.errors import NotAllowedError, StepoutError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from stepout.artifacts.reading.access import Access
     from stepout.artifacts.reading.files.listed_files import Listed
 
@@ -64,7 +63,7 @@ def target_of(path: Path, key: str) -> Path:
 
 
 @is_read("download")
-def download(pinned: PinnedObject, path: Path, counter: Counter | None = None) -> Path:
+def download(pinned: PinnedObject, path: str | os.PathLike[str], counter: Counter | None = None) -> Path:
     """Download an object to a file; of a listing or a manifest, its files to a folder.
 
     Args:
@@ -76,12 +75,13 @@ def download(pinned: PinnedObject, path: Path, counter: Counter | None = None) -
     Returns:
         The file or the folder.
     """
+    place = Path(path)
     if not names_files(pinned.pointer):
         count = None if counter is None else counter(pinned.size)
-        return download_file(pinned, target_of(path, pinned.pointer.key), count)
+        return download_file(pinned, target_of(place, pinned.pointer.key), count)
     found = files_to_read(pinned)
     count = None if counter is None else counter(found.size)
-    return download_tree(found.entries, pinned.access, path, count)
+    return download_tree(found.entries, pinned.access, place, count)
 
 
 # Files ------------------------------------------------------------------------------------------------------------

@@ -15,8 +15,8 @@ from support.seaweed import ADMIN
 from support.wire import Wire
 
 from stepout.artifacts.checksums import sha256_of
-from stepout.artifacts.s3.cancellation import cancellable
 from stepout.artifacts.s3.clients import make_client
+from stepout.artifacts.s3.connections.cancellation import cancellable
 from stepout.artifacts.s3.store import S3Store
 from stepout.artifacts.store import Cancels, RequestCancelledError, StoreProfile, WriteOptions
 from stepout.schemas.errors import StoreUnavailableError

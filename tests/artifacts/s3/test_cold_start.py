@@ -21,11 +21,11 @@ from stepout.artifacts.allow import ANY_BUCKET, allowed_from
 from stepout.artifacts.reading.access import Access
 from stepout.artifacts.reading.artifact import Artifact
 from stepout.artifacts.reading.bucket_stores import BucketStores
-from stepout.artifacts.s3 import cold_start as cold
 from stepout.artifacts.s3.clients import make_client
-from stepout.artifacts.s3.cold_start import ColdRoute, cold_route
-from stepout.artifacts.s3.container_credentials import FULL_URI, TOKEN_FILE
 from stepout.artifacts.s3.fast_store import FastS3Store
+from stepout.artifacts.s3.routes import cold_start as cold
+from stepout.artifacts.s3.routes.cold_start import ColdRoute, cold_route
+from stepout.artifacts.s3.routes.container_credentials import FULL_URI, TOKEN_FILE
 from stepout.artifacts.s3.store import S3Store
 from stepout.schemas import Pointer
 from stepout.schemas.errors import (
@@ -148,6 +148,19 @@ def test_anything_in_doubt_goes_through_botocore(
     assert _run(READS, pointer, {**environ, "AWS_CONFIG_FILE": str(config)}, home) == "True"
     large = _put(seaweed_client, bucket, b"x" * (cold.LARGEST + 1), "runs/large")
     assert _run(READS, large, environ, home) == "True"
+
+
+def test_a_small_read_loads_only_what_it_needs(seaweed: Seaweed, seaweed_client: Any, bucket: str, home: Path) -> None:
+    """No obstore, no HTTP client, no rooms for large transfers and other tools' references, nothing that learns."""
+    text = """
+resolve().read_bytes()
+print(*sorted(sys.modules))
+"""
+    loaded = set(_run(text, _put(seaweed_client, bucket), _environ(seaweed.endpoint), home).split())
+    assert "stepout.artifacts.s3.routes.cold_start" in loaded
+    ours = {name.rpartition(".")[2] for name in loaded if name.startswith("stepout.")}
+    assert not ours & {"parallel_get", "foreign", "route_obstore", "route_botocore", "request_template"}
+    assert not loaded & {"obstore", "awscrt", "http.client", "email", "urllib3", "queue"}
 
 
 def test_what_a_read_takes_in_one_piece_does_without_botocore(

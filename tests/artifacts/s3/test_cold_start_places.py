@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from stepout.artifacts.s3.clients import make_client, profile_named
-from stepout.artifacts.s3.cold_start import cold_route, place_of
+from stepout.artifacts.s3.routes.cold_start import cold_route, place_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -181,7 +181,9 @@ def test_a_file_that_a_variable_names_closes_the_route(home: Path) -> None:
 def test_proxies_of_the_system_close_the_route(monkeypatch: pytest.MonkeyPatch) -> None:
     """MacOS and Windows have some beside the environment's."""
     proxies: dict[str, str] = {}
-    monkeypatch.setattr("stepout.artifacts.s3.cold_start.sys", SimpleNamespace(platform="darwin", modules=sys.modules))
+    monkeypatch.setattr(
+        "stepout.artifacts.s3.routes.cold_start.sys", SimpleNamespace(platform="darwin", modules=sys.modules)
+    )
     monkeypatch.setattr("urllib.request.getproxies", lambda: proxies)
     assert place_of("results", LAMBDA) is not None
     proxies["https"] = "http://127.0.0.1:3128"

@@ -14,7 +14,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from support.plain_server import credentials, plain_answer, plain_server
 
-from stepout.artifacts.s3.container_credentials import (
+from stepout.artifacts.s3.routes.container_credentials import (
     ADVISORY,
     FULL_URI,
     MANDATORY,
@@ -28,7 +28,7 @@ from stepout.artifacts.s3.container_credentials import (
     endpoint_of,
     token_of,
 )
-from stepout.artifacts.s3.http_exchange import NotPlainAnswerError
+from stepout.artifacts.s3.routes.http_exchange import NotPlainAnswerError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -244,7 +244,7 @@ def test_an_endpoint_without_good_credentials_is_left_to_botocore(answer: bytes)
 
 def test_an_endpoint_that_hangs_is_left_to_botocore(monkeypatch: pytest.MonkeyPatch) -> None:
     """After two seconds, in a test after less."""
-    monkeypatch.setattr("stepout.artifacts.s3.container_credentials._SECONDS", 0.1)
+    monkeypatch.setattr("stepout.artifacts.s3.routes.container_credentials._SECONDS", 0.1)
     with plain_server(lambda _: None) as server, pytest.raises(TimeoutError):
         ContainerCredentials({FULL_URI: server.url}).current()
 

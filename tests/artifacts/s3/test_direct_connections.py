@@ -10,8 +10,8 @@ import threading
 import pytest
 from support.plain_server import plain_answer, plain_server
 
-from stepout.artifacts.s3.direct_connections import DirectConnections, Server, connected
-from stepout.artifacts.s3.http_exchange import NotPlainAnswerError
+from stepout.artifacts.s3.routes.direct_connections import DirectConnections, Server, connected
+from stepout.artifacts.s3.routes.http_exchange import NotPlainAnswerError
 
 REQUEST = b"GET / HTTP/1.1\r\n\r\n"
 ANSWER = plain_answer(b"data")

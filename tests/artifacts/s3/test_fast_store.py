@@ -20,10 +20,10 @@ from support.settled import settled
 from support.wire import Wire
 
 from stepout.artifacts.s3 import fast_store as small_objects
-from stepout.artifacts.s3 import route_botocore, route_obstore
 from stepout.artifacts.s3.clients import make_client, own_client, store_for
 from stepout.artifacts.s3.fast_store import FastS3Store, is_plain_key
-from stepout.artifacts.s3.request_template import RequestTemplate, template_of
+from stepout.artifacts.s3.routes import route_botocore, route_obstore
+from stepout.artifacts.s3.routes.request_template import RequestTemplate, template_of
 from stepout.artifacts.s3.store import S3Store
 from stepout.artifacts.store import Encryption, StoreProfile, WriteOptions, Written
 from stepout.schemas.errors import AccessDeniedError, ArtifactExistsError, ArtifactNotFoundError

@@ -11,7 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stepout.artifacts.s3.http_exchange import Answer, NotPlainAnswerError, exchange, parse_head, request_head
+from stepout.artifacts.s3.routes.http_exchange import (
+    Answer,
+    NotPlainAnswerError,
+    exchange,
+    joined_chunks,
+    parse_head,
+    request_head,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -19,7 +26,7 @@ if TYPE_CHECKING:
 HOUR = 3600.0
 
 
-def _answered(pieces: Iterable[bytes], *, limit: int = 1 << 20, ends: bool = True) -> Answer:
+def _answered(pieces: Iterable[bytes], *, limit: int = 1 << 20, ends: bool = True, chunks: bool = False) -> Answer:
     """Return what is read of an answer that comes in these pieces."""
     ours, theirs = socket.socketpair()
 
@@ -34,7 +41,9 @@ def _answered(pieces: Iterable[bytes], *, limit: int = 1 << 20, ends: bool = Tru
     server.start()
     with ours, theirs:
         try:
-            return exchange(ours, b"GET / HTTP/1.1\r\n\r\n", limit=limit, deadline=HOUR, clock=lambda: 0.0)
+            return exchange(
+                ours, b"GET / HTTP/1.1\r\n\r\n", limit=limit, deadline=HOUR, chunks=chunks, clock=lambda: 0.0
+            )
         finally:
             server.join()
 
@@ -76,6 +85,41 @@ def test_an_answer_of_another_form_is_not_plain(sent: bytes) -> None:
     """No length, two lengths, another length, another coding, a broken head: none of them is guessed at."""
     with pytest.raises(NotPlainAnswerError):
         _answered([sent], limit=50)
+
+
+def _in_chunks(pieces: list[bytes]) -> bytes:
+    chunks = (b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces)
+    return b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"".join(chunks) + b"0\r\n\r\n"
+
+
+@given(pieces=st.lists(st.binary(min_size=1, max_size=40), max_size=5), cuts=st.lists(st.integers(0, 300), max_size=4))
+def test_chunks_are_joined_where_they_are_asked_for(pieces: list[bytes], cuts: list[int]) -> None:
+    """However they are cut on their way; nowhere else."""
+    sent = _in_chunks(pieces)
+    edges = sorted({0, len(sent), *(cut for cut in cuts if cut < len(sent))})
+    blocks = [sent[start:stop] for start, stop in pairwise(edges)]
+    assert _answered(blocks, ends=False, chunks=True).body == b"".join(pieces)
+    with pytest.raises(NotPlainAnswerError):
+        _answered(blocks)
+
+
+@pytest.mark.parametrize(
+    "received",
+    [b"x\r\n", b"3\nabc", b"3\r\nabcd\r\n", b"0\r\nA: b\r\n\r\n", b"0\r\n\r\nmore", b"ff\r\n", b"9" * 2000],
+)
+def test_chunks_that_cannot_be_read_are_not_guessed_at(received: bytes) -> None:
+    """No number, another length, trailers, something behind the end, or too much."""
+    with pytest.raises(NotPlainAnswerError):
+        joined_chunks(received, 50)
+
+
+@given(st.binary(max_size=60))
+def test_any_bytes_are_chunks_or_not_plain(received: bytes) -> None:
+    """No other error leaves the reader of chunks."""
+    try:
+        assert len(joined_chunks(received, 50) or b"") <= 50
+    except NotPlainAnswerError:
+        return
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,9 @@ A failure here breaks nothing for users: what ``internals`` says of the member f
 from __future__ import annotations
 
 import inspect
+import socket
 import sys
+from datetime import UTC, datetime
 from http.client import HTTPResponse
 from importlib.metadata import version
 from pathlib import Path
@@ -114,8 +116,11 @@ def test_the_pool_of_a_url_gives_and_takes_connections(client: Any) -> None:
     assert pool is not None, _broken(f"{BOTOCORE} with {URLLIB3}", "pool as this is looked for", fallback)
     connection = internals.take_connection(pool)
     assert connection is not None
-    internals.give_back(pool, connection)
-    assert internals.take_connection(pool) is connection, _broken(URLLIB3, "pool that keeps connections", fallback)
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        connection.sock = ours
+        internals.give_back(pool, connection)
+        assert internals.take_connection(pool) is connection, _broken(URLLIB3, "pool that keeps connections", fallback)
 
 
 def test_the_response_below_a_body_is_found(seaweed: Seaweed, bucket: str) -> None:
@@ -184,3 +189,16 @@ def test_a_connection_asks_for_its_socket_and_a_pool_takes_it_back(client: Any) 
     assert callable(connection.open_socket)
     internals.give_back(pool, connection)
     assert seen == [connection], _broken(URLLIB3, "HTTPConnectionPool._put_conn", fallback)
+
+
+def test_a_signer_takes_its_time_from_the_request(client: Any) -> None:
+    """By ``_modify_request_before_signing``, which is called once the time has been set."""
+    message = _broken(
+        BOTOCORE, "SigV4Auth._modify_request_before_signing", "requests are signed with this machine's time"
+    )
+    request = AWSRequest(method="GET", url=URL, headers={}, data=None)
+    request.context["client_config"] = client.meta.config
+    signer = internals.signer_at(S3SigV4Auth, lambda: datetime(2001, 2, 3, 4, 5, 6, tzinfo=UTC))
+    signer(internals.credentials_of(client).get_frozen_credentials(), "s3", "eu-west-1").add_auth(request)
+    assert request.headers["X-Amz-Date"] == "20010203T040506Z", message
+    assert "/20010203/eu-west-1/s3/" in request.headers["Authorization"], message

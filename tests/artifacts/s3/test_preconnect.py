@@ -8,7 +8,7 @@ import os
 import socket
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,7 @@ from support.wire import Wire
 
 from stepout.artifacts.memory import MemoryStore
 from stepout.artifacts.s3.clients import make_client
-from stepout.artifacts.s3.preconnect import Preconnections
+from stepout.artifacts.s3.connections.preconnect import Preconnections
 from stepout.artifacts.s3.request_bodies import Views
 from stepout.artifacts.s3.store import S3Store
 from stepout.artifacts.servers import ServerState
@@ -166,7 +166,7 @@ def test_more_threads_than_the_plan_wants_go_again() -> None:
         store,
         "key",
         options=WriteOptions(mode="create"),
-        limits=SenderLimits(first=2, near=2, far=5),
+        plan=lambda _: SenderLimits(first=2, near=2, far=5),
         server=ServerState(),
     )
     begin, inner = threading.Event(), store.start_upload
@@ -216,6 +216,42 @@ def test_a_second_upload_uses_the_connections_of_the_first(wire: Wire, bucket: s
     again = Upload(store, "again", options=WriteOptions(mode="create"))
     assert again.send_buffer(DATA).size == len(DATA)
     assert wire.accepted == PARTS
+
+
+def test_thirty_two_connections_are_held_at_once_and_kept(wire: Wire, bucket: str) -> None:
+    """As many as one transfer has at most; the pool throws none away."""
+    warm = Preconnections(_client(wire.endpoint), bucket, "Any")
+    warm._see(SimpleNamespace(url=f"{wire.endpoint}/{bucket}/key"))
+    for _ in range(2):
+        with ExitStack() as held:
+            for _ in range(32):
+                held.enter_context(warm.connection())
+        _until(lambda: wire.accepted == 32)
+
+
+def test_where_few_connections_are_allowed_none_is_held(wire: Wire, bucket: str) -> None:
+    """The request that begins the upload would wait for it."""
+    warm = Preconnections(_client(wire.endpoint), bucket, "Any")
+    warm._see(SimpleNamespace(url=f"{wire.endpoint}/{bucket}/key"))
+    pool = warm._pool()
+    pool.shared.limit.opened(connection := pool._get_conn())
+    pool.shared.limit.refused()
+    with warm.connection():
+        assert wire.accepted == 0
+    assert connection
+
+
+def test_a_held_connection_is_given_to_whoever_waits_for_one(wire: Wire, bucket: str) -> None:
+    """The limit may be learned while it is held, by the very request that begins the upload."""
+    warm = Preconnections(_client(wire.endpoint), bucket, "Any")
+    warm._see(SimpleNamespace(url=f"{wire.endpoint}/{bucket}/key"))
+    with warm.connection():
+        pool = warm._pool()
+        pool.shared.limit.refused()
+        taken = pool._get_conn()
+        assert taken.sock is not None
+        taken.close()
+    assert wire.accepted == 1
 
 
 def test_the_client_of_a_caller_opens_what_it_needs_when_it_needs_it(wire: Wire, bucket: str) -> None:

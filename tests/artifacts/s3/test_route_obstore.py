@@ -25,8 +25,8 @@ from stepout.artifacts.reading.access import Access
 from stepout.artifacts.reading.artifact import Artifact
 from stepout.artifacts.reading.bucket_stores import BucketStores
 from stepout.artifacts.s3.fast_store import FastS3Store
-from stepout.artifacts.s3.request_template import LearnedRequest, RequestTemplate
-from stepout.artifacts.s3.route_obstore import ObstoreBucket, ObstoreRoute
+from stepout.artifacts.s3.routes.request_template import LearnedRequest, RequestTemplate
+from stepout.artifacts.s3.routes.route_obstore import ObstoreBucket, ObstoreRoute
 from stepout.artifacts.store import Arrived, ObjectInfo, WriteOptions
 from stepout.schemas import Pointer
 from stepout.schemas.errors import ChecksumMismatchError
@@ -154,7 +154,7 @@ def test_whose_obstore_it_is_is_settled_when_it_is_needed(run: Any) -> None:
 def test_threads_that_ask_at_once_get_one_answer(run: Any) -> None:
     """The one that is first to load obstore is no stranger to the others."""
     program = """
-        from stepout.artifacts.s3 import route_obstore as native
+        from stepout.artifacts.s3.routes import route_obstore as native
         sys.setswitchinterval(1e-6)
         found, gate = [], threading.Barrier(16)
         def ask():
@@ -274,8 +274,8 @@ def test_what_obstore_needs_is_made_by_one_thread_while_others_go_on(monkeypatch
         return route.get(known, "key", version_id=None, if_match=None)
 
     monkeypatch.setattr(LearnedRequest, "template", lambda _: "template")
-    monkeypatch.setattr("stepout.artifacts.s3.route_obstore.obstore_bucket", make)
-    monkeypatch.setattr("stepout.artifacts.s3.route_obstore.may_wait_here", lambda: True)
+    monkeypatch.setattr("stepout.artifacts.s3.routes.route_obstore.obstore_bucket", make)
+    monkeypatch.setattr("stepout.artifacts.s3.routes.route_obstore.may_wait_here", lambda: True)
     assert [_in_thread(get).info.size for _ in range(3)] == [1, 1, 1]
     assert made == [None]
 

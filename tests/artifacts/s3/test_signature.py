@@ -15,7 +15,7 @@ from botocore.credentials import ReadOnlyCredentials
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stepout.artifacts.s3.signature import EMPTY_SHA256, UNSIGNED_PAYLOAD, RequestSigner
+from stepout.artifacts.s3.routes.signature import EMPTY_SHA256, UNSIGNED_PAYLOAD, RequestSigner
 
 WORDS = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=20)
 TEXTS = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=20)

@@ -20,9 +20,10 @@ from stepout.artifacts.process_budget import ProcessBudget
 from stepout.artifacts.resolve import resolve_artifact
 from stepout.artifacts.servers import ServerState
 from stepout.artifacts.store import RequestCancelledError
-from stepout.artifacts.transfer import parallel_get
+from stepout.artifacts.transfer import parallel_get, range_fetch
 from stepout.artifacts.transfer.parallel_get import receive
 from stepout.artifacts.transfer.range_plan import RangePlan, plan_for
+from stepout.artifacts.transfer.tails import Tails
 from stepout.schemas.errors import ArtifactChangedError, ChecksumMismatchError, StoreError, StoreUnavailableError
 from stepout.schemas.runtime.process import PerProcess
 
@@ -49,7 +50,9 @@ def budget(monkeypatch: pytest.MonkeyPatch) -> Iterator[ProcessBudget]:
 
 @pytest.fixture
 def far(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever is known of the server, three ranges of a MiB are asked for at once."""
+    """Whatever is known of the server, three ranges of a MiB are asked for at once, and nothing is ever late."""
+    monkeypatch.setattr(Tails, "due", lambda *_, **__: None)
+    monkeypatch.setattr(range_fetch, "_STILL_SECONDS", 3600.0)
     monkeypatch.setattr(parallel_get, "begins_in_ranges", lambda _: True)
     monkeypatch.setattr(parallel_get, "plan_for", lambda *_, **__: RangePlan(3, MIB))
 

@@ -15,9 +15,12 @@ from support.settled import settled
 from support.wire import Fault, Wire, operation
 
 from stepout.artifacts.s3.clients import make_client
+from stepout.artifacts.s3.request_bodies import Views
 from stepout.artifacts.s3.store import S3Store
-from stepout.artifacts.store import StoreProfile, WriteOptions
+from stepout.artifacts.servers import ServerState
+from stepout.artifacts.store import PartReceipt, StoreProfile, WriteOptions
 from stepout.artifacts.transfer.buffer_pool import BufferPool
+from stepout.artifacts.transfer.part_requests import PartRequests, PendingPart
 from stepout.artifacts.transfer.plan import BLOCK_SIZE, MIB, TransferSettings
 from stepout.artifacts.transfer.upload import Upload
 from stepout.schemas.errors import AccessDeniedError
@@ -35,7 +38,10 @@ pytestmark = pytest.mark.usefixtures("impatient")
 
 
 class Clock:
-    """Nearly stands still until some parts have arrived; then what has not is late: no busy machine makes any so."""
+    """Nearly stands still until some parts have arrived; then whatever has not is late.
+
+    So no part is late because the machine is busy.
+    """
 
     def __init__(self, arrived: int) -> None:
         self._bytes = arrived * 5 * MIB - 3
@@ -200,3 +206,20 @@ def test_a_request_that_arrives_late_and_changes_the_etag_is_found(monkeypatch: 
 def _through(wire: Wire) -> Any:
     keys: dict[str, Any] = {"aws_access_key_id": "anyone", "aws_secret_access_key": "secret"}
     return make_client(endpoint_url=wire.endpoint, region="us-east-1", tries=1, **keys)
+
+
+def test_nothing_is_sent_twice_to_a_server_that_asked_for_less() -> None:
+    """For half a minute after a SlowDown, however late a part is."""
+    server = ServerState()
+    requests = PartRequests(server, 4 * MIB)
+    parts = [PendingPart(number, Views([memoryview(bytes(MIB))])) for number in (1, 2, 3)]
+    _, *others = [requests.begin(part, None, 0.0) for part in parts]
+    for each in others:
+        assert each is not None
+        receipt = PartReceipt(number=each.part.number, etag="e", size=MIB, checksum="c")
+        requests.answered(each, receipt, 1.0)
+    late = requests.late(1e6, last=True)
+    assert late is not None
+    assert late.part is parts[0]
+    server.saw_slow_down()
+    assert requests.late(1e6, last=True) is None

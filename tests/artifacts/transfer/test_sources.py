@@ -489,7 +489,7 @@ def test_a_part_is_kept_until_it_is_sent_and_hashed() -> None:
         MemoryStore(),
         "key",
         options=WriteOptions(),
-        limits=SenderLimits(first=1, near=1, far=1),
+        plan=lambda _: SenderLimits(first=1, near=1, far=1),
         server=ServerState(),
         pool=pool,
     )

@@ -9,20 +9,25 @@ head has arrived; the answer itself can still be read to its end.
 **Cancelled.** A connection tells the cancellation of its thread (``cancellation``) which socket is in use, from when it
 is opened or taken for a request until it goes back to the pool or is closed.
 
+**Spread and watched.** A connection goes to whichever address of a name answers first (``addresses``), and what it
+brings is noted: by address, and for how many connections there may be (``watch``, ``limit``).
+
 The classes are made from botocore's own, once they are needed.
 """
 
 from __future__ import annotations
 
 import functools
+import socket
+import sys
 from typing import TYPE_CHECKING, Any
 
-from stepout.artifacts.s3.cancellation import SocketUse
-from stepout.artifacts.s3.http_exchange import exchange
+from stepout.artifacts.s3.connections.cancellation import SocketUse
+from stepout.artifacts.s3.connections.watch import OPEN_SECONDS, IdleFirst, Shared, Watch
 from stepout.artifacts.s3.internals import ANSWERED_EARLY, open_pool, pool_classes
 
 if TYPE_CHECKING:
-    from stepout.artifacts.s3.http_exchange import Answer
+    from collections.abc import Callable
 
 _FIRST_ERROR = 300
 
@@ -40,6 +45,30 @@ def use_own_connections(client: Any) -> None:
         pools.update({scheme: _pool_of(pool) for scheme, pool in pools.items()})
 
 
+def is_limited(pool: Any) -> bool:
+    """Say whether something between allows fewer connections than are wanted, as far as a pool of ours knows."""
+    shared = _shared_of(pool)
+    return shared is not None and shared.limit.limit is not None
+
+
+def lend(pool: Any, back: Callable[[], None]) -> Callable[[], None]:
+    """Return what gives a connection back that somebody holds and does not use yet.
+
+    A pool of ours does it by itself where a request waits for a connection and there may be no more.
+
+    Args:
+        pool: Which it was taken out of.
+        back: Gives it back; called once.
+    """
+    shared = _shared_of(pool)
+    return back if shared is None else shared.lend(back)
+
+
+def _shared_of(pool: Any) -> Shared | None:
+    found = None if pool is None else vars(pool).get("shared")
+    return found if isinstance(found, Shared) else None
+
+
 @functools.cache
 def _pool_of(pool: Any) -> Any:
     """Return a class of pools like ``pool``, with connections of ours."""
@@ -48,13 +77,83 @@ def _pool_of(pool: Any) -> Any:
 
 def _with_connections(base: Any) -> Any:
     class Pool(base):  # type: ignore[misc] # of a base that is only known here, as all below
-        ConnectionCls = _never_half_used(_cancellable(base.ConnectionCls))
+        ConnectionCls = _never_half_used(_cancellable(_watched(_spread(base.ConnectionCls))))
+        QueueCls = IdleFirst
+
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            self.conn_kw["shared"] = self.shared = Shared()
+
+        def taken(self, give: Callable[[], Any]) -> Any:
+            return self.shared.take(functools.partial(super().taken, give))
 
         def taken_back(self, connection: Any) -> None:
-            if connection.socket_use.end():  # cancelled as the answer had come: its socket is of no use to others
-                connection.close()
+            cancelled = connection.socket_use.end()  # as the answer had come: the socket is of no use to others
+            connection.watch.back(discard=cancelled)
 
     return Pool
+
+
+def _spread(base: Any) -> Any:
+    from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
+
+    class Spread(base):  # type: ignore[misc]
+        def __init__(self, *args: Any, shared: Shared | None = None, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            self.watch = Watch(self, shared or Shared())
+
+        def open_socket(self) -> Any:
+            seconds = OPEN_SECONDS if self.timeout is None else min(self.timeout, OPEN_SECONDS)
+            options, source = self.socket_options or (), self.source_address
+            # The errors are those that urllib3 raises here, by which it tells what failed.
+            try:
+                sock = self.watch.connect(self.lookup_name, self.port, seconds, options=options, source=source)
+            except socket.gaierror as error:
+                raise NameResolutionError(self.host, self, error) from error
+            except TimeoutError as error:
+                text = f"Connection to {self.host} timed out. (connect timeout={seconds})"
+                raise ConnectTimeoutError(self, text) from error
+            except OSError as error:
+                raise NewConnectionError(self, f"Failed to establish a new connection: {error}") from error
+            sys.audit("http.client.connect", self, self.host, self.port)
+            return sock
+
+    return Spread
+
+
+def _watched(base: Any) -> Any:
+    from urllib3.util import wait_for_read
+
+    class Watched(base):  # type: ignore[misc]
+        def connect(self) -> None:
+            self.watch.run(super().connect)
+            if self.sock is not None:
+                self.sock.settimeout(self.timeout)  # until now it had less time
+
+        def request(self, method: str, url: str, *args: Any, **kwargs: Any) -> Any:
+            self.watch.begin(method, url)
+            return self.watch.run(functools.partial(super().request, method, url, *args, **kwargs))
+
+        def send(self, data: Any) -> Any:
+            self.watch.moved += len(data)
+            return super().send(data)
+
+        def getresponse(self) -> Any:
+            patience = self.watch.patience
+            if patience is not None and self.sock is not None and not wait_for_read(self.sock, patience):
+                self.watch.give_up()
+            response = self.watch.run(super().getresponse)
+            self.watch.answered(response.headers.get("content-length"))
+            return response
+
+        def exchange(self, *args: Any, **kwargs: Any) -> Any:
+            return self.watch.exchange(*args, **kwargs)
+
+        def close(self) -> None:
+            self.watch.closed()
+            super().close()
+
+    return Watched
 
 
 def _cancellable(base: Any) -> Any:
@@ -85,10 +184,9 @@ def _cancellable(base: Any) -> Any:
             finally:
                 self._answering = False
 
-        def exchange(self, request: bytes, *, limit: int, deadline: float) -> Answer:
-            """Do what ``http_exchange.exchange`` does, on this connection, which is open."""
+        def exchange(self, *args: Any, **kwargs: Any) -> Any:
             self.socket_use.begin(self.sock)
-            return self.socket_use.run(functools.partial(exchange, self.sock, request, limit=limit, deadline=deadline))
+            return self.socket_use.run(functools.partial(super().exchange, *args, **kwargs))
 
         def close(self) -> None:
             # http.client closes in the middle of getresponse where the answer is the connection's last one; its body is

@@ -15,8 +15,8 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from stepout.artifacts.s3.direct_connections import DirectConnections, Server
-from stepout.artifacts.s3.http_exchange import NotPlainAnswerError, request_head
+from stepout.artifacts.s3.routes.direct_connections import DirectConnections, Server
+from stepout.artifacts.s3.routes.http_exchange import NotPlainAnswerError, request_head
 from stepout.schemas.text.foreign_text import logger
 
 if TYPE_CHECKING:
@@ -222,7 +222,8 @@ class ContainerCredentials:
         if token is not None:
             headers["authorization"] = token
         request = request_head("GET", endpoint.target, headers)
-        answer = self._connect(endpoint.server).exchange(request, limit=_LONGEST, seconds=_SECONDS)
+        # Servers in Go send more than 2 KiB in chunks, and session tokens are long.
+        answer = self._connect(endpoint.server).exchange(request, limit=_LONGEST, seconds=_SECONDS, chunks=True)
         if answer.status != 200:  # noqa: PLR2004 - HTTP
             raise NoCredentialsHereError(f"the endpoint answered {answer.status}")
         return credentials_in(answer.body)

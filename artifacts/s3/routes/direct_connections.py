@@ -13,12 +13,12 @@ import time
 import weakref
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from stepout.artifacts.s3.http_exchange import NotPlainAnswerError, exchange
+from stepout.artifacts.s3.routes.http_exchange import NotPlainAnswerError, exchange
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from stepout.artifacts.s3.http_exchange import Answer
+    from stepout.artifacts.s3.routes.http_exchange import Answer
 
 _MOST_IDLE: Final = 16
 _LONGEST_IDLE: Final = 4.0
@@ -76,7 +76,7 @@ class DirectConnections:
         self._context: Any = None
         weakref.finalize(self, _close_all, self._idle)
 
-    def exchange(self, request: bytes, *, limit: int, seconds: float) -> Answer:
+    def exchange(self, request: bytes, *, limit: int, seconds: float, chunks: bool = False) -> Answer:
         """Send a request and return its answer.
 
         A request that fails on a connection that was idle, which the server may have closed by then, is sent once more
@@ -86,6 +86,7 @@ class DirectConnections:
             request: Head and body in one piece.
             limit: Bytes of the longest body that is wanted.
             seconds: How long all of it may take.
+            chunks: As for ``http_exchange.exchange``.
 
         Raises:
             NotPlainAnswerError: As for ``http_exchange.exchange``.
@@ -95,12 +96,12 @@ class DirectConnections:
         sock = self._taken()
         if sock is not None:
             with contextlib.suppress(OSError, NotPlainAnswerError):
-                return self._exchanged(sock, request, limit, deadline)
-        return self._exchanged(self._opened(deadline), request, limit, deadline)
+                return self._exchanged(sock, request, limit, deadline, chunks)
+        return self._exchanged(self._opened(deadline), request, limit, deadline, chunks)
 
-    def _exchanged(self, sock: Any, request: bytes, limit: int, deadline: float) -> Answer:
+    def _exchanged(self, sock: Any, request: bytes, limit: int, deadline: float, chunks: bool) -> Answer:
         try:
-            answer = exchange(sock, request, limit=limit, deadline=deadline, clock=self._clock)
+            answer = exchange(sock, request, limit=limit, deadline=deadline, chunks=chunks, clock=self._clock)
         except BaseException:
             sock.close()
             raise

@@ -29,14 +29,14 @@ from urllib.parse import parse_qsl, urlsplit
 
 from stepout.artifacts.s3.internals import credentials_of, trusts_the_usual
 from stepout.artifacts.s3.request_bodies import SMALL
-from stepout.artifacts.s3.small_requests import NoPlainSuccessError, not_plain, own_answer
+from stepout.artifacts.s3.routes.small_requests import NoPlainSuccessError, not_plain, own_answer
 from stepout.artifacts.store import Arrived, ObjectInfo, Written
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from stepout.artifacts.s3.request_template import LearnedRequest, RequestTemplate
-    from stepout.artifacts.s3.small_requests import SmallBody
+    from stepout.artifacts.s3.routes.request_template import LearnedRequest, RequestTemplate
+    from stepout.artifacts.s3.routes.small_requests import SmallBody
     from stepout.artifacts.store import Download
 
 _CONNECT: Final = timedelta(seconds=20)
@@ -123,7 +123,7 @@ class ObstoreRoute:
         # not bytes may have been changed since it was hashed; the ordinary way sends the checksum that was computed.
         if not body.unchanged and hashlib.sha256(body.data).hexdigest() != body.sha256:
             return None
-        with _slow_downs():
+        with _SlowDowns():
             return target.put(key, body.data, media_type=media_type)
 
     def get(self, known: LearnedRequest, key: str, *, version_id: str | None, if_match: str | None) -> Download | None:
@@ -131,7 +131,7 @@ class ObstoreRoute:
         target = self._bucket_for(known) if may_wait_here() else None
         if target is None:
             return None
-        with _slow_downs():
+        with _SlowDowns():
             found = target.get(key, version_id=version_id, if_match=if_match, limit=SMALL)
         return own_answer(found, version_id=version_id, if_match=if_match)
 
@@ -155,7 +155,7 @@ class ObstoreRoute:
             self._making.release()
 
 
-class _slow_downs:  # noqa: N801 - used as a function; a generator would cost as much as the rest
+class _SlowDowns:
     """Tells an answer that asks for fewer requests from other errors of obstore's, which says it in words only."""
 
     def __enter__(self) -> None:

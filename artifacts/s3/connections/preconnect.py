@@ -10,9 +10,11 @@ from __future__ import annotations
 import ssl
 import threading
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
+from stepout.artifacts.s3.connections.pools import is_limited, lend
 from stepout.artifacts.s3.internals import connect, give_back, pool_for, take_connection
 
 if TYPE_CHECKING:
@@ -59,18 +61,25 @@ class Preconnections:
         """
         pool = self._pool()
         held = None if pool is None else _opened(pool)
+        back = lend(pool, partial(_back, pool, held))
         try:
             yield
         finally:
-            if pool is not None and held is not None:
-                # Before it goes back: the pool throws away an idle connection that has something to read.
-                _take_tickets(held)
-                give_back(pool, held)
+            back()
 
     def _pool(self) -> Any:
         if not self._settled.wait(_LONGEST_WAIT) or self._url is None:
             return None
-        return pool_for(self.client, self._url)
+        pool = pool_for(self.client, self._url)
+        # Where there may be few, those that are held here would be missed by the request that begins the upload.
+        return None if pool is None or is_limited(pool) else pool
+
+
+def _back(pool: Any, held: Any) -> None:
+    if pool is not None and held is not None:
+        # Before it goes back: the pool throws away an idle connection that has something to read.
+        _take_tickets(held)
+        give_back(pool, held)
 
 
 def _opened(pool: Any) -> Any:

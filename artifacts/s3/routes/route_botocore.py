@@ -6,8 +6,8 @@ credentials, frozen anew each time (so that rotation stays botocore's), and exch
 on a connection of the client's pool. So TLS, what it trusts, tunnels through proxies, connect timeouts and the pool's
 size are botocore's, and a connection that the server has closed meanwhile is opened anew before anything is sent.
 
-A connection that failed, or brought anything but the success that was asked for, is closed. Over plain HTTP through a
-proxy, which is asked in another form, this route takes nothing.
+A connection on which no whole answer came is closed. Over plain HTTP through a proxy, which is asked in another form,
+this route takes nothing.
 
 Private members of a client are needed for that (``internals``). Where a version of botocore has none, or signs
 otherwise than the request that was learned from, this route takes nothing.
@@ -20,23 +20,29 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, urlsplit
 
 from stepout.artifacts.checksums import to_base64
-from stepout.artifacts.s3.http_exchange import request_head
 from stepout.artifacts.s3.internals import PoolFinder, connect, credentials_of, give_back, take_connection
 from stepout.artifacts.s3.request_bodies import SMALL
-from stepout.artifacts.s3.request_template import scope_of
-from stepout.artifacts.s3.signature import EMPTY_SHA256, UNSIGNED_PAYLOAD, RequestSigner
-from stepout.artifacts.s3.small_requests import ForeignAnswerError, NoPlainSuccessError, not_plain, own_answer
+from stepout.artifacts.s3.routes.http_exchange import request_head
+from stepout.artifacts.s3.routes.request_template import scope_of
+from stepout.artifacts.s3.routes.signature import EMPTY_SHA256, UNSIGNED_PAYLOAD, RequestSigner
+from stepout.artifacts.s3.routes.small_requests import ForeignAnswerError, not_plain, own_answer
+from stepout.artifacts.s3.signing import server_clock_of
 from stepout.artifacts.store import Arrived
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from stepout.artifacts.s3.http_exchange import Answer
-    from stepout.artifacts.s3.request_template import LearnedRequest, RequestTemplate
-    from stepout.artifacts.s3.small_requests import SmallBody
+    from stepout.artifacts.s3.routes.http_exchange import Answer
+    from stepout.artifacts.s3.routes.request_template import LearnedRequest, RequestTemplate
+    from stepout.artifacts.s3.routes.small_requests import NoPlainSuccessError, SmallBody
+    from stepout.artifacts.s3.server_clock import ServerClock
     from stepout.artifacts.store import Download, Written
 
 _OK: Final = 200
+
+_LONGEST_ERROR: Final = 1 << 16
+"""Bytes of an answer to a write that are read: errors have a few hundred."""
+
 _CHANGING: Final[tuple[str, ...]] = ("content-type", "if-match", "x-amz-checksum-sha256")
 
 
@@ -105,7 +111,7 @@ def templated_requests(client: Any, template: RequestTemplate) -> TemplatedReque
         return None
     config = client.meta.config
     patience = float(config.connect_timeout or 0) + float(config.read_timeout or 0)
-    found = TemplatedRequests(template, credentials, finder, patience)
+    found = TemplatedRequests(template, credentials, finder, server_clock_of(client), patience)
     return found if found.signs_alike() else None
 
 
@@ -116,11 +122,15 @@ class TemplatedRequests:
         template: What all requests have in common.
         credentials: botocore's.
         finder: Of the pool whose connections they take.
+        clock: What time it is at the server.
         patience: Seconds that a request may take.
     """
 
-    def __init__(self, template: RequestTemplate, credentials: Any, finder: PoolFinder, patience: float) -> None:
-        self._template, self._credentials, self._finder, self._patience = template, credentials, finder, patience
+    def __init__(
+        self, template: RequestTemplate, credentials: Any, finder: PoolFinder, clock: ServerClock, patience: float
+    ) -> None:
+        self._template, self._credentials, self._finder = template, credentials, finder
+        self._clock, self._patience = clock, patience
         parts = urlsplit(template.base)
         self._path = parts.path
         self._constant = {**template.headers, "host": _host_of(parts.scheme, parts.hostname or "", parts.port)}
@@ -130,18 +140,18 @@ class TemplatedRequests:
         """Store an object; return the headers of a plain 200 with an ETag, or ``None`` if nothing was sent."""
         changing = {"content-type": media_type, "x-amz-checksum-sha256": to_base64(body.sha256)}
         head = self._head("PUT", key, "", changing, body.sha256, len(body.data))
-        answer = self._exchanged(head + body.data, 0)  # a success has no body; an error is not read here
+        answer = self._exchanged("PUT", head + body.data, _LONGEST_ERROR)
         if answer is None:
             return None
-        if not answer.headers.get("etag"):
-            raise NoPlainSuccessError("no ETag")
+        if answer.body or not answer.headers.get("etag"):
+            raise _not_plain(answer)
         return answer.headers
 
     def get(self, key: str, *, version_id: str | None, if_match: str | None, limit: int) -> Answer | None:
         """Return an object of at most ``limit`` bytes, whole; ``None`` if nothing was sent."""
         changing = {} if if_match is None else {"if-match": if_match}
         query = "" if version_id is None else f"versionId={quote(version_id, safe='')}"
-        return self._exchanged(self._head("GET", key, query, changing, EMPTY_SHA256, None), limit)
+        return self._exchanged("GET", self._head("GET", key, query, changing, EMPTY_SHA256, None), limit)
 
     def signs_alike(self) -> bool:
         """Say whether a request made here bears the same kind of signature as the template."""
@@ -170,10 +180,10 @@ class TemplatedRequests:
             query=query,
             headers={**self._constant, **changing},
             payload=sha256 if self._template.payload_signed else UNSIGNED_PAYLOAD,
-            moment=time.time(),
+            moment=self._clock.now().timestamp(),
         )
 
-    def _exchanged(self, request: bytes, limit: int) -> Answer | None:
+    def _exchanged(self, method: str, request: bytes, limit: int) -> Answer | None:
         """Return a 200; ``None`` if nothing was sent."""
         pool = self._finder.pool()
         connection = None if pool is None else take_connection(pool)
@@ -182,16 +192,19 @@ class TemplatedRequests:
         answer: Answer | None = None
         try:
             connect(pool, connection)
-            answer = connection.exchange(request, limit=limit, deadline=time.monotonic() + self._patience)
+            deadline = time.monotonic() + self._patience
+            answer = connection.exchange(method, request, limit=limit, deadline=deadline)
         finally:
-            # Also after a handler's exception: the answer may still come. What is not a success may have come before
-            # the server has read the body.
-            if answer is None or answer.status != _OK or not answer.reusable:
+            if answer is None or not answer.reusable:  # also after a handler's exception: the answer may still come
                 connection.close()
             give_back(pool, connection)
         if answer.status != _OK:
-            raise not_plain(answer.status, bytes(answer.body).decode(errors="replace"))
+            raise _not_plain(answer)
         return answer
+
+
+def _not_plain(answer: Answer) -> NoPlainSuccessError:
+    return not_plain(answer.status, bytes(answer.body).decode(errors="replace"))
 
 
 def _host_of(scheme: str, host: str, port: int | None) -> str:

@@ -1,8 +1,8 @@
 """One HTTP/1.1 request and its answer on a connected socket, for answers of the plainest kind.
 
-An answer is plain if it has a length and is no longer than the caller wants. Everything else, chunks and broken heads
-included, is ``NotPlainAnswerError``, and the caller asks again by a client that knows all of HTTP. The standard
-library's own client takes longer to import than a small object takes to arrive.
+An answer is plain if it has a length, or comes in chunks for a caller that takes those, and is not too long.
+Everything else, broken heads included, is ``NotPlainAnswerError``, and the caller asks again by a client that knows all
+of HTTP. The standard library's own client takes longer to import than a small object takes to arrive.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ _BLOCK: Final = 65_536
 _STATUS: Final = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: [^\r\n]*)?")
 _FIELD: Final = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\x00\r\n]*?)[ \t]*")
 _LENGTH: Final = re.compile(r"[0-9]{1,15}")
+_CHUNK: Final = re.compile(rb"([0-9A-Fa-f]{1,8})[ \t]*(?:;[^\r\n]*)?\r\n")
+_LONGEST_CHUNK_LINE: Final = 1024
 _FORBIDDEN: Final = re.compile("[\x00\r\n]")
 _BODILESS: Final = frozenset({204, 304})
 _FIRST_FINAL: Final = 200
@@ -82,12 +84,13 @@ def request_head(method: str, target: str, headers: Mapping[str, str]) -> bytes:
     return f"{method} {target} HTTP/1.1\r\n{lines}\r\n".encode("latin-1")
 
 
-def exchange(
+def exchange(  # noqa: PLR0913 - keyword-only, each with its own meaning
     sock: Connected,
     request: bytes,
     *,
     limit: int,
     deadline: float,
+    chunks: bool = False,
     clock: Callable[[], float] = time.monotonic,
 ) -> Answer:
     """Send a request and return its answer.
@@ -100,6 +103,7 @@ def exchange(
         request: Head and body in one piece.
         limit: Bytes of the longest body that is wanted.
         deadline: When the whole of it must be over, by the clock.
+        chunks: Whether a short body may come in chunks as well.
         clock: Seconds, monotonic.
 
     Raises:
@@ -118,22 +122,72 @@ def exchange(
             raise NotPlainAnswerError("it ended before its head did")
         received += block
     version, status, headers = parse_head(bytes(received[:end]))
-    length = _length(status, headers)
+    chunked = chunks and headers.get("transfer-encoding", "").lower() == "chunked"
+    read = _chunked_body if chunked and "content-length" not in headers and status >= _FIRST_FINAL else _plain_body
+    length = limit if read is _chunked_body else _length(status, headers)
     if length > limit:
         raise NotPlainAnswerError("its body is longer than is wanted")
-    first = memoryview(received)[end + 4 :]
-    if len(first) > length:
+    body = read(sock, received[end + 4 :], length, lambda: _limit_wait(sock, deadline, clock))
+    closes = "close" in headers.get("connection", "").lower()
+    return Answer(status, headers, body, reusable=version == 1 and not closes)
+
+
+def _plain_body(sock: Connected, first: bytearray, length: int, wait: Callable[[], None]) -> memoryview:
+    have = len(first)
+    if have > length:
         raise NotPlainAnswerError("more came than its body")
-    body, have = memoryview(bytearray(length)), len(first)
+    body = memoryview(bytearray(length))
     body[:have] = first
     while have < length:
-        _limit_wait(sock, deadline, clock)
+        wait()
         count = sock.recv_into(body[have:])
         if not count:
             raise NotPlainAnswerError("it ended before its body did")
         have += count
-    closes = "close" in headers.get("connection", "").lower()
-    return Answer(status, headers, body.toreadonly(), reusable=version == 1 and not closes)
+    return body.toreadonly()
+
+
+def _chunked_body(sock: Connected, received: bytearray, limit: int, wait: Callable[[], None]) -> memoryview:
+    while (body := joined_chunks(bytes(received), limit)) is None:
+        wait()
+        block = sock.recv(_BLOCK)
+        if not block:
+            raise NotPlainAnswerError("it ended before its body did")
+        received += block
+    return memoryview(body)
+
+
+def joined_chunks(received: bytes, limit: int) -> bytes | None:
+    r"""Return a body that came in chunks, ``None`` while it has not come whole.
+
+    Args:
+        received: What came after the head.
+        limit: Bytes of the longest body that is wanted.
+
+    Raises:
+        NotPlainAnswerError: It is longer, has trailers, or is no such body.
+
+    >>> joined_chunks(b"3\r\nabc\r\n0\r\n\r\n", 9), joined_chunks(b"3\r\nab", 9)
+    (b'abc', None)
+    """
+    body, at = bytearray(), 0
+    while True:
+        line = _CHUNK.match(received, at)
+        if line is None:
+            if b"\n" in received[at:] or len(received) - at > _LONGEST_CHUNK_LINE:
+                raise NotPlainAnswerError("its chunks cannot be read")
+            return None
+        start, stop = line.end(), line.end() + int(line[1], 16)
+        if len(body) + stop - start > limit:
+            raise NotPlainAnswerError("its body is longer than is wanted")
+        if len(received) < stop + 2:
+            return None
+        if received[stop : stop + 2] != b"\r\n" or (start == stop and len(received) != stop + 2):
+            raise NotPlainAnswerError("its chunks cannot be read")
+        if start == stop:
+            return bytes(body)
+        body += received[start:stop]
+        at = stop + 2
 
 
 def parse_head(head: bytes) -> tuple[int, int, dict[str, str]]:

@@ -11,7 +11,7 @@ import re
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    from stepout.artifacts.s3.request_template import LearnedRequest
+    from stepout.artifacts.s3.routes.request_template import LearnedRequest
     from stepout.artifacts.store import Arrived, Download, Written
 
 

@@ -146,6 +146,13 @@ def current_cancellation() -> SocketCancellation | None:
     return getattr(_of_thread, "current", None)  # a thread that was in no block yet has no such attribute
 
 
+def end_if_cancelled() -> None:
+    """Raise ``CancelledError`` if this thread's request was cancelled."""
+    found = current_cancellation()
+    if found is not None and found.cancelled:
+        raise CancelledError
+
+
 @contextmanager
 def cancellable() -> Iterator[SocketCancellation]:
     """Let any thread end the requests that this one sends inside the block; see ``Cancels``."""

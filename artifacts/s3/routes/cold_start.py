@@ -19,7 +19,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from stepout.artifacts.s3.container_credentials import (
+from stepout.artifacts.s3.routes.container_credentials import (
     FULL_URI,
     RELATIVE_URI,
     TOKEN,
@@ -29,10 +29,10 @@ from stepout.artifacts.s3.container_credentials import (
     NoCredentialsHereError,
     endpoint_of,
 )
-from stepout.artifacts.s3.direct_connections import DirectConnections, Server
-from stepout.artifacts.s3.http_exchange import request_head
-from stepout.artifacts.s3.signature import EMPTY_SHA256, RequestSigner
-from stepout.artifacts.s3.small_requests import NoPlainSuccessError
+from stepout.artifacts.s3.routes.direct_connections import DirectConnections, Server
+from stepout.artifacts.s3.routes.http_exchange import request_head
+from stepout.artifacts.s3.routes.signature import EMPTY_SHA256, RequestSigner
+from stepout.artifacts.s3.routes.small_requests import NoPlainSuccessError
 from stepout.artifacts.store import Arrived, ObjectInfo
 
 if TYPE_CHECKING:
