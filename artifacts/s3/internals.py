@@ -65,7 +65,8 @@ def credentials_of(client: Any) -> Any:
 def pool_classes(client: Any) -> dict[str, Any] | None:
     """Return the classes of a client's connection pools by scheme; they may be replaced before the first request."""
     # botocore 1.43.106: URLLib3Session._pool_classes_by_scheme, the session's own dict, also behind proxies.
-    # Without it: connections are used as botocore uses them, half-used ones included.
+    # Without it: connections are used as botocore uses them, half-used ones included, and small requests take the
+    # ordinary way.
     found = getattr(http_session(client), "_pool_classes_by_scheme", None)
     return found if isinstance(found, dict) else None
 
