@@ -56,7 +56,9 @@ class _End:
         self._waiting[event] = lane
 
     def happened(self, mask: int, now: float) -> None:
-        """Wake the lanes that waited."""
+        """Wake the lanes that waited; none does where an event before this one has closed the connection."""
+        if not self._waiting:
+            return
         woken = [self._waiting.pop(event) for event in list(self._waiting) if event & mask]
         if self._waiting:
             self._relay.selector.modify(self.sock, sum(self._waiting), self)

@@ -152,6 +152,36 @@ with servers.sink(pattern) as sink, servers.network(sink, Conditions(connections
 
 
 @needs_forks
+def test_clients_that_vanish_leave_the_others_alone(tmp_path: Path) -> None:
+    """Some close, some reset, in the middle of answers; all others are served, by every process."""
+    found = _script(
+        _EXCHANGE
+        + """
+import socket, struct
+with servers.sink(pattern) as sink, servers.network(sink, Conditions(rate=1e9)) as network:
+    host, port = network.endpoint.rpartition("/")[2].split(":")
+    for number in range(200):
+        vanishing = socket.create_connection((host, int(port)), 30)
+        vanishing.sendall(b"GET /bench/2097152 HTTP/1.1\\r\\n\\r\\n")
+        if number % 2:
+            vanishing.recv(1 << 16)
+        if number % 3:
+            vanishing.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        vanishing.close()
+    same = 0
+    for _ in range(8):
+        client = http.client.HTTPConnection(host, int(port), timeout=30)
+        client.request("GET", f"/bench/{len(body)}")
+        same += client.getresponse().read() == body
+        client.close()
+    print(json.dumps(same))
+""",
+        str(tmp_path / "pattern"),
+    )
+    assert found == 8
+
+
+@needs_forks
 def test_a_shared_line_is_there_within_its_block_alone() -> None:
     """A server at its far end is reached while it lasts; where namespaces are not allowed, that is said."""
     found = _script("""
