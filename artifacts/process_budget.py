@@ -77,6 +77,11 @@ class ProcessBudget:
         grant.raise_to(memory, connections, least=least)
         return grant
 
+    @property
+    def knows_servers(self) -> bool:
+        """Whether anything was learned of any server yet."""
+        return bool(self._servers)
+
     def server(self, store: Store) -> ServerState:
         """Return what this process knows of a store's server; the same object for all stores of one bucket there."""
         key = server_key(store)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlencode
 
 from stepout.artifacts.checksums import best_crc, md5_of, to_base64
 from stepout.artifacts.process_budget import process_budget
@@ -25,6 +24,7 @@ from stepout.artifacts.s3.job_signals import from_handler
 from stepout.artifacts.s3.request_bodies import request_body
 from stepout.artifacts.s3.response_body import S3Download
 from stepout.artifacts.s3.signing import presigned
+from stepout.artifacts.s3.write_parameters import write_parameters
 from stepout.artifacts.store import (
     Arrived,
     ConflictError,
@@ -181,7 +181,7 @@ class S3Store:
             Body=request_body(body, sha256=checksum.get("sha256")),
             **self._guard(CHECKSUM_MEMBERS[algorithm], checksum[algorithm], body),
             **self._condition(options),
-            **_describe(options),
+            **write_parameters(options),
         )
         sent = {algorithm: checksum[algorithm]}
         self._believe("PutObject", key, foreign_put(answer, checksum=sent))
@@ -195,12 +195,12 @@ class S3Store:
         kind = {"ChecksumAlgorithm": "SHA256"} if self.profile.checksum_headers else {}
         if wanted != "parts":
             kind = {"ChecksumAlgorithm": wanted.upper(), "ChecksumType": "FULL_OBJECT"}
-        answer = self._call("CreateMultipartUpload", key, **kind, **_describe(options))
+        answer = self._call("CreateMultipartUpload", key, **kind, **write_parameters(options))
         if (why := foreign_start(answer, key=key)) is not None:
             self.drop_idle(f"CreateMultipartUpload {self._subject(key)}", why)
             if answer.get("UploadId"):  # of this key after all, or none of anybody's
                 self.abort_upload(key, answer["UploadId"])
-            answer = self._call("CreateMultipartUpload", key, **kind, **_describe(options))
+            answer = self._call("CreateMultipartUpload", key, **kind, **write_parameters(options))
         self._believe("CreateMultipartUpload", key, None if answer.get("UploadId") else "it has no UploadId")
         upload: str = answer["UploadId"]
         return upload
@@ -492,19 +492,3 @@ def _close_idle(client: Any) -> None:
 
 def _is_refusal(error: Exception) -> bool:
     return isinstance(error, ArtifactExistsError | ConflictError)
-
-
-def _describe(options: WriteOptions) -> dict[str, Any]:
-    """Everything of a write but its bytes, as PutObject and CreateMultipartUpload name it."""
-    found: dict[str, Any] = {
-        "ContentType": options.media_type,
-        "Metadata": dict(options.metadata) or None,
-        "Tagging": urlencode(dict(options.tags)) or None,
-        "StorageClass": options.storage_class,
-        "ExpectedBucketOwner": options.expected_bucket_owner,
-    }
-    if options.encryption is not None:
-        found["ServerSideEncryption"] = "aws:kms" if options.encryption.kms or options.encryption.kms_key else "AES256"
-        found["SSEKMSKeyId"] = options.encryption.kms_key
-        found["BucketKeyEnabled"] = options.encryption.bucket_key or None
-    return {**found, **options.extra}

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from stepout.artifacts.s3.connections.addresses import Address
-    from stepout.artifacts.s3.routes.http_exchange import Answer
+    from stepout.artifacts.s3.routes.http_exchange import HttpAnswer
 
 T = TypeVar("T")
 
@@ -176,7 +176,7 @@ class Watch:
         self._method, self._twice = method, method == "GET" or (method == "PUT" and "partNumber=" in url)
         self._began, self.moved = self._clock(), 0
 
-    def exchange(self, method: str, request: bytes, *, limit: int, deadline: float) -> Answer:
+    def exchange(self, method: str, request: bytes, *, limit: int, deadline: float) -> HttpAnswer:
         """Do what ``http_exchange.exchange`` does, on this connection, which is open."""
         self.begin(method, "")
         self.moved = len(request)

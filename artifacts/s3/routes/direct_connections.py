@@ -18,7 +18,7 @@ from stepout.artifacts.s3.routes.http_exchange import NotPlainAnswerError, excha
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from stepout.artifacts.s3.routes.http_exchange import Answer
+    from stepout.artifacts.s3.routes.http_exchange import HttpAnswer
 
 _MOST_IDLE: Final = 16
 _LONGEST_IDLE: Final = 4.0
@@ -76,7 +76,7 @@ class DirectConnections:
         self._context: Any = None
         weakref.finalize(self, _close_all, self._idle)
 
-    def exchange(self, request: bytes, *, limit: int, seconds: float, chunks: bool = False) -> Answer:
+    def exchange(self, request: bytes, *, limit: int, seconds: float, chunks: bool = False) -> HttpAnswer:
         """Send a request and return its answer.
 
         A request that fails on a connection that was idle, which the server may have closed by then, is sent once more
@@ -99,7 +99,7 @@ class DirectConnections:
                 return self._exchanged(sock, request, limit, deadline, chunks)
         return self._exchanged(self._opened(deadline), request, limit, deadline, chunks)
 
-    def _exchanged(self, sock: Any, request: bytes, limit: int, deadline: float, chunks: bool) -> Answer:
+    def _exchanged(self, sock: Any, request: bytes, limit: int, deadline: float, chunks: bool) -> HttpAnswer:
         try:
             answer = exchange(sock, request, limit=limit, deadline=deadline, chunks=chunks, clock=self._clock)
         except BaseException:

@@ -30,7 +30,7 @@ class NotPlainAnswerError(Exception):
     """The answer is none that is read here; the connection is of no use any more. The text says why, and no more."""
 
 
-class Answer(NamedTuple):
+class HttpAnswer(NamedTuple):
     """An answer that has arrived whole.
 
     Attributes:
@@ -92,7 +92,7 @@ def exchange(  # noqa: PLR0913 - keyword-only, each with its own meaning
     deadline: float,
     chunks: bool = False,
     clock: Callable[[], float] = time.monotonic,
-) -> Answer:
+) -> HttpAnswer:
     """Send a request and return its answer.
 
     A signal's handler runs while this waits, and may raise. The socket is not closed here, whatever happens; after any
@@ -129,7 +129,7 @@ def exchange(  # noqa: PLR0913 - keyword-only, each with its own meaning
         raise NotPlainAnswerError("its body is longer than is wanted")
     body = read(sock, received[end + 4 :], length, lambda: _limit_wait(sock, deadline, clock))
     closes = "close" in headers.get("connection", "").lower()
-    return Answer(status, headers, body, reusable=version == 1 and not closes)
+    return HttpAnswer(status, headers, body, reusable=version == 1 and not closes)
 
 
 def _plain_body(sock: Connected, first: bytearray, length: int, wait: Callable[[], None]) -> memoryview:

@@ -32,7 +32,7 @@ from stepout.artifacts.store import Arrived
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from stepout.artifacts.s3.routes.http_exchange import Answer
+    from stepout.artifacts.s3.routes.http_exchange import HttpAnswer
     from stepout.artifacts.s3.routes.request_template import LearnedRequest, RequestTemplate
     from stepout.artifacts.s3.routes.small_requests import NoPlainSuccessError, SmallBody
     from stepout.artifacts.s3.server_clock import ServerClock
@@ -147,7 +147,7 @@ class TemplatedRequests:
             raise _not_plain(answer)
         return answer.headers
 
-    def get(self, key: str, *, version_id: str | None, if_match: str | None, limit: int) -> Answer | None:
+    def get(self, key: str, *, version_id: str | None, if_match: str | None, limit: int) -> HttpAnswer | None:
         """Return an object of at most ``limit`` bytes, whole; ``None`` if nothing was sent."""
         changing = {} if if_match is None else {"if-match": if_match}
         query = "" if version_id is None else f"versionId={quote(version_id, safe='')}"
@@ -183,13 +183,13 @@ class TemplatedRequests:
             moment=self._clock.now().timestamp(),
         )
 
-    def _exchanged(self, method: str, request: bytes, limit: int) -> Answer | None:
+    def _exchanged(self, method: str, request: bytes, limit: int) -> HttpAnswer | None:
         """Return a 200; ``None`` if nothing was sent."""
         pool = self._finder.pool()
         connection = None if pool is None else take_connection(pool)
         if connection is None:
             return None
-        answer: Answer | None = None
+        answer: HttpAnswer | None = None
         try:
             connect(pool, connection)
             deadline = time.monotonic() + self._patience
@@ -203,7 +203,7 @@ class TemplatedRequests:
         return answer
 
 
-def _not_plain(answer: Answer) -> NoPlainSuccessError:
+def _not_plain(answer: HttpAnswer) -> NoPlainSuccessError:
     return not_plain(answer.status, bytes(answer.body).decode(errors="replace"))
 
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stepout.artifacts.s3.routes.http_exchange import (
-    Answer,
+    HttpAnswer,
     NotPlainAnswerError,
     exchange,
     joined_chunks,
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 HOUR = 3600.0
 
 
-def _answered(pieces: Iterable[bytes], *, limit: int = 1 << 20, ends: bool = True, chunks: bool = False) -> Answer:
+def _answered(pieces: Iterable[bytes], *, limit: int = 1 << 20, ends: bool = True, chunks: bool = False) -> HttpAnswer:
     """Return what is read of an answer that comes in these pieces."""
     ours, theirs = socket.socketpair()
 

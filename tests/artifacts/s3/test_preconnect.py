@@ -257,7 +257,7 @@ def test_a_held_connection_is_given_to_whoever_waits_for_one(wire: Wire, bucket:
 def test_the_client_of_a_caller_opens_what_it_needs_when_it_needs_it(wire: Wire, bucket: str) -> None:
     """It is used as it is: nothing listens to it, nothing looks inside."""
     late = wire.when("CreateMultipartUpload", "stall")
-    sending = _Sending(S3Store(_client(wire.endpoint), bucket))
+    sending = _Sending(S3Store(settled(_client(wire.endpoint), bucket), bucket))
     sending.start()
     assert late.struck.wait(60)
     assert not late.released.wait(0.2)

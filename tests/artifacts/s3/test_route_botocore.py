@@ -333,7 +333,8 @@ def test_a_proxy_that_is_asked_in_another_form_has_no_route(
     store: Any, light: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Over plain HTTP a proxy makes no tunnel; the ordinary way speaks its language."""
-    monkeypatch.setattr("botocore.httpsession.ProxyConfiguration.proxy_url_for", lambda *_: "http://127.0.0.1:9")
     known = store.learned.find("GetObject", None)
-    assert BotocoreRoute().get(known, "first", version_id=None, if_match=None) is None
+    with monkeypatch.context() as patch:
+        patch.setattr("botocore.httpsession.ProxyConfiguration.proxy_url_for", lambda *_: "http://127.0.0.1:9")
+        assert BotocoreRoute().get(known, "first", version_id=None, if_match=None) is None
     assert light == []
