@@ -34,7 +34,7 @@ USUAL_LATENCY: Final = 0.03
 SPARE: Final = 2
 """Ranges beyond those on their way for which there is memory: two may be asked for again."""
 
-_FIRST_LINE: Final = 1e9
+_FIRST_LINE: Final = 1.5e9
 _LEAST_FIRST: Final = 4
 _MOST_FIRST: Final = 16
 """A server nearby is tried with as many connections as bring ``_FIRST_LINE`` if each brings what the first one did."""
@@ -44,6 +44,9 @@ _SLOWED: Final = 4
 
 _LARGEST: Final = 8 * BLOCK
 """The largest range: a short object comes in one wave, since a second one would wait for its answers again."""
+
+_RANGE_SECONDS: Final = 0.1
+"""For so long one range should keep its connection busy."""
 
 _REQUEST_SECONDS: Final = 0.005
 """Of this machine's time, for one more connection and what its requests cost in threads that take turns."""
@@ -118,9 +121,12 @@ def plan_for(
     """
     settings = TransferSettings()
     most = _SLOWED if server.slowed else most_senders(settings, pooled)
+    if rate is not None:  # a connection that was just opened brings more than it will
+        rate = min(rate, USUAL_RATE)
     # No more than there is memory for. Where that is little, it bounds ranges and connections alike: many short ranges
-    # wait for answers more than they bring.
-    least_part = max(math.isqrt(settings.memory // BLOCK) // 2, 1) * BLOCK
+    # wait for answers more than they bring, unless each brings little anyway.
+    brought = int((rate or server.download_rate or USUAL_RATE) * _RANGE_SECONDS) // BLOCK
+    least_part = max(min(math.isqrt(settings.memory // BLOCK) // 2, brought), 1) * BLOCK
     most = max(min(most, settings.memory // least_part - SPARE), 1)
     connections = connections_for(left, latency=server.latency, rate=rate or server.download_rate, most=most)
     if connections < least or left <= 0:
