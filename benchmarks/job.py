@@ -11,10 +11,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-__all__ = ["MIB", "Beside", "Job", "Work", "children_cpu", "hash_file", "mapped", "sha256"]
+__all__ = ["ETAG", "MIB", "Beside", "Job", "Work", "children_cpu", "hash_file", "mapped", "sha256"]
 
 MIB = 1 << 20
 BUCKET = "bench"
+ETAG = '"0123456789abcdef0123456789abcdef"'
+"""Of every object of the sink; the pointers have it, as those that a producer passes on do."""
 
 Work = Callable[[], dict[str, Any]]
 """The part that is measured; what it returns is checked and reported."""

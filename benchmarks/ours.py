@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.job import ETAG
+
 if TYPE_CHECKING:
     from benchmarks.job import Job, Work
 
@@ -54,6 +56,7 @@ def pointer(job: Job, key: str) -> dict[str, Any]:
         "size": job.size,
         "checksum": checksum,
         "mediaType": kind,
+        "etag": ETAG,
     }
 
 

@@ -23,7 +23,7 @@ from benchmarks.network.model import Conditions
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from benchmarks.network.namespaces import Line
+    from benchmarks.network.namespaces import FarEnd
 
 __all__ = ["Server", "network", "seaweed", "sink"]
 
@@ -102,7 +102,7 @@ def sink(
     pattern: Path,
     *,
     certificates: tuple[Path, Path] | None = None,
-    line: Line | None = None,
+    line: FarEnd | None = None,
     limit: float = 0,
     **conditions: float,
 ) -> Iterator[Server]:

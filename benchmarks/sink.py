@@ -33,6 +33,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.counting import Counters, Limit
+from benchmarks.job import ETAG
 from benchmarks.priority import before_clients
 from benchmarks.wire import Body, ClosedError, Head, Wire
 
@@ -44,8 +45,8 @@ COUNTERS = (
     "header_checksum", "trailer_checksum", "md5", "signed_sha256", "unchecked",
 )  # fmt: skip
 SLOW = "<?xml version='1.0'?><Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
+CHANGED = "<?xml version='1.0'?><Error><Code>PreconditionFailed</Code><Message>another version</Message></Error>"
 SMALL = 8 << 20
-ETAG = '"0123456789abcdef0123456789abcdef"'
 MODIFIED = "Sun, 01 Jun 2025 00:00:00 GMT"
 XML = '<?xml version="1.0" encoding="UTF-8"?>\n'
 
@@ -192,6 +193,9 @@ class Sink:
         self.counters.add("head" if head.method == "HEAD" else "get" if size is not None else "other")
         if size is None:
             self._missing(wire, head, key)
+            return
+        if head.headers.get("if-match", ETAG) != ETAG:
+            self._reply(wire, 412, {}, b"" if head.method == "HEAD" else CHANGED.encode())
             return
         headers = {"ETag": ETAG, "Last-Modified": MODIFIED, "Accept-Ranges": "bytes"}
         headers["Content-Type"] = "application/octet-stream"

@@ -31,7 +31,6 @@ from stepout.artifacts.transfer.adaptive_limit import AdaptiveLimit
 from stepout.artifacts.transfer.block_lists import list_of, put_list
 from stepout.artifacts.transfer.conditional_write import Content, completed, confirmed, look_first, settled
 from stepout.artifacts.transfer.part_requests import PartRequests, PendingPart
-from stepout.artifacts.transfer.plan import NEAR_SECONDS, is_far
 from stepout.artifacts.transfer.running_digest import RunningDigest
 from stepout.artifacts.transfer.server_upload import ServerUpload
 from stepout.schemas.errors import StepoutError, StoreError, StoreUnavailableError
@@ -41,11 +40,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from stepout.artifacts.blocks import WantedBlocks
-    from stepout.artifacts.servers import ServerState
+    from stepout.artifacts.process.servers import ServerState
     from stepout.artifacts.store import Cancellation, PartReceipt, Store, WriteOptions, Written
     from stepout.artifacts.transfer.block_lists import ListObject
     from stepout.artifacts.transfer.buffer_pool import BufferPool
-    from stepout.artifacts.transfer.plan import SenderLimits
     from stepout.artifacts.transfer.progress import TransferProgress
 
 _POLL_SECONDS = 1.0
@@ -90,7 +88,7 @@ class Multipart:
         key: str,
         *,
         options: WriteOptions,
-        plan: Callable[[ServerState], SenderLimits],
+        plan: Callable[[ServerState], int],
         server: ServerState,
         total: int | None = None,
         pool: BufferPool | None = None,
@@ -111,18 +109,12 @@ class Multipart:
         self._ending = False  # all parts are queued
         self._listing = False  # a list is on its way
         self._upload = ServerUpload(store, key, self._condition)
-        self._started_at = 0.0
         self._starting = False
         self._written: Written | None = None
         self._digest = RunningDigest(self._pass, lambda: self.failure is None)
         self._hashed = 0
 
     # For the caller ----------------------------------------------------------------------------------------------
-
-    @property
-    def far(self) -> bool | None:
-        """Whether the server is far away; ``None`` while nothing tells."""
-        return self._limit.far
 
     @property
     def senders(self) -> int:
@@ -243,7 +235,7 @@ class Multipart:
                 self._idle += 1
                 self._condition.wait(until - now)
                 self._idle -= 1
-            self._senders -= 1  # nothing to do, or called in for a server that turned out to be near
+            self._senders -= 1  # nothing to do, or the limit fell
             return None
 
     @property
@@ -356,7 +348,7 @@ class Multipart:
             if self._upload.id is not None:
                 return self._upload.id
             if first := not self._starting:
-                self._starting, self._started_at = True, time.perf_counter()
+                self._starting = True
         if first:
             return self._start()
         # Meanwhile a connection is opened, so that the first parts do not wait for it after the answer.
@@ -376,7 +368,7 @@ class Multipart:
                     self._check()
                     self._server.saw_latency(waited)
                     self._requests.learn()
-                    self._limit.answers(is_far(waited))
+                    self._limit.began()
                     self._staff(self._limit.now)
                     return upload
         except BaseException as error:
@@ -400,13 +392,9 @@ class Multipart:
         threading.Thread(target=carried(run), name=f"stepout-{name}", daemon=True).start()
 
     def _await_start(self) -> str:
-        """Wait for the thread that begins the upload; if that takes long, start all senders that will be needed."""
+        """Wait for the thread that begins the upload."""
         with self._condition:
-            soon = max(self._started_at + NEAR_SECONDS - time.perf_counter(), 0)
-            if not self._condition.wait_for(lambda: not self._starting or self._over, timeout=soon):
-                self._limit.still_waits()
-                self._staff(self._limit.now)
-                self._condition.wait_for(lambda: not self._starting or self._over)
+            self._condition.wait_for(lambda: not self._starting or self._over)
         return self._begun()
 
     # The list of blocks ------------------------------------------------------------------------------------------

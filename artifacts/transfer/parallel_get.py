@@ -6,7 +6,8 @@ side by side (``range_fetch``), each held to one version:
 
 - From the first byte on, where this process knows the server as far away, or its connections as slow.
 - As soon as the first answer takes longer than one from nearby, where nothing is known: the object's size and version
-  stand in its pointer, so nothing has to be learned first. The one request goes on and brings the beginning.
+  stand in its pointer, so nothing has to be learned first. The one request goes on and brings the beginning: of a large
+  object it has asked for no more, so that nothing on its way is thrown away. Nearby a second one asks for the rest.
 - As soon as the one connection turns out to be slow, in steps (``RampUp``); or when it stops in the middle.
 
 Whoever calls waits, and looks after the threads that receive: so a request that hangs holds up nobody else.
@@ -40,6 +41,14 @@ _SOON_SECONDS: Final = 0.005
 _STOPPED_SECONDS: Final = 0.25
 _STOPPED_BLOCKS: Final = 8
 """One connection has stopped when it brings nothing for as long as it has needed for so many blocks."""
+
+_LARGE: Final = 32 * BLOCK
+_BEGINNING: Final = 8 * BLOCK
+"""What is asked for first of a large object: it costs one answer more nearby, and is one range of many elsewhere."""
+
+_SHORT: Final = BLOCK // 4
+_SHORT_READS: Final = 8
+"""So many reads of the beginning are so short, since it is judged by them: at 25 MB/s a block takes 40 ms."""
 
 _JUDGED_SECONDS: Final = 0.02
 """What a connection brings is judged by so much waiting for it: less is chance."""
@@ -155,7 +164,7 @@ class _Reception:
                 return arrivals
         if fetch is not None:
             if self._ramp is not None:
-                fetch.grow(self._ramp.saw(fetch.received, now, part=fetch.plan.part))
+                fetch.grow(self._ramp.saw(fetch.received, now))
             late = fetch.look_for_late(now)
             due = due if late is None else min(due, late)
             if fetch.beside_is_late:
@@ -167,7 +176,9 @@ class _Reception:
     # The one connection -------------------------------------------------------------------------------------------
 
     def _start_stream(self) -> None:
-        self._stream = _Stream(self, self._position)
+        size = self._ranged.size
+        first = not (self._position or self._no_ranges) and size > _LARGE
+        self._stream = _Stream(self, self._position, _BEGINNING if first else size)
         self._stream.start()
 
     def _close(self, stream: _Stream) -> None:
@@ -198,9 +209,9 @@ class _Reception:
     def _help(self, stream: _Stream, now: float) -> None:
         """Fetch in ranges what the one connection does not bring, if it is far away, slow, or has stopped."""
         if stream.answered is None or stream.is_far:
-            self._fetch_beside(self._plan(), stream.began)
+            self._fetch_beside(stream, self._plan(), stream.began)
         elif stream.slow_rate is not None:
-            fetch = self._fetch_beside(self._plan(rate=stream.slow_rate), now, threads=0)
+            fetch = self._fetch_beside(stream, self._plan(rate=stream.slow_rate), now, threads=0)
             if fetch is not None:
                 self._ramp = RampUp(fetch.plan.connections, stream.slow_rate, now)
         elif stream.has_stopped(now):
@@ -208,13 +219,21 @@ class _Reception:
             if plan is not None:
                 self._fetch_from(self._position, plan)
 
-    def _fetch_beside(self, plan: RangePlan | None, began: float, threads: int | None = None) -> RangeFetch | None:
-        """Fetch all but the next range, which the one connection brings meanwhile; ``None``: that is not worth it."""
-        if plan is None or self._position + plan.part >= self._ranged.size:
+    def _fetch_beside(
+        self, stream: _Stream, plan: RangePlan | None, began: float, threads: int | None = None
+    ) -> RangeFetch | None:
+        """Fetch what follows what the one connection brings meanwhile: all that it has asked for, or one range.
+
+        Returns:
+            ``None``: that is not worth it.
+        """
+        part = 0 if plan is None else plan.part
+        start = min(self._position + part, self._ranged.size) if stream.asks_for_all else stream.stop
+        if plan is None or start == self._ranged.size:
             self._no_ranges = True
             return None
-        fetch = self._fetch_from(self._position + plan.part, plan, threads)
-        fetch.watch_beside(self._position, self._position + plan.part, began)
+        fetch = self._fetch_from(start, plan, threads)
+        fetch.watch_beside(self._position, start, began)
         return fetch
 
     def wake(self) -> None:
@@ -234,7 +253,8 @@ class _Reception:
             stream.gives = False
             self._position += size
             fetch = self._fetch
-            if fetch is not None and stream is self._stream and fetch.has(self._position):
+            ended = self._position == stream.stop  # then it ends by itself, and its connection is kept
+            if fetch is not None and stream is self._stream and not ended and fetch.has(self._position):
                 self._stream = None
                 fetch.beside_came()
             if self._stream is None or stream.slow_rate is not None:
@@ -254,8 +274,13 @@ class _Reception:
                     self._fetch.rescue(self._position)
                 elif isinstance(error, RequestCancelledError):  # for ranges, which have failed since
                     self._start_stream()
+                elif type(error) is StoreError and not (self._position or stream.asks_for_all):
+                    self._no_ranges = True  # the server knows none
+                    self._start_stream()
                 else:
                     self._error = error
+            elif self._fetch is None and self._position < self._ranged.size:
+                self._start_stream()  # for the rest
             self._changed.notify()
 
     def _plan(self, *, rate: float | None = None, least: int = 2) -> RangePlan | None:
@@ -283,9 +308,10 @@ class _Reception:
 
 
 class _Stream:
-    """The one connection, which reads from some byte to the end in a thread of its own.
+    """The one connection, which reads from some byte to another one in a thread of its own.
 
     Attributes:
+        stop: One behind the last.
         began: When.
         answered: When its answer came; ``None`` until then.
         is_far: Whether it took longer than one from nearby.
@@ -293,8 +319,8 @@ class _Stream:
         slow_rate: What it brings, in bytes per second, once that is known to be less than enough.
     """
 
-    def __init__(self, reception: _Reception, start: int) -> None:
-        self._reception, self._start = reception, start
+    def __init__(self, reception: _Reception, start: int, stop: int) -> None:
+        self._reception, self._start, self.stop = reception, start, stop
         self._ranged, self._taker, self._clock = reception.parts
         self.began, self._cpu = self._clock(), time.process_time()
         self.answered: float | None = None
@@ -302,10 +328,16 @@ class _Stream:
         self.gives = False
         self.slow_rate: float | None = None
         self._waits_since: float | None = None
-        self._judged, self._judged_seconds = -BLOCK, 0.0  # a connection begins slowly
+        # A connection begins slowly.
+        self._judged, self._judged_seconds = -BLOCK if self.asks_for_all else -_SHORT, 0.0
         self._blocks, self._seconds = 0, 0.0
         self._cancelled = False
         self._cancellation: Cancellation | None = None
+
+    @property
+    def asks_for_all(self) -> bool:
+        """Whether it has asked for everything up to the object's end."""
+        return self.stop == self._ranged.size
 
     def start(self) -> None:
         """Begin."""
@@ -337,7 +369,8 @@ class _Stream:
         self._reception.stream_ended(self, error)
 
     def _read(self) -> None:
-        with closing(self._ranged.blocks(self._start, lend=self._lend)) as blocks:
+        stop = None if self.asks_for_all else self.stop
+        with closing(self._ranged.blocks(self._start, stop, lend=self._lend)) as blocks:
             for view in blocks:
                 self._measure(len(view))
                 if not self._reception.gives(self):
@@ -353,7 +386,7 @@ class _Stream:
         self._waits_since = None  # for a buffer it may wait as well
         buffer = self._taker.lend()
         self._waits_since = self._clock()
-        return buffer
+        return buffer if self.asks_for_all or self._blocks >= _SHORT_READS else buffer[:_SHORT]
 
     def _see_answer(self, now: float) -> None:
         self.is_far = self.waited(now) >= FAR_SECONDS
@@ -372,7 +405,7 @@ class _Stream:
         if self._judged <= 0:
             return
         self._judged_seconds += seconds
-        if self._judged >= BLOCK and self._judged_seconds >= _JUDGED_SECONDS:
+        if self._judged_seconds >= _JUDGED_SECONDS:
             rate = self._judged / self._judged_seconds
             if rate < ENOUGH:
                 self.slow_rate = rate

@@ -12,9 +12,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Final, NamedTuple
+from typing import Final
 
-from stepout.artifacts.container_memory import granted_memory, transfer_share
+from stepout.artifacts.process.memory_granted import granted_memory, transfer_share
 from stepout.schemas.errors import ConfigurationError
 
 MIB = 1 << 20
@@ -40,6 +40,9 @@ _MIDDLE_PART = 16 * MIB
 _SMALL_PARTS = 64
 _MIDDLE_PARTS = 5_000
 _NEAR_SENDERS = 8
+
+_USUAL_SENDERS: Final = 16
+"""To a server that nobody knows: so many connections of 80 MB/s fill a line of 10 Gbit a second."""
 
 LINE: Final = 800e6
 """Bytes per second that one transfer is planned for: a line of 5 Gbit carries 625e6, and connections differ."""
@@ -127,28 +130,31 @@ def part_size_at(number: int, settings: TransferSettings) -> int:
     return middle if number <= _MIDDLE_PARTS else large
 
 
-def part_size_for(size: int, settings: TransferSettings, *, far: bool = False, senders: int | None = None) -> int:
+def part_size_for(size: int, settings: TransferSettings, *, senders: int | None = None) -> int:
     """Return the size of every part but the last of a body of ``size`` bytes.
 
     Args:
         size: Of the body.
         settings: How much memory there is.
-        far: Whether the server is far away. Then many small parts on their way at once bring more than the requests
-            that larger ones save.
-        senders: How many parts are to be on their way at once: a body is cut so that there are as many, and so that
-            memory holds them, as far as S3's least part lets it. ``None``: it is not known.
+        senders: How many parts are to be on their way at once. A body is cut into as few rounds of so many parts as
+            memory lets it, and evenly: no connection is idle while the last round is on its way. ``None``: it is not
+            known.
 
     Raises:
         ConfigurationError: Even the largest part that the memory allows would need more than 10,000 parts.
+
+    >>> large = TransferSettings(memory=256 * MIB)
+    >>> [part_size_for(size * MIB, large, senders=16) // MIB for size in (20, 128, 1024)]
+    [5, 8, 13]
     """
     small, middle, large = settings.ladder
-    least = small if settings.part_size is not None else MIN_PART_SIZE
-    if far and size <= MAX_PARTS * least:
-        return least
-    each = small if size <= (MAX_PARTS if far else _SMALL_PARTS) * small else middle
-    if senders is not None:
-        fitting = min(_blocks(math.ceil(size / senders)), settings.memory // (senders + 1) // BLOCK_SIZE * BLOCK_SIZE)
-        each = min(each, max(least, fitting))
+    if senders is None:
+        each = small if size <= _SMALL_PARTS * small else middle
+    else:
+        least = small if settings.part_size is not None else MIN_PART_SIZE
+        most = max(least, min(middle, settings.memory // (senders + 1) // BLOCK_SIZE * BLOCK_SIZE))
+        rounds = max(1, math.ceil(size / (senders * most)))
+        each = min(most, max(least, _blocks(math.ceil(size / (senders * rounds)))))
     # No larger than 10,000 of them have to be: the larger they are, the fewer memory holds.
     each = max(each, _blocks(math.ceil(size / MAX_PARTS)))
     if each <= large:
@@ -269,55 +275,35 @@ def senders_for_line(part_size: int, latency: float, rate: float, line: float = 
     return max(1, math.ceil(line / part_size * (latency + part_size / rate)))
 
 
-def is_far(waited: float) -> bool:
-    """Say whether a server is far away, from the seconds that its first answer took, connecting included.
-
-    A busy machine may take a near server for a far one; that costs some more requests, and nothing else.
-
-    >>> is_far(0.003), is_far(0.06)
-    (False, True)
-    """
-    return waited > NEAR_SECONDS
-
-
-def sender_count(  # noqa: PLR0913 - keyword-only, each with its own meaning
-    part_size: int,
-    settings: TransferSettings,
-    *,
-    cores: int,
-    far: bool = False,
-    latency: float | None = None,
-    rate: float | None = None,
+def sender_count(
+    part_size: int, settings: TransferSettings, *, cores: int, latency: float | None = None, rate: float | None = None
 ) -> int:
     """Return how many parts may be on their way at once.
 
-    Latency and slow connections want more of them than cores, the interpreter's lock wants few; memory holds only so
-    many parts, one of which is being filled.
+    Latency and slow connections want more of them than cores; only a server that is known as near and fast gets few,
+    since there the interpreter's lock decides. Memory holds only so many parts, one of which is being filled.
 
     Args:
         part_size: Bytes.
         settings: Of the transfer.
         cores: Of this machine.
-        far: Whether the server is far away.
         latency: Seconds that it takes to answer, where they were measured.
         rate: Bytes per second that one connection carried, where they were measured.
 
     >>> large = TransferSettings(memory=256 * MIB)
-    >>> sender_count(5 * MIB, large, cores=2), sender_count(5 * MIB, large, cores=2, far=True)
-    (4, 15)
+    >>> sender_count(5 * MIB, large, cores=2), sender_count(5 * MIB, large, cores=2, latency=0.001, rate=500e6)
+    (16, 4)
     >>> sender_count(5 * MIB, large, cores=2, latency=0.01, rate=25e6)
     32
     """
-    wanted = settings.connections or _senders_wanted(part_size, cores, far, latency, rate)
+    wanted = settings.connections or _senders_wanted(part_size, cores, latency or 0.0, rate)
     return max(1, min(wanted, settings.memory // part_size - 1))
 
 
-def _senders_wanted(part_size: int, cores: int, far: bool, latency: float | None, rate: float | None) -> int:
-    usual = min(_NEAR_SENDERS, max(4, cores))
-    if not far and (rate is None or rate >= FAST_RATE):
-        return usual
-    waited = max(latency or 0.0, NEAR_SECONDS if far else 0.0)
-    return min(MOST_SENDERS, max(usual, senders_for_line(part_size, waited, rate or USUAL_RATE)))
+def _senders_wanted(part_size: int, cores: int, latency: float, rate: float | None) -> int:
+    if latency <= NEAR_SECONDS and rate is not None and rate >= FAST_RATE:
+        return min(_NEAR_SENDERS, max(4, cores))
+    return min(MOST_SENDERS, max(_USUAL_SENDERS, senders_for_line(part_size, latency, rate or USUAL_RATE)))
 
 
 def single_request_limit(
@@ -355,15 +341,7 @@ def single_request_limit(
     return max(least, min(most, int(limit)))
 
 
-class SenderLimits(NamedTuple):
-    """How many parts may be on their way at once: until the first answer, and then by how far the server is."""
-
-    first: int
-    near: int
-    far: int
-
-
-def sender_limits(  # noqa: PLR0913 - keyword-only, each with its own meaning
+def sender_limit(  # noqa: PLR0913 - keyword-only, each with its own meaning
     total: int | None,
     settings: TransferSettings,
     *,
@@ -372,7 +350,7 @@ def sender_limits(  # noqa: PLR0913 - keyword-only, each with its own meaning
     equal: bool = False,
     latency: float | None = None,
     rate: float | None = None,
-) -> SenderLimits:
+) -> int:
     """Return how many parts of one body may be on their way at once.
 
     Args:
@@ -380,17 +358,12 @@ def sender_limits(  # noqa: PLR0913 - keyword-only, each with its own meaning
         settings: How much memory there is.
         cores: Of this machine.
         most: The connections that there are.
-        equal: Whether the parts have one size, wherever the server is.
+        equal: Whether the parts have one size, however many are on their way.
         latency: Seconds that the server took to answer earlier requests; ``None``: there were none.
-        rate: Bytes per second that one connection carried to it; ``None``: there was none. Where the server is known,
-            all connections may begin at once.
+        rate: Bytes per second that one connection carried to it; ``None``: there was none.
     """
-    near = settings.ladder[0] if total is None else part_size_for(total, settings)
-    # Parts are cut for a server that is far away until its first answer tells.
-    small = near if total is None or equal else part_size_for(total, settings, far=True)
-
-    def count(part_size: int, *, far: bool) -> int:
-        return min(most, sender_count(part_size, settings, cores=cores, far=far, latency=latency, rate=rate))
-
-    known = latency is not None and is_far(latency)
-    return SenderLimits(first=count(small, far=known), near=count(near, far=False), far=count(small, far=True))
+    if total is None:
+        part = settings.ladder[0]
+    else:  # the least parts that can be cut: with more connections they are smaller
+        part = part_size_for(total, settings, senders=None if equal else MOST_SENDERS)
+    return min(most, sender_count(part, settings, cores=cores, latency=latency, rate=rate))

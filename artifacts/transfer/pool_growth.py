@@ -1,7 +1,7 @@
 """How a pool of buffers grows: with its parts, and with the connections that an upload learns to need.
 
-An upload begins with what a few connections need. It asks for more when it has learned that the server is far away, or
-that each connection brings little; so a container's memory is touched only where that makes an upload faster.
+A stream begins with what a few connections need, since it may be short. It asks for more as it goes on, and when it has
+learned that the server is far away, or that each connection brings little; a file asks for all at once.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from stepout.artifacts.transfer.plan import memory_wanted, pool_size
 
 if TYPE_CHECKING:
-    from stepout.artifacts.process_budget import Grant
+    from stepout.artifacts.process.budget import Grant
     from stepout.artifacts.transfer.buffer_pool import BufferPool
     from stepout.artifacts.transfer.plan import TransferSettings
 

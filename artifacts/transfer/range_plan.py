@@ -17,7 +17,7 @@ from stepout.artifacts.transfer.stages import BLOCK
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from stepout.artifacts.servers import ServerState
+    from stepout.artifacts.process.servers import ServerState
 
 FAR_SECONDS: Final = 0.02
 """Above what a server nearby takes for an answer. Behind a wide network one connection never brings all there is."""
@@ -34,18 +34,22 @@ USUAL_LATENCY: Final = 0.03
 SPARE: Final = 2
 """Ranges beyond those on their way for which there is memory: two may be asked for again."""
 
-_FIRST: Final = 4
-"""Connections with which a server nearby is tried."""
+_FIRST_LINE: Final = 1.5e9
+_LEAST_FIRST: Final = 4
+_MOST_FIRST: Final = 16
+"""A server nearby is tried with as many connections as bring ``_FIRST_LINE`` if each brings what the first one did."""
 
 _SLOWED: Final = 4
 """The most connections to a server that has asked for fewer requests."""
 
 _LARGEST: Final = 8 * BLOCK
-_LARGEST_OF_SHORT: Final = 4 * BLOCK
-"""Of an object of less than half a GiB: the first touch of memory costs as much as the requests that it saves."""
+"""The largest range: a short object comes in one wave, since a second one would wait for its answers again."""
 
-_REQUEST_SECONDS: Final = 0.0015
-"""Of this machine's time, for one more request and its connection."""
+_RANGE_SECONDS: Final = 0.1
+"""For so long one range should keep its connection busy."""
+
+_REQUEST_SECONDS: Final = 0.005
+"""Of this machine's time, for one more connection and what its requests cost in threads that take turns."""
 
 _GAIN: Final = 1.3
 
@@ -84,7 +88,7 @@ def connections_for(
         1 where one is fast enough or little is left.
 
     >>> [connections_for(size << 20, rate=80e6, latency=0.03) for size in (2, 8, 32, 128, 1024)]
-    [2, 8, 16, 24, 20]
+    [2, 4, 9, 18, 20]
     >>> connections_for(1 << 30, rate=600e6, latency=0.001), connections_for(1 << 30, rate=25e6, latency=0.1)
     (1, 32)
     """
@@ -93,7 +97,7 @@ def connections_for(
         return 1
     worth = math.sqrt(left / (rate * _REQUEST_SECONDS))
     # What is lost to waiting for answers is made up for by more connections.
-    needed = WANTED * (latency / _largest(left) + 1 / rate)
+    needed = WANTED * (latency / _LARGEST + 1 / rate)
     return max(min(most, math.ceil(needed), int(worth), left // BLOCK), 1)
 
 
@@ -117,8 +121,13 @@ def plan_for(
     """
     settings = TransferSettings()
     most = _SLOWED if server.slowed else most_senders(settings, pooled)
-    # No more than there is memory for, with ranges of one block; two of them are spare.
-    most = min(most, settings.memory // BLOCK - SPARE)
+    if rate is not None:  # a connection that was just opened brings more than it will
+        rate = min(rate, USUAL_RATE)
+    # No more than there is memory for. Where that is little, it bounds ranges and connections alike: many short ranges
+    # wait for answers more than they bring, unless each brings little anyway.
+    brought = int((rate or server.download_rate or USUAL_RATE) * _RANGE_SECONDS) // BLOCK
+    least_part = max(min(math.isqrt(settings.memory // BLOCK) // 2, brought), 1) * BLOCK
+    most = max(min(most, settings.memory // least_part - SPARE), 1)
     connections = connections_for(left, latency=server.latency, rate=rate or server.download_rate, most=most)
     if connections < least or left <= 0:
         return None
@@ -129,17 +138,13 @@ def part_for(left: int, connections: int, memory: int) -> int:
     """Return what one request should ask for, in bytes: whole blocks, as much as the memory lets all of them have.
 
     >>> [part_for(size << 20, 16, 256 << 20) >> 20 for size in (16, 100, 128, 4096)]
-    [1, 4, 4, 8]
+    [1, 7, 8, 8]
     >>> part_for(1 << 30, 30, 64 << 20) >> 20
     2
     """
     fair = -(-left // connections)
     held = memory // (connections + SPARE)
-    return max(min(-(-fair // BLOCK) * BLOCK, held // BLOCK * BLOCK, _largest(left)), BLOCK)
-
-
-def _largest(left: int) -> int:
-    return max(_LARGEST_OF_SHORT, min(left // 64, _LARGEST))
+    return max(min(-(-fair // BLOCK) * BLOCK, held // BLOCK * BLOCK, _LARGEST), BLOCK)
 
 
 def cuts(start: int, stop: int, plan: RangePlan) -> Iterator[tuple[int, int]]:
@@ -171,23 +176,22 @@ class RampUp:
 
     def __init__(self, most: int, rate: float, now: float) -> None:
         self._most, self._before = most, rate
-        self.connections = min(_FIRST, most)
+        self.connections = min(max(math.ceil(_FIRST_LINE / rate), _LEAST_FIRST), _MOST_FIRST, most)
         """How many there should be by now."""
         self._since, self._at = now, 0
         self._settled = False
 
-    def saw(self, received: int, now: float, *, part: int) -> int:
+    def saw(self, received: int, now: float) -> int:
         """Take note of what has come in all, in bytes, and return how many connections there should be.
 
         Args:
             received: Bytes that have come over all of them since the beginning.
             now: The time.
-            part: What one request asks for: what the newest connections bring counts once they had the time for one.
         """
         if self.connections >= self._most:
             return self.connections
         if not self._settled:  # the newest ones have their first answers
-            if received - self._at >= self.connections * part // 2:
+            if received - self._at >= self.connections * BLOCK:
                 self._settled, self._since, self._at = True, now, received
             return self.connections
         if received - self._at < self.connections * BLOCK or now <= self._since:

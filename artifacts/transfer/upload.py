@@ -14,11 +14,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from stepout.artifacts.checksums import checksums_of, has_native_crc64nvme
-from stepout.artifacts.process_budget import process_budget
+from stepout.artifacts.process.budget import process_budget
 from stepout.artifacts.retries import WRITES, Retries
 from stepout.artifacts.s3.request_bodies import SMALL, Views
 from stepout.artifacts.store import ConflictError, pooled_connections
-from stepout.artifacts.transfer.adaptive_limit import learned_limits, learned_single_limit
+from stepout.artifacts.transfer.adaptive_limit import learned_limit, learned_memory, learned_single_limit
 from stepout.artifacts.transfer.block_lists import digested, put_list
 from stepout.artifacts.transfer.buffer_pool import Buffer, BufferPool
 from stepout.artifacts.transfer.conditional_write import Content, Uploaded, put_once
@@ -32,7 +32,6 @@ from stepout.artifacts.transfer.plan import (
     ceiling,
     memory_for,
     memory_needed,
-    memory_wanted,
     most_senders,
     part_size_at,
     part_size_for,
@@ -48,7 +47,7 @@ if TYPE_CHECKING:
 
     from stepout.artifacts.blocks import WantedBlocks
     from stepout.artifacts.checksums import Crc
-    from stepout.artifacts.process_budget import Grant
+    from stepout.artifacts.process.budget import Grant
     from stepout.artifacts.store import Store, WriteOptions, Written
     from stepout.artifacts.transfer.progress import ProgressReport
     from stepout.artifacts.transfer.sources import ByteSource
@@ -284,7 +283,7 @@ class Upload:
             multipart, fresh = self._new_multipart(self._pool), self._buffers
         for buffer in fresh:
             multipart.hash(buffer.memory[: buffer.size])
-        # Several at once where the first part of a stream is larger than the parts for a server that may be far away.
+        # Several at once where the first part of a stream is larger than the parts for many connections.
         while len(self._buffers) * BLOCK_SIZE > self._part:
             self._flush(self._part // BLOCK_SIZE)
 
@@ -308,13 +307,12 @@ class Upload:
                 extend(self._pool, self._grant, memory_for(self._part))
 
     def _part_size(self, multipart: Multipart) -> int:
-        """Return the size of the next part: a small one until the first answer tells how far the server is."""
+        """Return the size of the next part."""
         if self._total is None:
             return part_size_at(self._parts + 1, self._plan)
         if self._equal_parts:
             return part_size_for(self._total, self._plan)
-        far = multipart.far is not False
-        return part_size_for(self._total, self._plan, far=far, senders=multipart.senders)
+        return part_size_for(self._total, self._plan, senders=multipart.senders)
 
     @property
     def _equal_parts(self) -> bool:
@@ -330,8 +328,9 @@ class Upload:
             pool.widen()
             return connections
         else:
-            # For few connections: if it turns out that more are needed, ``_grow`` asks for more.
-            wanted = memory_wanted(self._total, self._settings, senders=1)
+            # If it turns out that more connections are needed, ``_grow`` asks for more.
+            server = process_budget().server(self._store)
+            wanted = learned_memory(self._total, self._settings, connections, self._equal_parts, server)
             self._grant.raise_to(wanted, connections, least=memory_needed(self._total, self._settings))
             extend(pool, self._grant)
             # A stream keeps its plan, which says how long it may become: it asks again when its parts grow.
@@ -356,7 +355,7 @@ class Upload:
             self._store,
             self._key,
             options=self._options,
-            plan=partial(learned_limits, self._total, plan, most, self._equal_parts),
+            plan=partial(learned_limit, self._total, plan, most, self._equal_parts),
             server=server,
             total=self._total,
             pool=pool,

@@ -21,7 +21,7 @@ import random
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-__all__ = ["Conditions", "Fault", "Pace", "fault_of"]
+__all__ = ["Conditions", "LaneClock", "Mishap", "mishap_of"]
 
 MIB = 1 << 20
 WITHIN = MIB
@@ -74,7 +74,7 @@ class Conditions:
 
 
 @dataclass(frozen=True)
-class Fault:
+class Mishap:
     """What one request meets: a stall or a cut, on a lane after so many bytes, or before the answer."""
 
     kind: Kind
@@ -82,7 +82,7 @@ class Fault:
     after: int = 0
 
 
-def fault_of(conditions: Conditions, seed: int, connection: int, request: int, head: bytes) -> Fault | None:
+def mishap_of(conditions: Conditions, seed: int, connection: int, request: int, head: bytes) -> Mishap | None:
     """Decide what a request meets.
 
     Args:
@@ -94,16 +94,16 @@ def fault_of(conditions: Conditions, seed: int, connection: int, request: int, h
             for the body.
     """
     if (connection, request) == (conditions.stalled_connection, 1):
-        return Fault("stall", "answer")
+        return Mishap("stall", "answer")
     dice = random.Random(f"{seed}:{connection}:{request}")  # noqa: S311 - repeatable, no secret
     drawn, half, after = dice.random(), dice.random() < 0.5, dice.randrange(WITHIN)
     place: Place = "up" if head.startswith(BODY_UP) else "down"
     if drawn < conditions.stalls:
-        return Fault("stall", "answer") if half else Fault("stall", place, after)
-    return Fault("cut", place, after) if drawn < conditions.stalls + conditions.cuts else None
+        return Mishap("stall", "answer") if half else Mishap("stall", place, after)
+    return Mishap("cut", place, after) if drawn < conditions.stalls + conditions.cuts else None
 
 
-class Pace:
+class LaneClock:
     """When bytes of one lane arrive.
 
     Args:

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["Line", "shared_line"]
+__all__ = ["FarEnd", "shared_line"]
 
 BURST, QUEUE = "256kb", "20ms"
 """Of the token bucket: what passes at once, and how long a packet waits before it is dropped."""
 
 
 @dataclass(frozen=True)
-class Line:
+class FarEnd:
     """Where a server is to run so that all its bytes pass the line.
 
     Attributes:
@@ -31,7 +31,7 @@ class Line:
 
 
 @contextlib.contextmanager
-def shared_line(rate: float) -> Iterator[Line]:
+def shared_line(rate: float) -> Iterator[FarEnd]:
     """Make a line, and remove it after the block.
 
     Args:
@@ -53,7 +53,7 @@ def shared_line(rate: float) -> Iterator[Line]:
             _run(*where, "ip", "link", "set", device, "up")
             _run(*where, "tc", "qdisc", "add", "dev", device, *bucket)
         _run(*within, "ip", "link", "set", "lo", "up")
-        yield Line(address, within)
+        yield FarEnd(address, within)
     finally:
         with contextlib.suppress(OSError):
             subprocess.run(["ip", "netns", "delete", name], capture_output=True, check=False)

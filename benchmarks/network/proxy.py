@@ -16,6 +16,7 @@ import signal
 import socket
 import sys
 import threading
+import traceback
 from dataclasses import fields
 
 from benchmarks.counting import Counters
@@ -52,6 +53,8 @@ def _fork(workers: int, upstream: tuple[str, int], conditions: Conditions, count
             counters.row = row + 1
             try:
                 Relay(upstream, conditions, counters).run(theirs)
+            except Exception:
+                traceback.print_exc()
             finally:
                 os._exit(0)
         theirs.close()
@@ -84,8 +87,8 @@ class Front:
         while True:
             with contextlib.suppress(ConnectionError):
                 client, _ = self._listener.accept()
-                self._pass_on(client)
-                client.close()
+                with contextlib.closing(client):
+                    self._pass_on(client)
 
     def _pass_on(self, client: socket.socket) -> None:
         total = self._counters.total()

@@ -11,8 +11,8 @@ import struct
 import time
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.network.channel import make_channel
-from benchmarks.network.model import METHODS, PEEKED, Fault, Pace, fault_of
+from benchmarks.network.conduit import make_conduit
+from benchmarks.network.model import METHODS, PEEKED, LaneClock, Mishap, mishap_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,7 +56,9 @@ class _End:
         self._waiting[event] = lane
 
     def happened(self, mask: int, now: float) -> None:
-        """Wake the lanes that waited."""
+        """Wake the lanes that waited; none does where an event before this one has closed the connection."""
+        if not self._waiting:
+            return
         woken = [self._waiting.pop(event) for event in list(self._waiting) if event & mask]
         if self._waiting:
             self._relay.selector.modify(self.sock, sum(self._waiting), self)
@@ -79,9 +81,9 @@ class _Lane:
     def __init__(self, link: _Link, name: str, source: _End, target: _End) -> None:
         self.name, self.ended, self.carried = name, False, 0
         self._link, self._source, self._target = link, source, target
-        self._pace = Pace(link.relay.conditions, link.opened)
+        self._pace = LaneClock(link.relay.conditions, link.opened)
         self._slice = link.relay.conditions.slice_bytes()
-        self._channel = make_channel(self._slice)
+        self._conduit = make_conduit(self._slice)
         self._due = 0.0
 
     def start(self) -> None:
@@ -103,8 +105,8 @@ class _Lane:
             self._link.relay.at(self._due, self)
             return False
         try:
-            while self._channel.pending:
-                self._channel.give(self._target.sock)
+            while self._conduit.pending:
+                self._conduit.give(self._target.sock)
         except BlockingIOError:
             self._target.wait(selectors.EVENT_WRITE, self)
             return False
@@ -121,7 +123,7 @@ class _Lane:
             if most <= 0:
                 return self._meet(fault, now)
         try:
-            count = self._channel.take(self._source.sock, most)
+            count = self._conduit.take(self._source.sock, most)
         except BlockingIOError:
             self._source.wait(selectors.EVENT_READ, self)
             return False
@@ -149,7 +151,7 @@ class _Lane:
             self._due = self._pace.hold(self._due, self._link.relay.conditions.stall_seconds)
         return not self._give(now)
 
-    def _meet(self, fault: Fault, now: float) -> bool:
+    def _meet(self, fault: Mishap, now: float) -> bool:
         self._link.spend(fault)
         if fault.kind == "cut":
             self._link.cut()
@@ -165,8 +167,8 @@ class _Lane:
         self._link.ended()
 
     def close(self) -> None:
-        """Free the channel."""
-        self._channel.close()
+        """Free what it holds."""
+        self._conduit.close()
 
 
 class _Link:
@@ -176,7 +178,7 @@ class _Link:
         self.relay, self._name = relay, name
         self.opened = self.used_at = relay.clock()
         self.closed, self.requests = False, 0
-        self.fault: Fault | None = None
+        self.fault: Mishap | None = None
         self.turned_to: _Lane | None = None
         self._tls = False
         self._ends = (_End(client, relay), _End(server, relay))
@@ -193,9 +195,9 @@ class _Link:
             for each in self._lanes:
                 each.carried = 0
             self.relay.counters.add("requests")
-            self.fault = fault_of(self.relay.conditions, *self._name, self.requests, head)
+            self.fault = mishap_of(self.relay.conditions, *self._name, self.requests, head)
 
-    def spend(self, fault: Fault) -> None:
+    def spend(self, fault: Mishap) -> None:
         """Count a fault, which happens once."""
         self.fault = None
         self.relay.counters.add("stalled" if fault.kind == "stall" else "cut")

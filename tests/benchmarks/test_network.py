@@ -27,15 +27,15 @@ def test_bytes_arrive_when_the_model_says() -> None:
     """By a clock that stands still: handshake, half a round trip after each turn, the rate, a hold, and a credit."""
     found = _script("""
 import json
-from benchmarks.network.model import Conditions, Pace
-up = Pace(Conditions(latency=0.1, rate=1000), opened=10)
+from benchmarks.network.model import Conditions, LaneClock
+up = LaneClock(Conditions(latency=0.1, rate=1000), opened=10)
 first = up.turn(10)
 body = [up.carry(first, 100), up.carry(first, 400)]
 later = up.turn(20)
 held = up.hold(later, 2)
 after = up.carry(held, 100)
 late = up.carry(after + 5, 100) - (after + 5)
-free = Pace(Conditions(), opened=0)
+free = LaneClock(Conditions(), opened=0)
 print(json.dumps([first, *body, later, held, after, late, free.turn(3), free.carry(3, 10**9)]))
 """)
     assert found == pytest.approx([10.15, 10.25, 10.65, 20.05, 22.05, 22.15, 0.08, 3, 3])
@@ -45,10 +45,10 @@ def test_slices_do_not_change_when_the_last_byte_arrives() -> None:
     """However a body is cut, and however late within the credit its slices are taken."""
     assert _script("""
 import json, random
-from benchmarks.network.model import Conditions, Pace
+from benchmarks.network.model import Conditions, LaneClock
 ends = set()
 for seed in range(200):
-    dice, pace, left = random.Random(seed), Pace(Conditions(latency=0.03, rate=1e6), opened=0), 10**6
+    dice, pace, left = random.Random(seed), LaneClock(Conditions(latency=0.03, rate=1e6), opened=0), 10**6
     now = pace.turn(0)
     while left:
         count = min(left, dice.randint(1, 10**5))
@@ -62,10 +62,10 @@ def test_faults_repeat_and_keep_their_share() -> None:
     """Seed, connection and request decide; half of the stalls are before the answer, the others in the body."""
     found = _script("""
 import json
-from benchmarks.network.model import Conditions, WITHIN, fault_of
+from benchmarks.network.model import Conditions, WITHIN, mishap_of
 def all_of(seed, head=b"PUT /a"):
     conditions = Conditions(stalls=0.2, cuts=0.1)
-    return [fault_of(conditions, seed, c, r, head) for c in range(100) for r in range(100)]
+    return [mishap_of(conditions, seed, c, r, head) for c in range(100) for r in range(100)]
 one, again, other = all_of(1), all_of(1), all_of(2)
 met = [fault for fault in one if fault]
 print(json.dumps({
@@ -149,6 +149,36 @@ with servers.sink(pattern) as sink, servers.network(sink, Conditions(connections
         str(tmp_path / "pattern"),
     )
     assert found == ["HTTP/1.1", 1]
+
+
+@needs_forks
+def test_clients_that_vanish_leave_the_others_alone(tmp_path: Path) -> None:
+    """Some close, some reset, in the middle of answers; all others are served, by every process."""
+    found = _script(
+        _EXCHANGE
+        + """
+import socket, struct
+with servers.sink(pattern) as sink, servers.network(sink, Conditions(rate=1e9)) as network:
+    host, port = network.endpoint.rpartition("/")[2].split(":")
+    for number in range(200):
+        vanishing = socket.create_connection((host, int(port)), 30)
+        vanishing.sendall(b"GET /bench/2097152 HTTP/1.1\\r\\n\\r\\n")
+        if number % 2:
+            vanishing.recv(1 << 16)
+        if number % 3:
+            vanishing.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        vanishing.close()
+    same = 0
+    for _ in range(8):
+        client = http.client.HTTPConnection(host, int(port), timeout=30)
+        client.request("GET", f"/bench/{len(body)}")
+        same += client.getresponse().read() == body
+        client.close()
+    print(json.dumps(same))
+""",
+        str(tmp_path / "pattern"),
+    )
+    assert found == 8
 
 
 @needs_forks

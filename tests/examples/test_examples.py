@@ -351,3 +351,17 @@ def test_every_folder_is_in_the_index() -> None:
         assert f"| `{name}` |" in text
         assert (EXAMPLES / name / "state-machine.asl.json").is_file()
         assert (EXAMPLES / name / "consumer.py").is_file()
+
+
+ROLES = sorted(path for path in EXAMPLES.rglob("*.json") if '"WriteArtifacts"' in path.read_text("utf-8"))
+
+
+@pytest.mark.parametrize("path", ROLES, ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_who_writes_artifacts_may_do_what_stepout_iam_prints(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """No more and no less."""
+    assert main(["iam", "producer", "--pull"]) == 0
+    (printed,) = json.loads(capsys.readouterr().out)["Statement"]
+    granted = re.findall(
+        r'"Sid": "WriteArtifacts",\s*"Effect": "Allow",\s*"Action": (\[[^]]*\])', path.read_text("utf-8")
+    )
+    assert [sorted(json.loads(each)) for each in granted] == [printed["Action"]]

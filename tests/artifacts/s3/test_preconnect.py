@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 import os
 import socket
 import threading
@@ -22,13 +21,9 @@ from support.wire import Wire
 from stepout.artifacts.memory import MemoryStore
 from stepout.artifacts.s3.clients import make_client
 from stepout.artifacts.s3.connections.preconnect import Preconnections
-from stepout.artifacts.s3.request_bodies import Views
 from stepout.artifacts.s3.store import S3Store
-from stepout.artifacts.servers import ServerState
 from stepout.artifacts.store import WriteOptions
-from stepout.artifacts.transfer.multipart import Multipart
-from stepout.artifacts.transfer.part_requests import PendingPart
-from stepout.artifacts.transfer.plan import MIB, SenderLimits
+from stepout.artifacts.transfer.plan import MIB
 from stepout.artifacts.transfer.upload import Upload
 from stepout.schemas.errors import StoreError
 
@@ -157,40 +152,6 @@ def test_an_abort_does_not_wait_for_connections_that_do_not_open(monkeypatch: py
     sending.join(60)
     assert sending.error is not None
     store.gate.set()
-
-
-def test_more_threads_than_the_plan_wants_go_again() -> None:
-    """Called in while the server's answer was waited for, and not needed: it was near, the caller busy."""
-    store = MemoryStore("bucket")
-    multipart = Multipart(
-        store,
-        "key",
-        options=WriteOptions(mode="create"),
-        plan=lambda _: SenderLimits(first=2, near=2, far=5),
-        server=ServerState(),
-    )
-    begin, inner = threading.Event(), store.start_upload
-
-    def start_upload(key: str, *, options: WriteOptions) -> str:
-        begin.wait(60)
-        return inner(key, options=options)
-
-    store.start_upload = start_upload  # type: ignore[method-assign]
-    multipart._clock = lambda: 0.0  # the answer took no time
-    part, numbers = Views.cut(memoryview(DATA)[: 5 * MIB], MIB), itertools.count(1)
-
-    def add() -> bool:
-        multipart.hash(part[0])
-        multipart.add(PendingPart(next(numbers), part))
-        return multipart._senders <= 2
-
-    for _ in range(PARTS):
-        add()
-    _until(lambda: multipart._senders == 5)
-    begin.set()
-    _until(add)  # as long as there are parts, nobody waits in idleness
-    content, _ = multipart.finish()
-    assert content.size == 5 * MIB * (next(numbers) - 1)
 
 
 def test_an_upload_that_is_never_asked_for_keeps_nobody_waiting(bucket: str) -> None:

@@ -7,10 +7,10 @@ import time
 from typing import Any
 
 from stepout.artifacts.memory import MemoryStore
-from stepout.artifacts.servers import ServerState
+from stepout.artifacts.process.servers import ServerState
 from stepout.artifacts.store import PartReceipt, WriteOptions
-from stepout.artifacts.transfer.adaptive_limit import AdaptiveLimit, learned_limits, learned_single_limit
-from stepout.artifacts.transfer.plan import MIB, SenderLimits, TransferSettings
+from stepout.artifacts.transfer.adaptive_limit import AdaptiveLimit, learned_limit, learned_single_limit
+from stepout.artifacts.transfer.plan import MIB, TransferSettings
 from stepout.artifacts.transfer.upload import Upload
 from stepout.schemas.errors import StoreUnavailableError
 
@@ -18,8 +18,8 @@ SETTINGS = TransferSettings(memory=256 * MIB)
 TOTAL = 1024 * MIB
 
 
-def _plan(server: ServerState) -> SenderLimits:
-    return learned_limits(TOTAL, SETTINGS, 32, False, server)
+def _plan(server: ServerState) -> int:
+    return learned_limit(TOTAL, SETTINGS, 32, False, server)
 
 
 def _known(latency: float, rate: float | None = None) -> ServerState:
@@ -30,29 +30,21 @@ def _known(latency: float, rate: float | None = None) -> ServerState:
     return server
 
 
-def test_a_server_that_nobody_knows_gets_few_until_it_answers() -> None:
-    """Or until it takes so long that it must be far away."""
-    limit = AdaptiveLimit(_plan, ServerState())
-    assert limit.far is None
-    few = limit.now
-    limit.still_waits()
-    assert few < limit.now
-    limit.answers(far=False)
-    assert limit.now == few
-
-
-def test_a_server_that_is_known_to_be_far_gets_all_from_the_start() -> None:
-    """The process has spoken to it before."""
-    limit = AdaptiveLimit(_plan, _known(0.05, 80e6))
-    assert limit.far
-    assert limit.now == _plan(_known(0.05, 80e6)).far > _plan(ServerState()).first
+def test_a_server_that_nobody_knows_gets_many_from_the_start() -> None:
+    """And more once its first answer shows that it is far away."""
+    server = ServerState()
+    limit = AdaptiveLimit(_plan, server)
+    assert limit.now == 16
+    server.saw_latency(0.1)
+    limit.began()
+    assert limit.now == _plan(_known(0.1)) > 16
 
 
 def test_slow_connections_become_more_of_them() -> None:
     """Once some parts have shown what each brings; the plan was made for an unknown rate."""
     server = _known(0.05)
     limit = AdaptiveLimit(_plan, server)
-    limit.answers(far=True)
+    limit.began()
     before = limit.now
     for _ in range(4):
         server.saw_upload(20 * MIB, 1.0)
@@ -62,9 +54,8 @@ def test_slow_connections_become_more_of_them() -> None:
 
 def test_fast_connections_stay_few() -> None:
     """On a near server more of them only cost."""
-    server = _known(0.001)
+    server = _known(0.001, 500e6)
     limit = AdaptiveLimit(_plan, server)
-    limit.answers(far=False)
     before = limit.now
     for _ in range(20):
         server.saw_upload(500 * MIB, 1.0)
@@ -74,8 +65,8 @@ def test_fast_connections_stay_few() -> None:
 
 def test_who_gets_nothing_through_makes_the_limit_fall_and_answers_raise_it_slowly() -> None:
     """Behind a proxy of four connections it stays near four; after a passing fault it comes back."""
-    limit = AdaptiveLimit(lambda _: SenderLimits(first=8, near=8, far=8), _known(0.05))
-    limit.answers(far=True)
+    limit = AdaptiveLimit(lambda _: 8, _known(0.05))
+    limit.began()
     for senders in (8, 7, 6, 5):
         limit.refused(senders)
     assert limit.now == 4

@@ -15,10 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.shelf import ALLOW, BreakingStore, Shelf
 
-from stepout.artifacts import process_budget
-from stepout.artifacts.process_budget import ProcessBudget
+from stepout.artifacts.process import budget as process_budget
+from stepout.artifacts.process.budget import ProcessBudget
+from stepout.artifacts.process.servers import ServerState
 from stepout.artifacts.resolve import resolve_artifact
-from stepout.artifacts.servers import ServerState
 from stepout.artifacts.store import RequestCancelledError
 from stepout.artifacts.transfer import parallel_get, range_fetch
 from stepout.artifacts.transfer.parallel_get import receive
@@ -191,11 +191,14 @@ class _Cancelled:
 class _Object:
     """An object in ranges; ``act`` is called for each request, before each of its blocks, and may wait or raise.
 
+    ``carry`` is called while each of them is on its way.
+
     A request that is cancelled writes nonsense to where it was told to read to, as a late packet may, and raises.
     """
 
     data: bytes
     act: Callable[[_Asked, int], None] = lambda _asked, _position: None
+    carry: Callable[[_Asked], None] = lambda _asked: None
     server: ServerState = field(default_factory=ServerState)
     version_known: bool = True
     pooled: int | None = None
@@ -222,6 +225,7 @@ class _Object:
         while position < end:
             self.act(asked, position)
             buffer = lend()
+            self.carry(asked)
             if asked.cancelled.is_set():
                 buffer[:] = b"?" * len(buffer)
                 raise RequestCancelledError("cancelled")
@@ -291,6 +295,48 @@ def test_a_server_nearby_is_read_over_one_connection() -> None:
     source = _Object(BIG * 3)
     assert _received(source, clock=lambda: 0.0) == BIG * 3
     assert [(each.start, each.stop) for each in source.asked] == [(0, None)]
+
+
+def test_the_beginning_of_a_large_object_is_asked_for_first() -> None:
+    """And nearby the rest by one more request, once it has come."""
+    source = _Object(BIG * 6)
+    assert _received(source, clock=lambda: 0.0) == BIG * 6
+    assert [(each.start, each.stop) for each in source.asked] == [(0, 8 * MIB), (8 * MIB, None)]
+
+
+@pytest.mark.parametrize("late", [True, False])
+def test_nothing_of_a_large_object_is_asked_for_twice(late: bool) -> None:
+    """Whether the first answer is late, or the connection slow: ranges begin behind what it has asked for."""
+    now, others = [0.0], threading.Event()
+
+    def act(asked: _Asked, position: int) -> None:
+        if asked.number:
+            others.set()
+        elif position == (0 if late else 4 * MIB):
+            assert others.wait(10)
+
+    def carry(asked: _Asked) -> None:
+        if not asked.number:
+            now[0] += 0.0 if late else 0.01
+
+    source = _Object(BIG * 6, act, carry)
+    assert _received(source, clock=time.perf_counter if late else lambda: now[0]) == BIG * 6
+    ends = sorted((each.start, each.stop) for each in source.asked)
+    assert ends[0] == (0, 8 * MIB)
+    assert [stop for _, stop in ends] == [start for start, _ in ends[1:]] + [len(BIG) * 6]
+    assert all(each.brought == (each.stop or 0) - each.start for each in source.asked)
+
+
+def test_a_large_object_of_a_server_without_ranges_is_asked_for_as_a_whole() -> None:
+    """It refuses the beginning, or answers with something else."""
+
+    def act(asked: _Asked, _position: int) -> None:
+        if asked.stop is not None:
+            raise StoreError("no ranges here")
+
+    source = _Object(BIG * 6, act)
+    assert _received(source, clock=lambda: 0.0) == BIG * 6
+    assert [(each.start, each.stop) for each in source.asked] == [(0, 8 * MIB), (0, None)]
 
 
 def test_where_the_first_answer_is_late_the_others_do_not_wait_for_it() -> None:

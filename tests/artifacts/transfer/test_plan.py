@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stepout.artifacts.container_memory import GrantedMemory, transfer_share
+from stepout.artifacts.process.memory_granted import GrantedMemory, transfer_share
 from stepout.artifacts.transfer.plan import (
     BLOCK_SIZE,
     LINE,
@@ -28,7 +28,7 @@ from stepout.artifacts.transfer.plan import (
     part_sizes,
     pool_size,
     sender_count,
-    sender_limits,
+    sender_limit,
     senders_for_line,
     single_request_limit,
 )
@@ -58,16 +58,15 @@ def test_known_sizes_are_covered_exactly(transfer: TransferSettings, share: floa
 
 
 @given(transfer=settings_, share=st.floats(0, 1), cut=st.integers(0, MAX_PARTS))
-def test_a_plan_that_learns_that_the_server_is_near_still_covers_the_size(
+def test_a_plan_that_learns_of_the_server_still_covers_the_size(
     transfer: TransferSettings, share: float, cut: int
 ) -> None:
-    """Any number of small parts may have been cut by then; far from it, all of them are small."""
+    """Any number of parts may have been cut for other numbers of connections by then."""
     size = int(share * MAX_PARTS * part_size_at(MAX_PARTS, transfer))
-    far, near = part_size_for(size, transfer, far=True), part_size_for(size, transfer)
-    assert far <= near
-    first = min(cut, size // far)
-    assert first + math.ceil((size - first * far) / near) <= MAX_PARTS
-    assert math.ceil(size / far) <= MAX_PARTS
+    few, many = (part_size_for(size, transfer, senders=senders) for senders in (4, 32))
+    first = min(cut, size // many)
+    assert first + math.ceil((size - first * many) / few) <= MAX_PARTS
+    assert math.ceil(size / many) <= MAX_PARTS
 
 
 @given(transfer=settings_)
@@ -92,10 +91,10 @@ def test_the_ceiling_is_what_the_parts_add_up_to(transfer: TransferSettings) -> 
     assert ceiling(transfer) == sum(part_size_at(number, transfer) for number in range(1, MAX_PARTS + 1))
 
 
-@given(transfer=settings_, part=st.integers(MIN_PART_SIZE, 16 * GIB), cores=st.integers(1, 256), far=st.booleans())
-def test_parts_in_flight_fit_in_memory(transfer: TransferSettings, part: int, cores: int, far: bool) -> None:
+@given(transfer=settings_, part=st.integers(MIN_PART_SIZE, 16 * GIB), cores=st.integers(1, 256))
+def test_parts_in_flight_fit_in_memory(transfer: TransferSettings, part: int, cores: int) -> None:
     """At least one sender; otherwise never more parts on their way than memory holds beside the one being filled."""
-    senders = sender_count(part, transfer, cores=cores, far=far)
+    senders = sender_count(part, transfer, cores=cores)
     assert senders == 1 or (senders + 1) * part <= transfer.memory
 
 
@@ -136,17 +135,19 @@ def test_a_container_of_two_gibibytes_fills_a_line_of_5_gbit(latency: float, gib
     """Against servers of 80 MB/s a connection: a file of any size, and a stream, by one transfer."""
     granted = TransferSettings(memory=transfer_share(GrantedMemory(gibibytes * GIB, "cgroup")))
     for total in (None, GIB, 40 * GIB, 150 * GIB):
-        limits = sender_limits(total, granted, cores=2, most=most_senders(granted), latency=latency, rate=80e6)
-        for senders, far in ((limits.far, True), (limits.near, False)):
-            if far or latency < 0.03:
-                part = part_size_at(1, granted) if total is None else part_size_for(total, granted, far=far)
-                assert carried(senders, part, latency, 80e6) >= 625e6
+        senders = sender_limit(total, granted, cores=2, most=most_senders(granted), latency=latency, rate=80e6)
+        part = part_size_at(1, granted) if total is None else part_size_for(total, granted, senders=senders)
+        assert carried(senders, part, latency, 80e6) >= 625e6
 
 
-def test_a_far_server_of_which_nothing_is_known_gets_as_many() -> None:
-    """The first transfer of a process knows no rate; the usual one of S3 is taken."""
-    limits = sender_limits(GIB, TransferSettings(memory=256 * MIB), cores=2, most=MOST_SENDERS)
-    assert carried(limits.far, 5 * MIB, 0.03, 80e6) >= LINE
+def test_a_server_of_which_nothing_is_known_gets_as_many() -> None:
+    """The first transfer of a process knows no rate; the usual one of S3 is taken. Only near and fast ones get few."""
+    settings = TransferSettings(memory=256 * MIB)
+    unknown = sender_limit(GIB, settings, cores=2, most=MOST_SENDERS)
+    assert carried(unknown, 5 * MIB, 0.03, 80e6) >= LINE
+    fast = sender_limit(GIB, settings, cores=2, most=MOST_SENDERS, latency=0.001, rate=500e6)
+    far = sender_limit(GIB, settings, cores=2, most=MOST_SENDERS, latency=0.05, rate=500e6)
+    assert fast == 4 < unknown <= far
 
 
 @given(transfer=settings_, total=st.none() | st.integers(0, 40 * GIB), latency=st.none() | LATENCIES,
@@ -154,17 +155,13 @@ def test_a_far_server_of_which_nothing_is_known_gets_as_many() -> None:
 def test_connections_stay_within_memory_and_what_there_is(  # noqa: PLR0913, PLR0917 - what a plan depends on
     transfer: TransferSettings, total: int | None, latency: float | None, rate: float | None, cores: int, most: int
 ) -> None:
-    """Whatever was measured; a server that is known gets all of its connections from the start."""
+    """Whatever was measured."""
     if transfer.part_size is not None and total is not None:
         total = min(total, MAX_PARTS * transfer.ladder[0])
-    limits = sender_limits(total, transfer, cores=cores, most=most, latency=latency, rate=rate)
-    near = part_size_at(1, transfer) if total is None else part_size_for(total, transfer)
-    far = near if total is None else part_size_for(total, transfer, far=True)
-    for senders, part in ((limits.first, far), (limits.near, near), (limits.far, far)):
-        assert 1 <= senders <= min(most, MOST_SENDERS)
-        assert senders == 1 or (senders + 1) * part <= transfer.memory
-    if latency is not None and latency > 0.03:
-        assert limits.first == limits.far
+    senders = sender_limit(total, transfer, cores=cores, most=most, latency=latency, rate=rate)
+    part = part_size_at(1, transfer) if total is None else part_size_for(total, transfer, senders=senders)
+    assert 1 <= senders <= min(most, MOST_SENDERS)
+    assert senders == 1 or (senders + 1) * part <= transfer.memory
 
 
 @given(transfer=settings_, total=st.none() | st.integers(0, 40 * GIB), senders=st.integers(1, 32))
@@ -184,11 +181,14 @@ def test_a_body_is_cut_so_that_all_connections_have_work(transfer: TransferSetti
     """No part is larger than each connection's share of the body and of the memory, or than S3 has it."""
     size = min(size, MAX_PARTS * transfer.ladder[2])
     part = part_size_for(size, transfer, senders=senders)
-    assert MIN_PART_SIZE <= part <= part_size_for(size, transfer)
+    assert MIN_PART_SIZE <= part <= MAX_PART_SIZE
     assert math.ceil(size / part) <= MAX_PARTS
     if transfer.part_size is None and size <= MAX_PARTS * MIN_PART_SIZE:
         assert part < max(size / senders + BLOCK_SIZE, MIN_PART_SIZE + 1)
         assert part == MIN_PART_SIZE or (senders + 1) * part <= transfer.memory
+        # The last round is full but for what whole blocks take: less than a block of each part.
+        rounds = math.ceil(size / part / senders)
+        assert part == MIN_PART_SIZE or (part - BLOCK_SIZE) * senders * rounds < size
 
 
 @given(transfer=settings_, latency=LATENCIES, rate=RATES, connections=st.integers(2, 32), size=st.integers(1, 4 * GIB))

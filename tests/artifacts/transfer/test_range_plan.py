@@ -6,6 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stepout.artifacts.process.servers import ServerState
+from stepout.artifacts.transfer import range_plan
+from stepout.artifacts.transfer.plan import TransferSettings
 from stepout.artifacts.transfer.range_plan import (
     ENOUGH,
     FAR_SECONDS,
@@ -15,6 +18,7 @@ from stepout.artifacts.transfer.range_plan import (
     connections_for,
     cuts,
     part_for,
+    plan_for,
 )
 
 MIB = 1 << 20
@@ -32,6 +36,21 @@ def test_the_number_of_connections_follows_from_size_latency_and_rate(
     assert connections_for(2 * left, latency=latency, rate=rate, most=most) >= found
     if rate >= ENOUGH and latency < FAR_SECONDS:
         assert found == 1
+
+
+@pytest.mark.parametrize(
+    ("memory", "rate", "connections", "part"),
+    [(256, None, 17, 8), (64, None, 14, 4), (64, 25e6, 30, 2), (16, None, 6, 2)],
+)
+def test_little_memory_bounds_ranges_and_connections_alike(
+    monkeypatch: pytest.MonkeyPatch, memory: int, rate: float | None, connections: int, part: int
+) -> None:
+    """A few ranges of some MiB beat many short ones, which wait for answers; slow connections are worth more of them.
+
+    Memory and ranges are in MiB, of an object of 120.
+    """
+    monkeypatch.setattr(range_plan, "TransferSettings", lambda: TransferSettings(memory=memory * MIB))
+    assert plan_for(120 * MIB, ServerState(), rate=rate) == RangePlan(connections, part * MIB)
 
 
 def test_where_nothing_is_known_a_server_far_away_is_planned_for() -> None:
@@ -74,13 +93,13 @@ def _ramped(line: float, each: float, most: int = 32) -> int:
     for _ in range(2000):
         now += 0.01
         received += 0.01 * min(line, each * ramp.connections)
-        ramp.saw(int(received), now, part=4 * MIB)
+        ramp.saw(int(received), now)
     return ramp.connections
 
 
 @pytest.mark.parametrize(
-    ("line", "each", "least", "most"), [(2e9, 80e6, 16, 32), (1e9, 25e6, 32, 32), (1e8, 1e8, 4, 4)]
+    ("line", "each", "least", "most"), [(2e9, 80e6, 16, 32), (1e9, 25e6, 32, 32), (1e8, 1e8, 15, 15), (2e8, 2e8, 8, 8)]
 )
 def test_connections_are_added_while_they_bring_more(line: float, each: float, least: int, most: int) -> None:
-    """Up to the most where each is slow by itself; four and no more where they share a slow line."""
+    """Up to the most where each is slow by itself; no more than a few where they share a slow line."""
     assert least <= _ramped(line, each) <= most

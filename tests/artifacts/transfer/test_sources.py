@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from stepout.artifacts.memory import MemoryStore
+from stepout.artifacts.process.servers import ServerState
 from stepout.artifacts.s3.request_bodies import Views
-from stepout.artifacts.servers import ServerState
 from stepout.artifacts.store import ConflictError, PartReceipt, WriteOptions
 from stepout.artifacts.transfer.buffer_pool import BufferPool
 from stepout.artifacts.transfer.multipart import Multipart
 from stepout.artifacts.transfer.part_requests import PendingPart
-from stepout.artifacts.transfer.plan import MIB, SenderLimits, TransferSettings
+from stepout.artifacts.transfer.plan import MIB, TransferSettings
 from stepout.artifacts.transfer.progress import for_artifact
 from stepout.artifacts.transfer.upload import Upload
 from stepout.schemas.errors import (
@@ -489,7 +489,7 @@ def test_a_part_is_kept_until_it_is_sent_and_hashed() -> None:
         MemoryStore(),
         "key",
         options=WriteOptions(),
-        plan=lambda _: SenderLimits(first=1, near=1, far=1),
+        plan=lambda _: 1,
         server=ServerState(),
         pool=pool,
     )

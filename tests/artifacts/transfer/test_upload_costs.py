@@ -264,24 +264,20 @@ def test_a_stream_is_copied_into_the_pool_alone(monkeypatch: pytest.MonkeyPatch)
     assert one._pool is None
 
 
-@pytest.mark.parametrize("far", [False, True])
-def test_the_first_answer_decides_on_parts(far: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Near: larger parts once that is known. Far: small ones, as many on their way at once as memory holds."""
-    monkeypatch.setattr("stepout.artifacts.transfer.multipart.is_far", lambda _: far)
-    settings, path = TransferSettings(memory=40 * MIB), tmp_path / "sparse"
+@pytest.mark.parametrize("mebibytes", [64, 330])
+def test_a_file_begins_with_as_many_connections_as_its_memory_holds(mebibytes: int, tmp_path: Path) -> None:
+    """Nothing is known of the server: the memory alone says how many parts are on their way."""
+    settings, path = TransferSettings(memory=128 * MIB), tmp_path / "sparse"
     path.touch()
-    os.truncate(path, 330 * MIB + 1)
-    store = Sink(at_once=7 if far else 3)
+    os.truncate(path, mebibytes * MIB)
+    store = Sink(at_once=13)
     done = Upload(store, "key", options=WriteOptions(), settings=settings).send_file(path)
     sizes = [store.sizes[number] for number in sorted(store.sizes)]
-    assert done.size == sum(sizes) == 330 * MIB + 1
-    assert set(sizes[:-1]) == ({5 * MIB} if far else {5 * MIB, 10 * MIB})
-    assert far or sizes[8:-1] == [10 * MIB] * (len(sizes) - 9)
+    assert done.size == sum(sizes) == mebibytes * MIB
 
 
-def test_servers_with_checksums_of_parts_get_parts_of_one_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_servers_with_checksums_of_parts_get_parts_of_one_size(tmp_path: Path) -> None:
     """Some of them take nothing else."""
-    monkeypatch.setattr("stepout.artifacts.transfer.multipart.is_far", lambda _: True)
     path = tmp_path / "sparse"
     path.touch()
     os.truncate(path, 330 * MIB + 1)

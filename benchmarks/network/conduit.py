@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     import socket
 
-__all__ = ["Channel", "MemoryChannel", "SpliceChannel", "make_channel"]
+__all__ = ["Conduit", "MemoryConduit", "SpliceConduit", "make_conduit"]
 
 
-class Channel(Protocol):
+class Conduit(Protocol):
     """Holds one slice between two sockets that do not block."""
 
     @property
@@ -21,7 +21,7 @@ class Channel(Protocol):
         """How many bytes it holds."""
 
     def take(self, source: socket.socket, most: int) -> int:
-        """Take bytes from a socket; 0 at its end. The channel must be empty.
+        """Take bytes from a socket; 0 at its end. It must be empty.
 
         Raises:
             BlockingIOError: There are none yet.
@@ -38,7 +38,7 @@ class Channel(Protocol):
         """Free what it holds."""
 
 
-class SpliceChannel:
+class SpliceConduit:
     """A pipe: bytes go from socket to socket without a copy."""
 
     def __init__(self, capacity: int) -> None:
@@ -48,23 +48,23 @@ class SpliceChannel:
             fcntl.fcntl(self._in, fcntl.F_SETPIPE_SZ, capacity)
 
     def take(self, source: socket.socket, most: int) -> int:
-        """See ``Channel``."""
+        """See ``Conduit``."""
         self.pending = os.splice(source.fileno(), self._in, most, flags=os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK)
         return self.pending
 
     def give(self, target: socket.socket) -> None:
-        """See ``Channel``."""
+        """See ``Conduit``."""
         self.pending -= os.splice(
             self._out, target.fileno(), self.pending, flags=os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
         )
 
     def close(self) -> None:
-        """See ``Channel``."""
+        """See ``Conduit``."""
         os.close(self._in)
         os.close(self._out)
 
 
-class MemoryChannel:
+class MemoryConduit:
     """A buffer, for systems that cannot splice."""
 
     def __init__(self, capacity: int) -> None:
@@ -73,21 +73,21 @@ class MemoryChannel:
         self._view = memoryview(bytearray(capacity))
 
     def take(self, source: socket.socket, most: int) -> int:
-        """See ``Channel``."""
+        """See ``Conduit``."""
         self._at, self.pending = 0, source.recv_into(self._view[:most])
         return self.pending
 
     def give(self, target: socket.socket) -> None:
-        """See ``Channel``."""
+        """See ``Conduit``."""
         sent = target.send(self._view[self._at : self._at + self.pending])
         self._at += sent
         self.pending -= sent
 
     def close(self) -> None:
-        """See ``Channel``."""
+        """See ``Conduit``."""
         self._view.release()
 
 
-def make_channel(capacity: int) -> Channel:
+def make_conduit(capacity: int) -> Conduit:
     """Make the one that costs least here."""
-    return SpliceChannel(capacity) if hasattr(os, "splice") else MemoryChannel(capacity)
+    return SpliceConduit(capacity) if hasattr(os, "splice") else MemoryConduit(capacity)
