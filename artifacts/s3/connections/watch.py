@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from stepout.artifacts.s3.connections.addresses import AddressBook, Connecting, addresses_of
 from stepout.artifacts.s3.connections.cancellation import current_cancellation, end_if_cancelled
 from stepout.artifacts.s3.connections.limit import ConnectionLimit
+from stepout.artifacts.s3.job_signals import raise_own
 from stepout.artifacts.s3.routes.http_exchange import exchange
 
 if TYPE_CHECKING:
@@ -151,7 +152,8 @@ class ConnectionWatch:
         attempts = Connecting(shared.book, seconds=seconds, options=options, source=source, look=look)
         try:
             sock, self._address = attempts.first(addresses)
-        except OSError:
+        except OSError as error:
+            raise_own(error)
             shared.limit.refused()
             raise
         _keep_watch(sock)
@@ -216,6 +218,7 @@ class ConnectionWatch:
         try:
             return act()
         except OSError as error:  # also what http.client raises where a connection ends without an answer
+            raise_own(error)
             end_if_cancelled()
             if self._address is not None:
                 since = self._began if isinstance(error, TimeoutError) else None

@@ -118,8 +118,8 @@ def exchange(  # noqa: PLR0913 - keyword-only, each with its own meaning
     sock.sendall(request)
     received = bytearray()
     while (end := received.find(b"\r\n\r\n")) < 0:
-        if len(received) > _LONGEST_HEAD:
-            raise NotPlainAnswerError("its head is too long")
+        if len(received) > _LONGEST_HEAD or b"\n\n" in received:  # the end of a head whose lines end otherwise
+            raise NotPlainAnswerError("its head is too long, or its lines end otherwise")
         _limit_wait(sock, deadline, clock)
         block = sock.recv(_BLOCK)
         if not block:

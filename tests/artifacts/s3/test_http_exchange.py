@@ -122,6 +122,12 @@ def test_any_bytes_are_chunks_or_not_plain(received: bytes) -> None:
         return
 
 
+def test_a_head_whose_lines_end_otherwise_is_not_waited_for() -> None:
+    """It has ended, though not as it should: nothing more will come."""
+    with pytest.raises(NotPlainAnswerError, match="lines"):
+        _answered([b"HTTP/1.1 200 OK\nContent-Length: 4\n\ndata"], ends=False)
+
+
 def test_what_follows_the_body_at_once_is_not_left_for_the_next_request() -> None:
     """Under TLS it would wait inside the socket, where nobody sees it who looks whether anything has come."""
     with pytest.raises(NotPlainAnswerError, match="more came"):

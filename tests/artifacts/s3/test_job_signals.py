@@ -10,12 +10,13 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from urllib3.exceptions import ConnectTimeoutError
 
 from stepout.artifacts import ArtifactManager
 from stepout.artifacts.s3.clients import make_client
 from stepout.artifacts.s3.connections.addresses import Address, AddressBook, Connecting
 from stepout.artifacts.s3.connections.pools import lend
-from stepout.artifacts.s3.internals import give_back, pool_for, take_connection
+from stepout.artifacts.s3.internals import connect, give_back, pool_for, take_connection
 from stepout.artifacts.s3.job_signals import from_handler
 
 if TYPE_CHECKING:
@@ -87,6 +88,28 @@ def test_it_ends_a_wait_for_a_connection(handler: object, seaweed: Any) -> None:
     give_back(pool, used)
     pool.close()
     assert take_connection(pool) is None
+
+
+def test_it_says_nothing_of_how_many_connections_there_may_be(
+    handler: object, seaweed: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither where one is opened, nor where an answer is waited for."""
+    assert handler
+    pool = pool_for(make_client(endpoint_url=seaweed.endpoint, region="us-east-1"), seaweed.endpoint)
+    proved, other = take_connection(pool), take_connection(pool)
+    connect(pool, proved)
+    pool.shared.limit.answered(proved)
+    with monkeypatch.context() as patch:
+        patch.setattr(socket.socket, "connect_ex", lambda *_: os.kill(os.getpid(), signal.SIGUSR1))
+        with pytest.raises(ConnectTimeoutError) as caught:
+            connect(pool, other)
+    assert isinstance(from_handler(caught.value), AlarmError)
+    connect(pool, other)
+    with pytest.raises(AlarmError):
+        other.watch.run(lambda: os.kill(os.getpid(), signal.SIGUSR1))
+    assert pool.shared.limit.limit is None
+    for each in (proved, other):
+        each.close()
 
 
 def test_it_is_no_refusal_of_an_address(handler: object, monkeypatch: pytest.MonkeyPatch) -> None:
