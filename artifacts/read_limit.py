@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
-from stepout.artifacts.container_memory import granted_memory
+from stepout.artifacts.process.memory_granted import granted_memory
 
 if TYPE_CHECKING:
-    from stepout.artifacts.container_memory import GrantedMemory
+    from stepout.artifacts.process.memory_granted import GrantedMemory
 
 MOST: Final = 1 << 30
 """Bytes: the limit if the amount of memory is unknown, and the highest limit."""
@@ -21,7 +21,7 @@ _BEYOND_8_BITS: Final = re.compile(rb"[\xc4-\xff]")
 def limit_of(granted: GrantedMemory) -> int:
     """Return the limit, in bytes, for what was granted.
 
-    >>> from stepout.artifacts.container_memory import GrantedMemory
+    >>> from stepout.artifacts.process.memory_granted import GrantedMemory
     >>> [limit_of(GrantedMemory(size, "cgroup")) >> 20 for size in (512 << 20, 64 << 30, None)]
     [128, 1024, 1024]
     """

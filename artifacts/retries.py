@@ -17,7 +17,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from stepout.artifacts.pace import waiting
+from stepout.artifacts.process.pace import waiting
 from stepout.artifacts.store import ConflictError, SlowDownError
 from stepout.schemas.errors import ChecksumMismatchError, StepoutError, StoreUnavailableError
 from stepout.schemas.runtime.events import tell_retry

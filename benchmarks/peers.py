@@ -147,11 +147,12 @@ def _set_arrow_threads(job: Job) -> None:
         pa.set_io_thread_count(job.options["connections"])
 
 
-def _in_ranges(job: Job, read: Callable[[int, int], Any]) -> Work:
-    """Read ranges at once, write each where it belongs, then hash the file."""
+def _in_ranges(job: Job, begin: Callable[[], Callable[[int, int], Any]]) -> Work:
+    """Begin, read ranges at once, write each where it belongs, then hash the file."""
     count, size = job.options["connections"], job.options["part_size"]
 
     def act() -> None:
+        read = begin()
         with Path(job.path).open("wb") as file, ThreadPoolExecutor(count) as threads:
 
             def fetch(at: int) -> None:
@@ -184,8 +185,12 @@ def pyarrow_download(job: Job) -> Work:
     """An input file, read in blocks of 8 MiB, hashed and written on the way; or in ranges at once."""
     filesystem = pyarrow_filesystem(job)
     if "part_size" in job.options:
-        opened = filesystem.open_input_file(f"{job.bucket}/{job.key}")
-        return _in_ranges(job, lambda at, count: opened.read_at(count, at))
+
+        def begin() -> Callable[[int, int], Any]:
+            opened = filesystem.open_input_file(f"{job.bucket}/{job.key}")
+            return lambda at, count: opened.read_at(count, at)
+
+        return _in_ranges(job, begin)
 
     def work() -> dict[str, Any]:
         digest = hashlib.sha256()
@@ -229,7 +234,11 @@ def obstore_download(job: Job) -> Work:
 
     store = obstore_store(job)
     if "part_size" in job.options:
-        return _in_ranges(job, lambda at, count: obstore.get_range(store, job.key, start=at, length=count))
+
+        def get(at: int, count: int) -> Any:
+            return obstore.get_range(store, job.key, start=at, length=count)
+
+        return _in_ranges(job, lambda: get)
 
     def work() -> dict[str, Any]:
         digest = hashlib.sha256()

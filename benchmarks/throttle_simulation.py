@@ -13,13 +13,13 @@ import random
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from stepout.artifacts.pace import Pace
+from stepout.artifacts.process.pace import Pace
 from stepout.artifacts.retries import WRITES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from stepout.artifacts.pace import Admission
+    from stepout.artifacts.process.pace import Admission
 
 __all__ = ["SCENARIOS", "Scenario", "Settled", "main", "simulate"]
 

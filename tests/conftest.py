@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from support.profile import THOROUGH
 
-from stepout.artifacts import container_memory
+from stepout.artifacts.process import memory_granted as container_memory
 from stepout.artifacts.transfer import parallel_get
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING, Final
 
 from stepout.artifacts.checksums import crc_function, update_sha256
-from stepout.artifacts.process_budget import process_budget
+from stepout.artifacts.process.budget import process_budget
 from stepout.artifacts.reading.access import RECONNECTS, Access, Verify
 from stepout.artifacts.reading.read_events import count_request
 from stepout.artifacts.store import Arrived, Cancels, SlowDownError, pooled_connections
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from datetime import datetime
 
-    from stepout.artifacts.servers import ServerState
+    from stepout.artifacts.process.servers import ServerState
     from stepout.artifacts.store import Cancellation, Download, ObjectInfo, Store
     from stepout.schemas.pointer import Pointer
 
@@ -290,10 +290,10 @@ class PinnedObject:
             broken: StoreUnavailableError | None = None
             # What an answer took beyond the usual is the body's time: a busy thread finds half of the body there.
             late = 0.0 if hashed else time.perf_counter() - asked - (self.server.latency or 0.0)
-            began, pace = position, _Pace(lend, max(late, 0.0))
+            began, timer = position, _ReadingTime(lend, max(late, 0.0))
             try:
                 with body:
-                    for view in pace.timed(body.blocks(BLOCK, pace.lend)):
+                    for view in timer.timed(body.blocks(BLOCK, timer.lend)):
                         position, idle = position + len(view), 0 if len(view) else idle
                         self._check_end(position, end)
                         if meter is not None:
@@ -303,7 +303,7 @@ class PinnedObject:
                 broken = error
             finally:
                 if not isinstance(body, Arrived):  # that comes from memory here
-                    self.server.saw_download(position - began, pace.seconds)
+                    self.server.saw_download(position - began, timer.seconds)
             # Also after an error: a connection that breaks behind the last byte has brought everything.
             if position == end:
                 return
@@ -365,7 +365,7 @@ class PinnedObject:
         return ArtifactExpiredError(msg) if isinstance(error, ArtifactNotFoundError) else AccessDeniedError(msg)
 
 
-class _Pace:
+class _ReadingTime:
     """How long a body makes its reader wait, in ``seconds``: without the time in which the reader does other things."""
 
     def __init__(self, lend: Callable[[], memoryview] | None, seconds: float) -> None:

@@ -6,7 +6,7 @@ import io
 from contextlib import closing
 from typing import TYPE_CHECKING, Final
 
-from stepout.artifacts.process_budget import process_budget
+from stepout.artifacts.process.budget import process_budget
 from stepout.artifacts.reading.pinned_object import PinnedObject, Verifier, verifier_for
 from stepout.artifacts.reading.read_events import is_read
 from stepout.artifacts.transfer.stages import BLOCK, Pipeline, Stage

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from stepout.artifacts.checksums import best_crc
-from stepout.artifacts.process_budget import CONNECTIONS
+from stepout.artifacts.process.budget import CONNECTIONS
 from stepout.artifacts.store import StoreProfile, is_store
 from stepout.schemas.errors import ArtifactNotFoundError, ConfigurationError
 from stepout.schemas.runtime.process import PerProcess

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import threading
-from typing import Any
+from typing import Any, Final
 
 from stepout.artifacts.s3.internals import request_signer, signer_at
 from stepout.artifacts.s3.request_bodies import ViewBody
 from stepout.artifacts.s3.server_clock import ServerClock
 
 _presigning = threading.local()
+
+_OFFSET: Final = "stepout-clock-offset"
 
 
 def sign_at_server_time(client: Any) -> None:
@@ -37,11 +39,20 @@ def sign_at_server_time(client: Any) -> None:
         shifted = signer_at(S3SigV4Auth, clock.now)
         return shifted(usual.credentials, arguments["signing_name"], arguments["region_name"])
 
-    def needs_retry(response: Any, **_: Any) -> float | None:
-        return 0.0 if response is not None and clock.corrected_by(response[1]) else None
+    def note_offset(request: Any, **_: Any) -> None:
+        request.context.setdefault(_OFFSET, clock.offset)
+
+    def needs_retry(response: Any, request_dict: Any, **_: Any) -> float | None:
+        offset = request_dict["context"].get(_OFFSET)
+        if response is None or offset is None or not clock.corrected_by(response[1], offset):
+            return None
+        # Once a request: servers behind one name may each have another time, and refuse it for ever.
+        request_dict["context"][_OFFSET] = None
+        return 0.0
 
     signer.get_auth_instance = get_auth_instance
     signer.server_clock = clock
+    client.meta.events.register_first("request-created.s3", note_offset, unique_id="stepout-clock-noted")
     client.meta.events.register_first("needs-retry.s3", needs_retry, unique_id="stepout-server-clock")
 
 

@@ -6,7 +6,7 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 from stepout.artifacts.checksums import best_crc, md5_of, to_base64
-from stepout.artifacts.process_budget import process_budget
+from stepout.artifacts.process.budget import process_budget
 from stepout.artifacts.retries import SLOWED_READ_RETRIES
 from stepout.artifacts.s3.answers import info_of, receipt_of, written_of
 from stepout.artifacts.s3.connections.cancellation import cancellable, cancelled_request, current_cancellation
@@ -53,9 +53,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
 
-    from stepout.artifacts.process_budget import ProcessBudget
+    from stepout.artifacts.process.budget import ProcessBudget
+    from stepout.artifacts.process.servers import ServerState
     from stepout.artifacts.retries import Retries
-    from stepout.artifacts.servers import ServerState
     from stepout.artifacts.store import Cancellation, Download
     from stepout.schemas.runtime.write_once import WriteOnce
 

@@ -22,7 +22,7 @@ from stepout.artifacts.transfer.plan import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from stepout.artifacts.servers import ServerState
+    from stepout.artifacts.process.servers import ServerState
     from stepout.artifacts.transfer.plan import TransferSettings
 
 _SURE: Final = 4

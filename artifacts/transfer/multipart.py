@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from stepout.artifacts.blocks import WantedBlocks
-    from stepout.artifacts.servers import ServerState
+    from stepout.artifacts.process.servers import ServerState
     from stepout.artifacts.store import Cancellation, PartReceipt, Store, WriteOptions, Written
     from stepout.artifacts.transfer.block_lists import ListObject
     from stepout.artifacts.transfer.buffer_pool import BufferPool

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Final
 
-from stepout.artifacts.container_memory import granted_memory, transfer_share
+from stepout.artifacts.process.memory_granted import granted_memory, transfer_share
 from stepout.schemas.errors import ConfigurationError
 
 MIB = 1 << 20

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from stepout.artifacts.transfer.plan import memory_wanted, pool_size
 
 if TYPE_CHECKING:
-    from stepout.artifacts.process_budget import Grant
+    from stepout.artifacts.process.budget import Grant
     from stepout.artifacts.transfer.buffer_pool import BufferPool
     from stepout.artifacts.transfer.plan import TransferSettings
 

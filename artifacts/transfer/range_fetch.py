@@ -14,7 +14,7 @@ from functools import partial
 from statistics import median
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from stepout.artifacts.process_budget import process_budget
+from stepout.artifacts.process.budget import process_budget
 from stepout.artifacts.transfer.block_memory import BlockMemory
 from stepout.artifacts.transfer.range_plan import RangePlan, cuts, part_for
 from stepout.artifacts.transfer.stages import BLOCK
@@ -89,7 +89,7 @@ class _Range:
         return self.position == self.stop
 
 
-class _Worker:
+class _Receiver:
     """What is known of one thread.
 
     Attributes:
@@ -107,7 +107,7 @@ class _Worker:
 class _Request:
     """One request for what is left of a range; its thread alone writes into ``block``."""
 
-    def __init__(self, wanted: _Range, worker: _Worker, asked: Asked[_Range], began: float) -> None:
+    def __init__(self, wanted: _Range, worker: _Receiver, asked: Asked[_Range], began: float) -> None:
         self.range, self.worker, self.asked, self.began = wanted, worker, asked, began
         self.start = self.position = wanted.position
         self.block: memoryview | None = None
@@ -174,7 +174,7 @@ class RangeFetch:
         self._came = clock()
         self.error: BaseException | None = None
         self._ended = False
-        self._workers: set[_Worker] = set()
+        self._workers: set[_Receiver] = set()
         self._rates: deque[float] = deque(maxlen=64)
         self._beside: tuple[_Range, Asked[_Range]] | None = None
         self.beside_is_late = False
@@ -294,7 +294,7 @@ class RangeFetch:
         threading.Thread(target=carried(self._work), name="stepout-read", daemon=True).start()
 
     def _work(self) -> None:
-        worker = _Worker()
+        worker = _Receiver()
         with self._lock:
             self._workers.add(worker)
         while (request := self._next_request(worker)) is not None:
@@ -306,7 +306,7 @@ class RangeFetch:
             if not self._goes_on(request, error):
                 return
 
-    def _next_request(self, worker: _Worker) -> _Request | None:
+    def _next_request(self, worker: _Receiver) -> _Request | None:
         with self._lock:
             while not self._ended:
                 wanted = self._next_range(worker)
@@ -327,7 +327,7 @@ class RangeFetch:
     def _any_proven(self) -> bool:
         return any(each.proven for each in self._workers)
 
-    def _next_range(self, worker: _Worker) -> _Range | None:
+    def _next_range(self, worker: _Receiver) -> _Range | None:
         # What was late once goes to a connection that works, where there is one.
         while self._again and (
             worker.proven or not self._any_proven() or self._clock() - self._again[0].queued > _STILL_SECONDS

@@ -17,7 +17,7 @@ from stepout.artifacts.transfer.stages import BLOCK
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from stepout.artifacts.servers import ServerState
+    from stepout.artifacts.process.servers import ServerState
 
 FAR_SECONDS: Final = 0.02
 """Above what a server nearby takes for an answer. Behind a wide network one connection never brings all there is."""

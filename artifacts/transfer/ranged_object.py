@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
     from contextlib import AbstractContextManager
 
-    from stepout.artifacts.servers import ServerState
+    from stepout.artifacts.process.servers import ServerState
     from stepout.artifacts.store import Cancellation
 
 

@@ -14,7 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from stepout.artifacts.checksums import checksums_of, has_native_crc64nvme
-from stepout.artifacts.process_budget import process_budget
+from stepout.artifacts.process.budget import process_budget
 from stepout.artifacts.retries import WRITES, Retries
 from stepout.artifacts.s3.request_bodies import SMALL, Views
 from stepout.artifacts.store import ConflictError, pooled_connections
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
     from stepout.artifacts.blocks import WantedBlocks
     from stepout.artifacts.checksums import Crc
-    from stepout.artifacts.process_budget import Grant
+    from stepout.artifacts.process.budget import Grant
     from stepout.artifacts.store import Store, WriteOptions, Written
     from stepout.artifacts.transfer.progress import ProgressReport
     from stepout.artifacts.transfer.sources import ByteSource

@@ -13,8 +13,8 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Generic, TypeVar, cast
 
-from stepout.artifacts.container_memory import granted_memory, transfer_share
-from stepout.artifacts.process_budget import process_budget
+from stepout.artifacts.process.budget import process_budget
+from stepout.artifacts.process.memory_granted import granted_memory, transfer_share
 from stepout.schemas.errors import ConfigurationError, OtherProcessError, StepoutError
 from stepout.schemas.runtime.events import carried
 from stepout.schemas.runtime.process import Home

@@ -27,7 +27,7 @@ from stepout.artifacts.dataset_manifest import (
 from stepout.artifacts.formats import column_statistics, partitions, tables
 from stepout.artifacts.keys import dataset_key
 from stepout.artifacts.media_types import DATASET, PARQUET
-from stepout.artifacts.process_budget import process_budget
+from stepout.artifacts.process.budget import process_budget
 from stepout.artifacts.transfer.buffer_pool import BufferPool
 from stepout.artifacts.transfer.plan import BLOCK_SIZE, MIN_PART_SIZE, most_senders, pool_size
 from stepout.artifacts.transfer.progress import PartsAtOnce, for_artifact

@@ -14,7 +14,7 @@ import pytest
 from support.shelf import BreakingStore, Shelf
 
 from stepout.artifacts.memory import MemoryStore
-from stepout.artifacts.process_budget import process_budget
+from stepout.artifacts.process.budget import process_budget
 from stepout.artifacts.s3.clients import profile_named
 from stepout.artifacts.s3.store import S3Store
 from stepout.artifacts.store import StoreProfile

@@ -19,7 +19,7 @@ from support.seaweed import ADMIN
 from support.wire import Fault, Wire, operation
 
 from stepout import ANY_BUCKET, ArtifactManager, resolve_artifact
-from stepout.artifacts.process_budget import CONNECTIONS
+from stepout.artifacts.process.budget import CONNECTIONS
 from stepout.artifacts.retries import READ_RETRIES, READS, WRITES
 from stepout.artifacts.s3.clients import make_client, profile_named
 from stepout.artifacts.s3.connections import watch as connection_watch

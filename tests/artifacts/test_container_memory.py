@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stepout.artifacts import TransferSettings, container_memory
-from stepout.artifacts.container_memory import (
+from stepout.artifacts.process.budget import LEAST_MEMORY, told_budget
+from stepout.artifacts.process.memory_granted import (
     GrantedMemory,
     find_memory,
     granted_memory,
@@ -21,7 +22,6 @@ from stepout.artifacts.container_memory import (
     process_share,
     transfer_share,
 )
-from stepout.artifacts.process_budget import LEAST_MEMORY, told_budget
 from stepout.artifacts.read_limit import read_limit
 from stepout.artifacts.transfer.worker_pool import usual_memory
 from stepout.schemas.runtime.process import PerProcess
@@ -109,7 +109,7 @@ def _limited(kind: str, size: int) -> Callable[[], None]:
 @pytest.mark.parametrize("kind", ["RLIMIT_AS", "RLIMIT_DATA"])
 def test_a_resource_limit_says_what_was_granted(kind: str) -> None:
     """``ulimit -v`` is a grant, too; Windows has none, and is not asked."""
-    code = "from stepout.artifacts.container_memory import find_memory; print(*find_memory({}, '', ''))"
+    code = "from stepout.artifacts.process.memory_granted import find_memory; print(*find_memory({}, '', ''))"
     limit = _limited(kind, 512 * MIB)
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, preexec_fn=limit)
     assert done.stdout.split() == [str(512 * MIB), "resource", "limit"]

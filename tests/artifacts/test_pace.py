@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stepout.artifacts.pace import CALM_SECONDS, FIRST_RATE, LEAST_RATE, MOST_RATE, Course, Pace, waiting
+from stepout.artifacts.process.pace import CALM_SECONDS, FIRST_RATE, LEAST_RATE, MOST_RATE, Course, Pace, waiting
 from stepout.artifacts.retries import WRITES, Retries
 from stepout.artifacts.store import SlowDownError
 from stepout.schemas.errors import StoreError, StoreUnavailableError

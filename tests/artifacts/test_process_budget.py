@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from support.shelf import ALLOW, BreakingStore
 
 from stepout.artifacts import ArtifactManager, MemoryStore, TransferSettings, process_budget
-from stepout.artifacts.process_budget import LEAST_CONNECTIONS, LEAST_MEMORY, ProcessBudget, Share
+from stepout.artifacts.process.budget import LEAST_CONNECTIONS, LEAST_MEMORY, ProcessBudget, Share
 from stepout.artifacts.reading.read_many import read_many
 from stepout.artifacts.resolve import resolve_artifact
 from stepout.artifacts.store import ConflictError, PartReceipt, StoreProfile, WriteOptions, Written

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from stepout.artifacts.memory import MemoryStore
-from stepout.artifacts.process_budget import ProcessBudget
-from stepout.artifacts.servers import ServerState
+from stepout.artifacts.process.budget import ProcessBudget
+from stepout.artifacts.process.servers import ServerState
 
 
 def test_the_latency_falls_at_once_and_rises_slowly() -> None:

@@ -15,7 +15,7 @@ from support.settled import settled
 from support.wire import Wire
 
 import stepout
-from stepout.artifacts.process_budget import process_budget
+from stepout.artifacts.process.budget import process_budget
 from stepout.artifacts.retries import WRITES
 from stepout.artifacts.s3.clients import make_client, store_for
 from stepout.artifacts.s3.fast_store import FastS3Store

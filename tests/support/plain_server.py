@@ -84,6 +84,10 @@ class PlainServer:
             self._open.append(sock)
             threading.Thread(target=self._serve, args=(sock,), daemon=True).start()
 
+    def say(self, unasked: bytes) -> None:
+        """Send something on the connection that was opened last, which nobody has asked for."""
+        self._open[-1].sendall(unasked)
+
     def close(self) -> None:
         """Close everything."""
         for each in (self._listener, *self._open):

@@ -23,7 +23,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from stepout.artifacts.s3.connections.cancellation import SocketUse
-from stepout.artifacts.s3.connections.watch import OPEN_SECONDS, IdleFirst, Shared, Watch
+from stepout.artifacts.s3.connections.watch import OPEN_SECONDS, ConnectionWatch, IdleFirst, Shared
 from stepout.artifacts.s3.internals import ANSWERED_EARLY, open_pool, pool_classes
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def _spread(base: Any) -> Any:
     class Spread(base):  # type: ignore[misc]
         def __init__(self, *args: Any, shared: Shared | None = None, **kwargs: Any) -> None:
             super().__init__(*args, **kwargs)
-            self.watch = Watch(self, shared or Shared())
+            self.watch = ConnectionWatch(self, shared or Shared())
 
         def open_socket(self) -> Any:
             seconds = OPEN_SECONDS if self.timeout is None else min(self.timeout, OPEN_SECONDS)

@@ -111,7 +111,7 @@ class Shared:
                 return connection
 
 
-class Watch:
+class ConnectionWatch:
     """Of one connection.
 
     Args:

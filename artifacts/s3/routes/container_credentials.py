@@ -9,6 +9,7 @@ Credentials stand in no message, no record and no repr.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import threading
@@ -114,11 +115,12 @@ def token_of(environ: Mapping[str, str]) -> str | None:
     """
     path, token = environ.get(TOKEN_FILE), environ.get(TOKEN)
     if path is not None:
-        try:
-            with open(path, encoding="ascii") as file:  # noqa: PTH123 - pathlib may not be loaded yet
-                token = file.read(_LONGEST_TOKEN)
-        except (OSError, ValueError):
-            raise NoCredentialsHereError("the token's file cannot be read") from None
+        token = None
+        # Raised outside: the error of a codec has the whole file in it, and would be this one's context.
+        with contextlib.suppress(OSError, ValueError), open(path, encoding="ascii") as file:  # noqa: PTH123 - pathlib may not be loaded yet
+            token = file.read(_LONGEST_TOKEN)
+        if token is None:
+            raise NoCredentialsHereError("the token's file cannot be read")
     if token is not None and not (token.isascii() and token.isprintable() and len(token) < _LONGEST_TOKEN):
         raise NoCredentialsHereError("the token is no value of a header")
     return token
@@ -132,12 +134,14 @@ def credentials_in(body: bytes | memoryview) -> Expiring:
     """
     from datetime import datetime  # keys of the environment need none
 
-    try:
+    keys = moment = None
+    # Raised outside: the error of a parser has the whole answer in it, and would be this one's context.
+    with contextlib.suppress(ValueError, KeyError, TypeError, RecursionError):
         found = json.loads(bytes(body))
         keys = Keys(found["AccessKeyId"], found["SecretAccessKey"], found["Token"] or None)
         moment = datetime.fromisoformat(found["Expiration"])
-    except (ValueError, KeyError, TypeError, RecursionError):
-        raise NoCredentialsHereError("an answer without credentials") from None  # the cause would show them
+    if keys is None or moment is None:
+        raise NoCredentialsHereError("an answer without credentials")
     texts = [keys.access_key, keys.secret_key, keys.token or "none"]
     if moment.tzinfo is None or not all(isinstance(each, str) and each and each.isascii() for each in texts):
         raise NoCredentialsHereError("an answer with credentials of another form")

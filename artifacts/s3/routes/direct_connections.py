@@ -95,8 +95,12 @@ class DirectConnections:
         deadline = self._clock() + seconds
         sock = self._taken()
         if sock is not None:
-            with contextlib.suppress(OSError, NotPlainAnswerError):
+            try:
                 return self._exchanged(sock, request, limit, deadline, chunks)
+            except NotPlainAnswerError:
+                pass
+            except OSError as error:
+                _raise_own(error)
         return self._exchanged(self._opened(deadline), request, limit, deadline, chunks)
 
     def _exchanged(self, sock: Any, request: bytes, limit: int, deadline: float, chunks: bool) -> HttpAnswer:
@@ -121,9 +125,25 @@ class DirectConnections:
                 sock, since = self._idle.pop()
             except IndexError:
                 return None
-            if 0 <= self._now() - since <= _LONGEST_IDLE:
+            if 0 <= self._now() - since <= _LONGEST_IDLE and self._is_quiet(sock):
                 return sock
             sock.close()
+
+    def _is_quiet(self, sock: Any) -> bool:
+        """Say whether nothing has come on an idle connection: neither its end nor what would pass for an answer."""
+        nothing: type[OSError] = BlockingIOError
+        if self.server.tls:
+            import ssl  # loaded already, since there is a connection
+
+            nothing = ssl.SSLWantReadError
+        try:
+            sock.settimeout(0)
+            sock.recv(1)
+        except nothing:
+            return True
+        except OSError as error:
+            _raise_own(error)
+        return False
 
     def _opened(self, deadline: float) -> Any:
         server = self.server
@@ -168,14 +188,19 @@ def connected(host: str, port: int, deadline: float, clock: Callable[[], float])
                 sock.close()
                 raise
         except OSError as error:
-            from stepout.artifacts.s3.job_signals import from_handler  # costs a cold start nothing while all is well
-
-            if from_handler(error) is not None:
-                raise
+            _raise_own(error)
             failure = error
         else:
             return sock
     raise failure or OSError(f"{host} has no address")
+
+
+def _raise_own(error: OSError) -> None:
+    """Raise what a signal's handler of the job has raised in the middle of a request: it is no failure of that."""
+    from stepout.artifacts.s3.job_signals import from_handler  # costs a cold start nothing while all is well
+
+    if from_handler(error) is not None:
+        raise error
 
 
 def _left(deadline: float, clock: Callable[[], float]) -> float:

@@ -22,6 +22,7 @@ _LENGTH: Final = re.compile(r"[0-9]{1,15}")
 _CHUNK: Final = re.compile(rb"([0-9A-Fa-f]{1,8})[ \t]*(?:;[^\r\n]*)?\r\n")
 _LONGEST_CHUNK_LINE: Final = 1024
 _FORBIDDEN: Final = re.compile("[\x00\r\n]")
+_LATIN_1: Final = re.compile("[\x00-\xff]*")
 _BODILESS: Final = frozenset({204, 304})
 _FIRST_FINAL: Final = 200
 
@@ -77,11 +78,14 @@ def request_head(method: str, target: str, headers: Mapping[str, str]) -> bytes:
     Raises:
         ValueError: Something in it would end a line, or is not Latin-1.
     """
-    if _FORBIDDEN.search(target) or " " in target or any(map(_FORBIDDEN.search, [*headers, *headers.values()])):
-        message = "a request's head with a line break in it"
-        raise ValueError(message)
     lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
-    return f"{method} {target} HTTP/1.1\r\n{lines}\r\n".encode("latin-1")
+    head = f"{method} {target} HTTP/1.1\r\n{lines}\r\n"
+    forbidden = " " in target or any(map(_FORBIDDEN.search, [target, *headers, *headers.values()]))
+    # Looked at here: the codec's own error has the whole head in it, tokens included.
+    if forbidden or not _LATIN_1.fullmatch(head):
+        message = "a request's head with a line break in it, or with what is not Latin-1"
+        raise ValueError(message)
+    return head.encode("latin-1")
 
 
 def exchange(  # noqa: PLR0913 - keyword-only, each with its own meaning
@@ -136,7 +140,9 @@ def _plain_body(sock: Connected, first: bytearray, length: int, wait: Callable[[
     have = len(first)
     if have > length:
         raise NotPlainAnswerError("more came than its body")
-    body = memoryview(bytearray(length))
+    # One byte more than is due: what comes after the body in the same record of TLS would else wait inside the socket,
+    # unseen, and be read as the next answer.
+    body = memoryview(bytearray(length + 1))
     body[:have] = first
     while have < length:
         wait()
@@ -144,7 +150,9 @@ def _plain_body(sock: Connected, first: bytearray, length: int, wait: Callable[[
         if not count:
             raise NotPlainAnswerError("it ended before its body did")
         have += count
-    return body.toreadonly()
+    if have > length:
+        raise NotPlainAnswerError("more came than its body")
+    return body[:length].toreadonly()
 
 
 def _chunked_body(sock: Connected, received: bytearray, limit: int, wait: Callable[[], None]) -> memoryview:

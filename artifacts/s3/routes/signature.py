@@ -66,6 +66,9 @@ class _DayKey(NamedTuple):
     day: str
     key: bytes
 
+    def __repr__(self) -> str:
+        return f"_DayKey({self.day})"
+
 
 class RequestSigner:
     """Signs requests to one service in one region; for any thread.

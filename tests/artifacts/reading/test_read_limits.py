@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from PIL import Image
 from support.shelf import ALLOW, Shelf
 
-from stepout.artifacts.container_memory import GrantedMemory
 from stepout.artifacts.formats import images
 from stepout.artifacts.formats.image_sizes import metadata_bytes, tag_bytes
 from stepout.artifacts.formats.images import decode_image
+from stepout.artifacts.process.memory_granted import GrantedMemory
 from stepout.artifacts.read_limit import MOST, limit_of
 from stepout.artifacts.reading import access
 from stepout.artifacts.reading.documents import foreign as interop

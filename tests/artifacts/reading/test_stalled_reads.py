@@ -11,8 +11,8 @@ import pytest
 from support.wire import Wire, operation
 
 import stepout
-from stepout.artifacts import process_budget
-from stepout.artifacts.process_budget import ProcessBudget
+from stepout.artifacts.process import budget as process_budget
+from stepout.artifacts.process.budget import ProcessBudget
 from stepout.artifacts.transfer import parallel_get
 from stepout.artifacts.transfer.range_plan import RangePlan
 from stepout.schemas.runtime.process import PerProcess

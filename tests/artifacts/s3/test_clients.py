@@ -16,7 +16,7 @@ from support.settled import settled
 from support.wire import Wire
 
 from stepout.artifacts.memory import MemoryStore
-from stepout.artifacts.process_budget import CONNECTIONS
+from stepout.artifacts.process.budget import CONNECTIONS
 from stepout.artifacts.s3.clients import make_client, profile_from_env, profile_named, store_for
 from stepout.artifacts.s3.fast_store import FastS3Store
 from stepout.artifacts.s3.store import S3Store

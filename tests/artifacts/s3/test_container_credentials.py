@@ -112,6 +112,14 @@ def test_a_token_that_is_none_is_left_to_botocore(token: str | None, tmp_path: P
         token_of({TOKEN_FILE: str(path)})
     assert "the-token" not in repr(caught.value)
     assert caught.value.__cause__ is None
+    assert caught.value.__context__ is None
+
+
+def test_an_answer_that_cannot_be_read_does_not_come_along_with_the_error() -> None:
+    """A parser's error has all of what it read, and collectors of errors show whatever an error came of."""
+    with pytest.raises(NoCredentialsHereError) as caught:
+        credentials_in(b'{"SecretAccessKey": "the-secret", oops')
+    assert caught.value.__context__ is None
 
 
 # What they are -----------------------------------------------------------------------------------------------------

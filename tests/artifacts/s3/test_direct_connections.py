@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import ssl
+import sys
 import threading
 
 import pytest
 from support.plain_server import plain_answer, plain_server
+from urllib3.util import wait_for_read
 
 from stepout.artifacts.s3.routes.direct_connections import DirectConnections, Server, connected
 from stepout.artifacts.s3.routes.http_exchange import NotPlainAnswerError
@@ -45,6 +48,59 @@ def test_an_idle_connection_that_fails_is_replaced_once(failure: bytes) -> None:
         assert server.connections == 2
         with pytest.raises((OSError, NotPlainAnswerError)):
             [_ask(connections) for _ in range(2)]
+
+
+@pytest.mark.parametrize("tls", [False, True])
+@pytest.mark.parametrize("late", [plain_answer(b"evil"), b"HTTP/1.1 408 Request Timeout\r\n\r\n"])
+def test_what_comes_unasked_on_an_idle_connection_is_no_answer(
+    late: bytes, tls: bool, certificate: tuple[str, ssl.SSLContext]
+) -> None:
+    """Whatever has come by the time of the next request, that one goes over another connection."""
+    with plain_server(ANSWER + late, tls=certificate[1] if tls else None) as server:
+        connections = DirectConnections(Server("localhost", server.port, tls, certificate[0] if tls else None))
+        with pytest.raises(NotPlainAnswerError, match="more came"):
+            _ask(connections)
+        late_again = threading.Event()
+
+        def answer(_: str) -> bytes:
+            late_again.set()
+            return ANSWER
+
+        server.answer = answer
+        assert _ask(connections) == b"data"
+        assert late_again.wait(60)
+        server.say(late)
+        (kept,) = [sock for sock, _ in connections._idle]
+        wait_for_read(kept, 60)
+        assert _ask(connections) == b"data"
+        assert (len(server.requests), server.connections) == (3, 3)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+def test_an_alarm_of_the_job_is_no_failure_of_an_idle_connection() -> None:
+    """What a handler raises may be an OSError; it comes up, and nothing is asked again."""
+
+    def handler(*_: object) -> None:
+        raise TimeoutError("the job's own")
+
+    main = threading.get_ident()
+
+    def answer(_: str) -> bytes | None:
+        if len(server.requests) == 1:
+            return ANSWER
+        signal.pthread_kill(main, signal.SIGUSR1)
+        return None
+
+    before = signal.signal(signal.SIGUSR1, handler)
+    try:
+        with plain_server(answer) as server:
+            connections = DirectConnections(Server("127.0.0.1", server.port, False))
+            assert _ask(connections) == b"data"
+            with pytest.raises(TimeoutError, match="the job's own"):
+                _ask(connections)
+            assert (len(server.requests), server.connections) == (2, 1)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
 
 
 def test_a_connection_that_the_server_ends_is_not_kept() -> None:

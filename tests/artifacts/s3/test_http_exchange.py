@@ -122,6 +122,12 @@ def test_any_bytes_are_chunks_or_not_plain(received: bytes) -> None:
         return
 
 
+def test_what_follows_the_body_at_once_is_not_left_for_the_next_request() -> None:
+    """Under TLS it would wait inside the socket, where nobody sees it who looks whether anything has come."""
+    with pytest.raises(NotPlainAnswerError, match="more came"):
+        _answered([b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n", b"dataHTTP/1.1 200 OK"], ends=False)
+
+
 @pytest.mark.parametrize(
     ("sent", "reusable"),
     [
@@ -174,3 +180,12 @@ def test_no_value_can_end_a_line_of_a_requests_head(target: str, headers: dict[s
     """So nobody can add a header through a value."""
     with pytest.raises(ValueError, match="line break"):
         request_head("GET", target, headers)
+
+
+def test_a_head_that_cannot_be_sent_does_not_show_itself() -> None:
+    """The codec's own error would have all of it."""
+    with pytest.raises(ValueError, match="Latin-1") as caught:
+        request_head("GET", "/", {"authorization": "the-token", "x-amz-meta-name": "\u0142"})
+    assert "the-token" not in repr(caught.value)
+    assert not isinstance(caught.value, UnicodeError)
+    assert caught.value.__context__ is None

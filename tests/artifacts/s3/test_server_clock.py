@@ -11,6 +11,7 @@ import boto3
 import botocore.auth
 import pytest
 from support.fast_store import fast_store
+from support.plain_server import plain_answer, plain_server
 from support.seaweed import ADMIN
 from support.wire import Wire
 
@@ -39,9 +40,17 @@ def test_a_refusal_for_the_time_sets_the_clock_once(code: str, hours: int) -> No
     """By the Date of the answer; the same refusal once more is not worth another try."""
     clock, there = ServerClock(local=lambda: NOON), NOON + timedelta(hours=hours)
     assert clock.now() == NOON
-    assert clock.corrected_by(_answer(code, format_datetime(there, usegmt=True)))
+    answer = _answer(code, format_datetime(there, usegmt=True))
+    assert clock.corrected_by(answer, timedelta())
     assert clock.now() == there
-    assert not clock.corrected_by(_answer(code, format_datetime(there, usegmt=True)))
+    assert not clock.corrected_by(answer, clock.offset)
+
+
+def test_requests_that_are_refused_together_are_all_worth_another_try() -> None:
+    """Each is judged by the time that it was signed with, which another one's refusal may have changed since."""
+    clock = ServerClock(local=lambda: NOON)
+    answer = _answer("RequestTimeTooSkewed", "Sun, 29 Nov 2026 20:00:00 GMT")
+    assert [clock.corrected_by(answer, timedelta()) for _ in range(3)] == [True] * 3
 
 
 @pytest.mark.parametrize(
@@ -52,12 +61,14 @@ def test_a_refusal_for_the_time_sets_the_clock_once(code: str, hours: int) -> No
         ("RequestTimeTooSkewed", "yesterday"),
         ("RequestTimeTooSkewed", "Sun, 29 Nov 2026 12:03:00 GMT"),
         ("403", "Sun, 29 Nov 2026 11:57:00 GMT"),
+        ("RequestTimeTooSkewed", "Fri, 31 Dec 9999 23:59:59 GMT"),
+        ("RequestTimeTooSkewed", "Sat, 01 Jan 0001 00:00:00 GMT"),
     ],
 )
 def test_other_refusals_leave_the_clock_alone(code: str, date: str) -> None:
-    """Other codes, no date, and what is within the tolerance."""
+    """Other codes, no date, what is within the tolerance, and a time that no server can have."""
     clock = ServerClock(local=lambda: NOON)
-    assert not clock.corrected_by(_answer(code, date))
+    assert not clock.corrected_by(_answer(code, date), timedelta())
     assert clock.now() == NOON
 
 
@@ -99,6 +110,22 @@ def test_every_route_signs_by_the_servers_time_once_it_is_known(
         assert store.head("key-3").size == len(large)
         assert wire.operations == ["PutObject"] * 5 + ["HeadObject"]
         assert server_clock_of(client).offset > timedelta(hours=1)
+
+
+def test_servers_that_disagree_on_the_time_are_not_asked_for_ever() -> None:
+    """Each answer has another time, and each refuses: the request is signed anew once, then there is an error."""
+    body = b"<Error><Code>RequestTimeTooSkewed</Code></Error>"
+
+    def answer(_: str) -> bytes:
+        there = datetime.now(UTC) + timedelta(hours=3 * (len(server.requests) % 2))
+        date = f"Date: {format_datetime(there, usegmt=True)}\r\n"
+        return plain_answer(body, status="403 Forbidden", headers=date)
+
+    with plain_server(answer) as server:
+        store = S3Store(make_client(endpoint_url=server.url, region="us-east-1", tries=1, **KEYS), "bucket")
+        with pytest.raises(StoreError, match="RequestTimeTooSkewed"):
+            store.get("key")
+        assert len(server.requests) == 2
 
 
 def test_a_look_that_is_refused_without_a_word_is_repeated_too(

@@ -15,10 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.shelf import ALLOW, BreakingStore, Shelf
 
-from stepout.artifacts import process_budget
-from stepout.artifacts.process_budget import ProcessBudget
+from stepout.artifacts.process import budget as process_budget
+from stepout.artifacts.process.budget import ProcessBudget
+from stepout.artifacts.process.servers import ServerState
 from stepout.artifacts.resolve import resolve_artifact
-from stepout.artifacts.servers import ServerState
 from stepout.artifacts.store import RequestCancelledError
 from stepout.artifacts.transfer import parallel_get, range_fetch
 from stepout.artifacts.transfer.parallel_get import receive

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stepout.artifacts.container_memory import GrantedMemory, transfer_share
+from stepout.artifacts.process.memory_granted import GrantedMemory, transfer_share
 from stepout.artifacts.transfer.plan import (
     BLOCK_SIZE,
     LINE,

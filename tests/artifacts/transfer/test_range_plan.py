@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stepout.artifacts.servers import ServerState
+from stepout.artifacts.process.servers import ServerState
 from stepout.artifacts.transfer import range_plan
 from stepout.artifacts.transfer.plan import TransferSettings
 from stepout.artifacts.transfer.range_plan import (

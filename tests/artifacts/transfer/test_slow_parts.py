@@ -14,10 +14,10 @@ from support.other_s3 import other_s3
 from support.settled import settled
 from support.wire import Fault, Wire, operation
 
+from stepout.artifacts.process.servers import ServerState
 from stepout.artifacts.s3.clients import make_client
 from stepout.artifacts.s3.request_bodies import Views
 from stepout.artifacts.s3.store import S3Store
-from stepout.artifacts.servers import ServerState
 from stepout.artifacts.store import PartReceipt, StoreProfile, WriteOptions
 from stepout.artifacts.transfer.buffer_pool import BufferPool
 from stepout.artifacts.transfer.part_requests import PartRequests, PendingPart

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from stepout.artifacts.memory import MemoryStore
+from stepout.artifacts.process.servers import ServerState
 from stepout.artifacts.s3.request_bodies import Views
-from stepout.artifacts.servers import ServerState
 from stepout.artifacts.store import ConflictError, PartReceipt, WriteOptions
 from stepout.artifacts.transfer.buffer_pool import BufferPool
 from stepout.artifacts.transfer.multipart import Multipart

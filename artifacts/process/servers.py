@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Final
 
-from stepout.artifacts.pace import CALM_SECONDS, Pace
+from stepout.artifacts.process.pace import CALM_SECONDS, Pace
 from stepout.artifacts.store import Located
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from stepout.artifacts.container_memory import granted_memory, process_share, transfer_share
-from stepout.artifacts.servers import ServerState, server_key
+from stepout.artifacts.process.memory_granted import granted_memory, process_share, transfer_share
+from stepout.artifacts.process.servers import ServerState, server_key
 from stepout.schemas.runtime.process import PerProcess
 from stepout.schemas.text.foreign_text import logger
 

@@ -1,0 +1,1 @@
+"""What all transfers of one process share: its memory and connections, and what it has learned of servers."""
