@@ -222,5 +222,5 @@ def test_nothing_is_sent_twice_to_a_server_that_asked_for_less() -> None:
     late = requests.late(1e6, last=True)
     assert late is not None
     assert late.part is parts[0]
-    server.saw_slow_down()
+    server.pace.refused()
     assert requests.late(1e6, last=True) is None
