@@ -25,7 +25,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from stepout.artifacts.checksums import combine_all
-from stepout.artifacts.pace import waiting
+from stepout.artifacts.process.pace import waiting
 from stepout.artifacts.retries import WRITES, Retries
 from stepout.artifacts.store import Cancels, OpensConnections, RequestCancelledError, TriesCompletion
 from stepout.artifacts.transfer.adaptive_limit import AdaptiveLimit

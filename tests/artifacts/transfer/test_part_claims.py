@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from stepout.artifacts.memory import MemoryStore
-from stepout.artifacts.pace import waiting
+from stepout.artifacts.process.pace import waiting
 from stepout.artifacts.store import WriteOptions
 from stepout.artifacts.transfer.plan import MIB, TransferSettings
 from stepout.artifacts.transfer.upload import Upload
