@@ -59,10 +59,6 @@ class ServerState:
         """Take note of a body that one connection carried down."""
         self.download_rate = _blended(self.download_rate, size, seconds)
 
-    def saw_slow_down(self) -> None:
-        """Take note that the server has asked for fewer requests, of a request that did not ask ``pace``."""
-        self.pace.refused()
-
     @property
     def slowed(self) -> bool:
         """Whether it has asked for fewer requests within the last half minute."""

@@ -169,13 +169,6 @@ def _blocks(size: int) -> int:
     return math.ceil(size / BLOCK_SIZE) * BLOCK_SIZE
 
 
-def part_sizes(size: int, settings: TransferSettings) -> list[int]:
-    """Return the sizes of all parts of a body of ``size`` bytes, in order; at least one part."""
-    each = part_size_for(size, settings)
-    full, rest = divmod(size, each)
-    return [each] * full + ([rest] if rest or not full else [])
-
-
 def ceiling(settings: TransferSettings) -> int:
     """Return how many bytes a stream of unknown length can carry.
 

@@ -32,7 +32,7 @@ def test_a_server_that_asked_for_less_is_believed_for_a_while() -> None:
     now = [0.0]
     state = ServerState(clock=lambda: now[0])
     assert not state.slowed
-    state.saw_slow_down()
+    state.pace.refused()
     assert state.slowed
     now[0] = 31
     assert not state.slowed

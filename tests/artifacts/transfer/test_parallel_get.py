@@ -445,7 +445,7 @@ def test_nothing_is_asked_for_twice_of_a_server_that_asks_for_less() -> None:
             assert gate.wait(60)
 
     source = _Object(BIG * 8, act, server=_far())
-    source.server.saw_slow_down()
+    source.server.pace.refused()
     released.start()
     assert _received(source) == BIG * 8
     starts = [each.start for each in source.asked]
