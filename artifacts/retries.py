@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from stepout.artifacts.process.pace import waiting
-from stepout.artifacts.store import ConflictError, SlowDownError
+from stepout.artifacts.store import ConflictError, ConnectionBrokenError, SlowDownError
 from stepout.schemas.errors import ChecksumMismatchError, StepoutError, StoreUnavailableError
 from stepout.schemas.runtime.events import tell_retry
 
@@ -148,7 +148,9 @@ class Retries:
         if isinstance(error, SlowDownError):
             self._wait(0)  # is there still a point in it? Its turn is waited for where it is sent
             return attempt
-        self._wait(self._policy.pause_before(attempt + 1, self._chance()))
+        # A connection that broke is no sign of a busy server: the first time another one is tried at once.
+        at_once = attempt == 1 and isinstance(error, ConnectionBrokenError)
+        self._wait(0 if at_once else self._policy.pause_before(attempt + 1, self._chance()))
         return attempt + 1
 
 

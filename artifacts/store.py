@@ -40,6 +40,10 @@ class SlowDownError(StoreUnavailableError):
     """The server asks for fewer requests (503 SlowDown, 429): this one was not carried out, and may be sent again."""
 
 
+class ConnectionBrokenError(StoreUnavailableError):
+    """The connection ended before an answer came: it says nothing against another one, at once."""
+
+
 class PlaceMissingError(ArtifactNotFoundError):
     """The bucket or the table itself does not exist: nothing will appear in it."""
 

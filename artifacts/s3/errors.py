@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from stepout.artifacts.s3.job_signals import from_handler
-from stepout.artifacts.store import ConflictError, InvalidPartError, PlaceMissingError, SlowDownError, UploadGoneError
+from stepout.artifacts.store import (
+    ConflictError,
+    ConnectionBrokenError,
+    InvalidPartError,
+    PlaceMissingError,
+    SlowDownError,
+    UploadGoneError,
+)
 from stepout.schemas.errors import (
     AccessDeniedError,
     ArtifactChangedError,
@@ -343,6 +350,11 @@ def translate(error: Exception, *, operation: str, subject: str, client_region: 
             (exceptions.CredentialRetrievalError,),  # the endpoint of the task role is busy or restarts
             StoreUnavailableError,
             f"the credentials could not be fetched ({type(error).__name__}). {again}",
+        ),
+        (
+            (exceptions.ConnectionClosedError,),
+            ConnectionBrokenError,
+            f"{_wire(error)}. {again}",
         ),
         (
             (exceptions.HTTPClientError, exceptions.ConnectionError, exceptions.IncompleteReadError, OSError),

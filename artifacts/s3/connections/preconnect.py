@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 _LONGEST_WAIT: Final = 1.0
 """Seconds. Who has waited so long for the first request to leave goes on and connects when a part is sent."""
 
+_FIRST_SECONDS: Final = 0.01
+"""What the request that begins the first upload has to itself, once it leaves."""
+
 
 class Preconnections:
     """Connections to where a client sends requests of one kind.
@@ -40,7 +43,7 @@ class Preconnections:
         self.client = client
         self._bucket = bucket
         self._url: str | None = None
-        self._settled = threading.Event()
+        self._settled, self._answered = threading.Event(), threading.Event()
         client.meta.events.register(f"before-send.s3.{operation}", self._see)
 
     def _see(self, request: Any, **_: Any) -> None:
@@ -50,8 +53,9 @@ class Preconnections:
             self._settled.set()
 
     def settle(self) -> None:
-        """Say that the request has left, or never will: nobody waits for it any more."""
+        """Say that the request was answered, or never will be: nobody waits for it any more."""
         self._settled.set()
+        self._answered.set()
 
     @contextmanager
     def connection(self) -> Iterator[None]:
@@ -70,6 +74,8 @@ class Preconnections:
     def _pool(self) -> Any:
         if not self._settled.wait(_LONGEST_WAIT) or self._url is None:
             return None
+        # Its own connection comes first: where few are allowed, it must be among them.
+        self._answered.wait(_FIRST_SECONDS)
         pool = pool_for(self.client, self._url)
         # Where there may be few, those that are held here would be missed by the request that begins the upload.
         return None if pool is None or is_limited(pool) else pool

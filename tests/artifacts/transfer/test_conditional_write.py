@@ -14,6 +14,7 @@ from stepout.artifacts.memory import MemoryStore
 from stepout.artifacts.retries import WRITES, Retries, RetryPolicy
 from stepout.artifacts.store import (
     ConflictError,
+    ConnectionBrokenError,
     ObjectInfo,
     StoreProfile,
     UploadGoneError,
@@ -210,6 +211,18 @@ def test_only_what_may_pass_is_tried_again(error: StepoutError, tries: int) -> N
         Retries(pauses.append, chance=lambda: 0.0).run(request)
     assert len(calls) == tries
     assert pauses == [WRITES.pause_before(attempt, 0.0) for attempt in range(2, tries + 1)]
+
+
+def test_a_connection_that_broke_is_followed_by_another_at_once() -> None:
+    """The first time; from then on as for a server that is busy."""
+    pauses: list[float] = []
+
+    def request() -> None:
+        raise ConnectionBrokenError("reset")
+
+    with pytest.raises(ConnectionBrokenError):
+        Retries(pauses.append, chance=lambda: 0.0).run(request)
+    assert pauses == [0, *(WRITES.pause_before(attempt, 0.0) for attempt in range(3, WRITES.tries + 1))]
 
 
 def test_a_conflict_is_tried_again_where_the_bytes_go_anew() -> None:
