@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import subprocess
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FarEnd", "shared_line"]
 
+_NUMBERS = itertools.count()
 BURST, QUEUE = "256kb", "20ms"
 """Of the token bucket: what passes at once, and how long a packet waits before it is dropped."""
 
@@ -41,7 +43,8 @@ def shared_line(rate: float) -> Iterator[FarEnd]:
         PermissionError: This process may not make namespaces, or this kernel has no token buckets.
         FileNotFoundError: ``ip`` or ``tc`` is not installed.
     """
-    name, third = f"line{os.getpid() % 10**6}", os.getpid() % 250
+    number = next(_NUMBERS)  # a namespace goes away some time after it was deleted
+    name, third = f"line{os.getpid() % 10**6}-{number}", (os.getpid() + number) % 250
     ours, theirs = f"{name}a", f"{name}b"
     address, within = f"10.203.{third}.2", ("ip", "netns", "exec", name)
     bucket = ("root", "tbf", "rate", f"{rate:.0f}bit", "burst", BURST, "latency", QUEUE)
