@@ -9,8 +9,8 @@ Three front doors, and the rooms behind them:
 - ``formats``: images and tables, to bytes and back;
 - ``s3``: one bucket through botocore;
 - what they share: ``store`` (the protocol) and ``memory``, ``checksums``, ``media_types``, ``keys``, ``paths``,
-  ``allow``, ``listing`` (a directory's document), ``run``; ``process`` (its memory and connections, and what was
-  learned of servers) and ``read_limit``.
+  ``allow``, ``listing`` (a directory's document), ``run``, ``read_limit``; and the room
+  ``process``: its memory and connections, and what was learned of servers.
 
 Names are imported when they are first used, so that a consumer does not load the producer, nor the other way round.
 """

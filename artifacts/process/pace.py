@@ -17,10 +17,11 @@ import random
 import threading
 import time
 from collections import deque
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 FIRST_RATE: Final = 200.0
 """Requests a second after the first refusal, if nothing is known: in the middle of what servers take, on a logarithmic
@@ -120,6 +121,15 @@ class Waiting(threading.local):
 
     def __init__(self) -> None:
         self.how: tuple[Callable[[float], object], float] = (time.sleep, float("inf"))
+
+    @contextmanager
+    def by(self, wait: Callable[[float], object], until: float) -> Iterator[None]:
+        """Let the requests of a block wait in this way."""
+        before, self.how = self.how, (wait, until)
+        try:
+            yield
+        finally:
+            self.how = before
 
 
 waiting: Final = Waiting()

@@ -12,6 +12,8 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+from stepout.artifacts.s3.job_signals import raise_own
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
@@ -63,7 +65,8 @@ def credentials_of(client: Any) -> Any:
 def pool_classes(client: Any) -> dict[str, Any] | None:
     """Return the classes of a client's connection pools by scheme; they may be replaced before the first request."""
     # botocore 1.43.106: URLLib3Session._pool_classes_by_scheme, the session's own dict, also behind proxies.
-    # Without it: connections are used as botocore uses them, half-used ones included.
+    # Without it: connections are used as botocore uses them, half-used ones included, and small requests take the
+    # ordinary way.
     found = getattr(http_session(client), "_pool_classes_by_scheme", None)
     return found if isinstance(found, dict) else None
 
@@ -171,7 +174,8 @@ def _manager_and_pool(client: Any, url: str, *, tunnels: bool) -> tuple[Any, Any
         if proxy and pool.proxy_config.use_forwarding_for_https:  # such a proxy ends TLS itself
             return None
         session._setup_ssl_cert(pool, url, session._verify)  # noqa: SLF001
-    except Exception:  # noqa: BLE001 - whatever another version raises, nothing is lost
+    except Exception as error:  # noqa: BLE001 - whatever another version raises, nothing is lost
+        raise_own(error)
         return None
     usable = callable(getattr(pool, "_get_conn", None)) and callable(getattr(pool, "_put_conn", None))
     return (manager, pool) if usable else None
@@ -182,7 +186,8 @@ def take_connection(pool: Any) -> Any:
     # urllib3 2.8.0: HTTPConnectionPool._get_conn. Without it ``pool_for`` returned no pool.
     try:
         return pool._get_conn()  # noqa: SLF001
-    except Exception:  # noqa: BLE001 - an empty or closed pool; the request itself will say why there is none
+    except Exception as error:  # noqa: BLE001 - an empty or closed pool; the request itself will say why there is none
+        raise_own(error)  # it may have waited for a minute
         return None
 
 

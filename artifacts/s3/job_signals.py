@@ -38,6 +38,17 @@ def from_handler(error: BaseException) -> BaseException | None:
     return None
 
 
+def raise_own(error: Exception) -> None:
+    """Raise what a signal's handler raised, where everything else that goes wrong is passed over.
+
+    Args:
+        error: What was caught.
+    """
+    own = from_handler(error)
+    if own is not None:
+        raise own
+
+
 def _frames(error: BaseException) -> Iterator[CodeType]:
     trace = error.__traceback__
     while trace is not None:

@@ -25,8 +25,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from stepout.artifacts.checksums import combine_all
+from stepout.artifacts.process.pace import waiting
 from stepout.artifacts.retries import WRITES, Retries
-from stepout.artifacts.store import Cancels, OpensConnections, TriesCompletion
+from stepout.artifacts.store import Cancels, OpensConnections, RequestCancelledError, TriesCompletion
 from stepout.artifacts.transfer.adaptive_limit import AdaptiveLimit
 from stepout.artifacts.transfer.block_lists import list_of, put_list
 from stepout.artifacts.transfer.conditional_write import Content, completed, confirmed, look_first, settled
@@ -205,30 +206,28 @@ class Multipart:
             self._pool.wake()  # a writer that waits for a buffer asks for the memory that more senders need
 
     def _run_sender(self) -> None:
-        while (part := self._next()) is not None:
+        while (found := self._next()) is not None:
+            part, beside = found
             error: BaseException | None = None
             try:
-                self._deliver(part)
+                self._deliver(part, beside=beside)
             except BaseException as raised:  # noqa: BLE001 - handed to the caller's thread, which raises it
                 error = raised
             self._leave_part(part, error)
 
-    def _next(self) -> PendingPart | None:
+    def _next(self) -> tuple[PendingPart, bool] | None:
+        """Wait for a part to send, and say whether that is beside its first request."""
         with self._condition:
             # Idle threads end, and are started again later: a job that computes for hours holds no threads.
             idle_until = self._now() + _IDLE_SECONDS
             while not self._over and self._senders <= self._limit.now:
                 now = self._now()
                 late = self._requests.late(now, last=self._ending and not self._waiting)
-                part = None
                 if late is not None and late.at <= now:
-                    part = late.part
-                    self._requests.repeat(part)
-                elif self._waiting:
-                    part = self._waiting.popleft()
-                if part is not None:
-                    part.senders += 1
-                    return part
+                    self._requests.repeat(late.part)
+                    return late.part, True
+                if self._waiting:
+                    return self._waiting.popleft(), False
                 until = idle_until if late is None else late.at
                 if until <= now:
                     break
@@ -242,11 +241,11 @@ class Multipart:
     def _over(self) -> bool:
         return self._upload.finished or self.failure is not None
 
-    def _deliver(self, part: PendingPart) -> None:
+    def _deliver(self, part: PendingPart, *, beside: bool) -> None:
         upload = self._begun()
         with self._upload.request(self._check):
             send = partial(self._ask, upload, part, part.checked(self._store.profile.multipart_checksum, self._blocks))
-            if part.senders > 1:  # the first request has its tries; this one is beside it
+            if beside:  # the first request has its tries
                 send()
             else:
                 self._try(part, send)
@@ -274,11 +273,12 @@ class Multipart:
     def _hands_over(self, part: PendingPart, arrived: int) -> bool:
         """Leave a part to the other senders, if more have arrived than then; there is one sender less from now on."""
         with self._condition:
-            works = self._idle > 0 or len(self._requests.receipts) - arrived > 1
+            # Others work on what they will bring, and not only on this part.
+            works = self._idle > 0 or (part.claims == 1 and len(self._requests.receipts) - arrived > 1)
             if self._senders == 1 or not works or part.number in self._requests.receipts:
                 return False
             self._limit.refused(self._senders)
-            part.holders += 1  # this sender lets go of it
+            part.claims, part.holders = part.claims + 1, part.holders + 1  # this sender lets go of it
             self._waiting.appendleft(part)
             self._condition.notify_all()
             return True
@@ -292,7 +292,8 @@ class Multipart:
                 return
             start = self._clock()
             try:
-                receipt = self._store.put_part(self._key, upload, part.number, part.views, checksum=checksum)
+                with waiting.by(partial(self._turn, part), (part.since or 0.0) + WRITES.seconds):
+                    receipt = self._store.put_part(self._key, upload, part.number, part.views, checksum=checksum)
             except BaseException as error:
                 with self._condition:
                     arrived = self._requests.failed(request)
@@ -318,10 +319,10 @@ class Multipart:
         return self._store.cancellable() if isinstance(self._store, Cancels) else nullcontext()
 
     def _leave_part(self, part: PendingPart, error: BaseException | None) -> None:
-        """Let go of a part that was sent, or could not be: then it is lost, unless another thread is still at it."""
+        """Let go of a part that was sent, or could not be: then it is lost, unless others still send it."""
         with self._condition:
-            part.senders -= 1
-            left_to_others = part.senders > 0 and isinstance(error, StepoutError)
+            part.claims -= 1
+            left_to_others = part.claims > 0 and isinstance(error, StepoutError)
             if error is not None and not left_to_others:
                 self._end(error)
         self._release(part)
@@ -470,6 +471,12 @@ class Multipart:
         with self._condition:
             self._condition.wait_for(lambda: self._over or (part and part.number in arrived), timeout=seconds)
             self._check()
+
+    def _turn(self, part: PendingPart, seconds: float) -> None:
+        """Wait for a part's turn, where the server asks for fewer requests, as long as it has to be sent."""
+        self._wait(seconds, part)
+        if part.number in self._requests.receipts:
+            raise RequestCancelledError(f"{self._url}: part {part.number} has arrived by another request")
 
     def _fail(self, error: BaseException) -> None:
         with self._condition:

@@ -35,8 +35,9 @@ class PendingPart:
     holders: int = 2
     """The hasher, and everybody who sends it or will; the last one to finish gives the buffers back."""
 
-    senders: int = 0
-    """Threads that are at work on it: two while it is asked for a second time."""
+    claims: int = 1
+    """Of those who will see to it that it arrives: the one with its tries, at work or in the queue, and each second
+    request. It is lost once the last of them has failed."""
 
     tries: int = 1
     """Of the first request, whichever thread sends it."""
@@ -163,7 +164,7 @@ class PartRequests:
     def repeat(self, part: PendingPart) -> None:
         """Take note that one more thread sends a part."""
         self._tails.repeats(part.number)
-        part.holders += 1
+        part.claims, part.holders = part.claims + 1, part.holders + 1
 
     def _without(self, request: PartRequest) -> list[PartRequest]:
         """Forget a request, and return the others for its part."""

@@ -154,7 +154,7 @@ def test_one_slow_server_among_the_addresses_gets_hardly_any_requests(
 ) -> None:
     """Four threads read a hundred and twenty small objects; most come from the others once a few have been slow."""
     with (
-        Wire(seaweed.endpoint, keep_alive=True, delay=0.5) as slow,
+        Wire(seaweed.endpoint, keep_alive=True, delay=2.0) as slow,
         Wire(seaweed.endpoint, keep_alive=True) as one,
         Wire(seaweed.endpoint, keep_alive=True) as other,
     ):

@@ -20,6 +20,8 @@ import time
 from statistics import median
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from stepout.artifacts.s3.job_signals import raise_own
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
@@ -41,6 +43,9 @@ _ENOUGH: Final = 3
 _SLOWER: Final = 3.0
 """Times the median of the others, which makes an address slow; for short requests also so many seconds more:"""
 _LATER: Final = 0.1
+
+_MANY: Final = 32
+"""Addresses of which something is known, before what is known for longer than ``_REST_SECONDS`` is forgotten."""
 
 _WEIGHT: Final = 0.3
 _LARGE: Final = 1 << 20
@@ -124,7 +129,10 @@ class AddressBook:
     def failed(self, address: Address) -> None:
         """Take note of an address that refused, or did not answer while another one did."""
         with self._lock:
-            self._dead[address] = self._clock()
+            now = self._clock()
+            self._dead[address] = now
+            if len(self._dead) > _MANY:
+                self._dead = {each: since for each, since in self._dead.items() if now - since < _REST_SECONDS}
 
     def saw(self, address: Address, size: int, seconds: float) -> None:
         """Take note of what a request took.
@@ -135,7 +143,10 @@ class AddressBook:
             seconds: From its beginning to the end of its answer.
         """
         with self._lock:
-            self._seen.setdefault(address, _Seen()).add(size, seconds, self._clock())
+            now = self._clock()
+            self._seen.setdefault(address, _Seen()).add(size, seconds, now)
+            if len(self._seen) > _MANY:  # S3 has thousands of addresses and names a few at a time
+                self._seen = {each: seen for each, seen in self._seen.items() if now - seen.last <= _REST_SECONDS}
 
     def is_slow(self, address: Address) -> bool:
         """Say whether requests to an address take several times as long as those to the others."""
@@ -264,10 +275,11 @@ class Connecting:
         return True
 
     def _note(self, sock: socket.socket | None, address: Address, error: OSError) -> None:
-        self._error = self._error or error
-        self._book.failed(address)
         if sock is not None:
             sock.close()
+        raise_own(error)
+        self._error = self._error or error
+        self._book.failed(address)
 
     def _forsake(self, selector: Any, winner: Address) -> None:
         # Who was asked before the winner and has not answered yet is not asked first next time.

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 GROWS_AFTER: Final = 30.0
 """Seconds until half as many connections more are tried: twice as long each time that it was too many, and a quarter
-each time that it was not, as after a server that was restarted."""
+each time that it was not. One second where all connections were lost, as when a server is restarted."""
 
 _LONGEST: Final = 600.0
 _SHORTEST: Final = 1.0
@@ -27,6 +27,10 @@ LONGEST_WAIT: Final = 60.0
 """Seconds. Who has waited so long for another request to end goes on: that one may be its own."""
 
 _TICK: Final = 0.1
+
+
+class _Place:
+    """Of a connection that is on its way."""
 
 
 class ConnectionLimit:
@@ -43,7 +47,8 @@ class ConnectionLimit:
         self._limit: int | None = None
         self._since, self._grows_after = 0.0, GROWS_AFTER
         self._rest, self._has_grown = GROWS_AFTER, False
-        self._taking = 0
+        # Weak too, one for each call of ``take``: a handler's exception may come before anything could be undone.
+        self._taking: weakref.WeakSet[Any] = weakref.WeakSet()
         # Weak, as a body that nobody reads to its end takes its connection along.
         self._busy: weakref.WeakSet[Any] = weakref.WeakSet()
         self._open: weakref.WeakSet[Any] = weakref.WeakSet()
@@ -68,13 +73,15 @@ class ConnectionLimit:
                 self._changed.wait(_TICK)
                 if look is not None:
                     look()
-            self._taking += 1
+            place = _Place()
+            self._taking.add(place)
         try:
             connection = give()
-        finally:
-            with self._changed:
-                self._taking -= 1
+        except BaseException:
+            self._taking.discard(place)
+            raise
         with self._changed:
+            self._taking.discard(place)
             self._busy.add(connection)
         return connection
 
@@ -103,6 +110,10 @@ class ConnectionLimit:
         with self._changed:
             for each in (self._open, self._proved, self._busy):
                 each.discard(connection)
+            if self._limit is not None and not self._open:
+                # None is left, as when a server is restarted: while they broke one by one, each refusal was taken for
+                # a limit. More are tried as soon as the first ones bring answers.
+                self._grows_after = _SHORTEST
             self._changed.notify()
 
     def has_proved(self, connection: Any) -> bool:
@@ -135,7 +146,7 @@ class ConnectionLimit:
         if self._clock() - self._since > self._grows_after:
             self._limit, self._since = self._limit + max(1, self._limit // 2), self._clock()
             self._grows_after, self._has_grown = max(self._grows_after / 4, _SHORTEST), True
-        return len(self._busy) + self._taking >= self._limit
+        return len(self._busy) + len(self._taking) >= self._limit
 
     def _set(self, count: int) -> None:
         if not count:  # where none works, it is not for their number

@@ -45,6 +45,11 @@ def use_own_connections(client: Any) -> None:
         pools.update({scheme: _pool_of(pool) for scheme, pool in pools.items()})
 
 
+def is_own(pool: Any) -> bool:
+    """Say whether a pool has these connections."""
+    return _shared_of(pool) is not None
+
+
 def is_limited(pool: Any) -> bool:
     """Say whether something between allows fewer connections than are wanted, as far as a pool of ours knows."""
     shared = _shared_of(pool)

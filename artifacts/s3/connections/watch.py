@@ -238,6 +238,8 @@ class ConnectionWatch:
         self._method = ""
         if discard:
             self._connection.close()
+        elif self._connection.sock is None and self._address is not None:
+            self.closed()  # the answer came early, and took the socket along
         self._was_open = self._connection.sock is not None
         self._shared.limit.back(self._connection)
 

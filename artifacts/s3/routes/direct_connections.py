@@ -197,10 +197,9 @@ def connected(host: str, port: int, deadline: float, clock: Callable[[], float])
 
 def _raise_own(error: OSError) -> None:
     """Raise what a signal's handler of the job has raised in the middle of a request: it is no failure of that."""
-    from stepout.artifacts.s3.job_signals import from_handler  # costs a cold start nothing while all is well
+    from stepout.artifacts.s3.job_signals import raise_own  # costs a cold start nothing while all is well
 
-    if from_handler(error) is not None:
-        raise error
+    raise_own(error)
 
 
 def _left(deadline: float, clock: Callable[[], float]) -> float:

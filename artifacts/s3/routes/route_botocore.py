@@ -105,9 +105,11 @@ def templated_requests(client: Any, template: RequestTemplate) -> TemplatedReque
     Returns:
         ``None`` unless this botocore has what is needed, and signs just as this module does.
     """
+    from stepout.artifacts.s3.connections.pools import is_own
+
     credentials = credentials_of(client)
     finder = PoolFinder(client, template.base)
-    if credentials is None or finder.pool() is None:
+    if credentials is None or not is_own(finder.pool()):
         return None
     config = client.meta.config
     patience = float(config.connect_timeout or 0) + float(config.read_timeout or 0)

@@ -207,7 +207,8 @@ def _goes_straight(client: Any, template: RequestTemplate) -> bool:
         return False
     # obstore follows ALL_PROXY too, which botocore does not.
     proxied = {parts.scheme, "all"} & set(getproxies())
-    return not proxied or bool(proxy_bypass(parts.hostname or ""))
+    # botocore asks with the port, and with an IPv6 address in brackets; what stands in NO_PROXY must mean the same.
+    return not proxied or all(map(proxy_bypass, (parts.netloc, parts.hostname or "")))
 
 
 def _place(base: str, bucket: str) -> dict[str, Any] | None:

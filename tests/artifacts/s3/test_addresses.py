@@ -53,6 +53,21 @@ def test_no_address_is_lost_or_tried_twice(found: list[Address], failing: list[A
     assert sorted(map(str, book.order(found))) == sorted(map(str, set(found)))
 
 
+def test_what_was_seen_of_many_addresses_is_forgotten_in_time(book: AddressBook, clock: Clock) -> None:
+    """A server with thousands of them names a few at a time; a slow one is compared with those of now."""
+    for number in range(1000):
+        address = Address(V4, ("192.0.2.2", number))
+        for _ in range(3):
+            book.saw(address, 10, 0.01)
+        book.failed(address)
+        clock.now += 10
+    assert len(book._seen) <= 40
+    assert len(book._dead) <= 40
+    for _ in range(3):
+        book.saw(A, 10, 1.0)
+    assert book.is_slow(A)
+
+
 def test_families_take_turns_from_the_one_that_the_system_prefers(book: AddressBook) -> None:
     """As RFC 8305, section 4, has it."""
     assert book.order([X, Y, A, B]) == [X, A, Y, B]

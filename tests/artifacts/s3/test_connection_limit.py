@@ -134,6 +134,35 @@ def test_a_limit_that_is_none_is_soon_forgotten(limit: ConnectionLimit, clock: C
     assert limit.limit >= 10
 
 
+def test_a_server_that_was_restarted_is_soon_used_as_before(limit: ConnectionLimit, clock: Clock) -> None:
+    """While its connections broke one by one each refusal looked like a limit; there is none when all are gone."""
+    lines = _used(limit, 16)
+    for each in lines:
+        limit.answered(each)
+    for each in lines:
+        limit.closed(each)
+        limit.refused()
+    assert limit.limit == 1
+    held = []
+    for _ in range(6):
+        clock.now += 1.1
+        held.append(limit.take(Line, _interrupt))
+        limit.opened(held[-1])
+    assert limit.limit is not None
+    assert limit.limit >= 10
+
+
+def test_a_job_that_is_interrupted_as_it_waits_takes_no_place_along(limit: ConnectionLimit) -> None:
+    """Nor does one that gets no connection."""
+    (line,) = _used(limit, 1)
+    limit.refused()
+    limit.back(line)
+    for _ in range(3):
+        with pytest.raises(InterruptedError):
+            limit.take(_interrupt, _interrupt)
+    assert limit.take(lambda: line, _interrupt) is line
+
+
 def _interrupt() -> None:
     raise InterruptedError
 

@@ -348,6 +348,12 @@ def test_a_botocore_that_keeps_its_parts_elsewhere_has_no_route(member: str) -> 
     assert route_botocore.templated_requests(client, _sample()) is None
 
 
+def test_connections_that_are_not_ours_have_no_route(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where botocore keeps its pools elsewhere they stay as they are: nothing is tried on them in vain."""
+    monkeypatch.setattr("stepout.artifacts.s3.connections.pools.pool_classes", lambda _: None)
+    assert route_botocore.templated_requests(_client(), _sample()) is None
+
+
 @pytest.mark.parametrize(
     ("base", "found"),
     [
@@ -377,6 +383,11 @@ def test_obstore_is_not_used_for_what_it_cannot_say(monkeypatch: pytest.MonkeyPa
         assert route_obstore.obstore_bucket(sample, client, "bucket") is not None
         patch.setenv("http_proxy", "http://127.0.0.1:9")
         assert route_obstore.obstore_bucket(sample, client, "bucket", environ={}) is None
+        ipv6 = _sample("http://[::1]:9/bucket/a")
+        for bypassed, straight in (("127.0.0.1,::1", False), ("::1,[::1]", True)):  # botocore looks for the latter
+            patch.setenv("no_proxy", bypassed)
+            found = route_obstore.obstore_bucket(ipv6, client, "bucket", environ={})
+            assert (found is not None) == straight
     for name in ("AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "https_proxy", "HTTPS_PROXY"):
         monkeypatch.delenv(name, raising=False)
     secure = _sample("https://bucket.s3.eu-west-1.amazonaws.com/a")

@@ -15,6 +15,7 @@ from botocore.config import Config
 from support.fast_store import fast_store
 
 from stepout.artifacts.s3 import clients
+from stepout.artifacts.s3.internals import pool_for
 from stepout.artifacts.s3.request_bodies import SMALL
 from stepout.artifacts.s3.store import S3Store
 from stepout.artifacts.store import WriteOptions
@@ -168,6 +169,17 @@ def test_a_connection_that_was_answered_in_the_middle_of_a_body_is_closed(kind: 
             store.put_part("denied", "upload", 1, pieces, checksum="0" * 16)
         _put(store, "good", b"after")
         assert server.bodies == [b"before", b"after"]
+
+
+def test_a_connection_that_was_answered_early_counts_as_closed(early: EarlyServer) -> None:
+    """Where it went there is one less, and the next one that takes its place has proved nothing."""
+    store = S3Store(_own(early.url), "results")
+    for _ in range(3):
+        with pytest.raises(AccessDeniedError):
+            _put(store, "denied", LARGE)
+    shared = pool_for(store.client, early.url).shared
+    assert shared.book._open == {}
+    assert len(shared.limit._open) == len(shared.limit._proved) == 0
 
 
 def test_a_denial_that_leaves_the_connection_whole_costs_no_other_one() -> None:

@@ -5,12 +5,17 @@ from __future__ import annotations
 import functools
 import os
 import signal
+import socket
 import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from stepout.artifacts import ArtifactManager
+from stepout.artifacts.s3.clients import make_client
+from stepout.artifacts.s3.connections.addresses import Address, AddressBook, Connecting
+from stepout.artifacts.s3.connections.pools import lend
+from stepout.artifacts.s3.internals import give_back, pool_for, take_connection
 from stepout.artifacts.s3.job_signals import from_handler
 
 if TYPE_CHECKING:
@@ -67,6 +72,31 @@ def test_it_leaves_the_put_as_the_job_raised_it(handler: object, event: str, sea
     assert manager.pointers == {}
     pointer = manager.put_bytes("one", b"1")
     assert client.get_object(Bucket=bucket, Key=pointer.key)["Body"].read() == b"1"
+
+
+def test_it_ends_a_wait_for_a_connection(handler: object, seaweed: Any) -> None:
+    """Which lasts for a minute where there may be no more connections; other errors mean that there is none."""
+    assert handler
+    pool = pool_for(make_client(endpoint_url=seaweed.endpoint, region="us-east-1"), seaweed.endpoint)
+    used = take_connection(pool)
+    pool.shared.limit.opened(used)
+    pool.shared.limit.refused()
+    lend(pool, lambda: os.kill(os.getpid(), signal.SIGUSR1))
+    with pytest.raises(AlarmError):
+        take_connection(pool)
+    give_back(pool, used)
+    pool.close()
+    assert take_connection(pool) is None
+
+
+def test_it_is_no_refusal_of_an_address(handler: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is learned from it, and no other address is tried."""
+    assert handler
+    book = AddressBook()
+    monkeypatch.setattr(socket.socket, "connect_ex", lambda *_: os.kill(os.getpid(), signal.SIGUSR1))
+    with pytest.raises(AlarmError):
+        Connecting(book, seconds=60.0).first([Address(socket.AF_INET, ("127.0.0.1", port)) for port in (1, 2)])
+    assert not book._dead
 
 
 def test_what_libraries_make_of_it_is_seen_through(handler: Callable[..., object]) -> None:

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stepout.artifacts import TransferSettings, container_memory
+from stepout.artifacts import TransferSettings
+from stepout.artifacts.process import memory_granted as container_memory
 from stepout.artifacts.process.budget import LEAST_MEMORY, told_budget
 from stepout.artifacts.process.memory_granted import (
     GrantedMemory,

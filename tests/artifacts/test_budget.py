@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.shelf import ALLOW, BreakingStore
 
-from stepout.artifacts import ArtifactManager, MemoryStore, TransferSettings, process_budget
+from stepout.artifacts import ArtifactManager, MemoryStore, TransferSettings
+from stepout.artifacts.process import budget as process_budget
 from stepout.artifacts.process.budget import LEAST_CONNECTIONS, LEAST_MEMORY, ProcessBudget, Share
 from stepout.artifacts.reading.read_many import read_many
 from stepout.artifacts.resolve import resolve_artifact
