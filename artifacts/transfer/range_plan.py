@@ -12,7 +12,7 @@ import math
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from stepout.artifacts.transfer.plan import MOST_SENDERS, USUAL_RATE, TransferSettings, most_senders
-from stepout.artifacts.transfer.stages import BLOCK
+from stepout.artifacts.transfer.stages import BLOCK, SLOTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,6 +30,9 @@ WANTED: Final = 1.2e9
 
 USUAL_LATENCY: Final = 0.03
 """Seconds, of a server that is far away, where nothing is known of it yet."""
+
+BESIDE: Final = SLOTS * BLOCK
+"""Of a transfer's memory, what holds no ranges: blocks of the connection that goes first, and what threads need."""
 
 SPARE: Final = 2
 """Ranges beyond those on their way for which there is memory: two may be asked for again."""
@@ -126,12 +129,13 @@ def plan_for(
     # No more than there is memory for. Where that is little, it bounds ranges and connections alike: many short ranges
     # wait for answers more than they bring, unless each brings little anyway.
     brought = int((rate or server.download_rate or USUAL_RATE) * _RANGE_SECONDS) // BLOCK
-    least_part = max(min(math.isqrt(settings.memory // BLOCK) // 2, brought), 1) * BLOCK
-    most = max(min(most, settings.memory // least_part - SPARE), 1)
+    memory = settings.memory - BESIDE
+    least_part = max(min(math.isqrt(memory // BLOCK) // 2, brought), 1) * BLOCK
+    most = max(min(most, memory // least_part - SPARE), 1)
     connections = connections_for(left, latency=server.latency, rate=rate or server.download_rate, most=most)
     if connections < least or left <= 0:
         return None
-    return RangePlan(connections, part_for(left, connections, settings.memory))
+    return RangePlan(connections, part_for(left, connections, memory))
 
 
 def part_for(left: int, connections: int, memory: int) -> int:

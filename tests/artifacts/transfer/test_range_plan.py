@@ -10,6 +10,7 @@ from stepout.artifacts.process.servers import ServerState
 from stepout.artifacts.transfer import range_plan
 from stepout.artifacts.transfer.plan import TransferSettings
 from stepout.artifacts.transfer.range_plan import (
+    BESIDE,
     ENOUGH,
     FAR_SECONDS,
     SPARE,
@@ -40,7 +41,7 @@ def test_the_number_of_connections_follows_from_size_latency_and_rate(
 
 @pytest.mark.parametrize(
     ("memory", "rate", "connections", "part"),
-    [(256, None, 17, 8), (64, None, 14, 4), (64, 25e6, 30, 2), (16, None, 6, 2)],
+    [(256, None, 17, 8), (64, None, 16, 3), (64, 25e6, 26, 2), (16, None, 6, 1)],
 )
 def test_little_memory_bounds_ranges_and_connections_alike(
     monkeypatch: pytest.MonkeyPatch, memory: int, rate: float | None, connections: int, part: int
@@ -51,6 +52,24 @@ def test_little_memory_bounds_ranges_and_connections_alike(
     """
     monkeypatch.setattr(range_plan, "TransferSettings", lambda: TransferSettings(memory=memory * MIB))
     assert plan_for(120 * MIB, ServerState(), rate=rate) == RangePlan(connections, part * MIB)
+
+
+@given(
+    left=st.integers(1, 1 << 34),
+    memory=st.integers(16 * MIB, 256 * MIB),
+    latency=st.none() | st.floats(0, 0.3),
+    rate=st.none() | st.floats(1e6, 1e9),
+)
+def test_ranges_leave_room_for_what_goes_beside_them(
+    left: int, memory: int, latency: float | None, rate: float | None
+) -> None:
+    """A download takes no more than its share: its first connection has blocks of its own."""
+    server = ServerState()
+    server.latency = latency
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(range_plan, "TransferSettings", lambda: TransferSettings(memory=memory))
+        plan = plan_for(left, server, rate=rate)
+    assert plan is None or plan.memory + BESIDE <= memory
 
 
 def test_where_nothing_is_known_a_server_far_away_is_planned_for() -> None:
