@@ -351,11 +351,7 @@ def translate(error: Exception, *, operation: str, subject: str, client_region: 
             StoreUnavailableError,
             f"the credentials could not be fetched ({type(error).__name__}). {again}",
         ),
-        (
-            (exceptions.ConnectionClosedError,),
-            ConnectionBrokenError,
-            f"{_wire(error)}. {again}",
-        ),
+        ((exceptions.ConnectionClosedError,), ConnectionBrokenError, f"{_wire(error)}. {again}"),
         (
             (exceptions.HTTPClientError, exceptions.ConnectionError, exceptions.IncompleteReadError, OSError),
             StoreUnavailableError,
