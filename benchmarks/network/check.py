@@ -109,7 +109,9 @@ def main() -> None:
     from benchmarks import servers
     from benchmarks.network.model import Conditions
 
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.network.check", description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.network.check", description=__doc__.partition("\n")[0], allow_abbrev=False
+    )
     parser.add_argument("--latency", type=float, default=0.03)
     parser.add_argument("--rate", type=float, default=80e6)
     options = parser.parse_args()

@@ -359,7 +359,7 @@ def test_without_a_version_the_first_answer_is_waited_for() -> None:
 
     def act(asked: _Asked, position: int) -> None:
         if asked.number == 0 and position == 0:
-            time.sleep(0.1)
+            time.sleep(1.0)  # less what the process works meanwhile
             assert len(source.asked) == 1
             source.version_known = True
 
