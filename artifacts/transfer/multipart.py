@@ -161,7 +161,7 @@ class Multipart:
         blocks = None
         if self._blocks is not None:
             # Beside the last parts: behind them it would cost a round trip. An upload that fails after that leaves it.
-            self._await(lambda: len(self._requests.digests) == self._queued)
+            self._await(lambda: len(self._requests.digests) == self._queued and self._has_connection)
             blocks = self._list(self._blocks)
         # S3 refuses to complete an upload whose parts are not all there, and the pointer needs the whole digest.
         arrived = self._requests.receipts
@@ -360,7 +360,11 @@ class Multipart:
         try:
             with self._upload.request(self._check):
                 if isinstance(self._store, TriesCompletion):
-                    self._beside(partial(self._store.try_completion, self._key, options=self._options), "trial")
+                    trial = partial(self._store.try_completion, self._key, options=self._options)
+                    if self._limit.now > 1:
+                        self._beside(trial, "trial")
+                    else:
+                        trial()
                 start = self._clock()
                 upload = Retries(self._wait).run(partial(self._store.start_upload, self._key, options=self._options))
                 waited = self._clock() - start
@@ -409,6 +413,10 @@ class Multipart:
             self._listing = True
             self._beside(partial(self._put_list, stored), "list")
         return member
+
+    @property
+    def _has_connection(self) -> bool:
+        return self._requests.unanswered < self._limit.now
 
     def _put_list(self, stored: ListObject) -> None:
         put_list(self._store, stored, self._options, Retries(self._wait, conflicts=True))

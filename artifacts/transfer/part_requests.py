@@ -123,6 +123,11 @@ class PartRequests:
         """Bytes that were asked for a second time."""
         return self._tails.extra
 
+    @property
+    def unanswered(self) -> int:
+        """How many parts are on their way and have not arrived."""
+        return sum(number not in self.receipts for number in self._open)
+
     def begin(self, part: PendingPart, cancellation: Cancellation | None, now: float) -> PartRequest | None:
         """Take note that a request leaves; ``None``: the part has arrived meanwhile, and need not be sent."""
         if part.number in self.receipts:

@@ -356,15 +356,26 @@ def test_where_the_first_answer_is_late_the_others_do_not_wait_for_it() -> None:
 
 def test_without_a_version_the_first_answer_is_waited_for() -> None:
     """Ranges of an object that is not held to one could be of two."""
+    now, looks, others = [0.0], [0], threading.Event()
+
+    def clock() -> float:
+        looks[0] += 1
+        return now[0]
 
     def act(asked: _Asked, position: int) -> None:
         if asked.number == 0 and position == 0:
-            time.sleep(1.0)  # less what the process works meanwhile
+            now[0], looks[0] = 3600.0, 0
+            while looks[0] < 5:  # until it has been seen to be late
+                time.sleep(0.01)
             assert len(source.asked) == 1
             source.version_known = True
+        elif asked.number:
+            others.set()
+        elif position >= 4 * MIB:
+            assert others.wait(60)
 
     source = _Object(BIG * 3, act, version_known=False)
-    assert _received(source) == BIG * 3
+    assert _received(source, clock=clock) == BIG * 3
     assert len(source.asked) > 1
 
 
