@@ -94,7 +94,11 @@ def _nothing_learned() -> None:
 
 @pytest.fixture(autouse=True)
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No request is late, however busy the machine is; tests of those that are have a clock of their own."""
+    """No request is late, however busy the machine is; tests of those that are have a clock of their own.
+
+    Nor does an endpoint for a container's credentials, on this machine, seem to be none.
+    """
+    monkeypatch.setattr("stepout.artifacts.s3.routes.container_credentials._SECONDS", 60.0)
     monkeypatch.setattr("stepout.artifacts.transfer.tails.NEAR_LATE", 3600.0)
     monkeypatch.setattr("stepout.artifacts.transfer.tails.FAR_LATE", 3600.0)
 

@@ -88,6 +88,15 @@ def count_hashes() -> None:
         setattr(checksums, name, _counted(name, getattr(checksums, name)))
 
 
+def be_nearby() -> None:
+    """Let the server stay one that is near, and no part be late: only a busy machine could make it seem otherwise."""
+    from stepout.artifacts.process.servers import ServerState
+    from stepout.artifacts.transfer import tails
+
+    setattr(ServerState, "saw_latency", lambda *_: None)  # noqa: B010 - a name of another module
+    tails.NEAR_LATE = tails.FAR_LATE = 3600.0  # type: ignore[misc]
+
+
 def bytes_read() -> int | None:
     """Return how many bytes this process's read calls have brought, in all threads; see proc_pid_io(5)."""
     try:
@@ -133,6 +142,7 @@ def main(how: str, path: Path) -> None:
     count_hashes()
     from stepout.artifacts import ArtifactManager
 
+    be_nearby()
     manager = ArtifactManager(os.environ["BUCKET"])
     put, size = PUTS[how], path.stat().st_size
     other = path.with_name("other")

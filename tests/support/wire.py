@@ -210,6 +210,12 @@ class Wire:
         return len(idle)
 
     @property
+    def waiting(self) -> int:
+        """How many connections wait for a request."""
+        with self._lock:
+            return len(self._idle)
+
+    @property
     def address(self) -> tuple[str, int]:
         """Where it listens."""
         return self._address

@@ -301,8 +301,9 @@ def test_abort_forgets_what_was_written(size: int) -> None:
     is_clean(store)
 
 
-def test_abort_from_another_thread_wakes_a_waiting_writer() -> None:
+def test_abort_from_another_thread_wakes_a_waiting_writer(monkeypatch: pytest.MonkeyPatch) -> None:
     """A writer that waits for memory raises, and nothing is left once the parts in flight have returned."""
+    monkeypatch.setattr("stepout.artifacts.transfer.upload._ABORT_SECONDS", 600.0)
     store = Slow()
     one, raised = upload(store), []
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import re
 import threading
 from typing import TYPE_CHECKING, Any
 
 import boto3
 import pytest
 from botocore.config import Config
+from botocore.httpsession import URLLib3Session
 from support.seaweed import ADMIN
 from support.settled import settled
 from support.wire import Fault, Wire, operation
@@ -41,17 +43,32 @@ LARGE = os.urandom(11 * MIB)
 SETTINGS = TransferSettings(memory=24 * MIB, part_size=5 * MIB)
 
 
+def _is_first_part(line: str) -> bool:
+    return re.search(r"partNumber=1\b", line) is not None
+
+
 class Bench:
     """A bucket on a real server, behind a wire that can be spoilt."""
 
     def __init__(self, wire: Wire, direct: Any, client: Any, bucket: str) -> None:
-        self.wire, self.direct, self.bucket = wire, direct, bucket
+        self.wire, self.direct, self.bucket, self._client = wire, direct, bucket, client
         self.store = S3Store(settled(client, bucket), bucket)
 
     def upload(self, mode: str = "create") -> Upload:
         """Return an upload to ``key``."""
         options = WriteOptions(mode=mode)  # type: ignore[arg-type] # from a parametrisation
         return Upload(self.store, "key", options=options, settings=SETTINGS)
+
+    def stall_first_part(self) -> None:
+        """Stall the first request for the first part, which gives up after a second; all others wait for a minute."""
+        self.wire.arm(Fault(_is_first_part, "stall", 1))
+        hasty = iter([URLLib3Session(timeout=(60, 1))])
+
+        def send(request: Any, **_: Any) -> Any:
+            session = next(hasty, None) if _is_first_part(request.url) else None
+            return None if session is None else session.send(request)
+
+        self._client.meta.events.register("before-send.s3.UploadPart", send)
 
     def content(self) -> bytes | None:
         """Read the object past the wire; ``None`` if there is none."""
@@ -77,15 +94,14 @@ class Bench:
 
 @pytest.fixture
 def bench(
-    request: pytest.FixtureRequest,
     seaweed: Seaweed,
     seaweed_client: Any,
     bucket: str,
     impatient: None,  # noqa: ARG001
 ) -> Iterator[Bench]:
-    """A fresh bench. Its client tries once, so that the retries seen are ours; a stall alone makes it give up early."""
+    """A fresh bench. Its client tries once, so that the retries seen are ours."""
     config = Config(
-        read_timeout=1 if "stall" in request.node.name else 60,
+        read_timeout=60,
         connect_timeout=60,
         retries={"total_max_attempts": 1},
         request_checksum_calculation="when_required",
@@ -117,7 +133,10 @@ PASSING = [
 @pytest.mark.parametrize("mode", ["create", "overwrite"])
 def test_a_passing_fault_is_survived(bench: Bench, where: str, kind: Any, times: int, mode: str) -> None:
     """What goes away by itself costs time, not the artifact; a lost answer is settled by a look."""
-    bench.wire.when(where, kind, times=times)
+    if kind == "stall":
+        bench.stall_first_part()
+    else:
+        bench.wire.when(where, kind, times=times)
     data = SMALL if where == "PutObject" else LARGE
     uploaded = bench.upload(mode).send_stream(io.BytesIO(data))
     bench.holds(data, uploaded)
@@ -201,8 +220,9 @@ def test_a_bucket_that_vanishes_midway_is_named(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("where", ["CreateMultipartUpload", "UploadPart", "CompleteMultipartUpload"])
-def test_abort_while_a_request_stalls_leaves_nothing(bench: Bench, where: str) -> None:
+def test_abort_while_a_request_stalls_leaves_nothing(bench: Bench, where: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever is in flight when abort comes, its upload is removed; again, if need be, when the request returns."""
+    monkeypatch.setattr("stepout.artifacts.transfer.upload._ABORT_SECONDS", 600.0)
     fault = bench.wire.when(where, "stall", times=1)
     upload, raised = bench.upload(), []
 

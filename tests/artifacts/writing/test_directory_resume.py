@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 from support.directories import entries_of, files_of, fill
 from support.seaweed import ADMIN, Seaweed
-from support.wire import Wire
+from support.wire import Fault, Wire, operation
 
 from stepout.artifacts import ArtifactManager, MemoryStore
 from stepout.artifacts.store import Lists, ObjectInfo
@@ -290,12 +291,14 @@ def test_a_killed_process_is_resumed(bucket: str, seaweed: Seaweed, tmp_path: Pa
     def count() -> int:
         return int(client.list_objects_v2(Bucket=bucket, Prefix="runs/")["KeyCount"])
 
-    first = run("one", "", seaweed.endpoint)
-    while count() < 50:
-        assert first.poll() is None
-        time.sleep(0.01)
-    first.send_signal(signal.SIGKILL)
-    first.communicate()
+    left = threading.Semaphore(100)
+    with Wire(seaweed.endpoint, keep_alive=True) as wire:
+        rest = Fault(lambda line: operation(line) == "PutObject" and not left.acquire(blocking=False), "stall", 1000)
+        wire.arm(rest)
+        first = run("one", "", wire.endpoint)
+        assert rest.struck.wait(60)
+        first.send_signal(signal.SIGKILL)
+        first.communicate()
     before = count()
     assert 50 <= before < 300
     folder = client.list_objects_v2(Bucket=bucket, Prefix="runs/", MaxKeys=1)["Contents"][0]["Key"].split("/d/")[0]

@@ -218,7 +218,9 @@ def test_a_signal_while_the_output_spills_aborts_it() -> None:
 def test_a_signal_at_any_moment_leaves_exactly_one_report() -> None:
     """Around every edge of entering and leaving, hundreds of times; never none, never two."""
     generator, outcomes = random.Random(7), set()
-    for _ in range(250):
+    for number in range(20_000):
+        if number >= 250 and (143, False) in outcomes:  # on a busy machine few come in time
+            break
         target, delay, tell = RecordingTarget(), generator.random() / 400, threading.Event()
 
         def later(delay: float = delay, tell: threading.Event = tell) -> None:
