@@ -83,7 +83,6 @@ def _run(options: argparse.Namespace, folder: Path, downloads: Path) -> list[Sec
     end = time.monotonic() + 60 * options.minutes
     data = Data(folder, options.size)
     context = Context(data, options.size, options.rounds, options.quick, make_certificate(folder), _say)
-    context.timeout = 20 if options.quick else 120
     context.only = frozenset(options.only)
     context.kept = options.kept
     context.commit = _commit()

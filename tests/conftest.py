@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import functools
 import gc
 import sys
 import threading
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-import botocore.session
 import pytest
 from hypothesis import HealthCheck, settings
 from support.profile import THOROUGH
+from support.shared_models import share_models
 
 from stepout.artifacts.process import memory_granted as container_memory
 from stepout.artifacts.transfer import parallel_get
@@ -36,8 +35,7 @@ settings.register_profile(
 )
 settings.load_profile("unhurried")
 
-# All clients of this process share what botocore reads from its data files, which is most of what making one costs.
-botocore.session.create_loader = functools.cache(botocore.session.create_loader)
+share_models()
 
 
 # Tests find the container that most expectations are written for, and not this machine's memory.

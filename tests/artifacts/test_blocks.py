@@ -7,7 +7,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from stepout.artifacts import blocks
@@ -45,7 +45,6 @@ def _digests(algorithm: BlockAlgorithm, data: memoryview, size: int) -> bytes:
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-@settings(max_examples=30, deadline=None)
 @given(size=SIZES, cuts=st.lists(st.integers(0, len(DATA)), max_size=6))
 def test_any_cut_gives_the_digests_of_the_blocks(algorithm: BlockAlgorithm, size: int, cuts: list[int]) -> None:
     """Views of any length, empty ones too, make the digests that each block has alone."""
@@ -58,7 +57,6 @@ def test_any_cut_gives_the_digests_of_the_blocks(algorithm: BlockAlgorithm, size
 
 
 @pytest.mark.parametrize("algorithm", CRCS)
-@settings(max_examples=30, deadline=None)
 @given(size=SIZES)
 def test_blocks_combine_to_the_whole(algorithm: Crc, size: int) -> None:
     """The CRC of all bytes follows from those of the blocks, without a look at the bytes."""

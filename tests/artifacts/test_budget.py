@@ -8,7 +8,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from support.shelf import ALLOW, BreakingStore
 
@@ -51,7 +51,6 @@ def budget(monkeypatch: pytest.MonkeyPatch) -> ProcessBudget:
 _ASKED = st.tuples(st.integers(0, 600), st.integers(1, 300), st.integers(0, 40))
 
 
-@settings(deadline=None, max_examples=60)
 @given(steps=st.lists(st.one_of(_ASKED, st.integers(0, 20)), max_size=25))
 def test_any_sequence_of_grants_keeps_to_what_is_free_or_the_floor(steps: list[Any]) -> None:
     """None is more than was asked for or less than its floor; beyond the whole there are floors only; all come back."""

@@ -15,8 +15,9 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def _bench(folder: Path, *arguments: str, stem: str = "benchmarks") -> dict[str, Any]:
-    command = [sys.executable, "-m", "benchmarks", *arguments, "--output", str(folder), "--folder", str(folder)]
-    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100, check=False)
+    places = ("--output", str(folder), "--folder", str(folder))
+    command = [sys.executable, "-m", "benchmarks", *arguments, "--minutes", "30", *places]  # on a busy machine
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=500, check=False)
     assert run.returncode == 0, run.stderr
     return dict(json.loads((folder / f"{stem}.json").read_text(encoding="utf-8")))
 
@@ -72,7 +73,7 @@ def test_validation_is_measured_call_by_call(tmp_path: Path) -> None:
 def _script(text: str, *arguments: str) -> Any:
     """What a script prints, run where ``benchmarks`` can be imported."""
     command = [sys.executable, "-c", text, *arguments]
-    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=True)
     return json.loads(run.stdout)
 
 
@@ -148,6 +149,7 @@ def test_children_are_gathered(tmp_path: Path) -> None:
     assert _folder_is_clean(tmp_path)
 
 
+@pytest.mark.timeout(1200)
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the sink serves from forked processes")
 def test_transfers_are_measured_behind_a_network(tmp_path: Path) -> None:
     """A cell of the grid, the network itself, a stall and bad networks have a page of their own; what is kept stays."""

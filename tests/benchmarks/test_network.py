@@ -18,7 +18,7 @@ needs_forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="the proxy serv
 def _script(text: str, *arguments: str) -> Any:
     """What a script prints, run where ``benchmarks`` can be imported."""
     command = [sys.executable, "-c", text, *arguments]
-    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
     assert run.returncode == 0, run.stderr
     return json.loads(run.stdout)
 

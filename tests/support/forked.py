@@ -189,10 +189,13 @@ def _wait_for(pid: int, fds: list[int]) -> None:
 
 def _prepare() -> None:
     """Import what programs take long to import; what botocore reads of its data stays in its cache."""
+    sys.path.insert(0, str(Path(__file__).parents[1]))
     import boto3
-    import botocore.session
 
-    botocore.session.create_loader = functools.cache(botocore.session.create_loader)
+    from support.shared_models import share_models
+
+    del sys.path[0]
+    share_models()
     for service in ("s3", "stepfunctions", "sqs"):
         made = {"region_name": "eu-west-1", "aws_access_key_id": "a", "aws_secret_access_key": "b"}
         boto3.session.Session().client(service, **made)  # type: ignore[call-overload]

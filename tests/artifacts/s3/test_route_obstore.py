@@ -155,7 +155,7 @@ def test_threads_that_ask_at_once_get_one_answer(run: Any) -> None:
     """The one that is first to load obstore is no stranger to the others."""
     program = """
         from stepout.artifacts.s3.routes import route_obstore as native
-        sys.setswitchinterval(1e-6)
+        sys.setswitchinterval(1e-5)
         found, gate = [], threading.Barrier(16)
         def ask():
             gate.wait()

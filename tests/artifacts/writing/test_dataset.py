@@ -22,6 +22,7 @@ import pytest
 import support.dataset_memory
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.profile import THOROUGH
 
 from stepout.artifacts import ArtifactManager, MemoryStore, TransferSettings
 from stepout.artifacts.dataset_manifest import partition_segment
@@ -193,7 +194,7 @@ def tables(draw: st.DrawFn) -> tuple[pa.Table, list[str]]:
     return pa.Table.from_batches(table.to_batches(max_chunksize=size), table.schema), columns
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(suppress_health_check=list(HealthCheck))
 @given(tables(), st.one_of(st.none(), st.integers(1, 7)), st.sampled_from([1, 400, 1 << 20]), st.integers(1, 3))
 def test_every_row_is_in_one_file_of_its_partition(
     drawn: tuple[pa.Table, list[str]], most: int | None, waiting: int, open_files: int
@@ -579,12 +580,13 @@ def test_readers_ask_the_allow_list_for_every_file(store: MemoryStore) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="getrusage is not there")
 def test_two_hundred_partitions_take_the_memory_of_a_table() -> None:
-    """600 MB of interleaved rows pass with far less above the idle process, whatever the number of partitions."""
+    """They pass, interleaved, with far less above the idle process, whatever the number of partitions."""
+    size, most = (600_000_000, 384 << 20) if THOROUGH else (300_000_000, 240 << 20)
     program = Path(support.dataset_memory.__file__)
-    command = [sys.executable, str(program), "600000000", "200"]
+    command = [sys.executable, str(program), str(size), "200"]
     environment = {**os.environ, "PYTHONPATH": str(program.parents[1])}
     run = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
     measured = json.loads(run.stdout)
-    assert measured["parquet"] > 300_000_000
+    assert measured["parquet"] > size // 2
     assert measured["files"] >= 200
-    assert measured["above"] < 384 << 20
+    assert measured["above"] < most

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from support.looks import Bench
 
@@ -346,7 +346,6 @@ def test_what_is_no_parquet_is_a_problem() -> None:
 
 
 @given(st.data())
-@settings(max_examples=40)
 def test_a_damaged_file_makes_a_card_and_never_an_error(data: st.DataObject) -> None:
     """Whatever its bytes are, if they are those that were written."""
     whole = bytearray(_SMALL)

@@ -30,7 +30,7 @@ def _values(data: bytes, size: int, start: RowPlace = RowPlace(), name: str = "f
     return [json.loads(row.text) for row in json_rows(_blocks(data, size), name, start) if row.text is not None]
 
 
-@settings(deadline=None, max_examples=60, suppress_health_check=list(HealthCheck))
+@settings(suppress_health_check=list(HealthCheck))
 @given(st.lists(VALUES, min_size=2, max_size=6), st.integers(1, 40), st.booleans(), st.booleans(), st.data())
 def test_any_rows_come_whole_from_any_blocks(
     rows: list[Any], size: int, lines: bool, ascii_only: bool, data: st.DataObject

@@ -10,7 +10,7 @@ import zipfile
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from support.shelf import ALLOW, BreakingStore, Shelf
 
@@ -93,7 +93,6 @@ steps = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=60)
 @given(steps=steps, place=st.sampled_from(["pointer", "object", "none"]), capacity=st.sampled_from([0, BLOCK, 1 << 20]))
 def test_any_sequence_of_seeks_and_reads_equals_that_of_a_file_in_memory(
     steps: list[tuple[str, int]], place: str, capacity: int
