@@ -10,7 +10,7 @@ import pytest
 from support.ministack import start_execution, wait_execution
 
 import stepout
-from stepout.cli.page import _bytes
+from stepout.cli.commands.page import _bytes
 from stepout.testing import RecordingTarget
 
 if TYPE_CHECKING:

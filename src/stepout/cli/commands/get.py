@@ -6,8 +6,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from stepout.artifacts.listing import names_files
-from stepout.cli.cat import add_file, chosen, one_file, print_artifact
-from stepout.cli.documents import artifacts_of
+from stepout.cli.documents import add_file, artifacts_of, chosen, one_file, print_artifact
 from stepout.cli.options import add_document, add_json, add_reading
 from stepout.cli.printing import artifact_entry, human_size, print_json, print_table
 from stepout.cli.selection import add_paths, file_stem

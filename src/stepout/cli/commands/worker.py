@@ -10,7 +10,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from stepout.cli.printing import logged
-from stepout.cli.run import add_run_options, run_arguments
+from stepout.cli.run_options import add_run_options, run_arguments
 from stepout.observe.json_logs import install
 from stepout.observe.switches import logs_json
 from stepout.schemas import RunIdentity

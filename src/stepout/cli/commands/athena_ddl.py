@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stepout.athena import WARNING, athena_table
-from stepout.cli.cat import chosen
-from stepout.cli.documents import artifacts_of
+from stepout.cli.documents import artifacts_of, chosen
 from stepout.cli.options import add_document, add_reading
 from stepout.cli.selection import add_paths
 from stepout.schemas.errors import ConfigurationError

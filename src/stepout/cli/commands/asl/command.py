@@ -13,8 +13,8 @@ from stepout.asl.map_state import map_machine, told
 from stepout.asl.services import KINDS
 from stepout.asl.states import machine_of, state_machine, state_warnings, task_state, unfilled
 from stepout.asl.variables import StateOptions
-from stepout.cli.asl_chain import CHAIN, CHAIN_EPILOG, StateParser, chain_of
-from stepout.cli.asl_map import (
+from stepout.cli.commands.asl.chain import CHAIN, CHAIN_EPILOG, StateParser, chain_of
+from stepout.cli.commands.asl.map import (
     MAP,
     MAP_EPILOG,
     add_map,
