@@ -74,7 +74,7 @@ def _page(arguments: argparse.Namespace) -> int:
     require_page()
     from stepout.page.budget import PageBudget
     from stepout.page.collect import collect_run
-    from stepout.page.render import render_page
+    from stepout.page.rendering.render import render_page
 
     settings = reading_settings(arguments)
     del settings["budget"]  # a page has its own

@@ -15,18 +15,19 @@ from typing import TYPE_CHECKING, Any, Final
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from stepout.page import charts, words
-from stepout.page.children import children_of
-from stepout.page.lineage import lineage_of
+from stepout.page import words
 from stepout.page.model import ImageInside, TableInside, TextInside, TreeInside
-from stepout.page.summary import artifacts_of, failures_of, times_of
-from stepout.page.timeline import Row, timeline_of
+from stepout.page.rendering import charts
+from stepout.page.rendering.children import children_of
+from stepout.page.rendering.lineage import lineage_of
+from stepout.page.rendering.summary import artifacts_of, failures_of, times_of
+from stepout.page.rendering.timeline import Row, timeline_of
 from stepout.schemas.text.foreign_text import shown
 
 if TYPE_CHECKING:
-    from stepout.page.lineage import Lineage
     from stepout.page.model import ArtifactCard, RunPage
-    from stepout.page.timeline import Timeline
+    from stepout.page.rendering.lineage import Lineage
+    from stepout.page.rendering.timeline import Timeline
 
 _NAME: Final = 120
 _ERROR: Final = 256
@@ -80,7 +81,7 @@ def _anchors(timeline: Timeline | None, lineage: Lineage | None) -> frozenset[st
 @cache
 def _environment() -> Environment:
     environment = Environment(
-        loader=PackageLoader("stepout.page"),
+        loader=PackageLoader("stepout.page.rendering"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -109,7 +110,7 @@ def _environment() -> Environment:
 
 @cache
 def _style() -> str:
-    source, _, _ = PackageLoader("stepout.page").get_source(Environment(autoescape=True), "page.css")
+    source, _, _ = PackageLoader("stepout.page.rendering").get_source(Environment(autoescape=True), "page.css")
     return source.strip()
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from stepout.artifacts.reading.documents.foreign import load_foreign
 from stepout.page.causes import ToldCause, plain, told_cause
-from stepout.page.found_documents import NOTHING, NamedThings, named_in, outcome_url
+from stepout.page.history.found_documents import NOTHING, NamedThings, named_in, outcome_url
 from stepout.page.task_tokens import tokens_in
 from stepout.schemas.errors import InvalidDocumentError
 

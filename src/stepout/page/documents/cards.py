@@ -12,10 +12,10 @@ from stepout.artifacts.listing import size_of_files
 from stepout.artifacts.reading.artifact import Artifact
 from stepout.artifacts.reading.output import Output, make_output
 from stepout.page.causes import plain
-from stepout.page.found_documents import ObjectName
-from stepout.page.history_event import read_time
+from stepout.page.documents.invalid_documents import valid_members
+from stepout.page.history.event import read_time
+from stepout.page.history.found_documents import ObjectName
 from stepout.page.insides import NOTHING_READ, look_inside
-from stepout.page.invalid_documents import valid_members
 from stepout.page.model import ArtifactCard, CardProblem, OutputCard
 from stepout.schemas.errors import IntegrityError, NotAllowedError, StepoutError, StoreError
 from stepout.schemas.output import TaskOutput

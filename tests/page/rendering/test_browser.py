@@ -11,7 +11,7 @@ from support.browser import PHONE, start_browser, visit
 
 import stepout
 from stepout.artifacts.memory import MemoryStore
-from stepout.page.render import render_page
+from stepout.page.rendering.render import render_page
 from stepout.testing import RecordingTarget
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from stepout.artifacts.reading.documents.outcome import FailureUnseenError, Outc
 from stepout.artifacts.store import PlaceMissingError
 from stepout.outcome_watch import is_of_later_attempt
 from stepout.page.causes import plain, told_cause
-from stepout.page.history_event import read_time
+from stepout.page.history.event import read_time
 from stepout.page.model import PulledOutcome
 from stepout.schemas.errors import AccessDeniedError, ArtifactNotFoundError, StepoutError, TaskFailedError
 from stepout.schemas.pull import AskedRun

@@ -15,10 +15,10 @@ from stepout.schemas.text.foreign_text import shown
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from stepout.page.children import CellRun, Field
-    from stepout.page.lineage import LineageRow
     from stepout.page.model import ChildCell, ColumnSummary
-    from stepout.page.timeline import Bar, CrowdRow, Timeline
+    from stepout.page.rendering.children import CellRun, Field
+    from stepout.page.rendering.lineage import LineageRow
+    from stepout.page.rendering.timeline import Bar, CrowdRow, Timeline
 
 _LEAST_WIDTH: Final = 0.35
 """Per cent: what took no time is still seen."""

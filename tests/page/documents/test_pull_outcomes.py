@@ -13,7 +13,7 @@ from support.shelf import ALLOW, Shelf
 from stepout.artifacts.memory import MemoryStore
 from stepout.page.budget import PageBudget
 from stepout.page.collect import collect_run
-from stepout.page.render import render_page
+from stepout.page.rendering.render import render_page
 
 if TYPE_CHECKING:
     from stepout.page.model import RunPage

@@ -7,16 +7,16 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from stepout.page.causes import plain, told_cause
-from stepout.page.found_documents import NOTHING, NamedThings, named_in
-from stepout.page.history_event import read_event, read_time
+from stepout.page.history.event import read_event, read_time
+from stepout.page.history.found_documents import NOTHING, NamedThings, named_in
+from stepout.page.history.visits import VisitTracker
 from stepout.page.model import ExecutionRun, StateAttempt, StateVisit
-from stepout.page.visits import VisitTracker
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from stepout.page.history_event import PastEvent
-    from stepout.page.visits import Tried, Visited
+    from stepout.page.history.event import PastEvent
+    from stepout.page.history.visits import Tried, Visited
 
 _ARN_PARTS: Final = 7
 _BEGINNING: Final = datetime.fromtimestamp(0, UTC)

@@ -7,7 +7,7 @@ from itertools import pairwise
 from statistics import median
 from typing import TYPE_CHECKING, Final, Literal
 
-from stepout.page.summary import is_bound
+from stepout.page.rendering.summary import is_bound
 from stepout.page.words import tone
 
 if TYPE_CHECKING:

@@ -14,8 +14,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support import pages
 
-from stepout.page.children import children_of
-from stepout.page.lineage import lineage_of
 from stepout.page.model import (
     ChildCell,
     ChildGrid,
@@ -28,9 +26,11 @@ from stepout.page.model import (
     StateVisit,
     TableInside,
 )
-from stepout.page.render import render_page
-from stepout.page.summary import failures_of, times_of
-from stepout.page.timeline import CrowdRow, Row, timeline_of
+from stepout.page.rendering.children import children_of
+from stepout.page.rendering.lineage import lineage_of
+from stepout.page.rendering.render import render_page
+from stepout.page.rendering.summary import failures_of, times_of
+from stepout.page.rendering.timeline import CrowdRow, Row, timeline_of
 
 BEGAN = datetime(2026, 11, 29, tzinfo=UTC)
 ALL = ("rich", "failed", "running", "documents", "hostile", "huge")

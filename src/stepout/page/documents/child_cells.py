@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from stepout.artifacts.reading.fan_in.result_writer import result_rows
 from stepout.page.causes import plain, told_cause
-from stepout.page.found_documents import objects_of
-from stepout.page.history_event import read_time
+from stepout.page.history.event import read_time
+from stepout.page.history.found_documents import objects_of
 from stepout.page.model import ChildCell, ChildGrid
 from stepout.schemas.errors import InvalidDocumentError, ReadBudgetError, StepoutError
 from stepout.schemas.search.locate import survey
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from stepout.artifacts.reading.access import Access
     from stepout.artifacts.reading.fan_in.result_writer import ChildResult, ResultFile, ResultRow
     from stepout.page.budget import PageBudget
-    from stepout.page.visits import Visited
+    from stepout.page.history.visits import Visited
 
 MOST_CELLS: Final = 10_000
 

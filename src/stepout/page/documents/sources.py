@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from stepout.artifacts.reading.documents.foreign import ForeignReference, load_foreign, opened_texts
 from stepout.artifacts.reading.documents.given_document import given_value, is_outcome_url
-from stepout.page.step_functions import execution_arn
+from stepout.page.history.step_functions import execution_arn
 from stepout.schemas.errors import ConfigurationError, InvalidDocumentError
 from stepout.schemas.text.foreign_text import shown
 from stepout.schemas.text.locations import split_s3_url
 
 if TYPE_CHECKING:
     from stepout.artifacts.reading.access import Access
-    from stepout.page.step_functions import ExecutionArn
+    from stepout.page.history.step_functions import ExecutionArn
 
 _CONSOLE: Final = re.compile(r"https://[^\s/]*console\.[^\s/]+/states/.*?(arn:[a-z-]+:states:[^?#\s]+)", re.IGNORECASE)
 _MOST_SHOWN: Final = 300

@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING, Any, Final
 from stepout.artifacts.reading.documents.foreign import ForeignReference, find_references
 from stepout.artifacts.reading.documents.outcome import OutcomeReader
 from stepout.artifacts.reading.fan_in.result_writer import listed_files, result_files
-from stepout.page.cards import CardMaker, CardPlace
 from stepout.page.causes import told_cause
-from stepout.page.child_cells import (
+from stepout.page.documents.cards import CardMaker, CardPlace
+from stepout.page.documents.child_cells import (
     children_of_files,
     children_of_items,
     grid_of_executions,
     grid_of_iterations,
 )
-from stepout.page.execution import attempt_of, visit_name
-from stepout.page.history_event import read_time
-from stepout.page.pull_outcomes import pulled_task
-from stepout.page.reported import ReportedDocument, document_key, reported_documents, reported_to
-from stepout.page.step_functions import ask_children
+from stepout.page.documents.pull_outcomes import pulled_task
+from stepout.page.documents.reported import ReportedDocument, document_key, reported_documents, reported_to
+from stepout.page.history.event import read_time
+from stepout.page.history.execution import attempt_of, visit_name
+from stepout.page.history.step_functions import ask_children
 from stepout.schemas.array import is_of_array
 from stepout.schemas.errors import (
     ArtifactNotFoundError,
@@ -38,13 +38,13 @@ from stepout.schemas.search.traversal import called
 if TYPE_CHECKING:
     from stepout.artifacts.reading.access import Access
     from stepout.page.budget import PageBudget
-    from stepout.page.cards import MadeCard
-    from stepout.page.child_cells import Children
-    from stepout.page.execution import ExecutionHistory
-    from stepout.page.found_documents import ObjectName
+    from stepout.page.documents.cards import MadeCard
+    from stepout.page.documents.child_cells import Children
+    from stepout.page.documents.sources import PageSource
+    from stepout.page.history.execution import ExecutionHistory
+    from stepout.page.history.found_documents import ObjectName
+    from stepout.page.history.visits import Tried, Visited
     from stepout.page.model import ChildGrid, ExecutionRun, OutputCard, StateAttempt, StateVisit
-    from stepout.page.sources import PageSource
-    from stepout.page.visits import Tried, Visited
 
 _MOST_CARDS: Final = 100
 _MOST_ITEMS: Final = 20

@@ -13,14 +13,14 @@ from support.histories import ARN, BEGAN, TOKEN, RecordedHistory, described
 
 from stepout.page.budget import PageBudget
 from stepout.page.causes import told_cause
-from stepout.page.execution import execution_history
+from stepout.page.history.execution import execution_history
 from stepout.page.model import RunPage
-from stepout.page.render import render_page
-from stepout.page.summary import failures_of, times_of
-from stepout.page.timeline import Row, timeline_of
+from stepout.page.rendering.render import render_page
+from stepout.page.rendering.summary import failures_of, times_of
+from stepout.page.rendering.timeline import Row, timeline_of
 
 if TYPE_CHECKING:
-    from stepout.page.execution import ExecutionHistory
+    from stepout.page.history.execution import ExecutionHistory
     from stepout.page.model import StateVisit
 
 CAUSE = json.dumps({"message": "too dark", "traceback": "Traceback: line 3", "run": {"state": "Mask"}})

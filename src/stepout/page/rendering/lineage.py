@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
-from stepout.page.summary import artifacts_of
+from stepout.page.rendering.summary import artifacts_of
 
 if TYPE_CHECKING:
     from stepout.page.model import ArtifactCard, RunPage, StateVisit

@@ -11,11 +11,11 @@ from support.histories import ARN, RecordedHistory, RecordedStepFunctions, descr
 
 from stepout.cli import main
 from stepout.page.budget import PageBudget
-from stepout.page.step_functions import ask_children, ask_execution, execution_arn
+from stepout.page.history.step_functions import ask_children, ask_execution, execution_arn
 from stepout.schemas.errors import AccessDeniedError, ConfigurationError, StepoutError, StoreUnavailableError
 
 if TYPE_CHECKING:
-    from stepout.page.step_functions import AskedExecution
+    from stepout.page.history.step_functions import AskedExecution
 
 
 def ask(client: Any, **budget: Any) -> AskedExecution:

@@ -7,13 +7,13 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from stepout.page.found_documents import objects_of
+from stepout.page.history.found_documents import objects_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from stepout.page.execution import ExecutionHistory
-    from stepout.page.visits import Tried, Visited
+    from stepout.page.history.execution import ExecutionHistory
+    from stepout.page.history.visits import Tried, Visited
 
 _IDENTITY: Final = ("producer", "result")
 

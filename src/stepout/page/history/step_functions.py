@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from stepout.page.budget import PageBudgetError
-from stepout.page.history_event import read_event
+from stepout.page.history.event import read_event
 from stepout.schemas.errors import AccessDeniedError, ConfigurationError, StepoutError, StoreUnavailableError
 from stepout.schemas.runtime.regions import NO_REGION
 from stepout.schemas.text.foreign_text import shown
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from stepout.page.budget import PageBudget
-    from stepout.page.history_event import PastEvent
+    from stepout.page.history.event import PastEvent
 
 MOST_EVENTS: Final = 25_000
 """Step Functions ends an execution that has more."""

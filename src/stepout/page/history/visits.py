@@ -11,14 +11,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from stepout.page.causes import ToldCause, plain
-from stepout.page.found_documents import NOTHING
+from stepout.page.history.found_documents import NOTHING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from datetime import datetime
 
-    from stepout.page.found_documents import NamedThings, ObjectName
-    from stepout.page.history_event import PastEvent
+    from stepout.page.history.event import PastEvent
+    from stepout.page.history.found_documents import NamedThings, ObjectName
 
 _CALLS: Final = ("Task", "LambdaFunction", "Activity")
 _CONTAINERS: Final = ("Map", "Parallel")
