@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from stepout.cli import main
-from stepout.cli.execute import _keep
+from stepout.cli.commands.execute import _keep
 from stepout.local.execute import execute, message
 from stepout.local.silent_tasks import _belongs, _wait
 from stepout.schemas.errors import ConfigurationError

@@ -17,7 +17,8 @@ from stepout.callbacks.process.exit_codes import ExitCodes, code_of, describe, p
 from stepout.callbacks.process.tail import Tail, tail_size
 from stepout.callbacks.targets.context import TargetContext
 from stepout.callbacks.targets.local import FolderTarget, folder_from_url
-from stepout.cli.run import _plan, add_run_options, configure, run_arguments
+from stepout.cli.commands.run import _plan, configure
+from stepout.cli.run_options import add_run_options, run_arguments
 from stepout.run.command import RunPlan, child_environ
 from stepout.run.merge import MergedArtifacts, NestedTaskError, merged_result, read_reports
 from stepout.run.outputs import FoundOutput, find_outputs, find_what_is_there, parse_outputs, read_result, send_outputs

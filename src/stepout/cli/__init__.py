@@ -1,7 +1,8 @@
 """The command line: ``stepout COMMAND …``.
 
-A command is one line in ``COMMANDS``. The module of its name has ``configure(parser)``, which declares the arguments
-and sets ``run``: a function of the parsed arguments that returns an exit code. It is imported when the command is used.
+A command is one line in ``COMMANDS``. The module of its name in ``commands`` has ``configure(parser)``, which declares
+the arguments and sets ``run``: a function of the parsed arguments that returns an exit code. It is imported when the
+command is used.
 
 Exit codes: 0 done, 1 failed, 2 usage, 3 undelivered, 4 nobody waits, 130 and 143 for SIGINT and SIGTERM.
 """
@@ -41,7 +42,7 @@ class Command:
     """One subcommand.
 
     Attributes:
-        name: As it is typed; its module in this room has the same name.
+        name: As it is typed; its module in ``commands`` has the same name.
         summary: One line for ``stepout --help``.
     """
 
@@ -146,7 +147,7 @@ def _parsed(words: Sequence[str]) -> argparse.Namespace | int:
         return command_parser(words).parse_args(words)
     except MisuseError as misuse:
         if next((word for word in words if not word.startswith("-")), "") == "run":
-            from stepout.cli.run import report_misuse
+            from stepout.cli.commands.run import report_misuse
 
             report_misuse(misuse.message)
         return USAGE
@@ -208,7 +209,7 @@ def command_parser(words: Sequence[str]) -> CommandParser:
         )
         child.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
         if command.name in words:
-            import_module(f"stepout.cli.{command.name.replace('-', '_')}").configure(child)
+            import_module(f"stepout.cli.commands.{command.name.replace('-', '_')}").configure(child)
     return parser
 
 

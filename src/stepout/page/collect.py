@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, Final
 from stepout.artifacts.reading.access import access_from
 from stepout.artifacts.reading.budget import ReadBudget
 from stepout.page.budget import PageBudget
-from stepout.page.documents_of_run import RunDocuments
-from stepout.page.execution import history_of
+from stepout.page.documents.run_documents import RunDocuments
+from stepout.page.documents.sources import name_of, read_source
+from stepout.page.history.execution import history_of
+from stepout.page.history.step_functions import ask_execution
 from stepout.page.model import RunPage
-from stepout.page.sources import name_of, read_source
-from stepout.page.step_functions import ask_execution
 from stepout.page.task_tokens import without_tokens
 from stepout.schemas.errors import ConfigurationError
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from stepout.artifacts.allow import Allowed, AnyBucket
-    from stepout.page.execution import ExecutionHistory
-    from stepout.page.sources import PageSource
+    from stepout.page.documents.sources import PageSource
+    from stepout.page.history.execution import ExecutionHistory
 
 _MANY: Final = 1 << 60
 _SHOWN: Final = 5

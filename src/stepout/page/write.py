@@ -57,7 +57,7 @@ def write_page(  # noqa: PLR0913 - keyword-only, each with its own meaning
     """
     require_page()
     from stepout.page.collect import collect_run
-    from stepout.page.render import render_page
+    from stepout.page.rendering.render import render_page
 
     page = collect_run(
         list(source) if isinstance(source, list | tuple) else [source],

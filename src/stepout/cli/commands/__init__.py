@@ -1,0 +1,1 @@
+"""One module a command, named after it. None imports another: what several need lies in ``stepout.cli``."""
