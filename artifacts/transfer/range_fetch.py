@@ -39,7 +39,7 @@ _STILL_SECONDS: Final = 0.25
 """When nothing has come for so long, over no connection, all that are left may be held by something in between."""
 
 _LONG_STILL_SECONDS: Final = 1.0
-"""The same for what was asked for twice already, and where enough was."""
+"""The same for what was asked for twice already, where enough was, and before the first bytes have come."""
 
 _COMPARED: Final = 8
 _SLOW: Final = 1 / 3
@@ -277,7 +277,10 @@ class RangeFetch:
         if self._ranged.server.slowed:
             return None
         frugal = first.again is None and self.tails.extra + first.stop - first.position <= self.tails.allowance
-        return Due(first, max(self._came, since) + (_STILL_SECONDS if frugal else _LONG_STILL_SECONDS))
+        # Before the first bytes nobody knows how far away the server is.
+        short = frugal and self.received
+        latency = self._ranged.server.latency or 0.0
+        return Due(first, max(self._came, since) + 2 * latency + (_STILL_SECONDS if short else _LONG_STILL_SECONDS))
 
     def end(self) -> None:
         """Let the threads go, and end their requests; a second time does nothing."""

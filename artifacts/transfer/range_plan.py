@@ -157,14 +157,20 @@ def cuts(start: int, stop: int, plan: RangePlan) -> Iterator[tuple[int, int]]:
     >>> mib = 1 << 20
     >>> [(b - a) // mib for a, b in cuts(0, 100 * mib, RangePlan(4, 8 * mib))]
     [8, 8, 8, 8, 8, 8, 8, 8, 8, 7, 7, 7, 7]
+    >>> [(b - a) // mib for a, b in cuts(0, 120 * mib, RangePlan(18, 7 * mib))]
+    [7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 6, 6, 6, 6, 6, 6]
     """
-    part = plan.part
-    while start < stop:
-        left = stop - start
-        if left <= plan.connections * plan.part and part == plan.part:
-            part = max(-(-left // plan.connections // BLOCK) * BLOCK, min(2 * BLOCK, plan.part))
-        yield start, min(start + part, stop)
-        start += part
+    while stop - start > plan.connections * plan.part:
+        yield start, start + plan.part
+        start += plan.part
+    blocks = -(-(stop - start) // BLOCK)
+    # No more ranges than connections: one too many would begin when the others end, and take as long again.
+    count = max(1, min(plan.connections, -(-blocks // min(2, plan.part // BLOCK))))
+    each, longer = divmod(blocks, count)
+    for number in range(count if blocks else 0):
+        size = (each + (number < longer)) * BLOCK
+        yield start, min(start + size, stop)
+        start += size
 
 
 class RampUp:

@@ -106,6 +106,14 @@ def test_the_last_round_is_shared_out(size: int) -> None:
     assert max(last) - min(last[:-1]) <= MIB or size > 64
 
 
+@given(size=st.integers(1, 1 << 30), connections=st.integers(2, 32))
+def test_what_fits_in_one_round_comes_in_one(size: int, connections: int) -> None:
+    """A range more than there are connections would begin when the others end."""
+    part = part_for(size, connections, 1 << 40)
+    found = list(cuts(0, size, RangePlan(connections, part)))
+    assert len(found) <= connections or part == 8 * MIB
+
+
 def _ramped(line: float, each: float, most: int = 32) -> int:
     """Add connections to a simulated line until no more come, and return how many there are then."""
     ramp, now, received = RampUp(most, min(each, line), 0.0), 0.0, 0.0
