@@ -37,6 +37,9 @@ BESIDE: Final = SLOTS * BLOCK
 SPARE: Final = 2
 """Ranges beyond those on their way for which there is memory: two may be asked for again."""
 
+AHEAD: Final = 4
+"""Blocks that are handed out in memory at a time, of what is written to a file as it comes."""
+
 _FIRST_LINE: Final = 1.5e9
 _LEAST_FIRST: Final = 4
 _MOST_FIRST: Final = 16
@@ -63,15 +66,26 @@ class RangePlan(NamedTuple):
     Attributes:
         connections: How many ranges at once; 1: not in ranges.
         part: What one request asks for, in bytes: whole blocks.
+        to_file: Whether bytes leave memory as they come, whatever their order: then a connection takes one block.
     """
 
     connections: int
     part: int
+    to_file: bool = False
 
     @property
     def memory(self) -> int:
         """What it takes, in bytes."""
+        if self.to_file:
+            return (self.connections + SPARE + AHEAD) * BLOCK
         return (self.connections + SPARE) * self.part
+
+    def within(self, left: int, connections: int, memory: int) -> RangePlan:
+        """Return what becomes of the plan with so many connections and so much memory for the ``left`` bytes."""
+        if not self.to_file:
+            return RangePlan(connections, part_for(left, connections, memory))
+        connections = max(min(connections, memory // BLOCK - SPARE - AHEAD), 1)
+        return RangePlan(connections, part_for(left, connections), to_file=True)
 
 
 def connections_for(
@@ -110,8 +124,14 @@ def begins_in_ranges(server: ServerState) -> bool:
     return latency is not None and (latency >= FAR_SECONDS or (rate is not None and rate < ENOUGH))
 
 
-def plan_for(
-    left: int, server: ServerState, *, pooled: int | None = None, rate: float | None = None, least: int = 2
+def plan_for(  # noqa: PLR0913 - keyword-only, each with its own meaning
+    left: int,
+    server: ServerState,
+    *,
+    pooled: int | None = None,
+    rate: float | None = None,
+    least: int = 2,
+    to_file: bool = False,
 ) -> RangePlan | None:
     """Return how to fetch the rest of an object in ranges; ``None``: not in ranges.
 
@@ -121,24 +141,26 @@ def plan_for(
         pooled: How many connections the client keeps open; ``None``: unknown.
         rate: What the one connection has brought, in bytes per second; ``None``: nothing yet.
         least: How many connections are worth ranges.
+        to_file: See ``RangePlan``.
     """
     settings = TransferSettings()
     most = _SLOWED if server.slowed else most_senders(settings, pooled)
     if rate is not None:  # a connection that was just opened brings more than it will
         rate = min(rate, USUAL_RATE)
-    # No more than there is memory for. Where that is little, it bounds ranges and connections alike: many short ranges
-    # wait for answers more than they bring, unless each brings little anyway.
-    brought = int((rate or server.download_rate or USUAL_RATE) * _RANGE_SECONDS) // BLOCK
     memory = settings.memory - BESIDE
-    least_part = max(min(math.isqrt(memory // BLOCK) // 2, brought), 1) * BLOCK
-    most = max(min(most, memory // least_part - SPARE), 1)
+    if not to_file:
+        # No more than there is memory for. Where that is little, it bounds ranges and connections alike: many short
+        # ranges wait for answers more than they bring, unless each brings little anyway.
+        brought = int((rate or server.download_rate or USUAL_RATE) * _RANGE_SECONDS) // BLOCK
+        least_part = max(min(math.isqrt(memory // BLOCK) // 2, brought), 1) * BLOCK
+        most = max(min(most, memory // least_part - SPARE), 1)
     connections = connections_for(left, latency=server.latency, rate=rate or server.download_rate, most=most)
     if connections < least or left <= 0:
         return None
-    return RangePlan(connections, part_for(left, connections, memory))
+    return RangePlan(connections, _LARGEST, to_file=to_file).within(left, connections, memory)
 
 
-def part_for(left: int, connections: int, memory: int) -> int:
+def part_for(left: int, connections: int, memory: int | None = None) -> int:
     """Return what one request should ask for, in bytes: whole blocks, as much as the memory lets all of them have.
 
     >>> [part_for(size << 20, 16, 256 << 20) >> 20 for size in (16, 100, 128, 4096)]
@@ -147,7 +169,7 @@ def part_for(left: int, connections: int, memory: int) -> int:
     2
     """
     fair = -(-left // connections)
-    held = memory // (connections + SPARE)
+    held = _LARGEST if memory is None else memory // (connections + SPARE)
     return max(min(-(-fair // BLOCK) * BLOCK, held // BLOCK * BLOCK, _LARGEST), BLOCK)
 
 
