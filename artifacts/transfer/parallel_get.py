@@ -117,7 +117,8 @@ class _Reception:
 
     def __init__(self, ranged: RangedObject, taker: Taker, clock: Callable[[], float]) -> None:
         self._ranged, self._taker, self._clock = ranged, taker, clock
-        self._file = taker.file if isinstance(taker, FileTaker) else None
+        self._file_taker = taker if isinstance(taker, FileTaker) and taker.file is not None else None
+        self._file = self._file_taker.file if self._file_taker is not None else None
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
         self._position = 0
@@ -165,8 +166,8 @@ class _Reception:
     def _hand_on(self, arrival: Arrival) -> None:
         if arrival.view is not None:
             self._taker.pass_on(arrival.view, arrival.release)
-        elif isinstance(self._taker, FileTaker):
-            self._taker.pass_written(arrival.at, arrival.size)
+        elif self._file_taker is not None:
+            self._file_taker.pass_written(arrival.at, arrival.size)
 
     def _look(self) -> list[Arrival]:
         """Look after everything once, or wait; return what has come in ranges and is next."""

@@ -87,7 +87,7 @@ class RangeFetch:
         lock: Guards everything here.
         clock: Seconds, monotonic.
         threads: How many of the plan's connections to begin with; ``None``: all.
-        file: Where bytes go that come before their turn; ``None``: they are held in memory.
+        file: Where bytes go that come before their turn, if the plan is to a file; else they are held in memory.
 
     Attributes:
         plan: What became of the plan with what was granted.
@@ -110,7 +110,8 @@ class RangeFetch:
         threads: int | None = None,
         file: RandomAccess | None = None,
     ) -> None:
-        self._ranged, self._clock, self._lock, self._file = ranged, clock, lock, file
+        self._ranged, self._clock, self._lock = ranged, clock, lock
+        self._file = file if plan.to_file else None
         self._grant = process_budget().grant(plan.memory, plan.connections)
         self.plan = plan.within(ranged.size - start, self._grant.connections, self._grant.memory)
         connections = self.plan.connections

@@ -81,11 +81,17 @@ class RangePlan(NamedTuple):
         return (self.connections + SPARE) * self.part
 
     def within(self, left: int, connections: int, memory: int) -> RangePlan:
-        """Return what becomes of the plan with so many connections and so much memory for the ``left`` bytes."""
-        if not self.to_file:
-            return RangePlan(connections, part_for(left, connections, memory))
-        connections = max(min(connections, memory // BLOCK - SPARE - AHEAD), 1)
-        return RangePlan(connections, part_for(left, connections), to_file=True)
+        """Return what becomes of it where so many connections and so much memory are granted, of ``left`` bytes."""
+        if connections >= self.connections and memory >= self.memory:
+            return self
+        return _planned(left, connections, memory, to_file=self.to_file)
+
+
+def _planned(left: int, connections: int, memory: int, *, to_file: bool) -> RangePlan:
+    if not to_file:
+        return RangePlan(connections, part_for(left, connections, memory))
+    connections = max(min(connections, memory // BLOCK - SPARE - AHEAD), 1)
+    return RangePlan(connections, part_for(left, connections), to_file=True)
 
 
 def connections_for(
@@ -157,7 +163,7 @@ def plan_for(  # noqa: PLR0913 - keyword-only, each with its own meaning
     connections = connections_for(left, latency=server.latency, rate=rate or server.download_rate, most=most)
     if connections < least or left <= 0:
         return None
-    return RangePlan(connections, _LARGEST, to_file=to_file).within(left, connections, memory)
+    return _planned(left, connections, memory, to_file=to_file)
 
 
 def part_for(left: int, connections: int, memory: int | None = None) -> int:
