@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stepout.artifacts.reading.files import file_in_pieces
 from stepout.artifacts.reading.files.file_in_pieces import FileInPieces
 
 if TYPE_CHECKING:
@@ -74,7 +73,7 @@ def test_its_end_waits_for_what_is_being_written(tmp_path: Path, monkeypatch: py
         assert goes_on.wait(60)
         return pwrite(file, view, at)
 
-    monkeypatch.setattr(file_in_pieces.os, "pwrite", slowly)
+    monkeypatch.setattr(os, "pwrite", slowly)
     with _opened(tmp_path / "x") as file:
         written = FileInPieces(file, 3, None)
         writer = threading.Thread(target=written.write_at, args=(memoryview(b"abc"), 0))
