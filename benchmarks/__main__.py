@@ -41,6 +41,12 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--only", action="append", default=[], help="a contender, by its name in the report; repeatable"
     )
+    parser.add_argument(
+        "--cell",
+        action="append",
+        default=[],
+        help="of the network's grid and lines: only what has these words in its name; repeatable",
+    )
     parser.add_argument("--quick", action="store_true", help="all of it small, in under three minutes")
     parser.add_argument(
         "--minutes", type=float, help="no round begins that would end later (default 60; 3 with --quick)"
@@ -84,6 +90,7 @@ def _run(options: argparse.Namespace, folder: Path, downloads: Path) -> list[Sec
     data = Data(folder, options.size)
     context = Context(data, options.size, options.rounds, options.quick, make_certificate(folder), _say)
     context.only = frozenset(options.only)
+    context.cells = tuple(options.cell)
     context.kept = options.kept
     context.commit = _commit()
     context.downloads, context.downloads_kind = downloads, _file_system(downloads)

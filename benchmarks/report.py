@@ -132,7 +132,7 @@ def _section(values: dict[str, Any]) -> Section:
     ]
     return Section(
         values["suite"], values["name"], values["bytes"], rows, values["baseline"], values["floor"], values["above"],
-        values["downloads"], values["commit"], values.get("cell"),
+        values["downloads"], values["commit"], values.get("cell"), values.get("line"),
     )  # fmt: skip
 
 

@@ -35,6 +35,7 @@ class Section:
         downloads: The kind of file system that downloads were written to, where it is known.
         commit: What was measured, where git says so.
         cell: For a cell of the network's grid: the operation, the size and the network's conditions.
+        line: Bits per second of the line that all connections share, if there is one.
     """
 
     suite: str
@@ -47,6 +48,7 @@ class Section:
     downloads: str | None = None
     commit: str | None = None
     cell: dict[str, Any] | None = None
+    line: float | None = None
 
 
 @dataclass
@@ -62,6 +64,8 @@ class Context:
     deadline: float = float("inf")
     timeout: float = 120
     only: frozenset[str] = frozenset()
+    cells: tuple[str, ...] = ()
+    """Words of which each must be in the name of what is measured behind the network; what was kept stays."""
     downloads: Path | None = None
     downloads_kind: str | None = None
     commit: str | None = None

@@ -126,5 +126,6 @@ def section_values(section: Section) -> dict[str, Any]:
     return {
         "suite": section.suite, "name": section.name, "bytes": section.size, "baseline": section.baseline,
         "floor": section.floor, "above": section.above, "downloads": section.downloads, "commit": section.commit,
-        **({"cell": section.cell} if section.cell else {}), "rows": rows,
+        **({"cell": section.cell} if section.cell else {}), **({"line": section.line} if section.line else {}),
+        "rows": rows,
     }  # fmt: skip

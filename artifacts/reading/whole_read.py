@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from stepout.artifacts.reading.access import Verify
+    from stepout.artifacts.transfer.stages import RandomAccess
 
 _SMALL: Final = 4 * BLOCK  # below it, a second thread costs more than it saves
 
@@ -118,13 +119,19 @@ class _Memory:
             self._buffer = self._file.getbuffer()
 
 
-def drain(pinned: PinnedObject, verifier: Verifier, *stages: Callable[[memoryview], object]) -> None:
+def drain(
+    pinned: PinnedObject,
+    verifier: Verifier,
+    *stages: Callable[[memoryview], object],
+    file: RandomAccess | None = None,
+) -> None:
     """Receive all of an object, take each block through all stages, and verify it; large ones through a ``Pipeline``.
 
     Args:
         pinned: The object.
         verifier: What its bytes are held against; it takes each block behind the stages.
         stages: They write or count; an exception of one ends the download.
+        file: Where the first stage writes, if that may be done in any order: its views are then partly written.
 
     Raises:
         ChecksumMismatchError: The bytes are not those that were written.
@@ -139,7 +146,7 @@ def drain(pinned: PinnedObject, verifier: Verifier, *stages: Callable[[memoryvie
     else:
         from stepout.artifacts.transfer.parallel_get import receive  # as in ``_read_large``
 
-        with Pipeline(*takes) as pipeline:
+        with Pipeline(*takes, file=file) as pipeline:
             receive(pinned, pipeline)
     verifier.finish()
 

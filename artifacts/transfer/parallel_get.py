@@ -18,7 +18,7 @@ from __future__ import annotations
 import threading
 import time
 from contextlib import closing
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
 
 from stepout.artifacts.store import RequestCancelledError
 from stepout.artifacts.transfer.range_fetch import Arrival, RangeFetch
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from stepout.artifacts.store import Cancellation
     from stepout.artifacts.transfer.ranged_object import RangedObject
+    from stepout.artifacts.transfer.stages import RandomAccess
 
 _POLL_SECONDS: Final = 1.0
 """Waits are cut into seconds, so that Ctrl-C is seen where a lock cannot be interrupted (Windows)."""
@@ -75,6 +76,20 @@ class Taker(Protocol):
         ...
 
 
+@runtime_checkable
+class FileTaker(Taker, Protocol):
+    """Takes them into a file, where they may be put before it is their turn."""
+
+    @property
+    def file(self) -> RandomAccess | None:
+        """The file; ``None``: there is none after all, and they are held in memory until it is their turn."""
+        ...
+
+    def pass_written(self, at: int, size: int) -> None:
+        """Take the next bytes, no more than a block, which are in the file already, from byte ``at`` on."""
+        ...
+
+
 def receive(ranged: RangedObject, taker: Taker, *, clock: Callable[[], float] = time.perf_counter) -> None:
     """Receive all of an object, in order.
 
@@ -102,6 +117,8 @@ class _Reception:
 
     def __init__(self, ranged: RangedObject, taker: Taker, clock: Callable[[], float]) -> None:
         self._ranged, self._taker, self._clock = ranged, taker, clock
+        self._file_taker = taker if isinstance(taker, FileTaker) and taker.file is not None else None
+        self._file = self._file_taker.file if self._file_taker is not None else None
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
         self._position = 0
@@ -134,7 +151,7 @@ class _Reception:
                 # The one connection's thread may still hold a view of the last bytes.
                 done = position == self._ranged.size and self._stream is None
             for each in arrivals:
-                self._taker.pass_on(each.view, each.release)
+                self._hand_on(each)
             if done:
                 return
 
@@ -145,6 +162,12 @@ class _Reception:
                 self._close(self._stream)
             if self._fetch is not None:
                 self._fetch.end()
+
+    def _hand_on(self, arrival: Arrival) -> None:
+        if arrival.view is not None:
+            self._taker.pass_on(arrival.view, arrival.release)
+        elif self._file_taker is not None:
+            self._file_taker.pass_written(arrival.at, arrival.size)
 
     def _look(self) -> list[Arrival]:
         """Look after everything once, or wait; return what has come in ranges and is next."""
@@ -160,7 +183,7 @@ class _Reception:
         elif fetch is not None:
             arrivals = fetch.take(self._position)
             if arrivals:
-                self._position += sum(len(each.view) for each in arrivals)
+                self._position += sum(each.size for each in arrivals)
                 return arrivals
         if fetch is not None:
             if self._ramp is not None:
@@ -285,13 +308,21 @@ class _Reception:
 
     def _plan(self, *, rate: float | None = None, least: int = 2) -> RangePlan | None:
         ranged = self._ranged
-        return plan_for(ranged.size - self._position, ranged.server, pooled=ranged.pooled, rate=rate, least=least)
+        left, to_file = ranged.size - self._position, self._file is not None
+        return plan_for(left, ranged.server, pooled=ranged.pooled, rate=rate, least=least, to_file=to_file)
 
     # Ranges -------------------------------------------------------------------------------------------------------
 
     def _fetch_from(self, start: int, plan: RangePlan, threads: int | None = None) -> RangeFetch:
         self._fetch = RangeFetch(
-            self._ranged, start, plan, lock=self._lock, arrived=self._changed, clock=self._clock, threads=threads
+            self._ranged,
+            start,
+            plan,
+            lock=self._lock,
+            arrived=self._changed,
+            clock=self._clock,
+            threads=threads,
+            file=self._file,
         )
         return self._fetch
 

@@ -3,6 +3,9 @@
 A range that takes far longer than its siblings is asked for a second time, from where it stands (``tails``). Each
 request fills blocks of its own, from its start to its end, and a block is handed out when it is full: of two requests
 for one range the faster gives each block, and what the other still writes goes into blocks that nobody else has seen.
+
+What comes before its turn is held in memory, or written to where it belongs if it is for a file: then a connection
+takes one block, however long its range is, and whoever reads in order finds the rest in the page cache.
 """
 
 from __future__ import annotations
@@ -16,7 +19,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from stepout.artifacts.process.budget import process_budget
 from stepout.artifacts.transfer.block_memory import BlockMemory
-from stepout.artifacts.transfer.range_plan import RangePlan, cuts, part_for
+from stepout.artifacts.transfer.range_plan import AHEAD, cuts
+from stepout.artifacts.transfer.range_requests import WRITTEN, RangeReceiver, RangeRequest, WantedRange, blocks_of
 from stepout.artifacts.transfer.stages import BLOCK
 from stepout.artifacts.transfer.tails import Due, Tails
 from stepout.schemas.errors import StoreUnavailableError
@@ -25,8 +29,9 @@ from stepout.schemas.runtime.events import carried
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from stepout.artifacts.store import Cancellation
+    from stepout.artifacts.transfer.range_plan import RangePlan
     from stepout.artifacts.transfer.ranged_object import RangedObject
+    from stepout.artifacts.transfer.stages import RandomAccess
     from stepout.artifacts.transfer.tails import Asked
 
 _HELPERS: Final = 2
@@ -39,7 +44,7 @@ _STILL_SECONDS: Final = 0.25
 """When nothing has come for so long, over no connection, all that are left may be held by something in between."""
 
 _LONG_STILL_SECONDS: Final = 1.0
-"""The same for what was asked for twice already, and where enough was."""
+"""The same for what was asked for twice already, where enough was, and before the first bytes have come."""
 
 _COMPARED: Final = 8
 _SLOW: Final = 1 / 3
@@ -47,80 +52,24 @@ _SLOW: Final = 1 / 3
 
 
 class Arrival(NamedTuple):
-    """Bytes that have come: valid until ``release`` is called, which has to be once they are not needed any more."""
+    """Bytes that have come, from byte ``at`` on.
 
-    view: memoryview
+    A view is valid until ``release`` is called, which has to be once they are not needed any more; ``None``: they are
+    in the file.
+    """
+
+    at: int
+    size: int
+    view: memoryview | None
     release: Callable[[], None]
+
+
+_TAKEN: Final = 4 * AHEAD
+"""No more blocks are handed out at a time: whoever reads them back looks after the requests as well."""
 
 
 class _Lost(Exception):  # noqa: N818 - no error: it ends a request that is not needed any more
     """The bytes are there already, or are not wanted."""
-
-
-class _Range:
-    """A stretch of the object that one request asks for, or two.
-
-    Attributes:
-        start: Its first byte.
-        stop: One behind the last.
-        blocks: Those that have come, in order; ``None`` for those that were handed out.
-        handed: How many were.
-        over: Whether nothing more of it is wanted.
-        again: From which byte it was asked for a second time, if it was.
-        queued: When it was last given to whoever may take it again.
-    """
-
-    def __init__(self, start: int, stop: int) -> None:
-        self.start, self.stop = start, stop
-        self.blocks: list[memoryview | None] = []
-        self.handed = 0
-        self.requests: list[_Request] = []
-        self.over = False
-        self.again: int | None = None
-        self.queued = 0.0
-
-    @property
-    def position(self) -> int:
-        """The first byte that has not come."""
-        return min(self.start + len(self.blocks) * BLOCK, self.stop)
-
-    @property
-    def whole(self) -> bool:
-        return self.position == self.stop
-
-
-class _Receiver:
-    """What is known of one thread.
-
-    Attributes:
-        proven: Whether its last request brought what it should, and the one under way is not late. Who is not proven
-            may hold a connection that is never served.
-        idle: Whether it waits for something to do.
-        unanswered: How many of its last requests have ended without an answer.
-    """
-
-    def __init__(self) -> None:
-        self.proven = self.idle = False
-        self.unanswered = 0
-
-
-class _Request:
-    """One request for what is left of a range; its thread alone writes into ``block``."""
-
-    def __init__(self, wanted: _Range, worker: _Receiver, asked: Asked[_Range], began: float) -> None:
-        self.range, self.worker, self.asked, self.began = wanted, worker, asked, began
-        self.start = self.position = wanted.position
-        self.block: memoryview | None = None
-        self.reserved = _blocks_of(wanted.stop - self.start)
-        self.answered: float | None = None
-        self.lost = False
-        self.cancellation: Cancellation | None = None
-
-    @property
-    def space(self) -> slice:
-        """Where in its block the next bytes go."""
-        at = (self.position - self.range.start) % BLOCK
-        return slice(at, min(at + self.range.stop - self.position, BLOCK))
 
 
 class RangeFetch:
@@ -138,6 +87,7 @@ class RangeFetch:
         lock: Guards everything here.
         clock: Seconds, monotonic.
         threads: How many of the plan's connections to begin with; ``None``: all.
+        file: Where bytes go that come before their turn, if the plan is to a file; else they are held in memory.
 
     Attributes:
         plan: What became of the plan with what was granted.
@@ -158,25 +108,30 @@ class RangeFetch:
         arrived: threading.Condition,
         clock: Callable[[], float],
         threads: int | None = None,
+        file: RandomAccess | None = None,
     ) -> None:
         self._ranged, self._clock, self._lock = ranged, clock, lock
+        self._file = file if plan.to_file else None
         self._grant = process_budget().grant(plan.memory, plan.connections)
-        connections = self._grant.connections
-        self.plan = RangePlan(connections, part_for(ranged.size - start, connections, self._grant.memory))
+        self.plan = plan.within(ranged.size - start, self._grant.connections, self._grant.memory)
+        connections = self.plan.connections
         self.arrived, self._work_left = arrived, threading.Condition(lock)
-        self._blocks = BlockMemory(min(self.plan.memory, ranged.size - start + self.plan.part))
+        self._blocks = BlockMemory(
+            self.plan.memory if file else min(self.plan.memory, ranged.size - start + self.plan.part)
+        )
         self._cuts = cuts(start, ranged.size, self.plan)
         self._next = next(self._cuts, None)
-        self._ranges: deque[_Range] = deque()
-        self._again: deque[_Range] = deque()
-        self.tails: Tails[_Range] = Tails(ranged.size, latency=ranged.server.latency or 0.0)
+        self._ranges: deque[WantedRange] = deque()
+        self._again: deque[WantedRange] = deque()
+        self.tails: Tails[WantedRange] = Tails(ranged.size, latency=ranged.server.latency or 0.0)
         self.received = self._threads = self._begun = 0
         self._came = clock()
+        self._ahead = 0
         self.error: BaseException | None = None
         self._ended = False
-        self._workers: set[_Receiver] = set()
+        self._workers: set[RangeReceiver] = set()
         self._rates: deque[float] = deque(maxlen=64)
-        self._beside: tuple[_Range, Asked[_Range]] | None = None
+        self._beside: tuple[WantedRange, Asked[WantedRange]] | None = None
         self.beside_is_late = False
         self.grow(connections if threads is None else min(threads, connections))
 
@@ -201,12 +156,15 @@ class RangeFetch:
                 block, first.blocks[first.handed] = first.blocks[first.handed], None
                 assert block is not None  # noqa: S101 - each is handed out once
                 first.handed += 1
-                view = block[: first.stop - at]
-                if at + len(view) > position:
-                    found.append(Arrival(view[position - at :], partial(self._release, block)))
-                    position = at + len(view)
-                else:
-                    self._blocks.put(block, freed=1)
+                stop = min(at + BLOCK, first.stop)
+                if stop > position:
+                    view = None if block is WRITTEN else block[position - at : stop - at]
+                    found.append(Arrival(position, stop - position, view, partial(self._release, block)))
+                    position = stop
+                elif block is not WRITTEN:
+                    self._free(block)
+                if len(found) == _TAKEN:
+                    return found
             if position < first.stop:
                 break
             self._ranges.popleft()
@@ -216,7 +174,7 @@ class RangeFetch:
 
     def watch_beside(self, start: int, stop: int, began: float) -> None:
         """Hold the connection that reads from ``start`` to ``stop`` meanwhile to what the others need for as much."""
-        wanted = _Range(start, stop)
+        wanted = WantedRange(start, stop)
         self._beside = wanted, self.tails.began(wanted, stop - start, began)
 
     def beside_came(self) -> None:
@@ -229,7 +187,7 @@ class RangeFetch:
         """Fetch what lies between ``position`` and the first range as well, before anything else."""
         first = self._ranges[0].start if self._ranges else self._next[0] if self._next else self._ranged.size
         if position < first:
-            self._ranges.appendleft(_Range(position, first))
+            self._ranges.appendleft(WantedRange(position, first))
             self._again.appendleft(self._ranges[0])
             self._work_left.notify_all()
 
@@ -248,7 +206,7 @@ class RangeFetch:
                 self._start_thread()
         return now + _STILL_SECONDS
 
-    def _ask_again(self, late: _Range, now: float) -> None:
+    def _ask_again(self, late: WantedRange, now: float) -> None:
         self.tails.repeats(late)
         if self._beside is not None and late is self._beside[0]:
             self.beside_is_late = True
@@ -260,7 +218,7 @@ class RangeFetch:
         self._again.append(late)
         self._work_left.notify_all()
 
-    def _stands_still(self) -> Due[_Range] | None:
+    def _stands_still(self) -> Due[WantedRange] | None:
         """Return what the reader needs next, and when it is to be asked for again if nothing comes at all until then.
 
         Where most requests are late, or enough was asked for twice, ``Tails`` lets nothing be asked for again. But a
@@ -277,7 +235,10 @@ class RangeFetch:
         if self._ranged.server.slowed:
             return None
         frugal = first.again is None and self.tails.extra + first.stop - first.position <= self.tails.allowance
-        return Due(first, max(self._came, since) + (_STILL_SECONDS if frugal else _LONG_STILL_SECONDS))
+        # Before the first bytes nobody knows how far away the server is.
+        short = frugal and self.received
+        latency = self._ranged.server.latency or 0.0
+        return Due(first, max(self._came, since) + 2 * latency + (_STILL_SECONDS if short else _LONG_STILL_SECONDS))
 
     def end(self) -> None:
         """Let the threads go, and end their requests; a second time does nothing."""
@@ -294,7 +255,7 @@ class RangeFetch:
         threading.Thread(target=carried(self._work), name="stepout-read", daemon=True).start()
 
     def _work(self) -> None:
-        worker = _Receiver()
+        worker = RangeReceiver()
         with self._lock:
             self._workers.add(worker)
         while (request := self._next_request(worker)) is not None:
@@ -306,14 +267,15 @@ class RangeFetch:
             if not self._goes_on(request, error):
                 return
 
-    def _next_request(self, worker: _Receiver) -> _Request | None:
+    def _next_request(self, worker: RangeReceiver) -> RangeRequest | None:
         with self._lock:
             while not self._ended:
                 wanted = self._next_range(worker)
                 if wanted is not None:
                     now = self._clock()
                     asked = self.tails.began(wanted, wanted.stop - wanted.position, now)
-                    request = _Request(wanted, worker, asked, now)
+                    blocks = blocks_of(wanted.stop - wanted.position) if self._file is None else 1
+                    request = RangeRequest(wanted, worker, asked, now, blocks=blocks)
                     wanted.requests.append(request)
                     self._blocks.free -= request.reserved
                     return request
@@ -327,7 +289,7 @@ class RangeFetch:
     def _any_proven(self) -> bool:
         return any(each.proven for each in self._workers)
 
-    def _next_range(self, worker: _Receiver) -> _Range | None:
+    def _next_range(self, worker: RangeReceiver) -> WantedRange | None:
         # What was late once goes to a connection that works, where there is one.
         while self._again and (
             worker.proven or not self._any_proven() or self._clock() - self._again[0].queued > _STILL_SECONDS
@@ -339,13 +301,14 @@ class RangeFetch:
             return None
         start, stop = self._next
         # One range's memory is kept back for what is asked for again; but never so that nothing comes at all.
-        if self._ranges and self._blocks.free < _blocks_of(stop - start) + self.plan.part // BLOCK:
+        held = self._file is None and self._ranges
+        if held and self._blocks.free < blocks_of(stop - start) + self.plan.part // BLOCK:
             return None
         self._next = next(self._cuts, None)
-        self._ranges.append(_Range(start, stop))
+        self._ranges.append(WantedRange(start, stop))
         return self._ranges[-1]
 
-    def _receive(self, request: _Request) -> None:
+    def _receive(self, request: RangeRequest) -> None:
         with self._ranged.cancellable() as cancellation:
             with self._lock:  # whoever ends it either finds this, or has ended it by now
                 request.cancellation = cancellation
@@ -364,13 +327,13 @@ class RangeFetch:
                     if not self._took(request, view, lend):
                         return
 
-    def _block_of(self, request: _Request) -> memoryview:
+    def _block_of(self, request: RangeRequest) -> memoryview:
         if request.block is None:
             with self._lock:
                 request.block = self._blocks.take()
         return request.block
 
-    def _took(self, request: _Request, view: memoryview, lend: Callable[[], memoryview]) -> bool:
+    def _took(self, request: RangeRequest, view: memoryview, lend: Callable[[], memoryview]) -> bool:
         """Take note of bytes that have come, and say whether more are wanted on this connection."""
         while view:
             space = lend()
@@ -383,15 +346,27 @@ class RangeFetch:
                 return False
         return True
 
-    def _filled(self, request: _Request) -> bool:
+    def _filled(self, request: RangeRequest) -> bool:
+        """Take note of a block that has come, and say whether more is wanted on this connection."""
+        if self._file is None or request.block is None:
+            return self._noted(request, written=False)
+        wanted = request.range
+        with wanted.writing:
+            with self._lock:
+                new = wanted.position < request.position and not (request.lost or self._ended)
+                written = new and not (wanted is self._ranges[0] and self._ahead < AHEAD)
+            if written:
+                size = (request.position - wanted.start - 1) % BLOCK + 1
+                self._file.write_at(request.block[:size], request.position - size)
+            return self._noted(request, written=written)
+
+    def _noted(self, request: RangeRequest, *, written: bool) -> bool:
         wanted, late = request.range, []
         with self._lock:
             if request.lost or self._ended:
                 return False
             if wanted.position < request.position:  # else the other request was faster: the block is filled anew
-                wanted.blocks.append(request.block)
-                request.block = None
-                request.reserved -= 1
+                self._append(request, written=written)
                 self._came = self._clock()
                 self.received += (request.position - wanted.start - 1) % BLOCK + 1
                 if self._ranges and wanted is self._ranges[0]:
@@ -403,7 +378,19 @@ class RangeFetch:
         _cancel(late)
         return not slow
 
-    def _completed(self, winner: _Request) -> list[_Request]:
+    def _append(self, request: RangeRequest, *, written: bool) -> None:
+        if written:  # its connection goes on with the same block
+            request.range.blocks.append(WRITTEN)
+            return
+        request.range.blocks.append(request.block)
+        request.block = None
+        if self._file is None:
+            request.reserved -= 1
+        else:
+            self._ahead += 1
+            self._blocks.free -= 1
+
+    def _completed(self, winner: RangeRequest) -> list[RangeRequest]:
         """Take note that a range is whole, and return the requests for it that have lost."""
         wanted = winner.range
         if wanted.over:
@@ -418,7 +405,7 @@ class RangeFetch:
             each.lost = True
         return losers
 
-    def _is_slow(self, request: _Request) -> bool:
+    def _is_slow(self, request: RangeRequest) -> bool:
         """Say whether the connection is so much slower than its siblings that another one should be opened."""
         began = request.began if request.answered is None else request.answered
         rate = (request.position - request.start) / max(self._clock() - began, 1e-9)
@@ -426,7 +413,7 @@ class RangeFetch:
         self._rates.append(rate)
         return self._next is not None and rate < usual * _SLOW
 
-    def _goes_on(self, request: _Request, error: BaseException | None) -> bool:
+    def _goes_on(self, request: RangeRequest, error: BaseException | None) -> bool:
         """Take note that a request has ended, and say whether its thread is to take another one."""
         wanted, worker = request.range, request.worker
         with self._lock:
@@ -453,7 +440,7 @@ class RangeFetch:
                 self._work_left.notify()
             return not leaves and self.error is None
 
-    def _failed(self, wanted: _Range, error: BaseException | None) -> bool:
+    def _failed(self, wanted: WantedRange, error: BaseException | None) -> bool:
         """Take note that a request has brought less than its range; say whether its thread had better leave."""
         if isinstance(error, StoreUnavailableError) and (self._threads > 1 or wanted.requests):
             if not wanted.requests:
@@ -463,12 +450,12 @@ class RangeFetch:
         self.arrived.notify()
         return False
 
-    def _is_needed(self, wanted: _Range) -> bool:
+    def _is_needed(self, wanted: WantedRange) -> bool:
         """Say whether the reader waits for a range, now or soon: it is the next one, or no further one will begin."""
         nothing_left = self._next is None and not self._again
         return nothing_left or wanted is self._ranges[0] or (self._beside is not None and wanted is self._beside[0])
 
-    def _drop(self, stale: _Range) -> None:
+    def _drop(self, stale: WantedRange) -> None:
         """Give up a range that has come in another way, unless it is whole."""
         if not stale.over:
             stale.over = True
@@ -479,15 +466,15 @@ class RangeFetch:
 
     def _release(self, block: memoryview) -> None:
         with self._lock:
-            self._blocks.put(block, freed=1)
+            self._free(block)
             self._work_left.notify()
 
+    def _free(self, block: memoryview) -> None:
+        self._blocks.put(block, freed=1)
+        self._ahead -= self._file is not None
 
-def _blocks_of(size: int) -> int:
-    return -(-size // BLOCK)
 
-
-def _cancel(requests: Iterable[_Request]) -> None:
+def _cancel(requests: Iterable[RangeRequest]) -> None:
     for each in requests:
         if each.cancellation is not None:
             each.cancellation.cancel()

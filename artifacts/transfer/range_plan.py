@@ -37,6 +37,9 @@ BESIDE: Final = SLOTS * BLOCK
 SPARE: Final = 2
 """Ranges beyond those on their way for which there is memory: two may be asked for again."""
 
+AHEAD: Final = 4
+"""Blocks that are handed out in memory at a time, of what is written to a file as it comes."""
+
 _FIRST_LINE: Final = 1.5e9
 _LEAST_FIRST: Final = 4
 _MOST_FIRST: Final = 16
@@ -63,15 +66,32 @@ class RangePlan(NamedTuple):
     Attributes:
         connections: How many ranges at once; 1: not in ranges.
         part: What one request asks for, in bytes: whole blocks.
+        to_file: Whether bytes leave memory as they come, whatever their order: then a connection takes one block.
     """
 
     connections: int
     part: int
+    to_file: bool = False
 
     @property
     def memory(self) -> int:
         """What it takes, in bytes."""
+        if self.to_file:
+            return (self.connections + SPARE + AHEAD) * BLOCK
         return (self.connections + SPARE) * self.part
+
+    def within(self, left: int, connections: int, memory: int) -> RangePlan:
+        """Return what becomes of it where so many connections and so much memory are granted, of ``left`` bytes."""
+        if connections >= self.connections and memory >= self.memory:
+            return self
+        return _planned(left, connections, memory, to_file=self.to_file)
+
+
+def _planned(left: int, connections: int, memory: int, *, to_file: bool) -> RangePlan:
+    if not to_file:
+        return RangePlan(connections, part_for(left, connections, memory))
+    connections = max(min(connections, memory // BLOCK - SPARE - AHEAD), 1)
+    return RangePlan(connections, part_for(left, connections), to_file=True)
 
 
 def connections_for(
@@ -110,8 +130,14 @@ def begins_in_ranges(server: ServerState) -> bool:
     return latency is not None and (latency >= FAR_SECONDS or (rate is not None and rate < ENOUGH))
 
 
-def plan_for(
-    left: int, server: ServerState, *, pooled: int | None = None, rate: float | None = None, least: int = 2
+def plan_for(  # noqa: PLR0913 - keyword-only, each with its own meaning
+    left: int,
+    server: ServerState,
+    *,
+    pooled: int | None = None,
+    rate: float | None = None,
+    least: int = 2,
+    to_file: bool = False,
 ) -> RangePlan | None:
     """Return how to fetch the rest of an object in ranges; ``None``: not in ranges.
 
@@ -121,24 +147,26 @@ def plan_for(
         pooled: How many connections the client keeps open; ``None``: unknown.
         rate: What the one connection has brought, in bytes per second; ``None``: nothing yet.
         least: How many connections are worth ranges.
+        to_file: See ``RangePlan``.
     """
     settings = TransferSettings()
     most = _SLOWED if server.slowed else most_senders(settings, pooled)
     if rate is not None:  # a connection that was just opened brings more than it will
         rate = min(rate, USUAL_RATE)
-    # No more than there is memory for. Where that is little, it bounds ranges and connections alike: many short ranges
-    # wait for answers more than they bring, unless each brings little anyway.
-    brought = int((rate or server.download_rate or USUAL_RATE) * _RANGE_SECONDS) // BLOCK
     memory = settings.memory - BESIDE
-    least_part = max(min(math.isqrt(memory // BLOCK) // 2, brought), 1) * BLOCK
-    most = max(min(most, memory // least_part - SPARE), 1)
+    if not to_file:
+        # No more than there is memory for. Where that is little, it bounds ranges and connections alike: many short
+        # ranges wait for answers more than they bring, unless each brings little anyway.
+        brought = int((rate or server.download_rate or USUAL_RATE) * _RANGE_SECONDS) // BLOCK
+        least_part = max(min(math.isqrt(memory // BLOCK) // 2, brought), 1) * BLOCK
+        most = max(min(most, memory // least_part - SPARE), 1)
     connections = connections_for(left, latency=server.latency, rate=rate or server.download_rate, most=most)
     if connections < least or left <= 0:
         return None
-    return RangePlan(connections, part_for(left, connections, memory))
+    return _planned(left, connections, memory, to_file=to_file)
 
 
-def part_for(left: int, connections: int, memory: int) -> int:
+def part_for(left: int, connections: int, memory: int | None = None) -> int:
     """Return what one request should ask for, in bytes: whole blocks, as much as the memory lets all of them have.
 
     >>> [part_for(size << 20, 16, 256 << 20) >> 20 for size in (16, 100, 128, 4096)]
@@ -147,7 +175,7 @@ def part_for(left: int, connections: int, memory: int) -> int:
     2
     """
     fair = -(-left // connections)
-    held = memory // (connections + SPARE)
+    held = _LARGEST if memory is None else memory // (connections + SPARE)
     return max(min(-(-fair // BLOCK) * BLOCK, held // BLOCK * BLOCK, _LARGEST), BLOCK)
 
 
@@ -157,14 +185,20 @@ def cuts(start: int, stop: int, plan: RangePlan) -> Iterator[tuple[int, int]]:
     >>> mib = 1 << 20
     >>> [(b - a) // mib for a, b in cuts(0, 100 * mib, RangePlan(4, 8 * mib))]
     [8, 8, 8, 8, 8, 8, 8, 8, 8, 7, 7, 7, 7]
+    >>> [(b - a) // mib for a, b in cuts(0, 120 * mib, RangePlan(18, 7 * mib))]
+    [7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 6, 6, 6, 6, 6, 6]
     """
-    part = plan.part
-    while start < stop:
-        left = stop - start
-        if left <= plan.connections * plan.part and part == plan.part:
-            part = max(-(-left // plan.connections // BLOCK) * BLOCK, min(2 * BLOCK, plan.part))
-        yield start, min(start + part, stop)
-        start += part
+    while stop - start > plan.connections * plan.part:
+        yield start, start + plan.part
+        start += plan.part
+    blocks = -(-(stop - start) // BLOCK)
+    # No more ranges than connections: one too many would begin when the others end, and take as long again.
+    count = max(1, min(plan.connections, -(-blocks // min(2, plan.part // BLOCK))))
+    each, longer = divmod(blocks, count)
+    for number in range(count if blocks else 0):
+        size = (each + (number < longer)) * BLOCK
+        yield start, min(start + size, stop)
+        start += size
 
 
 class RampUp:

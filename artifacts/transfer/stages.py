@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -18,6 +18,18 @@ BLOCK: Final = 1 << 20
 """Bytes handed on at a time: large enough that the threads hardly meet, small enough to stay in the cache."""
 
 SLOTS: Final = 8
+
+
+class RandomAccess(Protocol):
+    """Where bytes can be put in any order, in several threads, and read again: a file."""
+
+    def write_at(self, view: memoryview, at: int) -> None:
+        """Write all of a view from byte ``at`` on."""
+        ...
+
+    def read_at(self, view: memoryview, at: int) -> None:
+        """Fill all of a view from byte ``at`` on, with what was written there."""
+        ...
 
 
 class Stage:
@@ -78,11 +90,15 @@ class Pipeline:
     Args:
         stages: What is done with each block, in this order; each runs beside the others.
         slots: How many blocks may be under way; the memory used, in MiB.
+        file: Where bytes may be put before it is their turn.
     """
 
-    def __init__(self, *stages: Callable[[memoryview], object], slots: int = SLOTS) -> None:
+    def __init__(
+        self, *stages: Callable[[memoryview], object], slots: int = SLOTS, file: RandomAccess | None = None
+    ) -> None:
         from queue import SimpleQueue
 
+        self.file = file
         self._free: SimpleQueue[memoryview] = SimpleQueue()
         self._unused = slots
         self._slot: memoryview | None = None
@@ -144,6 +160,17 @@ class Pipeline:
             slot[:] = piece
             self._slot = None
             self._send(slot, None)
+
+    def pass_written(self, at: int, size: int) -> None:
+        """Send the next bytes through, no more than a block, which were written to the file already.
+
+        Raises:
+            BaseException: What a stage raised, or reading them.
+        """
+        assert self.file is not None  # noqa: S101 - who wrote them had it from here
+        slot = self.lend()[:size]
+        self.file.read_at(slot, at)
+        self.add(slot)
 
     def pass_on(self, view: memoryview, release: Callable[[], None]) -> None:
         """Send the next bytes through as they are; ``release`` is called behind the last stage.

@@ -27,6 +27,7 @@ class Cell:
         latency: Seconds.
         rate: Bytes per second.
         stalls: The share of requests that stalled.
+        https: Whether it was measured over TLS.
         best: The fastest peer.
         memory: Its extra memory in MiB.
         ratios: Ours to it, by the names in ``MINE``.
@@ -38,6 +39,7 @@ class Cell:
     latency: float
     rate: float
     stalls: float
+    https: bool
     best: str
     memory: float
     ratios: dict[str, Ratio]
@@ -53,9 +55,11 @@ def cells(sections: list[Section]) -> list[Cell]:
         pairs = {mine: ratio_between(section, mine, best, "wall") for mine in MINE}
         ratios = {mine: ratio for mine, ratio in pairs.items() if ratio is not None}
         memory = memory_of(row_of(section, best)) or 0
-        where = what["latency"], what["rate"], what["stalls"]
+        where = what["latency"], what["rate"], what["stalls"], what.get("https", False)
         found.append(Cell(section, what["operation"], what["size"], *where, best, memory, ratios))
-    return sorted(found, key=lambda each: (-each.size, each.operation, each.stalls, each.latency, each.rate))
+    return sorted(
+        found, key=lambda each: (-each.size, each.operation, each.https, each.stalls, each.latency, each.rate)
+    )
 
 
 def mean(found: list[Cell], mine: str) -> float | None:

@@ -46,13 +46,13 @@ def draw(path: Path, sections: list[Section]) -> bool:
 
 
 def _rows(found: list[Cell]) -> list[tuple[str, list[Cell]]]:
-    kinds = sorted({(cell.stalls, -cell.size) for cell in found})
+    kinds = sorted({(cell.https, cell.stalls, -cell.size) for cell in found})
     return [
         (
-            human(-size) + (f", {100 * stalls:g} % stall" if stalls else ""),
-            [cell for cell in found if (cell.stalls, -cell.size) == (stalls, size)],
+            human(-size) + (", HTTPS" if https else "") + (f", {100 * stalls:g} % stall" if stalls else ""),
+            [cell for cell in found if (cell.https, cell.stalls, -cell.size) == (https, stalls, size)],
         )
-        for stalls, size in kinds
+        for https, stalls, size in kinds
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from typing import TYPE_CHECKING
 
 from benchmarks.network.grid import MINE, Cell, cells, mean
@@ -47,7 +48,8 @@ seconds of CPU per GiB, on the cores that the client runs on.
 - Each cell begins with one round of all contenders. The two fastest peers, stepout, and stepout with 64 MiB then run
   five more rounds in turns. The ratio is taken within each round; shown are the median, and the least and the most.
 - Everybody knows or compares the SHA-256 of the whole object at the end. A peer that computes none is measured together
-  with a hash of the file. Everything is HTTP, so that the CPU time of TLS does not hide the network.
+  with a hash of the file. Imports and clients are not measured. Most cells are HTTP, so that the CPU time of TLS
+  does not hide the network.
 - Peers are set up as their documentation advises for fast networks (`benchmarks/network/peers.py` names the sources).
   Their memory is the peak above the process before it began.
 - **stepout** takes the memory that it takes by default on this machine. **stepout, 64 MiB** is what it takes in a
@@ -66,7 +68,24 @@ def network_page(sections: list[Section], where: str, *, plot: bool) -> str:
     for section in sections:
         if section.suite != "network":
             lines += [f"## {section.name[0].upper()}{section.name[1:]}", "", *section_table(section), ""]
+            lines += _share(section)
     return "\n".join([*lines, *target_lines(outcomes(sections))])
+
+
+def _share(section: Section) -> list[str]:
+    """Say how much of a shared line was filled, and how much of the machine that took."""
+    row = row_of(section, "stepout")
+    rounds = [each for each in row.rounds if each] if row else []
+    if section.line is None or not rounds:
+        return []
+    share = statistics.median(8 * section.size / each["wall"] / section.line for each in rounds)
+    cores = statistics.median(each["cpu"] / each["wall"] for each in rounds)
+    words = f"stepout filled {100 * share:.0f} % of the line, from its first request to the end of hashing"
+    return [f"{words}, and kept {cores:.1f} cores busy.", ""]
+
+
+def _kind(cell: Cell) -> tuple[str, int, bool, bool]:
+    return cell.operation, cell.size, cell.stalls > 0, cell.https
 
 
 def _means(found: list[Cell]) -> list[str]:
@@ -74,13 +93,13 @@ def _means(found: list[Cell]) -> list[str]:
         return []
     lines = ["## Summary", "", "Geometric means over the cells of the time relative to the best peer of each cell:", ""]
     lines += [table_line(["", "cells", *MINE, "best peers"]), table_line(["---"] * (3 + len(MINE)))]
-    kinds = sorted({(cell.operation, cell.size, cell.stalls > 0) for cell in found}, reverse=True)
-    for operation, size, stalls in kinds:
-        chosen = [cell for cell in found if (cell.operation, cell.size, cell.stalls > 0) == (operation, size, stalls)]
+    kinds = sorted({_kind(cell) for cell in found}, reverse=True)
+    for operation, size, stalls, https in kinds:
+        chosen = [cell for cell in found if _kind(cell) == (operation, size, stalls, https)]
         means = [f"{value:.2f}" if (value := mean(chosen, mine)) else "" for mine in MINE]
         won = {best: sum(cell.best == best for cell in chosen) for best in sorted({cell.best for cell in chosen})}
         best = ", ".join(f"{name} {count} ×" for name, count in won.items())
-        words = f"{operation} {human(size)}" + (", with stalls" if stalls else "")
+        words = f"{operation} {human(size)}" + (", HTTPS" if https else "") + (", with stalls" if stalls else "")
         lines.append(table_line([words, str(len(chosen)), *means, best]))
     return [*lines, ""]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from benchmarks import servers
 from benchmarks.job import MIB
@@ -31,22 +31,32 @@ BEST = 2
 """Peers that stay in the race after the first round."""
 LARGE, MEDIUM = 1 << 30, 128 * MIB
 FIRST = ((0.05, 80e6), (0.01, 25e6), (0.01, 80e6))
-LATENCIES, RATES = (0.001, 0.01, 0.05, 0.1), (25e6, 80e6, 200e6)
+LATENCIES, RATES = (0.001, 0.01, 0.05, 0.1), (25e6, 50e6, 80e6, 200e6)
 STALLED = ((0.01, 80e6), (0.05, 80e6), (0.01, 25e6))
 LARGE_AT = ((0.01, 80e6), (0.05, 80e6), (0.01, 200e6), (0.05, 25e6))
+SECURED_AT = ((0.01, 80e6), (0.05, 80e6), (0.05, 25e6))
 
 
-def _cells() -> list[tuple[int, Conditions]]:
+class Where(NamedTuple):
+    """A cell of the grid: so many bytes, through a network, over TLS or not."""
+
+    size: int
+    conditions: Conditions
+    https: bool = False
+
+
+def _cells() -> list[Where]:
     """The grid, the cells that tell most first."""
     medium = sorted(itertools.product(LATENCIES, RATES), key=lambda cell: cell not in FIRST)
-    plain = [(MEDIUM, Conditions(latency=latency, rate=rate)) for latency, rate in medium]
+    plain = [Where(MEDIUM, Conditions(latency=latency, rate=rate)) for latency, rate in medium]
     stalled = [
-        (MEDIUM, Conditions(latency=latency, rate=rate, stalls=stalls))
+        Where(MEDIUM, Conditions(latency=latency, rate=rate, stalls=stalls))
         for stalls in (0.01, 0.03)
         for latency, rate in STALLED
     ]
-    large = [(LARGE, Conditions(latency=latency, rate=rate)) for latency, rate in LARGE_AT]
-    return [*plain, *stalled, *large]
+    large = [Where(LARGE, Conditions(latency=latency, rate=rate)) for latency, rate in LARGE_AT]
+    secured = [Where(MEDIUM, Conditions(latency=latency, rate=rate), https=True) for latency, rate in SECURED_AT]
+    return [*plain, *stalled, *large, *secured]
 
 
 CELLS = _cells()
@@ -55,23 +65,31 @@ CELLS = _cells()
 def network(context: Context) -> Iterator[Section]:
     """The grid: everybody for one round, then five of stepout, of stepout with 64 MiB and of the two best peers."""
     cells = CELLS[:1] if context.quick else CELLS
-    with servers.sink(context.data.pattern) as sink:
-        yield from _checks(context, sink, cells)
-        sized = [(min(size, context.size), each) for size, each in cells if size <= context.size or context.quick]
-        todo = [(operation, *cell) for cell in sized for operation in OPERATIONS]
+    pattern = context.data.pattern
+    with servers.sink(pattern) as plain, servers.sink(pattern, certificates=context.certificates) as secured:
+        yield from _checks(context, plain, cells)
+        if context.quick:
+            cells = [each._replace(size=min(each.size, context.size)) for each in cells]
+        todo = [(operation, each) for each in cells for operation in OPERATIONS]
         kept = {section.name: section for section in context.kept if section.cell is not None}
 
-        def known(cell: tuple[str, int, Conditions]) -> int:
-            found = kept.get(_name(*cell))
+        def known(cell: tuple[str, Where]) -> int:
+            found = kept.get(_cell_name(*cell))
             return 0 if found is None else 1 if found.commit != context.commit else 2
 
         measured = 0
-        for cell in sorted(todo, key=known):  # what was never measured, then what was of another commit
-            if known(cell) < 2 and context.time_for(measured):
+        for operation, cell in sorted(todo, key=known):  # what was never measured, then what was of another commit
+            fits = cell.size <= context.size
+            wanted = fits and all(word in _cell_name(operation, cell) for word in context.cells)
+            if wanted and known((operation, cell)) < 2 and context.time_for(measured):
                 measured += 1
-                yield _cell(context, sink, *cell)
-            elif known(cell):
-                yield kept[_name(*cell)]
+                yield _cell(context, secured if cell.https else plain, operation, cell)
+            elif known((operation, cell)):
+                yield kept[_cell_name(operation, cell)]
+
+
+def _cell_name(operation: str, cell: Where) -> str:
+    return _name(operation, cell.size, cell.conditions) + (", HTTPS" if cell.https else "")
 
 
 def _name(operation: str, size: int, conditions: Conditions) -> str:
@@ -83,10 +101,10 @@ def _line(conditions: Conditions) -> str:
     return f"{1000 * conditions.latency:g} ms, {conditions.rate / 1e6:g} MB/s a connection"
 
 
-def _cell(context: Context, sink: Server, operation: str, size: int, conditions: Conditions) -> Section:
-    section = Section("network", _name(operation, size, conditions), size, [], baseline="stepout")
-    section.cell = {"operation": operation, "size": size, **asdict(conditions)}
-    with servers.network(sink, conditions) as before:
+def _cell(context: Context, sink: Server, operation: str, cell: Where) -> Section:
+    section = Section("network", _cell_name(operation, cell), cell.size, [], baseline="stepout")
+    section.cell = {"operation": operation, "size": cell.size, "https": cell.https, **asdict(cell.conditions)}
+    with servers.network(sink, cell.conditions) as before:
         section.rows = _rows(context, before, section, operation)
         context.begin(section)
         _race(context, section)
@@ -128,9 +146,9 @@ def _row(context: Context, before: Server, contender: Contender, job: Job, words
     return Row(contender.label + words, act)
 
 
-def _checks(context: Context, sink: Server, cells: list[tuple[int, Conditions]]) -> Iterator[Section]:
+def _checks(context: Context, sink: Server, cells: list[Where]) -> Iterator[Section]:
     """The network itself, against a plain socket: how much longer everything took than the model says."""
-    seen = {(each.latency, each.rate): replace(each, stalls=0) for _, each in cells}
+    seen = {(each.latency, each.rate): replace(each, stalls=0) for _, each, _ in cells}
     kept = {section.name: section for section in context.kept if section.baseline == "model"}
     for conditions in seen.values():
         section = Section("network", f"the network itself, {_line(conditions)}", 0, [], baseline="model")
@@ -169,21 +187,26 @@ BAD: dict[str, Conditions] = {
 }
 
 
-LINES = (1e9, 5e9)
-"""Bits per second."""
+LINES = ((1e9, MEDIUM), (5e9, LARGE))
+"""Bits per second, and bytes of the object: a second or two of the line."""
 
 
 def lines(context: Context) -> Iterator[Section]:
     """A line that all connections share, by the kernel, behind the usual 10 ms and 80 MB/s a connection."""
     conditions = Conditions(latency=0.01, rate=80e6)
-    size = min(context.size, MEDIUM)
-    for rate in LINES[:1] if context.quick else LINES:
-        words = f"on a line of {rate / 1e9:g} Gbit/s"
+    for rate, asked in LINES[:1] if context.quick else LINES:
+        size, words = min(context.size, asked), f"on a line of {rate / 1e9:g} Gbit/s"
         try:
             with shared_line(rate) as line, servers.sink(context.data.pattern, line=line) as sink:
                 for operation in OPERATIONS:
                     name = f"{_name(operation, size, conditions)}, {words}"
                     section = Section("lines", name, size, [], baseline="stepout")
+                    section.line = rate
+                    kept = next((each for each in context.kept if each.name == name), None)
+                    if not all(word in name for word in context.cells):
+                        if kept is not None:
+                            yield kept
+                        continue
                     with servers.network(sink, conditions) as before:
                         section.rows = _rows(context, before, section, operation)
                         context.begin(section)

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from stepout.artifacts.directory_listing import EmptyFolder
 from stepout.artifacts.listing import Entry, names_files
 from stepout.artifacts.paths import path_fault
+from stepout.artifacts.reading.files.file_in_pieces import FileInPieces
 from stepout.artifacts.reading.files.listed_files import files_to_read, work_on
-from stepout.artifacts.reading.files.preallocation import preallocate
 from stepout.artifacts.reading.pinned_object import PinnedObject, verifier_for
 from stepout.artifacts.reading.read_events import is_read
 from stepout.artifacts.reading.whole_read import drain
@@ -115,8 +115,8 @@ def download_file(pinned: PinnedObject, target: Path, count: Count | None = None
 def _write(pinned: PinnedObject, place: Path, count: Count | None, mode: int) -> None:
     """Download an object into a file that was not there, and verify it."""
     verifier = verifier_for(pinned.pointer, pinned.access.verify)
-    with _created(place, mode) as file:
-        drain(pinned, verifier, _Writer(file, pinned.size, count))
+    with _created(place, mode) as file, FileInPieces(file, pinned.size, count) as pieces:
+        drain(pinned, verifier, pieces, file=pieces.random_access)
 
 
 @contextmanager
@@ -145,35 +145,12 @@ def _temporary_beside(target: Path) -> Iterator[Path]:
 @contextmanager
 def _created(path: Path, mode: int) -> Iterator[int]:
     """Create a file that was not there, with the mode that the process's umask leaves of this one."""
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
     file = os.open(path, flags | getattr(os, "O_CLOEXEC", 0), mode)
     try:
         yield file
     finally:
         os.close(file)
-
-
-class _Writer:
-    """Writes one view after another; space is set aside with the first.
-
-    Not earlier: by then the object has been found to have the size that the document says, which is no reason to fill
-    a disk.
-    """
-
-    def __init__(self, file: int, size: int, count: Count | None) -> None:
-        self._file = file
-        self._count = count
-        self._unallocated: int | None = size
-
-    def __call__(self, view: memoryview) -> None:
-        if self._unallocated is not None:
-            preallocate(self._file, self._unallocated)
-            self._unallocated = None
-        written = 0
-        while written < len(view):
-            written += os.write(self._file, view[written:])
-        if self._count is not None:
-            self._count(written)
 
 
 # Folders ----------------------------------------------------------------------------------------------------------

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import random
 import threading
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from stepout.artifacts.store import Download
+    from stepout.artifacts.transfer.stages import RandomAccess
 
 MIB = 1 << 20
 BIG = b"".join(hashlib.sha256(str(number).encode()).digest() * 512 for number in range(400))  # 6.25 MiB, no two alike
@@ -48,13 +50,15 @@ def budget(monkeypatch: pytest.MonkeyPatch) -> Iterator[ProcessBudget]:
     assert held.get().taken == (0, 0)
 
 
-@pytest.fixture
-def far(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(params=[False, True], ids=["in memory", "to the file"])
+def far(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
     """Whatever is known of the server, three ranges of a MiB are asked for at once, and nothing is ever late."""
     monkeypatch.setattr(Tails, "due", lambda *_, **__: None)
     monkeypatch.setattr(range_fetch, "_STILL_SECONDS", 3600.0)
     monkeypatch.setattr(parallel_get, "begins_in_ranges", lambda _: True)
-    monkeypatch.setattr(parallel_get, "plan_for", lambda *_, **__: RangePlan(3, MIB))
+    monkeypatch.setattr(
+        parallel_get, "plan_for", lambda *_, to_file, **__: RangePlan(3, MIB, to_file=to_file and request.param)
+    )
 
 
 def _wait_for_threads(before: int) -> None:
@@ -274,6 +278,35 @@ class _Kept:
         release()
 
 
+@dataclass
+class _InFile(_Kept):
+    """Takes bytes into a file as well; what was written there is given to it in order."""
+
+    written: list[int] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.there: dict[int, bytes] = {}
+
+    @property
+    def file(self) -> RandomAccess:
+        return self
+
+    def write_at(self, view: memoryview, at: int) -> None:
+        self.written.append(at)
+        self.there[at] = bytes(view)
+
+    def read_at(self, view: memoryview, at: int) -> None:
+        start = max(each for each in self.there if each <= at)
+        view[:] = self.there[start][at - start :][: len(view)]
+
+    def pass_written(self, at: int, size: int) -> None:
+        buffer = memoryview(bytearray(size))
+        self.read_at(buffer, at)
+        assert len(self.taken) == at
+        self.taken += buffer
+
+
 def _received(source: _Object, taker: _Kept | None = None, **more: Any) -> bytes:
     before, taker = threading.active_count(), taker or _Kept()
     receive(source, taker, **more)
@@ -429,6 +462,51 @@ def test_one_connection_that_stops_is_overtaken_and_ended(stops_at: int, in_plac
     assert source.asked[0].brought == stops_at
 
 
+def test_what_comes_before_its_turn_goes_to_the_file() -> None:
+    """A connection takes one block of memory, so little memory holds back no range: all come while the first waits."""
+    others = threading.Semaphore(0)
+
+    def act(asked: _Asked, position: int) -> None:
+        if asked.start == 0 and position == 0:
+            for _ in range(10):
+                assert others.acquire(timeout=60)
+        elif asked.start and position == asked.start + 4 * MIB:
+            others.release()
+
+    source, taker = _Object(BIG * 16, act, server=_far()), _InFile()
+    limited = process_budget.process_budget().grant(232 * MIB, 1)
+    assert _received(source, taker) == BIG * 16
+    limited.release()
+    assert len(taker.written) > 10 * 4
+    assert len(set(taker.written)) == len(taker.written)
+
+
+def test_of_two_requests_for_one_range_one_writes_each_block() -> None:
+    """Whoever comes late with a block has nothing to write, and what a request that has lost brings goes nowhere."""
+
+    def act(asked: _Asked, position: int) -> None:
+        if asked.number == 2 and position > asked.start:
+            assert asked.cancelled.wait(60)
+
+    source, taker = _Object(BIG * 8, act, server=_far()), _InFile()
+    source.server.download_rate = 200e6
+    assert _received(source, taker) == BIG * 8
+    assert len(set(taker.written)) == len(taker.written)
+
+
+def test_what_a_write_raises_ends_the_read() -> None:
+    """A full disk, for example, in whichever thread it is found."""
+
+    class _Full(_InFile):
+        def write_at(self, *_: object) -> None:
+            raise OSError(errno.ENOSPC, "full")
+
+    before = threading.active_count()
+    with pytest.raises(OSError, match="full"):
+        receive(_Object(BIG * 8, server=_far()), _Full())
+    _wait_for_threads(before)
+
+
 def test_a_range_that_hangs_is_asked_for_again_from_where_it_stands() -> None:
     """The faster request wins, the other is ended; what it writes at last goes nowhere."""
 
@@ -538,19 +616,19 @@ def _acting(fates: list[_Fate], seed: int) -> Callable[[_Asked, int], None]:
     fates=st.lists(_FATES, max_size=12),
     size=st.integers(1, 24 * MIB),
     far=st.booleans(),
-    in_place=st.booleans(),
+    taker=st.sampled_from([_Kept(), _Kept(in_place=True), _InFile()]),
     memory=st.sampled_from([0, 256 * MIB]),
     seed=st.integers(0, 1 << 20),
 )
 def test_whatever_becomes_of_the_requests_it_is_the_object_or_an_error(  # noqa: PLR0913, PLR0917 - what is drawn
-    fates: list[_Fate], size: int, far: bool, in_place: bool, memory: int, seed: int
+    fates: list[_Fate], size: int, far: bool, taker: _Kept, memory: int, seed: int
 ) -> None:
     """Any order in which ranges end, lose, break and fail gives exactly the object's bytes, or raises what failed."""
     data = (BIG * 4)[:size]
     source = _Object(data, _acting(fates, seed), server=_far() if far else ServerState())
     others = process_budget.process_budget().grant(memory, 64)
     before = threading.active_count()
-    taker = _Kept(in_place=in_place)
+    taker = replace(taker, taken=bytearray(), kept=[])
     failed: StoreError | None = None
     try:
         receive(source, taker)

@@ -54,21 +54,36 @@ def test_little_memory_bounds_ranges_and_connections_alike(
     assert plan_for(120 * MIB, ServerState(), rate=rate) == RangePlan(connections, part * MIB)
 
 
+@pytest.mark.parametrize(("memory", "connections"), [(256, 17), (64, 17), (16, 2)])
+def test_to_a_file_memory_bounds_connections_not_ranges(
+    monkeypatch: pytest.MonkeyPatch, memory: int, connections: int
+) -> None:
+    """A connection takes one block, so its range is as long as it would be with more memory."""
+    monkeypatch.setattr(range_plan, "TransferSettings", lambda: TransferSettings(memory=memory * MIB))
+    plan = plan_for(120 * MIB, ServerState(), to_file=True)
+    assert plan is not None
+    assert plan.connections == connections
+    assert plan.part == min(-(-120 // connections), 8) * MIB
+    less = plan.within(120 * MIB, 2, 16 * MIB)
+    assert (less.connections, less.part) == (2, 8 * MIB)
+
+
 @given(
     left=st.integers(1, 1 << 34),
+    to_file=st.booleans(),
     memory=st.integers(16 * MIB, 256 * MIB),
     latency=st.none() | st.floats(0, 0.3),
     rate=st.none() | st.floats(1e6, 1e9),
 )
 def test_ranges_leave_room_for_what_goes_beside_them(
-    left: int, memory: int, latency: float | None, rate: float | None
+    left: int, to_file: bool, memory: int, latency: float | None, rate: float | None
 ) -> None:
     """A download takes no more than its share: its first connection has blocks of its own."""
     server = ServerState()
     server.latency = latency
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(range_plan, "TransferSettings", lambda: TransferSettings(memory=memory))
-        plan = plan_for(left, server, rate=rate)
+        plan = plan_for(left, server, rate=rate, to_file=to_file)
     assert plan is None or plan.memory + BESIDE <= memory
 
 
@@ -104,6 +119,14 @@ def test_the_last_round_is_shared_out(size: int) -> None:
     sizes = [stop - begin for begin, stop in cuts(0, size * MIB, RangePlan(8, 8 * MIB))]
     last = sizes[-8:]
     assert max(last) - min(last[:-1]) <= MIB or size > 64
+
+
+@given(size=st.integers(1, 1 << 30), connections=st.integers(2, 32))
+def test_what_fits_in_one_round_comes_in_one(size: int, connections: int) -> None:
+    """A range more than there are connections would begin when the others end."""
+    part = part_for(size, connections, 1 << 40)
+    found = list(cuts(0, size, RangePlan(connections, part)))
+    assert len(found) <= connections or part == 8 * MIB
 
 
 def _ramped(line: float, each: float, most: int = 32) -> int:
