@@ -413,6 +413,8 @@ def translate_item(error: Exception, *, url: str, table: str) -> StepoutError:
 def _wire(error: Exception) -> str:
     name = type(error).__name__
     kind = "timed out" if "Timeout" in name else "the connection failed"
+    if type(getattr(error, "kwargs", {}).get("error")).__name__ == "NameResolutionError":  # urllib3's
+        kind = "the server's name could not be looked up for the connection"
     place = _server_of(str(getattr(error, "kwargs", {}).get("endpoint_url", "")))
     where = f" to {place}" if place else ""
     return f"{kind}{where} ({name})"
