@@ -125,6 +125,7 @@ def make_client(  # noqa: PLR0913 - keyword-only, each with its own meaning
 
     from stepout.artifacts.s3.client_models import find_s3_alone
     from stepout.artifacts.s3.connections.pools import use_own_connections
+    from stepout.artifacts.s3.redirects import ask_region_once
     from stepout.artifacts.s3.signing import send_parts_at_once, sign_at_server_time, sign_known_bodies, sign_payloads
 
     # As the variable would: credentials of the environment come before those of a profile that it names.
@@ -141,6 +142,7 @@ def make_client(  # noqa: PLR0913 - keyword-only, each with its own meaning
     except (BotoCoreError, ValueError) as error:
         raise ConfigurationError(f"no S3 client could be built: {error}") from error
     use_own_connections(client)
+    ask_region_once(client)
     sign_at_server_time(client)
     if reads_only:
         return client

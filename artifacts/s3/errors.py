@@ -115,6 +115,8 @@ _OF_THE_CALLER = frozenset(
 )
 
 _DENIED, _MISSING, _CONFLICT, _PRECONDITION, _SERVER, _NOT_IMPLEMENTED = 403, 404, 409, 412, 500, 501
+_BAD_REQUEST = 400
+_MOVED = frozenset({301, 302, 303, 307, 308})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,6 +132,7 @@ class S3Answer:
         storage_class: Where S3 says that it keeps the object.
         region: The region that S3 says the bucket is in, if it says so.
         client_region: The region that the client talks to.
+        elsewhere: The server that requests should go to instead, if the answer says so; never a whole URL.
         asked_at: What time it is here.
         answered_at: What time S3 says that it is there.
     """
@@ -142,6 +145,7 @@ class S3Answer:
     storage_class: str | None = None
     region: str | None = None
     client_region: str | None = None
+    elsewhere: str = ""
     asked_at: str = ""
     answered_at: str = ""
 
@@ -209,12 +213,30 @@ def _denied(answer: S3Answer) -> StepoutError | None:
 
 
 def _wrong_region(answer: S3Answer) -> StepoutError | None:
-    if answer.code not in _WRONG_REGION and answer.status not in (301, 307):
+    other = answer.region is not None and answer.region != answer.client_region
+    moved = answer.status in _MOVED
+    # The answer to a HEAD has no code, but perhaps a header.
+    unnamed = answer.operation == "HeadObject" and answer.status == _BAD_REQUEST and other
+    if not (moved or unnamed or answer.code in _WRONG_REGION):
         return None
-    where = f"in {answer.region}" if answer.region else "in another region"
-    asked = f", the client asks {answer.client_region}" if answer.client_region else ""
-    advice = f"Set AWS_DEFAULT_REGION={answer.region or '…'} or pass a client of that region"
-    return ConfigurationError(_say(answer, f"the bucket is {where}{asked} ({answer.code})", advice))
+    code = f"({answer.status})" if answer.code in {"", str(answer.status)} else f"({answer.status} {answer.code})"
+    asked = answer.client_region or "its own"
+    if other:
+        advice = (
+            f"Set AWS_DEFAULT_REGION={answer.region}, and AWS_ENDPOINT_URL_S3, if it is set, to an endpoint of that "
+            "region; or pass a client of it"
+        )
+        return ConfigurationError(
+            _say(answer, f"the bucket is in {answer.region}, the client asks {asked} {code}", advice)
+        )
+    what = f"the server does not take requests for the region {asked} {code}"
+    if moved:
+        what = f"the server sends requests {answer.elsewhere or 'elsewhere'} {code}"
+    advice = (
+        "The bucket is in another region, or the endpoint is wrong: set AWS_DEFAULT_REGION to the bucket's region, and "
+        "AWS_ENDPOINT_URL_S3, if it is set, to where that answers; or pass such a client"
+    )
+    return ConfigurationError(_say(answer, what, _with(answer.detail, advice)))
 
 
 def _absent(answer: S3Answer) -> StepoutError | None:
@@ -275,7 +297,10 @@ def _unsupported(answer: S3Answer) -> StepoutError | None:
         what = "the server does not support something that was asked for"
         advice = f"Leave out what it does not know. {_PROFILES}"
     else:
-        return StoreError(_say(answer, f"S3 answered {answer.status} {answer.code}", _with(answer.detail, _PROFILES)))
+        advice = _PROFILES
+        if answer.operation == "HeadObject":  # without a body, and so without a code
+            advice = f"The region may be another one than {answer.client_region}: see AWS_DEFAULT_REGION. {_PROFILES}"
+        return StoreError(_say(answer, f"S3 answered {answer.status} {answer.code}", _with(answer.detail, advice)))
     return ConfigurationError(_say(answer, f"{what} ({answer.code})", _with(answer.detail, advice)))
 
 
@@ -388,9 +413,20 @@ def translate_item(error: Exception, *, url: str, table: str) -> StepoutError:
 def _wire(error: Exception) -> str:
     name = type(error).__name__
     kind = "timed out" if "Timeout" in name else "the connection failed"
-    place = urlsplit(str(getattr(error, "kwargs", {}).get("endpoint_url", "")))
-    where = f" to {place.scheme}://{place.netloc}" if place.netloc else ""
+    if type(getattr(error, "kwargs", {}).get("error")).__name__ == "NameResolutionError":  # urllib3's
+        kind = "the server's name could not be looked up for the connection"
+    place = _server_of(str(getattr(error, "kwargs", {}).get("endpoint_url", "")))
+    where = f" to {place}" if place else ""
     return f"{kind}{where} ({name})"
+
+
+def _server_of(url: str) -> str:
+    """Return the beginning of a URL that names a server; the rest may have credentials in it, as may its user."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return ""
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}" if parts.netloc else ""
 
 
 def _detail(said: Any) -> str:
@@ -412,6 +448,7 @@ def _answer(response: Any, operation: str, subject: str, client_region: str | No
         storage_class=said.get("StorageClass") or headers.get("x-amz-storage-class"),
         region=said.get("Region") or headers.get("x-amz-bucket-region"),
         client_region=client_region,
+        elsewhere=f"to {place}" if (place := said.get("Endpoint") or _server_of(headers.get("location", ""))) else "",
         asked_at=formatdate(usegmt=True),
         answered_at=str(headers.get("date", "")),
     )

@@ -54,6 +54,15 @@ def signer_at(base: Any, now: Callable[[], datetime]) -> Any:
     return SignerAt
 
 
+def never_redirected(request: Any) -> None:
+    """Let a request that was answered, as ``needs-retry`` shows it, not be sent to another region."""
+    # botocore 1.43.106: S3RegionRedirectorv2 looks at context["s3_redirect"]["redirected"], and does that once itself.
+    # Without it: where a server sends requests elsewhere and names no region, the error is a RecursionError's.
+    found = request.get("context", {}).get("s3_redirect")
+    if isinstance(found, dict):
+        found["redirected"] = True
+
+
 def credentials_of(client: Any) -> Any:
     """Return what a client signs with, refreshed as botocore does; ``None`` where this botocore keeps it elsewhere."""
     # botocore 1.43.106: RequestSigner._credentials; get_frozen_credentials is public.

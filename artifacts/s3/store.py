@@ -21,6 +21,7 @@ from stepout.artifacts.s3.correlation import (
     other_etag,
 )
 from stepout.artifacts.s3.job_signals import from_handler
+from stepout.artifacts.s3.redirects import ask_region_once
 from stepout.artifacts.s3.request_bodies import request_body
 from stepout.artifacts.s3.response_body import S3Download
 from stepout.artifacts.s3.signing import presigned
@@ -113,6 +114,8 @@ class S3Store:
         self._etags_are_md5 = True
         self._retries = retries or SLOWED_READ_RETRIES
         self._server: tuple[ProcessBudget, ServerState] | None = None
+        if self.connection.passed_in:
+            ask_region_once(client)
 
     def __repr__(self) -> str:
         return f"S3Store({self._bucket!r}, profile={self.profile.name!r})"

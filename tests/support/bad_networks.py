@@ -75,6 +75,39 @@ class Name:
         return [(family, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", place) for family, place in self.places]
 
 
+class SilentResolver:
+    """A resolver that answers nothing about one name for this process until the block ends; others are looked up.
+
+    Args:
+        monkeypatch: pytest's.
+        host: The name.
+        place: Where it leads once there are answers.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, place: Any, host: str = "silent.test") -> None:
+        self.host, self.asked, self.question = host, 0, threading.Event()
+        self._place, self._real, self._answers = place, socket.getaddrinfo, threading.Event()
+        monkeypatch.setattr(socket, "getaddrinfo", self._lookup)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.answer()
+
+    def answer(self) -> None:
+        """Answer everything, from now on and until now."""
+        self._answers.set()
+
+    def _lookup(self, host: Any, *rest: Any, **named: Any) -> Any:
+        if host != self.host:
+            return self._real(host, *rest, **named)
+        self.asked += 1
+        self.question.set()
+        self._answers.wait()
+        return [(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", self._place)]
+
+
 def has_ipv6() -> bool:
     """Say whether this machine has ``::1``."""
     with contextlib.suppress(OSError), socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as probe:

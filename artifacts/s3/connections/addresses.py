@@ -6,7 +6,7 @@ as many requests as its siblings. Here attempts overlap as RFC 8305 ("Happy Eyeb
 wins, and later connections begin with what worked, spread over what is neither dead nor slow.
 
 Code of our own, as no library fits below urllib3: aiohappyeyeballs is for asyncio only, and urllib3-future replaces the
-urllib3 that botocore needs. Nothing here starts a thread: sockets connect without blocking, under one selector.
+urllib3 that botocore needs. Sockets connect without blocking, under one selector; only a name's lookup has a thread.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from stepout.artifacts.s3.job_signals import raise_own
+from stepout.artifacts.s3.routes.direct_connections import looked_up
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -172,14 +173,17 @@ class AddressBook:
         return address in self._dead and now - self._dead[address] < _REST_SECONDS
 
 
-def addresses_of(host: str, port: int, family: int = socket.AF_UNSPEC) -> list[Address]:
-    """Return a name's addresses in the system's order.
-
-    Raises:
-        socket.gaierror: There is no such name, or nobody to ask.
-    """
+def addresses_of(
+    host: str,
+    port: int,
+    family: int = socket.AF_UNSPEC,
+    *,
+    seconds: float,
+    look: Callable[[], None] | None = None,
+) -> list[Address]:
+    """Return a name's addresses in the system's order; arguments and errors as for ``looked_up``."""
     name = host.strip("[]") if host.startswith("[") else host
-    return [Address(each[0], each[4]) for each in socket.getaddrinfo(name, port, family, socket.SOCK_STREAM)]
+    return [Address(each[0], each[4]) for each in looked_up(name, port, family, seconds=seconds, look=look)]
 
 
 class Connecting:

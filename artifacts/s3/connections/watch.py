@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 OPEN_SECONDS: Final = 10.0
-"""For all addresses of a name together, and once more for the TLS handshake. The system sends a lost SYN again after 1,
-3 and 7 seconds."""
+"""For a name's lookup and all its addresses together, and once more for the TLS handshake. The system sends a lost SYN
+again after 1, 3 and 7 seconds."""
 
 SEND_SECONDS: Final = 60.0
 """For each MiB of a request: 17 KB/s must get through. urllib3 calls it the connect timeout."""
@@ -147,9 +147,12 @@ class ConnectionWatch:
         from urllib3.util.connection import allowed_gai_family
 
         shared = self._shared
-        addresses = shared.book.order(addresses_of(host, port, allowed_gai_family()))
         look = None if current_cancellation() is None else end_if_cancelled
-        attempts = Connecting(shared.book, seconds=seconds, options=options, source=source, look=look)
+        began = self._clock()
+        found = addresses_of(host, port, allowed_gai_family(), seconds=seconds, look=look)
+        left = began + seconds - self._clock()
+        addresses = shared.book.order(found)
+        attempts = Connecting(shared.book, seconds=left, options=options, source=source, look=look)
         try:
             sock, self._address = attempts.first(addresses)
         except OSError as error:

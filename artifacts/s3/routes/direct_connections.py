@@ -6,6 +6,7 @@ it is fails like one that cannot be reached. Nothing is followed to another host
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import os
 import socket
@@ -23,6 +24,15 @@ if TYPE_CHECKING:
 _MOST_IDLE: Final = 16
 _LONGEST_IDLE: Final = 4.0
 """Seconds. Load balancers close after five or more; what slept longer, in a frozen process, may be dead in silence."""
+
+_LONGEST_LOOKUP: Final = 10.0
+"""Seconds. The C library asks each server of its list twice, five seconds each, and then perhaps for other names."""
+
+_FORSAKEN: Final = 60.0
+"""Seconds. A lookup that has taken so long may never end, so nobody waits for that one any more."""
+
+_TICK: Final = 0.1
+"""Seconds between looks at whether a lookup is still wanted. On Windows no signal ends a wait for a lock."""
 
 _EACH_ADDRESS: Final = 3.0
 """Seconds for one address while there is another: enough for a lost packet to be sent again."""
@@ -160,6 +170,89 @@ class DirectConnections:
             raise
 
 
+class _Lookup:
+    """One question to the system's resolver, which has no timeout, in a thread that may have to be left behind.
+
+    Without an ``Event``: a signal's handler that connects, in the middle of a wait for one, would wait for its lock.
+    """
+
+    def __init__(self, key: tuple[Any, ...]) -> None:
+        self._key = key
+        self.began = time.monotonic()
+        self.found: list[Any] | None = None
+        self.error: Exception | None = None
+        self.unanswered = _thread.allocate_lock()
+        self.unanswered.acquire()
+
+    def start(self) -> None:
+        try:
+            # As a daemon of ``threading``, which takes three times as long to start one.
+            _thread.start_new_thread(self._ask, ())
+        except RuntimeError:  # there may be no more threads, or the interpreter ends
+            self._ask()
+
+    def _ask(self) -> None:
+        _, host, port, family = self._key
+        try:
+            self.found = socket.getaddrinfo(host, port, family, socket.SOCK_STREAM)
+        except Exception as error:  # noqa: BLE001 - whoever waits raises it
+            self.error = error
+        finally:
+            if _lookups.get(self._key) is self:
+                _lookups.pop(self._key, None)
+            self.unanswered.release()
+
+
+# Under way; by process, as a child of a fork has none of its parent's threads. Without a lock, for the same child.
+_lookups: Final[dict[tuple[Any, ...], _Lookup]] = {}
+
+
+def looked_up(
+    host: str,
+    port: int,
+    family: int = socket.AF_UNSPEC,
+    *,
+    seconds: float,
+    look: Callable[[], None] | None = None,
+) -> list[Any]:
+    """Return what ``getaddrinfo`` says of a name, for streams; threads that want the same one wait for one answer.
+
+    Args:
+        host: A name or an address.
+        port: The port.
+        family: Of addresses.
+        seconds: How long to wait at most.
+        look: Called now and then; raises to end the wait.
+
+    Raises:
+        socket.gaierror: There is no such name, nobody to ask, or no answer in time.
+    """
+    if ":" in host or host.replace(".", "").isdigit():  # an address: nobody is asked
+        return socket.getaddrinfo(host, port, family, socket.SOCK_STREAM)
+    key = (os.getpid(), host, port, family)
+    lookup = _lookups.get(key)
+    if lookup is None or time.monotonic() - lookup.began > _FORSAKEN:
+        mine = _Lookup(key)
+        if lookup is None:
+            lookup = _lookups.setdefault(key, mine)
+        else:
+            lookup = _lookups[key] = mine
+        if lookup is mine:
+            mine.start()
+    deadline = time.monotonic() + seconds
+    while lookup.found is None and lookup.error is None:
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise socket.gaierror(socket.EAI_AGAIN, f"no answer to the lookup of {host} within {seconds:.0f} s")
+        if look is not None:
+            look()
+        if lookup.unanswered.acquire(timeout=min(left, _TICK)):
+            lookup.unanswered.release()  # for the next one who waits
+    if lookup.error is not None:
+        raise type(lookup.error)(*lookup.error.args)
+    return lookup.found or []
+
+
 def connected(host: str, port: int, deadline: float, clock: Callable[[], float]) -> socket.socket:
     """Return a connection to the first of a name's addresses that takes one.
 
@@ -172,7 +265,7 @@ def connected(host: str, port: int, deadline: float, clock: Callable[[], float])
     Raises:
         OSError: There is none; the last address's reason.
     """
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    found = looked_up(host, port, seconds=min(_left(deadline, clock), _LONGEST_LOOKUP))
     failure: OSError | None = None
     for number, (family, kind, protocol, _, address) in enumerate(found):
         left = _left(deadline, clock)

@@ -95,6 +95,14 @@ def test_the_region_is_named_when_s3_names_it() -> None:
     assert "AWS_DEFAULT_REGION=eu-west-1" in str(error)
 
 
+def test_a_location_that_is_no_url_is_left_out() -> None:
+    """The error is the same without it."""
+    response = {"ResponseMetadata": {"HTTPStatusCode": 301, "HTTPHeaders": {"location": "http://[oops"}}}
+    error = exceptions.ClientError(response, "GetObject")  # type: ignore[arg-type] # as much as the code looks at
+    found = translate(error, operation="GetObject", subject="s3://b/k", client_region="us-east-1")
+    assert "the server sends requests elsewhere (301)" in str(found)
+
+
 def test_kms_is_recognised_in_the_text_of_an_access_denied() -> None:
     """S3 answers AccessDenied and names the KMS action in its message only."""
     said = "User is not authorized to perform: kms:GenerateDataKey on this resource"

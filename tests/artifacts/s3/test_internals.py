@@ -22,6 +22,7 @@ from botocore.awsrequest import AWSHTTPConnection, AWSHTTPConnectionPool, AWSReq
 from botocore.httpsession import URLLib3Session
 from botocore.response import StreamingBody
 from botocore.signers import RequestSigner
+from botocore.utils import S3RegionRedirectorv2
 
 from stepout.artifacts.s3 import internals
 from stepout.artifacts.s3.clients import make_client
@@ -64,6 +65,18 @@ def test_the_signer_of_a_client_is_found(client: Any) -> None:
     assert isinstance(signer, RequestSigner), message
     names = inspect.signature(RequestSigner.get_auth_instance).parameters
     assert {"signing_name", "region_name", "signature_version"} <= set(names), message
+
+
+def test_a_request_can_be_kept_from_another_region(client: Any) -> None:
+    """By the word that ``S3RegionRedirectorv2`` leaves in a request's context before it sends it there."""
+    request = {"context": {"s3_redirect": {"redirected": False, "bucket": "b", "params": {}}}}
+    internals.never_redirected(request)
+    answer = (SimpleNamespace(status_code=301), {"Error": {}, "ResponseMetadata": {"HTTPHeaders": {}}})
+    redirector = S3RegionRedirectorv2(None, client)
+    operation = SimpleNamespace(name="HeadBucket")
+    message = _broken(BOTOCORE, 's3_redirect["redirected"]', "a server that names no region ends in a RecursionError")
+    assert redirector.redirect_from_error(request, answer, operation) is None, message
+    internals.never_redirected({"context": {}})
 
 
 def test_the_credentials_of_a_client_are_found(client: Any) -> None:
