@@ -320,7 +320,7 @@ def _run(script: str, environ: dict[str, str], *arguments: str) -> subprocess.Co
         env=environ,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
 

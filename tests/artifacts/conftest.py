@@ -79,7 +79,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ssl.SSLC
     script += "print(*make_certificate(pathlib.Path(sys.argv[1])), sep='\\n')"
     command = [sys.executable, "-c", script, str(folder)]
     root = Path(__file__).resolve().parents[2]
-    run = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=60, check=True)
+    run = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=300, check=True)
     authority, server = run.stdout.splitlines()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(server)

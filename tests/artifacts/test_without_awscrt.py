@@ -50,7 +50,7 @@ def test_large_artifacts_need_no_extra(seaweed: Seaweed, seaweed_client: Any, bu
         "AWS_DEFAULT_REGION": "us-east-1",
     }
     command = [sys.executable, "-c", SCRIPT, str(path), bucket]
-    run = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=100, check=False)
+    run = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=300, check=False)
     assert run.returncode == 0, run.stderr
     whole, streamed, length = json.loads(run.stdout)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()

@@ -246,7 +246,7 @@ def answered(aws: LocalAws, definition: dict[str, Any], script: str, place: str)
     failing = start(aws, definition, {"fail": "badly"})
     check_success(*run(aws, definition, INPUT))
     check_caught(wait_execution(aws, failing))
-    assert sorted(process.wait(timeout=60) for process in processes) == [0, 1]
+    assert sorted(process.wait(timeout=300) for process in processes) == [0, 1]
 
 
 @pytest.mark.parametrize("language", LANGUAGES)

@@ -71,7 +71,7 @@ def _run(program: str) -> Any:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "STEPOUT_"))}
     done = subprocess.run(
         [sys.executable, "-c", START + textwrap.dedent(program)],
-        env=kept, capture_output=True, text=True, timeout=100, check=False,
+        env=kept, capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)

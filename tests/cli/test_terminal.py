@@ -186,7 +186,7 @@ def test_run_draws_its_outputs(place: dict[str, str], tmp_path: Path, words: lis
             cwd=tmp_path,
             env={**os.environ, **place},
             check=False,
-            timeout=120,
+            timeout=300,
         )
     assert done.returncode == 0
     printed, report = done.stdout.decode().splitlines()

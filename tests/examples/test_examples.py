@@ -206,7 +206,7 @@ def test_a_worker_takes_tasks_from_a_queue(deployment: Deployment) -> None:
         ended = [output_of(wait_execution(deployment.aws, execution)) for execution in executions]
     finally:
         worker.send_signal(signal.SIGTERM)
-        code = worker.wait(timeout=60)
+        code = worker.wait(timeout=300)
     assert ended == [{"rows": 5, "largest": 16}, {"rows": 7, "largest": 36}]
     assert code in {0, 143}
 

@@ -158,7 +158,7 @@ def test_step_functions_unreachable(
     script = f"{snippet.text}\nimport os\n{delivers}\nprint('DELIVERED')\n{delivers}\n"
     environment = {**environment_for(sfn_strict, seaweed), "TOKEN": token}
     by_hand = subprocess.run(
-        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=300, check=False
     )
     assert by_hand.stdout == "DELIVERED\n", by_hand.stderr
     assert "TaskClosedError" in by_hand.stderr

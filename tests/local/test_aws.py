@@ -10,7 +10,9 @@ import subprocess
 import sys
 import time
 import zipfile
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from support.ministack import ROLE, register_job, run_task, wait_until
@@ -19,6 +21,9 @@ from stepout.local import LocalAws
 from stepout.local.aws import clean_environment
 from stepout.local.marked_processes import marked
 from stepout.schemas.errors import ConfigurationError, StoreUnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 SLEEPER = """
 import subprocess, sys, time
@@ -159,12 +164,26 @@ def test_port_of_another_local_aws_is_not_taken_for_our_own(local_aws: LocalAws)
     assert local_aws.alive
 
 
+@contextmanager
+def _at_a_port_of_ours(**options: Any) -> Iterator[tuple[LocalAws, int]]:
+    """Start one at a port that was free a moment ago; if somebody else has taken it, at another."""
+    with ExitStack() as stack:
+        for left in reversed(range(5)):
+            with socket.socket() as probe:
+                probe.bind(("127.0.0.1", 0))
+                port = int(probe.getsockname()[1])
+            try:
+                aws = stack.enter_context(LocalAws(port=port, **options))
+                break
+            except StoreUnavailableError:
+                if not left:
+                    raise
+        yield aws, port
+
+
 def test_given_port_and_region_are_used() -> None:
     """The port and the region can be chosen."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    with LocalAws(port=port, region="eu-west-1") as aws:
+    with _at_a_port_of_ours(region="eu-west-1") as (aws, port):
         assert aws.endpoint == f"http://127.0.0.1:{port}"
         arn = run_task(aws, register_job(aws, {"command": ["python", "-c", "print('hi')"]}))
         assert ":eu-west-1:" in arn

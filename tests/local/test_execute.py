@@ -143,7 +143,7 @@ def test_a_typo_in_a_container_ends_the_execution(machine: str, capsys: pytest.C
     Path("fill.py").write_text("this is no Python", encoding="utf-8")
     begun = time.monotonic()
     assert main(["execute", machine]) == 1
-    assert time.monotonic() - begun < 60
+    assert time.monotonic() - begun < 500
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.splitlines() == [
@@ -159,10 +159,10 @@ def test_a_typo_in_a_container_ends_the_execution(machine: str, capsys: pytest.C
 def test_a_short_wait_is_told_and_waited_for(machine: str, capsys: pytest.CaptureFixture[str]) -> None:
     """The state fails as it does on AWS."""
     Path("fill.py").write_text("", encoding="utf-8")
-    assert main(["execute", _clocked(machine, HeartbeatSeconds=8)]) == 1
+    assert main(["execute", _clocked(machine, HeartbeatSeconds=20)]) == 1
     told = capsys.readouterr().err
     assert (
-        "reported nothing. Its state waits now, for up to 8 seconds (its HeartbeatSeconds). You need not wait" in told
+        "reported nothing. Its state waits now, for up to 20 seconds (its HeartbeatSeconds). You need not wait" in told
     )
     assert told.splitlines()[-1] == "stepout: FAILED: States.HeartbeatTimeout"
 

@@ -182,13 +182,32 @@ def test_second_container_that_cannot_start_ends_the_first(local_aws: LocalAws) 
     assert task.containers[0].exit_code is not None
 
 
-def test_essential_container_takes_the_others_along(local_aws: LocalAws) -> None:
+LASTS = """
+import os, pathlib, sys, time
+brief = pathlib.Path(sys.argv[1])
+while not brief.exists() or not brief.read_text():
+    time.sleep(0.02)
+try:
+    while True:
+        os.kill(int(brief.read_text()), 0)
+        time.sleep(0.02)
+except ProcessLookupError:
+    pass
+"""
+
+
+def test_essential_container_takes_the_others_along(local_aws: LocalAws, tmp_path: Path) -> None:
     """When the essential container ends, its sidecar gets SIGTERM; one that is not essential may end alone."""
+    brief = str(tmp_path / "pid")
     family = register_job(
         local_aws,
-        {"command": ["python", "-c", "import time; time.sleep(0.5)"]},
+        {"command": ["python", "-c", LASTS, brief]},
         {"name": "side", "command": ["python", "-c", OBEDIENT], "essential": False, "stopTimeout": 20},
-        {"name": "brief", "command": ["python", "-c", "pass"], "essential": False},
+        {
+            "name": "brief",
+            "command": ["python", "-c", f"import os; open({brief!r}, 'w').write(str(os.getpid()))"],
+            "essential": False,
+        },
     )
     task = wait_stopped(local_aws, run_task(local_aws, family))
     codes = {container.name: container.exit_code for container in task.containers}

@@ -33,9 +33,9 @@ def command(*words: str) -> ChildProcess:
 def test_a_command_that_is_stopped_before_it_starts_never_does(tmp_path: Path) -> None:
     """The signal may come between the two."""
     child = command("touch", str(tmp_path / "started"))
-    starter = threading.Timer(0.05, child.start)
-    starter.start()
     assert child.stop(signal.SIGTERM, 30)
+    child.start()
+    assert child.ended.wait(60)
     assert not (tmp_path / "started").exists()
 
 

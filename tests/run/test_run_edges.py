@@ -63,7 +63,7 @@ def test_the_exit_code_survives_that_nobody_reads_standard_error(run: Any) -> No
     job.process.stderr.close()
     job.process.stdin.write(b"go\n")
     job.process.stdin.flush()
-    assert job.process.wait(timeout=60) == 7
+    assert job.process.wait(timeout=300) == 7
     assert job.failure[1]["exitCode"] == 7
 
 

@@ -160,7 +160,7 @@ def fresh(code: str, *, path: str = "") -> str:
         capture_output=True,
         text=True,
         check=True,
-        timeout=60,
+        timeout=300,
     )
     return done.stdout.strip()
 

@@ -109,6 +109,19 @@ def _command(folder: Path, ports: dict[str, int]) -> list[str]:
 @contextmanager
 def running_seaweed() -> Iterator[Seaweed]:
     """Start a server in a folder of its own, and end its process group afterwards."""
+    with ExitStack() as stack:
+        for left in reversed(range(5)):
+            try:
+                server = stack.enter_context(_started())
+                break
+            except RuntimeError:  # somebody else may have taken a port meanwhile
+                if not left:
+                    raise
+        yield server
+
+
+@contextmanager
+def _started() -> Iterator[Seaweed]:
     with tempfile.TemporaryDirectory(prefix="stepout-seaweed-") as name, ExitStack() as stack:
         folder = Path(name)
         ports = dict(zip(_PORTS, free_ports(len(_PORTS)), strict=True))

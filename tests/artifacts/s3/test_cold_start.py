@@ -114,7 +114,7 @@ def _script(text: str, pointer: Pointer, environ: dict[str, str], home: Path) ->
 
 def _run(text: str, pointer: Pointer, environ: dict[str, str], home: Path) -> str:
     process = _script(text, pointer, environ, home)
-    out, errors = process.communicate(timeout=60)
+    out, errors = process.communicate(timeout=300)
     assert (errors, process.returncode) == ("", 0)
     return out.strip()
 

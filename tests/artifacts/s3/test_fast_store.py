@@ -469,7 +469,7 @@ def _python(program: str, seaweed: Seaweed, bucket: str) -> str:
     }
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(program)],
-        env=environment, capture_output=True, text=True, timeout=100, check=False,
+        env=environment, capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()

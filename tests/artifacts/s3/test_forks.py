@@ -84,7 +84,7 @@ def run(wire: Wire, bucket: str) -> Any:
     def run(program: str) -> str:
         done = subprocess.run(
             [sys.executable, "-c", START + textwrap.dedent(program)],
-            env=environ, capture_output=True, text=True, timeout=110, check=False,
+            env=environ, capture_output=True, text=True, timeout=300, check=False,
         )  # fmt: skip
         assert (done.stderr, done.returncode) == ("", 0)
         return done.stdout.strip()

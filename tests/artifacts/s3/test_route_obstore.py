@@ -120,7 +120,7 @@ def run(seaweed: Seaweed, seaweed_client: Any, bucket: str, tmp_path: Path) -> A
     def run(program: str) -> str:
         done = subprocess.run(
             [sys.executable, "-c", START + textwrap.dedent(program)],
-            env=environ, capture_output=True, text=True, timeout=100, check=False,
+            env=environ, capture_output=True, text=True, timeout=300, check=False,
         )  # fmt: skip
         assert (done.stderr, done.returncode) == ("", 0)
         return done.stdout.strip()

@@ -77,7 +77,7 @@ def started(seaweed: Seaweed, *arguments: str) -> subprocess.Popen[str]:
 
 def printed(process: subprocess.Popen[str]) -> str:
     """Wait for a process and return its last line."""
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
     return out.splitlines()[-1]
 
@@ -136,7 +136,7 @@ def test_a_process_that_is_killed_leaves_nothing_to_read(seaweed: Seaweed, seawe
 def test_an_abort_leaves_no_upload_on_the_server(seaweed: Seaweed, seaweed_client: Any, bucket: str) -> None:
     """The manager's abort, as on SIGTERM, ends every file's multipart upload."""
     process = started(seaweed, "abort", bucket)
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=300)
     assert process.returncode != 0
     assert "abort" in err, out
     assert multipart_uploads(seaweed_client, bucket) == []

@@ -62,7 +62,7 @@ def costs(seaweed: Seaweed, bucket: str, tmp_path: Path) -> Callable[..., Costs]
                 assert process.stdout is not None
                 assert process.stdout.readline() == "warm\n"
                 wire.lines.clear()
-                found = json.loads(process.communicate("go\n", timeout=100)[0])
+                found = json.loads(process.communicate("go\n", timeout=300)[0])
             return _costs(wire.operations, found)
 
     return count

@@ -169,7 +169,7 @@ def test_the_advice_works_when_it_is_followed() -> None:
     def run(**more: str) -> str:
         ran = [sys.executable, "-c", code]
         return subprocess.run(
-            ran, env={**bare, **more}, capture_output=True, text=True, timeout=100, check=False
+            ran, env={**bare, **more}, capture_output=True, text=True, timeout=300, check=False
         ).stdout
 
     told = run()

@@ -164,7 +164,7 @@ class Job:
 
     def finish(self) -> int:
         """Wait for the end; the token is in nothing that the process printed, not even at debug level."""
-        stdout, stderr = self.process.communicate(timeout=60)
+        stdout, stderr = self.process.communicate(timeout=300)
         assert "send" in stderr.lower()
         assert self.token[:24] not in stdout + stderr
         return self.process.returncode

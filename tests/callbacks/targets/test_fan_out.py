@@ -156,7 +156,7 @@ def test_a_delivered_success_is_not_held_up_past_the_stop_timeout(sfn_strict: St
         assert process.stdout.readline() == "HANGS\n"
         assert sfn_strict.success(token)["result"] == {"rows": 3}
         process.send_signal(signal.SIGTERM)
-        _, stderr = process.communicate(timeout=60)
+        _, stderr = process.communicate(timeout=300)
     finally:
         process.kill()
         process.communicate()

@@ -263,7 +263,7 @@ from stepout.callbacks import SqsWorker
 SqsWorker({place.url!r}, {job(tmp_path, "pass")!r}, limit=1).run()
 """
     ran = subprocess.run(
-        [sys.executable, "-c", script], env=place.environ, capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-c", script], env=place.environ, capture_output=True, text=True, timeout=300, check=True
     )
     assert place.strict.success(token)
     assert "ReceiveMessage" in ran.stderr
@@ -287,7 +287,7 @@ def test_the_first_process_of_a_container_collects_orphans() -> None:
     assert reap_orphans(frozenset()) == 1
     assert not Path(f"/proc/{pid}").exists()
     """
-    subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=True, timeout=300)
 
 
 def test_what_the_command_line_refuses(capsys: pytest.CaptureFixture[str]) -> None:

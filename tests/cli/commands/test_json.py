@@ -111,7 +111,7 @@ def test_local_says_where_it_is_in_json() -> None:
         told = json.loads(process.stdout.readline())
     finally:
         process.terminate()
-        rest, _ = process.communicate(timeout=60)
+        rest, _ = process.communicate(timeout=300)
     assert (set(told), rest) == ({"endpoint", "environ"}, "")
 
 
