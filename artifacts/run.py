@@ -12,6 +12,9 @@ from typing import Final
 from stepout.schemas import RunIdentity
 from stepout.schemas.errors import ConfigurationError
 from stepout.schemas.identity import MAP_INDEX
+from stepout.schemas.text.times import rfc3339
+
+__all__ = ["Clock", "Random", "new_run_id", "process_nonce", "resolve_run", "rfc3339", "utc_now", "version"]
 
 Clock = Callable[[], datetime]
 """Returns the time, with its zone."""
@@ -25,16 +28,6 @@ _NONCE_BYTES: Final = 6
 def utc_now() -> datetime:
     """Return the time in UTC."""
     return datetime.now(UTC)
-
-
-def rfc3339(time: datetime) -> str:
-    """Return a time as documents hold it: UTC, whole seconds, ``Z``.
-
-    >>> rfc3339(datetime(2026, 11, 22, 12, 0, 0, 7, tzinfo=UTC))
-    '2026-11-22T12:00:00Z'
-    """
-    naive = time.astimezone(UTC).replace(tzinfo=None)
-    return f"{naive.isoformat(timespec='seconds')}Z"  # strftime takes five times as long
 
 
 def process_nonce() -> str:

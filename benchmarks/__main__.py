@@ -72,6 +72,11 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     unknown = set(options.suites) - set(SUITES)
     if unknown:
         parser.error(f"no such suite: {', '.join(sorted(unknown))}")
+    return _completed(options)
+
+
+def _completed(options: argparse.Namespace) -> argparse.Namespace:
+    """Set what was not asked for; a quick run has defaults of its own."""
     quick = options.quick
     options.suites = options.suites or [name for name in SUITES if name not in ON_NETWORK]
     options.size = options.size or (64 * MIB if quick else 1 << 30)

@@ -70,10 +70,10 @@ def _hash_apart(views: Views, digest: Any) -> threading.Thread:
     return thread
 
 
-class _Buffer:
+class _PartBuffer:
     """A part's memory; free again once it was both hashed and sent."""
 
-    def __init__(self, free: SimpleQueue[_Buffer]) -> None:
+    def __init__(self, free: SimpleQueue[_PartBuffer]) -> None:
         self._free, self._lock, self._holders = free, threading.Lock(), 0
         self.view = memoryview(bytearray(PART))
 
@@ -87,7 +87,7 @@ class _Buffer:
                 self._free.put(self)
 
 
-Parts = SimpleQueue["tuple[int, _Buffer, int] | None"]
+Parts = SimpleQueue["tuple[int, _PartBuffer, int] | None"]
 
 
 def _send(job: Job, parts: Parts, *, signed: bool) -> None:
@@ -117,9 +117,9 @@ def _checksums(blocks: list[memoryview], *, signed: bool) -> str:
 
 def _upload(job: Job, *, signed: bool) -> dict[str, Any]:
     digest = hashlib.sha256()
-    free: SimpleQueue[_Buffer] = SimpleQueue()
+    free: SimpleQueue[_PartBuffer] = SimpleQueue()
     for _ in range(BUFFERS):
-        free.put(_Buffer(free))
+        free.put(_PartBuffer(free))
     parts, views = Parts(), Views()
     senders = [threading.Thread(target=_send, args=(job, parts), kwargs={"signed": signed}) for _ in range(SENDERS)]
     for sender in senders:

@@ -67,7 +67,7 @@ def _anonymous(pid: int) -> int:
     return total
 
 
-class _Watch:
+class _MemoryWatch:
     """Polls a process's memory from this one, so that the measured one is not disturbed."""
 
     def __init__(self, pid: int) -> None:
@@ -144,7 +144,7 @@ def _talk(process: subprocess.Popen[str], job: Job, held: mmap.mmap) -> dict[str
     first = _message(process.stdout.readline())
     if "ready" not in first:
         return first
-    watch = _Watch(process.pid)
+    watch = _MemoryWatch(process.pid)
     held.close()
     with contextlib.suppress(BrokenPipeError):
         process.stdin.write("go\n")

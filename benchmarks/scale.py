@@ -19,7 +19,7 @@ from stepout.artifacts.transfer.plan import TransferSettings, part_size_for
 from stepout.artifacts.transfer.worker_pool import CONNECTIONS
 from stepout.callbacks.lifecycle.heartbeat import beats_a_second, interval_of
 
-__all__ = ["Directory", "DirectoryRun", "MapRun", "Scenario", "inline_limits", "simulate", "simulate_directory"]
+__all__ = ["Directory", "DirectoryRun", "MapRun", "MapScenario", "inline_limits", "simulate", "simulate_directory"]
 
 TRANSITIONS: Final = 2
 """Of a child execution with one Task state: into it and out of it. How AWS counts them was not verified."""
@@ -29,7 +29,7 @@ _SAMPLES: Final = 400
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scenario:
+class MapScenario:
     """A Distributed Map whose children are containers with a task token.
 
     Attributes:
@@ -134,7 +134,7 @@ def _writes_of(size: int) -> int:
     return 1 if size <= single else math.ceil(size / part_size_for(size, TransferSettings())) + 3
 
 
-def _durations(scenario: Scenario, chance: random.Random, step: float) -> dict[int, float]:
+def _durations(scenario: MapScenario, chance: random.Random, step: float) -> dict[int, float]:
     """Return the share of children that end so many steps after they began."""
     spread = 0.3
     mean = math.log(scenario.work_seconds) - spread * spread / 2
@@ -142,7 +142,7 @@ def _durations(scenario: Scenario, chance: random.Random, step: float) -> dict[i
     return {number: count / _SAMPLES for number, count in found.items()}
 
 
-def _least_seconds(scenario: Scenario) -> float:
+def _least_seconds(scenario: MapScenario) -> float:
     """Return a time that the run does not fall below by much: what the steps are cut by."""
     limits = [LIMITS["Distributed Map, Standard children begun"].value]
     limits.append(LIMITS["Distributed Map, children at once"].value / scenario.work_seconds)
@@ -152,13 +152,13 @@ def _least_seconds(scenario: Scenario) -> float:
     return scenario.work_seconds * 2 + scenario.children / min(limits)
 
 
-def mean_interval(scenario: Scenario, most: float) -> float:
+def mean_interval(scenario: MapScenario, most: float) -> float:
     """Return the seconds between two beats of a container on the average, where at most ``most`` run at once."""
     longest = interval_of(scenario.heartbeat_seconds, max(1, round(most)) if scenario.spread else None)
     return 1 / beats_a_second(1, longest)
 
 
-def simulate(scenario: Scenario) -> MapRun:
+def simulate(scenario: MapScenario) -> MapRun:
     """Run it."""
     chance = random.Random(scenario.seed)  # noqa: S311 - a simulation
     shortest, longest = scenario.work_seconds / 60, min(scenario.work_seconds / 4, 60)
@@ -180,7 +180,7 @@ def simulate(scenario: Scenario) -> MapRun:
 class _Flow:
     """Children on their way: to begin, at work, writing, reporting."""
 
-    def __init__(self, scenario: Scenario, step: float, chance: random.Random) -> None:
+    def __init__(self, scenario: MapScenario, step: float, chance: random.Random) -> None:
         self._scenario, self._step, self._chance = scenario, step, chance
         self.left = float(scenario.children)
         self.active = 0.0
@@ -243,7 +243,7 @@ class _Flow:
         self.peaks[name] = max(self.peaks[name], value)
 
 
-def _result(scenario: Scenario, flow: _Flow, seconds: float) -> MapRun:
+def _result(scenario: MapScenario, flow: _Flow, seconds: float) -> MapRun:
     writes = scenario.children * scenario.writes
     artifacts = scenario.children * scenario.artifacts
     files = math.ceil(scenario.children / 100_000)  # of the ResultWriter; what it puts into one was seen, not promised
@@ -266,7 +266,7 @@ def _result(scenario: Scenario, flow: _Flow, seconds: float) -> MapRun:
     )
 
 
-def inline_limits(scenario: Scenario) -> dict[str, int]:
+def inline_limits(scenario: MapScenario) -> dict[str, int]:
     """Return how many children an inline Map carries before each of its limits is hit."""
     return {
         "inline Map, children at once": int(LIMITS["inline Map, children at once"].value),

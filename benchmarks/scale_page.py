@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from benchmarks.measure import ROOT
-from benchmarks.scale import Directory, MapRun, Scenario, inline_limits, simulate, simulate_directory
+from benchmarks.scale import Directory, MapRun, MapScenario, inline_limits, simulate, simulate_directory
 from benchmarks.service_limits import LIMITS, PRICES
 
 if TYPE_CHECKING:
@@ -19,13 +19,13 @@ __all__ = ["CASES", "SIZES", "draw", "main", "page_with", "tables"]
 
 SIZES: Final = (1, 1_000, 100_000, 10_000_000)
 CASES: Final = {
-    "Fargate launches each child, which works for a minute and writes one artifact": Scenario(children=1),
-    "Workers that are there already, the same work": Scenario(children=1, fargate=False),
-    "Workers, ten minutes each": Scenario(children=1, fargate=False, work_seconds=600),
-    "Workers, ten minutes each, heartbeats not spread": Scenario(
+    "Fargate launches each child, which works for a minute and writes one artifact": MapScenario(children=1),
+    "Workers that are there already, the same work": MapScenario(children=1, fargate=False),
+    "Workers, ten minutes each": MapScenario(children=1, fargate=False, work_seconds=600),
+    "Workers, ten minutes each, heartbeats not spread": MapScenario(
         children=1, fargate=False, work_seconds=600, spread=False
     ),
-    "Workers, a minute each, a hundred artifacts a child": Scenario(children=1, fargate=False, artifacts=100),
+    "Workers, a minute each, a hundred artifacts a child": MapScenario(children=1, fargate=False, artifacts=100),
 }
 _BEGIN, _END = "<!-- {}: python -m benchmarks.scale_page -->", "<!-- end -->"
 
@@ -53,8 +53,8 @@ def _named(name: str | None) -> str:
     return name or "none"
 
 
-def _of(scenario: Scenario, children: int) -> Scenario:
-    return Scenario(**{**vars(scenario), "children": children})
+def _of(scenario: MapScenario, children: int) -> MapScenario:
+    return MapScenario(**{**vars(scenario), "children": children})
 
 
 def _maps() -> str:
@@ -86,7 +86,7 @@ def _directories() -> str:
 
 
 def _inline() -> str:
-    rows = [[name, f"{count:,} children"] for name, count in inline_limits(Scenario(children=1)).items()]
+    rows = [[name, f"{count:,} children"] for name, count in inline_limits(MapScenario(children=1)).items()]
     return _table(["limit of an inline Map", "carries"], rows)
 
 
@@ -157,7 +157,7 @@ def draw(path: Path) -> None:
     plt.close(figure)
 
 
-def _short(scenario: Scenario) -> str:
+def _short(scenario: MapScenario) -> str:
     who = "Fargate" if scenario.fargate else "workers"
     many = f", {scenario.artifacts} artifacts" if scenario.artifacts > 1 else ""
     return f"{who}, {scenario.work_seconds / 60:g} min{many}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["LIMITS", "PRICES", "Limit", "Price"]
+__all__ = ["LIMITS", "PRICES", "Price", "Quota"]
 
 _SFN: Final = "https://docs.aws.amazon.com/step-functions/latest/dg/service-quotas.html"
 _S3: Final = "https://docs.aws.amazon.com/AmazonS3/latest/userguide/optimizing-performance.html"
@@ -15,7 +15,7 @@ _MAP: Final = "https://docs.aws.amazon.com/step-functions/latest/dg/state-map.ht
 
 
 @dataclass(frozen=True)
-class Limit:
+class Quota:
     """One quota: ``value`` in ``unit``, with a ``burst`` on top where it is a bucket of tokens."""
 
     name: str
@@ -50,17 +50,17 @@ class Price:
 LIMITS: Final = {
     limit.name: limit
     for limit in (
-        Limit("inline Map, children at once", 40, "children", _MAP),
-        Limit("payload of a state", 262_144, "bytes", _SFN),
-        Limit("history of an execution", 25_000, "events", _SFN),
-        Limit("Fargate launches", 20, "a second", _FARGATE, burst=100),
-        Limit("Distributed Map, Standard children begun", 100, "a second", _SFN),
-        Limit("Distributed Map, children at once", 10_000, "children", _SFN),
-        Limit("SendTaskHeartbeat", 500, "a second", _SFN, burst=3_000),
-        Limit("SendTaskSuccess", 500, "a second", _SFN, burst=3_000),
-        Limit("state transitions", 5_000, "a second", _SFN, burst=5_000),
-        Limit("S3 writes of a prefix", 3_500, "a second", _S3),
-        Limit("S3 reads of a prefix", 5_500, "a second", _S3),
+        Quota("inline Map, children at once", 40, "children", _MAP),
+        Quota("payload of a state", 262_144, "bytes", _SFN),
+        Quota("history of an execution", 25_000, "events", _SFN),
+        Quota("Fargate launches", 20, "a second", _FARGATE, burst=100),
+        Quota("Distributed Map, Standard children begun", 100, "a second", _SFN),
+        Quota("Distributed Map, children at once", 10_000, "children", _SFN),
+        Quota("SendTaskHeartbeat", 500, "a second", _SFN, burst=3_000),
+        Quota("SendTaskSuccess", 500, "a second", _SFN, burst=3_000),
+        Quota("state transitions", 5_000, "a second", _SFN, burst=5_000),
+        Quota("S3 writes of a prefix", 3_500, "a second", _S3),
+        Quota("S3 reads of a prefix", 5_500, "a second", _S3),
     )
 }
 """Defaults of the three largest regions; in others SendTask… has 300 a second (bursts of 1,500), transitions 800."""

@@ -12,8 +12,8 @@ from enum import Enum
 from typing import Any
 
 from stepout.callbacks.delivery.failure import clean
-from stepout.schemas import Problem, RunIdentity, invalid_document
-from stepout.schemas.errors import ConfigurationError
+from stepout.schemas import Problem, invalid_document
+from stepout.schemas.identity import run_told_by
 
 TOKENS = ("STEPOUT_TASK_TOKEN", "TASK_TOKEN")
 """The variables that may hold the task token; ``Task.from_env`` reads the same ones."""
@@ -257,7 +257,7 @@ def cause_document(task: StoppedTask, container: str | None, verdict: Verdict) -
         "taskArn": task.arn,
         "clusterArn": task.cluster,
         "taskDefinitionArn": task.definition,
-        "run": run_of(environment).to_dict(),
+        "run": run_told_by(environment).to_dict(),
         "retryable": verdict.retryable,
     }
     return _present(**document)
@@ -265,13 +265,3 @@ def cause_document(task: StoppedTask, container: str | None, verdict: Verdict) -
 
 def _present(**members: Any) -> dict[str, Any]:
     return {name: value for name, value in members.items() if value is not None}
-
-
-def run_of(environment: Mapping[str, str]) -> RunIdentity:
-    """Return the run identity that an environment gives; invalid parts are left out."""
-    try:
-        return RunIdentity.from_env(environment)
-    except ConfigurationError:
-        return RunIdentity(
-            execution=environment.get("STEPOUT_EXECUTION") or None, state=environment.get("STEPOUT_STATE") or None
-        )

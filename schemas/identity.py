@@ -9,9 +9,9 @@ from typing import Any, Final
 
 from stepout.schemas import rules
 from stepout.schemas.array import array_index
-from stepout.schemas.errors import ConfigurationError, invalid_document
+from stepout.schemas.errors import ConfigurationError
 from stepout.schemas.problems import Problem, member
-from stepout.schemas.text.json_value import DEPTH_LIMIT, NotPlainError, copy_json, json_problems, plain_copy
+from stepout.schemas.text.json_value import DEPTH_LIMIT, NotPlainError, copy_json, plain_copy, read_strictly
 
 _COUNT: Final = re.compile(r"[0-9]{1,9}")
 
@@ -126,13 +126,23 @@ class RunIdentity:
         Raises:
             InvalidDocumentError: With every problem found.
         """
-        try:
-            return read_producer(document)
-        except NotPlainError:
-            problems = json_problems(document) or list(producer_problems(document))
-        if problems:
-            raise invalid_document("the producer", problems)
-        return read_producer(plain_copy(document))
+        return read_strictly(document, "the producer", read_producer, producer_problems)
+
+
+def run_told_by(environ: Mapping[str, str]) -> RunIdentity:
+    """Return what an environment says of the run, for the report of a failure: what is invalid is left out.
+
+    A variable that is invalid may be the very mistake that is reported.
+
+    >>> run_told_by({"STEPOUT_STATE": "Mask", "STEPOUT_ATTEMPT": "two"}).to_dict()
+    {'state': 'Mask'}
+    """
+    try:
+        return RunIdentity.from_env(environ)
+    except ConfigurationError:
+        return RunIdentity(
+            execution=environ.get("STEPOUT_EXECUTION") or None, state=environ.get("STEPOUT_STATE") or None
+        )
 
 
 def _variable(environ: Mapping[str, str], name: str, form: re.Pattern[str], expected: str) -> str | None:

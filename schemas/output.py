@@ -12,7 +12,7 @@ from stepout.schemas.identity import RunIdentity, producer_problems, read_produc
 from stepout.schemas.pointer import Pointer, pointer_problems, read_pointer
 from stepout.schemas.problems import Problem, member
 from stepout.schemas.text.json_text import dump_json
-from stepout.schemas.text.json_value import DEPTH_LIMIT, NotPlainError, copy_json, json_problems, plain_copy
+from stepout.schemas.text.json_value import DEPTH_LIMIT, NotPlainError, copy_json, plain_copy, read_strictly
 
 OUTPUT_VERSION = "output/1"
 
@@ -82,13 +82,7 @@ class TaskOutput:
         Raises:
             InvalidDocumentError: With every problem found.
         """
-        try:
-            output = _read_output(document)
-        except NotPlainError:
-            problems = json_problems(document) or list(output_problems(document))
-            if problems:
-                raise invalid_document("the task output", problems) from None
-            output = _read_output(plain_copy(document))
+        output = read_strictly(document, "the task output", _read_output, output_problems)
         if output.manifest is not None and not manifest_allowed:
             problem = Problem("$.manifest", "unexpected", "leads to another manifest, which no writer of ours does")
             raise invalid_document("the manifest's content", [problem], "It was not followed.")

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from stepout.schemas import rules
-from stepout.schemas.errors import invalid_document
 from stepout.schemas.problems import Problem, member
 from stepout.schemas.text.json_text import dump_json
 from stepout.schemas.text.json_value import (
@@ -15,8 +14,8 @@ from stepout.schemas.text.json_value import (
     INTEGER_LIMIT,
     NotPlainError,
     copy_json,
-    json_problems,
     plain_copy,
+    read_strictly,
 )
 
 POINTER_VERSION = "pointer/1"
@@ -101,13 +100,7 @@ class Pointer:
         Raises:
             InvalidDocumentError: With every problem found.
         """
-        try:
-            return read_pointer(document)
-        except NotPlainError:
-            problems = json_problems(document) or list(pointer_problems(document))
-        if problems:
-            raise invalid_document("the pointer", problems)
-        return read_pointer(plain_copy(document))
+        return read_strictly(document, "the pointer", read_pointer, pointer_problems)
 
 
 _ATTRIBUTES: Final = {

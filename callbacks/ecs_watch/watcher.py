@@ -37,7 +37,6 @@ from stepout.callbacks.stopped_task import (
     Verdict,
     cause_document,
     judge,
-    run_of,
     stopped_task,
     task_from_detail,
 )
@@ -45,6 +44,7 @@ from stepout.callbacks.targets.sfn import StepFunctionsTarget
 from stepout.callbacks.targets.sqs import QueuePlace, SqsTarget, queue_place
 from stepout.callbacks.targets.token_table import TABLE, TokenRow, TokenTable
 from stepout.schemas.errors import ConfigurationError, InvalidTokenError, TaskClosedError, TaskError
+from stepout.schemas.identity import run_told_by
 from stepout.schemas.runtime.process import PerProcess
 from stepout.schemas.text.foreign_text import logger
 
@@ -278,7 +278,7 @@ class Watcher:
             self._wait(owed, remaining)  # order begins in the queue: what the network still holds goes first
         seconds = None if place.fifo else _MOST_DELAY if owed.verdict.haste is Urgency.LATE else self._settings.delay
         client = self._queues if self._queues is not None else build_client("sqs", **place.options)
-        delayed, run = _Delayed(client, seconds), run_of(owed.environment)
+        delayed, run = _Delayed(client, seconds), run_told_by(owed.environment)
         target = SqsTarget(place.url, owed.token, delayed, run=run, patience=_PATIENCE)
         target.failure(owed.verdict.error, owed.cause)
         return "queued"

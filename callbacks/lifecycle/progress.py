@@ -20,6 +20,7 @@ from stepout.callbacks.delivery.logs import redacted_logs
 from stepout.schemas.errors import TaskClosedError
 from stepout.schemas.progress import progress_of
 from stepout.schemas.text.foreign_text import logger
+from stepout.schemas.text.times import rfc3339
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -175,7 +176,7 @@ class ProgressReporter:
         if progress is None:
             self._pass_over("done and total must be numbers from 0 on")
             return
-        at = self._now().astimezone(UTC).replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
+        at = rfc3339(self._now(), to="milliseconds")
         progress = replace(progress, reported_at=at, run=self._run())
         _log.info("progress: %s", progress)
         for channel in channels:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from stepout.schemas import RunIdentity
 from stepout.schemas.runtime.listening import new_events
+from stepout.schemas.text.times import rfc3339
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -36,7 +37,7 @@ class TaskOptions(TypedDict, total=False):
 
 
 def _now() -> str:
-    return f"{datetime.now(UTC).replace(tzinfo=None).isoformat(timespec='milliseconds')}Z"
+    return rfc3339(datetime.now(UTC), to="milliseconds")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,8 +13,8 @@ from stepout.callbacks.targets.context import TargetContext
 from stepout.callbacks.targets.fan_out import FanOut
 from stepout.callbacks.targets.registry import CARRIERS, parse_targets, target_urls
 from stepout.callbacks.targets.sfn import StepFunctionsTarget
-from stepout.schemas import RunIdentity
 from stepout.schemas.errors import ConfigurationError
+from stepout.schemas.identity import run_told_by
 from stepout.schemas.text.foreign_text import logger
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def report_startup_failure(
             return
         redactor |= fan_out.redactor()
         with redacted_logs(redactor):
-            cause = cause_of(error, run=_run(environ).to_dict(), redactor=redactor)
+            cause = cause_of(error, run=run_told_by(environ).to_dict(), redactor=redactor)
             fan_out.limit(_PATIENCE)
             fan_out.failure(redactor.text(error_of(error)), cause)
     except Exception as unreported:  # noqa: BLE001 - the caller's mistake is what must be seen
@@ -73,7 +73,7 @@ def _fan_out(
             return FanOut(targets)
         except ConfigurationError:
             pass  # The caller's targets are the mistake.
-    context = TargetContext(token=token, run=_run(environ), environ=environ, client=client)
+    context = TargetContext(token=token, run=run_told_by(environ), environ=environ, client=client)
     named = _named_targets(context) if targets is None else []
     if token is not None and not any(carries for carries, _ in named):
         return FanOut(StepFunctionsTarget(token, client, environ=environ, patience=_PATIENCE))
@@ -97,10 +97,3 @@ def _named_targets(context: TargetContext) -> list[tuple[bool, Target]]:
             made = parse_targets(url, context if carries else replace(context, token=None))
             found += [(carries, target) for target in made]
     return found
-
-
-def _run(environ: Mapping[str, str]) -> RunIdentity:
-    try:
-        return RunIdentity.from_env(environ)
-    except ConfigurationError:  # That, too, may be the mistake.
-        return RunIdentity(execution=environ.get("STEPOUT_EXECUTION"), state=environ.get("STEPOUT_STATE"))

@@ -23,6 +23,7 @@ from stepout.schemas.progress import PROGRESS_ATTRIBUTE
 from stepout.schemas.pull import ITEM_NAMES, SUCCEEDED, Failure, failure_item, item_key, place_key, success_item
 from stepout.schemas.runtime.process import PerProcess
 from stepout.schemas.text.locations import TablePlace, table_place
+from stepout.schemas.text.times import rfc3339
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -179,7 +180,7 @@ class DynamoDbTarget:
         return self._client.get()
 
     def _time(self) -> str:
-        return self._now().astimezone(UTC).replace(tzinfo=None).isoformat(timespec="seconds") + "Z"
+        return rfc3339(self._now())
 
     def _put(self, item: dict[str, Any], condition: str, names: dict[str, str], values: dict[str, Any]) -> None:
         def put() -> None:

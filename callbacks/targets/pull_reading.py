@@ -6,6 +6,7 @@ import contextlib
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final
 
+from stepout.callbacks.delivery.answers import error_code
 from stepout.callbacks.delivery.clients import build_client
 from stepout.callbacks.delivery.retry_loop import RetryLoop
 from stepout.schemas.array import child_url, is_of_array, unfilled
@@ -244,5 +245,4 @@ def _too_large(url: str, limit: int) -> InvalidDocumentError:
 
 
 def _is_missing(error: Exception) -> bool:
-    response: Any = getattr(error, "response", None)
-    return isinstance(response, dict) and response.get("Error", {}).get("Code") == "NoSuchKey"
+    return error_code(error) == "NoSuchKey"

@@ -17,6 +17,7 @@ from stepout.callbacks.targets.sfn import check_token
 from stepout.schemas import Problem, RunIdentity, invalid_document, load_json
 from stepout.schemas.array import INDEX_VARIABLES
 from stepout.schemas.errors import ConfigurationError, InvalidDocumentError
+from stepout.schemas.identity import run_told_by
 
 _INPUT = "STEPOUT_INPUT"
 _HEARTBEAT = "STEPOUT_HEARTBEAT_SECONDS"
@@ -66,12 +67,7 @@ class Job:
     @property
     def run(self) -> RunIdentity:
         """The identity of the run, as far as the message gives it."""
-        try:
-            return RunIdentity.from_env(self.variables)
-        except ConfigurationError:  # One of ``problems``.
-            return RunIdentity(
-                execution=self.variables.get("STEPOUT_EXECUTION"), state=self.variables.get("STEPOUT_STATE")
-            )
+        return run_told_by(self.variables)
 
     def environment(self, worker: Mapping[str, str], *, stop_timeout: float | None = None) -> dict[str, str]:
         """Return the whole environment of the job's process.

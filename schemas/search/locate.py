@@ -11,7 +11,7 @@ from stepout.schemas.output import OUTPUT_VERSION
 from stepout.schemas.pointer import POINTER_VERSION
 from stepout.schemas.problems import Problem, item, member
 from stepout.schemas.search.traversal import CALLED, DocumentKind, JsonRole, looked_into, told_by
-from stepout.schemas.text.json_text import dump_json, load_json
+from stepout.schemas.text.json_text import dump_json, load_json, too_deep
 from stepout.schemas.text.json_value import DEPTH_LIMIT, MOST_PROBLEMS
 
 if TYPE_CHECKING:
@@ -178,7 +178,7 @@ def survey(value: object) -> Survey:
                 seen.failures.append((location, told))
         if isinstance(current, dict | list) and current and id(current) not in above:
             if room == 0 or len(above) >= 2 * DEPTH_LIMIT:
-                raise invalid_document("the value", [_too_deep(location)], "It was not searched.")
+                raise invalid_document("the value", [too_deep(location)], "It was not searched.")
             below = _children(location, current, part, numbers, seen)
             waiting.append((below, (*above, id(current)), room - 1))
     if numbers:
@@ -228,10 +228,6 @@ def _none(failures: list[tuple[str, tuple[str, Any]]]) -> Exception:
     more = f" (the first of {len(failures)} failures)" if len(failures) > 1 else ""
     message = f"{location} is a failure and no output: {failure}{more}; what its cause holds is no outcome"
     return TaskFailedError(message, error=failure.error, cause=failure.cause)
-
-
-def _too_deep(location: str) -> Problem:
-    return Problem(location, "depth", f"lies deeper than {DEPTH_LIMIT} objects and arrays")
 
 
 def _several(candidates: list[Found], rivals: list[str]) -> InvalidDocumentError:

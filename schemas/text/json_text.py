@@ -184,12 +184,13 @@ def _read(text: str, pairs_hook: Callable[[list[tuple[str, Any]]], dict[str, Any
     except json.JSONDecodeError as error:
         return [Problem("$", "syntax", f"is not JSON at line {error.lineno}, column {error.colno}")], None
     except RecursionError:
-        return [_too_deep("$")], None
+        return [too_deep("$")], None
     except ValueError:
         return [Problem("$", "range", "holds an integer of thousands of digits")], None
 
 
-def _too_deep(location: str) -> Problem:
+def too_deep(location: str) -> Problem:
+    """Return the problem of a value that has more levels than a document may have."""
     return Problem(location, "depth", f"is nested deeper than {DEPTH_LIMIT} objects and arrays")
 
 
@@ -215,7 +216,7 @@ def _doubled(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _duplicates(value: object, location: str, room: int) -> Iterator[Problem]:
     if not room and isinstance(value, dict | list):
-        yield _too_deep(location)
+        yield too_deep(location)
     elif isinstance(value, _Doubled):
         for name in value.names:
             yield Problem(member(location, name), "duplicate", "occurs more than once; readers would disagree on which")

@@ -15,11 +15,14 @@ import math
 import numbers
 import operator
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
+from stepout.schemas.errors import invalid_document
 from stepout.schemas.problems import Problem, item, member
+
+T = TypeVar("T")
 
 DEPTH_LIMIT: Final = 100
 """How many objects and arrays may lie inside each other, the outermost included."""
@@ -108,6 +111,36 @@ def plain_copy(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [plain_copy(child) for child in value]
     return _plain_scalar(value)
+
+
+def read_strictly(
+    document: object,
+    what: str,
+    read: Callable[[Any], T],
+    problems: Callable[[Any], Iterable[Problem]],
+) -> T:
+    """Parse a document: at once where everything in it is plain, else with every problem named.
+
+    Args:
+        document: Parsed JSON.
+        what: What to call it in an error.
+        read: Parses it, and raises ``NotPlainError`` at whatever is out of the ordinary.
+        problems: Yields what keeps JSON from being such a document.
+
+    Returns:
+        What ``read`` returned; of a document that is valid and yet not plain (it holds subclasses of JSON's types), of
+        its plain copy.
+
+    Raises:
+        InvalidDocumentError: With every problem found.
+    """
+    try:
+        return read(document)
+    except NotPlainError:
+        found = json_problems(document) or list(problems(document))
+    if found:
+        raise invalid_document(what, found)
+    return read(plain_copy(document))
 
 
 def _copy_name(name: object) -> str:

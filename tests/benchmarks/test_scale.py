@@ -17,13 +17,13 @@ import dataclasses, json
 from benchmarks.scale import *
 runs = {}
 for name, scenario in {
-    "one": Scenario(children=1),
-    "fargate": Scenario(children=100_000),
-    "again": Scenario(children=100_000),
-    "other seed": Scenario(children=100_000, seed=5),
-    "spread": Scenario(children=30_000, fargate=False, work_seconds=600),
-    "not spread": Scenario(children=30_000, fargate=False, work_seconds=600, spread=False),
-    "writes": Scenario(children=200_000, fargate=False, artifacts=100),
+    "one": MapScenario(children=1),
+    "fargate": MapScenario(children=100_000),
+    "again": MapScenario(children=100_000),
+    "other seed": MapScenario(children=100_000, seed=5),
+    "spread": MapScenario(children=30_000, fargate=False, work_seconds=600),
+    "not spread": MapScenario(children=30_000, fargate=False, work_seconds=600, spread=False),
+    "writes": MapScenario(children=200_000, fargate=False, artifacts=100),
 }.items():
     run = simulate(scenario)
     runs[name] = {**dataclasses.asdict(run), "first": run.first, "longest": run.longest}

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import boto3
 import pytest
 from botocore.config import Config
-from support.doctor_cases import bucket, machine, network, sound, task
+from support.doctor_documents import bucket, machine, network, sound, task
 from support.ministack import ROLE, unique
 
 from stepout.callbacks.lifecycle.document import keep

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.doctor_cases import CASES as FIRST_CASES
-from support.doctor_cases import Case, bucket, jsonata_machine, machine, network, sound, task
+from support.doctor_cases import Case
+from support.doctor_documents import bucket, jsonata_machine, machine, network, sound, task
 from support.doctor_state_cases import STATE_CASES
 from support.tree import SOURCES
 

@@ -58,7 +58,7 @@ int gettimeofday(struct timeval *now, void *zone) {
 MINUTES = 60
 
 
-class _Dated(strict._Handler):
+class _Dated(strict._StatesHandler):
     """Refuses requests signed more than five minutes from now, as AWS does (S3 allows fifteen)."""
 
     def do_POST(self) -> None:  # noqa: N802 - as http.server has it

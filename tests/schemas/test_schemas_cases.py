@@ -6,7 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
-from support.schema_cases import Case, TextCase, document_cases, text_cases
+from support.schema_cases import DocumentCase, TextCase, document_cases, text_cases
 
 from stepout.schemas import Pointer, TaskOutput, load_json, validate
 from stepout.schemas.errors import InvalidDocumentError
@@ -33,20 +33,20 @@ def parsed(parse: Callable[[Any], object], document: Any) -> list[tuple[str, str
     return []
 
 
-def check(case: Case, name: Literal["pointer", "output"], parse: Callable[[Any], object]) -> None:
+def check(case: DocumentCase, name: Literal["pointer", "output"], parse: Callable[[Any], object]) -> None:
     """Compare both verdicts with the case's."""
     assert kinds(validate(case.document, name)) == case.problems
     assert parsed(parse, case.document) == case.problems
 
 
 @pytest.mark.parametrize("case", POINTERS, ids=lambda case: case.why)
-def test_validator_and_parser_find_what_the_case_says_in_a_pointer(case: Case) -> None:
+def test_validator_and_parser_find_what_the_case_says_in_a_pointer(case: DocumentCase) -> None:
     """Both report the same locations and kinds for a pointer."""
     check(case, "pointer", Pointer.from_dict)
 
 
 @pytest.mark.parametrize("case", OUTPUTS, ids=lambda case: case.why)
-def test_validator_and_parser_find_what_the_case_says_in_an_output(case: Case) -> None:
+def test_validator_and_parser_find_what_the_case_says_in_an_output(case: DocumentCase) -> None:
     """Both report the same locations and kinds for an output."""
     check(case, "output", TaskOutput.from_dict)
 

@@ -29,7 +29,7 @@ def answering(*answers: Said) -> Iterator[str]:
     """A server that gives these answers in turn to every POST, the last one for ever; its URL."""
     left = list(answers)
 
-    class Handler(BaseHTTPRequestHandler):
+    class SaysNext(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers["Content-Length"]))
             said = left.pop(0) if len(left) > 1 else left[0]
@@ -43,7 +43,7 @@ def answering(*answers: Said) -> Iterator[str]:
         def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - as http.server has it
             """Say nothing."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), SaysNext)
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
     try:
         yield f"http://127.0.0.1:{server.server_address[1]}"

@@ -80,7 +80,7 @@ def _span(each: Any) -> Span:
 def collecting() -> Iterator[Collector]:
     """Run a collector while the block runs."""
 
-    class Handler(BaseHTTPRequestHandler):
+    class TakesSpans(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             """Take a request of an exporter."""
             body = self.rfile.read(int(self.headers["Content-Length"]))
@@ -93,7 +93,7 @@ def collecting() -> Iterator[Collector]:
         def log_message(self, *_: object) -> None:
             """Say nothing."""
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+    with ThreadingHTTPServer(("127.0.0.1", 0), TakesSpans) as server:
         collector = Collector(f"http://127.0.0.1:{server.server_address[1]}")
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield collector

@@ -5,11 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from support.doctor_cases import (
-    ENVIRONMENT,
     JOB_ARGUMENTS,
-    TASK_STATE,
     Case,
-    Documents,
     both,
     catch,
     drop,
@@ -20,6 +17,7 @@ from support.doctor_cases import (
     resource,
     variable,
 )
+from support.doctor_documents import ENVIRONMENT, TASK_STATE, Documents
 
 __all__ = ["PEOPLE", "STATE_CASES"]
 

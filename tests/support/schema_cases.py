@@ -13,12 +13,12 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any, NamedTuple
 
-__all__ = ["Case", "TextCase", "base", "document_cases", "text_cases"]
+__all__ = ["DocumentCase", "TextCase", "base", "document_cases", "text_cases"]
 
 _FOLDER = Path(__file__).parents[1] / "schemas" / "cases"
 
 
-class Case(NamedTuple):
+class DocumentCase(NamedTuple):
     """A document, and the locations and kinds of its problems, sorted."""
 
     why: str
@@ -40,11 +40,11 @@ def base(name: str) -> dict[str, Any]:
     return document
 
 
-def document_cases(name: str) -> list[Case]:
+def document_cases(name: str) -> list[DocumentCase]:
     """Return every case of a ``"pointer"`` or an ``"output"``."""
     contents = _read(name)
     every = [*contents["valid"], *contents["invalid"]]
-    return [Case(case["why"], _document(case, contents["base"]), _problems(case)) for case in every]
+    return [DocumentCase(case["why"], _document(case, contents["base"]), _problems(case)) for case in every]
 
 
 def text_cases() -> list[TextCase]:

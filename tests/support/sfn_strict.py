@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["Call", "StrictStepFunctions", "sfn_strict"]
 
 
-class _Refusal(Exception):  # noqa: N818 - an answer of the protocol
+class _StatesRefusal(Exception):  # noqa: N818 - an answer of the protocol
     def __init__(self, code: str, message: str, status: int = 400) -> None:
         super().__init__(message)
         self.code = code
@@ -65,7 +65,7 @@ class StrictStepFunctions:
         self._called = threading.Condition(self._lock)
         self.calls: list[Call] = []
         self.executions: dict[str, str | dict[str, Any]] = {}  # what DescribeExecution says: a status, or an answer
-        self._server = _Server(("127.0.0.1", 0), _Handler)
+        self._server = _Server(("127.0.0.1", 0), _StatesHandler)
         self._server.strict = self
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
         self._thread.start()
@@ -185,7 +185,7 @@ class StrictStepFunctions:
             return None
         try:
             code, result = "OK", self._perform(action, parameters, fault)
-        except _Refusal as refusal:
+        except _StatesRefusal as refusal:
             code = refusal.code
             result = (refusal.status, {"__type": f"com.amazonaws.states#{code}", "message": str(refusal)})
         dropped = fault in ("lost", "drop")
@@ -202,13 +202,13 @@ class StrictStepFunctions:
             try:
                 self._take(action, token, parameters)
             except TokenRefusal as refusal:
-                raise _Refusal(refusal.code, f"{refusal}: {token}") from None
+                raise _StatesRefusal(refusal.code, f"{refusal}: {token}") from None
         return 200, {}
 
     def _described(self, execution: str) -> dict[str, Any]:
         found = self.executions.get(execution)
         if found is None:
-            raise _Refusal("ExecutionDoesNotExist", f"Execution Does Not Exist: '{execution}'")
+            raise _StatesRefusal("ExecutionDoesNotExist", f"Execution Does Not Exist: '{execution}'")
         known = {"status": found} if isinstance(found, str) else found
         machine = execution.rpartition(":")[0].replace(":execution:", ":stateMachine:")
         return {"executionArn": execution, "stateMachineArn": machine, "startDate": 1.0, **known}
@@ -220,9 +220,9 @@ class StrictStepFunctions:
         self._tokens.check(token)
         state = self._waiting[token]
         if parameters.get("error", "").startswith("States."):
-            raise _Refusal("ValidationException", "a stricter rule than Amazon's: names of States.* are reserved")
+            raise _StatesRefusal("ValidationException", "a stricter rule than Amazon's: names of States.* are reserved")
         if state.kms and parameters.keys() & {"output", "error", "cause"}:
-            raise _Refusal("KmsAccessDeniedException", f"no access to the key of {token}")
+            raise _StatesRefusal("KmsAccessDeniedException", f"no access to the key of {token}")
         self._tokens.report(action, parameters)
         state.accepted.append((action, parameters))
 
@@ -236,12 +236,12 @@ class StrictStepFunctions:
 
 
 _FAULTS = {
-    "drop": _Refusal("Dropped", "never sent"),
-    "throttle": _Refusal("ThrottlingException", "Rate exceeded"),
-    "500": _Refusal("InternalServerError", "internal", 500),
-    "503": _Refusal("ServiceUnavailable", "try later", 503),
-    "504": _Refusal("GatewayTimeout", "no answer from behind", 504),
-    "denied": _Refusal("AccessDeniedException", "is not authorized to perform: states:SendTaskHeartbeat", 400),
+    "drop": _StatesRefusal("Dropped", "never sent"),
+    "throttle": _StatesRefusal("ThrottlingException", "Rate exceeded"),
+    "500": _StatesRefusal("InternalServerError", "internal", 500),
+    "503": _StatesRefusal("ServiceUnavailable", "try later", 503),
+    "504": _StatesRefusal("GatewayTimeout", "no answer from behind", 504),
+    "denied": _StatesRefusal("AccessDeniedException", "is not authorized to perform: states:SendTaskHeartbeat", 400),
 }
 
 
@@ -251,7 +251,7 @@ class _Server(ThreadingHTTPServer):
     strict: StrictStepFunctions
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _StatesHandler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server: _Server
 

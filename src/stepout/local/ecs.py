@@ -7,6 +7,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from stepout.local.silent_tasks import waits_for
 from stepout.local.task import LocalTask, TaskRun, container_specs
 from stepout.schemas.text.foreign_text import logger
 
@@ -141,13 +142,9 @@ class EcsAgent(threading.Thread):
             )
 
     def _waiting(self, token: str) -> bool:
-        """Whether a state still waits for this token: a report that is no JSON asks that, without a beat or an end."""
-        refused = self._states.exceptions
+        """Whether a state still waits for this token, after a moment in which a report may arrive."""
         for _ in range(3):
-            try:
-                self._states.send_task_success(taskToken=token, output="")
-            except refused.InvalidOutput:
-                time.sleep(_POLL_SECONDS)
-            except (refused.TaskDoesNotExist, refused.TaskTimedOut, refused.InvalidToken):
+            if not waits_for(self._states, token):
                 return False
+            time.sleep(_POLL_SECONDS)
         return True

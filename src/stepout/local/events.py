@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from stepout.schemas.text.foreign_text import logger
+from stepout.schemas.text.times import rfc3339
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -39,7 +40,7 @@ def task_state_change(task: LocalTask, described: Mapping[str, Any], *, account:
     Returns:
         JSON.
     """
-    now = _iso(datetime.now(UTC))
+    now = rfc3339(datetime.now(UTC), to="milliseconds")
     detail = {name: _json(value) for name, value in described.items() if name not in _NOT_IN_EVENTS and value}
     detail |= {"taskArn": task.arn, "lastStatus": task.status, "desiredStatus": task.status, "updatedAt": now}
     ends = {container.name: container for container in task.containers}
@@ -151,13 +152,9 @@ class TaskEvents:
 
 def _json(value: Any) -> Any:
     if isinstance(value, datetime):
-        return _iso(value)
+        return rfc3339(value, to="milliseconds")
     if isinstance(value, dict):
         return {name: _json(member) for name, member in value.items()}
     if isinstance(value, list):
         return [_json(member) for member in value]
     return value
-
-
-def _iso(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -67,7 +67,7 @@ class SilentTasks:
             variables = _variables(found[0]) if found else {}
             tokens = [value for name, value in variables.items() if value and name.upper().endswith("TOKEN")]
             whose = variables.get("STEPOUT_EXECUTION", execution)
-            if _belongs(whose, execution) and any(map(self._waiting, tokens)):
+            if _belongs(whose, execution) and any(waits_for(self._machine, token) for token in tokens):
                 yield self._silent(variables.get("STEPOUT_STATE"), found[0])
 
     def _stopped(self) -> dict[str, str]:
@@ -78,17 +78,6 @@ class SilentTasks:
             for page in self._ecs.get_paginator("list_tasks").paginate(cluster=cluster, desiredStatus="STOPPED")
             for task in page["taskArns"]
         }
-
-    def _waiting(self, token: str) -> bool:
-        """Whether a state waits for this token: a report that is no JSON asks that, and ends nothing."""
-        refused = self._machine.exceptions
-        try:
-            self._machine.send_task_success(taskToken=token, output="")
-        except refused.InvalidOutput:
-            return True
-        except (refused.TaskDoesNotExist, refused.TaskTimedOut, refused.InvalidToken):
-            pass
-        return False
 
     def _silent(self, name: str | None, task: Mapping[str, Any]) -> SilentTask:
         seconds, wait = _wait(self._states.get(name or ""))
@@ -105,6 +94,23 @@ class SilentTasks:
     def _ruled(self) -> bool:
         """Whether somebody has a rule: its function may fail the state of a task that ended."""
         return any(page["Rules"] for page in self._events.get_paginator("list_rules").paginate())
+
+
+def waits_for(states: Any, token: str) -> bool:
+    """Tell whether a state waits for a task token: a report that is no JSON asks that, without a beat or an end.
+
+    Args:
+        states: A boto3 Step Functions client.
+        token: The task token.
+    """
+    refused = states.exceptions
+    try:
+        states.send_task_success(taskToken=token, output="")
+    except refused.InvalidOutput:
+        return True
+    except (refused.TaskDoesNotExist, refused.TaskTimedOut, refused.InvalidToken):
+        pass
+    return False
 
 
 def _wait(state: Mapping[str, Any] | None) -> tuple[float | None, str]:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from stepout.schemas.runtime.events import current_operation
 from stepout.schemas.runtime.listening import current_traceparent
 from stepout.schemas.text.foreign_text import logger, shown_json
+from stepout.schemas.text.times import rfc3339
 
 if TYPE_CHECKING:
     from stepout.schemas import RunIdentity
@@ -48,7 +49,7 @@ class JsonLines(logging.Formatter):
         run = (operation.events.run if operation is not None else None) or self._run
         told = run.to_dict()
         line: dict[str, Any] = {
-            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")[:-6] + "Z",
+            "time": rfc3339(datetime.fromtimestamp(record.created, UTC), to="milliseconds"),
             "level": record.levelname,
             "logger": record.name,
             "message": record.getMessage(),

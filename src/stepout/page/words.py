@@ -1,4 +1,4 @@
-"""How a page says sizes, times and states: short, in plain words, the same everywhere. Pure."""
+"""How a page says times and states: short, in plain words, the same everywhere. Pure."""
 
 from __future__ import annotations
 
@@ -59,20 +59,6 @@ def duration(seconds: float) -> str:
 def _two(whole: int, large: int, large_name: str, small: int, small_name: str) -> str:
     rest = whole % large // small
     return f"{whole // large} {large_name}" + (f" {rest} {small_name}" if rest else "")
-
-
-def size(count: int) -> str:
-    """Return a size as people write it.
-
-    Examples:
-        >>> size(0), size(1536), size(5 * 2**30)
-        ('0 B', '1.5 KiB', '5.0 GiB')
-    """
-    value, units = float(count), ["B", "KiB", "MiB", "GiB", "TiB"]
-    while value >= 1024 and len(units) > 1:  # noqa: PLR2004 - the definition of a KiB
-        value /= 1024
-        units.pop(0)
-    return f"{count} B" if units[0] == "B" else f"{value:.1f} {units[0]}"
 
 
 def count(number: int, one: str, many: str = "") -> str:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from stepout.artifacts.retention import duration_of
 from stepout.cli.options import add_json, add_store, store_client
-from stepout.cli.printing import human_size
 from stepout.schemas.text.foreign_text import shown, shown_json
+from stepout.schemas.text.sizes import human_size
 from stepout.terminal_progress import add_quiet
 
 if TYPE_CHECKING:

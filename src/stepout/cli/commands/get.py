@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 from stepout.artifacts.listing import names_files
 from stepout.cli.documents import add_file, artifacts_of, chosen, one_file, print_artifact
 from stepout.cli.options import add_document, add_json, add_reading
-from stepout.cli.printing import artifact_entry, human_size, print_json, print_table
+from stepout.cli.printing import artifact_entry, print_json, print_table
 from stepout.cli.selection import add_paths, file_stem
 from stepout.schemas.errors import ConfigurationError
+from stepout.schemas.text.sizes import human_size
 from stepout.terminal_progress import add_quiet, counting, transfer_bar
 
 if TYPE_CHECKING:

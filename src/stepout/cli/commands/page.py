@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from stepout.cli.options import add_reading, reading_settings
-from stepout.cli.printing import human_size
+from stepout.schemas.text.sizes import human_size
 from stepout.terminal_progress import add_quiet
 
 if TYPE_CHECKING:

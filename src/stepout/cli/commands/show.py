@@ -13,7 +13,7 @@ from stepout.artifacts.reading.documents.foreign import find_references, load_fo
 from stepout.cli.documents import artifacts_of
 from stepout.cli.job_log import document_in
 from stepout.cli.options import add_document, add_json, add_reading, document_text, reading_settings
-from stepout.cli.printing import artifact_entry, human_size, print_json, print_table, short_checksum
+from stepout.cli.printing import artifact_entry, print_json, print_table, short_checksum
 from stepout.cli.selection import (
     AtPath,
     add_paths,
@@ -34,6 +34,7 @@ from stepout.schemas.pointer import Pointer
 from stepout.schemas.search.locate import find_documents, find_failures, the_document
 from stepout.schemas.text.foreign_text import shown, shown_json
 from stepout.schemas.text.json_text import dump_json
+from stepout.schemas.text.sizes import human_size
 
 if TYPE_CHECKING:
     import argparse

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 from stepout.artifacts.listing import size_of_files
 from stepout.cli.documents import artifacts_of
 from stepout.cli.options import add_document, add_json, add_reading
-from stepout.cli.printing import artifact_entry, human_size, print_json, print_table
+from stepout.cli.printing import artifact_entry, print_json, print_table
 from stepout.cli.selection import add_paths
 from stepout.schemas.errors import StepoutError
 from stepout.schemas.text.foreign_text import shown
+from stepout.schemas.text.sizes import human_size
 from stepout.terminal_progress import add_quiet, counting, transfer_bar
 
 if TYPE_CHECKING:

@@ -195,8 +195,12 @@ class CardMaker:
             look = look_inside(Artifact(pointer, self._access, name), self._budget)
         except StepoutError as error:
             return {"problem": problem_of(error), "verified_note": NOTHING_READ}
-        found = ("verified", "verified_note", "inside", "problem")
-        return {member: getattr(look, member) for member in found}
+        return {
+            "verified": look.verified,
+            "verified_note": look.verified_note,
+            "inside": look.inside,
+            "problem": look.problem,
+        }
 
     def _next(self) -> str:
         self._outputs += 1

@@ -23,6 +23,7 @@ from stepout.page.rendering.lineage import lineage_of
 from stepout.page.rendering.summary import artifacts_of, failures_of, times_of
 from stepout.page.rendering.timeline import Row, timeline_of
 from stepout.schemas.text.foreign_text import shown
+from stepout.schemas.text.sizes import human_size
 
 if TYPE_CHECKING:
     from stepout.page.model import ArtifactCard, RunPage
@@ -95,7 +96,7 @@ def _environment() -> Environment:
         lines=_lines,
         plain=_plain,
         duration=_duration,
-        size=words.size,
+        size=human_size,
         moment=words.moment,
         state=words.state,
         tone=words.tone,
