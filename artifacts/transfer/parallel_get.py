@@ -177,7 +177,9 @@ class _Reception:
 
     def _start_stream(self) -> None:
         size = self._ranged.size
-        first = not (self._position or self._no_ranges) and size > _LARGE
+        settings = self._ranged.settings
+        alone = self._no_ranges or (settings is not None and settings.connections == 1)
+        first = not (self._position or alone) and size > _LARGE
         self._stream = _Stream(self, self._position, _BEGINNING if first else size)
         self._stream.start()
 
@@ -285,13 +287,21 @@ class _Reception:
 
     def _plan(self, *, rate: float | None = None, least: int = 2) -> RangePlan | None:
         ranged = self._ranged
-        return plan_for(ranged.size - self._position, ranged.server, pooled=ranged.pooled, rate=rate, least=least)
+        left, settings = ranged.size - self._position, ranged.settings
+        return plan_for(left, ranged.server, pooled=ranged.pooled, rate=rate, least=least, settings=settings)
 
     # Ranges -------------------------------------------------------------------------------------------------------
 
     def _fetch_from(self, start: int, plan: RangePlan, threads: int | None = None) -> RangeFetch:
         self._fetch = RangeFetch(
-            self._ranged, start, plan, lock=self._lock, arrived=self._changed, clock=self._clock, threads=threads
+            self._ranged,
+            start,
+            plan,
+            lock=self._lock,
+            arrived=self._changed,
+            clock=self._clock,
+            threads=threads,
+            beside=self._stream is not None,
         )
         return self._fetch
 

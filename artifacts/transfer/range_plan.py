@@ -110,8 +110,14 @@ def begins_in_ranges(server: ServerState) -> bool:
     return latency is not None and (latency >= FAR_SECONDS or (rate is not None and rate < ENOUGH))
 
 
-def plan_for(
-    left: int, server: ServerState, *, pooled: int | None = None, rate: float | None = None, least: int = 2
+def plan_for(  # noqa: PLR0913 - keyword-only, each with its own meaning
+    left: int,
+    server: ServerState,
+    *,
+    pooled: int | None = None,
+    rate: float | None = None,
+    least: int = 2,
+    settings: TransferSettings | None = None,
 ) -> RangePlan | None:
     """Return how to fetch the rest of an object in ranges; ``None``: not in ranges.
 
@@ -121,8 +127,11 @@ def plan_for(
         pooled: How many connections the client keeps open; ``None``: unknown.
         rate: What the one connection has brought, in bytes per second; ``None``: nothing yet.
         least: How many connections are worth ranges.
+        settings: How much the transfer may use; their ``part_size`` is for uploads.
     """
-    settings = TransferSettings()
+    settings = settings or TransferSettings()
+    if settings.connections == 1:  # the one that goes first has it
+        return None
     most = _SLOWED if server.slowed else most_senders(settings, pooled)
     if rate is not None:  # a connection that was just opened brings more than it will
         rate = min(rate, USUAL_RATE)
