@@ -69,6 +69,9 @@ def resolve_output(
             directory: ``ReadBudget(requests=1_000, entries=500_000, bytes=10 << 30)`` unless told otherwise.
         allow_expired: Also ask for what has expired by this machine's clock, as its pointer says: it may be there yet.
         events: Who is told of this and of each read; ``None``: the task that it is in, or nobody.
+        settings: ``TransferSettings(memory=…, connections=…)`` for each read of what this leads to; ``None``: what
+            suits the process and the server. Several objects that are read as one (a directory, ``read_many``) share
+            the connections, one each.
         contract: Checked once more on this side.
         execution: The ARN that ``producer.execution`` must be, or its ``parentExecution``; for pull mode, where the URL
             alone does not tell. A failure of another execution at the URL does not count either.
@@ -113,7 +116,7 @@ def resolve_artifact(
             extended client, which is described by one HEAD and becomes a ``ForeignArtifact``.
         verify: As for ``resolve_output``.
         options: As for ``resolve_output``: ``allow``, ``client``, ``max_size``, ``expected_bucket_owner``,
-            ``request_payer``, ``budget``.
+            ``request_payer``, ``budget``, ``settings``.
 
     Raises:
         InvalidDocumentError: There is no pointer, there are several, it is invalid, or it is a task output.
@@ -266,7 +269,7 @@ def _seen(told: Operation | None, found: F) -> F:
 
 def _of_url(document: object, count: int | None, access: Access, execution: str | None, state: str | None) -> Resolved:
     """Resolve what lies at the URL of an outcome, or at those of all children of an array job."""
-    from stepout.artifacts.reading.documents.outcome import OutcomeReader
+    from stepout.artifacts.reading.documents.outcome import CONNECTIONS, OutcomeReader
     from stepout.artifacts.reading.documents.resolved import Resolved, resolve_every
     from stepout.artifacts.reading.fan_in.array_job import incomplete, read_children
     from stepout.schemas.pull import AskedRun
@@ -287,7 +290,8 @@ def _of_url(document: object, count: int | None, access: Access, execution: str 
 
     if count is None:
         return resolve_one(document)
-    children, missing, failures = read_children(document.strip(), checked_count(count), resolve_one)
+    at_once = access.at_once(CONNECTIONS)
+    children, missing, failures = read_children(document.strip(), checked_count(count), resolve_one, at_once=at_once)
     resolved = Resolved()
     for index, child in children.items():
         resolved.update((f"$[{index}]{location[1:]}", each) for location, each in child.items())

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from stepout.artifacts.allow import Allowed, AnyBucket
+    from stepout.artifacts.transfer.plan import TransferSettings
 
 
 Verify = bool | Literal["sha256", "pinned"]
@@ -88,6 +89,7 @@ class ReadOptions(TypedDict, total=False):
     budget: ReadBudget | None
     allow_expired: bool
     events: Events | None
+    settings: TransferSettings | None
 
 
 KEYWORDS: Final = (*ReadOptions.__annotations__, "verify", "contract", "execution", "state", "count")
@@ -112,6 +114,7 @@ class Access:
         granted: Returns where a read into memory stops, in bytes, where nobody said; looked up once, if it is asked.
         budget: What may be fetched on a document's word; ``None``: the usual.
         allow_expired: Whether to ask for what has expired, as its pointer says.
+        settings: How much memory and how many connections one read may use; ``None``: what suits the process.
         spending: Counts what the resolve that made this has spent of it.
         events: Who is told of each read; another process has its own.
         traceparent: The trace that the document was made in, as it says.
@@ -130,6 +133,7 @@ class Access:
     granted: Callable[[], int] = field(default_factory=lambda: cache(read_limit), compare=False)
     budget: ReadBudget | None = None
     allow_expired: bool = False
+    settings: TransferSettings | None = field(default=None, compare=False)
     spending: Spending = field(default_factory=lambda: Spending(USUAL_BUDGET), compare=False)
     events: Events = field(default_factory=new_events, compare=False)
     traceparent: str | None = field(default=None, compare=False)
@@ -142,7 +146,7 @@ class Access:
     def __reduce__(self) -> tuple[Any, ...]:
         """Travel as settings; what another process is granted, and has spent, is its own."""
         rules = self.allowed, self.stores, self.verify, self.max_size, self.budget, self.allow_expired
-        return _travelled, (*rules, self.traceparent)
+        return _travelled, (*rules, self.traceparent, self.settings)
 
     def reads_like(self, other: Access) -> bool:
         """Say whether both read the same servers, under the same rules."""
@@ -154,6 +158,20 @@ class Access:
     def limit(self) -> int:
         """Where a read into memory stops, in bytes."""
         return self.granted() if self.max_size is None else self.max_size
+
+    def at_once(self, usual: int) -> int:
+        """Return how many objects to read at once: as many as the settings allow connections, else ``usual``."""
+        connections = None if self.settings is None else self.settings.connections
+        return usual if connections is None else connections
+
+    def one_of_many(self) -> Access:
+        """Return the same access for one of several objects that are read at once: it has one connection then.
+
+        Without settings that say how many there may be, each has as many as suit it.
+        """
+        if self.settings is None or self.settings.connections is None:
+            return self
+        return replace(self, settings=replace(self.settings, connections=1))
 
     def count_request(self, url: str) -> None:
         """Tell the meter, if there is one, of a request that is about to be sent.
@@ -201,6 +219,7 @@ def _travelled(  # noqa: PLR0913, PLR0917 - what ``__reduce__`` lists
     budget: ReadBudget | None,
     allow_expired: bool,
     traceparent: str | None,
+    settings: TransferSettings | None = None,
 ) -> Access:
     return Access(
         allowed=allowed,
@@ -209,6 +228,7 @@ def _travelled(  # noqa: PLR0913, PLR0917 - what ``__reduce__`` lists
         max_size=max_size,
         budget=budget,
         allow_expired=allow_expired,
+        settings=settings,
         spending=Spending(budget or USUAL_BUDGET),
         traceparent=traceparent,
     )
@@ -225,6 +245,7 @@ def access_from(  # noqa: PLR0913 - the keywords of ``ReadOptions``, each with i
     budget: ReadBudget | None = None,
     allow_expired: bool = False,
     events: Events | None = None,
+    settings: TransferSettings | None = None,
     **unknown: object,
 ) -> Access:
     """Return what the keywords of a ``resolve…`` function mean; ``resolve_output`` describes them.
@@ -254,6 +275,7 @@ def access_from(  # noqa: PLR0913 - the keywords of ``ReadOptions``, each with i
         ),
         budget=budget,
         allow_expired=checked_flag("allow_expired", allow_expired),
+        settings=None if settings is None else _checked_settings(settings),
         spending=Spending(budget or USUAL_BUDGET),
         events=events_here() if events is None else events,
     )
@@ -283,6 +305,19 @@ def _checked_client(client: Any) -> Any:
         '(boto3.client("s3")), a store such as MemoryStore, or None'
     )
     raise ConfigurationError(msg)
+
+
+def _checked_settings(settings: object) -> TransferSettings:
+    """Return ``settings`` if they are a transfer's.
+
+    Raises:
+        ConfigurationError: They are something else.
+    """
+    from stepout.artifacts.transfer.plan import TransferSettings  # a cold read does without
+
+    if isinstance(settings, TransferSettings):
+        return settings
+    raise ConfigurationError(f"settings= is a {type(settings).__name__}: expected TransferSettings(…), or None")
 
 
 def _checked_owner(owner: object) -> str | None:

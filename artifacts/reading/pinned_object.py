@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
     from stepout.artifacts.process.servers import ServerState
     from stepout.artifacts.store import Cancellation, Download, ObjectInfo, Store
+    from stepout.artifacts.transfer.plan import TransferSettings
     from stepout.schemas.pointer import Pointer
 
 ALGORITHMS: Final = ("sha256", "crc64nvme", "crc32")
@@ -194,6 +195,11 @@ class PinnedObject:
     def pooled(self) -> int | None:
         """How many connections the client keeps open; ``None`` where it does not say."""
         return pooled_connections(self._store)
+
+    @property
+    def settings(self) -> TransferSettings | None:
+        """How much one read of it may use; ``None``: what suits the process."""
+        return self.access.settings
 
     @property
     def _store(self) -> Store:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
+from stepout.artifacts.reading.artifact import Artifact
 from stepout.artifacts.s3.errors import CREDENTIALS_REFUSED
 from stepout.artifacts.transfer.worker_pool import (
     FailureLimit,
@@ -17,8 +19,6 @@ from stepout.schemas.many_failed import ManyFailedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from stepout.artifacts.reading.artifact import Artifact
 
 
 def read_many(
@@ -39,9 +39,10 @@ def read_many(
     Args:
         artifacts: An ``Output``, or any other mapping of names to artifacts; or artifacts alone, which then go by their
             names in the output, or their URLs. Taken as they are needed.
-        connections: Requests in flight at once, 16 by default.
-        memory: Bytes under way at once; ``None``: an eighth of what the process was granted, from 16 to 64 MiB. One
-            artifact is read however large it is (up to ``max_size``).
+        connections: Requests in flight at once; ``None``: those of the ``settings=`` that the first artifact was
+            resolved with, or 16.
+        memory: Bytes under way at once; ``None``: those of the same settings, or an eighth of what the process was
+            granted, from 16 to 64 MiB. One artifact is read however large it is (up to ``max_size``).
         max_size: The most to take of one artifact, as for ``Artifact.read_bytes``.
 
     Yields:
@@ -51,20 +52,31 @@ def read_many(
         ManyFailedError: At the end, if any failed; ``failures`` says which, and how.
         ConfigurationError: An argument is invalid. Nothing was read.
     """
+    check_connections(connections)
+    return _reading(_Named(artifacts), connections, memory, max_size)
+
+
+def _reading(
+    found: _Named, connections: int | None, memory: int | None, max_size: int | None
+) -> Iterator[tuple[str, bytes]]:
+    items = iter(found)
+    first = list(islice(items, 1))
+    settings = first[0][1].access.settings if first and isinstance(first[0][1], Artifact) else None
+    if settings is not None:
+        connections, memory = connections or settings.connections, memory or settings.memory
     threads = check_connections(connections)
-    found = _Named(artifacts)
-    return _reading(found, threads, memory, max_size)
-
-
-def _reading(found: _Named, threads: int, memory: int | None, max_size: int | None) -> Iterator[tuple[str, bytes]]:
     failures: dict[str, Exception] = {}
     limit = FailureLimit(_no_read_will_do)
 
     def read(item: tuple[str, Artifact]) -> bytes:
-        return item[1].read_bytes(max_size=max_size)
+        artifact = item[1]
+        if settings is not None and isinstance(artifact, Artifact):
+            artifact = Artifact(artifact.pointer, artifact.access.one_of_many(), artifact.name)
+        return artifact.read_bytes(max_size=max_size)
 
     count = 0
-    for done in work_through(found, read, threads=threads, weigh=lambda item: item[1].size, memory=memory):
+    rest = chain(first, items)
+    for done in work_through(rest, read, threads=threads, weigh=lambda item: item[1].size, memory=memory):
         if limit.spent(done.error):
             found.stop()
         if done.error is not None:

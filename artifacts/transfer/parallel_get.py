@@ -200,7 +200,9 @@ class _Reception:
 
     def _start_stream(self) -> None:
         size = self._ranged.size
-        first = not (self._position or self._no_ranges) and size > _LARGE
+        settings = self._ranged.settings
+        alone = self._no_ranges or (settings is not None and settings.connections == 1)
+        first = not (self._position or alone) and size > _LARGE
         self._stream = _Stream(self, self._position, _BEGINNING if first else size)
         self._stream.start()
 
@@ -308,8 +310,10 @@ class _Reception:
 
     def _plan(self, *, rate: float | None = None, least: int = 2) -> RangePlan | None:
         ranged = self._ranged
-        left, to_file = ranged.size - self._position, self._file is not None
-        return plan_for(left, ranged.server, pooled=ranged.pooled, rate=rate, least=least, to_file=to_file)
+        left, settings, to_file = ranged.size - self._position, ranged.settings, self._file is not None
+        return plan_for(
+            left, ranged.server, pooled=ranged.pooled, rate=rate, least=least, to_file=to_file, settings=settings
+        )
 
     # Ranges -------------------------------------------------------------------------------------------------------
 
@@ -323,6 +327,7 @@ class _Reception:
             clock=self._clock,
             threads=threads,
             file=self._file,
+            beside=self._stream is not None,
         )
         return self._fetch
 

@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     from stepout.artifacts.transfer.tails import Asked
 
 _HELPERS: Final = 2
-"""Threads beyond the plan's, for ranges that are asked for again while all others are busy."""
+"""Threads beyond the plan's, for ranges that are asked for again while all others are busy; unless the settings say how
+many connections there may be."""
 
 _STRIKES: Final = 2
 """After so many requests in a row that were never answered a thread ends: the server may grant fewer connections."""
@@ -88,6 +89,7 @@ class RangeFetch:
         clock: Seconds, monotonic.
         threads: How many of the plan's connections to begin with; ``None``: all.
         file: Where bytes go that come before their turn, if the plan is to a file; else they are held in memory.
+        beside: Whether another connection reads the same object until ``beside_came``.
 
     Attributes:
         plan: What became of the plan with what was granted.
@@ -109,6 +111,7 @@ class RangeFetch:
         clock: Callable[[], float],
         threads: int | None = None,
         file: RandomAccess | None = None,
+        beside: bool = False,
     ) -> None:
         self._ranged, self._clock, self._lock = ranged, clock, lock
         self._file = file if plan.to_file else None
@@ -124,7 +127,9 @@ class RangeFetch:
         self._ranges: deque[WantedRange] = deque()
         self._again: deque[WantedRange] = deque()
         self.tails: Tails[WantedRange] = Tails(ranged.size, latency=ranged.server.latency or 0.0)
-        self.received = self._threads = self._begun = 0
+        self.received = self._threads = self._begun = self._wanted = 0
+        self._is_beside = beside
+        self._allowed = None if ranged.settings is None else ranged.settings.connections
         self._came = clock()
         self._ahead = 0
         self.error: BaseException | None = None
@@ -139,7 +144,11 @@ class RangeFetch:
 
     def grow(self, threads: int) -> None:
         """Have so many threads in all, if that is more than there have been and not more than was planned."""
-        for _ in range(min(threads, self.plan.connections) - self._begun):
+        self._wanted = max(self._wanted, min(threads, self.plan.connections))
+        most = self._wanted
+        if self._allowed is not None and self._is_beside:
+            most = min(most, self._allowed - 1)
+        for _ in range(most - self._begun):
             self._start_thread()
 
     def has(self, position: int) -> bool:
@@ -182,6 +191,8 @@ class RangeFetch:
         if self._beside is not None:
             self.tails.ended(self._beside[1], self._clock())
             self._beside, self.beside_is_late = None, False
+        self._is_beside = False
+        self.grow(0)
 
     def rescue(self, position: int) -> None:
         """Fetch what lies between ``position`` and the first range as well, before anything else."""
@@ -202,7 +213,8 @@ class RangeFetch:
         # Somebody has to take it: a connection that works, or after a while any.
         if now - self._again[0].queued > _STILL_SECONDS:
             self._work_left.notify_all()
-            if not any(each.idle for each in self._workers) and self._threads < self.plan.connections + _HELPERS:
+            most = self.plan.connections + _HELPERS if self._allowed is None else 0
+            if not any(each.idle for each in self._workers) and self._threads < most:
                 self._start_thread()
         return now + _STILL_SECONDS
 

@@ -138,6 +138,7 @@ def plan_for(  # noqa: PLR0913 - keyword-only, each with its own meaning
     rate: float | None = None,
     least: int = 2,
     to_file: bool = False,
+    settings: TransferSettings | None = None,
 ) -> RangePlan | None:
     """Return how to fetch the rest of an object in ranges; ``None``: not in ranges.
 
@@ -148,8 +149,11 @@ def plan_for(  # noqa: PLR0913 - keyword-only, each with its own meaning
         rate: What the one connection has brought, in bytes per second; ``None``: nothing yet.
         least: How many connections are worth ranges.
         to_file: See ``RangePlan``.
+        settings: How much the transfer may use; their ``part_size`` is for uploads.
     """
-    settings = TransferSettings()
+    settings = settings or TransferSettings()
+    if settings.connections == 1:  # the one that goes first has it
+        return None
     most = _SLOWED if server.slowed else most_senders(settings, pooled)
     if rate is not None:  # a connection that was just opened brings more than it will
         rate = min(rate, USUAL_RATE)

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
     from stepout.artifacts.process.servers import ServerState
     from stepout.artifacts.store import Cancellation
+    from stepout.artifacts.transfer.plan import TransferSettings
 
 
 class RangedObject(Protocol):
@@ -33,6 +34,11 @@ class RangedObject(Protocol):
     @property
     def pooled(self) -> int | None:
         """How many connections the client keeps open; ``None`` where it does not say."""
+        ...
+
+    @property
+    def settings(self) -> TransferSettings | None:
+        """How much one read of it may use; ``None``: what suits the process."""
         ...
 
     def cancellable(self) -> AbstractContextManager[Cancellation]:

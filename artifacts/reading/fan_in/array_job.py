@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from stepout.artifacts.reading.documents.outcome import CONNECTIONS
 from stepout.artifacts.transfer.worker_pool import work_through
 from stepout.schemas.array import INDEX_MARK, child_url, index_ranges
 from stepout.schemas.errors import (
@@ -27,23 +26,26 @@ _SHOWN: Final = 5
 _LINE: Final = 400
 
 
-def read_outcomes(url: str, indices: Iterable[int], read: Callable[[str], Found]) -> Iterator[Done[int, Found]]:
+def read_outcomes(
+    url: str, indices: Iterable[int], read: Callable[[str], Found], *, at_once: int
+) -> Iterator[Done[int, Found]]:
     """Read the outcomes of children, several at once, and yield what came of each, in the order in which they arrive.
 
     Args:
         url: The URL that the array was given.
         indices: Which.
         read: Reads one outcome by its URL; called in several threads.
+        at_once: In how many.
     """
 
     def one(index: int) -> Found:
         return read(child_url(url, index))
 
-    return work_through(indices, one, threads=CONNECTIONS, weigh=lambda _index: _WEIGHT)
+    return work_through(indices, one, threads=at_once, weigh=lambda _index: _WEIGHT)
 
 
 def read_children(
-    url: str, count: int, read: Callable[[str], Found]
+    url: str, count: int, read: Callable[[str], Found], *, at_once: int
 ) -> tuple[dict[int, Found], list[int], dict[int, Exception]]:
     """Read the outcome of every child, several at once.
 
@@ -51,6 +53,7 @@ def read_children(
         url: The URL that the array was given.
         count: How many children it has.
         read: Reads one outcome by its URL; called in several threads.
+        at_once: In how many.
 
     Returns:
         What was read, the indices of those that have reported nothing, and what happened to those that failed or
@@ -62,7 +65,7 @@ def read_children(
     found: dict[int, Found] = {}
     missing: list[int] = []
     failures: dict[int, Exception] = {}
-    for done in read_outcomes(url, range(count), read):
+    for done in read_outcomes(url, range(count), read, at_once=at_once):
         if isinstance(done.error, ArtifactNotFoundError):
             missing.append(done.item)
         elif isinstance(done.error, TaskFailedError | InvalidDocumentError | IntegrityError):

@@ -149,7 +149,8 @@ def _made(found: Iterable[Child | _Returned], access: Access, run: str | None) -
             yield make(first)
             continue
         together = enumerate([first, *islice(rest, _FOLLOWED - 1)])
-        done = work_through(together, lambda item: make(item[1]), threads=CONNECTIONS, weigh=lambda _item: _WEIGHT)
+        threads = access.at_once(CONNECTIONS)
+        done = work_through(together, lambda item: make(item[1]), threads=threads, weigh=lambda _item: _WEIGHT)
         for each in sorted(done, key=lambda each: each.item[0]):
             if each.result is None:
                 raise each.error or AssertionError
@@ -248,7 +249,9 @@ def children_of_array(  # noqa: PLR0913, PLR0917 - what ``gather`` was told
     left = (index for index in range(count) if index not in ended)
     stretches = [left] if order == "arrival" else iter(lambda: list(islice(left, _TOGETHER)), [])
     for stretch in stretches:
-        found: Iterable[Done[int, tuple[Any, Access]]] = read_outcomes(url, stretch, read)
+        found: Iterable[Done[int, tuple[Any, Access]]] = read_outcomes(
+            url, stretch, read, at_once=access.at_once(CONNECTIONS)
+        )
         if order == "index":
             found = sorted(found, key=lambda done: done.item)
         for done in found:

@@ -65,7 +65,7 @@ def table_of(children: Iterable[Child], name: str, access: Access, *, skip: bool
         work_through(
             children,
             lambda child: _table(child, name),
-            threads=CONNECTIONS,
+            threads=access.at_once(CONNECTIONS),
             weigh=lambda _child: _WEIGHT,
         )
     ) as found:

@@ -63,7 +63,7 @@ def children_of_records(  # noqa: PLR0913, PLR0917 - what ``gather`` was told
         return [_read(own, bucket, records, execution, prefer, index=index, position=position)] if records else []
 
     while stretch := list(islice(left, _TOGETHER)):
-        found = work_through(stretch, read, threads=CONNECTIONS, weigh=lambda _item: _WEIGHT)
+        found = work_through(stretch, read, threads=access.at_once(CONNECTIONS), weigh=lambda _item: _WEIGHT)
         for done in sorted(found, key=lambda each: each.item[0]):
             if done.result is None:
                 raise done.error or AssertionError

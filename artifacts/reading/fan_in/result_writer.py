@@ -234,7 +234,7 @@ def result_rows(access: Access, files: list[ResultFile], start: ResultPlace = Re
         lambda each: each.blocks(),
         weigh=lambda each: min(_HELD, _HELD if each.file.size is None else each.file.size),
         memory=_MEMORY_AHEAD,
-        most=_FILES_AHEAD,
+        most=min(access.at_once(_FILES_AHEAD), _FILES_AHEAD),
     ):
         yield from _rows(access, source, blocks)
 

@@ -243,7 +243,7 @@ def _download_all(
     fresh: Path | None = None,
 ) -> None:
     """Download everything below a folder; ``fresh``: what it will be called, where nobody else writes into it."""
-    under_way = _UnderWay()
+    under_way, one = _UnderWay(), access.one_of_many()
 
     def counted(size: int) -> None:
         under_way.check()
@@ -252,14 +252,15 @@ def _download_all(
 
     def fetch(placed: _Placed) -> None:
         with under_way:
-            pinned = PinnedObject(access, placed.file.pointer)
+            pinned = PinnedObject(one, placed.file.pointer)
             if fresh is None:
                 download_file(pinned, placed.place, counted, placed.mode)
             else:
                 _download_fresh(pinned, placed, fresh, counted)
 
     try:
-        work_on(_placed(entries, folder, fresh=fresh is not None), fetch, lambda placed: placed.file.pointer.size)
+        placed = _placed(entries, folder, fresh=fresh is not None)
+        work_on(placed, fetch, lambda placed: placed.file.pointer.size, access)
     finally:
         under_way.stop()
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from stepout.artifacts.dataset_manifest import DatasetManifest
+    from stepout.artifacts.reading.access import Access
 
     Counter = Callable[[int], Callable[[int], None]]
 
@@ -145,7 +146,9 @@ def check_names_files(listing: PinnedObject) -> None:
 # Side by side -----------------------------------------------------------------------------------------------------
 
 
-def work_on(files: Iterable[Item], act: Callable[[Item], object], size_of: Callable[[Item], int]) -> None:
+def work_on(
+    files: Iterable[Item], act: Callable[[Item], object], size_of: Callable[[Item], int], access: Access
+) -> None:
     """Act on files in several threads; a large one fills connections of its own, so only one of those at a time.
 
     The first error ends it; what is under way then is not waited for.
@@ -154,6 +157,7 @@ def work_on(files: Iterable[Item], act: Callable[[Item], object], size_of: Calla
         files: Taken as they are needed.
         act: Called in a thread.
         size_of: A file's bytes.
+        access: How they are read: as many at once as its settings allow connections, each by ``one_of_many``.
 
     Raises:
         Exception: What ``act`` raised first, or taking the files did.
@@ -170,7 +174,9 @@ def work_on(files: Iterable[Item], act: Callable[[Item], object], size_of: Calla
     def weigh(file: Item) -> int:
         return min(size_of(file), BLOCK)
 
-    with closing(work_through(files, act_on, threads=CONNECTIONS, weigh=weigh)) as found:
+    memory = None if access.settings is None else access.settings.memory
+    threads = access.at_once(CONNECTIONS)
+    with closing(work_through(files, act_on, threads=threads, weigh=weigh, memory=memory)) as found:
         for done in found:
             if done.error is not None:
                 raise done.error
@@ -196,8 +202,9 @@ def compare_all(pinned: PinnedObject, counter: Counter | None = None) -> Mapping
         return compare_whole(pinned, None if counter is None else counter(pinned.size))
     compared, found = compare_whole(pinned), files_to_read(pinned)
     count = None if counter is None else counter(found.size)
-    files = (PinnedObject(pinned.access, each.pointer) for each in found.entries if not isinstance(each, EmptyFolder))
-    work_on(files, lambda file: compare_whole(file, count), lambda file: file.size)
+    access, one = pinned.access, pinned.access.one_of_many()
+    files = (PinnedObject(one, each.pointer) for each in found.entries if not isinstance(each, EmptyFolder))
+    work_on(files, lambda file: compare_whole(file, count), lambda file: file.size, access)
     return compared
 
 

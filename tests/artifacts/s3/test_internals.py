@@ -69,11 +69,11 @@ def test_the_signer_of_a_client_is_found(client: Any) -> None:
 
 def test_a_request_can_be_kept_from_another_region(client: Any) -> None:
     """By the word that ``S3RegionRedirectorv2`` leaves in a request's context before it sends it there."""
-    request = {"context": {"s3_redirect": {"redirected": False, "bucket": "b", "params": {}}}}
+    request: Any = {"context": {"s3_redirect": {"redirected": False, "bucket": "b", "params": {}}}}
     internals.never_redirected(request)
-    answer = (SimpleNamespace(status_code=301), {"Error": {}, "ResponseMetadata": {"HTTPHeaders": {}}})
+    answer: Any = (SimpleNamespace(status_code=301), {"Error": {}, "ResponseMetadata": {"HTTPHeaders": {}}})
     redirector = S3RegionRedirectorv2(None, client)
-    operation = SimpleNamespace(name="HeadBucket")
+    operation: Any = SimpleNamespace(name="HeadBucket")
     message = _broken(BOTOCORE, 's3_redirect["redirected"]', "a server that names no region ends in a RecursionError")
     assert redirector.redirect_from_error(request, answer, operation) is None, message
     internals.never_redirected({"context": {}})

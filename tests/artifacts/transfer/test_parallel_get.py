@@ -21,8 +21,9 @@ from stepout.artifacts.process.budget import ProcessBudget
 from stepout.artifacts.process.servers import ServerState
 from stepout.artifacts.resolve import resolve_artifact
 from stepout.artifacts.store import RequestCancelledError
-from stepout.artifacts.transfer import parallel_get, range_fetch
+from stepout.artifacts.transfer import parallel_get, range_fetch, range_plan
 from stepout.artifacts.transfer.parallel_get import receive
+from stepout.artifacts.transfer.plan import TransferSettings
 from stepout.artifacts.transfer.range_plan import RangePlan, plan_for
 from stepout.artifacts.transfer.tails import Tails
 from stepout.schemas.errors import ArtifactChangedError, ChecksumMismatchError, StoreError, StoreUnavailableError
@@ -205,6 +206,7 @@ class _Object:
     server: ServerState = field(default_factory=ServerState)
     version_known: bool = True
     pooled: int | None = None
+    settings: TransferSettings | None = None
     asked: list[_Asked] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -320,6 +322,55 @@ def _far() -> ServerState:
     state = ServerState()
     state.saw_latency(0.05)
     return state
+
+
+class _Counted(_Object):
+    """Counts how many requests are under way at once."""
+
+    now = most = 0
+
+    def blocks(
+        self, start: int = 0, stop: int | None = None, *, lend: Callable[[], memoryview] | None = None
+    ) -> Generator[memoryview]:
+        with self._lock:
+            self.now += 1
+            self.most = max(self.most, self.now)
+        try:
+            yield from super().blocks(start, stop, lend=lend)
+        finally:
+            with self._lock:
+                self.now -= 1
+
+
+@pytest.mark.parametrize("connections", [1, 2, 3, 8])
+@pytest.mark.parametrize("known", [True, False])
+def test_settings_bound_the_connections_of_one_read(known: bool, connections: int) -> None:
+    """Whether it begins in ranges or beside a late first answer, and though a range stalls."""
+    stalled = [True]
+
+    def act(asked: _Asked, position: int) -> None:
+        if not position and not known:
+            time.sleep(0.1)  # so far away is the server
+        elif position == asked.start + MIB and position > 20 * MIB and stalled and stalled.pop():
+            asked.cancelled.wait(2.0)
+
+    settings = TransferSettings(connections=connections, memory=64 * MIB)
+    source = _Counted(BIG * 3, act, server=_far() if known else ServerState(), settings=settings)
+    assert _received(source) == BIG * 3
+    assert 1 <= source.most <= connections
+    if connections == 1:
+        assert [(each.start, each.stop) for each in source.asked] == [(0, None)]
+    elif known:
+        assert len(source.asked) > 1
+
+
+def test_settings_bound_the_memory_of_one_read() -> None:
+    """What is on its way, and what waits to be taken; a quarter of the smallest is for the blocks of one connection."""
+    for memory in (16 * MIB, 64 * MIB, 256 * MIB):
+        plan = plan_for(1 << 30, _far(), settings=TransferSettings(memory=memory))
+        assert plan is not None
+        assert plan.memory + range_plan.BESIDE <= memory
+    assert plan_for(1 << 30, _far(), settings=TransferSettings(connections=1)) is None
 
 
 def test_a_server_nearby_is_read_over_one_connection() -> None:

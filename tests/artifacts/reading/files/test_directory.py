@@ -15,9 +15,11 @@ import pytest
 from support.listings import FOLDER, listed, named, put_bytes, put_tree
 from support.shelf import ALLOW, BreakingStore
 
+from stepout.artifacts.allow import ANY_BUCKET, allowed_from
 from stepout.artifacts.directory_listing import LISTING_LIMIT, EmptyFolder, ListingLines, TreeDigest, tree_of
 from stepout.artifacts.media_types import DIRECTORY, DIRECTORY_1
 from stepout.artifacts.memory import MemoryStore
+from stepout.artifacts.reading.access import Access
 from stepout.artifacts.reading.budget import ReadBudget
 from stepout.artifacts.reading.files import directory, download
 from stepout.artifacts.reading.files.directory import open_listing
@@ -537,7 +539,7 @@ def test_large_files_come_one_at_a_time() -> None:
         with lock:
             now -= 1
 
-    work_on([5 << 20] * 3 + [1] * 20, act, lambda size: size)
+    work_on([5 << 20] * 3 + [1] * 20, act, lambda size: size, Access(allowed=allowed_from(ANY_BUCKET)))
     assert (now, most) == (0, 1)
 
 
