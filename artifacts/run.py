@@ -33,8 +33,8 @@ def rfc3339(time: datetime) -> str:
     >>> rfc3339(datetime(2026, 11, 22, 12, 0, 0, 7, tzinfo=UTC))
     '2026-11-22T12:00:00Z'
     """
-    naive = time.astimezone(UTC).replace(tzinfo=None)
-    return f"{naive.isoformat(timespec='seconds')}Z"  # strftime takes five times as long
+    there = time if time.tzinfo is UTC else time.astimezone(UTC)
+    return there.isoformat(timespec="seconds")[:-6] + "Z"  # in place of +00:00; strftime takes five times as long
 
 
 def process_nonce() -> str:
