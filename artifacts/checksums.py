@@ -155,8 +155,12 @@ def md5_of(body: Iterable[memoryview]) -> str:
 def sha256_of(body: Iterable[memoryview]) -> str:
     """Compute the SHA-256 of a body's views, in order, as hex."""
     digest = hashlib.sha256()
-    for block in pieces(body):
-        digest.update(block)
+    for view in body:
+        if view.nbytes <= BLOCK:  # without a generator: small objects are many
+            update_sha256(digest, view)
+            continue
+        for block in pieces((view,)):
+            digest.update(block)
     return digest.hexdigest()
 
 

@@ -188,7 +188,11 @@ def artifact_key(folder: str, name: str, suffix: str = "") -> str:
         name: The artifact's name; see ``check_name``.
         suffix: See ``check_suffix``.
     """
-    return _key(folder, check_name(name), check_suffix(suffix))
+    key = f"{folder}/{check_name(name)}{check_suffix(suffix)}"
+    # A name has no character that would have to be changed, and no hyphen as in what was changed.
+    if len(name) + len(suffix) <= _NAME_LIMIT and len(key.encode()) <= KEY_LIMIT:
+        return key
+    return _key(folder, name, suffix)
 
 
 def document_key(folder: str, stem: str) -> str:

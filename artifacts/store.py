@@ -16,7 +16,7 @@ have are Protocols of their own; callers ask for them with ``isinstance``. Every
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeGuard, cast, runtime_checkable
+from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeGuard, runtime_checkable
 
 from stepout.schemas.errors import ArtifactNotFoundError, StoreError, StoreUnavailableError
 from stepout.schemas.rules import POINTER_TEXTS
@@ -125,19 +125,19 @@ def etag_for_pointer(etag: object) -> str | None:
     >>> etag_for_pointer('"9b2c"'), etag_for_pointer('W/"9b2c"'), etag_for_pointer('""')
     ('"9b2c"', None, None)
     """
-    known = isinstance(etag, str) and POINTER_TEXTS["etag"].accepts(etag) and not etag.startswith("W/") and etag != '""'
-    return cast("str", etag) if known else None
+    if isinstance(etag, str) and POINTER_TEXTS["etag"].accepts(etag) and not etag.startswith("W/") and etag != '""':
+        return etag
+    return None
 
 
 def version_for_pointer(version_id: object) -> str | None:
     """Return a version's id if a pointer can hold it."""
-    known = isinstance(version_id, str) and POINTER_TEXTS["versionId"].accepts(version_id)
-    return cast("str", version_id) if known else None
+    return version_id if isinstance(version_id, str) and POINTER_TEXTS["versionId"].accepts(version_id) else None
 
 
 def pins_for_pointer(etag: object, version_id: object) -> tuple[str | None, str | None]:
     """Return an object's ETag and version as far as a pointer can hold them, and a reader ask for them."""
-    return etag_for_pointer(etag), version_for_pointer(version_id)
+    return etag_for_pointer(etag), None if version_id is None else version_for_pointer(version_id)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,7 +207,7 @@ class Arrived:
 
     def __init__(self, info: ObjectInfo, data: memoryview) -> None:
         self.info = info
-        self._data = data
+        self.data = data
 
     def __enter__(self) -> Download:
         return self
@@ -221,8 +221,8 @@ class Arrived:
         lend: Callable[[], memoryview] | None = None,  # noqa: ARG002 - for bodies that are yet to arrive
     ) -> Iterator[memoryview]:
         """Yield the bytes in order; see ``Download.blocks``."""
-        for start in range(0, len(self._data), size):
-            yield self._data[start : start + size]
+        for start in range(0, len(self.data), size):
+            yield self.data[start : start + size]
 
 
 # Abilities of only some stores. Callers ask with ``isinstance``, so each Protocol lists all that its callers use.

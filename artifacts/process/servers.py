@@ -65,6 +65,11 @@ class ServerState:
         return self._clock() - self.pace.refused_at < CALM_SECONDS
 
 
+def idle_seconds() -> float:
+    """Return a clock that stands still while the calling thread computes: the difference is what it waited."""
+    return time.perf_counter() - time.thread_time()
+
+
 def _blended(known: float | None, size: int, seconds: float) -> float | None:
     if size < _COUNTED or seconds <= 0:
         return known

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from typing import TYPE_CHECKING, Final
 
 from stepout.artifacts.checksums import crc_function, update_sha256
@@ -115,7 +115,11 @@ def verifier_for(pointer: Pointer, verify: Verify) -> Verifier:
     if verify is False or verify == "pinned":
         return Verifier(pointer, None)
     usable = ["sha256"] if verify == "sha256" else ALGORITHMS
-    algorithm = next((name for name in usable if name in pointer.checksum), None)
+    algorithm = None
+    for name in usable:  # no generator: small objects are many
+        if name in pointer.checksum:
+            algorithm = name
+            break
     if algorithm is None and verify == "sha256":
         msg = (
             f'{pointer.url}: verify="sha256" was asked for, but its pointer has only '
@@ -225,7 +229,7 @@ class PinnedObject:
             SizeMismatchError: The object has another size than the pointer says; its body was not read.
         """
         pointer = self.pointer
-        if not self.access.allow_expired and self._expired():
+        if pointer.expires_at is not None and not self.access.allow_expired and self._expired():
             msg = f"{pointer.url} expired at {pointer.expires_at}, as its pointer says; nothing was read. Run the task"
             raise ArtifactExpiredError(f"{msg} again, or pass allow_expired=True to ask for it all the same")
         began, worked = time.perf_counter(), time.thread_time()
@@ -256,11 +260,29 @@ class PinnedObject:
 
     def _requested(self, start: int, stop: int | None, *, hashed: bool) -> Download:
         pointer, etag = self.pointer, self._etag
-        self.access.count_request(pointer.url)
+        if self.access.meter is not None:
+            self.access.count_request(pointer.url)
         store, small = self.access.stores.reached(pointer.bucket)
         if hashed and start == 0 and stop is None and small is not None:
             return small.get_small(pointer.key, size=pointer.size, version_id=pointer.version_id, if_match=etag)
         return store.get(pointer.key, start=start, stop=stop, version_id=pointer.version_id, if_match=etag)
+
+    def whole(self, *, hashed: bool) -> bytes:
+        """Return all bytes, by one request if it brings them.
+
+        Args:
+            hashed: As for ``get``.
+
+        Raises:
+            StoreError: As for ``blocks``, as do the others.
+        """
+        body = self.get(hashed=hashed)
+        if isinstance(body, Arrived) and len(body.data) == self.pointer.size:
+            if self.access.meter is not None:
+                self.access.meter.received(self.pointer.url, len(body.data))
+            return bytes(body.data)
+        with closing(self.blocks(hashed=hashed, body=body)) as blocks:
+            return b"".join(map(bytes, blocks))
 
     def blocks(
         self,
@@ -269,6 +291,7 @@ class PinnedObject:
         *,
         lend: Callable[[], memoryview] | None = None,
         hashed: bool = False,
+        body: Download | None = None,
     ) -> Generator[memoryview]:
         """Yield bytes ``start`` to ``stop``, taking up a broken download where it ended.
 
@@ -277,6 +300,7 @@ class PinnedObject:
             stop: One behind the last; ``None``: the object's end.
             lend: Where to read the next block into; see ``Download.blocks``.
             hashed: As for ``get``.
+            body: What ``get`` has returned for the same arguments, if it was asked already.
 
         Yields:
             Views, in order, each valid until the next is asked for, or as long as the lender lets it.
@@ -291,7 +315,7 @@ class PinnedObject:
         # one that brings much each time for ever.
         position, idle, total, meter = start, 0, 0, self.access.meter
         asked = time.perf_counter()
-        body = self.get(start, stop, hashed=hashed)
+        body = body or self.get(start, stop, hashed=hashed)
         while True:
             broken: StoreUnavailableError | None = None
             # What an answer took beyond the usual is the body's time: a busy thread finds half of the body there.
@@ -347,7 +371,7 @@ class PinnedObject:
     def _compare(self, info: ObjectInfo) -> None:
         """Compare once more what the request asked for: some servers pass over ``If-Match`` and ``versionId``."""
         pointer, expected = self.pointer, self._etag or self.pointer.etag
-        if expected is not None and info.etag is not None and _bare(info.etag) != _bare(expected):
+        if None not in {expected, info.etag} and info.etag != expected and _bare(info.etag) != _bare(expected):
             msg = f"{pointer.url} has changed since it was written: expected ETag {expected}, got {info.etag}"
             raise ArtifactChangedError(msg)
         if pointer.version_id and info.version_id and info.version_id != pointer.version_id:

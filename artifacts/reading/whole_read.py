@@ -36,8 +36,7 @@ def read_whole(pinned: PinnedObject, verify: Verify) -> bytes:
     """
     verifier = verifier_for(pinned.pointer, verify)
     if _is_small(pinned):
-        with closing(pinned.blocks(hashed=verifier.algorithm is not None)) as blocks:
-            data = b"".join(map(bytes, blocks))
+        data = pinned.whole(hashed=verifier.algorithm is not None)
         verifier.update(memoryview(data))
     else:
         data = _read_large(pinned, verifier)

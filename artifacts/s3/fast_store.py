@@ -116,8 +116,8 @@ class FastS3Store:
         known = self._known("PutObject", options)
         # The first conditional write to a server that is not AWS is sent twice, to see whether it keeps conditions.
         if known is not None and (known.trial is None or known.trial.puts_are_settled):
-            small, media_type = _joined(body, sha256), options.media_type
-            asks = [partial(route.put, known, key, small, media_type=media_type) for route in self._routes_here()]
+            small, routes = _joined(body, sha256), self._routes or self._made_routes()
+            asks = [partial(route.put, known, key, small, media_type=options.media_type) for route in routes]
             written = self._by_route("PutObject", key, asks)
             if written is not None:
                 return written
@@ -135,14 +135,12 @@ class FastS3Store:
         plain = is_plain_key(key)
         small = plain and size <= SMALL
         known = self._known("GetObject", None) if small else None
-        # They say themselves what is too large for them.
-        first = self._first if plain else ()
-        asks = [partial(route.get, key, size=size, version_id=version_id, if_match=if_match) for route in first]
+        asked = {"version_id": version_id, "if_match": if_match}
+        asks: list[Callable[[], Download | None]] = []
+        if plain and self._first:  # they say themselves what is too large for them
+            asks = [partial(route.get, key, size=size, **asked) for route in self._first]
         if known is not None:
-            asks += [
-                partial(route.get, known, key, version_id=version_id, if_match=if_match)
-                for route in self._routes_here()
-            ]
+            asks += [partial(route.get, known, key, **asked) for route in self._routes or self._made_routes()]
         try:
             found = self._by_route("GetObject", key, asks)
         except SlowDownError:  # nobody above repeats a read: the ordinary way does
@@ -157,20 +155,12 @@ class FastS3Store:
             self._remember("GetObject", seen)
         return body
 
-    def _routes_here(self) -> Sequence[SmallRequests]:
-        """Return the routes that this thread may take."""
-        if not self._routes:
-            from stepout.artifacts.s3.routes.route_botocore import BotocoreRoute  # a cold read does without
-            from stepout.artifacts.s3.routes.route_obstore import ObstoreRoute
+    def _made_routes(self) -> Sequence[SmallRequests]:
+        from stepout.artifacts.s3.routes.route_botocore import BotocoreRoute  # a cold read does without
+        from stepout.artifacts.s3.routes.route_obstore import ObstoreRoute
 
-            obstore = [ObstoreRoute(self.bucket)] if self._obstore else []
-            self._routes = (*obstore, *([BotocoreRoute()] if self._light else []))
-        from stepout.artifacts.s3.signing import server_clock_of  # a cold read does without
-
-        # obstore waits where no signal is heard, and signs with this machine's time, which may be off.
-        in_main = threading.current_thread() is threading.main_thread()
-        if in_main or server_clock_of(self.ordinary().client).offset:
-            return [route for route in self._routes if route.in_main_thread]
+        obstore = [ObstoreRoute(self.bucket)] if self._obstore else []
+        self._routes = (*obstore, *([BotocoreRoute()] if self._light else []))
         return self._routes
 
     def _by_route(self, operation: str, key: str, asks: Sequence[Callable[[], T | None]]) -> T | None:

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import enum
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from stepout.artifacts.store import (
     ConflictError,
@@ -49,8 +49,7 @@ _log = logger("stepout.artifacts")
 _NO_ETAG: Final = "Its pointer has no ETag; readers hold it to its checksum"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Content:
+class Content(NamedTuple):
     """What was sent.
 
     Attributes:
@@ -64,8 +63,7 @@ class Content:
     blocks: Mapping[str, Any] | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Uploaded:
+class Uploaded(NamedTuple):
     """A committed artifact.
 
     Attributes:
@@ -115,9 +113,10 @@ def put_once(store: Store, key: str, views: Sequence[memoryview], sent: Content,
     Raises:
         StoreError: As ``settled`` does, or as the store did.
     """
-    found = look_first(store, key, sent, options)
-    if found is not None:
-        return found
+    if options.mode == "create" and not store.profile.conditional_writes:
+        found = look_first(store, key, sent, options)
+        if found is not None:
+            return found
     try:
         return store.put(key, views, checksum={"sha256": sent.checksum["sha256"]}, options=options)
     except SlowDownError:

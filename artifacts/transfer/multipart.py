@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 from stepout.artifacts.checksums import combine_all
 from stepout.artifacts.process.pace import waiting
+from stepout.artifacts.process.servers import idle_seconds
 from stepout.artifacts.retries import WRITES, Retries
 from stepout.artifacts.store import Cancels, OpensConnections, RequestCancelledError, TriesCompletion
 from stepout.artifacts.transfer.adaptive_limit import AdaptiveLimit
@@ -50,11 +51,6 @@ if TYPE_CHECKING:
 _POLL_SECONDS = 1.0
 _IDLE_SECONDS = 20.0
 _HANGS_SECONDS = 5.0
-
-
-def idle_seconds() -> float:
-    """Return a clock that stands still while the calling thread computes: the difference is what it waited."""
-    return time.perf_counter() - time.thread_time()
 
 
 def aborted_error(url: str) -> StoreError:

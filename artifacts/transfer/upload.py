@@ -13,8 +13,9 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from stepout.artifacts.checksums import checksums_of, has_native_crc64nvme
+from stepout.artifacts.checksums import checksums_of, has_native_crc64nvme, sha256_of
 from stepout.artifacts.process.budget import process_budget
+from stepout.artifacts.process.servers import idle_seconds
 from stepout.artifacts.retries import WRITES, Retries
 from stepout.artifacts.s3.request_bodies import SMALL, Views
 from stepout.artifacts.store import ConflictError, pooled_connections
@@ -23,7 +24,7 @@ from stepout.artifacts.transfer.block_lists import digested, put_list
 from stepout.artifacts.transfer.buffer_pool import Buffer, BufferPool
 from stepout.artifacts.transfer.conditional_write import Content, Uploaded, put_once
 from stepout.artifacts.transfer.file_objects import StreamSource
-from stepout.artifacts.transfer.multipart import Multipart, aborted_error, idle_seconds
+from stepout.artifacts.transfer.multipart import Multipart, aborted_error
 from stepout.artifacts.transfer.part_requests import PendingPart
 from stepout.artifacts.transfer.plan import (
     BLOCK_SIZE,
@@ -152,7 +153,7 @@ class Upload:
         """
         with self._or_abort():
             uploaded = self._finish()
-            return uploaded if blocks is None else replace(uploaded, blocks=blocks)
+            return uploaded if blocks is None else uploaded._replace(blocks=blocks)
 
     def abort(self) -> None:
         """End the upload from any thread, at any time; a second time, or after the commit, it does nothing.
@@ -186,10 +187,15 @@ class Upload:
         view = byte_view(data)
         if len(view) > self._single_for(len(view)):
             return self._anew(lambda: self._send_view(view))
-        with self._or_abort():
+        try:  # as ``_or_abort`` does it: every small put comes here
             self._check()
-            self._begin(len(view))
+            self._total = len(view)
+            if self._progress is not None:
+                self._progress.begin(len(view))
             return self._put((view,))
+        except BaseException:
+            self.abort()
+            raise
 
     def send_file(self, path: str | os.PathLike[str]) -> Uploaded:
         """Send a file, which must not change during the call; pipes and devices are read to their end.
@@ -404,7 +410,9 @@ class Upload:
         retries = Retries(self._pause, conflicts=True)
         # CRC64NVME comes along where it costs next to nothing; for a small body even the look for it is too much.
         crc: Crc | None = "crc64nvme" if size > SMALL and has_native_crc64nvme() else None
-        if blocks is None or size <= blocks.size:
+        if size <= SMALL:
+            content = Content(size=size, checksum={"sha256": sha256_of(views)})
+        elif blocks is None or size <= blocks.size:
             content = Content(size=size, checksum=checksums_of(views, crc))
         else:
             content, stored = digested(views, crc, blocks)
@@ -420,11 +428,12 @@ class Upload:
         return self._done(content, written)
 
     def _put_once(self, views: Sequence[memoryview], content: Content) -> Written:
+        if content.size <= SMALL:  # it tells nothing of the rate
+            return put_once(self._store, self._key, views, content, self._options)
         start = idle_seconds()
         written = put_once(self._store, self._key, views, content, self._options)
-        if content.size > SMALL:  # to look up what is known of the server costs as much as a tenth of a small request
-            server = process_budget().server(self._store)
-            server.saw_upload(content.size, idle_seconds() - start - (server.latency or 0.0))
+        server = process_budget().server(self._store)
+        server.saw_upload(content.size, idle_seconds() - start - (server.latency or 0.0))
         return written
 
     def _done(self, content: Content, written: Written) -> Uploaded:

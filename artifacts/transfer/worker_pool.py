@@ -8,13 +8,13 @@ from __future__ import annotations
 import contextlib
 import queue
 import threading
-import time
 from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Generic, TypeVar, cast
 
 from stepout.artifacts.process.budget import process_budget
 from stepout.artifacts.process.memory_granted import granted_memory, transfer_share
+from stepout.artifacts.process.servers import idle_seconds
 from stepout.schemas.errors import ConfigurationError, OtherProcessError, StepoutError
 from stepout.schemas.runtime.events import carried
 from stepout.schemas.runtime.process import Home
@@ -36,7 +36,11 @@ _GIVE_UP: Final = 32
 
 _FEW = 4
 _SLOW_SECONDS = 0.01
-"""Where a request takes less, more threads than a few only wait for Python's lock."""
+"""Where a request is waited for less, more threads than a few only wait for Python's lock."""
+
+_FIRST = 2
+"""So many are acted on by one thread, unless they are slow: what they teach (a client's first request, the routes for
+small ones), several threads would each work out for themselves, at ten times the cost of a small request."""
 
 _STILL_SECONDS = 0.05
 """Where nothing has ended for so long, requests are slow, or hang: all threads are needed."""
@@ -209,7 +213,7 @@ class _WorkerPool(Generic[Item, Result]):
         self._threads = threads
         self._home = Home()
         self._started = 0
-        self._slow = False
+        self._slow, self._ended = False, 0
         self._fatal: BaseException | None = None
         self._dismissed = False
         self._jobs: queue.SimpleQueue[tuple[int, Item] | None] = queue.SimpleQueue()
@@ -218,8 +222,15 @@ class _WorkerPool(Generic[Item, Result]):
 
     def begin(self, number: int, item: Item) -> None:
         self._jobs.put((number, item))
-        if self._started < (self._threads if self._slow else min(_FEW, self._threads)):
+        if self._started < self._wanted:
             self._start()
+
+    @property
+    def _wanted(self) -> int:
+        """How many threads there should be, as far as there is work for them."""
+        if self._slow:
+            return self._threads
+        return 1 if self._ended < _FIRST else min(_FEW, self._threads)
 
     def _start(self) -> None:
         self._started += 1
@@ -233,13 +244,14 @@ class _WorkerPool(Generic[Item, Result]):
                     "an iterator over many artifacts was begun in the process that this one was forked off, where its "
                     "threads are: begin one in this process"
                 )
+            before = self._ended
             try:
                 self._short.get(timeout=_POLL_SECONDS if self._started == self._threads else _STILL_SECONDS)
             except queue.Empty:
-                self._slow = True
+                self._slow = self._slow or self._ended == before
             if self._fatal is not None:
                 raise self._fatal
-            while self._slow and self._started < self._threads and self._jobs.qsize():
+            while self._started < self._wanted and self._jobs.qsize():
                 self._start()
         with contextlib.suppress(queue.Empty):
             while True:
@@ -259,7 +271,7 @@ class _WorkerPool(Generic[Item, Result]):
             job = None
 
     def _did(self, number: int, item: Item) -> bool:
-        start = time.perf_counter()
+        start = idle_seconds()
         done: Done[Item, Result]
         try:
             done = Done(item, self._act(item), None)
@@ -269,9 +281,10 @@ class _WorkerPool(Generic[Item, Result]):
             self._fatal = error
             self._short.put(None)
             return False
-        found_slow = not self._slow and time.perf_counter() - start > _SLOW_SECONDS
+        found_slow = not self._slow and idle_seconds() - start > _SLOW_SECONDS
         self._slow = self._slow or found_slow
+        self._ended += 1  # of two that threads count at once one may be lost: by then there are several threads
         self._done.append((number, done))
-        if found_slow or self._jobs.qsize() <= self._threads:
+        if found_slow or self._ended == _FIRST or self._jobs.qsize() <= self._threads:
             self._short.put(None)
         return True

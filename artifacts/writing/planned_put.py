@@ -196,11 +196,12 @@ class PutPlanner:
             InvalidDocumentError: The name, the media type, an annotation or a time is invalid.
             ConfigurationError: The suffix, the mode or an option is invalid.
         """
-        if options:
-            options = _known(options)
         if self.recorded is not None and name == RECORD_STEM:
             taken = Problem(f"$.artifacts.{name}", "name", "is the name of the task's record: choose another")
             raise invalid_document(f"artifact {name!r}", [taken], "Nothing was read or sent.")
+        if not options:
+            return self._planned(name, name, artifact_key(self.folder, name, suffix), media_type, options)
+        options = _known(options)
         key = artifact_key(self.folder, name, _suffix(options, suffix))
         if "keep" in options and "expires_at" in options:
             raise ConfigurationError(f"artifact {name!r} has both keep and expires_at: pass one. Nothing was sent")
@@ -257,7 +258,9 @@ class PutPlanner:
         kind = (media_type, repr(options) if options else "")
         known = self._checked.get(kind)
         if known is not None and POINTER_TEXTS["key"].accepts(key):
-            draft = _with(known.draft, key=key, expires_at=self._expiry(options)[1])
+            draft = _with(known.draft, key=key)
+            if options or self._keep is not None:
+                draft = _with(draft, expires_at=self._expiry(options)[1])
             return PlannedPut(name, label, key, known.options, draft, known.blocks)
         planned = self._check(name, label, key, media_type, options)
         if len(self._checked) < _KINDS:

@@ -66,8 +66,14 @@ class Writes:
             OtherProcessError: This process was forked off the task's.
             StoreError: The write failed; nothing was kept.
         """
-        with self.upload(planned) as upload:
-            return self.record(planned, upload, upload.send_buffer(data))
+        with self.told(planned):
+            upload = self.start(planned)
+            try:  # as ``upload`` does it: every small put comes here
+                return self.record(planned, upload, upload.send_buffer(data))
+            except BaseException:
+                upload.abort()
+                self.registry.fail(planned.name, upload)
+                raise
 
     @contextmanager
     def upload(

@@ -52,8 +52,6 @@ class BotocoreRoute:
     Modules that a cold read does without are imported where they are used: by then the ordinary way has loaded them.
     """
 
-    in_main_thread = True
-
     def __init__(self) -> None:
         self._senders: dict[LearnedRequest, TemplatedRequests | None] = {}
 

@@ -30,6 +30,7 @@ from urllib.parse import parse_qsl, urlsplit
 from stepout.artifacts.s3.internals import credentials_of, trusts_the_usual
 from stepout.artifacts.s3.request_bodies import SMALL
 from stepout.artifacts.s3.routes.small_requests import NoPlainSuccessError, not_plain, own_answer
+from stepout.artifacts.s3.signing import server_clock_of
 from stepout.artifacts.store import Arrived, ObjectInfo, Written
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
     from stepout.artifacts.s3.routes.request_template import LearnedRequest, RequestTemplate
     from stepout.artifacts.s3.routes.small_requests import SmallBody
+    from stepout.artifacts.s3.server_clock import ServerClock
     from stepout.artifacts.store import Download
 
 _CONNECT: Final = timedelta(seconds=20)
@@ -80,6 +82,7 @@ _HOME: Final[dict[str, int]] = {}
 def _home() -> int:
     """Return the process in which obstore was first needed here; 0 if somebody else had loaded it by then."""
     others = sys.modules.get("obstore") is not None
+    _HOME.setdefault("main thread", threading.main_thread().ident or 0)
     return _HOME.setdefault("home", 0 if others else os.getpid())
 
 
@@ -96,7 +99,9 @@ def own_obstore() -> Any:
 
 def may_wait_here() -> bool:
     """Say whether a call into obstore from this thread would return, and keep no signal waiting."""
-    return threading.current_thread() is not threading.main_thread() and _home() == os.getpid()
+    # The main thread of that process stays the same. Every small request asks, so nothing is called that need not be.
+    home = _HOME.get("home") or _home()
+    return home == os.getpid() and _HOME["main thread"] != threading.get_ident()
 
 
 class ObstoreRoute:
@@ -105,8 +110,6 @@ class ObstoreRoute:
     Args:
         bucket: The bucket's name.
     """
-
-    in_main_thread = False
 
     def __init__(self, bucket: str) -> None:
         self._bucket = bucket
@@ -117,22 +120,28 @@ class ObstoreRoute:
     def put(self, known: LearnedRequest, key: str, body: SmallBody, *, media_type: str) -> Written | None:
         """Store a whole object; see ``SmallRequests.put``."""
         target = self._bucket_for(known) if may_wait_here() else None
-        if target is None:
+        if target is None or target.clock.offset:  # it signs with this machine's time
             return None
         # obstore computes the checksum that the server checks by itself: it has to be that of the same bytes. What is
         # not bytes may have been changed since it was hashed; the ordinary way sends the checksum that was computed.
         if not body.unchanged and hashlib.sha256(body.data).hexdigest() != body.sha256:
             return None
-        with _SlowDowns():
+        try:
             return target.put(key, body.data, media_type=media_type)
+        except Exception as error:
+            _tell_slow_down(error)
+            raise
 
     def get(self, known: LearnedRequest, key: str, *, version_id: str | None, if_match: str | None) -> Download | None:
         """Open a whole object; see ``SmallRequests.get``."""
         target = self._bucket_for(known) if may_wait_here() else None
-        if target is None:
+        if target is None or target.clock.offset:
             return None
-        with _SlowDowns():
+        try:
             found = target.get(key, version_id=version_id, if_match=if_match, limit=SMALL)
+        except Exception as error:
+            _tell_slow_down(error)
+            raise
         return own_answer(found, version_id=version_id, if_match=if_match)
 
     def _bucket_for(self, known: LearnedRequest) -> ObstoreBucket | None:
@@ -155,15 +164,10 @@ class ObstoreRoute:
             self._making.release()
 
 
-class _SlowDowns:
-    """Tells an answer that asks for fewer requests from other errors of obstore's, which says it in words only."""
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if error is not None and (status := _STATUS.search(text := str(error))) is not None:
-            raise not_plain(int(status[1]), text) from error
+def _tell_slow_down(error: Exception) -> None:
+    """Tell an answer that asks for fewer requests from other errors of obstore's, which says it in words only."""
+    if (status := _STATUS.search(text := str(error))) is not None:
+        raise not_plain(int(status[1]), text) from error
 
 
 def obstore_bucket(
@@ -191,7 +195,8 @@ def obstore_bucket(
     obstore = own_obstore()
     if obstore is None:
         return None
-    reached = ObstoreBucket(obstore, template, credentials, bucket, place, attributes)
+    clock = server_clock_of(client)
+    reached = ObstoreBucket(obstore, template, credentials, clock, bucket, place, attributes)
     return reached if reached.works() else None
 
 
@@ -251,16 +256,25 @@ class ObstoreBucket:
         library: The module ``obstore``.
         template: What all requests have in common.
         credentials: botocore's: asked before each request, and a store is made anew when they have changed.
+        clock: What time it is at the server. Requests are signed with this machine's.
         bucket: The bucket's name.
         place: Where it is.
         attributes: What rides along with each write.
     """
 
     def __init__(  # noqa: PLR0913, PLR0917 - made in one place
-        self, library: Any, template: RequestTemplate, credentials: Any, bucket: str, place: Any, attributes: Any
+        self,
+        library: Any,
+        template: RequestTemplate,
+        credentials: Any,
+        clock: ServerClock,
+        bucket: str,
+        place: Any,
+        attributes: Any,
     ) -> None:
         self._library, self._template, self._credentials = library, template, credentials
         self._bucket, self._place, self._attributes = bucket, place, attributes
+        self.clock = clock
         self._mode = "create" if template.headers.get("if-none-match") == "*" else "overwrite"
         self._made: tuple[Any, Any] | None = None
 
@@ -289,8 +303,9 @@ class ObstoreBucket:
 
     def get(self, key: str, *, version_id: str | None, if_match: str | None, limit: int) -> Arrived:
         """Return an object of at most ``limit`` bytes, whole."""
-        wanted = {"version": version_id, "if_match": if_match}
-        options = {name: value for name, value in wanted.items() if value is not None}
+        options = {} if if_match is None else {"if_match": if_match}
+        if version_id is not None:
+            options["version"] = version_id
         answer = self._library.get(self._store(), key, options=options or None)
         meta = answer.meta
         if meta["size"] > limit:

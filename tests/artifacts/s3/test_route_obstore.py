@@ -27,6 +27,7 @@ from stepout.artifacts.reading.bucket_stores import BucketStores
 from stepout.artifacts.s3.fast_store import FastS3Store
 from stepout.artifacts.s3.routes.request_template import LearnedRequest, RequestTemplate
 from stepout.artifacts.s3.routes.route_obstore import ObstoreBucket, ObstoreRoute
+from stepout.artifacts.s3.server_clock import ServerClock
 from stepout.artifacts.store import Arrived, ObjectInfo, WriteOptions
 from stepout.schemas import Pointer
 from stepout.schemas.errors import ChecksumMismatchError
@@ -225,7 +226,7 @@ class _Native:
         credentials = SimpleNamespace(get_frozen_credentials=lambda: keys)
         where = {"endpoint": endpoint, "aws_endpoint_url_s3": endpoint, "virtual_hosted_style_request": False}
         nothing: dict[str, Any] = {"config": {}, "attributes": {}, "tags": None}
-        self._bucket = ObstoreBucket(obstore, template, credentials, "results", where, nothing)
+        self._bucket = ObstoreBucket(obstore, template, credentials, ServerClock(), "results", where, nothing)
 
     def get(self, key: str, *, size: int, version_id: str | None, if_match: str | None) -> Download | None:
         """See ``SmallReads``."""
@@ -268,7 +269,7 @@ def test_what_obstore_needs_is_made_by_one_thread_while_others_go_on(monkeypatch
 
     def make(*_: object) -> Any:
         made.append(_in_thread(get))
-        return SimpleNamespace(get=lambda *_, **__: Arrived(ObjectInfo(size=1), memoryview(b"x")))
+        return SimpleNamespace(clock=ServerClock(), get=lambda *_, **__: Arrived(ObjectInfo(size=1), memoryview(b"x")))
 
     def get() -> Any:
         return route.get(known, "key", version_id=None, if_match=None)
