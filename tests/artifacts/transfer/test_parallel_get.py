@@ -51,11 +51,17 @@ def budget(monkeypatch: pytest.MonkeyPatch) -> Iterator[ProcessBudget]:
     assert held.get().taken == (0, 0)
 
 
-@pytest.fixture(params=[False, True], ids=["in memory", "to the file"])
-def far(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
-    """Whatever is known of the server, three ranges of a MiB are asked for at once, and nothing is ever late."""
+@pytest.fixture
+def nothing_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long it takes, no range is asked for a second time."""
     monkeypatch.setattr(Tails, "due", lambda *_, **__: None)
     monkeypatch.setattr(range_fetch, "_STILL_SECONDS", 3600.0)
+    monkeypatch.setattr(range_fetch, "_LONG_STILL_SECONDS", 3600.0)
+
+
+@pytest.fixture(params=[False, True], ids=["in memory", "to the file"])
+def far(nothing_late: None, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:  # noqa: ARG001
+    """Whatever is known of the server, three ranges of a MiB are asked for at once, and nothing is ever late."""
     monkeypatch.setattr(parallel_get, "begins_in_ranges", lambda _: True)
     monkeypatch.setattr(
         parallel_get, "plan_for", lambda *_, to_file, **__: RangePlan(3, MIB, to_file=to_file and request.param)
@@ -387,6 +393,7 @@ def test_the_beginning_of_a_large_object_is_asked_for_first() -> None:
     assert [(each.start, each.stop) for each in source.asked] == [(0, 8 * MIB), (8 * MIB, None)]
 
 
+@pytest.mark.usefixtures("nothing_late")
 @pytest.mark.parametrize("late", [True, False])
 def test_nothing_of_a_large_object_is_asked_for_twice(late: bool) -> None:
     """Whether the first answer is late, or the connection slow: ranges begin behind what it has asked for."""

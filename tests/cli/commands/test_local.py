@@ -91,7 +91,11 @@ def test_local_tells_what_its_tasks_do() -> None:
         "    time.sleep(0.05)\n"
     )
     done = subprocess.run(
-        [*STEPOUT, "local", "--", sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=300
+        [*STEPOUT, "local", "--", sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
     )
     assert done.returncode == 0
     assert "] 2\n" in done.stderr
