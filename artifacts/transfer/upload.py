@@ -424,7 +424,7 @@ class Upload:
         written = put_once(self._store, self._key, views, content, self._options)
         if content.size > SMALL:  # to look up what is known of the server costs as much as a tenth of a small request
             server = process_budget().server(self._store)
-            server.saw_upload(content.size, idle_seconds() - start - (server.latency or 0.0))
+            server.saw_upload(content.size, idle_seconds() - start)
         return written
 
     def _done(self, content: Content, written: Written) -> Uploaded:
