@@ -52,8 +52,9 @@ class ServerState:
         self.latency = seconds if known is None or seconds < known else known + _WEIGHT / 4 * (seconds - known)
 
     def saw_upload(self, size: int, seconds: float) -> None:
-        """Take note of a body that one connection carried up."""
-        self.upload_rate = _blended(self.upload_rate, size, seconds)
+        """Take note of a body that one connection carried up; of the seconds a part was the answer's latency."""
+        # Half at most: an estimate of the latency that is too high would leave next to nothing for the body.
+        self.upload_rate = _blended(self.upload_rate, size, seconds - min(self.latency or 0.0, seconds / 2))
 
     def saw_download(self, size: int, seconds: float) -> None:
         """Take note of a body that one connection carried down."""

@@ -1,8 +1,8 @@
 """How many parts of an upload may be on their way at once, as the upload learns what the server and the way to it do.
 
 It begins with what the process knew of the server, or with many where it knew nothing; it rises with what parts show,
-and falls where connections get nothing: behind a proxy that grants four, the others are refused or never answered,
-while those four work.
+and falls to few where they show that the server is near and its connections are fast. It also falls where connections
+get nothing: behind a proxy that grants four, the others are refused or never answered, while those four work.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from stepout.artifacts.transfer.plan import (
     MIN_PART_SIZE,
+    is_near_and_fast,
     memory_wanted,
     part_size_for,
     sender_count,
@@ -84,6 +85,7 @@ class AdaptiveLimit:
         self._plan, self._server = plan, server
         self._wanted = self._granted = plan(server)
         self._answers = self._since_refused = 0
+        self._few = False
 
     @property
     def now(self) -> int:
@@ -98,8 +100,14 @@ class AdaptiveLimit:
         """Take note that a part has arrived: what connections carry may ask for more of them."""
         self._answers += 1
         self._since_refused += 1
-        if self._answers >= _SURE:
-            self._want(self._plan(self._server))
+        if self._answers >= _SURE and not self._few:
+            wanted = self._plan(self._server)
+            # For good: fewer connections, with larger parts, show less of what one alone would carry.
+            self._few = wanted < self._wanted and is_near_and_fast(self._server.latency, self._server.upload_rate)
+            if self._few:
+                self._wanted, self._granted = wanted, min(wanted, self._granted)
+            else:
+                self._want(wanted)
         if self._granted < self._wanted and self._since_refused >= _RAISES * self._granted:
             self._granted, self._since_refused = self._granted + 1, 0
 

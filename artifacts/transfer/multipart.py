@@ -300,7 +300,7 @@ class Multipart:
         with self._condition:
             others = self._requests.answered(request, receipt, self._now())
             if others is not None:
-                self._server.saw_upload(part.size, waited - (self._server.latency or 0.0))
+                self._server.saw_upload(part.size, waited)
                 self._limit.part_arrived()
                 self._staff(self._limit.now)
             self._condition.notify_all()

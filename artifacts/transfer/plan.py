@@ -293,8 +293,13 @@ def sender_count(
     return max(1, min(wanted, settings.memory // part_size - 1))
 
 
+def is_near_and_fast(latency: float | None, rate: float | None) -> bool:
+    """Say whether a server with that latency and rate is bound by the processor: more connections only cost."""
+    return (latency or 0.0) <= NEAR_SECONDS and rate is not None and rate >= FAST_RATE
+
+
 def _senders_wanted(part_size: int, cores: int, latency: float, rate: float | None) -> int:
-    if latency <= NEAR_SECONDS and rate is not None and rate >= FAST_RATE:
+    if is_near_and_fast(latency, rate):
         return min(_NEAR_SENDERS, max(4, cores))
     return min(MOST_SENDERS, max(_USUAL_SENDERS, senders_for_line(part_size, latency, rate or USUAL_RATE)))
 

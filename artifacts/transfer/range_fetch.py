@@ -366,7 +366,8 @@ class RangeFetch:
         with wanted.writing:
             with self._lock:
                 new = wanted.position < request.position and not (request.lost or self._ended)
-                written = new and not (wanted is self._ranges[0] and self._ahead < AHEAD)
+                first = bool(self._ranges) and wanted is self._ranges[0]
+                written = new and not (first and self._ahead < AHEAD)
             if written:
                 size = (request.position - wanted.start - 1) % BLOCK + 1
                 self._file.write_at(request.block[:size], request.position - size)

@@ -432,8 +432,7 @@ class Upload:
             return put_once(self._store, self._key, views, content, self._options)
         start = idle_seconds()
         written = put_once(self._store, self._key, views, content, self._options)
-        server = process_budget().server(self._store)
-        server.saw_upload(content.size, idle_seconds() - start - (server.latency or 0.0))
+        process_budget().server(self._store).saw_upload(content.size, idle_seconds() - start)
         return written
 
     def _done(self, content: Content, written: Written) -> Uploaded:

@@ -6,6 +6,7 @@ import statistics
 from typing import TYPE_CHECKING
 
 from benchmarks.network.grid import MINE, Cell, cells, mean
+from benchmarks.network.suite import cell_names
 from benchmarks.sections import human
 from benchmarks.stats import memory_of, ratio_between, row_of
 from benchmarks.tables import section_table, table_line, target_lines
@@ -50,6 +51,7 @@ seconds of CPU per GiB, on the cores that the client runs on.
 - Everybody knows or compares the SHA-256 of the whole object at the end. A peer that computes none is measured together
   with a hash of the file. Imports and clients are not measured. Most cells are HTTP, so that the CPU time of TLS
   does not hide the network.
+- Where a table or a cell of 1 GiB has fewer contenders, only those were run. The commit says which code was measured.
 - Peers are set up as their documentation advises for fast networks (`benchmarks/network/peers.py` names the sources).
   Their memory is the peak above the process before it began.
 - **stepout** takes the memory that it takes by default on this machine. **stepout, 64 MiB** is what it takes in a
@@ -137,4 +139,7 @@ def _grid(found: list[Cell]) -> list[str]:
             memory = memory_of(row_of(cell.section, mine))
             row += [str(cell.ratios.get(mine, "")), "" if memory is None else f"{memory:.0f}"]
         lines.append(table_line([*row, cell.section.commit or ""]))
+    measured = {cell.section.name for cell in found}
+    missing = [name for name in cell_names() if name not in measured]
+    lines += ["", f"Of the grid these cells were not run: {'; '.join(missing)}."] if missing else []
     return [*lines, ""]

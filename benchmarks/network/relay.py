@@ -85,6 +85,7 @@ class _Lane:
         self._slice = link.relay.conditions.slice_bytes()
         self._conduit = make_conduit(self._slice)
         self._due = 0.0
+        self._turned = False
 
     def start(self) -> None:
         """Wait for bytes."""
@@ -114,7 +115,9 @@ class _Lane:
 
     def _take(self, now: float) -> bool:
         """Take the next slice, unless the lane has to wait first; ``False`` if there is nothing to do now."""
-        if self._link.turned_to is not self and self._turn(now):
+        # What has waited for its turn is taken, whatever the other end says meanwhile: over TLS both may speak at once,
+        # and would make each other wait for ever.
+        if self._link.turned_to is not self and not self._turned and self._turn(now):
             return False
         most = self._slice
         fault = self._link.fault
@@ -130,6 +133,7 @@ class _Lane:
         if count == 0:
             self._end()
             return False
+        self._turned = False
         self.carried += count
         self._link.relay.counters.add(f"bytes_{self.name}", count)
         self._link.used_at = now
@@ -144,6 +148,7 @@ class _Lane:
             self._source.wait(selectors.EVENT_READ, self)
             return True
         self._link.turn(self, head)
+        self._turned = True
         self._due = self._pace.turn(now)
         fault = self._link.fault
         if fault is not None and fault.place == "answer" and self.name == "down":

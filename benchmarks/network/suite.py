@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from benchmarks.sections import Context
     from benchmarks.servers import Server
 
-__all__ = ["CELLS", "STALLS", "bad_networks", "lines", "network", "tails"]
+__all__ = ["CELLS", "STALLS", "bad_networks", "cell_names", "lines", "network", "tails"]
 
 OPERATIONS = ("upload", "download")
 STALLS = ", one request stalls"
@@ -86,6 +86,11 @@ def network(context: Context) -> Iterator[Section]:
                 yield _cell(context, secured if cell.https else plain, operation, cell)
             elif known((operation, cell)):
                 yield kept[_cell_name(operation, cell)]
+
+
+def cell_names() -> list[str]:
+    """Return the names of all cells of the grid, in both directions."""
+    return [_cell_name(operation, cell) for cell in CELLS for operation in OPERATIONS]
 
 
 def _cell_name(operation: str, cell: Where) -> str:

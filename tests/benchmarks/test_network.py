@@ -203,3 +203,38 @@ except (PermissionError, FileNotFoundError) as error:
     if isinstance(found, str):
         pytest.skip(found)
     assert found == [True, True]
+
+
+@needs_forks
+def test_both_ends_may_speak_at_once() -> None:
+    """As over TLS: what waits for its turn is taken, and neither makes the other wait for ever."""
+    found = _script("""
+import json, socket, threading
+from benchmarks import servers
+from benchmarks.network.model import Conditions
+listener = socket.create_server(("127.0.0.1", 0))
+def received(sock, count):
+    data = b""
+    while len(data) < count:
+        more = sock.recv(count - len(data))
+        assert more
+        data += more
+    return data
+def serve():
+    sock, _ = listener.accept()
+    for _ in range(20):
+        sock.sendall(b"s" * 1000)
+        received(sock, 1000)
+    sock.close()
+threading.Thread(target=serve, daemon=True).start()
+server = servers.Server("both", f"http://127.0.0.1:{listener.getsockname()[1]}")
+with servers.network(server, Conditions(latency=0.01, rate=1e6)) as before:
+    port = int(before.endpoint.rpartition(":")[2])
+    with socket.create_connection(("127.0.0.1", port), timeout=50) as sock:
+        counts = []
+        for _ in range(20):
+            sock.sendall(b"c" * 1000)
+            counts.append(len(received(sock, 1000)))
+print(json.dumps(counts))
+""")
+    assert found == [1000] * 20

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import threading
 from collections import deque
 from typing import TYPE_CHECKING
@@ -43,8 +42,8 @@ class FileInPieces:
 
     @property
     def random_access(self) -> RandomAccess | None:
-        """Itself; ``None`` where a file has one position for all threads (Windows)."""
-        return None if sys.platform == "win32" else self
+        """Itself; ``None`` where a file has one position for all threads (Windows, macOS before 11)."""
+        return self if hasattr(os, "preadv") else None
 
     def __enter__(self) -> FileInPieces:  # noqa: PYI034 - nothing inherits from it
         return self

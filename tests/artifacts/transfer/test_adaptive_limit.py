@@ -62,6 +62,24 @@ def test_fast_connections_stay_few() -> None:
     assert limit.now == before
 
 
+def test_connections_that_show_themselves_as_near_and_fast_become_few_for_good() -> None:
+    """Nobody knew the server; once parts have shown it, fewer connections do the same for less."""
+    server = ServerState()
+    limit = AdaptiveLimit(_plan, server)
+    server.saw_latency(0.001)
+    limit.began()
+    assert limit.now == 16
+    for _ in range(4):
+        server.saw_upload(8 * MIB, 0.02)
+        limit.part_arrived()
+    assert limit.now < 16
+    few = limit.now
+    for _ in range(100):
+        server.saw_upload(8 * MIB, 0.2)
+        limit.part_arrived()
+    assert limit.now == few
+
+
 def test_who_gets_nothing_through_makes_the_limit_fall_and_answers_raise_it_slowly() -> None:
     """Behind a proxy of four connections it stays near four; after a passing fault it comes back."""
     limit = AdaptiveLimit(lambda _: 8, _known(0.05))
