@@ -13,7 +13,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from stepout.artifacts.checksums import checksums_of, has_native_crc64nvme, sha256_of
+from stepout.artifacts.checksums import checksums_of, has_native_crc64nvme
 from stepout.artifacts.process.budget import process_budget
 from stepout.artifacts.process.servers import idle_seconds
 from stepout.artifacts.retries import WRITES, Retries
@@ -187,15 +187,12 @@ class Upload:
         view = byte_view(data)
         if len(view) > self._single_for(len(view)):
             return self._anew(lambda: self._send_view(view))
-        try:  # as ``_or_abort`` does it: every small put comes here
+        with self._or_abort():
             self._check()
             self._total = len(view)
             if self._progress is not None:
                 self._progress.begin(len(view))
             return self._put((view,))
-        except BaseException:
-            self.abort()
-            raise
 
     def send_file(self, path: str | os.PathLike[str]) -> Uploaded:
         """Send a file, which must not change during the call; pipes and devices are read to their end.
@@ -410,16 +407,13 @@ class Upload:
         retries = Retries(self._pause, conflicts=True)
         # CRC64NVME comes along where it costs next to nothing; for a small body even the look for it is too much.
         crc: Crc | None = "crc64nvme" if size > SMALL and has_native_crc64nvme() else None
-        if size <= SMALL:
-            content = Content(size=size, checksum={"sha256": sha256_of(views)})
-        elif blocks is None or size <= blocks.size:
+        if blocks is None or size <= blocks.size:
             content = Content(size=size, checksum=checksums_of(views, crc))
         else:
             content, stored = digested(views, crc, blocks)
             if stored is not None:
                 put_list(self._store, stored, self._options, retries)
                 self._check()  # an abort meanwhile
-        # In this thread: starting another would cost more than a small request does.
         written = retries.run(partial(self._put_once, views, content))
         if self._progress is not None:
             self._progress.sent(size)
@@ -428,11 +422,10 @@ class Upload:
         return self._done(content, written)
 
     def _put_once(self, views: Sequence[memoryview], content: Content) -> Written:
-        if content.size <= SMALL:  # it tells nothing of the rate
-            return put_once(self._store, self._key, views, content, self._options)
-        start = idle_seconds()
+        start = 0.0 if content.size <= SMALL else idle_seconds()
         written = put_once(self._store, self._key, views, content, self._options)
-        process_budget().server(self._store).saw_upload(content.size, idle_seconds() - start)
+        if content.size > SMALL:  # to look up what is known of the server costs as much as a tenth of a small request
+            process_budget().server(self._store).saw_upload(content.size, idle_seconds() - start)
         return written
 
     def _done(self, content: Content, written: Written) -> Uploaded:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import queue
 import threading
+import time
 from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Generic, TypeVar, cast
@@ -34,9 +35,9 @@ _MOST_MEMORY: Final = 64 << 20
 _MOST_CONNECTIONS: Final = 256
 _GIVE_UP: Final = 32
 
-_FEW = 4
+_FEW = 8
 _SLOW_SECONDS = 0.01
-"""Where a request is waited for less, more threads than a few only wait for Python's lock."""
+"""Where a request takes less, more threads than a few only wait for Python's lock."""
 
 _FIRST = 2
 """So many are acted on by one thread, unless they are slow: what they teach (a client's first request, the routes for
@@ -271,7 +272,9 @@ class _WorkerPool(Generic[Item, Result]):
             job = None
 
     def _did(self, number: int, item: Item) -> bool:
-        start = idle_seconds()
+        # The first ones compute a lot, which says nothing of the server; to ask how much takes long itself.
+        clock = idle_seconds if self._ended < _FIRST else time.perf_counter
+        start = clock()
         done: Done[Item, Result]
         try:
             done = Done(item, self._act(item), None)
@@ -281,7 +284,7 @@ class _WorkerPool(Generic[Item, Result]):
             self._fatal = error
             self._short.put(None)
             return False
-        found_slow = not self._slow and idle_seconds() - start > _SLOW_SECONDS
+        found_slow = not self._slow and clock() - start > _SLOW_SECONDS
         self._slow = self._slow or found_slow
         self._ended += 1  # of two that threads count at once one may be lost: by then there are several threads
         self._done.append((number, done))

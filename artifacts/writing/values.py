@@ -120,14 +120,16 @@ def is_large(value: object) -> bool:
 
 def weight(value: object) -> int:
     """Return how many bytes of memory a value holds while it waits, if its type tells."""
+    if isinstance(value, bytes | bytearray | str):
+        return len(value)
     try:
         if isinstance(value, io.BytesIO):
             value = value.getbuffer()
         if isinstance(value, memoryview):
             return value.nbytes
     except ValueError:  # closed, or released; the put says so
-        return 0
-    return len(value) if isinstance(value, bytes | bytearray | str) else 0
+        pass
+    return 0
 
 
 # Bytes of plain values --------------------------------------------------------------------------------------------
