@@ -154,7 +154,7 @@ class DirectConnections:
             sock.settimeout(_left(deadline, self._clock))
             if self._context is None:
                 self._context = _verifying(server.authority)
-            return self._context.wrap_socket(sock, server_hostname=server.host)
+            return self._context.wrap_socket(sock, server_hostname=server.host.encode("ascii"))
         except BaseException:
             sock.close()
             raise
@@ -172,7 +172,8 @@ def connected(host: str, port: int, deadline: float, clock: Callable[[], float])
     Raises:
         OSError: There is none; the last address's reason.
     """
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    # As bytes: for text Python loads its codec of international names, and these are plain already.
+    found = socket.getaddrinfo(host.encode("ascii"), port, type=socket.SOCK_STREAM)
     failure: OSError | None = None
     for number, (family, kind, protocol, _, address) in enumerate(found):
         left = _left(deadline, clock)
