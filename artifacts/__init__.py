@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from stepout.artifacts.resolve import resolve_all as resolve_all
     from stepout.artifacts.resolve import resolve_artifact as resolve_artifact
     from stepout.artifacts.resolve import resolve_output as resolve_output
-    from stepout.artifacts.store import Encryption as Encryption
     from stepout.artifacts.store import Store as Store
-    from stepout.artifacts.store import StoreProfile as StoreProfile
+    from stepout.artifacts.store_writes import Encryption as Encryption
+    from stepout.artifacts.store_writes import StoreProfile as StoreProfile
     from stepout.artifacts.transfer.plan import TransferSettings as TransferSettings
     from stepout.artifacts.writing.options import ObjectLock as ObjectLock
     from stepout.artifacts.writing.writer import ArtifactTextWriter as ArtifactTextWriter
@@ -45,13 +45,13 @@ _HOMES: Final = {
     "ArtifactManager": "manager",
     "ArtifactTextWriter": "writing.writer",
     "ArtifactWriter": "writing.writer",
-    "Encryption": "store",
+    "Encryption": "store_writes",
     "MemoryStore": "memory",
     "ObjectLock": "writing.options",
     "Output": "reading.output",
     "ReadBudget": "reading.budget",
     "Store": "store",
-    "StoreProfile": "store",
+    "StoreProfile": "store_writes",
     "TransferSettings": "transfer.plan",
     "resolve_all": "resolve",
     "resolve_artifact": "resolve",

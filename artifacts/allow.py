@@ -10,10 +10,9 @@ import functools
 import os
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, final
+from typing import TYPE_CHECKING, Final, NamedTuple, final
 
 from stepout.schemas.errors import ConfigurationError, NotAllowedError
-from stepout.schemas.runtime.environment import meant_for, warn_of_unknown
 from stepout.schemas.text.foreign_text import shown
 from stepout.schemas.text.locations import S3_ARN, TablePlace, key_fault, split_s3_url, table_place
 
@@ -38,8 +37,7 @@ ANY_BUCKET: Final = AnyBucket()
 """In place of an allow-list: every bucket is permitted. Access-point ARNs still have to be listed."""
 
 
-@dataclass(frozen=True)
-class _AllowedPrefix:
+class _AllowedPrefix(NamedTuple):
     bucket: str
     segments: tuple[str, ...]
     below: bool  # ends in "/": permits keys below it, not the object of that name
@@ -50,8 +48,7 @@ class _AllowedPrefix:
         return len(segments) > len(self.segments) or not self.below
 
 
-@dataclass(frozen=True)
-class _TableRule:
+class _TableRule(NamedTuple):
     place: TablePlace
 
     def permits(self, place: TablePlace) -> bool:
@@ -161,6 +158,8 @@ def from_env(environ: Mapping[str, str] = os.environ) -> Allowed:
     Raises:
         ConfigurationError: The variable is not set, or an entry is invalid.
     """
+    from stepout.schemas.runtime.environment import meant_for, warn_of_unknown  # whoever passes a list does without
+
     warn_of_unknown(environ)
     text = environ.get(ENVIRONMENT_NAME)
     if text is None:

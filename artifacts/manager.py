@@ -5,25 +5,19 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from stepout.artifacts.formats import tables
+from stepout.artifacts import writing
+from stepout.artifacts.formats.row_groups import ROW_GROUP_BYTES
 from stepout.artifacts.media_types import DEFAULT, JSON, TEXT
 from stepout.artifacts.retention import keep_of
 from stepout.artifacts.run import resolve_run, utc_now
 from stepout.artifacts.transfer.progress import progress_from
-from stepout.artifacts.writing import adopt as adoption
 from stepout.artifacts.writing import values
 from stepout.artifacts.writing.buckets import Buckets, check_profile
-from stepout.artifacts.writing.dataset import DatasetSettings, merge_datasets, put_dataset
-from stepout.artifacts.writing.directory import put_directory
 from stepout.artifacts.writing.file import put_file
-from stepout.artifacts.writing.image import put_image
 from stepout.artifacts.writing.name_registry import NameRegistry
 from stepout.artifacts.writing.options import check_transfer, settings_from_env, write_options
 from stepout.artifacts.writing.planned_put import PutOptions, PutPlanner, check_mode
-from stepout.artifacts.writing.put_many import put_many
 from stepout.artifacts.writing.resume import ResumeFrom, ResumePlace
-from stepout.artifacts.writing.table import put_table
-from stepout.artifacts.writing.writer import open_writer
 from stepout.artifacts.writing.writes import Writes
 from stepout.schemas import dump_json
 from stepout.schemas.runtime.listening import events_here
@@ -41,6 +35,7 @@ if TYPE_CHECKING:
     from stepout.artifacts.store import Encryption, Mode, Store, StoreProfile
     from stepout.artifacts.transfer.plan import TransferSettings
     from stepout.artifacts.transfer.progress import ProgressSetting
+    from stepout.artifacts.writing.adopt import Verify as AdoptionVerify
     from stepout.artifacts.writing.dataset import HasManifest
     from stepout.artifacts.writing.options import ObjectLock
     from stepout.artifacts.writing.writer import ArtifactTextWriter, ArtifactWriter
@@ -289,7 +284,7 @@ class ArtifactManager:
                 what is there with the same content is named there; not what another execution's recorded task wrote.
         """
         source, earlier = values.path_of(name, path), self._place.earlier(resume_from)
-        return put_directory(self._planner, self._writes, name, source, earlier, options)
+        return writing.put_directory(self._planner, self._writes, name, source, earlier, options)
 
     def put_image(
         self,
@@ -308,7 +303,7 @@ class ArtifactManager:
             format: ``"png"``, ``"jpeg"``, ``"webp"`` or ``"tiff"``; the key's extension follows it.
             options: See ``PutOptions``; and options of Pillow's writer, for example ``quality=90``.
         """
-        return put_image(self._planner, self._writes, name, image, format, options)
+        return writing.put_image(self._planner, self._writes, name, image, format, options)
 
     def put_table(
         self,
@@ -316,7 +311,7 @@ class ArtifactManager:
         table: Any,
         *,
         compression: str = "snappy",
-        row_group_bytes: int = tables.ROW_GROUP_BYTES,
+        row_group_bytes: int = ROW_GROUP_BYTES,
         **options: Unpack[PutOptions],
     ) -> Pointer:
         """Write a table as Parquet; encoding, hashing and sending overlap. Needs the extra ``parquet``.
@@ -335,7 +330,7 @@ class ArtifactManager:
             ConfigurationError: Duplicate column names, rows without columns, a type that Arrow or Parquet cannot hold
                 as what it is (before anything is sent), or batches that differ in their columns. Nothing was kept.
         """
-        return put_table(self._planner, self._writes, name, table, compression, row_group_bytes, options)
+        return writing.put_table(self._planner, self._writes, name, table, compression, row_group_bytes, options)
 
     def put_dataset(  # noqa: PLR0913 - one keyword for each setting
         self,
@@ -346,7 +341,7 @@ class ArtifactManager:
         max_rows_per_file: int | None = None,
         max_open_files: int | None = None,
         compression: str = "snappy",
-        row_group_bytes: int = tables.ROW_GROUP_BYTES,
+        row_group_bytes: int = ROW_GROUP_BYTES,
         append_to: HasManifest | None = None,
         **options: Unpack[PutOptions],
     ) -> Pointer:
@@ -371,8 +366,8 @@ class ArtifactManager:
             ConfigurationError: As for ``put_table``; a partition column is not there, cannot be in paths, or is the
                 last; a value cannot; more than 10,000 files; or ``append_to`` has other columns. Nothing can be read.
         """
-        settings = DatasetSettings(partition_by, max_rows_per_file, max_open_files, compression, row_group_bytes)
-        return put_dataset(self._planner, self._writes, name, data, settings, append_to, options)
+        how = writing.DatasetSettings(partition_by, max_rows_per_file, max_open_files, compression, row_group_bytes)
+        return writing.put_dataset(self._planner, self._writes, name, data, how, append_to, options)
 
     def merge_datasets(self, name: str, parts: Iterable[HasManifest], **options: Unpack[PutOptions]) -> Pointer:
         """Make one dataset of several, such as those of a Map's children, without copying a byte.
@@ -385,7 +380,7 @@ class ArtifactManager:
         Raises:
             ConfigurationError: Two differ in their columns or partition columns, or have one file; or there is none.
         """
-        return merge_datasets(self._planner, self._writes, name, parts, options)
+        return writing.merge_datasets(self._planner, self._writes, name, parts, options)
 
     def put_many(
         self,
@@ -414,6 +409,8 @@ class ArtifactManager:
                 failures are.
             ConfigurationError: ``items`` or ``connections`` is invalid.
         """
+        from stepout.artifacts.writing.put_many import put_many
+
         return put_many(self._writes, self.put, items, connections, options)
 
     @overload
@@ -434,13 +431,13 @@ class ArtifactManager:
             A file object. Closing it commits; an exception that leaves its ``with`` block leaves nothing. It goes
             forward only: for a writer that seeks (Pillow's for TIFF and PDF does), write to memory or to a file first.
         """
-        return open_writer(self._planner, self._writes, name, kind, options)
+        return writing.open_writer(self._planner, self._writes, name, kind, options)
 
     def adopt(
         self,
         name: str,
         url: str,
-        verify: adoption.Verify = "s3",
+        verify: AdoptionVerify = "s3",
         *,
         version_id: str | None = None,
         **options: Unpack[PutOptions],
@@ -457,7 +454,9 @@ class ArtifactManager:
             ArtifactNotFoundError: There is no such object.
             ConfigurationError: S3 keeps no checksum of it that a pointer can hold.
         """
-        return adoption.adopt(self._planner, self._writes, self._buckets, name, url, verify, version_id, options)
+        from stepout.artifacts.writing.adopt import adopt
+
+        return adopt(self._planner, self._writes, self._buckets, name, url, verify, version_id, options)
 
     def put_document(self, stem: str, document: Mapping[str, Any]) -> Pointer:
         """Write JSON beside the artifacts without naming it one; ``stem`` has a hyphen, which no artifact name has."""

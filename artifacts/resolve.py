@@ -12,7 +12,6 @@ from stepout.artifacts.reading.access import DOCUMENT_LIMIT, access_from
 from stepout.artifacts.reading.artifact import Artifact, make_artifact
 from stepout.artifacts.reading.documents.given_document import given_value, is_outcome_url
 from stepout.artifacts.reading.output import Output, make_output
-from stepout.schemas.array import checked_count
 from stepout.schemas.errors import ConfigurationError, InvalidDocumentError, invalid_document
 from stepout.schemas.problems import Problem
 from stepout.schemas.search.locate import survey
@@ -272,6 +271,7 @@ def _of_url(document: object, count: int | None, access: Access, execution: str 
     from stepout.artifacts.reading.documents.outcome import CONNECTIONS, OutcomeReader
     from stepout.artifacts.reading.documents.resolved import Resolved, resolve_every
     from stepout.artifacts.reading.fan_in.array_job import incomplete, read_children
+    from stepout.schemas.array import checked_count
     from stepout.schemas.pull import AskedRun
 
     if not is_outcome_url(document):

@@ -1,19 +1,26 @@
-"""Whole processes, from a fresh interpreter to its end: a Lambda's first call, a container's first artifact.
+"""Whole processes, from a fresh interpreter to its end: a container's first artifact, a Lambda's first call.
 
-They start without ``site``, so that no ``.pth`` file of a development environment imports anything beforehand.
+They start without ``site``, so that no ``.pth`` file of a development environment imports anything beforehand. A
+Lambda's calls are in AWS's own runtime client (``awslambdaric``), which loads ``json``, ``logging`` and more before it
+loads the handler; the Runtime API that it asks for events is played by this process.
 """
 
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import json
 import os
+import queue
 import socket
 import subprocess
 import sys
 import sysconfig
 import threading
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from tempfile import TemporaryDirectory, TemporaryFile
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.job import BUCKET, children_cpu
@@ -21,9 +28,8 @@ from benchmarks.measure import ROOT, child_environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
-__all__ = ["CONTAINER", "DOWN", "READ", "UP", "credentials_endpoint", "run_script"]
+__all__ = ["CONTAINER", "DOWN", "LAMBDA", "READ", "UP", "credentials_endpoint", "run_handler", "run_script"]
 
 _HEAD = "import json, sys\njob = json.loads(sys.argv[1])\n"
 _CHECK = "import hashlib\nassert hashlib.sha256(data).hexdigest() == job['sha256']\n"
@@ -74,12 +80,15 @@ def signed(url, access_key, secret, token):
     )
     return "".join(f"{name}: {value}\\r\\n" for name, value in sent.items())
 
-keys = os.environ.get("AWS_ACCESS_KEY_ID"), os.environ.get("AWS_SECRET_ACCESS_KEY"), None
-if not keys[0]:
-    found = json.loads(ask(os.environ["AWS_CONTAINER_CREDENTIALS_FULL_URI"], "Accept: application/json\\r\\n"))
-    keys = found["AccessKeyId"], found["SecretAccessKey"], found["Token"]
-url = f"{job['endpoint']}/{job['bucket']}/{job['key']}"
-data = ask(url, signed(url, *keys))
+def fetched(job):
+    keys = os.environ.get("AWS_ACCESS_KEY_ID"), os.environ.get("AWS_SECRET_ACCESS_KEY"), None
+    if not keys[0]:
+        found = json.loads(ask(os.environ["AWS_CONTAINER_CREDENTIALS_FULL_URI"], "Accept: application/json\\r\\n"))
+        keys = found["AccessKeyId"], found["SecretAccessKey"], found["Token"]
+    url = f"{job['endpoint']}/{job['bucket']}/{job['key']}"
+    data = ask(url, signed(url, *keys))
+    assert len(data) == job["size"] and hashlib.sha256(data).hexdigest() == job["sha256"]
+    return data
 """
 
 _OBSTORE = (
@@ -94,7 +103,7 @@ _GET = "data = client.get_object(Bucket=job['bucket'], Key=job['key'])['Body'].r
 
 READ = {
     "bare interpreter": "",
-    "bare sockets": _HEAD + _BARE + _CHECK,
+    "bare sockets": _HEAD + _BARE + "fetched(job)\n",
     "boto3": _HEAD + _BOTO3 + _GET + _CHECK,
     "botocore alone": _HEAD + "import botocore.session\n"
     "client = botocore.session.get_session().create_client('s3', endpoint_url=job['endpoint'])\n" + _GET + _CHECK,
@@ -110,6 +119,22 @@ READ = {
 
 CONTAINER = {name: READ[name] for name in ("bare interpreter", "bare sockets", "boto3", "stepout", "stepout, no extra")}
 """The same where a container's endpoint has the credentials."""
+
+_HANDLER = "def handler(job, context):\n"
+_HANDLE = (
+    f"import stepout\n{_HANDLER}    data = stepout.resolve_output(job, allow=['s3://' + job['bucket'] + '/'])['x']"
+    ".read_bytes()\n    assert len(data) == job['size']\n"
+)
+
+LAMBDA = {
+    "bare runtime": f"{_HANDLER}    pass\n",
+    "bare sockets": f"import json\n{_BARE}{_HANDLER}    fetched(job)\n",
+    "boto3": f"import boto3, hashlib\n{_HANDLER}    client = boto3.client('s3', endpoint_url=job['endpoint'])\n"
+    f"    {_GET}    assert hashlib.sha256(data).hexdigest() == job['sha256']\n",
+    "stepout": _HANDLE,
+    "stepout, no extra": f"import sys\n{_NO_EXTRA}{_HANDLE}",
+}
+"""The same as handlers of a Lambda function: from the runtime's start to the answer to its first event."""
 
 _MANAGER = "import stepout\nmanager = stepout.ArtifactManager(job['bucket'], prefix='runs')\n"
 _HASHED = (
@@ -170,19 +195,8 @@ def run_script(  # noqa: PLR0913 - keyword-only
         path: The file to send.
         out: The file to write; it goes away afterwards. For an upload, its name is the key.
     """
-    pointer = {"stepout": "pointer/1", "bucket": BUCKET, "key": key, "size": size, "checksum": {"sha256": sha256}}
-    pointer["mediaType"] = "application/octet-stream"
-    job = {"endpoint": endpoint, "bucket": BUCKET, "key": key, "sha256": sha256, "pointer": pointer}
-    job |= {"path": str(path or ""), "out": str(out or f"runs/{time.time_ns()}")}
-    libraries = [str(ROOT / "src"), *{sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}]
-    environment = {
-        **child_environment(authority),
-        "AWS_ENDPOINT_URL": endpoint,
-        "PYTHONPATH": os.pathsep.join(libraries),
-    }
-    if credentials is not None:
-        del environment["AWS_ACCESS_KEY_ID"], environment["AWS_SECRET_ACCESS_KEY"]
-        environment["AWS_CONTAINER_CREDENTIALS_FULL_URI"] = credentials
+    job = _job(endpoint, key, size, sha256) | {"path": str(path or ""), "out": str(out or f"runs/{time.time_ns()}")}
+    environment = _environment(endpoint, authority, credentials)
     before, start = children_cpu(), time.perf_counter()
     run = subprocess.run(
         [sys.executable, "-S", "-c", script, json.dumps(job)],
@@ -196,6 +210,141 @@ def run_script(  # noqa: PLR0913 - keyword-only
         kind = "skipped" if "ModuleNotFoundError" in last[0] else "failed"
         return {kind: last[0], "log": run.stderr[-2000:]}
     return {"wall": wall, "cpu": cpu, "memory": None}
+
+
+def _job(endpoint: str, key: str, size: int, sha256: str) -> dict[str, Any]:
+    pointer = {"stepout": "pointer/1", "bucket": BUCKET, "key": key, "size": size, "checksum": {"sha256": sha256}}
+    pointer["mediaType"] = "application/octet-stream"
+    return {"endpoint": endpoint, "bucket": BUCKET, "key": key, "size": size, "sha256": sha256, "pointer": pointer}
+
+
+def _environment(endpoint: str, authority: str | None, credentials: str | None, *folders: str) -> dict[str, str]:
+    libraries = [*folders, str(ROOT / "src"), *{sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}]
+    found = {
+        **child_environment(authority),
+        "AWS_ENDPOINT_URL": endpoint,
+        "PYTHONPATH": os.pathsep.join(libraries),
+    }
+    if credentials is not None:
+        del found["AWS_ACCESS_KEY_ID"], found["AWS_SECRET_ACCESS_KEY"]
+        found["AWS_CONTAINER_CREDENTIALS_FULL_URI"] = credentials
+    return found
+
+
+def run_handler(  # noqa: PLR0913 - keyword-only
+    text: str,
+    endpoint: str,
+    *,
+    key: str,
+    size: int,
+    sha256: str,
+    authority: str | None = None,
+    credentials: str | None = None,
+) -> dict[str, Any]:
+    """Run a handler in AWS's runtime client for one event: wall seconds to its answer, CPU seconds of the process.
+
+    Args:
+        text: The module with the handler; its event is a task output with one artifact, and what a script is told.
+        endpoint: As for ``run_script``, as are the others.
+        key: The object that is read.
+        size: Its size, in bytes.
+        sha256: Its checksum, hex.
+        authority: What to trust, for HTTPS.
+        credentials: The endpoint that gives credentials; ``None``: they are in the environment.
+    """
+    client = importlib.util.find_spec("awslambdaric")
+    if client is None or client.origin is None:
+        return {"skipped": "ModuleNotFoundError: No module named 'awslambdaric'"}
+    event = _job(endpoint, key, size, sha256)
+    event["output"] = {"stepout": "output/1", "artifacts": {"x": event.pop("pointer")}, "result": {}}
+    with TemporaryDirectory() as folder, _RuntimeApi(event) as api, TemporaryFile("w+") as log:
+        Path(folder, "function.py").write_text(text, encoding="utf-8")
+        environment = _environment(endpoint, authority, credentials, folder, str(Path(client.origin).parents[1]))
+        environment |= {"AWS_LAMBDA_RUNTIME_API": api.address, "AWS_LAMBDA_FUNCTION_NAME": "function"}
+        before, start = children_cpu(), time.perf_counter()
+        process = subprocess.Popen(
+            [sys.executable, "-S", "-m", "awslambdaric", "function.handler"],
+            env=environment, cwd=folder, stdout=log, stderr=log,
+        )  # fmt: skip
+        try:
+            failure = api.answered(process)
+            wall = time.perf_counter() - start
+        finally:
+            process.kill()  # it waits for a second event
+            process.wait()
+        log.seek(0)
+        if failure is not None:
+            kind = "skipped" if "ModuleNotFoundError" in failure else "failed"
+            return {kind: failure, "log": log.read()[-2000:]}
+        return {"wall": wall, "cpu": children_cpu() - before, "memory": None}
+
+
+class _RuntimeApi(ThreadingHTTPServer):
+    """Lambda's Runtime API for one event: https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html.
+
+    Who asks for a second event waits for it until the block ends.
+    """
+
+    def __init__(self, event: dict[str, Any]) -> None:
+        super().__init__(("127.0.0.1", 0), _RuntimeCalls)
+        self.address = f"127.0.0.1:{self.server_address[1]}"
+        self.events: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        self.events.put(json.dumps(event).encode())
+        self.answers: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    def answered(self, process: subprocess.Popen[bytes]) -> str | None:
+        """Wait for the answer of a process; ``None``, or the error that it reported."""
+        for _ in range(60):
+            with contextlib.suppress(queue.Empty):
+                return self.answers.get(timeout=1)
+            if process.poll() is not None:
+                break
+        return "no answer"
+
+    def handle_error(self, *_: object) -> None:
+        """Say nothing: who waited for a second event has been ended."""
+
+    def __exit__(self, *found: object) -> None:
+        self.events.put(b"")
+        self.shutdown()
+        super().__exit__(*found)
+
+
+class _RuntimeCalls(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: _RuntimeApi
+
+    def do_GET(self) -> None:
+        """``invocation/next``."""
+        event = self.server.events.get()
+        said = {
+            "Content-Type": "application/json",
+            "Lambda-Runtime-Aws-Request-Id": "1",
+            "Lambda-Runtime-Deadline-Ms": str(round((time.time() + 60) * 1000)),
+            "Lambda-Runtime-Invoked-Function-Arn": "arn:aws:lambda:us-east-1:123456789012:function:function",
+            "Lambda-Runtime-Trace-Id": "Root=1-00000000-000000000000000000000000;Sampled=0",
+        }
+        with contextlib.suppress(OSError):  # who waited for a second one is gone
+            self._send(200, event, said)
+
+    def do_POST(self) -> None:
+        """``invocation/1/response``, ``invocation/1/error``, ``init/error``."""
+        said = self.rfile.read(int(self.headers["Content-Length"]))
+        error = json.loads(said) if self.path.endswith("/error") else None
+        self.server.answers.put(None if error is None else f"{error['errorType']}: {error['errorMessage']}")
+        with contextlib.suppress(OSError):
+            self._send(202, b"", {})
+
+    def _send(self, status: int, body: bytes, headers: dict[str, str]) -> None:
+        self.send_response(status)
+        for name, value in {**headers, "Content-Length": str(len(body))}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
 
 
 @contextlib.contextmanager

@@ -117,7 +117,7 @@ def parquet(context: Context) -> Iterator[Section]:
 
 
 def cold(context: Context) -> Iterator[Section]:
-    """A fresh interpreter up to 10 KiB verified, and to its first MiB up and down."""
+    """A fresh interpreter, and a Lambda's runtime, up to 10 KiB verified; the first MiB of a process, up and down."""
     from benchmarks import cold as scripts
 
     rounds = 3 if context.quick else max(15, context.rounds)
@@ -135,12 +135,26 @@ def cold(context: Context) -> Iterator[Section]:
                 section = Section("cold", f"fresh interpreter to {name}, sink, {scheme}", 0, rows)
                 section.above = "bare interpreter"
                 yield context.run(section, server, rounds=rounds)
+            for name, options in (
+                ("10 KiB verified", small),
+                ("10 KiB verified, container credentials", {**small, "credentials": credentials}),
+            ):
+                rows = [_handler(label, text, server, options) for label, text in scripts.LAMBDA.items()]
+                section = Section("cold", f"Lambda's runtime client, start to {name}, sink, {scheme}", 0, rows)
+                yield context.run(section, server, rounds=rounds)
 
 
 def _whole(label: str, script: str, server: Server, options: dict[str, Any]) -> Row:
     from benchmarks.cold import run_script
 
     act = partial(run_script, script, server.endpoint, authority=server.authority, **options)
+    return Row(label, act, "floor" if label.startswith("bare") else "same job")
+
+
+def _handler(label: str, text: str, server: Server, options: dict[str, Any]) -> Row:
+    from benchmarks.cold import run_handler
+
+    act = partial(run_handler, text, server.endpoint, authority=server.authority, **options)
     return Row(label, act, "floor" if label.startswith("bare") else "same job")
 
 

@@ -8,7 +8,6 @@ truth, and tests hold the two together. Patterns read the same in ECMA-262 and i
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
@@ -40,7 +39,6 @@ _DATE: Final = (
 _TIME: Final = r"(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\.[0-9]{1,9})?"
 
 
-@dataclass(frozen=True)
 class Text:
     """The rule for a member that is text.
 
@@ -51,10 +49,9 @@ class Text:
         longest: In characters.
     """
 
-    body: str
-    expected: str
-    shortest: int = 0
-    longest: int = 1024
+    def __init__(self, body: str, expected: str, shortest: int = 0, longest: int = 1024) -> None:
+        self.body, self.expected = body, expected
+        self.shortest, self.longest = shortest, longest
 
     @cached_property  # compiled when first used: most documents have few of the members
     def matches(self) -> Callable[[str], re.Match[str] | None]:

@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Protocol
 from stepout.artifacts.blocks import FOOTER_KEY, BlockDigests, encoded, in_footer, listed
 from stepout.artifacts.formats.arrow import Batches, batches_of
 from stepout.artifacts.formats.conform import Conformer
+from stepout.artifacts.formats.row_groups import ROW_GROUP_BYTES
 from stepout.schemas.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -42,8 +43,6 @@ if TYPE_CHECKING:
     from stepout.artifacts.blocks import WantedBlocks
     from stepout.artifacts.formats.chunks import Labelled
 
-ROW_GROUP_BYTES: Final = 64 << 20
-"""Arrow memory gathered into one row group, about."""
 
 _MAX_ROWS: Final = 1 << 26
 _GATHERED: Final = 1 << 16

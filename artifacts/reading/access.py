@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypedDict
 
 from stepout.artifacts.allow import allowed_from
 from stepout.artifacts.allow import from_env as allow_from_env
-from stepout.artifacts.read_limit import read_limit
 from stepout.artifacts.reading.bucket_stores import BucketStores
 from stepout.artifacts.reading.budget import USUAL_BUDGET, ReadBudget, Spending
 from stepout.artifacts.s3.clients import ReaderSettings, checked_payer
@@ -102,6 +101,12 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
+def _granted() -> int:
+    from stepout.artifacts.read_limit import read_limit  # small reads need it not, and every cold start would pay
+
+    return read_limit()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Access:
     """What a consumer may read and how; nothing in it comes from a document.
@@ -130,7 +135,7 @@ class Access:
     stores: BucketStores = field(default_factory=BucketStores, compare=False)
     verify: Verify = True
     max_size: int | None = None
-    granted: Callable[[], int] = field(default_factory=lambda: cache(read_limit), compare=False)
+    granted: Callable[[], int] = field(default_factory=lambda: cache(_granted), compare=False)
     budget: ReadBudget | None = None
     allow_expired: bool = False
     settings: TransferSettings | None = field(default=None, compare=False)

@@ -17,7 +17,6 @@ from contextlib import closing, nullcontext
 from typing import TYPE_CHECKING, Final
 
 from stepout.artifacts.checksums import crc_function, update_sha256
-from stepout.artifacts.process.budget import process_budget
 from stepout.artifacts.reading.access import RECONNECTS, Access, Verify
 from stepout.artifacts.reading.read_events import count_request
 from stepout.artifacts.store import Arrived, Cancels, SlowDownError, pooled_connections
@@ -192,6 +191,8 @@ class PinnedObject:
     def server(self) -> ServerState:
         """What this process knows of the server that has it."""
         if self._server is None:
+            from stepout.artifacts.process.budget import process_budget  # a cold read does without
+
             self._server = process_budget().server(self._store)
         return self._server
 

@@ -6,7 +6,6 @@ import io
 from contextlib import closing
 from typing import TYPE_CHECKING, Final
 
-from stepout.artifacts.process.budget import process_budget
 from stepout.artifacts.reading.pinned_object import PinnedObject, Verifier, verifier_for
 from stepout.artifacts.reading.read_events import is_read
 from stepout.artifacts.transfer.stages import BLOCK, Pipeline, Stage
@@ -46,8 +45,12 @@ def read_whole(pinned: PinnedObject, verify: Verify) -> bytes:
 
 def _is_small(pinned: PinnedObject) -> bool:
     """Say whether one request in this thread is the fastest; a server far away brings two blocks sooner than one."""
+    if pinned.size <= BLOCK:
+        return True
+    from stepout.artifacts.process.budget import process_budget  # a cold read of something small does without
+
     # A process that knows no server may have no client either, which asking for this one would make.
-    if pinned.size <= BLOCK or (pinned.size <= _SMALL and not process_budget().knows_servers):
+    if pinned.size <= _SMALL and not process_budget().knows_servers:
         return True
     from stepout.artifacts.transfer.range_plan import begins_in_ranges  # a cold read of something small does without
 

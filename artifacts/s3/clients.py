@@ -8,15 +8,11 @@ from __future__ import annotations
 import os
 import re
 import sys
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from stepout.artifacts.checksums import best_crc
-from stepout.artifacts.process.budget import CONNECTIONS
-from stepout.artifacts.store import StoreProfile, is_store
+from stepout.artifacts.store import is_store
 from stepout.schemas.errors import ArtifactNotFoundError, ConfigurationError
 from stepout.schemas.runtime.process import PerProcess
-from stepout.schemas.runtime.regions import fallback_region
 from stepout.schemas.runtime.s3_profile import PROFILE_VARIABLE, payer_of, profile_words
 
 if TYPE_CHECKING:
@@ -25,7 +21,7 @@ if TYPE_CHECKING:
     from stepout.artifacts.s3.fast_store import FastS3Store
     from stepout.artifacts.s3.routes.small_requests import SmallReads
     from stepout.artifacts.s3.store import S3Store
-    from stepout.artifacts.store import Store
+    from stepout.artifacts.store import Store, StoreProfile
 
 
 def profile_named(name: str) -> StoreProfile:
@@ -43,6 +39,9 @@ def profile_named(name: str) -> StoreProfile:
 
 
 def _profile_of(words: frozenset[str]) -> StoreProfile:
+    from stepout.artifacts.checksums import best_crc  # a cold read does without these two
+    from stepout.artifacts.store import StoreProfile
+
     if words == {"aws"}:
         return StoreProfile(name="aws", multipart_checksum=best_crc())
     return StoreProfile(
@@ -87,7 +86,7 @@ def make_client(  # noqa: PLR0913 - keyword-only, each with its own meaning
     endpoint_url: str | None = None,
     region: str | None = None,
     near: str | None = None,
-    connections: int = CONNECTIONS,
+    connections: int | None = None,
     profile: StoreProfile | None = None,
     sign_payload: bool | None = None,
     tries: int = 3,
@@ -107,7 +106,7 @@ def make_client(  # noqa: PLR0913 - keyword-only, each with its own meaning
         endpoint_url: Where S3 is; ``None``: AWS, or what the environment says.
         region: ``None``: what the environment says, ``AWS_REGION`` last.
         near: The ARN of something in the region, for where the environment names none: an access point's, say.
-        connections: How many stay open; as many as a process's transfers may have together.
+        connections: How many stay open; ``None``: as many as a process's transfers may have together.
         profile: With any but ``aws``, buckets are addressed by path.
         sign_payload: ``True`` signs over TLS too, ``False`` not even over plain HTTP, where nothing but the checksum
             then ties the bytes to the request.
@@ -127,6 +126,7 @@ def make_client(  # noqa: PLR0913 - keyword-only, each with its own meaning
     from stepout.artifacts.s3.connections.pools import use_own_connections
     from stepout.artifacts.s3.redirects import ask_region_once
     from stepout.artifacts.s3.signing import send_parts_at_once, sign_at_server_time, sign_known_bodies, sign_payloads
+    from stepout.schemas.runtime.regions import fallback_region
 
     # As the variable would: credentials of the environment come before those of a profile that it names.
     session = get_session({"profile": (None, None, aws_profile, None)} if aws_profile else None)
@@ -152,9 +152,10 @@ def make_client(  # noqa: PLR0913 - keyword-only, each with its own meaning
     return client
 
 
-def _config(connections: int, profile: StoreProfile | None, tries: int, *, signed: bool) -> Any:
+def _config(connections: int | None, profile: StoreProfile | None, tries: int, *, signed: bool) -> Any:
     from botocore.config import Config
 
+    from stepout.artifacts.process.budget import CONNECTIONS
     from stepout.artifacts.s3.connections.watch import READ_SECONDS, SEND_SECONDS
 
     s3: dict[str, Any] = {} if signed else {"payload_signing_enabled": False}
@@ -163,7 +164,7 @@ def _config(connections: int, profile: StoreProfile | None, tries: int, *, signe
     return Config(
         connect_timeout=SEND_SECONDS,
         read_timeout=READ_SECONDS,
-        max_pool_connections=connections,
+        max_pool_connections=CONNECTIONS if connections is None else connections,
         retries={"mode": "standard", "total_max_attempts": tries},
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
@@ -189,8 +190,7 @@ def own_client(
     )
 
 
-@dataclass(frozen=True)
-class ReaderSettings:
+class ReaderSettings(NamedTuple):
     """Where a client that reads finds its server and its credentials; names only, so they may travel.
 
     Attributes:
@@ -346,6 +346,8 @@ def make_dynamodb_client(connections: int) -> Any:
     """
     import boto3
     from botocore.config import Config
+
+    from stepout.schemas.runtime.regions import fallback_region
 
     session = boto3.DEFAULT_SESSION or boto3.session.Session()
     region = session.region_name or fallback_region(os.environ)

@@ -12,7 +12,6 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import deque
 from dataclasses import dataclass
-from statistics import median
 from typing import TYPE_CHECKING, Final, Generic, NamedTuple, TypeVar
 
 if TYPE_CHECKING:
@@ -157,6 +156,8 @@ class Tails(Generic[Key]):
         """
         if slowed or not self._ended:
             return None
+        from statistics import median  # brings fractions and more, which few processes need
+
         per_byte = median((each.seconds - self._base(each)) / max(each.size, 1) for each in self._ended)
         waits = [(each, needed(each.key)) for (each, *_) in self._open.values()]
         times = [(self._due_at(each, per_byte, urgent=urgent), each, urgent) for each, urgent in waits]

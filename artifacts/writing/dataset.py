@@ -25,6 +25,7 @@ from stepout.artifacts.dataset_manifest import (
     value_fault,
 )
 from stepout.artifacts.formats import column_statistics, partitions, tables
+from stepout.artifacts.formats.row_groups import ROW_GROUP_BYTES
 from stepout.artifacts.keys import dataset_key
 from stepout.artifacts.media_types import DATASET, PARQUET
 from stepout.artifacts.process.budget import process_budget
@@ -89,7 +90,7 @@ class DatasetSettings:
     max_rows_per_file: int | None = None
     max_open_files: int | None = None
     compression: str = "snappy"
-    row_group_bytes: int = tables.ROW_GROUP_BYTES
+    row_group_bytes: int = ROW_GROUP_BYTES
 
     def __post_init__(self) -> None:
         optional = {"max_rows_per_file": self.max_rows_per_file, "max_open_files": self.max_open_files}

@@ -13,8 +13,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from stepout.artifacts.formats.arrow import is_table
-from stepout.artifacts.formats.images import is_image
 from stepout.schemas import Pointer, invalid_document, json_problems
 from stepout.schemas.errors import ConfigurationError
 from stepout.schemas.problems import Problem
@@ -46,6 +44,9 @@ def kind_of(value: object) -> Kind:  # noqa: PLR0911 - one return for each kind
         return "text"
     if isinstance(value, os.PathLike):
         return "directory" if Path(value).is_dir() else "file"
+    from stepout.artifacts.formats.arrow import is_table  # most values have been told by now
+    from stepout.artifacts.formats.images import is_image
+
     if is_image(value):
         return "image"
     if is_table(value) or (isinstance(value, list) and bool(value) and is_table(value[0])):

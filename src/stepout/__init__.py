@@ -67,7 +67,7 @@ if TYPE_CHECKING:
         resolve_artifact,
         resolve_output,
     )
-    from stepout.artifacts.store import Encryption, StoreProfile
+    from stepout.artifacts.store_writes import Encryption, StoreProfile
     from stepout.artifacts.transfer.plan import TransferSettings
     from stepout.artifacts.writing.item_reader import write_item_reader_manifest
     from stepout.artifacts.writing.options import ObjectLock
@@ -207,7 +207,7 @@ _HOMES = {
     ),
     "stepout.artifacts.writing.item_reader": ("write_item_reader_manifest",),
     "stepout.artifacts.writing.options": ("ObjectLock",),
-    "stepout.artifacts.store": ("Encryption", "StoreProfile"),
+    "stepout.artifacts.store_writes": ("Encryption", "StoreProfile"),
     "stepout.callbacks.protocols": ("Target",),
     "stepout.callbacks.task": ("Task",),
     "stepout.page.budget": ("PageBudget",),

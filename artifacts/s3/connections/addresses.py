@@ -17,7 +17,6 @@ import selectors
 import socket
 import threading
 import time
-from statistics import median
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from stepout.artifacts.s3.job_signals import raise_own
@@ -166,6 +165,8 @@ class AddressBook:
         ]
         if here.count[kind] < _ENOUGH or not others:
             return False
+        from statistics import median  # brings fractions and more, which few processes need
+
         usual = median(others)
         return here.took[kind] > _SLOWER * usual and (kind == 1 or here.took[kind] > usual + _LATER)
 

@@ -164,7 +164,7 @@ class DirectConnections:
             sock.settimeout(_left(deadline, self._clock))
             if self._context is None:
                 self._context = _verifying(server.authority)
-            return self._context.wrap_socket(sock, server_hostname=server.host)
+            return self._context.wrap_socket(sock, server_hostname=server.host.encode("ascii"))
         except BaseException:
             sock.close()
             raise
@@ -194,7 +194,9 @@ class _Lookup:
     def _ask(self) -> None:
         _, host, port, family = self._key
         try:
-            self.found = socket.getaddrinfo(host, port, family, socket.SOCK_STREAM)
+            # As bytes: for text Python loads its codec of international names, and most are plain already.
+            name = host.encode("ascii") if host.isascii() else host
+            self.found = socket.getaddrinfo(name, port, family, socket.SOCK_STREAM)
         except Exception as error:  # noqa: BLE001 - whoever waits raises it
             self.error = error
         finally:
@@ -228,7 +230,7 @@ def looked_up(
         socket.gaierror: There is no such name, nobody to ask, or no answer in time.
     """
     if ":" in host or host.replace(".", "").isdigit():  # an address: nobody is asked
-        return socket.getaddrinfo(host, port, family, socket.SOCK_STREAM)
+        return socket.getaddrinfo(host.encode("ascii"), port, family, socket.SOCK_STREAM)
     key = (os.getpid(), host, port, family)
     lookup = _lookups.get(key)
     if lookup is None or time.monotonic() - lookup.began > _FORSAKEN:

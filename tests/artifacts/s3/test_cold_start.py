@@ -160,7 +160,9 @@ print(*sorted(sys.modules))
     assert "stepout.artifacts.s3.routes.cold_start" in loaded
     ours = {name.rpartition(".")[2] for name in loaded if name.startswith("stepout.")}
     assert not ours & {"parallel_get", "foreign", "route_obstore", "route_botocore", "request_template"}
-    assert not loaded & {"obstore", "awscrt", "http.client", "email", "urllib3", "queue"}
+    assert not ours & {"store_writes", "servers", "pace", "memory_granted", "read_limit", "regions"}
+    assert not loaded & {"obstore", "awscrt", "http.client", "email", "urllib3", "queue", "random", "encodings.idna"}
+    assert "stepout.artifacts.process.budget" not in loaded
 
 
 def test_what_a_read_takes_in_one_piece_does_without_botocore(
