@@ -189,7 +189,6 @@ class Upload:
             return self._anew(lambda: self._send_view(view))
         with self._or_abort():
             self._check()
-            self._total = len(view)
             if self._progress is not None:
                 self._progress.begin(len(view))
             return self._put((view,))

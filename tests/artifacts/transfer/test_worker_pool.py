@@ -22,6 +22,23 @@ def test_every_item_is_acted_on_once() -> None:
     assert sorted((each.item, each.result, each.error) for each in done) == [(n, 2 * n, None) for n in range(500)]
 
 
+def test_one_thread_acts_first_and_others_follow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two items are done by one thread, which learns for all, before a second one begins; a few follow."""
+    monkeypatch.setattr("stepout.artifacts.transfer.worker_pool._SLOW_SECONDS", 600.0)
+    monkeypatch.setattr("stepout.artifacts.transfer.worker_pool._STILL_SECONDS", 600.0)
+    together = threading.Barrier(3)
+
+    def act(number: int) -> str:
+        if number > 1:
+            together.wait(60)
+        return threading.current_thread().name
+
+    done = work_through(range(5), act, threads=3, weigh=lambda _: 1, memory=100)
+    names = {each.item: each.result for each in done}
+    assert names[0] == names[1]
+    assert len({names[2], names[3], names[4]}) == 3
+
+
 def test_errors_come_back_beside_their_items() -> None:
     """An exception of one item is that item's, and the others go on."""
 
