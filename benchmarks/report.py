@@ -51,7 +51,10 @@ How to read the tables:
 
 How it is measured:
 
-- Every measurement is a new process. Imports and making a client are not measured, except in "fresh interpreter".
+- Every measurement is a new process. Imports and making a client are not measured, except in "fresh interpreter" and
+  "Lambda's runtime client".
+- "Fresh interpreter" starts without `site`, and the time of an empty one is subtracted. "Lambda's runtime client" is
+  AWS's own, from its start to the answer to the first event, with nothing subtracted; `pip install awslambdaric` once.
 - Contenders take turns: A B C, then B C A. A ratio is taken within one round.
 - Everybody does the same job: in the end the SHA-256 of the whole object is known, or compared, and a server can
   check what it is sent. A peer that computes no SHA-256 is measured together with a hash of the file.

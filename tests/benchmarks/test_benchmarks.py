@@ -183,3 +183,27 @@ def test_the_committed_page_explains_itself_in_the_words_of_the_code(page: str) 
     script = f"import sys; from {module} import METHOD; sys.stdout.write(METHOD)"
     run = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
     assert run.stdout in (ROOT / "docs" / "explanation" / f"{stem}.md").read_text(encoding="utf-8")
+
+
+HANDLED = """
+import json
+from benchmarks import cold
+
+job = {"endpoint": "http://127.0.0.1:1", "key": "key", "size": 1, "sha256": "0" * 64}
+done = cold.run_handler(cold.LAMBDA["bare runtime"], **job)
+failed = cold.run_handler("def handler(event, context):\\n    raise ValueError(event['key'])", **job)
+cold.importlib.util.find_spec = lambda _name: None
+absent = cold.run_handler(cold.LAMBDA["bare runtime"], **job)
+print(json.dumps([done, failed, absent]))
+"""
+
+
+def test_handlers_run_in_lambdas_runtime_client_where_it_is_installed() -> None:
+    """A handler that answers is measured, one that raises has failed, and without the client nobody is measured."""
+    done, failed, absent = _script(HANDLED)
+    missing = {"skipped": "ModuleNotFoundError: No module named 'awslambdaric'"}
+    assert absent == missing
+    if done != missing:
+        assert done["wall"] > 0
+        assert done["cpu"] > 0
+        assert failed["failed"] == "ValueError: key"

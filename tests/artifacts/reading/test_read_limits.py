@@ -47,7 +47,7 @@ def test_the_limit_is_a_quarter_of_what_was_granted(size: int | None) -> None:
 
 def test_every_read_into_memory_uses_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """Unless ``resolve`` or the read is told otherwise, nothing larger is requested."""
-    monkeypatch.setattr(access, "read_limit", lambda: 100_000)
+    monkeypatch.setattr(access, "_granted", lambda: 100_000)
     shelf = Shelf()
     document = shelf.put(b"x" * 100_001).to_dict()
 
@@ -163,7 +163,7 @@ def test_the_limit_of_images_is_that_of_reads(monkeypatch: pytest.MonkeyPatch) -
 
 def test_json_that_unfolds_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """Empty arrays take fifty times their text: what the values take is counted before they are made."""
-    monkeypatch.setattr(access, "read_limit", lambda: 20 * MIB)
+    monkeypatch.setattr(access, "_granted", lambda: 20 * MIB)
     shelf = Shelf()
     bomb = b"[" + b"[]," * 350_000 + b"[]]"
     with pytest.raises(ArtifactTooLargeError, match=r"read as JSON, .*was not decoded"):
@@ -174,7 +174,7 @@ def test_json_that_unfolds_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_text_that_widens_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """One character beyond 16 bits makes all of a text four times as wide."""
-    monkeypatch.setattr(access, "read_limit", lambda: 6 * MIB)
+    monkeypatch.setattr(access, "_granted", lambda: 6 * MIB)
     shelf = Shelf()
     text = "a" * (2 * MIB)
     assert shelf.artifact(text.encode()).read_text() == text
