@@ -372,8 +372,8 @@ class PinnedObject:
     def _compare(self, info: ObjectInfo) -> None:
         """Compare once more what the request asked for: some servers pass over ``If-Match`` and ``versionId``."""
         pointer, expected = self.pointer, self._etag or self.pointer.etag
-        same = info.etag == expected or info.etag is None or expected is None
-        if not same and _bare(info.etag or "") != _bare(expected or ""):
+        found = info.etag
+        if found is not None and expected is not None and found != expected and _bare(found) != _bare(expected):
             msg = f"{pointer.url} has changed since it was written: expected ETag {expected}, got {info.etag}"
             raise ArtifactChangedError(msg)
         if pointer.version_id and info.version_id and info.version_id != pointer.version_id:
