@@ -57,10 +57,12 @@ class WantedBlocks(NamedTuple):
     Attributes:
         algorithm: Of the digests.
         folder: Of keys, without a slash at its end; lists that are objects go there.
+        own: Whether no other process writes there.
     """
 
     algorithm: BlockAlgorithm
     folder: str
+    own: bool = False
 
     @property
     def size(self) -> int:

@@ -6,6 +6,7 @@ that is made from them is never wrong, only slower. So they are read and written
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import TYPE_CHECKING, Final
 
@@ -24,6 +25,56 @@ _COUNTED: Final = 1 << 20
 """Bytes: what is shorter tells of the latency, not of the rate."""
 
 
+_REMOVAL_SECONDS: Final = 60.0
+"""For so long an upload waits for the end of a removal, which is a request."""
+
+
+class ListUses:
+    """Which lists of blocks the uploads of this process rely on: artifacts of one content share one, by its key.
+
+    One that an upload has made is removed again if that fails, but not while another upload needs it, nor if one has.
+    """
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._users: dict[str, int] = {}
+        self._made: dict[str, Callable[[], None]] = {}
+        self._needed: set[str] = set()
+        self._leaving: set[str] = set()
+
+    def join(self, key: str) -> None:
+        """Take note of an upload that will store this list, or find it there."""
+        with self._changed:
+            self._changed.wait_for(lambda: key not in self._leaving, timeout=_REMOVAL_SECONDS)
+            self._users[key] = self._users.get(key, 0) + 1
+
+    def made(self, key: str, remove: Callable[[], None]) -> None:
+        """Take note that it was not there before, and of how it is removed."""
+        with self._changed:
+            self._made[key] = remove
+
+    def leave(self, key: str, *, committed: bool) -> None:
+        """Take note of such an upload's end; after the last one, if none was committed, the list is removed."""
+        with self._changed:
+            if committed:
+                self._needed.add(key)
+            left = self._users[key] = self._users[key] - 1
+            if left:
+                return
+            del self._users[key]
+            remove, needed = self._made.pop(key, None), key in self._needed
+            self._needed.discard(key)
+            if remove is None or needed:
+                return
+            self._leaving.add(key)
+        try:
+            remove()
+        finally:
+            with self._changed:
+                self._leaving.discard(key)
+                self._changed.notify_all()
+
+
 class ServerState:
     """What is known of one server.
 
@@ -34,6 +85,7 @@ class ServerState:
             did.
         download_rate: The same down.
         pace: At which requests are sent, once it has asked for fewer.
+        lists: Which lists of blocks there uploads rely on.
 
     Args:
         clock: Seconds, monotonic.
@@ -45,6 +97,7 @@ class ServerState:
         self.upload_rate: float | None = None
         self.download_rate: float | None = None
         self.pace = Pace(clock=clock)
+        self.lists = ListUses()
 
     def saw_latency(self, seconds: float) -> None:
         """Take note of how long an answer took; a busy machine makes it longer, so the estimate falls at once."""

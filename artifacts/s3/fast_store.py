@@ -321,6 +321,10 @@ class FastS3Store:
         """Forget a multipart upload; see ``Store.abort_upload``."""
         self.ordinary().abort_upload(key, upload)
 
+    def remove(self, key: str, *, version_id: str | None = None) -> None:
+        """Remove an object, or one version of it; see ``Removes.remove``."""
+        self.ordinary().remove(key, version_id=version_id)
+
     def list_parts(self, key: str, upload: str) -> list[PartReceipt]:
         """Return the parts that the server has; see ``ListsParts.list_parts``."""
         return self.ordinary().list_parts(key, upload)

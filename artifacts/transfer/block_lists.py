@@ -1,30 +1,40 @@
 """The list of an object's blocks on its way: made of the digests that were taken while the bytes passed.
 
 A list that is too long for a pointer is an object of its own. It is stored before the object that it belongs to, so
-that no artifact lacks its list. An upload that fails after that leaves it behind: 1 MiB at most, or 32 KiB for each GiB
-with SHA-256, that no pointer names.
+that no artifact lacks its list. An upload that fails after that removes it again, if it has made it, may remove it, and
+no other process may rely on it. Else it stays: 1 MiB at most, or 32 KiB for each GiB with SHA-256, that no pointer
+names.
 """
 
 from __future__ import annotations
 
+import threading
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from stepout.artifacts.blocks import POINTER_LIMIT, BlockDigests, in_object, in_pointer, listed, whole_crc
 from stepout.artifacts.checksums import Digest, checksums_of, pieces
 from stepout.artifacts.keys import blocks_key
 from stepout.artifacts.media_types import DEFAULT
-from stepout.artifacts.transfer.conditional_write import Content, put_once
-from stepout.schemas.errors import AccessDeniedError, ArtifactExistsError
+from stepout.artifacts.process.budget import process_budget
+from stepout.artifacts.store import Removes
+from stepout.artifacts.transfer.conditional_write import Content, put_or_found
+from stepout.schemas.errors import AccessDeniedError, ArtifactExistsError, StepoutError
+from stepout.schemas.text.foreign_text import logger
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from stepout.artifacts.blocks import WantedBlocks
     from stepout.artifacts.checksums import Crc
     from stepout.artifacts.retries import Retries
-    from stepout.artifacts.store import Store, WriteOptions
+    from stepout.artifacts.store import Store, WriteOptions, Written
+
+_log = logger("stepout.artifacts")
+
+_REMOVAL_SECONDS: Final = 5.0
 
 
 class ListObject(NamedTuple):
@@ -33,6 +43,8 @@ class ListObject(NamedTuple):
     key: str
     data: bytes
     content: Content
+    own: bool
+    """Whether no other process may rely on it."""
 
 
 def list_of(wanted: WantedBlocks, digests: bytes, size: int) -> tuple[Mapping[str, Any] | None, ListObject | None]:
@@ -54,7 +66,7 @@ def list_of(wanted: WantedBlocks, digests: bytes, size: int) -> tuple[Mapping[st
         return in_pointer(blocks), None
     content = Content(size=len(data), checksum=checksums_of([memoryview(data)]))
     key = blocks_key(wanted.folder, content.checksum["sha256"])
-    return in_object(blocks, key), ListObject(key, data, content)
+    return in_object(blocks, key), ListObject(key, data, content, wanted.own)
 
 
 def digested(views: Sequence[memoryview], crc: Crc | None, wanted: WantedBlocks) -> tuple[Content, ListObject | None]:
@@ -80,7 +92,7 @@ def digested(views: Sequence[memoryview], crc: Crc | None, wanted: WantedBlocks)
     return Content(size=whole.size, checksum=checksum, blocks=member), stored
 
 
-def put_list(store: Store, stored: ListObject, options: WriteOptions, retries: Retries) -> None:
+def put_list(store: Store, stored: ListObject, options: WriteOptions, retries: Retries) -> Callable[[bool], None]:
     """Store a list, before the object that it belongs to.
 
     Args:
@@ -89,13 +101,64 @@ def put_list(store: Store, stored: ListObject, options: WriteOptions, retries: R
         options: Of that object: the list is encrypted, tagged and kept as it is.
         retries: For the request.
 
+    Returns:
+        What is to be called once the object is committed (``True``), or will not be: then the list is removed, unless
+        it was there before, another upload needs it, or another process may.
+
     Raises:
         StoreError: It could not be stored.
     """
-    views, written = [memoryview(stored.data)], replace(options, media_type=DEFAULT)
+    if not stored.own:
+        _put(store, stored, options, retries)
+        return lambda _committed: None
+
+    uses = process_budget().server(store).lists
+
+    def leave(committed: bool) -> None:
+        uses.leave(stored.key, committed=committed)
+
+    uses.join(stored.key)
     try:
-        retries.run(partial(put_once, store, stored.key, views, stored.content, written))
+        written = _put(store, stored, options, retries)
+    except BaseException:
+        leave(False)
+        raise
+    if written is not None:
+        uses.made(stored.key, partial(_remove, store, stored.key, written.version_id))
+    return leave
+
+
+@contextmanager
+def beside_list(store: Store, stored: ListObject, options: WriteOptions, retries: Retries) -> Iterator[None]:
+    """Store a list, with the arguments of ``put_list``; it is removed again if the block, which commits, raises."""
+    leave = put_list(store, stored, options, retries)
+    try:
+        yield
+    except BaseException:
+        # Whoever is interrupted waits no longer than for other ends of an upload.
+        removal = threading.Thread(target=leave, args=(False,), name="stepout-abort", daemon=True)
+        removal.start()
+        removal.join(_REMOVAL_SECONDS)
+        raise
+    leave(True)
+
+
+def _put(store: Store, stored: ListObject, options: WriteOptions, retries: Retries) -> Written | None:
+    """Store a list; return what was written, or ``None`` if the list may have been there before."""
+    views, as_bytes = [memoryview(stored.data)], replace(options, media_type=DEFAULT)
+    try:
+        written, made = retries.run(partial(put_or_found, store, stored.key, views, stored.content, as_bytes))
     except ArtifactExistsError as error:
         # The key is the content's digest: what is there is the same list, for those too who may not look at it.
         if not isinstance(error.__cause__, AccessDeniedError):
             raise
+        return None
+    return written if made else None
+
+
+def _remove(store: Store, key: str, version_id: str | None) -> None:
+    if isinstance(store, Removes):
+        try:
+            store.remove(key, version_id=version_id)
+        except StepoutError as error:  # a task need not have the right
+            _log.debug("s3://%s/%s is not needed and could not be removed: %s", store.bucket, key, error)

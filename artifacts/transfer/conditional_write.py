@@ -101,6 +101,13 @@ def compare(sent: Content, found: ObjectInfo) -> Match:
 
 
 def put_once(store: Store, key: str, views: Sequence[memoryview], sent: Content, options: WriteOptions) -> Written:
+    """Put a whole object, and settle the answer; as ``put_or_found`` without its second word."""
+    return put_or_found(store, key, views, sent, options)[0]
+
+
+def put_or_found(
+    store: Store, key: str, views: Sequence[memoryview], sent: Content, options: WriteOptions
+) -> tuple[Written, bool]:
     """Put a whole object, and settle the answer.
 
     Args:
@@ -110,19 +117,23 @@ def put_once(store: Store, key: str, views: Sequence[memoryview], sent: Content,
         sent: What they are.
         options: ``mode`` says whether something else there is an error.
 
+    Returns:
+        What was written or found, and whether it is certain that this request has made it.
+
     Raises:
         StoreError: As ``settled`` does, or as the store did.
     """
     if options.mode == "create" and not store.profile.conditional_writes:
         found = look_first(store, key, sent, options)
         if found is not None:
-            return found
+            return found, False
     try:
-        return store.put(key, views, checksum={"sha256": sent.checksum["sha256"]}, options=options)
+        written = store.put(key, views, checksum={"sha256": sent.checksum["sha256"]}, options=options)
     except SlowDownError:
         raise  # nothing was stored, and a look would be one more request
     except StoreError as error:
-        return settled(store, key, sent, options, error)
+        return settled(store, key, sent, options, error), False
+    return written, options.mode == "create" and store.profile.conditional_writes
 
 
 def completed(  # noqa: PLR0913 - what one completion carries

@@ -20,7 +20,7 @@ import itertools
 import threading
 import time
 from collections import deque
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
     from stepout.artifacts.blocks import WantedBlocks
     from stepout.artifacts.process.servers import ServerState
-    from stepout.artifacts.store import Cancellation, PartReceipt, Store, WriteOptions, Written
+    from stepout.artifacts.store import PartReceipt, Store, WriteOptions, Written
     from stepout.artifacts.transfer.block_lists import ListObject
     from stepout.artifacts.transfer.buffer_pool import BufferPool
     from stepout.artifacts.transfer.progress import TransferProgress
@@ -156,8 +156,9 @@ class Multipart:
             self._condition.notify_all()  # what is late matters more from now on
         blocks = None
         if self._blocks is not None:
-            # Beside the last parts: behind them it would cost a round trip. An upload that fails after that leaves it.
-            self._await(lambda: len(self._requests.digests) == self._queued and self._has_connection)
+            # Beside the last parts: behind them it would cost a round trip.
+            requests = self._requests
+            self._await(lambda: len(requests.digests) == self._queued and requests.unanswered < self._limit.now)
             blocks = self._list(self._blocks)
         # S3 refuses to complete an upload whose parts are not all there, and the pointer needs the whole digest.
         arrived = self._requests.receipts
@@ -172,20 +173,24 @@ class Multipart:
         commit = carried(self._run_commit)
         threading.Thread(target=commit, args=(content, receipts), name="stepout-commit", daemon=True).start()
         self._await(lambda: self._written is not None)
-        if self._written is None:  # pragma: no cover - _await has just seen it
-            raise aborted_error(self._url)
+        assert self._written is not None  # noqa: S101 - _await has just seen it
+        if self._upload.leave_list is not None:
+            self._upload.leave_list(True)
         return content, self._written
 
     def abort(self, wait: float) -> None:
         """End the upload, from any thread, and wait ``wait`` seconds at most until nothing of it is left.
 
-        Requests that are still in flight then end it again when they return.
+        Parts on their way are cancelled; a request that is in flight even then ends it again when it returns.
         """
         with self._condition:
             if self._upload.finished:  # the object is there; AbortMultipartUpload would answer NoSuchUpload
                 return
             self._end(aborted_error(self._url))
             self._upload.abort()
+            on_their_way = self._requests.cancellations
+        for each in on_their_way:
+            each.cancel()
         self._digest.end()
         with self._condition:
             self._condition.wait_for(lambda: self._upload.quiet, timeout=wait)
@@ -281,8 +286,9 @@ class Multipart:
 
     def _ask(self, upload: str, part: PendingPart, checksum: str) -> None:
         """Send one request for a part, unless it has arrived; the first answer ends the others."""
-        with self._cancellable() as cancellation:
+        with self._store.cancellable() if isinstance(self._store, Cancels) else nullcontext() as cancellation:
             with self._condition:
+                self._check()  # an abort cancels what has begun
                 request = self._requests.begin(part, cancellation, self._now())
             if request is None:
                 return
@@ -310,9 +316,6 @@ class Multipart:
             each.cancel()
         if self._progress is not None:
             self._progress.sent(part.size)
-
-    def _cancellable(self) -> AbstractContextManager[Cancellation | None]:
-        return self._store.cancellable() if isinstance(self._store, Cancels) else nullcontext()
 
     def _leave_part(self, part: PendingPart, error: BaseException | None) -> None:
         """Let go of a part that was sent, or could not be: then it is lost, unless others still send it."""
@@ -373,7 +376,7 @@ class Multipart:
                     self._staff(self._limit.now)
                     return upload
         except BaseException as error:
-            self._fail(error)  # before another one tries in vain
+            self._end(error)  # before another one tries in vain
             raise
         finally:
             with self._condition:
@@ -388,7 +391,7 @@ class Multipart:
                 with self._upload.request(self._check):
                     act()
             except BaseException as error:  # noqa: BLE001 - handed to the caller's thread, which raises it
-                self._fail(error)
+                self._end(error)
 
         threading.Thread(target=carried(run), name=f"stepout-{name}", daemon=True).start()
 
@@ -410,14 +413,10 @@ class Multipart:
             self._beside(partial(self._put_list, stored), "list")
         return member
 
-    @property
-    def _has_connection(self) -> bool:
-        return self._requests.unanswered < self._limit.now
-
     def _put_list(self, stored: ListObject) -> None:
-        put_list(self._store, stored, self._options, Retries(self._wait, conflicts=True))
+        leave = put_list(self._store, stored, self._options, Retries(self._wait, conflicts=True))
         with self._condition:
-            self._listing = False
+            self._upload.leave_list, self._listing = leave, False
             self._condition.notify_all()
 
     # Commit ------------------------------------------------------------------------------------------------------
@@ -436,7 +435,7 @@ class Multipart:
                 self._written = written
                 self._upload.finished = True
         except BaseException as error:  # noqa: BLE001 - handed to the caller's thread, which raises it
-            self._fail(error)
+            self._end(error)
         finally:
             self._upload.leave()
 
@@ -482,17 +481,13 @@ class Multipart:
         if part.number in self._requests.receipts:
             raise RequestCancelledError(f"{self._url}: part {part.number} has arrived by another request")
 
-    def _fail(self, error: BaseException) -> None:
-        with self._condition:
-            self._end(error)
-
     def _end(self, error: BaseException) -> None:
-        """Give up, for the first reason that is given; the caller holds the lock."""
-        if self.failure is None:
-            self.failure = error
-        while self._waiting:
-            self._release(self._waiting.popleft())
-        self._condition.notify_all()
+        """Give up, for the first reason that is given."""
+        with self._condition:
+            self.failure = self.failure or error
+            while self._waiting:
+                self._release(self._waiting.popleft())
+            self._condition.notify_all()
 
     def _check(self) -> None:
         if self.failure is not None:

@@ -124,6 +124,12 @@ class PartRequests:
         return self._tails.extra
 
     @property
+    def cancellations(self) -> list[Cancellation]:
+        """What ends each request that is on its way."""
+        requests = (each for part in self._open.values() for each in part)
+        return [each.cancellation for each in requests if each.cancellation is not None]
+
+    @property
     def unanswered(self) -> int:
         """How many parts are on their way and have not arrived."""
         return sum(number not in self.receipts for number in self._open)

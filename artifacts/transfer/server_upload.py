@@ -27,6 +27,7 @@ class ServerUpload:
     Attributes:
         id: The server's name for it; ``None`` until it has begun.
         finished: Whether it became the object; whoever sets it holds the lock.
+        leave_list: Lets go of the list of its blocks, once that is stored (``block_lists.put_list``).
 
     Args:
         store: Where it is.
@@ -36,6 +37,7 @@ class ServerUpload:
 
     def __init__(self, store: Store, key: str, condition: threading.Condition) -> None:
         self._store, self._key, self._condition = store, key, condition
+        self.leave_list: Callable[[bool], None] | None = None
         self.id: str | None = None
         self.finished = False
         self._aborted = False
@@ -94,6 +96,12 @@ class ServerUpload:
     def _run_removal(self) -> None:
         try:
             self.remove()
+            with self._condition:
+                # While anything is in flight it may still become the object: whoever returns last comes here again.
+                leave = None if self.finished or self._in_flight else self.leave_list
+                self.leave_list = self.leave_list if leave is None else None
+            if leave is not None:
+                leave(False)
         finally:
             with self._condition:
                 self._removals -= 1

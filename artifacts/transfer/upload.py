@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -20,7 +20,7 @@ from stepout.artifacts.retries import WRITES, Retries
 from stepout.artifacts.s3.request_bodies import SMALL, Views
 from stepout.artifacts.store import ConflictError, pooled_connections
 from stepout.artifacts.transfer.adaptive_limit import learned_limit, learned_memory, learned_single_limit
-from stepout.artifacts.transfer.block_lists import digested, put_list
+from stepout.artifacts.transfer.block_lists import beside_list, digested
 from stepout.artifacts.transfer.buffer_pool import Buffer, BufferPool
 from stepout.artifacts.transfer.conditional_write import Content, Uploaded, put_once
 from stepout.artifacts.transfer.file_objects import StreamSource
@@ -407,17 +407,17 @@ class Upload:
         # CRC64NVME comes along where it costs next to nothing; for a small body even the look for it is too much.
         crc: Crc | None = "crc64nvme" if size > SMALL and has_native_crc64nvme() else None
         if blocks is None or size <= blocks.size:
-            content = Content(size=size, checksum=checksums_of(views, crc))
+            content, stored = Content(size=size, checksum=checksums_of(views, crc)), None
         else:
             content, stored = digested(views, crc, blocks)
-            if stored is not None:
-                put_list(self._store, stored, self._options, retries)
-                self._check()  # an abort meanwhile
-        written = retries.run(partial(self._put_once, views, content))
-        if self._progress is not None:
-            self._progress.sent(size)
-        if self._aborted:  # the request could not be taken back: the object may be there, but gets no pointer
-            raise aborted_error(self._url)
+        # In this thread: starting another would cost more than a small request does.
+        with nullcontext() if stored is None else beside_list(self._store, stored, self._options, retries):
+            self._check()  # an abort meanwhile
+            written = retries.run(partial(self._put_once, views, content))
+            if self._progress is not None:
+                self._progress.sent(size)
+            if self._aborted:  # the request could not be taken back: the object may be there, but gets no pointer
+                raise aborted_error(self._url)
         return self._done(content, written)
 
     def _put_once(self, views: Sequence[memoryview], content: Content) -> Written:

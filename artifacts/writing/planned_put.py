@@ -169,6 +169,7 @@ class PutPlanner:
         self._store, self._unnamed = store, defaults
         self._keep, self._clock = keep, clock
         self.folder = run_folder(prefix, run, layout=layout)
+        self._own_folder = layout == "run"
         self.keeps_record = check_commit_record(commit_record) is True
         self.recorded = recorded_task(self.folder, prefix, run) if commit_record else None
         # Of what a record names; without a record, of everything.
@@ -314,7 +315,7 @@ class PutPlanner:
         if blocks not in ("crc", "sha256"):
             msg = f"blocks is {blocks!r}: expected 'crc', 'sha256' or 'none'. Nothing was read or sent"
             raise ConfigurationError(msg)
-        return WantedBlocks("sha256" if blocks == "sha256" else best_crc(), self.folder)
+        return WantedBlocks("sha256" if blocks == "sha256" else best_crc(), self.folder, self._own_folder)
 
 
 def check_mode(mode: object) -> Mode:

@@ -17,6 +17,7 @@ from support.seaweed import ADMIN
 from support.settled import settled
 from support.wire import Fault, Wire, operation
 
+from stepout.artifacts.s3.clients import make_client
 from stepout.artifacts.s3.store import S3Store
 from stepout.artifacts.store import WriteOptions
 from stepout.artifacts.transfer.plan import MIB, TransferSettings
@@ -242,6 +243,36 @@ def test_abort_while_a_request_stalls_leaves_nothing(bench: Bench, where: str, m
     assert "aborted" in str(raised[0])
     assert bench.orphans() == 0
     assert bench.content() in (None, LARGE)
+
+
+def test_an_abort_cancels_the_parts_on_their_way(
+    seaweed: Seaweed, seaweed_client: Any, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It does not wait for answers that may never come: nothing is in flight when it returns, and nothing is left."""
+    monkeypatch.setattr("stepout.artifacts.transfer.upload._ABORT_SECONDS", 60.0)
+    with Wire(seaweed.endpoint, keep_alive=True) as wire:
+        fault = wire.when("UploadPart", "stall", times=100)
+        keys: dict[str, Any] = {"aws_access_key_id": ADMIN.access_key, "aws_secret_access_key": ADMIN.secret_key}
+        client = make_client(endpoint_url=wire.endpoint, region="us-east-1", tries=1, **keys)
+        bench = Bench(wire, seaweed_client, client, bucket)
+        upload, raised = bench.upload(), []
+
+        def write() -> None:
+            try:
+                upload.send_stream(io.BytesIO(LARGE))
+            except StepoutError as error:
+                raised.append(error)
+
+        writer = threading.Thread(target=write)
+        writer.start()
+        assert fault.struck.wait(60)
+        upload.abort()
+        assert upload._multipart is not None
+        assert upload._multipart._upload.quiet
+        assert not fault.released.is_set()
+        writer.join(60)
+        assert "aborted" in str(raised[0])
+        bench.is_clean()
 
 
 @pytest.mark.parametrize("kind", ["reset", "truncate"])

@@ -16,6 +16,7 @@ from support.seaweed import ADMIN
 from support.wire import Fault, Wire, operation
 
 from stepout.artifacts import ArtifactManager, MemoryStore, TransferSettings, blocks, checksums
+from stepout.artifacts.process.servers import ListUses
 from stepout.artifacts.store import Encryption, StoreProfile
 from stepout.schemas import Pointer, RunIdentity
 from stepout.schemas.errors import (
@@ -414,7 +415,7 @@ def test_a_passing_fault_of_the_list_is_survived(wire: Wire, seaweed_client: Any
 def test_an_abort_while_the_list_is_stored_leaves_no_artifact(
     wire: Wire, seaweed_client: Any, bucket: str, memory: int
 ) -> None:
-    """From another thread, as a signal's watcher does it; the list may be there, and no pointer names it."""
+    """From another thread, as a signal's watcher does it; the list goes with the upload, once its request has ended."""
     fault = wire.arm(Fault(_is_list, "stall", 1))
     manager = ArtifactManager(bucket, settings=TransferSettings(memory=memory))
 
@@ -428,9 +429,7 @@ def test_an_abort_while_the_list_is_stored_leaves_no_artifact(
     with pytest.raises(StepoutError, match="aborted"):
         manager.put_bytes("a", LARGE)
     thread.join()
-    keys, uploads = _left(seaweed_client, bucket)
-    assert [key for key in keys if "/blocks-" not in key] == []
-    assert uploads == 0
+    assert _left(seaweed_client, bucket) == ([], 0)
 
 
 SCRIPT = """
@@ -452,3 +451,141 @@ def test_a_process_that_is_killed_while_the_list_is_stored_leaves_no_artifact(
     keys, _ = _left(seaweed_client, bucket)
     assert [key for key in keys if "/blocks-" not in key] == []
     _check_not_completed(wire)
+
+
+# The list of an upload that fails -----------------------------------------------------------------------------------
+
+
+class Failing(Journal):
+    """Refuses artifacts for a while, and can remove; perhaps it may not."""
+
+    def __init__(self, *, may_remove: bool = True, **options: Any) -> None:
+        super().__init__(**options)
+        self.refuses, self.may_remove = False, may_remove
+        self.removed: list[str] = []
+
+    def put(
+        self, key: str, body: Sequence[memoryview], *, checksum: Mapping[str, str], options: WriteOptions
+    ) -> Written:
+        """Take lists alone while it refuses."""
+        if self.refuses and "/blocks-" not in key:
+            raise AccessDeniedError(f"{key}: denied")
+        return super().put(key, body, checksum=checksum, options=options)
+
+    def complete_upload(self, key: str, *rest: Any, **named: Any) -> Written:
+        """Refuse."""
+        if self.refuses:
+            raise AccessDeniedError(f"{key}: denied")
+        return super().complete_upload(key, *rest, **named)
+
+    def remove(self, key: str, *, version_id: str | None = None) -> None:  # noqa: ARG002 - the protocol's signature
+        """Remove an object, if that is allowed."""
+        if not self.may_remove:
+            raise AccessDeniedError(f"{key}: s3:DeleteObject is denied")
+        self.removed.append(key)
+        del self._versions[key]
+
+
+def _fails(manager: ArtifactManager, store: Failing, name: str = "a") -> None:
+    store.refuses = True
+    with pytest.raises(AccessDeniedError, match=f"/{name}: denied"):
+        manager.put_bytes(name, LARGE)
+    store.refuses = False
+
+
+@pytest.mark.parametrize("settings", [TransferSettings(memory=64 * MIB), ONE_REQUEST])
+def test_an_upload_that_fails_takes_its_list_along(settings: TransferSettings) -> None:
+    """In parts and as one request; a second try makes it anew."""
+    store = Failing()
+    manager = ArtifactManager(store, settings=settings)
+    _fails(manager, store)
+    assert store.keys() == []
+    assert len(store.removed) == 1
+    _check(manager.put_bytes("b", LARGE), store.read, algorithm="crc64nvme")
+
+
+@pytest.mark.parametrize("settings", [TransferSettings(memory=64 * MIB), ONE_REQUEST])
+def test_a_list_that_another_artifact_relies_on_stays(settings: TransferSettings) -> None:
+    """It was there before, as the answer to the put says."""
+    store = Failing()
+    manager = ArtifactManager(store, settings=settings)
+    pointer = manager.put_bytes("a", LARGE)
+    _fails(manager, store, "b")
+    assert store.removed == []
+    _check(pointer, store.read, algorithm="crc64nvme")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"layout": "fixed", "run": RUN},
+        {"mode": "overwrite"},
+        {"profile": PROFILES["unconditional"]},
+    ],
+    ids=["fixed layout", "overwrite", "no conditions"],
+)
+def test_a_list_that_another_process_may_rely_on_stays(options: dict[str, Any]) -> None:
+    """A rerun at the same keys finds it there; and a server that answers without a condition says not who made it."""
+    profile = options.pop("profile", None)
+    store = Failing(profile=profile)
+    _fails(ArtifactManager(store, **options), store)
+    assert store.removed == []
+    assert len(store.keys()) == 1
+
+
+def test_a_list_that_may_not_be_removed_is_no_error(caplog: pytest.LogCaptureFixture) -> None:
+    """The put's own error is what counts; the log has a line for those who look."""
+    caplog.set_level("DEBUG", "stepout.artifacts")
+    store = Failing(may_remove=False)
+    _fails(ArtifactManager(store), store)
+    told = [each for each in caplog.records if "could not be removed" in each.message]
+    assert [each.levelname for each in told] == ["DEBUG"]
+
+
+@pytest.mark.parametrize("committed", [[False, True], [True, False], [False, False]])
+def test_the_last_of_several_uploads_decides(committed: list[bool]) -> None:
+    """Whoever has made the list: it goes if nobody was committed, once."""
+    uses, removed = ListUses(), list[str]()
+    for _ in committed:
+        uses.join("key")
+    uses.made("key", lambda: removed.append("key"))
+    for each in committed:
+        assert removed == []
+        uses.leave("key", committed=each)
+    assert removed == ([] if any(committed) else ["key"])
+
+
+def test_an_upload_waits_for_a_removal_before_it_looks() -> None:
+    """Else it would find the list there, and rely on it."""
+    uses, order = ListUses(), list[str]()
+    begun, go = threading.Event(), threading.Event()
+
+    def remove() -> None:
+        begun.set()
+        assert go.wait(60)
+        order.append("removed")
+
+    def join() -> None:
+        uses.join("key")
+        order.append("joined")
+
+    uses.join("key")
+    uses.made("key", remove)
+    threads = [threading.Thread(target=lambda: uses.leave("key", committed=False)), threading.Thread(target=join)]
+    threads[0].start()
+    assert begun.wait(60)
+    threads[1].start()
+    go.set()
+    for each in threads:
+        each.join(60)
+    assert order == ["removed", "joined"]
+
+
+@pytest.mark.usefixtures("environ")
+def test_a_real_server_has_no_list_of_an_upload_that_failed(wire: Wire, seaweed_client: Any, bucket: str) -> None:
+    """On SeaweedFS, through a client that stepout builds."""
+    wire.arm(Fault(lambda line: operation(line) == "CompleteMultipartUpload", "status", 1000, 403, "AccessDenied"))
+    with pytest.raises(AccessDeniedError):
+        ArtifactManager(bucket).put_bytes("a", LARGE)
+    assert any(_is_list(line) for line in wire.lines)
+    assert _left(seaweed_client, bucket) == ([], 0)
