@@ -122,6 +122,7 @@ print(json.dumps({"order": order, "ratio": [ratio.median, ratio.least, ratio.mos
     assert "| **stepout** | 0.50 (0.25\u20130.50) |" in found["page"]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the sink serves from forked processes")
 def test_directories_are_put_and_got(tmp_path: Path) -> None:
     """The same files by everybody, to the sink and from a real object store; and one file out of many by its index."""
@@ -149,6 +150,7 @@ def test_children_are_gathered(tmp_path: Path) -> None:
     assert _folder_is_clean(tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(1200)
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the sink serves from forked processes")
 def test_transfers_are_measured_behind_a_network(tmp_path: Path) -> None:

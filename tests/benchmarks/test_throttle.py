@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.profile import THOROUGH
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -25,7 +26,7 @@ for name, scenario in {
     "again": Scenario(limit=500, burst=0.1, seconds=45),
     "less": Scenario(limit=300, later=30, seconds=60),
     "more": Scenario(limit=30, later=300, seconds=90),
-    "many, 500": Scenario(limit=500, processes=64, seconds=90),
+    "many, 500": Scenario(limit=500, processes=64, seconds=MANY_SECONDS),
     "many, 3500": Scenario(limit=3500, processes=64, seconds=15),
     "enough": Scenario(limit=5, later=1e6, threads=2, seconds=200),
 }.items():
@@ -37,7 +38,7 @@ print(json.dumps(runs))
 @pytest.fixture(scope="module")
 def runs() -> dict[str, Any]:
     """Some runs, simulated where ``benchmarks`` can be imported."""
-    command = [sys.executable, "-c", _RUNS]
+    command = [sys.executable, "-c", _RUNS.replace("MANY_SECONDS", "90" if THOROUGH else "45")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=True)
     return dict(json.loads(done.stdout))
 

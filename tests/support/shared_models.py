@@ -14,7 +14,7 @@ def share_models() -> None:
     botocore.session.create_loader = functools.cache(botocore.session.create_loader)
     load = functools.cache(functools.partial(JSONFileLoader.load_file, JSONFileLoader()))
 
-    def load_file(_: JSONFileLoader, path: str) -> Any:
-        return load(path)
+    def load_file(_: JSONFileLoader, file_path: str) -> Any:
+        return load(file_path)
 
-    JSONFileLoader.load_file = load_file  # type: ignore[method-assign]
+    setattr(JSONFileLoader, "load_file", load_file)  # noqa: B010 - a name of another package
