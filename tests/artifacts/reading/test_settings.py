@@ -11,7 +11,7 @@ from support.seaweed import ADMIN
 from support.wire import Wire
 
 import stepout
-from stepout import ANY_BUCKET, ArtifactManager, TransferSettings, resolve_artifact, resolve_output
+from stepout import ANY_BUCKET, ArtifactManager, Output, TransferSettings, resolve_artifact, resolve_output
 from stepout.artifacts.process.budget import process_budget
 from stepout.artifacts.s3.clients import make_client, profile_named
 from stepout.schemas import TaskOutput
@@ -105,15 +105,16 @@ def test_settings_travel_with_what_was_resolved() -> None:
     settings = TransferSettings(connections=2, memory=32 * MIB)
     document = TaskOutput(artifacts={"a": pointer}).to_dict()
     options: dict[str, Any] = {"allow": ANY_BUCKET, "settings": settings}
+    whole = [stepout.resolve(document, **options), stepout.resolve_all(document, **options)["$"]]
     resolved = [
         resolve_artifact(pointer.to_dict(), **options),
         resolve_output(document, **options)["a"],
-        stepout.resolve(document, **options)["a"],
-        stepout.resolve_all(document, **options)["$"]["a"],
+        *(found["a"] for found in whole if isinstance(found, Output)),
     ]
-    for found in resolved:
-        assert found.access.settings == settings
-        assert pickle.loads(pickle.dumps(found)).access.settings == settings
+    assert len(resolved) == 4
+    for each in resolved:
+        assert each.access.settings == settings
+        assert pickle.loads(pickle.dumps(each)).access.settings == settings
     assert resolve_artifact(pointer.to_dict(), allow=ANY_BUCKET).access.settings is None
 
 
