@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
     from support.seaweed import Seaweed
 
-    from stepout import Output
 
 MIB = 1 << 20
 LARGE = os.urandom(40 * MIB)
