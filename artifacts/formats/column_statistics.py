@@ -17,11 +17,9 @@ from typing import TYPE_CHECKING, Any, Final
 from stepout.schemas.text.json_value import INTEGER_LIMIT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     import pyarrow as pa
-
-    from stepout.artifacts.formats.column_chunks import ColumnChunks
 
 _COLUMNS: Final = 32
 """The first so many columns have statistics, as Delta Lake has it: a manifest of thousands of columns is not read."""
@@ -44,19 +42,14 @@ class ColumnStatistics:
     greatest: Any = None
 
 
-def statistics_of_leaf(chunks: ColumnChunks, groups: int, leaf: int) -> ColumnStatistics:
-    """Return what the row groups say of one of a file's columns.
+def statistics_of_leaf(groups: Sequence[Any], leaf: int) -> ColumnStatistics:
+    """Return what row groups say of one of a file's columns.
 
     Args:
-        chunks: Of the file.
-        groups: How many row groups it has.
+        groups: Each a ``pyarrow.parquet.RowGroupMetaData``.
         leaf: From ``leaf_places``.
-
-    Raises:
-        OSError: The footer contradicts itself.
-        ValueError: The same.
     """
-    found = [chunks.statistics(group, leaf) for group in range(groups)]
+    found = [group.column(leaf).statistics for group in groups]
     told = [each for each in found if each is not None and each.has_null_count]
     nulls = sum(each.null_count for each in told) if len(told) == len(found) else None
     extremes = _extremes(found)

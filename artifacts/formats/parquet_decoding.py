@@ -12,7 +12,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from stepout.artifacts.formats.column_chunks import ColumnChunks
 from stepout.artifacts.formats.parquet_pages import Pages, read_pages
 
 if TYPE_CHECKING:
@@ -114,7 +113,6 @@ class GroupDecoder:
         self._sifted = sifted
         self._reopen = reopen
         self._metadata = parquet.metadata
-        self._described = ColumnChunks(self._metadata)
         self._schema = parquet.schema_arrow
         self._leaves = [index for index in range(self._metadata.num_columns) if self._wanted(index)]
         self.kept = 0
@@ -131,12 +129,9 @@ class GroupDecoder:
         return table
 
     def spans(self, group: int) -> list[tuple[int, int]]:
-        """Return where the column chunks lie that decoding a row group takes.
-
-        Raises:
-            OSError: The footer contradicts itself.
-        """
-        return [span_of(chunk) for chunk in self._described.of(group, self._leaves)]
+        """Return where the column chunks lie that decoding a row group takes."""
+        described = self._metadata.row_group(group)
+        return [span_of(described.column(index)) for index in self._leaves]
 
     def tables(self, group: int, pieces: Sequence[memoryview]) -> Iterator[pa.Table]:
         """Yield the rows of a row group.
@@ -178,11 +173,10 @@ class GroupDecoder:
         return self._named is None or not self._named.isdisjoint(prefixes_of(path))
 
     def _chunks(self, group: int, pieces: Sequence[memoryview]) -> list[_Chunk]:
-        rows = self._metadata.row_group(group).num_rows
-        described = self._described.of(group, self._leaves)
+        described = self._metadata.row_group(group)
         return [
-            self._chunk(index, column, piece, rows)
-            for index, column, piece in zip(self._leaves, described, pieces, strict=True)
+            self._chunk(index, described.column(index), piece, described.num_rows)
+            for index, piece in zip(self._leaves, pieces, strict=True)
         ]
 
     def _chunk(self, index: int, column: Any, piece: memoryview, rows: int) -> _Chunk:

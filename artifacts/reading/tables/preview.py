@@ -11,7 +11,6 @@ from collections import Counter
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from stepout.artifacts.formats.column_chunks import ColumnChunks
 from stepout.artifacts.formats.column_statistics import ColumnStatistics, leaf_places, statistics_of_leaf
 from stepout.artifacts.formats.parquet_decoding import GroupDecoder, TooMuchError, prefixes_of, span_of
 from stepout.artifacts.reading.tables.parquet import (
@@ -88,7 +87,6 @@ class TablePreview:
                 self.schema: pa.Schema = self._parquet.schema_arrow
                 self._names: list[str] = self.schema.names
                 self.rows: int = self._metadata.num_rows
-                self._chunks = ColumnChunks(self._metadata)
                 self._groups = [self._metadata.row_group(index) for index in range(self._metadata.num_row_groups)]
                 described = self._metadata.schema
                 self._paths = [described.column(leaf).path for leaf in range(self._metadata.num_columns)]
@@ -133,10 +131,7 @@ class TablePreview:
             leaf = leaves[place]
             with self._typed():
                 told = leaf is None or count >= most or self._leaves[place] != [leaf]
-                if told or leaf is None:
-                    found.append(ColumnStatistics())
-                else:
-                    found.append(statistics_of_leaf(self._chunks, len(self._groups), leaf))
+                found.append(ColumnStatistics() if told or leaf is None else statistics_of_leaf(self._groups, leaf))
         return found
 
     def unfolds(self, group: int, place: int) -> bool:
@@ -146,7 +141,8 @@ class TablePreview:
             group: From ``filled_groups``.
             place: Of the column in ``schema``.
         """
-        return bool(sum(chunk.total_uncompressed_size for chunk in self._chunks_of(group, place)) > DECODED)
+        leaves = self._leaves[place] if self._leaves else []
+        return bool(sum(self._groups[group].column(leaf).total_uncompressed_size for leaf in leaves) > DECODED)
 
     def fetchable(self, group: int, places: Sequence[int]) -> list[int]:
         """Return which of some columns of a row group can be fetched at all, whatever that takes.
@@ -246,17 +242,14 @@ class TablePreview:
 
     def _spans(self, group: int, place: int) -> list[tuple[int, int]]:
         """Return where a column of a row group lies; nothing if it unfolds into too much, or others come with it."""
-        chunks = self._chunks_of(group, place)
+        leaves = self._leaves[place] if self._leaves else []
+        chunks = [self._groups[group].column(leaf) for leaf in leaves]
         size = sum(chunk.total_uncompressed_size for chunk in chunks)
         return (
             [span_of(chunk) for chunk in chunks]
-            if self._named[self._names[place]] == len(chunks) and size <= DECODED
+            if self._named[self._names[place]] == len(leaves) and size <= DECODED
             else []
         )
-
-    def _chunks_of(self, group: int, place: int) -> list[Any]:
-        with self._typed():
-            return self._chunks.of(group, self._leaves[place] if self._leaves else [])
 
     def _joined(self, spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
         """Return what is fetched for some ranges: whole blocks, and what lies close together in one request."""
