@@ -31,7 +31,9 @@ _WIDTHS: Final = {  # of a value in the statistics, in bytes, in the order of th
     "FIXED_LEN_BYTE_ARRAY": 0,
 }
 _NUMBERS: Final = {name: number for number, name in enumerate(_WIDTHS)}
+_CODECS: Final = range(8)
 _TEXT: Final = "BYTE_ARRAY"
+_OTHER_COLUMNS: Final = "the footer has a row group whose column chunks are not one for each column"
 
 # Every list that pyarrow knows is here: it takes the items for what they should be, whatever their type is said to be.
 _PAIRS: Final = Each(STRUCT)
@@ -41,19 +43,20 @@ _METADATA: Final = {
     1: I32,
     2: Each(I32),
     3: Each(BINARY),
+    4: I32,
     8: _PAIRS,
     12: _STATISTICS,
     13: Each(STRUCT),
     16: _SIZES,
     17: {2: Each(I32)},
 }
-_CHUNK: Final = {3: _METADATA, 8: {2: {1: Each(BINARY)}}}
+_CHUNK: Final = {3: _METADATA, 8: {1: {}, 2: {1: Each(BINARY)}}}
 
 
 class _Leaf(NamedTuple):
     """What the column chunks of one column must be like; ``width`` as in ``_WIDTHS``."""
 
-    path: str
+    number: int
     type: int
     width: int
     text: bool
@@ -86,7 +89,7 @@ def check_footer(end: bytes | memoryview, metadata: Any) -> None:
     size = int.from_bytes(end[-_TRAILER:-4], "little")
     footer = bytes(end[-_TRAILER - size : -_TRAILER])
     schema = metadata.schema
-    groups = _Groups([_leaf(schema.column(index)) for index in range(metadata.num_columns)])
+    groups = _Groups([_leaf(index, schema.column(index)) for index in range(metadata.num_columns)])
     chunks = Each(STRUCT, _CHUNK, groups.chunk)
     group = {1: chunks, 4: Each(STRUCT)}
     shape = {2: Each(STRUCT), 4: Each(STRUCT, group, groups.group), 5: _PAIRS, 7: Each(STRUCT)}
@@ -96,11 +99,11 @@ def check_footer(end: bytes | memoryview, metadata: Any) -> None:
         raise ValueError(msg)
 
 
-def _leaf(column: Any) -> _Leaf:
+def _leaf(number: int, column: Any) -> _Leaf:
     kind = column.physical_type
     width = column.length if kind == "FIXED_LEN_BYTE_ARRAY" else _WIDTHS.get(kind, 0)
     levels = column.max_definition_level, column.max_repetition_level
-    return _Leaf(column.path, _NUMBERS.get(kind, -1), width, kind == _TEXT, *levels)
+    return _Leaf(number, _NUMBERS.get(kind, -1), width, kind == _TEXT, *levels)
 
 
 class _Groups:
@@ -117,15 +120,13 @@ class _Groups:
     def group(self, _: dict[int, Any]) -> None:
         """Compare the number of column chunks that came since the last call."""
         if self._next != len(self._leaves):
-            msg = f"the footer has a row group of {self._next:,} column chunks; the file has {len(self._leaves):,}"
-            raise ValueError(f"{msg} columns")
+            raise ValueError(_OTHER_COLUMNS)
         self._next = 0
 
     def chunk(self, fields: dict[int, Any]) -> None:
         """Compare a column chunk."""
         if self._next == len(self._leaves):
-            self._next += 1
-            self.group(fields)
+            raise ValueError(_OTHER_COLUMNS)
         leaf = self._leaves[self._next]
         self._next += 1
         described = fields.get(3)
@@ -133,6 +134,8 @@ class _Groups:
             raise _refused(leaf, "is not described, or encrypted")
         if described.get(1) != leaf.type:
             raise _refused(leaf, "is of another type than the schema says")
+        if described.get(4) not in _CODECS:
+            raise _refused(leaf, "is of a compression that the format has not")
         statistics, sizes = described.get(12), described.get(16)
         if statistics and leaf.width and min(statistics.values()) < leaf.width:
             raise _refused(leaf, "has statistics that are shorter than its values")
@@ -144,4 +147,4 @@ class _Groups:
 
 
 def _refused(leaf: _Leaf, fault: str) -> ValueError:
-    return ValueError(f"the footer has a chunk of the column {leaf.path[:100]!r} that {fault}")
+    return ValueError(f"a column chunk {fault}: that of the column {leaf.number:,}, counted from 0, in the footer")

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 BOOL, BYTE, I16, I32, I64, DOUBLE, BINARY, LIST, STRUCT = 1, 3, 4, 5, 6, 7, 8, 9, 12
 
 _FALSE: Final = 2
+_SIZES: Final = {BOOL: 1, _FALSE: 1, BYTE: 1, DOUBLE: 8}  # of what always takes as much, in bytes
 _DEEPEST: Final = 16
 _MOST_ITEMS: Final = 1_000_000  # more than pyarrow takes
 _LAST_NUMBER: Final = 32767
@@ -29,11 +30,11 @@ class Each(NamedTuple):
     Attributes:
         kind: Of each item.
         shape: Of each item that is a struct.
-        visit: Given the fields of each item that is a struct.
+        visit: Given the fields of each item, if anything is expected of them.
     """
 
     kind: int
-    shape: dict[int, Any] = {}
+    shape: dict[int, Any] | None = None
     visit: Callable[[dict[int, Any]], object] = dict
 
 
@@ -74,7 +75,8 @@ class CompactReader:
         except IndexError:
             raise self._refused("ends too early") from None
 
-    def _struct(self, shape: Shape, depth: int) -> dict[int, Any]:
+    # One loop, though it is long: a call for each field would cost more than the field.
+    def _struct(self, shape: Shape, depth: int) -> dict[int, Any]:  # noqa: C901, PLR0912
         data, position, number = self._data, self.position, 0
         fields: dict[int, Any] = {}
         while head := data[position]:
@@ -106,9 +108,11 @@ class CompactReader:
             else:
                 self.position = position
                 if kind == LIST and (expected is None or isinstance(expected, Each)):
-                    fields[number] = self._list(expected, depth + 1)
+                    value = self._list(expected, depth + 1)
                 else:
-                    fields[number] = self._composite(kind, expected, depth + 1)
+                    value = self._composite(kind, expected, depth + 1)
+                if expected is not None:
+                    fields[number] = value
                 position = self.position
         if number > _LAST_NUMBER:
             raise self._refused("has a field whose number is too large")
@@ -122,8 +126,8 @@ class CompactReader:
             return self._struct(expected or {}, depth)
         if kind == LIST and expected is None:
             return self._list(expected, depth)
-        if kind in (BYTE, DOUBLE) and expected is None:
-            self.position += 1 if kind == BYTE else 8
+        if kind in _SIZES and expected is None:
+            self.position += _SIZES[kind]
             return None
         raise self._refused(f"has a field of the type {kind} that it should not have")
 
@@ -140,12 +144,14 @@ class CompactReader:
         if kind == STRUCT and expected is not None and expected.shape:
             for _ in range(count):
                 expected.visit(self._struct(expected.shape, depth))
+        elif kind == STRUCT:
+            self._pass_over_structs(count, depth)
         else:
-            self._pass_over(kind, count, depth)
+            self._pass_over(kind, count)
         return count
 
-    def _pass_over(self, kind: int, count: int, depth: int) -> None:
-        """Pass over the items of a list."""
+    def _pass_over(self, kind: int, count: int) -> None:
+        """Pass over the items of a list that are no structs."""
         data, position = self._data, self.position
         if I16 <= kind <= I64:
             for _ in range(count):
@@ -156,22 +162,18 @@ class CompactReader:
             for _ in range(count):
                 size, position = self._long(0, position, shift=0)
                 position += size
-        elif kind == STRUCT:
-            for _ in range(count):
-                if plain := _ONLY_NUMBERS.match(data, position):
-                    position = plain.end()
-                    continue
-                self.position = position
-                self._struct({}, depth)
-                position = self.position
-        elif count and kind <= BYTE:
-            position += count
-        else:
-            for _ in range(count):
-                self.position = position
-                self._composite(kind, None, depth + 1)
-                position = self.position
+        elif kind in _SIZES:
+            position += count * _SIZES[kind]
+        elif count:
+            raise self._refused(f"has a list of items of the type {kind}")
         self.position = position
+
+    def _pass_over_structs(self, count: int, depth: int) -> None:
+        for _ in range(count):
+            if plain := _ONLY_NUMBERS.match(self._data, self.position):
+                self.position = plain.end()
+            else:
+                self._struct({}, depth)
 
     def _next_number(self, before: int, position: int) -> tuple[int, int]:
         value, position = self._long(0, position, shift=0)
