@@ -85,7 +85,9 @@ def encoded(tree: Tree) -> bytes:
     for field in tree:
         step = field.number - before
         before = field.number
-        out += bytes([step << 4 | field.kind]) if 0 < step < 16 else bytes([field.kind]) + _varint(_zigzag(field.number))
+        out += (
+            bytes([step << 4 | field.kind]) if 0 < step < 16 else bytes([field.kind]) + _varint(_zigzag(field.number))
+        )
         out += _written(field.kind, field.value)
     return bytes(out) + b"\0"
 
