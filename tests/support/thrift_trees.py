@@ -103,7 +103,8 @@ def _written(kind: int, value: Any) -> bytes:
         count = len(value.values)
         head = bytes([count << 4 | value.kind]) if count < 15 else bytes([0xF0 | value.kind]) + _varint(count)
         return head + b"".join(_written(value.kind, each) for each in value.values)
-    return value or b""
+    rest: bytes = value or b""
+    return rest
 
 
 def _zigzag(number: int) -> int:
