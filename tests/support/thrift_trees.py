@@ -96,7 +96,7 @@ def _written(kind: int, value: Any) -> bytes:
     if kind in _NUMBERS:
         return _varint(_zigzag(value))
     if kind == BINARY:
-        return _varint(len(value)) + value
+        return bytes(_varint(len(value)) + value)
     if kind == STRUCT:
         return encoded(value)
     if kind == LIST:
