@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING, Final
 
+from stepout.artifacts.formats.parquet_footer import read_end
 from stepout.artifacts.reading.pinned_object import PinnedObject, Verifier
 from stepout.artifacts.reading.ranges.reader import EXACT, ArtifactReader
 
@@ -33,6 +34,7 @@ class FetchedRanges:
         self._blocks = blocks
         self._readers: list[ArtifactReader] = []
         self._pieces: list[tuple[int, memoryview]] = []
+        self._end: memoryview | None = None
         self._reader = self._new_reader()
 
     @property
@@ -43,6 +45,13 @@ class FetchedRanges:
     def open_file(self) -> io.RawIOBase:
         """Return a file over the object; what was fetched is not asked for again."""
         return _RangeFile(self, self._new_reader(), self._pinned.size)
+
+    @property
+    def end(self) -> memoryview:
+        """The end of the file, with all of its footer; it is held, and pyarrow reads it from here."""
+        if self._end is None:
+            self._end = read_end(self._read_at, self._pinned.size)
+        return self._end
 
     def fetch(self, spans: Sequence[tuple[int, int]]) -> list[memoryview]:
         """Fetch ranges in as few requests as they allow, in the place of those that were fetched before.
@@ -62,15 +71,13 @@ class FetchedRanges:
             else:
                 joined.append((start, stop))
         for start, stop in joined:
-            piece = memoryview(bytearray(stop - start))
-            self._reader.seek(start)
-            self._reader.readinto(piece)
-            self._pieces.append((start, piece.toreadonly()))
+            self._pieces.append((start, self._read_at(start, stop - start)))
         return [self._found(start, stop) for start, stop in spans]
 
     def held(self, start: int, stop: int) -> memoryview | None:
         """Return bytes that were fetched; ``None`` unless all of them were."""
-        for first, piece in self._pieces:
+        held = [] if self._end is None else [(self._pinned.size - len(self._end), self._end)]
+        for first, piece in (*held, *self._pieces):
             if first <= start and stop <= first + len(piece):
                 return piece[start - first : stop - first]
         return None
@@ -80,6 +87,12 @@ class FetchedRanges:
         self._pieces = []
         for reader in self._readers:
             reader.close()
+
+    def _read_at(self, start: int, size: int) -> memoryview:
+        piece = memoryview(bytearray(size))
+        self._reader.seek(start)
+        self._reader.readinto(piece)
+        return piece.toreadonly()
 
     def _near(self, stop: int, start: int) -> bool:
         """Say whether what is between two ranges is fetched with them."""

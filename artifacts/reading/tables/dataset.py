@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from stepout.artifacts.blocks import FOOTER_KEY
 from stepout.artifacts.dataset_manifest import is_dataset
+from stepout.artifacts.formats.parquet_footer import check_footer, read_end
 from stepout.artifacts.listing import names_files
 from stepout.artifacts.reading.files.committed_files import ALONE, CommittedFiles
 from stepout.artifacts.reading.files.filesystem import ArtifactFiles
@@ -284,20 +285,33 @@ class DatasetFiles(ArtifactFiles):
 
         Raises:
             InvalidDocumentError: It has other columns than the manifest says.
+            UndecodableError: Its footer is one that Arrow does not survive.
         """
         file = super().open_input_file(path)
-        if self.held is not None and path not in self._fitting:
-            self._check(path, file, self.held)
+        if path not in self._fitting:
+            self._check(path, file)
             self._fitting.add(path)
         return file
 
     open_input_stream = open_input_file
 
-    def _check(self, path: str, file: Any, held: pa.Schema) -> None:
+    def _check(self, path: str, file: Any) -> None:
+        import pyarrow as pa
         import pyarrow.parquet as pq
 
-        found = pq.ParquetFile(file, pre_buffer=False).schema_arrow
-        if found.equals(held):
+        def read_at(start: int, size: int) -> memoryview:
+            file.seek(start)
+            return memoryview(file.read(size))
+
+        end = read_end(read_at, file.size())
+        parquet = pq.ParquetFile(pa.BufferReader(end), pre_buffer=False)
+        try:
+            check_footer(end, parquet.metadata)
+        except ValueError as error:
+            msg = f"{path} is no Parquet file that can be read, though its bytes are those written: {error}"
+            raise UndecodableError(msg) from error
+        held, found = self.held, parquet.schema_arrow
+        if held is None or found.equals(held):
             return
         expected = {field.name: str(field) for field in held}
         actual = {field.name: str(field) for field in found}

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from stepout.artifacts.blocks import FOOTER_KEY
 from stepout.artifacts.formats.parquet_decoding import GroupDecoder, TooMuchError
+from stepout.artifacts.formats.parquet_footer import check_footer
 from stepout.artifacts.listing import names_files
 from stepout.artifacts.media_types import PARQUET
 from stepout.artifacts.reading.pinned_object import PinnedObject, check_cap, verifier_for
@@ -200,8 +201,19 @@ class ParquetBytes:
 
         return pa.BufferReader(self.data) if self.ranges is None else pa.PythonFile(self.ranges.open_file(), mode="r")
 
-    def opened(self, **options: Any) -> Any:
-        """Return a ``pyarrow.parquet.ParquetFile``."""
+    def opened(self) -> Any:
+        """Return a ``pyarrow.parquet.ParquetFile`` whose column chunks can be asked for.
+
+        Raises:
+            ValueError: They do not fit the columns; so does whatever pyarrow raises.
+        """
+        end = memoryview(self.data) if self.ranges is None else self.ranges.end
+        parquet = self.reopened()
+        check_footer(end, parquet.metadata)
+        return parquet
+
+    def reopened(self, **options: Any) -> Any:
+        """Return the same once more, with the given options of ``ParquetFile``."""
         import pyarrow.parquet as pq
 
         return pq.ParquetFile(self.handle(), page_checksum_verification=self.checked, pre_buffer=False, **options)
@@ -264,7 +276,7 @@ def _read(file: ParquetBytes, pointer: Pointer, read: ParquetRead) -> Any:
     if not groups or sifting.names == []:
         return parquet.read_row_groups(groups, columns=sifting.names)
     sifted = sifting.condition is not None
-    decoder = GroupDecoder(parquet, sifting.wanted, read.max_size, sifted=sifted, reopen=file.opened)
+    decoder = GroupDecoder(parquet, sifting.wanted, read.max_size, sifted=sifted, reopen=file.reopened)
     tables = []
     try:
         for group in groups:

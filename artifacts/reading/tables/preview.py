@@ -213,7 +213,7 @@ class TablePreview:
 
     def _decoder(self, places: Sequence[int]) -> GroupDecoder:
         names = [self._names[place] for place in places]
-        return GroupDecoder(self._parquet, names, DECODED, sifted=False, reopen=self._file.opened)
+        return GroupDecoder(self._parquet, names, DECODED, sifted=False, reopen=self._file.reopened)
 
     def _decoded(
         self, decoder: GroupDecoder, group: int, pieces: Sequence[memoryview], places: Sequence[int]

@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.looks import Bench
+from support.parquet_reader import ReadingProcess
 
 from stepout.artifacts.media_types import PARQUET
 from stepout.page.budget import PageBudget
@@ -24,6 +25,8 @@ from stepout.page.insides.rows import NOT_READ
 from stepout.page.model import ColumnSummary, TableInside
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from stepout.page.insides import Look
     from stepout.schemas import Pointer
 
@@ -345,15 +348,21 @@ def test_what_is_no_parquet_is_a_problem() -> None:
     assert look.problem.error == "Stepout.Undecodable"
 
 
+@pytest.fixture(scope="module")
+def reading() -> Iterator[ReadingProcess]:
+    """A process that may die of what it reads."""
+    process = ReadingProcess()
+    yield process
+    process.close()
+
+
 @given(st.data())
-def test_a_damaged_file_makes_a_card_and_never_an_error(data: st.DataObject) -> None:
+def test_a_damaged_file_makes_a_card_and_never_an_error(reading: ReadingProcess, data: st.DataObject) -> None:
     """Whatever its bytes are, if they are those that were written."""
     whole = bytearray(_SMALL)
     for _ in range(data.draw(st.integers(1, 3))):
         whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
-    bench = Bench()
-    look = bench.look(bench.shelf.put(bytes(whole), "t.parquet", media_type=PARQUET))
-    assert isinstance(look.inside, TableInside) or look.problem is not None
+    assert reading.outcomes(bytes(whole))["look"] in {"TableInside", "CardProblem"}
 
 
 def _small() -> bytes:
