@@ -105,12 +105,12 @@ def test_settings_travel_with_what_was_resolved() -> None:
     settings = TransferSettings(connections=2, memory=32 * MIB)
     document = TaskOutput(artifacts={"a": pointer}).to_dict()
     options: dict[str, Any] = {"allow": ANY_BUCKET, "settings": settings}
-    resolved = [
-        resolve_artifact(pointer.to_dict(), **options),
-        resolve_output(document, **options)["a"],
-        stepout.resolve(document, **options)["a"],
-        stepout.resolve_all(document, **options)["$"]["a"],
+    outputs: list[Any] = [
+        resolve_output(document, **options),
+        stepout.resolve(document, **options),
+        stepout.resolve_all(document, **options)["$"],
     ]
+    resolved = [resolve_artifact(pointer.to_dict(), **options), *(each["a"] for each in outputs)]
     for found in resolved:
         assert found.access.settings == settings
         assert pickle.loads(pickle.dumps(found)).access.settings == settings
