@@ -35,8 +35,7 @@ if TYPE_CHECKING:
     from stepout.artifacts.transfer.tails import Asked
 
 _HELPERS: Final = 2
-"""Threads beyond the plan's, for ranges that are asked for again while all others are busy; unless the settings say how
-many connections there may be."""
+"""Threads beyond the plan's, for ranges that are asked for again while all others are busy; none where settings say."""
 
 _STRIKES: Final = 2
 """After so many requests in a row that were never answered a thread ends: the server may grant fewer connections."""
@@ -145,10 +144,8 @@ class RangeFetch:
     def grow(self, threads: int) -> None:
         """Have so many threads in all, if that is more than there have been and not more than was planned."""
         self._wanted = max(self._wanted, min(threads, self.plan.connections))
-        most = self._wanted
-        if self._allowed is not None and self._is_beside:
-            most = min(most, self._allowed - 1)
-        for _ in range(most - self._begun):
+        most = self._allowed - self._is_beside if self._allowed is not None else self._wanted
+        for _ in range(min(self._wanted, most) - self._begun):
             self._start_thread()
 
     def has(self, position: int) -> bool:
@@ -213,8 +210,8 @@ class RangeFetch:
         # Somebody has to take it: a connection that works, or after a while any.
         if now - self._again[0].queued > _STILL_SECONDS:
             self._work_left.notify_all()
-            most = self.plan.connections + _HELPERS if self._allowed is None else 0
-            if not any(each.idle for each in self._workers) and self._threads < most:
+            most = self.plan.connections + _HELPERS
+            if self._allowed is None and not any(each.idle for each in self._workers) and self._threads < most:
                 self._start_thread()
         return now + _STILL_SECONDS
 

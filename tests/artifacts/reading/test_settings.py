@@ -11,7 +11,7 @@ from support.seaweed import ADMIN
 from support.wire import Wire
 
 import stepout
-from stepout import ANY_BUCKET, ArtifactManager, Output, TransferSettings, resolve_artifact, resolve_output
+from stepout import ANY_BUCKET, ArtifactManager, TransferSettings, resolve_artifact, resolve_output
 from stepout.artifacts.process.budget import process_budget
 from stepout.artifacts.s3.clients import make_client, profile_named
 from stepout.schemas import TaskOutput
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from support.seaweed import Seaweed
+
+    from stepout import Output
 
 
 MIB = 1 << 20
@@ -104,16 +106,15 @@ def test_settings_travel_with_what_was_resolved() -> None:
     settings = TransferSettings(connections=2, memory=32 * MIB)
     document = TaskOutput(artifacts={"a": pointer}).to_dict()
     options: dict[str, Any] = {"allow": ANY_BUCKET, "settings": settings}
-    whole = [stepout.resolve(document, **options), stepout.resolve_all(document, **options)["$"]]
-    resolved = [
-        resolve_artifact(pointer.to_dict(), **options),
-        resolve_output(document, **options)["a"],
-        *(found["a"] for found in whole if isinstance(found, Output)),
+    outputs: list[Any] = [
+        resolve_output(document, **options),
+        stepout.resolve(document, **options),
+        stepout.resolve_all(document, **options)["$"],
     ]
-    assert len(resolved) == 4
-    for each in resolved:
-        assert each.access.settings == settings
-        assert pickle.loads(pickle.dumps(each)).access.settings == settings
+    resolved = [resolve_artifact(pointer.to_dict(), **options), *(each["a"] for each in outputs)]
+    for found in resolved:
+        assert found.access.settings == settings
+        assert pickle.loads(pickle.dumps(found)).access.settings == settings
     assert resolve_artifact(pointer.to_dict(), allow=ANY_BUCKET).access.settings is None
 
 
