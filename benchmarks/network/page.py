@@ -6,7 +6,7 @@ import statistics
 from typing import TYPE_CHECKING
 
 from benchmarks.network.grid import MINE, Cell, cells, mean
-from benchmarks.network.suite import cell_names
+from benchmarks.network.suite import cell_names, line_names
 from benchmarks.sections import human
 from benchmarks.stats import memory_of, ratio_between, row_of
 from benchmarks.tables import section_table, table_line, target_lines
@@ -66,7 +66,7 @@ def network_page(sections: list[Section], where: str, *, plot: bool) -> str:
     lines = ["# Benchmarks on a network", "", where, "", METHOD]
     lines += ["![Time relative to the best peer](benchmarks-network.svg)", ""] if plot else []
     found = cells(sections)
-    lines += [*_means(found), *_checks(sections), *_grid(found)]
+    lines += [*_means(found), *_checks(sections), *_grid(found), *_missing(sections)]
     for section in sections:
         if section.suite != "network":
             lines += [f"## {section.name[0].upper()}{section.name[1:]}", "", *section_table(section), ""]
@@ -139,7 +139,14 @@ def _grid(found: list[Cell]) -> list[str]:
             memory = memory_of(row_of(cell.section, mine))
             row += [str(cell.ratios.get(mine, "")), "" if memory is None else f"{memory:.0f}"]
         lines.append(table_line([*row, cell.section.commit or ""]))
-    measured = {cell.section.name for cell in found}
-    missing = [name for name in cell_names() if name not in measured]
-    lines += ["", f"Of the grid these cells were not run: {'; '.join(missing)}."] if missing else []
     return [*lines, ""]
+
+
+def _missing(sections: list[Section]) -> list[str]:
+    measured = {section.name for section in sections}
+    missing = [name for name in (*cell_names(), *line_names()) if name not in measured]
+    return (
+        ["## Not run", "", "Of the grid and of the lines:", "", *(f"- {name}" for name in missing), ""]
+        if missing
+        else []
+    )

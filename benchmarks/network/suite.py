@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from benchmarks.sections import Context
     from benchmarks.servers import Server
 
-__all__ = ["CELLS", "STALLS", "bad_networks", "cell_names", "lines", "network", "tails"]
+__all__ = ["CELLS", "STALLS", "bad_networks", "cell_names", "line_names", "lines", "network", "tails"]
 
 OPERATIONS = ("upload", "download")
 STALLS = ", one request stalls"
@@ -196,15 +196,26 @@ LINES = ((1e9, MEDIUM), (5e9, LARGE))
 """Bits per second, and bytes of the object: a second or two of the line."""
 
 
+LINE_CONDITIONS = Conditions(latency=0.01, rate=80e6)
+
+
+def line_names() -> list[str]:
+    """Return the names of all transfers over a shared line."""
+    return [_line_name(operation, size, rate) for rate, size in LINES for operation in OPERATIONS]
+
+
+def _line_name(operation: str, size: int, rate: float) -> str:
+    return f"{_name(operation, size, LINE_CONDITIONS)}, on a line of {rate / 1e9:g} Gbit/s"
+
+
 def lines(context: Context) -> Iterator[Section]:
     """A line that all connections share, by the kernel, behind the usual 10 ms and 80 MB/s a connection."""
-    conditions = Conditions(latency=0.01, rate=80e6)
     for rate, asked in LINES[:1] if context.quick else LINES:
-        size, words = min(context.size, asked), f"on a line of {rate / 1e9:g} Gbit/s"
+        size = min(context.size, asked)
         try:
             with shared_line(rate) as line, servers.sink(context.data.pattern, line=line) as sink:
                 for operation in OPERATIONS:
-                    name = f"{_name(operation, size, conditions)}, {words}"
+                    name = _line_name(operation, size, rate)
                     section = Section("lines", name, size, [], baseline="stepout")
                     section.line = rate
                     kept = next((each for each in context.kept if each.name == name), None)
@@ -212,14 +223,16 @@ def lines(context: Context) -> Iterator[Section]:
                         if kept is not None:
                             yield kept
                         continue
-                    with servers.network(sink, conditions) as before:
+                    with servers.network(sink, LINE_CONDITIONS) as before:
                         section.rows = _rows(context, before, section, operation)
                         context.begin(section)
                         _race(context, section)
                     yield section
         except OSError as error:
             reason = f"not run: {type(error).__name__}: {error}"
-            yield Section("lines", f"transfers {words}", 0, [Row("stepout", dict, reason=reason)])
+            yield Section(
+                "lines", f"transfers on a line of {rate / 1e9:g} Gbit/s", 0, [Row("stepout", dict, reason=reason)]
+            )
 
 
 def bad_networks(context: Context) -> Iterator[Section]:
