@@ -10,7 +10,8 @@ head has arrived; the answer itself can still be read to its end.
 is opened or taken for a request until it goes back to the pool or is closed.
 
 **Spread and watched.** A connection goes to whichever address of a name answers first (``addresses``), and what it
-brings is noted: by address, and for how many connections there may be (``watch``, ``limit``).
+brings is noted: by address, and for how many connections there may be (``watch``, ``limit``). All of them trust the
+same authorities, whose certificates are read once (``tls``).
 
 The classes are made from botocore's own, once they are needed.
 """
@@ -20,9 +21,11 @@ from __future__ import annotations
 import functools
 import socket
 import sys
+from ssl import SSLSocket
 from typing import TYPE_CHECKING, Any
 
 from stepout.artifacts.s3.connections.cancellation import SocketUse
+from stepout.artifacts.s3.connections.tls import is_open
 from stepout.artifacts.s3.connections.watch import OPEN_SECONDS, ConnectionWatch, IdleFirst, Shared
 from stepout.artifacts.s3.internals import ANSWERED_EARLY, open_pool, pool_classes
 
@@ -82,7 +85,7 @@ def _pool_of(pool: Any) -> Any:
 
 def _with_connections(base: Any) -> Any:
     class Pool(base):  # type: ignore[misc] # of a base that is only known here, as all below
-        ConnectionCls = _never_half_used(_cancellable(_watched(_spread(base.ConnectionCls))))
+        ConnectionCls = _never_half_used(_cancellable(_watched(_with_tls(_spread(base.ConnectionCls)))))
         QueueCls = IdleFirst
 
         def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -124,6 +127,37 @@ def _spread(base: Any) -> Any:
             return sock
 
     return Spread
+
+
+def _with_tls(base: Any) -> Any:
+    from urllib3.connection import HTTPSConnection
+
+    if not issubclass(base, HTTPSConnection):
+        return base
+
+    class Secure(base):  # type: ignore[misc]
+        ca_certs: str | None
+
+        def __init__(self, *args: Any, shared: Shared | None = None, **kwargs: Any) -> None:
+            shared = shared or Shared()
+            super().__init__(*args, shared=shared, **kwargs)
+            self._authorities = shared.authorities
+
+        @property
+        def is_connected(self) -> bool:
+            return super().is_connected or (isinstance(self.sock, SSLSocket) and is_open(self.sock))
+
+        def connect(self) -> None:
+            context, file = self.ssl_context, self.ca_certs
+            # A proxy may have a context of its own, which needs the file as well.
+            if context and file and self.proxy is None and self._authorities.read_into(context, file):
+                self.ca_certs = None
+            try:
+                super().connect()
+            finally:
+                self.ca_certs = file
+
+    return Secure
 
 
 def _watched(base: Any) -> Any:

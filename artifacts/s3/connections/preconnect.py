@@ -7,7 +7,6 @@ that once.
 
 from __future__ import annotations
 
-import ssl
 import threading
 from contextlib import contextmanager
 from functools import partial
@@ -83,8 +82,6 @@ class Preconnections:
 
 def _back(pool: Any, held: Any) -> None:
     if pool is not None and held is not None:
-        # Before it goes back: the pool throws away an idle connection that has something to read.
-        _take_tickets(held)
         give_back(pool, held)
 
 
@@ -98,23 +95,3 @@ def _opened(pool: Any) -> Any:
     except Exception:  # noqa: BLE001 - the request itself will say what is wrong with the server
         connection.close()
     return connection
-
-
-def _take_tickets(connection: Any) -> None:
-    """Read what a TLS 1.3 server sends unasked after the handshake, a ticket or two.
-
-    A pool takes an idle connection that has something to read for one that the server has closed.
-    """
-    sock = getattr(connection, "sock", None)
-    if not isinstance(sock, ssl.SSLSocket):
-        return
-    patience = sock.gettimeout()
-    try:
-        sock.settimeout(0)
-        sock.recv(1)
-    except ssl.SSLWantReadError:
-        sock.settimeout(patience)
-    except OSError:
-        connection.close()
-    else:  # the end, or an answer to nothing
-        connection.close()

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from stepout.artifacts.s3.connections.addresses import AddressBook, Connecting, addresses_of
 from stepout.artifacts.s3.connections.cancellation import current_cancellation, end_if_cancelled
 from stepout.artifacts.s3.connections.limit import ConnectionLimit
+from stepout.artifacts.s3.connections.tls import Authorities
 from stepout.artifacts.s3.job_signals import raise_own
 from stepout.artifacts.s3.routes.http_exchange import exchange
 
@@ -78,6 +79,7 @@ class Shared:
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.clock = clock
         self.book, self.limit = AddressBook(clock=clock), ConnectionLimit(clock=clock)
+        self.authorities = Authorities()
         self._lent = set[Callable[[], None]]()
         self.distrusted = float("-inf")
         """Connections that have been idle since before this moment are opened anew."""
