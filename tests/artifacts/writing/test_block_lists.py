@@ -16,6 +16,7 @@ from support.seaweed import ADMIN
 from support.wire import Fault, Wire, operation
 
 from stepout.artifacts import ArtifactManager, MemoryStore, TransferSettings, blocks, checksums
+from stepout.artifacts.process import servers
 from stepout.artifacts.process.servers import ListUses
 from stepout.artifacts.store import Encryption, StoreProfile
 from stepout.schemas import Pointer, RunIdentity
@@ -555,8 +556,9 @@ def test_the_last_of_several_uploads_decides(committed: list[bool]) -> None:
     assert removed == ([] if any(committed) else ["key"])
 
 
-def test_an_upload_waits_for_a_removal_before_it_looks() -> None:
-    """Else it would find the list there, and rely on it."""
+def test_an_upload_waits_for_a_removal_before_it_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long that takes; else it would find the list there, and rely on it."""
+    monkeypatch.setattr(servers, "_POLL_SECONDS", 0.001)
     uses, order = ListUses(), list[str]()
     begun, go = threading.Event(), threading.Event()
 
@@ -575,6 +577,8 @@ def test_an_upload_waits_for_a_removal_before_it_looks() -> None:
     threads[0].start()
     assert begun.wait(60)
     threads[1].start()
+    threads[1].join(0.05)  # many waits
+    assert order == []
     go.set()
     for each in threads:
         each.join(60)
