@@ -520,10 +520,11 @@ def test_a_list_that_another_artifact_relies_on_stays(settings: TransferSettings
     "options",
     [
         {"layout": "fixed", "run": RUN},
+        {"run": RunIdentity(nonce="shared")},
         {"mode": "overwrite"},
         {"profile": PROFILES["unconditional"]},
     ],
-    ids=["fixed layout", "overwrite", "no conditions"],
+    ids=["fixed layout", "a nonce that was given", "overwrite", "no conditions"],
 )
 def test_a_list_that_another_process_may_rely_on_stays(options: dict[str, Any]) -> None:
     """A rerun at the same keys finds it there; and a server that answers without a condition says not who made it."""
