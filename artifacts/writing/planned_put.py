@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -172,7 +173,8 @@ class PutPlanner:
         self._keep, self._clock = keep, clock
         self.folder = run_folder(prefix, run, layout=layout)
         # Whoever gave the nonce may give it to another process as well.
-        self._own_folder = layout == "run" and (given is None or given.nonce is None)
+        alone = layout == "run" and (given is None or given.nonce is None)
+        self._writer = os.getpid() if alone else None
         self.keeps_record = check_commit_record(commit_record) is True
         self.recorded = recorded_task(self.folder, prefix, run) if commit_record else None
         # Of what a record names; without a record, of everything.
@@ -318,7 +320,7 @@ class PutPlanner:
         if blocks not in ("crc", "sha256"):
             msg = f"blocks is {blocks!r}: expected 'crc', 'sha256' or 'none'. Nothing was read or sent"
             raise ConfigurationError(msg)
-        return WantedBlocks("sha256" if blocks == "sha256" else best_crc(), self.folder, self._own_folder)
+        return WantedBlocks("sha256" if blocks == "sha256" else best_crc(), self.folder, self._writer)
 
 
 def check_mode(mode: object) -> Mode:

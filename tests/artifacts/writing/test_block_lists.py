@@ -535,6 +535,37 @@ def test_a_list_that_another_process_may_rely_on_stays(options: dict[str, Any]) 
     assert len(store.keys()) == 1
 
 
+_FORKS = """
+import os
+from stepout.artifacts import ArtifactManager, MemoryStore
+from stepout.schemas.errors import AccessDeniedError
+
+class Refusing(MemoryStore):
+    removed = 0
+    def complete_upload(self, *args, **options):
+        raise AccessDeniedError("denied")
+    def remove(self, key, *, version_id=None):
+        self.removed += 1
+
+store = Refusing("results")
+manager = ArtifactManager(store)
+child = os.fork()
+try:
+    manager.put_bytes("a", bytes(9 << 20))
+except AccessDeniedError:
+    if not child:
+        os._exit(store.removed)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+assert store.removed == 1
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_list_stays_where_a_fork_goes_on_with_a_copy_of_the_manager() -> None:
+    """Another fork has the same keys, and may rely on it."""
+    subprocess.run([sys.executable, "-c", _FORKS], check=True)
+
+
 def test_a_list_that_may_not_be_removed_is_no_error(caplog: pytest.LogCaptureFixture) -> None:
     """The put's own error is what counts; the log has a line for those who look."""
     caplog.set_level("DEBUG", "stepout.artifacts")
