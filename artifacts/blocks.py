@@ -57,12 +57,12 @@ class WantedBlocks(NamedTuple):
     Attributes:
         algorithm: Of the digests.
         folder: Of keys, without a slash at its end; lists that are objects go there.
-        own: Whether no other process writes there.
+        writer: The id of the one process that writes there; ``None``: others may as well.
     """
 
     algorithm: BlockAlgorithm
     folder: str
-    own: bool = False
+    writer: int | None = None
 
     @property
     def size(self) -> int:

@@ -144,7 +144,7 @@ class ArtifactManager:
         )
         store, prefix = self._buckets.own(bucket, prefix)
         self._planner = PutPlanner(
-            store, prefix, self._run, defaults, layout, commit_record, keep=keep_of(keep), clock=clock
+            store, prefix, self._run, defaults, layout, commit_record, given=run, keep=keep_of(keep), clock=clock
         )
         self._place = ResumePlace(store.bucket, prefix, self._planner.folder, layout)
         self._writes = Writes(

@@ -25,8 +25,8 @@ _COUNTED: Final = 1 << 20
 """Bytes: what is shorter tells of the latency, not of the rate."""
 
 
-_REMOVAL_SECONDS: Final = 60.0
-"""For so long an upload waits for the end of a removal, which is a request."""
+_POLL_SECONDS: Final = 1.0
+"""Waits are cut into seconds, so that Ctrl-C is seen where a lock cannot be interrupted (Windows)."""
 
 
 class ListUses:
@@ -45,7 +45,9 @@ class ListUses:
     def join(self, key: str) -> None:
         """Take note of an upload that will store this list, or find it there."""
         with self._changed:
-            self._changed.wait_for(lambda: key not in self._leaving, timeout=_REMOVAL_SECONDS)
+            # However long a removal takes, with its tries: it may reach the server at its end.
+            while key in self._leaving:
+                self._changed.wait(_POLL_SECONDS)
             self._users[key] = self._users.get(key, 0) + 1
 
     def made(self, key: str, remove: Callable[[], None]) -> None:

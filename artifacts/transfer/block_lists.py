@@ -8,6 +8,7 @@ names.
 
 from __future__ import annotations
 
+import os
 import threading
 from contextlib import contextmanager
 from dataclasses import replace
@@ -43,8 +44,8 @@ class ListObject(NamedTuple):
     key: str
     data: bytes
     content: Content
-    own: bool
-    """Whether no other process may rely on it."""
+    writer: int | None
+    """The id of the one process that may rely on it; ``None``: others may as well."""
 
 
 def list_of(wanted: WantedBlocks, digests: bytes, size: int) -> tuple[Mapping[str, Any] | None, ListObject | None]:
@@ -66,7 +67,7 @@ def list_of(wanted: WantedBlocks, digests: bytes, size: int) -> tuple[Mapping[st
         return in_pointer(blocks), None
     content = Content(size=len(data), checksum=checksums_of([memoryview(data)]))
     key = blocks_key(wanted.folder, content.checksum["sha256"])
-    return in_object(blocks, key), ListObject(key, data, content, wanted.own)
+    return in_object(blocks, key), ListObject(key, data, content, wanted.writer)
 
 
 def digested(views: Sequence[memoryview], crc: Crc | None, wanted: WantedBlocks) -> tuple[Content, ListObject | None]:
@@ -108,7 +109,7 @@ def put_list(store: Store, stored: ListObject, options: WriteOptions, retries: R
     Raises:
         StoreError: It could not be stored.
     """
-    if not stored.own:
+    if stored.writer != os.getpid():  # a fork goes on with its copy of a manager
         _put(store, stored, options, retries)
         return lambda _committed: None
 

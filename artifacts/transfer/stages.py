@@ -141,12 +141,7 @@ class Pipeline:
             BaseException: What a stage raised.
         """
         if self._slot is None:
-            if self._unused:  # made as they are needed: where the stages keep up, two or three are
-                self._unused -= 1
-                self._slot = memoryview(bytearray(BLOCK))
-            else:
-                self._slot = self._free.get()
-            self._check()
+            self._slot = self._free_slot()
         return self._slot
 
     def add(self, view: memoryview) -> None:
@@ -168,9 +163,10 @@ class Pipeline:
             BaseException: What a stage raised, or reading them.
         """
         assert self.file is not None  # noqa: S101 - who wrote them had it from here
-        slot = self.lend()[:size]
-        self.file.read_at(slot, at)
-        self.add(slot)
+        # Not in what was lent: a connection that was given up may still read into that.
+        view = self._free_slot()[:size]
+        self.file.read_at(view, at)
+        self._send(view, None)
 
     def pass_on(self, view: memoryview, release: Callable[[], None]) -> None:
         """Send the next bytes through as they are; ``release`` is called behind the last stage.
@@ -180,6 +176,16 @@ class Pipeline:
         """
         self._send(view, release)
         self._check()
+
+    def _free_slot(self) -> memoryview:
+        """Return a buffer that nobody has, or raise what a stage raised."""
+        if self._unused > 0:  # made as they are needed: where the stages keep up, two or three are
+            self._unused -= 1
+            slot = memoryview(bytearray(BLOCK))
+        else:
+            slot = self._free.get()
+        self._check()
+        return slot
 
     def _send(self, view: memoryview, release: Callable[[], None] | None) -> None:
         self._releases.append(release)

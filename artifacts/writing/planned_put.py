@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -142,6 +143,7 @@ class PutPlanner:
         defaults: The options of every write.
         layout: Whether keys say which process of the run has written.
         commit_record: Whether every object says that it belongs to a task with a record.
+        given: The same as far as somebody gave it.
         keep: How long every object is kept; ``None``: nobody said.
         clock: Where the time comes from that ``keep`` counts from.
 
@@ -163,13 +165,16 @@ class PutPlanner:
         layout: Layout = "run",
         commit_record: CommitRecord = False,
         *,
+        given: RunIdentity | None = None,
         keep: timedelta | None = None,
         clock: Clock = utc_now,
     ) -> None:
         self._store, self._unnamed = store, defaults
         self._keep, self._clock = keep, clock
         self.folder = run_folder(prefix, run, layout=layout)
-        self._own_folder = layout == "run"
+        # Whoever gave the nonce may give it to another process as well.
+        alone = layout == "run" and (given is None or given.nonce is None)
+        self._writer = os.getpid() if alone else None
         self.keeps_record = check_commit_record(commit_record) is True
         self.recorded = recorded_task(self.folder, prefix, run) if commit_record else None
         # Of what a record names; without a record, of everything.
@@ -315,7 +320,7 @@ class PutPlanner:
         if blocks not in ("crc", "sha256"):
             msg = f"blocks is {blocks!r}: expected 'crc', 'sha256' or 'none'. Nothing was read or sent"
             raise ConfigurationError(msg)
-        return WantedBlocks("sha256" if blocks == "sha256" else best_crc(), self.folder, self._own_folder)
+        return WantedBlocks("sha256" if blocks == "sha256" else best_crc(), self.folder, self._writer)
 
 
 def check_mode(mode: object) -> Mode:

@@ -157,7 +157,7 @@ class EarlierFiles:
         if compare(Content(size=size, checksum=checksum), info) is not Match.SAME:
             return None
         if stored is not None:
-            put_list(self._store, stored, planned.options, Retries(time.sleep, conflicts=True))
+            put_list(self._store, stored, planned.options, Retries(time.sleep, conflicts=True))(True)
         known = {name: value for name, value in checksum.items() if name in {"sha256", "crc64nvme"}}
         return Uploaded(size=size, checksum=known, etag=info.etag, version_id=info.version_id, blocks=member)
 

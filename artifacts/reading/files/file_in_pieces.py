@@ -22,6 +22,9 @@ class FileInPieces:
     Not earlier: by then the object has been found to have the size that the document says, which is no reason to fill
     a disk. What was read again by ``read_at`` is there already, and is not written again.
 
+    Whoever takes the views in order verifies them, so what was taken stays as it is: a piece of another answer, which
+    comes late, is not written there.
+
     Leaving its ``with`` block waits for pieces that other threads write, and refuses all that come later: the number of
     a file that is closed may soon be another file's.
 
@@ -37,7 +40,8 @@ class FileInPieces:
         self._at = 0
         self._there: deque[int] = deque()
         self._condition = threading.Condition()
-        self._writing = 0
+        self._writing: list[int] = []
+        self._taken = 0
         self._closed = False
 
     @property
@@ -60,6 +64,7 @@ class FileInPieces:
         if self._unallocated is not None:
             preallocate(self._file, self._unallocated)
             self._unallocated = None
+        self._take_up_to(self._at + len(view))
         if self._there and self._there[0] == self._at:
             self._there.popleft()
             os.lseek(self._file, len(view), os.SEEK_CUR)
@@ -72,22 +77,23 @@ class FileInPieces:
             self._count(len(view))
 
     def write_at(self, view: memoryview, at: int) -> None:
-        """Write all of a view from byte ``at`` on, in any thread; nothing once it has been left."""
+        """Write a view from byte ``at`` on, in any thread: what was not taken by then, and nothing once it was left."""
         with self._condition:
             if self._closed:
                 return
-            self._writing += 1
+            written = min(max(self._taken - at, 0), len(view))
+            self._writing.append(at)
         try:
-            written = 0
             while written < len(view):
                 written += os.pwrite(self._file, view[written:], at + written)
         finally:
             with self._condition:
-                self._writing -= 1
+                self._writing.remove(at)
                 self._condition.notify_all()
 
     def read_at(self, view: memoryview, at: int) -> None:
         """Fill all of a view from byte ``at`` on, with what ``write_at`` wrote; it is the next to be taken in order."""
+        self._take_up_to(at + len(view))
         self._there.append(at)
         read = 0
         while read < len(view):
@@ -96,3 +102,9 @@ class FileInPieces:
                 msg = f"the file that is being written has become shorter: it ends before byte {at + len(view):,}"
                 raise OSError(msg)
             read += count
+
+    def _take_up_to(self, stop: int) -> None:
+        """Let nobody else write before ``stop`` any more, and wait for those who do."""
+        with self._condition:
+            self._taken = max(self._taken, stop)
+            self._condition.wait_for(lambda: all(at >= stop for at in self._writing))

@@ -60,6 +60,31 @@ def test_a_buffer_that_was_not_used_is_lent_again() -> None:
         assert {id(pipeline.lend().obj) for _ in range(5)} == {id(pipeline.lend().obj)}
 
 
+def test_what_is_in_the_file_is_not_read_into_a_buffer_that_somebody_has() -> None:
+    """A connection that was given up for it may still read into what it was lent."""
+
+    class _File:
+        def write_at(self, view: memoryview, at: int) -> None:
+            raise NotImplementedError
+
+        def read_at(self, view: memoryview, at: int) -> None:
+            view[:] = BIG[at : at + len(view)]
+
+    given_up, taken = threading.Event(), bytearray()
+
+    def take(view: memoryview) -> None:
+        assert given_up.wait(60)
+        taken.extend(view)
+
+    with Pipeline(take, file=_File()) as pipeline:
+        lent = pipeline.lend()
+        pipeline.pass_written(0, BLOCK)
+        lent[:] = b"?" * len(lent)
+        given_up.set()
+        pipeline.pass_written(BLOCK, 1000)
+    assert taken == BIG[: BLOCK + 1000]
+
+
 def test_the_buffers_go_with_the_pipeline() -> None:
     """Eight MiB a file would add up until the garbage collector comes by, which does not know how large they are."""
     gc.disable()

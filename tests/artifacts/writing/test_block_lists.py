@@ -16,6 +16,7 @@ from support.seaweed import ADMIN
 from support.wire import Fault, Wire, operation
 
 from stepout.artifacts import ArtifactManager, MemoryStore, TransferSettings, blocks, checksums
+from stepout.artifacts.process import servers
 from stepout.artifacts.process.servers import ListUses
 from stepout.artifacts.store import Encryption, StoreProfile
 from stepout.schemas import Pointer, RunIdentity
@@ -519,10 +520,11 @@ def test_a_list_that_another_artifact_relies_on_stays(settings: TransferSettings
     "options",
     [
         {"layout": "fixed", "run": RUN},
+        {"run": RunIdentity(nonce="shared")},
         {"mode": "overwrite"},
         {"profile": PROFILES["unconditional"]},
     ],
-    ids=["fixed layout", "overwrite", "no conditions"],
+    ids=["fixed layout", "a nonce that was given", "overwrite", "no conditions"],
 )
 def test_a_list_that_another_process_may_rely_on_stays(options: dict[str, Any]) -> None:
     """A rerun at the same keys finds it there; and a server that answers without a condition says not who made it."""
@@ -531,6 +533,37 @@ def test_a_list_that_another_process_may_rely_on_stays(options: dict[str, Any]) 
     _fails(ArtifactManager(store, **options), store)
     assert store.removed == []
     assert len(store.keys()) == 1
+
+
+_FORKS = """
+import os
+from stepout.artifacts import ArtifactManager, MemoryStore
+from stepout.schemas.errors import AccessDeniedError
+
+class Refusing(MemoryStore):
+    removed = 0
+    def complete_upload(self, *args, **options):
+        raise AccessDeniedError("denied")
+    def remove(self, key, *, version_id=None):
+        self.removed += 1
+
+store = Refusing("results")
+manager = ArtifactManager(store)
+child = os.fork()
+try:
+    manager.put_bytes("a", bytes(9 << 20))
+except AccessDeniedError:
+    if not child:
+        os._exit(store.removed)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+assert store.removed == 1
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_list_stays_where_a_fork_goes_on_with_a_copy_of_the_manager() -> None:
+    """Another fork has the same keys, and may rely on it."""
+    subprocess.run([sys.executable, "-c", _FORKS], check=True)
 
 
 def test_a_list_that_may_not_be_removed_is_no_error(caplog: pytest.LogCaptureFixture) -> None:
@@ -555,8 +588,9 @@ def test_the_last_of_several_uploads_decides(committed: list[bool]) -> None:
     assert removed == ([] if any(committed) else ["key"])
 
 
-def test_an_upload_waits_for_a_removal_before_it_looks() -> None:
-    """Else it would find the list there, and rely on it."""
+def test_an_upload_waits_for_a_removal_before_it_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long that takes; else it would find the list there, and rely on it."""
+    monkeypatch.setattr(servers, "_POLL_SECONDS", 0.001)
     uses, order = ListUses(), list[str]()
     begun, go = threading.Event(), threading.Event()
 
@@ -575,6 +609,8 @@ def test_an_upload_waits_for_a_removal_before_it_looks() -> None:
     threads[0].start()
     assert begun.wait(60)
     threads[1].start()
+    threads[1].join(0.05)  # many waits
+    assert order == []
     go.set()
     for each in threads:
         each.join(60)

@@ -18,6 +18,7 @@ from support.wire import Fault, Wire, operation
 
 from stepout.artifacts import ArtifactManager, MemoryStore
 from stepout.artifacts.store import Lists, ObjectInfo
+from stepout.artifacts.writing import resume
 from stepout.schemas import RunIdentity
 from stepout.schemas.errors import AccessDeniedError, ArtifactExistsError, ConfigurationError, StoreError
 
@@ -92,6 +93,17 @@ def test_what_an_earlier_try_left_is_not_sent_again(root: Path, versioned: bool)
     alone = second.put_file("alone", root / "parts.bin")
     assert files["parts.bin"].pointer.blocks == alone.blocks
     assert files["parts.bin"].pointer.checksum == alone.checksum
+
+
+def test_a_list_of_blocks_of_what_is_there_is_relied_on(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of the moment at which it is stored; nothing waits for a further word on it."""
+    store, told = Counting(), list[bool]()
+    first = ArtifactManager(store, "runs", run=RunIdentity(nonce="one"))
+    put_alone(store, first, root)
+    monkeypatch.setattr(resume, "put_list", lambda *_: told.append)
+    second = ArtifactManager(store, "runs", run=RunIdentity(nonce="two"))
+    second.put_directory("d", root, resume_from=first.url)
+    assert told == [True]
 
 
 def test_what_differs_is_sent_under_the_new_key(root: Path) -> None:

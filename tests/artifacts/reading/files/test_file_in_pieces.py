@@ -62,6 +62,45 @@ def test_what_comes_after_its_end_is_not_written(tmp_path: Path) -> None:
     assert (tmp_path / "x").read_bytes() == b"abc"
 
 
+@pytest.mark.parametrize("again", [True, False])
+def test_what_was_taken_stays_as_it_is(tmp_path: Path, again: bool) -> None:
+    """It is what is verified: another answer's bytes for the same place, which come late, are not; the rest is kept."""
+    with _opened(tmp_path / "x") as file, FileInPieces(file, 5, None) as written:
+        buffer = memoryview(bytearray(b"abc"))
+        if again:
+            written.write_at(buffer, 0)
+            written.read_at(buffer, 0)
+        else:
+            written(buffer)
+        written.write_at(memoryview(b"??"), 0)
+        written.write_at(memoryview(b"?de"), 2)
+    assert (tmp_path / "x").read_bytes() == b"abcde"
+
+
+def test_what_is_taken_replaces_what_is_being_written_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bytes that are verified are the last ones that come to their place."""
+    began, goes_on, taken = threading.Event(), threading.Event(), threading.Event()
+    pwrite = os.pwrite
+
+    def slowly(file: int, view: memoryview, at: int) -> int:
+        began.set()
+        assert goes_on.wait(60)
+        return pwrite(file, view, at)
+
+    monkeypatch.setattr(os, "pwrite", slowly)
+    with _opened(tmp_path / "x") as file, FileInPieces(file, 3, lambda _: taken.set()) as written:
+        writer = threading.Thread(target=written.write_at, args=(memoryview(b"???"), 0))
+        taker = threading.Thread(target=written, args=(memoryview(b"abc"),))
+        writer.start()
+        assert began.wait(60)
+        taker.start()
+        assert not taken.wait(0.05)
+        goes_on.set()
+        writer.join()
+        taker.join()
+    assert (tmp_path / "x").read_bytes() == b"abc"
+
+
 def test_its_end_waits_for_what_is_being_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """So that nothing is written into a file that is closed."""
     began, goes_on, ended = threading.Event(), threading.Event(), threading.Event()
