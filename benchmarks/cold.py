@@ -295,10 +295,11 @@ class _RuntimeApi(ThreadingHTTPServer):
 
     def answered(self, process: subprocess.Popen[bytes]) -> str | None:
         """Wait for the answer of a process; ``None``, or the error that it reported."""
-        for _ in range(60):
+        for _ in range(300):
+            ended = process.poll() is not None  # asked first: it may answer, and then end
             with contextlib.suppress(queue.Empty):
                 return self.answers.get(timeout=1)
-            if process.poll() is not None:
+            if ended:
                 break
         return "no answer"
 

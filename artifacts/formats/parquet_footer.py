@@ -76,12 +76,15 @@ def read_end(read_at: Callable[[int, int], memoryview], size: int) -> memoryview
     return read_at(size - whole, whole) if len(end) < whole <= size else end
 
 
-def check_footer(end: bytes | memoryview, metadata: Any) -> None:
+def check_footer(end: bytes | memoryview, metadata: Any, *, statistics: bool = True) -> None:
     """Compare the column chunks that a footer describes with its columns.
 
     Args:
         end: The end of the file, with all of its footer.
         metadata: The ``pyarrow.parquet.FileMetaData`` that pyarrow made of it; no column chunk was asked for.
+        statistics: Whether somebody looks at statistics. Where nobody does, those of a ``FIXED_LEN_BYTE_ARRAY`` may be
+            shorter than its values: the format permits it, arrow-rs cuts them off at 64 bytes, and pyarrow then reads
+            the values and ends the process at the statistics.
 
     Raises:
         ValueError: They do not fit, and pyarrow may end the process if it looks at them.
@@ -89,7 +92,8 @@ def check_footer(end: bytes | memoryview, metadata: Any) -> None:
     size = int.from_bytes(end[-_TRAILER:-4], "little")
     footer = bytes(end[-_TRAILER - size : -_TRAILER])
     schema = metadata.schema
-    groups = _Groups([_leaf(index, schema.column(index)) for index in range(metadata.num_columns)])
+    columns = map(schema.column, range(metadata.num_columns))
+    groups = _Groups([_leaf(index, column, statistics) for index, column in enumerate(columns)])
     chunks = Each(STRUCT, _CHUNK, groups.chunk)
     group = {1: chunks, 4: Each(STRUCT)}
     shape = {2: Each(STRUCT), 4: Each(STRUCT, group, groups.group), 5: _PAIRS, 7: Each(STRUCT)}
@@ -99,9 +103,9 @@ def check_footer(end: bytes | memoryview, metadata: Any) -> None:
         raise ValueError(msg)
 
 
-def _leaf(number: int, column: Any) -> _Leaf:
+def _leaf(number: int, column: Any, statistics: bool) -> _Leaf:
     kind = column.physical_type
-    width = column.length if kind == "FIXED_LEN_BYTE_ARRAY" else _WIDTHS.get(kind, 0)
+    width = column.length if statistics and kind == "FIXED_LEN_BYTE_ARRAY" else _WIDTHS.get(kind, 0)
     levels = column.max_definition_level, column.max_repetition_level
     return _Leaf(number, _NUMBERS.get(kind, -1), width, kind == _TEXT, *levels)
 

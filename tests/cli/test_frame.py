@@ -102,6 +102,6 @@ def test_a_misspelt_variable_is_told_once(words: list[str]) -> None:
     """Whatever command it is, and whether it fails: one line that says what was meant."""
     environ = {name: value for name, value in os.environ.items() if not name.startswith("STEPOUT_")}
     environ |= {"STEPOUT_ALOW": "s3://a/", "STEPOUT_BUCKET": "some-bucket"}
-    done = subprocess.run([*STEPOUT, *words], capture_output=True, text=True, check=False, env=environ, timeout=60)
+    done = subprocess.run([*STEPOUT, *words], capture_output=True, text=True, check=False, env=environ, timeout=300)
     assert done.stderr.count("STEPOUT_ALOW") == done.stderr.count("did you mean STEPOUT_ALLOW?") == 1
     assert "STEPOUT_ALOW" not in done.stdout

@@ -201,15 +201,18 @@ class ParquetBytes:
 
         return pa.BufferReader(self.data) if self.ranges is None else pa.PythonFile(self.ranges.open_file(), mode="r")
 
-    def opened(self) -> Any:
+    def opened(self, *, statistics: bool = True) -> Any:
         """Return a ``pyarrow.parquet.ParquetFile`` whose column chunks can be asked for.
+
+        Args:
+            statistics: Whether these can be, too.
 
         Raises:
             ValueError: They do not fit the columns; so does whatever pyarrow raises.
         """
         end = memoryview(self.data) if self.ranges is None else self.ranges.end
         parquet = self.reopened()
-        check_footer(end, parquet.metadata)
+        check_footer(end, parquet.metadata, statistics=statistics)
         return parquet
 
     def reopened(self, **options: Any) -> Any:
@@ -266,7 +269,7 @@ def _table(file: ParquetBytes, pointer: Pointer, read: ParquetRead) -> Any:
 def _read(file: ParquetBytes, pointer: Pointer, read: ParquetRead) -> Any:
     import pyarrow as pa
 
-    parquet = file.opened()
+    parquet = file.opened(statistics=read.filters is not None)
     sifting = _Sifting(parquet.schema_arrow, _checked_columns(parquet, read, pointer), None)
     groups = list(range(parquet.metadata.num_row_groups))
     if read.filters is not None:

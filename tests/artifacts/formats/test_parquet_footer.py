@@ -84,7 +84,6 @@ FORGED: dict[str, Callable[[Tree], object]] = {
     "sizes of texts": _texts_have_sizes,
     "short statistics": lambda footer: _metadata(footer, WHOLE).at(12).put(6, BINARY, b"\1"),
     "empty statistics": lambda footer: _metadata(footer, FLAG).at(12).put(5, BINARY, b""),
-    "statistics shorter than the type": lambda footer: _metadata(footer, FIXED).at(12).put(5, BINARY, b"a"),
     "an encrypted column": _encrypted,
     "no metadata": lambda footer: footer.at(4, 0, 1, WHOLE).without(3),
     "a column too many": lambda footer: footer.at(4, 0, 1).values.append(copy.deepcopy(footer.at(4, 0, 1, 0))),
@@ -98,6 +97,13 @@ def test_a_forged_footer_is_a_clear_error_everywhere(change: Callable[[Tree], ob
     found = reading.outcomes(_forged(change))
     assert found.pop("look") == "CardProblem"
     assert set(found.values()) == {"UndecodableError"}
+
+
+def test_statistics_that_a_writer_cut_off_do_no_harm_where_nobody_looks_at_them(reading: ReadingProcess) -> None:
+    """Those of binaries of a fixed length, which arrow-rs cuts off at 64 bytes: pyarrow does not survive a look."""
+    found = reading.outcomes(_forged(lambda footer: _metadata(footer, FIXED).at(12).put(5, BINARY, b"a")))
+    assert (found.pop("table"), found.pop("columns")) == ("Table", "Table")
+    assert found == {"look": "CardProblem", "filters": "UndecodableError", "dataset": "UndecodableError"}
 
 
 def test_a_footer_that_was_written_again_is_as_good(reading: ReadingProcess) -> None:
