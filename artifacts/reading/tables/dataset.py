@@ -285,7 +285,7 @@ class DatasetFiles(ArtifactFiles):
 
         Raises:
             InvalidDocumentError: It has other columns than the manifest says.
-            UndecodableError: Its footer is one that Arrow does not survive.
+            UndecodableError: It is no Parquet, or its footer is one that Arrow does not survive.
         """
         file = super().open_input_file(path)
         if path not in self._fitting:
@@ -304,13 +304,13 @@ class DatasetFiles(ArtifactFiles):
             return memoryview(file.read(size))
 
         end = read_end(read_at, file.size())
-        parquet = pq.ParquetFile(pa.BufferReader(end), pre_buffer=False)
         try:
+            parquet = pq.ParquetFile(pa.BufferReader(end), pre_buffer=False)
             check_footer(end, parquet.metadata)
-        except ValueError as error:
-            msg = f"{path} is no Parquet file that can be read, though its bytes are those written: {error}"
-            raise UndecodableError(msg) from error
-        held, found = self.held, parquet.schema_arrow
+            found = parquet.schema_arrow
+        except (pa.ArrowException, ValueError, OSError) as error:  # the last is Arrow's, too: it reads memory
+            raise UndecodableError(f"{path} is no Parquet file that can be read: {error}") from error
+        held = self.held
         if held is None or found.equals(held):
             return
         expected = {field.name: str(field) for field in held}

@@ -27,6 +27,7 @@ from stepout import (
     ConfigurationError,
     InvalidDocumentError,
     Pointer,
+    UndecodableError,
     resolve_artifact,
 )
 from stepout.artifacts.blocks import FOOTER_KEY
@@ -38,6 +39,7 @@ from stepout.schemas.runtime.process import PerProcess
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from stepout.artifacts.reading.artifact import Artifact
 
@@ -295,6 +297,16 @@ def test_a_partitioned_folder_keeps_its_partition_column(store: BreakingStore) -
     store.requests.clear()
     assert dataset.to_table(filter=pc.field("n") == 3).num_rows == 2
     assert len(store.requests) == 1
+
+
+def test_a_file_that_is_no_parquet_is_named(store: BreakingStore, tmp_path: Path) -> None:
+    """Also where it is not the first of its folder, which is all that is looked at before a scan."""
+    pq.write_table(pa.table({"id": [1]}), tmp_path / "a.parquet")
+    (tmp_path / "b.parquet").write_bytes(b"no Parquet at all")
+    pointer = ArtifactManager("results", "runs", client=store).put_directory("folder", tmp_path)
+    dataset = resolve_artifact(pointer, allow=ALLOW, client=store).dataset()
+    with pytest.raises(UndecodableError, match=r"b\.parquet is no Parquet file that can be read: .*magic bytes"):
+        dataset.to_table()
 
 
 def test_a_lone_parquet_file_is_a_dataset(store: BreakingStore) -> None:
