@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.forked_child import begin_child, exit_code
 from support.shelf import ALLOW, BreakingStore
 
 from stepout.artifacts import ArtifactManager, MemoryStore, TransferSettings
@@ -118,14 +119,15 @@ def test_the_garbage_collector_may_give_back_while_another_grant_is_made() -> No
 def test_a_forked_process_has_a_budget_of_its_own(budget: ProcessBudget) -> None:
     """What the parent's transfers hold is not taken in the child, and what the child gives back is not the parent's."""
     grant = budget.grant(200 * MIB, 60)
-    child = os.fork()
-    if not child:
+
+    def grant_there() -> int:
         here = process_budget.process_budget()
         alone = here.grant(256 * MIB, 64)
         fine = here is not budget and (alone.memory, alone.connections) == (256 * MIB, 64)
         grant.release()
-        os._exit(0 if fine and here.taken == (256 * MIB, 64) else 1)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        return 0 if fine and here.taken == (256 * MIB, 64) else 1
+
+    assert exit_code(begin_child(grant_there)) == 0
     assert process_budget.process_budget() is budget
     assert budget.taken == (200 * MIB, 60)
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.forked_child import begin_child, exit_code
 
 from stepout.artifacts import TransferSettings
 from stepout.artifacts.process import memory_granted as container_memory
@@ -211,10 +212,7 @@ def test_a_forked_process_asks_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     before = granted_memory()
     monkeypatch.setenv("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "128")
     assert granted_memory() is before
-    child = os.fork()
-    if not child:
-        os._exit(0 if granted_memory() == (128 * MIB, "Lambda") else 1)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert exit_code(begin_child(lambda: 0 if granted_memory() == (128 * MIB, "Lambda") else 1)) == 0
 
 
 # What is taken --------------------------------------------------------------------------------------------------------

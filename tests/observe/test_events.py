@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pytest
+from support.forked_child import begin_child, exit_code
 
 import stepout
 from stepout.artifacts.retries import Retries
@@ -287,9 +288,10 @@ def test_a_forked_process_goes_on_telling_its_own_copy() -> None:
     heard: list[Event] = []
     events = Events([heard.append])
     with Operation(events, "task", "task"):
-        child = os.fork()
-        if not child:
+
+        def tell() -> int:
             events.tell("heartbeat", "heartbeat")
-            os._exit(len(heard))
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
+            return len(heard)
+
+        assert exit_code(begin_child(tell)) == 1
     assert [each.kind for each in heard] == ["task"]

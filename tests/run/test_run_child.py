@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.forked_child import begin_child, exit_code
 
 from stepout.callbacks.process.child_process import ChildProcess
 from stepout.callbacks.process.forwarding import forwarding
@@ -174,10 +175,12 @@ def test_a_forked_childs_signals_are_not_passed_on() -> None:
     """It shares the descriptor with its parent until it lets go of it."""
     heard: list[int] = []
     with forwarding(heard.append, [signal.SIGUSR1]):
-        if (pid := os.fork()) == 0:
+
+        def signal_itself() -> int:
             os.kill(os.getpid(), signal.SIGUSR1)
-            os._exit(0)
-        os.waitpid(pid, 0)
+            return 0
+
+        assert exit_code(begin_child(signal_itself)) == 0
     assert heard == []
 
 

@@ -100,7 +100,7 @@ class SilentResolver:
         self._answers.set()
 
     def _lookup(self, host: Any, *rest: Any, **named: Any) -> Any:
-        if host != self.host:
+        if host not in {self.host, self.host.encode()}:
             return self._real(host, *rest, **named)
         self.asked += 1
         self.question.set()

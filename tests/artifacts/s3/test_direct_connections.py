@@ -10,6 +10,7 @@ import sys
 import threading
 
 import pytest
+from support.forked_child import begin_child, exit_code
 from support.plain_server import plain_answer, plain_server
 from urllib3.util import wait_for_read
 
@@ -117,13 +118,7 @@ def test_a_forked_child_leaves_its_parents_connection_alone() -> None:
     with plain_server(ANSWER) as server:
         connections = DirectConnections(Server("127.0.0.1", server.port, False))
         _ask(connections)
-        child = os.fork()
-        if not child:
-            try:
-                os._exit(0 if _ask(connections) == b"data" else 1)
-            finally:
-                os._exit(2)
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert exit_code(begin_child(lambda: 0 if _ask(connections) == b"data" else 1)) == 0
         assert _ask(connections) == b"data"
         assert (len(server.requests), server.connections) == (3, 2)
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from support.bad_networks import SilentResolver
+from support.forked_child import begin_child, exit_code
 from support.plain_server import PlainServer, plain_answer, plain_server
 
 from stepout.artifacts.s3.clients import make_client
@@ -145,11 +146,12 @@ def test_a_forked_child_asks_for_itself(silent: SilentResolver) -> None:
     """The thread that asks for its parent is not there."""
     with pytest.raises(socket.gaierror):
         looked_up(silent.host, 80, seconds=0.01)
-    pid = os.fork()
-    if not pid:
+
+    def ask() -> int:
         silent.answer()
-        os._exit(0 if looked_up(silent.host, 80, seconds=60) else 1)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+        return 0 if looked_up(silent.host, 80, seconds=60) else 1
+
+    assert exit_code(begin_child(ask)) == 0
 
 
 def test_where_no_thread_can_be_had_the_caller_asks_by_itself(

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from support.forked_child import begin_child, exit_code
 
 from stepout.callbacks import RecordingTarget, Task
 from stepout.callbacks.lifecycle.progress import INTERVAL, Channel
@@ -258,9 +259,10 @@ def test_a_forked_process_tells_nothing() -> None:
     target = RecordingTarget()
     with Task(target) as task:
         task.progress(1, 2)
-        pid = os.fork()
-        if pid == 0:
+
+        def tell() -> int:
             task.progress(2, 2)
-            os._exit(len(threading.enumerate()) - 1)
-        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+            return len(threading.enumerate()) - 1
+
+        assert exit_code(begin_child(tell)) == 0
     assert [each.done for each in target.progress] == [1]

@@ -10,7 +10,6 @@ import multiprocessing
 import os
 import pickle
 import random
-import signal
 import subprocess
 import sys
 import threading
@@ -26,6 +25,7 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 import pytest
 from dask.base import tokenize
+from support.forked_child import begin_child, exit_code
 from support.seaweed import ADMIN, free_ports
 from support.shelf import Shelf
 
@@ -191,13 +191,10 @@ def test_a_process_forked_while_a_listing_is_read_reads_it_itself(document: dict
     thread = threading.Thread(target=tree.entry, args=("days/x",))
     thread.start()
     reading.wait()
-    child = os.fork()
-    if not child:
-        signal.alarm(60)
-        os._exit(tree.entry("days/x") is not None)
+    child = begin_child(lambda: tree.entry("days/x") is not None)
     read.set()
     thread.join()
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert exit_code(child) == 0
 
 
 def test_the_bucket_is_neither_listed_nor_asked(document: dict[str, Any], seaweed: Seaweed, bucket: str) -> None:

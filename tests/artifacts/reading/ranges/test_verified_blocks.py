@@ -10,6 +10,7 @@ import tracemalloc
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from support.forked_child import begin_child, exit_code
 from support.shelf import ALLOW, BreakingStore, Shelf
 
 from stepout.artifacts.blocks import BlockList, digest_of, in_footer, in_object, in_pointer
@@ -194,10 +195,7 @@ def test_the_cache_is_bounded_and_the_least_recently_used_go_first() -> None:
 def test_a_forked_process_has_a_cache_of_its_own() -> None:
     """What the parent's threads did with theirs, its lock included, does not reach the child."""
     BLOCKS.get().put("of the parent", b"x")
-    child = os.fork()
-    if not child:
-        os._exit(BLOCKS.get().get("of the parent") is not None)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert exit_code(begin_child(lambda: BLOCKS.get().get("of the parent") is not None)) == 0
     assert BLOCKS.get().get("of the parent") == b"x"
 
 
