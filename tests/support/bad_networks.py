@@ -68,7 +68,7 @@ class Name:
         monkeypatch.setattr(socket, "getaddrinfo", self._lookup)
 
     def _lookup(self, host: Any, port: Any, *rest: Any, **named: Any) -> Any:
-        if (host, port) != (self._host, self._port):
+        if (_text(host), port) != (self._host, self._port):
             return self._real(host, port, *rest, **named)
         with self._lock:
             self.asked += 1
@@ -100,12 +100,16 @@ class SilentResolver:
         self._answers.set()
 
     def _lookup(self, host: Any, *rest: Any, **named: Any) -> Any:
-        if host not in {self.host, self.host.encode()}:
+        if _text(host) != self.host:
             return self._real(host, *rest, **named)
         self.asked += 1
         self.question.set()
         self._answers.wait()
         return [(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", self._place)]
+
+
+def _text(host: Any) -> Any:
+    return host.decode() if isinstance(host, bytes) else host
 
 
 def has_ipv6() -> bool:
