@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from stepout.artifacts.commit_record import CommitRecord
     from stepout.artifacts.keys import Layout
     from stepout.artifacts.run import Clock, Random
-    from stepout.artifacts.store import Encryption, Mode, Store, StoreProfile
+    from stepout.artifacts.store import Store
+    from stepout.artifacts.store_writes import Encryption, Mode, StoreProfile
     from stepout.artifacts.transfer.plan import TransferSettings
     from stepout.artifacts.transfer.progress import ProgressSetting
     from stepout.artifacts.writing.adopt import Verify as AdoptionVerify

@@ -10,18 +10,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from stepout.artifacts.checksums import best_crc, combine_all, crc_of, sha256_of
-from stepout.artifacts.store import (
-    Arrived,
-    Download,
-    InvalidPartError,
-    ListedObject,
-    ObjectInfo,
-    PartReceipt,
-    StoreProfile,
-    UploadGoneError,
-    WriteOptions,
-    Written,
-)
+from stepout.artifacts.store import Arrived, Download, InvalidPartError, ObjectInfo, UploadGoneError
+from stepout.artifacts.store_writes import ListedObject, PartReceipt, StoreProfile, WriteOptions, Written
 from stepout.schemas.errors import (
     ArtifactChangedError,
     ArtifactExistsError,

@@ -12,16 +12,13 @@ have are Protocols of their own; callers ask for them with ``isinstance``. Every
 
 ``RequestCancelledError`` is raised only inside a block of ``Cancels.cancellable``.
 
-What only writes and listings need is in ``store_writes``, and loaded when it is first asked for here.
+What only writes and listings need is in ``store_writes``, which reads do not load.
 """
-
-# ruff: noqa: PLC0414 - what has moved to ``store_writes`` is imported from here as well
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from importlib import import_module
-from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeGuard, runtime_checkable
+from typing import TYPE_CHECKING, Final, Protocol, TypeGuard, runtime_checkable
 
 from stepout.schemas.errors import ArtifactNotFoundError, StoreError, StoreUnavailableError
 
@@ -29,39 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
 
-    from stepout.artifacts.store_writes import Encryption as Encryption
-    from stepout.artifacts.store_writes import ListedObject as ListedObject
-    from stepout.artifacts.store_writes import PartReceipt as PartReceipt
-    from stepout.artifacts.store_writes import StoreProfile as StoreProfile
-    from stepout.artifacts.store_writes import WriteOptions as WriteOptions
-    from stepout.artifacts.store_writes import Written as Written
-    from stepout.artifacts.store_writes import etag_for_pointer as etag_for_pointer
-    from stepout.artifacts.store_writes import pins_for_pointer as pins_for_pointer
-    from stepout.artifacts.store_writes import version_for_pointer as version_for_pointer
-
-Mode = Literal["create", "overwrite"]
-
-_OF_WRITES: Final = frozenset(
-    {
-        "Encryption",
-        "ListedObject",
-        "PartReceipt",
-        "StoreProfile",
-        "WriteOptions",
-        "Written",
-        "etag_for_pointer",
-        "pins_for_pointer",
-        "version_for_pointer",
-    }
-)
-
-
-if not TYPE_CHECKING:  # a visible __getattr__ would hide misspelt names from type checkers
-
-    def __getattr__(name: str) -> Any:
-        if name not in _OF_WRITES:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        return getattr(import_module("stepout.artifacts.store_writes"), name)
+    from stepout.artifacts.store_writes import ListedObject, PartReceipt, StoreProfile, WriteOptions, Written
 
 
 ARCHIVES: Final = frozenset({"GLACIER", "DEEP_ARCHIVE"})

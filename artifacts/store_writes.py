@@ -10,7 +10,7 @@ from stepout.schemas.rules import POINTER_TEXTS
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from stepout.artifacts.store import Mode
+Mode = Literal["create", "overwrite"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -210,11 +210,13 @@ class Sink:
             return
         self._reply(wire, status, headers, b"", length=stop - start)
         if head.method == "GET":
-            before = wire.sent
+            # Counted first: whoever asks once all bytes have come must not be told less.
+            before, length = wire.sent, stop - start
+            self.counters.add("bytes_out", length)
             try:
-                self.pattern.send(wire, start, stop - start)
+                self.pattern.send(wire, start, length)
             finally:
-                self.counters.add("bytes_out", wire.sent - before)
+                self.counters.add("bytes_out", wire.sent - before - length)
 
     def _missing(self, wire: Wire, head: Head, key: str) -> None:
         listing = "list-type" in head.query or "prefix" in head.query

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from stepout.artifacts.checksums import from_base64
 from stepout.artifacts.s3.correlation import CHECKSUM_MEMBERS
-from stepout.artifacts.store import ARCHIVES, ObjectInfo, PartReceipt, Written
+from stepout.artifacts.store import ARCHIVES, ObjectInfo
+from stepout.artifacts.store_writes import PartReceipt, Written
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

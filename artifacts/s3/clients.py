@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from stepout.artifacts.s3.fast_store import FastS3Store
     from stepout.artifacts.s3.routes.small_requests import SmallReads
     from stepout.artifacts.s3.store import S3Store
-    from stepout.artifacts.store import Store, StoreProfile
+    from stepout.artifacts.store import Store
+    from stepout.artifacts.store_writes import StoreProfile
 
 
 def profile_named(name: str) -> StoreProfile:
@@ -40,7 +41,7 @@ def profile_named(name: str) -> StoreProfile:
 
 def _profile_of(words: frozenset[str]) -> StoreProfile:
     from stepout.artifacts.checksums import best_crc  # a cold read does without these two
-    from stepout.artifacts.store import StoreProfile
+    from stepout.artifacts.store_writes import StoreProfile
 
     if words == {"aws"}:
         return StoreProfile(name="aws", multipart_checksum=best_crc())

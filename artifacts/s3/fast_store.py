@@ -36,16 +36,8 @@ if TYPE_CHECKING:
     from stepout.artifacts.s3.routes.request_template import LearnedRequest
     from stepout.artifacts.s3.routes.small_requests import SmallReads, SmallRequests
     from stepout.artifacts.s3.store import S3Store
-    from stepout.artifacts.store import (
-        Cancellation,
-        Download,
-        ListedObject,
-        ObjectInfo,
-        PartReceipt,
-        StoreProfile,
-        WriteOptions,
-        Written,
-    )
+    from stepout.artifacts.store import Cancellation, Download, ObjectInfo
+    from stepout.artifacts.store_writes import ListedObject, PartReceipt, StoreProfile, WriteOptions, Written
 
 Operation = Literal["PutObject", "GetObject"]
 T = TypeVar("T")

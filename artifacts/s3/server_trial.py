@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from stepout.artifacts.checksums import crc_of, sha256_of
 from stepout.artifacts.retries import READ_RETRIES
-from stepout.artifacts.store import ConflictError, Removes, Store, WriteOptions
+from stepout.artifacts.store import ConflictError, Removes, Store
 from stepout.schemas.errors import ArtifactExistsError, StepoutError
 from stepout.schemas.text.foreign_text import logger
 from stepout.schemas.text.locations import MAX_KEY_BYTES
@@ -17,7 +17,7 @@ from stepout.schemas.text.locations import MAX_KEY_BYTES
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from stepout.artifacts.store import Written
+    from stepout.artifacts.store_writes import WriteOptions, Written
 
 _log = logger("stepout.artifacts")
 

@@ -26,18 +26,8 @@ from stepout.artifacts.s3.request_bodies import request_body
 from stepout.artifacts.s3.response_body import S3Download
 from stepout.artifacts.s3.signing import presigned
 from stepout.artifacts.s3.write_parameters import write_parameters
-from stepout.artifacts.store import (
-    Arrived,
-    ConflictError,
-    ListedObject,
-    ObjectInfo,
-    PartReceipt,
-    SlowDownError,
-    StoreProfile,
-    UploadGoneError,
-    WriteOptions,
-    Written,
-)
+from stepout.artifacts.store import Arrived, ConflictError, ObjectInfo, SlowDownError, UploadGoneError
+from stepout.artifacts.store_writes import ListedObject, PartReceipt, StoreProfile, WriteOptions, Written
 from stepout.schemas.errors import (
     AccessDeniedError,
     ArtifactExistsError,

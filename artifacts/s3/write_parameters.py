@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 if TYPE_CHECKING:
-    from stepout.artifacts.store import WriteOptions
+    from stepout.artifacts.store_writes import WriteOptions
 
 
 def write_parameters(options: WriteOptions) -> dict[str, Any]:

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from stepout.artifacts.blocks import WantedBlocks
     from stepout.artifacts.checksums import Crc
     from stepout.artifacts.retries import Retries
-    from stepout.artifacts.store import Store, WriteOptions, Written
+    from stepout.artifacts.store import Store
+    from stepout.artifacts.store_writes import WriteOptions, Written
 
 _log = logger("stepout.artifacts")
 

@@ -21,9 +21,8 @@ from stepout.artifacts.store import (
     ObjectInfo,
     SlowDownError,
     UploadGoneError,
-    WriteOptions,
-    Written,
 )
+from stepout.artifacts.store_writes import WriteOptions, Written
 from stepout.schemas.errors import (
     AccessDeniedError,
     ArtifactChangedError,
@@ -41,7 +40,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from stepout.artifacts.retries import Retries
-    from stepout.artifacts.store import PartReceipt, Store
+    from stepout.artifacts.store import Store
+    from stepout.artifacts.store_writes import PartReceipt
 
 _log = logger("stepout.artifacts")
 

@@ -43,7 +43,8 @@ if TYPE_CHECKING:
 
     from stepout.artifacts.blocks import WantedBlocks
     from stepout.artifacts.process.servers import ServerState
-    from stepout.artifacts.store import PartReceipt, Store, WriteOptions, Written
+    from stepout.artifacts.store import Store
+    from stepout.artifacts.store_writes import PartReceipt, WriteOptions, Written
     from stepout.artifacts.transfer.block_lists import ListObject
     from stepout.artifacts.transfer.buffer_pool import BufferPool
     from stepout.artifacts.transfer.progress import TransferProgress

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from stepout.artifacts.blocks import WantedBlocks
     from stepout.artifacts.process.servers import ServerState
     from stepout.artifacts.s3.request_bodies import Views
-    from stepout.artifacts.store import Cancellation, PartReceipt
+    from stepout.artifacts.store import Cancellation
+    from stepout.artifacts.store_writes import PartReceipt
     from stepout.artifacts.transfer.buffer_pool import Buffer
     from stepout.artifacts.transfer.tails import Asked
 

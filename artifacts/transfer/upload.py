@@ -49,7 +49,8 @@ if TYPE_CHECKING:
     from stepout.artifacts.blocks import WantedBlocks
     from stepout.artifacts.checksums import Crc
     from stepout.artifacts.process.budget import Grant
-    from stepout.artifacts.store import Store, WriteOptions, Written
+    from stepout.artifacts.store import Store
+    from stepout.artifacts.store_writes import WriteOptions, Written
     from stepout.artifacts.transfer.progress import ProgressReport
     from stepout.artifacts.transfer.sources import ByteSource
 

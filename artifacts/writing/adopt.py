@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, Literal, get_args
 
 from stepout.artifacts.media_types import DEFAULT, media_type_of
 from stepout.artifacts.run import rfc3339
-from stepout.artifacts.store import pins_for_pointer
+from stepout.artifacts.store_writes import pins_for_pointer
 from stepout.artifacts.transfer.conditional_write import takes_its_word
 from stepout.schemas.errors import ChecksumMismatchError, ConfigurationError, SizeMismatchError, StoreError
 from stepout.schemas.rules import POINTER_TEXTS

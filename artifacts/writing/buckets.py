@@ -6,7 +6,8 @@ from typing import Any
 
 from stepout.artifacts.keys import check_prefix
 from stepout.artifacts.s3.clients import profile_named, store_for
-from stepout.artifacts.store import Store, StoreProfile
+from stepout.artifacts.store import Store
+from stepout.artifacts.store_writes import StoreProfile
 from stepout.schemas.errors import ConfigurationError
 from stepout.schemas.rules import POINTER_TEXTS
 from stepout.schemas.text.locations import split_s3_url

@@ -12,7 +12,7 @@ from stepout.schemas.runtime.process import renew_after_fork
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from stepout.artifacts.store import Mode
+    from stepout.artifacts.store_writes import Mode
     from stepout.schemas import Pointer
 
 _ABORT_SECONDS: Final = 10.0

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from stepout.artifacts.retention import KEEP_TAG, keep_tag
 from stepout.artifacts.s3.clients import checked_payer, payer_from_env, profile_from_env
-from stepout.artifacts.store import ARCHIVES, Encryption, WriteOptions
+from stepout.artifacts.store import ARCHIVES
+from stepout.artifacts.store_writes import Encryption, WriteOptions
 from stepout.artifacts.transfer.plan import TransferSettings
 from stepout.schemas import RunIdentity
 from stepout.schemas.errors import ConfigurationError

@@ -22,7 +22,8 @@ from stepout.artifacts.keys import artifact_key, document_key, run_folder
 from stepout.artifacts.media_types import JSON, suffix_for
 from stepout.artifacts.retention import KEEP_TAG, keep_of
 from stepout.artifacts.run import rfc3339, utc_now
-from stepout.artifacts.store import Mode, Regional, pins_for_pointer
+from stepout.artifacts.store import Regional
+from stepout.artifacts.store_writes import Mode, pins_for_pointer
 from stepout.artifacts.writing.options import with_keep, with_record
 from stepout.schemas import Pointer, Problem, invalid_document, json_problems
 from stepout.schemas.errors import ConfigurationError
@@ -35,7 +36,8 @@ if TYPE_CHECKING:
     from stepout.artifacts.commit_record import CommitRecord
     from stepout.artifacts.keys import Layout
     from stepout.artifacts.run import Clock
-    from stepout.artifacts.store import Store, WriteOptions
+    from stepout.artifacts.store import Store
+    from stepout.artifacts.store_writes import WriteOptions
     from stepout.artifacts.transfer.conditional_write import Uploaded
     from stepout.schemas import RunIdentity
 

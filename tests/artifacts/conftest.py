@@ -17,7 +17,7 @@ from stepout.artifacts.memory import MemoryStore
 from stepout.artifacts.process.budget import process_budget
 from stepout.artifacts.s3.clients import profile_named
 from stepout.artifacts.s3.store import S3Store
-from stepout.artifacts.store import StoreProfile
+from stepout.artifacts.store_writes import StoreProfile
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -18,7 +18,8 @@ from stepout.artifacts.process import budget as process_budget
 from stepout.artifacts.process.budget import LEAST_CONNECTIONS, LEAST_MEMORY, ProcessBudget, Share
 from stepout.artifacts.reading.read_many import read_many
 from stepout.artifacts.resolve import resolve_artifact
-from stepout.artifacts.store import ConflictError, PartReceipt, StoreProfile, WriteOptions, Written
+from stepout.artifacts.store import ConflictError
+from stepout.artifacts.store_writes import PartReceipt, StoreProfile, WriteOptions, Written
 from stepout.artifacts.transfer import parallel_get, plan
 from stepout.artifacts.transfer.buffer_pool import BufferPool
 from stepout.artifacts.transfer.plan import MIB

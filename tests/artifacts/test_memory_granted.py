@@ -221,7 +221,7 @@ _PUT_BY_THREADS = """
 import sys, threading
 from pathlib import Path
 from stepout.artifacts import ArtifactManager, MemoryStore
-from stepout.artifacts.store import PartReceipt, Written
+from stepout.artifacts.store_writes import PartReceipt, Written
 
 count, file = int(sys.argv[1]), Path(sys.argv[2])
 

@@ -15,7 +15,7 @@ from support.wire import operation
 from stepout.artifacts.retries import READS, WRITES
 from stepout.artifacts.s3.clients import make_client, store_for
 from stepout.artifacts.s3.store import S3Store
-from stepout.artifacts.store import WriteOptions
+from stepout.artifacts.store_writes import WriteOptions
 from stepout.artifacts.transfer.plan import MIB, TransferSettings
 from stepout.artifacts.transfer.upload import Upload
 from stepout.schemas.errors import StoreUnavailableError

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from stepout.artifacts.checksums import combine_all, crc_of, sha256_of
-from stepout.artifacts.store import Lists, ListsParts, PartReceipt, UploadGoneError, WriteOptions, Written
+from stepout.artifacts.store import Lists, ListsParts, UploadGoneError
+from stepout.artifacts.store_writes import PartReceipt, WriteOptions, Written
 from stepout.schemas.errors import (
     ArtifactChangedError,
     ArtifactExistsError,

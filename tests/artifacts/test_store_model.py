@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from stepout.artifacts.memory import MemoryStore
-from stepout.artifacts.store import PartReceipt, WriteOptions
+from stepout.artifacts.store_writes import PartReceipt, WriteOptions
 from stepout.artifacts.transfer.plan import MIB, TransferSettings
 from stepout.artifacts.transfer.upload import Upload
 from stepout.schemas.errors import ArtifactExistsError, ArtifactNotFoundError, SizeMismatchError, StoreError

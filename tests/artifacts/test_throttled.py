@@ -20,7 +20,8 @@ from stepout.artifacts.retries import WRITES
 from stepout.artifacts.s3.clients import make_client, store_for
 from stepout.artifacts.s3.fast_store import FastS3Store
 from stepout.artifacts.s3.store import S3Store
-from stepout.artifacts.store import SlowDownError, WriteOptions
+from stepout.artifacts.store import SlowDownError
+from stepout.artifacts.store_writes import WriteOptions
 from stepout.artifacts.transfer.plan import MIB, TransferSettings
 from stepout.artifacts.transfer.upload import Upload
 from stepout.schemas.errors import StoreError

@@ -14,13 +14,13 @@ import numpy as np
 import pyarrow as pa
 
 from stepout.artifacts import ArtifactManager
-from stepout.artifacts.store import PartReceipt, StoreProfile, Written
+from stepout.artifacts.store_writes import PartReceipt, StoreProfile, Written
 from support.table_memory import ROWS, Discarding, batches, peak
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from stepout.artifacts.store import WriteOptions
+    from stepout.artifacts.store_writes import WriteOptions
 
 
 class Forgetting(Discarding):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from stepout.artifacts.directory_listing import EmptyFolder, ListingLines
 from stepout.artifacts.listing import Entry
 from stepout.artifacts.media_types import DIRECTORY
-from stepout.artifacts.store import WriteOptions
+from stepout.artifacts.store_writes import WriteOptions
 from stepout.schemas import Pointer
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from stepout.artifacts.memory import MemoryStore
 from stepout.artifacts.resolve import resolve_artifact
-from stepout.artifacts.store import Download, ObjectInfo, StoreProfile, WriteOptions
+from stepout.artifacts.store_writes import StoreProfile, WriteOptions
 from stepout.schemas import Pointer
 from stepout.schemas.errors import StoreUnavailableError
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from stepout.artifacts.reading.artifact import Artifact
+    from stepout.artifacts.store import Download, ObjectInfo
 
 ALLOW = ["s3://results/runs/"]
 

@@ -17,12 +17,12 @@ import pyarrow as pa
 
 from stepout.artifacts import ArtifactManager, MemoryStore
 from stepout.artifacts.checksums import combine_all, crc_of
-from stepout.artifacts.store import PartReceipt, StoreProfile, Written
+from stepout.artifacts.store_writes import PartReceipt, StoreProfile, Written
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from stepout.artifacts.store import WriteOptions
+    from stepout.artifacts.store_writes import WriteOptions
 
 ROWS = 1 << 16
 

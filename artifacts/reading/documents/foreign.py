@@ -22,7 +22,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from stepout.artifacts.store import etag_for_pointer
+from stepout.artifacts.store_writes import etag_for_pointer
 from stepout.schemas.errors import InvalidDocumentError, invalid_document
 from stepout.schemas.pointer import Pointer
 from stepout.schemas.problems import Problem, item, member

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from typing import Literal
 
     from stepout.artifacts.reading.access import Access
-    from stepout.artifacts.store import ListedObject
+    from stepout.artifacts.store_writes import ListedObject
 
     Prefer = Literal["latest"]
 

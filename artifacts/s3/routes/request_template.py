@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from stepout.artifacts.store import WriteOptions
+    from stepout.artifacts.store_writes import WriteOptions
     from stepout.schemas.runtime.write_once import WriteOnce
 
 _AUTHORIZATION: Final = re.compile(

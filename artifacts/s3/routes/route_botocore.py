@@ -36,7 +36,8 @@ if TYPE_CHECKING:
     from stepout.artifacts.s3.routes.request_template import LearnedRequest, RequestTemplate
     from stepout.artifacts.s3.routes.small_requests import NoPlainSuccessError, SmallBody
     from stepout.artifacts.s3.server_clock import ServerClock
-    from stepout.artifacts.store import Download, Written
+    from stepout.artifacts.store import Download
+    from stepout.artifacts.store_writes import Written
 
 _OK: Final = 200
 

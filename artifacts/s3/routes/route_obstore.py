@@ -31,7 +31,8 @@ from stepout.artifacts.s3.internals import credentials_of, trusts_the_usual
 from stepout.artifacts.s3.request_bodies import SMALL
 from stepout.artifacts.s3.routes.small_requests import NoPlainSuccessError, not_plain, own_answer
 from stepout.artifacts.s3.signing import server_clock_of
-from stepout.artifacts.store import Arrived, ObjectInfo, Written
+from stepout.artifacts.store import Arrived, ObjectInfo
+from stepout.artifacts.store_writes import Written
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from stepout.artifacts.s3.routes.request_template import LearnedRequest
-    from stepout.artifacts.store import Arrived, Download, Written
+    from stepout.artifacts.store import Arrived, Download
+    from stepout.artifacts.store_writes import Written
 
 
 _CODE: Final = re.compile("<Code>([^<]*)</Code>")

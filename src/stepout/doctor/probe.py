@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from stepout.artifacts.s3.store import S3Store
-    from stepout.artifacts.store import Written
+    from stepout.artifacts.store_writes import Written
     from stepout.doctor.findings import Looked
 
 
@@ -82,7 +82,7 @@ class _Probe:
             StepoutError: Not even a plain object can be written.
         """
         from stepout.artifacts.s3.server_trial import trial_object
-        from stepout.artifacts.store import WriteOptions
+        from stepout.artifacts.store_writes import WriteOptions
 
         headers = self._takes_checksums()
         plain, once = WriteOptions(mode="overwrite"), WriteOptions()
@@ -104,7 +104,7 @@ class _Probe:
     def _takes_checksums(self) -> bool:
         """Put with a checksum header; where that is refused, without one."""
         from stepout.artifacts.s3.server_trial import trial_object
-        from stepout.artifacts.store import WriteOptions
+        from stepout.artifacts.store_writes import WriteOptions
 
         try:
             with trial_object(self._store(checksum_headers=True), self._key, WriteOptions(mode="overwrite")):
@@ -118,7 +118,7 @@ class _Probe:
 
     def _store(self, *, checksum_headers: bool = True, multipart_checksum: Any = "parts") -> S3Store:
         from stepout.artifacts.s3.store import S3Store
-        from stepout.artifacts.store import StoreProfile
+        from stepout.artifacts.store_writes import StoreProfile
 
         profile = StoreProfile(name="trial", multipart_checksum=multipart_checksum, checksum_headers=checksum_headers)
         return S3Store(self._client, self._bucket, profile=profile)
@@ -136,7 +136,7 @@ class _Probe:
             return complete(options)
 
     def _verifies(self, store: S3Store) -> bool:
-        from stepout.artifacts.store import WriteOptions
+        from stepout.artifacts.store_writes import WriteOptions
 
         try:
             self._put(store, WriteOptions(mode="overwrite"), "0" * 64)
@@ -146,7 +146,7 @@ class _Probe:
 
     def _has_full_checksums(self) -> bool:
         from stepout.artifacts.checksums import best_crc
-        from stepout.artifacts.store import WriteOptions
+        from stepout.artifacts.store_writes import WriteOptions
 
         try:
             self._upload(self._store(multipart_checksum=best_crc()), WriteOptions(mode="overwrite"))

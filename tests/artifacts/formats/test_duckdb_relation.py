@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from stepout.artifacts import ArtifactManager, MemoryStore
-from stepout.artifacts.store import StoreProfile
+from stepout.artifacts.store_writes import StoreProfile
 from stepout.schemas.errors import ConfigurationError
 
 if TYPE_CHECKING:

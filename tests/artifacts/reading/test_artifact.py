@@ -21,7 +21,7 @@ from stepout.artifacts.reading.artifact import Artifact
 from stepout.artifacts.reading.bucket_stores import BucketStores
 from stepout.artifacts.reading.pinned_object import reconnect_delay
 from stepout.artifacts.resolve import resolve_artifact
-from stepout.artifacts.store import WriteOptions
+from stepout.artifacts.store_writes import WriteOptions
 from stepout.schemas import Pointer
 from stepout.schemas.errors import (
     AccessDeniedError,

@@ -16,7 +16,7 @@ READ = """
 import hashlib, json, sys, tempfile
 from stepout.artifacts.memory import MemoryStore
 from stepout.artifacts.resolve import resolve_all, resolve_output
-from stepout.artifacts.store import WriteOptions
+from stepout.artifacts.store_writes import WriteOptions
 data = b"x" * 5_000_000
 sha256 = hashlib.sha256(data).hexdigest()
 store = MemoryStore("results")

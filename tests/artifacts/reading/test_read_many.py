@@ -11,7 +11,7 @@ from support.wire import Wire
 
 import stepout
 from stepout.artifacts.memory import MemoryStore
-from stepout.artifacts.store import StoreProfile
+from stepout.artifacts.store_writes import StoreProfile
 from stepout.schemas.errors import (
     ArtifactChangedError,
     ArtifactNotFoundError,

@@ -18,7 +18,8 @@ from stepout.artifacts.checksums import sha256_of
 from stepout.artifacts.s3.clients import make_client
 from stepout.artifacts.s3.connections.cancellation import cancellable
 from stepout.artifacts.s3.store import S3Store
-from stepout.artifacts.store import Cancels, RequestCancelledError, StoreProfile, WriteOptions
+from stepout.artifacts.store import Cancels, RequestCancelledError
+from stepout.artifacts.store_writes import StoreProfile, WriteOptions
 from stepout.schemas.errors import StoreUnavailableError
 
 if TYPE_CHECKING:

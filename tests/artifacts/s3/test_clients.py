@@ -20,7 +20,8 @@ from stepout.artifacts.process.budget import CONNECTIONS
 from stepout.artifacts.s3.clients import make_client, profile_from_env, profile_named, store_for
 from stepout.artifacts.s3.fast_store import FastS3Store
 from stepout.artifacts.s3.store import S3Store
-from stepout.artifacts.store import Encryption, StoreProfile, WriteOptions, pooled_connections
+from stepout.artifacts.store import pooled_connections
+from stepout.artifacts.store_writes import Encryption, StoreProfile, WriteOptions
 from stepout.artifacts.transfer.plan import MIB
 from stepout.artifacts.transfer.upload import Upload
 from stepout.schemas.errors import AccessDeniedError, ArtifactNotFoundError, ConfigurationError, StoreError

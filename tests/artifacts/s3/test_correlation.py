@@ -22,7 +22,7 @@ from stepout.artifacts.s3.correlation import (
     other_etag,
 )
 from stepout.artifacts.s3.store import S3Store
-from stepout.artifacts.store import WriteOptions
+from stepout.artifacts.store_writes import WriteOptions
 from stepout.artifacts.transfer.conditional_write import Content, settled
 from stepout.artifacts.transfer.plan import TransferSettings
 from stepout.artifacts.transfer.upload import Upload

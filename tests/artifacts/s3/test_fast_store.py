@@ -25,7 +25,7 @@ from stepout.artifacts.s3.fast_store import FastS3Store, is_plain_key
 from stepout.artifacts.s3.routes import route_botocore, route_obstore
 from stepout.artifacts.s3.routes.request_template import RequestTemplate, template_of
 from stepout.artifacts.s3.store import S3Store
-from stepout.artifacts.store import Encryption, StoreProfile, WriteOptions, Written
+from stepout.artifacts.store_writes import Encryption, StoreProfile, WriteOptions, Written
 from stepout.schemas.errors import AccessDeniedError, ArtifactExistsError, ArtifactNotFoundError
 
 if TYPE_CHECKING:

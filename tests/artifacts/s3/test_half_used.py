@@ -18,7 +18,7 @@ from stepout.artifacts.s3 import clients
 from stepout.artifacts.s3.internals import pool_for
 from stepout.artifacts.s3.request_bodies import SMALL
 from stepout.artifacts.s3.store import S3Store
-from stepout.artifacts.store import WriteOptions
+from stepout.artifacts.store_writes import WriteOptions
 from stepout.schemas.errors import AccessDeniedError
 from stepout.schemas.runtime.process import PerProcess
 

@@ -17,7 +17,7 @@ from support.wire import Wire
 
 from stepout import ArtifactManager, resolve_artifact
 from stepout.artifacts.s3.store import S3Store
-from stepout.artifacts.store import WriteOptions
+from stepout.artifacts.store_writes import WriteOptions
 from stepout.artifacts.transfer.plan import MIB, TransferSettings
 from stepout.artifacts.transfer.upload import Upload
 from stepout.schemas.errors import ArtifactExistsError, ConfigurationError, SizeMismatchError, StepoutError, StoreError

@@ -22,7 +22,7 @@ from stepout.artifacts.memory import MemoryStore
 from stepout.artifacts.s3.clients import make_client
 from stepout.artifacts.s3.connections.preconnect import Preconnections
 from stepout.artifacts.s3.store import S3Store
-from stepout.artifacts.store import WriteOptions
+from stepout.artifacts.store_writes import WriteOptions
 from stepout.artifacts.transfer.plan import MIB
 from stepout.artifacts.transfer.upload import Upload
 from stepout.schemas.errors import StoreError

@@ -18,7 +18,7 @@ from support.settled import settled
 
 from stepout.artifacts.s3.clients import make_client
 from stepout.artifacts.s3.store import S3Store
-from stepout.artifacts.store import WriteOptions
+from stepout.artifacts.store_writes import WriteOptions
 from stepout.schemas.errors import ConfigurationError, StoreError
 
 if TYPE_CHECKING:

@@ -20,7 +20,8 @@ from support.wire import Fault, Wire, operation
 from stepout.artifacts.checksums import sha256_of
 from stepout.artifacts.s3.clients import make_client
 from stepout.artifacts.s3.routes.route_botocore import BotocoreRoute, TemplatedRequests
-from stepout.artifacts.store import RequestCancelledError, SlowDownError, StoreProfile, WriteOptions
+from stepout.artifacts.store import RequestCancelledError, SlowDownError
+from stepout.artifacts.store_writes import StoreProfile, WriteOptions
 from stepout.artifacts.transfer.conditional_write import Content, put_once
 from stepout.schemas.errors import ArtifactExistsError, ArtifactNotFoundError
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
     from support.seaweed import Seaweed
 
-    from stepout.artifacts.store import Written
+    from stepout.artifacts.store_writes import Written
 
 PARTS = StoreProfile(name="compatible", multipart_checksum="parts")
 KEYS: dict[str, Any] = {"aws_access_key_id": ADMIN.access_key, "aws_secret_access_key": ADMIN.secret_key}

@@ -28,7 +28,8 @@ from stepout.artifacts.s3.fast_store import FastS3Store
 from stepout.artifacts.s3.routes.request_template import LearnedRequest, RequestTemplate
 from stepout.artifacts.s3.routes.route_obstore import ObstoreBucket, ObstoreRoute
 from stepout.artifacts.s3.server_clock import ServerClock
-from stepout.artifacts.store import Arrived, ObjectInfo, WriteOptions
+from stepout.artifacts.store import Arrived, ObjectInfo
+from stepout.artifacts.store_writes import WriteOptions
 from stepout.schemas import Pointer
 from stepout.schemas.errors import ChecksumMismatchError
 

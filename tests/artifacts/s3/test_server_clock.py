@@ -20,7 +20,7 @@ from stepout.artifacts.s3.clients import make_client
 from stepout.artifacts.s3.server_clock import ServerClock
 from stepout.artifacts.s3.signing import server_clock_of
 from stepout.artifacts.s3.store import S3Store
-from stepout.artifacts.store import WriteOptions
+from stepout.artifacts.store_writes import WriteOptions
 from stepout.schemas.errors import StoreError
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import Any
 
 from stepout.artifacts.memory import MemoryStore
 from stepout.artifacts.process.servers import ServerState
-from stepout.artifacts.store import PartReceipt, WriteOptions
+from stepout.artifacts.store_writes import PartReceipt, WriteOptions
 from stepout.artifacts.transfer.adaptive_limit import AdaptiveLimit, learned_limit, learned_single_limit
 from stepout.artifacts.transfer.plan import MIB, TransferSettings
 from stepout.artifacts.transfer.upload import Upload

@@ -12,7 +12,8 @@ from support.settled import settled
 
 from stepout.artifacts.retries import Retries
 from stepout.artifacts.s3.store import S3Store
-from stepout.artifacts.store import InvalidPartError, PartReceipt, StoreProfile, WriteOptions
+from stepout.artifacts.store import InvalidPartError
+from stepout.artifacts.store_writes import PartReceipt, StoreProfile, WriteOptions
 from stepout.artifacts.transfer.conditional_write import Content, completed
 from stepout.artifacts.transfer.plan import MIB
 

@@ -12,14 +12,8 @@ from hypothesis import strategies as st
 
 from stepout.artifacts.memory import MemoryStore
 from stepout.artifacts.retries import WRITES, Retries, RetryPolicy
-from stepout.artifacts.store import (
-    ConflictError,
-    ConnectionBrokenError,
-    ObjectInfo,
-    StoreProfile,
-    UploadGoneError,
-    WriteOptions,
-)
+from stepout.artifacts.store import ConflictError, ConnectionBrokenError, ObjectInfo, UploadGoneError
+from stepout.artifacts.store_writes import StoreProfile, WriteOptions
 from stepout.artifacts.transfer.conditional_write import Content, Match, compare, look_first, put_once, settled
 from stepout.artifacts.transfer.plan import MIB, TransferSettings
 from stepout.artifacts.transfer.upload import Upload

@@ -13,7 +13,7 @@ import pytest
 
 from stepout.artifacts.memory import MemoryStore
 from stepout.artifacts.process.pace import waiting
-from stepout.artifacts.store import WriteOptions
+from stepout.artifacts.store_writes import WriteOptions
 from stepout.artifacts.transfer.plan import MIB, TransferSettings
 from stepout.artifacts.transfer.upload import Upload
 from stepout.schemas.errors import StoreError, StoreUnavailableError
@@ -21,7 +21,7 @@ from stepout.schemas.errors import StoreError, StoreUnavailableError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from stepout.artifacts.store import PartReceipt
+    from stepout.artifacts.store_writes import PartReceipt
 
 PARTS = 6
 DATA = os.urandom(PARTS * 5 * MIB - 3)

@@ -19,7 +19,7 @@ from stepout.artifacts.process.servers import ServerState
 from stepout.artifacts.s3.clients import make_client
 from stepout.artifacts.s3.request_bodies import Views
 from stepout.artifacts.s3.store import S3Store
-from stepout.artifacts.store import PartReceipt, StoreProfile, WriteOptions
+from stepout.artifacts.store_writes import PartReceipt, StoreProfile, WriteOptions
 from stepout.artifacts.transfer.buffer_pool import BufferPool
 from stepout.artifacts.transfer.part_requests import PartRequests, PendingPart
 from stepout.artifacts.transfer.plan import BLOCK_SIZE, MIB, TransferSettings

@@ -20,7 +20,8 @@ import pytest
 from stepout.artifacts.memory import MemoryStore
 from stepout.artifacts.process.servers import ServerState
 from stepout.artifacts.s3.request_bodies import Views
-from stepout.artifacts.store import ConflictError, PartReceipt, WriteOptions
+from stepout.artifacts.store import ConflictError
+from stepout.artifacts.store_writes import PartReceipt, WriteOptions
 from stepout.artifacts.transfer.buffer_pool import BufferPool
 from stepout.artifacts.transfer.multipart import Multipart
 from stepout.artifacts.transfer.part_requests import PendingPart
@@ -507,7 +508,7 @@ STALLED = """
 import socket, sys, threading
 from stepout.artifacts.s3.clients import make_client
 from stepout.artifacts.s3.store import S3Store
-from stepout.artifacts.store import WriteOptions
+from stepout.artifacts.store_writes import WriteOptions
 from stepout.artifacts.transfer.upload import Upload
 
 listener = socket.create_server(("127.0.0.1", 0))   # takes connections and never answers

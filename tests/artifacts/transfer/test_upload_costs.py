@@ -22,7 +22,7 @@ from stepout.artifacts.s3 import request_bodies as bodies
 from stepout.artifacts.s3.clients import make_client
 from stepout.artifacts.s3.request_bodies import ViewBody
 from stepout.artifacts.s3.store import S3Store
-from stepout.artifacts.store import PartReceipt, StoreProfile, WriteOptions, Written
+from stepout.artifacts.store_writes import PartReceipt, StoreProfile, WriteOptions, Written
 from stepout.artifacts.transfer import part_requests
 from stepout.artifacts.transfer.buffer_pool import BufferPool
 from stepout.artifacts.transfer.plan import BLOCK_SIZE, MIB, TransferSettings

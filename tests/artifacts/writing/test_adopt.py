@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from stepout.artifacts import ArtifactManager, MemoryStore
-from stepout.artifacts.store import ObjectInfo, WriteOptions
+from stepout.artifacts.store import ObjectInfo
+from stepout.artifacts.store_writes import WriteOptions
 from stepout.schemas.errors import (
     ArtifactExistsError,
     ArtifactNotFoundError,

@@ -18,7 +18,7 @@ from support.wire import Fault, Wire, operation
 from stepout.artifacts import ArtifactManager, MemoryStore, TransferSettings, blocks, checksums
 from stepout.artifacts.process import servers
 from stepout.artifacts.process.servers import ListUses
-from stepout.artifacts.store import Encryption, StoreProfile
+from stepout.artifacts.store_writes import Encryption, StoreProfile
 from stepout.schemas import Pointer, RunIdentity
 from stepout.schemas.errors import (
     AccessDeniedError,
@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 
     from support.seaweed import Seaweed
 
-    from stepout.artifacts.store import ObjectInfo, PartReceipt, WriteOptions, Written
+    from stepout.artifacts.store import ObjectInfo
+    from stepout.artifacts.store_writes import PartReceipt, WriteOptions, Written
 
 RUN = RunIdentity(run_id="again")
 KIB, MIB = 1 << 10, 1 << 20

@@ -300,7 +300,7 @@ def test_a_slow_file_holds_up_no_other(tmp_path: Path, monkeypatch: pytest.Monke
 _PEAK = """
 import sys, time
 from stepout.artifacts import ArtifactManager, MemoryStore
-from stepout.artifacts.store import Written
+from stepout.artifacts.store_writes import Written
 
 class Sink(MemoryStore):
     def put(self, key, body, *, checksum, options):

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any
 
-    from stepout.artifacts.store import WriteOptions, Written
+    from stepout.artifacts.store_writes import WriteOptions, Written
 
 
 class Counting(MemoryStore):

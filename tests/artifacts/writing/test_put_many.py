@@ -17,7 +17,7 @@ from support.wire import Wire
 import stepout
 from stepout.artifacts.memory import MemoryStore
 from stepout.artifacts.s3.request_bodies import SMALL
-from stepout.artifacts.store import StoreProfile, Written
+from stepout.artifacts.store_writes import StoreProfile, Written
 from stepout.schemas.errors import (
     ArtifactExistsError,
     ConfigurationError,

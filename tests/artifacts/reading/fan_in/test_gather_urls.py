@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from support.seaweed import Seaweed
 
     from stepout.artifacts.reading.fan_in.children import Child
-    from stepout.artifacts.store import ListedObject, Store
+    from stepout.artifacts.store import Store
+    from stepout.artifacts.store_writes import ListedObject
 
 URL = "s3://results/runs/out/Mask.json"
 PREFIX = "s3://results/runs/Segment/"
@@ -198,7 +199,7 @@ def test_records_are_counted_and_held_to_the_allow_list(shelf: Shelf) -> None:
 
 def test_more_than_a_thousand_objects_are_listed(store: Store) -> None:
     """Every store goes on behind a page, in the order of keys."""
-    from stepout.artifacts.store import WriteOptions
+    from stepout.artifacts.store_writes import WriteOptions
 
     names = [f"many/{index:04d}" for index in range(1_005 if "Memory" in type(store).__name__ else 12)]
     for name in names:

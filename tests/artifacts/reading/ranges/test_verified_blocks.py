@@ -21,7 +21,7 @@ from stepout.artifacts.reading.ranges import blocks as blocks_module
 from stepout.artifacts.reading.ranges.block_cache import BLOCKS, ENTRY, BlockCache
 from stepout.artifacts.reading.ranges.random_access import open_random
 from stepout.artifacts.resolve import resolve_artifact
-from stepout.artifacts.store import WriteOptions
+from stepout.artifacts.store_writes import WriteOptions
 from stepout.schemas.errors import (
     ArtifactNotFoundError,
     ArtifactTooLargeError,
